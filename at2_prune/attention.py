@@ -1,0 +1,322 @@
+"""Attention mass per head, from chosen rows to every source, read while the model runs.
+
+For a layer with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass that head :math:`h` sends from
+row :math:`t` to a source (a token span :math:`S`) is
+
+.. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
+
+(the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel; only the rows asked for are computed
+beside it, and they are summed per source at once. What stays in memory is layers x heads x (rows x) sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from .errors import InputError, ModelNotSupportedError
+from .interface import enable_attention_reading, listening, model_eager_attention
+
+__all__ = ["AttentionReader", "Reading", "Rows", "read_attention"]
+
+Span = tuple[int, int]
+WEIGHTS_AT_ONCE = 2**24  # heads x rows x keys held at a time: 64 MiB in float32
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A group of query positions whose attention is read together.
+
+    Row `t` is the position whose output predicts token `t + 1`: the rows of a draft at tokens `[a, b)` are
+    `Rows("draft", a - 1, b - 1)`.
+    """
+
+    name: str
+    """How the group is called in the result and in the head coefficients."""
+    start: int
+    """First row, a position in the unpadded sequence."""
+    stop: int | None = None
+    """One past the last row; None reads every row from `start` on, as many as the model gets to."""
+    reduce: Literal["mean", "max", "none"] = "mean"
+    """Mean or max over the group's rows, or one entry a row."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to read from one sequence of a batch."""
+
+    sources: Sequence[Span]
+    """Token spans `(start, stop)` in the unpadded sequence, in order, without overlap; a span may be empty."""
+    rows: Sequence[Rows]
+    padding: int = 0
+    """Padding tokens to the left of the sequence."""
+
+    def __post_init__(self) -> None:
+        end = 0
+        for index, (start, stop) in enumerate(self.sources):
+            if start < end or stop < start:
+                raise InputError(f"source {index} spans tokens {(start, stop)}: spans must be in order and not overlap")
+            end = stop
+        names = [group.name for group in self.rows]
+        if len(set(names)) != len(names):
+            raise InputError(f"row groups must have different names, got {names}")
+        for group in self.rows:
+            if group.start < 0 or (group.stop is not None and group.stop <= group.start):
+                raise InputError(f"row group {group.name!r} is empty: rows [{group.start}, {group.stop})")
+
+
+class _Group:
+    """One row group of one sequence: what has been read of it, by layer."""
+
+    def __init__(self, rows: Rows, padding: int) -> None:
+        self.rows = rows
+        self.start = rows.start + padding
+        self.stop = None if rows.stop is None else rows.stop + padding
+        self.mass: dict[int, list[torch.Tensor]] = {}
+        self.seen: dict[int, int] = {}
+
+    def add(self, layer: int, mass: torch.Tensor) -> None:  # (heads, rows, sources)
+        self.seen[layer] = self.seen.get(layer, 0) + mass.shape[1]
+        parts = self.mass.setdefault(layer, [])
+        if self.rows.reduce == "none":
+            parts.append(mass)
+        elif self.rows.reduce == "mean":
+            total = mass.sum(dim=1)
+            parts[:] = [parts[0] + total if parts else total]
+        else:
+            peak = mass.amax(dim=1)
+            parts[:] = [torch.maximum(parts[0], peak) if parts else peak]
+
+    def result(self, layer: int) -> torch.Tensor:  # (heads, sources) or (heads, rows, sources)
+        expected = None if self.stop is None else self.stop - self.start
+        seen = self.seen.get(layer, 0)
+        if seen == 0 or (expected is not None and seen != expected):
+            raise InputError(
+                f"row group {self.rows.name!r} asked for rows [{self.rows.start}, {self.rows.stop}) but the model ran "
+                f"{seen} of them in layer {layer}"
+            )
+        if self.rows.reduce == "none":
+            return torch.cat(self.mass[layer], dim=1)
+        return self.mass[layer][0] / seen if self.rows.reduce == "mean" else self.mass[layer][0]
+
+
+class AttentionReader:
+    """Listens to a model's attention and keeps attention mass; use it through `read_attention`.
+
+    Args:
+        readings: one per sequence of the batch.
+        layers: which layers to read; None reads all of them.
+        past: tokens that the model's cache already holds before the first call.
+    """
+
+    def __init__(self, readings: Sequence[Reading], layers: Collection[int] | None = None, past: int = 0) -> None:
+        self._only = None if layers is None else frozenset(layers)
+        self._past = past
+        self._seen: dict[int, int] = {}
+        self._readings = list(readings)
+        self._groups = [[_Group(rows, reading.padding) for rows in reading.rows] for reading in readings]
+        self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
+
+    @property
+    def layers(self) -> list[int]:
+        """Indices of the layers whose attention was read, ascending: all of them, but for layers without attention."""
+        return sorted({layer for groups in self._groups for group in groups for layer in group.mass})
+
+    def mass(self, name: str, item: int = 0) -> torch.Tensor:
+        """Attention mass of a row group of sequence `item`, float32, on the model's device.
+
+        Returns:
+            `(layers, heads, sources)`, or `(layers, heads, rows, sources)` for a group with `reduce="none"`.
+
+        Raises:
+            InputError: no such group, or the model did not run all of its rows.
+        """
+        for group in self._groups[item]:
+            if group.rows.name == name:
+                if not self.layers:
+                    raise ModelNotSupportedError("the model ran without a single readable attention layer")
+                return torch.stack([group.result(layer) for layer in self.layers])
+        raise InputError(f"no row group {name!r}; there are {[group.rows.name for group in self._groups[item]]}")
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        kernel: str,
+        options: dict[str, Any],
+    ) -> None:
+        layer = getattr(module, "layer_idx", None)
+        if layer is None:
+            raise ModelNotSupportedError(f"{type(module).__name__} does not say which layer it is (layer_idx)")
+        past = self._seen.get(layer, self._past)
+        new, keys = query.shape[2], key.shape[2]
+        total = past + new
+        if keys > total:
+            raise ModelNotSupportedError(
+                f"layer {layer} holds {keys} keys after {total} tokens: static caches cannot be read, use the default "
+                "dynamic cache"
+            )
+        if past and keys == new and new > 1:
+            raise ModelNotSupportedError("the model was run again from its first token; run it with use_cache=True")
+        self._seen[layer] = total
+        if self._only is not None and layer not in self._only:
+            return
+        if len(self._readings) != query.shape[0]:
+            raise InputError(f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences")
+        block = max(1, WEIGHTS_AT_ONCE // (query.shape[1] * keys))
+        for item, groups in enumerate(self._groups):
+            for group in groups:
+                first, last = max(group.start, past), min(total, total if group.stop is None else group.stop)
+                for start in range(first, last, block):
+                    rows = slice(start - past, min(start + block, last) - past)
+                    inputs = (module, query, key, value, attention_mask)
+                    if kernel == "eager":
+                        weights = _eager_weights(*inputs, item, rows, options)
+                    else:
+                        weights = _weights(*inputs, item, rows, past, options)
+                    group.add(layer, self._sum_sources(item, weights, total - keys))
+
+    def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
+        """(heads, rows, keys) -> (heads, rows, sources); key 0 stands at padded position `dropped`."""
+        reading = self._readings[item]
+        heads, rows, keys = weights.shape
+        mass = weights.new_zeros(heads, rows, len(reading.sources) + 1)
+        if not reading.sources:
+            return mass[..., :-1]
+        begin = reading.sources[0][0] + reading.padding
+        end = reading.sources[-1][1] + reading.padding
+        low, high = max(begin, dropped), min(end, dropped + keys)
+        if low < high:
+            segments = self._segment_ids(item, weights.device)[low - begin : high - begin]
+            mass.index_add_(2, segments, weights[..., low - dropped : high - dropped])
+        return mass[..., :-1]
+
+    def _segment_ids(self, item: int, device: torch.device) -> torch.Tensor:
+        """For each token from the first source's start to the last one's stop, its source (or one past the last)."""
+        if (item, device) not in self._segments:
+            sources = self._readings[item].sources
+            begin = sources[0][0]
+            segments = torch.full((sources[-1][1] - begin,), len(sources), dtype=torch.long)
+            for index, (start, stop) in enumerate(sources):
+                segments[start - begin : stop - begin] = index
+            self._segments[item, device] = segments.to(device)
+        return self._segments[item, device]
+
+
+@contextmanager
+def read_attention(
+    model: PreTrainedModel, readings: Sequence[Reading], layers: Collection[int] | None = None, past: int = 0
+) -> Iterator[AttentionReader]:
+    """Read attention mass from every forward pass that runs in this context, `generate` included.
+
+    The same numbers come from drafting with a key/value cache and from one pass over the finished text (to 1e-5 in
+    float32). Threads that share a model each read their own.
+
+    Args:
+        model: any decoder-only model that goes through transformers' `AttentionInterface`.
+        readings: what to read, one per sequence of the batch.
+        layers: which layers to read; None reads all that have attention.
+        past: tokens already in the cache that the first forward pass will be given.
+
+    Raises:
+        ModelNotSupportedError: the model's attention cannot be read.
+        InputError: spans or rows that do not fit the sequences.
+
+    Example:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> _ = torch.manual_seed(0)
+        >>> config = LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        ...                      num_attention_heads=4, num_key_value_heads=2)
+        >>> model = LlamaForCausalLM(config).eval()
+        >>> reading = Reading(sources=[(1, 4), (4, 8)], rows=[Rows("question", 8, 10)])
+        >>> with torch.no_grad(), read_attention(model, [reading]) as reader:
+        ...     _ = model(torch.arange(10)[None])
+        >>> reader.mass("question").shape  # (layers, heads, sources)
+        torch.Size([2, 4, 2])
+        >>> [round(x, 2) for x in reader.mass("question").mean((0, 1)).tolist()]  # untrained: near 3/10 and 4/10
+        [0.32, 0.42]
+    """
+    enable_attention_reading(model)
+    reader = AttentionReader(readings, layers, past)
+    with listening(reader):
+        yield reader
+
+
+def _rows_mask(attention_mask: torch.Tensor, item: int, rows: slice) -> torch.Tensor:
+    """The rows' part of a 4-d mask: (1 or heads, rows, keys)."""
+    mask = attention_mask[item if attention_mask.shape[0] > 1 else 0]
+    return mask if mask.shape[1] == 1 else mask[:, rows]
+
+
+def _eager_weights(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    item: int,
+    rows: slice,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Weights (heads, rows, keys) by the model's own eager function: soft-caps, sinks and whatever else it does."""
+    one = slice(item, item + 1)
+    mask = None if attention_mask is None else _rows_mask(attention_mask, item, rows)[None]
+    eager = model_eager_attention(module)
+    _, weights = eager(module, query[one, :, rows], key[one], value[one], mask, **options)
+    return weights[0].float()
+
+
+def _weights(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    item: int,
+    rows: slice,
+    past: int,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Weights (heads, rows, keys) of what sdpa and flash attention compute, for a few rows of one sequence."""
+    q, k = query[item, :, rows], key[item]  # (heads, rows, head dim), (key/value heads, keys, head dim)
+    heads, count, width = q.shape
+    keys = k.shape[1]
+    grouped = q.reshape(k.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
+    scaling = options.get("scaling")
+    logits = (grouped @ k.transpose(1, 2)).reshape(heads, count, keys).float()
+    logits *= width**-0.5 if scaling is None else scaling
+    softcap = options.get("softcap")
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    bias = options.get("position_bias")
+    if bias is not None:
+        logits += bias[item if bias.shape[0] > 1 else 0, :, rows]
+    lowest = torch.finfo(logits.dtype).min
+    if attention_mask is not None and attention_mask.dim() == 4:
+        mask = _rows_mask(attention_mask, item, rows)
+        logits = logits.masked_fill(~mask, lowest) if mask.dtype == torch.bool else logits + mask
+    else:
+        if getattr(module, "is_causal", True) and query.shape[2] > 1:
+            at = torch.arange(keys, device=k.device) + past + query.shape[2] - keys
+            row = torch.arange(rows.start, rows.stop, device=k.device)[:, None] + past
+            allowed = at <= row
+            if options.get("sliding_window") is not None:
+                allowed &= at > row - options["sliding_window"]
+            logits = logits.masked_fill(~allowed, lowest)
+        if attention_mask is not None:  # flash attention's: (batch, keys seen), 0 for padding
+            logits = logits.masked_fill(~attention_mask[item, None, None, -keys:].bool(), lowest)
+    sinks = options.get("s_aux")
+    if sinks is None:
+        return logits.softmax(dim=-1)
+    sink = sinks.reshape(-1, 1, 1).expand(heads, count, 1).float()
+    return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
