@@ -1,0 +1,113 @@
+"""Passages and the sources in them: what gets a score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .errors import DataError, InputError, MissingExtraError
+
+__all__ = ["Granularity", "Passage", "as_passages", "passages_from_json", "split_sentences"]
+
+Granularity = Literal["passage", "sentence", "token"]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One retrieved text.
+
+    Example:
+        >>> Passage("Canberra is the capital of Australia.", title="Canberra").text
+        'Canberra is the capital of Australia.'
+    """
+
+    text: str
+    title: str | None = None
+    """Shown to the model before the text, where there is one."""
+    id: str | None = None
+    score: float | None = None
+    """The retriever's own score, if any."""
+    sentences: tuple[str, ...] | None = None
+    """The text's sentences if they are known already; joined they must be the text."""
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, value, optional in (("text", self.text, False), ("title", self.title, True), ("id", self.id, True)):
+            if not isinstance(value, str) and not (optional and value is None):
+                raise InputError(f"a passage's {name} must be a string, got {type(value).__name__}: {value!r:.80}")
+        if self.sentences is not None and "".join(self.sentences) != self.text:
+            raise InputError(f"a passage's sentences do not join to its text: {self.text!r:.80}")
+
+
+def as_passages(passages: Iterable[str | Passage | Mapping[str, Any]]) -> list[Passage]:
+    """Strings, `Passage` objects or mappings with a `text` (and `title`, `id`, `score`) as a list of `Passage`.
+
+    Raises:
+        InputError: not a list, or an entry that is none of these; the message names its index.
+
+    Example:
+        >>> as_passages(["Canberra is a city.", {"title": "Sydney", "text": "Sydney is a city."}])[1].title
+        'Sydney'
+    """
+    if isinstance(passages, (str, bytes, Mapping)):
+        raise InputError(f"passages must be a list of passages, got one {type(passages).__name__}: {passages!r:.80}")
+    result = []
+    for index, passage in enumerate(passages):
+        if isinstance(passage, Passage):
+            result.append(passage)
+        elif isinstance(passage, str):
+            result.append(Passage(passage))
+        elif isinstance(passage, Mapping) and "text" in passage:
+            extra = {key: value for key, value in passage.items() if key not in ("text", "title", "id", "score")}
+            identifier, score = passage.get("id"), passage.get("score")
+            if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
+                raise InputError(f"passage {index}: score must be a number, got {score!r:.80}")
+            try:
+                result.append(
+                    Passage(
+                        passage["text"],
+                        title=passage.get("title"),
+                        id=None if identifier is None else str(identifier),
+                        score=score,
+                        metadata=extra,
+                    )
+                )
+            except InputError as error:
+                raise InputError(f"passage {index}: {error}") from None
+        else:
+            raise InputError(
+                f"passage {index} must be a string or an object with a 'text' (and 'title', 'id', 'score'), got "
+                f"{passage!r:.80}"
+            )
+    return result
+
+
+def passages_from_json(data: Any, where: str) -> list[Passage]:
+    """Passages from parsed JSON, with `where` (a file name) in the error."""
+    if not isinstance(data, list):
+        raise DataError(f"{where}: expected a JSON list of strings or of {{title, text}}, got {type(data).__name__}")
+    try:
+        return as_passages(data)
+    except InputError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def split_sentences(passage: Passage) -> Sequence[str]:
+    """The passage's sentences, white space kept, so that they join to its text.
+
+    Raises:
+        MissingExtraError: the passage brings no sentences of its own and sentencex is not installed.
+
+    Example:
+        >>> split_sentences(Passage("Dr. Li paid $3.5 million. She left."))
+        ['Dr. Li paid $3.5 million. ', 'She left.']
+    """
+    if passage.sentences is not None:
+        return passage.sentences
+    try:
+        import sentencex
+    except ImportError:
+        raise MissingExtraError("sentencex", "sentences", "Splitting passages into sentences") from None
+    sentences = list(sentencex.segment("en", passage.text)) if passage.text else []
+    return sentences if "".join(sentences) == passage.text else [passage.text]
