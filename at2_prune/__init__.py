@@ -1,0 +1,53 @@
+"""at2-prune: keep the retrieved passages that the answer's attention used, and answer again from those.
+
+Importing this package loads neither torch nor transformers; its names are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AT2Pruner": "pruner",
+    "Draft": "draft",
+    "HeadCoefficients": "coefficients",
+    "LanguageModel": "model",
+    "Passage": "passages",
+    "PruneResult": "pruner",
+    "Question": "questions",
+    "load_questions": "questions",
+    "sample_questions_path": "questions",
+}
+
+__all__ = [
+    "AT2Pruner",
+    "Draft",
+    "HeadCoefficients",
+    "LanguageModel",
+    "Passage",
+    "PruneResult",
+    "Question",
+    "load_questions",
+    "sample_questions_path",
+]
+
+if TYPE_CHECKING:
+    from .coefficients import HeadCoefficients
+    from .draft import Draft
+    from .model import LanguageModel
+    from .passages import Passage
+    from .pruner import AT2Pruner, PruneResult
+    from .questions import Question, load_questions, sample_questions_path
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

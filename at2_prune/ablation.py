@@ -1,0 +1,149 @@
+"""Ablations: how the target's log-odds change when sources are left out.
+
+For a target of tokens with joint probability :math:`p`, an ablation's outcome is :math:`\\log p - \\log(1 - p)`
+(ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out by attention mask with positions kept, as
+in the paper, or by closing the gap, as pruning does. Either way the tokens left out are never computed: dropping a
+token while the others keep their position ids is the same computation as masking it. Ablations that start with the
+same kept sources share that prefix's keys and values.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from .errors import InputError
+from .interface import enable_attention_reading, original_positions
+from .model import LanguageModel
+from .prompt import EncodedPrompt
+
+__all__ = ["Positions", "ablation_outcomes", "log_odds", "random_masks"]
+
+Positions = Literal["kept", "closed"]
+
+
+def random_masks(sources: int, count: int, generator: torch.Generator, keep: float = 0.5) -> torch.Tensor:
+    """Random ablations: each source kept with probability `keep`, `(count, sources)` bool (AT2, section 3)."""
+    return torch.rand(count, sources, generator=generator) < keep
+
+
+def log_odds(log_probability: torch.Tensor) -> torch.Tensor:
+    """log p - log(1 - p), elementwise, in float64; finite for p up to 1 - 1e-12.
+
+    Example:
+        >>> log_odds(torch.tensor([0.5, 0.9]).log()).tolist()
+        [0.0, 2.1972247...]
+    """
+    log_p = log_probability.double().clamp(max=-1e-12)
+    return log_p - torch.log(-torch.expm1(log_p))
+
+
+@torch.inference_mode()
+def ablation_outcomes(
+    language_model: LanguageModel,
+    prompt: EncodedPrompt,
+    target: Sequence[int],
+    masks: torch.Tensor,
+    parts: Sequence[tuple[int, int]] | None = None,
+    positions: Positions = "kept",
+) -> torch.Tensor:
+    """Log-odds of the target under each ablation.
+
+    Args:
+        language_model: the model.
+        prompt: with its sources.
+        target: token ids that follow the prompt.
+        masks: `(ablations, sources)` bool, True where a source is kept.
+        parts: spans of the target that are outcomes of their own (its sentences, say); default: the whole target.
+        positions: "kept" masks the sources out where they stand; "closed" removes them and moves the rest up.
+
+    Returns:
+        `(ablations, parts)` float64.
+
+    Raises:
+        InputError: an empty target, masks of another width.
+    """
+    if not target:
+        raise InputError("the target of an ablation is empty")
+    if masks.dim() != 2 or masks.shape[1] != len(prompt.sources):
+        raise InputError(f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources")
+    enable_attention_reading(language_model.model)
+    run = _Run(language_model, prompt, target, masks.tolist(), positions)
+    run.descend(list(range(len(masks))), 0, [], None, list(range(run.starts[0])))
+    log_p = torch.stack(run.token_log_probabilities)  # (ablations, target tokens)
+    spans = parts or [(0, len(target))]
+    return log_odds(torch.stack([log_p[:, start:stop].sum(1) for start, stop in spans], dim=1))
+
+
+class _Run:
+    """Walks the tree of kept prefixes: a node is a run of tokens that several ablations have in common."""
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        prompt: EncodedPrompt,
+        target: Sequence[int],
+        masks: list[list[bool]],
+        positions: Positions,
+    ) -> None:
+        self.model = language_model.model
+        self.keeps_logits = language_model._keeps_logits
+        self.ids = [*prompt.ids, *target[:-1]]
+        self.target = torch.tensor(list(target), device=language_model.device)
+        self.sources = prompt.sources
+        self.starts = [start for start, _ in prompt.sources] + [len(self.ids)]
+        self.masks = masks
+        self.closed = positions == "closed"
+        self.token_log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
+        self.tokens_run = 0
+
+    def descend(self, group: list[int], source: int, done: list[int], cache: Any, pending: list[int]) -> None:
+        """Run the ablations of `group`, which agree on everything before `source`.
+
+        Args:
+            group: indices of ablations.
+            source: the next source to decide on.
+            done: token positions that `cache` holds.
+            cache: keys and values of `done`; this call may use it up.
+            pending: token positions to run before anything that `source` brings.
+        """
+        while source < len(self.sources):
+            start, stop = self.sources[source]
+            between = list(range(stop, self.starts[source + 1]))
+            kept = [index for index in group if self.masks[index][source]]
+            dropped = [index for index in group if not self.masks[index][source]]
+            source += 1
+            if kept and dropped:
+                if pending:
+                    cache = self.run(done, cache, pending, logits=0)[1]
+                    done = done + pending
+                self.descend(dropped, source, done, copy.deepcopy(cache), between)
+                group, pending = kept, [*range(start, stop), *between]
+            else:
+                pending = [*pending, *(range(start, stop) if kept else ()), *between]
+        logits, _ = self.run(done, cache, pending, logits=len(self.target))
+        log_p = logits.float().log_softmax(-1).gather(1, self.target[:, None])[:, 0].double().cpu()
+        for index in group:
+            self.token_log_probabilities[index] = log_p
+
+    def run(self, done: list[int], cache: Any, pending: list[int], logits: int) -> tuple[torch.Tensor, Any]:
+        """One forward pass over `pending`; the last `logits` rows' logits and the cache after it."""
+        self.tokens_run += len(pending)
+        device = self.target.device
+        places = torch.tensor(done + pending, device=device)
+        if self.closed:
+            places = torch.arange(len(places), device=device)
+        options: dict[str, Any] = {"logits_to_keep": max(logits, 1)} if self.keeps_logits else {}
+        with original_positions(places):
+            output = self.model(
+                input_ids=torch.tensor([[self.ids[i] for i in pending]], device=device),
+                position_ids=places[None, len(done) :],
+                attention_mask=torch.ones(1, len(places), dtype=torch.long, device=device),
+                past_key_values=cache,
+                use_cache=True,
+                **options,
+            )
+        return output.logits[0, -max(logits, 1) :], output.past_key_values

@@ -1,0 +1,61 @@
+"""The command line: one command a file, each with `add_arguments` and `run`; what is heavy is imported by `run`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import AT2PruneError
+from . import answer, demo, evaluate, models, score, train
+
+__all__ = ["main"]
+
+COMMANDS = {"answer": answer, "score": score, "train": train, "eval": evaluate, "models": models, "demo": demo}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="at2-prune",
+        description="Keep the retrieved passages that an answer's attention used, and answer again from those.",
+        epilog="Every command explains itself: at2-prune COMMAND --help",
+    )
+    parser.add_argument("--version", action="version", version=f"at2-prune {__version__}")
+    parser.add_argument("--verbose", action="store_true", help="log what is going on, to stderr")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 on success, 2 for an error of the user's, 130 when interrupted."""
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("at2_prune").setLevel(logging.INFO)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not args.verbose:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        return args.run(args) or 0
+    except AT2PruneError as error:
+        print(f"at2-prune: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("at2-prune: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, `| head` say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -1,0 +1,77 @@
+"""`at2-prune train`"""
+
+from __future__ import annotations
+
+import argparse
+
+from .options import add_model_options, load_model, positive
+
+HELP = "Train head coefficients for a model by ablating passages."
+EXAMPLES = """examples:
+  at2-prune train --data train.jsonl --ablations 8 --out coefficients/
+  at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
+  at2-prune train --model M --data databricks/databricks-dolly-15k --sources token --targets sentence --limit 4000 \\
+      --out dolly/        (the recipe of the published estimators)
+
+An interrupted run goes on where it stopped when the same command is given again."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="FILE_OR_ID", help="questions: a file or a Hub data set")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where examples and coefficients go")
+    parser.add_argument("--split", help="of a Hub data set")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions")
+    parser.add_argument("--ablations", type=positive, default=32, metavar="N", help="a question (default: 32)")
+    parser.add_argument(
+        "--sources", choices=["passage", "sentence", "token"], default="passage", help="what is scored and left out"
+    )
+    parser.add_argument(
+        "--targets", choices=["draft", "sentence"], default="draft", help="the whole draft, or each of its sentences"
+    )
+    parser.add_argument(
+        "--positions",
+        choices=["kept", "closed"],
+        default="kept",
+        help="leave sources out by attention mask, positions kept (default, the paper's), or remove their text",
+    )
+    parser.add_argument("--max-new-tokens", type=positive, default=48, metavar="N", help="of a draft (default: 48)")
+    parser.add_argument("--holdout", type=float, default=0.15, metavar="PART", help="to measure on (default: 0.15)")
+    parser.add_argument("--seed", type=int, default=0, help="of ablations and fit (default: 0)")
+    add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from tqdm.auto import tqdm
+
+    from ..questions import load_questions
+    from ..training import CollectSettings, FitSettings, train
+
+    questions = load_questions(args.data, split=args.split, limit=args.limit)
+    language_model = load_model(args)
+    settings = CollectSettings(
+        args.ablations, args.sources, args.targets, args.positions, args.max_new_tokens, args.seed
+    )
+    name = Path(args.data).name if Path(args.data).exists() else args.data
+    bar = tqdm(total=len(questions), desc="ablating", unit="question", smoothing=0.1)
+    report = train(
+        language_model,
+        questions,
+        args.out,
+        data_name=name,
+        collect=settings,
+        fit_settings=FitSettings(seed=args.seed),
+        holdout=args.holdout,
+        progress=bar.update,
+    )
+    bar.close()
+    for reason, count in report.skipped.items():
+        print(f"left out {count} questions: {reason}")
+    steps = len(report.curve) // 4 or 1
+    print("correlation on the training questions by step: " + ", ".join(f"{s}: {c:.3f}" for s, c in report.curve[::steps]))
+    print(f"fitted to {report.fitted} questions x {args.ablations} ablations; held out {report.held_out}:")
+    for title, estimates in (("LDS", report.lds), ("correlation", report.correlation)):
+        for who, value in estimates.items():
+            print(f"  {title:<12}{who.replace('_', ' '):<18}{value}")
+    print(f"saved to {args.out}")

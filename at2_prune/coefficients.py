@@ -1,0 +1,278 @@
+"""Head coefficients: one learned weight per row group, layer and head.
+
+The score of source :math:`S` is the coefficients' inner product with its attention mass,
+
+.. math:: \\tau(S) = \\sum_{g, l, h} \\theta_{g,l,h}\\, m_{g,l,h}(S)
+
+(AT2, arXiv 2504.13752, section 3, where the one row group is the draft's rows).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PretrainedConfig
+
+from .errors import CoefficientsError
+
+__all__ = ["HeadCoefficients", "RowGroup"]
+
+WEIGHTS_FILE = "head_coefficients.safetensors"
+CONFIG_FILE = "config.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows of the prompt or the draft that are read together, by what they are rather than by position."""
+
+    rows: Literal["draft", "question", "last"]
+    """The rows that predict the draft's tokens; the question's own tokens; the prompt's last row."""
+    reduce: Literal["mean", "max"] = "mean"
+
+    def __post_init__(self) -> None:
+        if self.rows not in ("draft", "question", "last") or self.reduce not in ("mean", "max"):
+            raise CoefficientsError(
+                f"row group {self.rows!r} by {self.reduce!r} is unknown: rows are draft, question or last, reduced by "
+                "mean or max"
+            )
+
+    @property
+    def name(self) -> str:
+        return self.rows if self.reduce == "mean" else f"{self.rows}-{self.reduce}"
+
+
+DRAFT_ROWS = RowGroup("draft")
+
+
+class HeadCoefficients(
+    ModelHubMixin,
+    library_name="at2-prune",
+    tags=["at2-prune", "context-attribution"],
+    repo_url="https://arxiv.org/abs/2504.13752",
+):
+    """Learned head coefficients for one model.
+
+    Saved as a safetensors file and a `config.json`; `save_pretrained`, `from_pretrained` and `push_to_hub` follow
+    Hugging Face's conventions, and loading is strict.
+
+    Args:
+        weight: `(row groups, layers, heads)`.
+        row_groups: one per first axis of `weight`.
+        layers: indices of the model's layers that the second axis stands for.
+        model_name: the model they were made for.
+        model_type: its `config.model_type`.
+        training: how they were made: data, prompt, ablations, training curve, fidelity; JSON values only.
+
+    Example:
+        >>> coefficients = HeadCoefficients.average(layers=2, heads=4, model_type="llama")
+        >>> coefficients.weight.shape
+        torch.Size([1, 2, 4])
+        >>> mass = {RowGroup("draft"): torch.ones(2, 4, 3)}  # (layers, heads, sources)
+        >>> coefficients.score(mass)
+        tensor([1., 1., 1.])
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        row_groups: Sequence[RowGroup] = (DRAFT_ROWS,),
+        layers: Sequence[int] | None = None,
+        model_name: str = "",
+        model_type: str = "",
+        training: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.weight = weight.detach().float().cpu()
+        self.row_groups = tuple(row_groups)
+        if self.weight.dim() != 3 or self.weight.shape[0] != len(self.row_groups):
+            raise CoefficientsError(
+                f"head coefficients must have shape (row groups, layers, heads) with {len(self.row_groups)} row "
+                f"groups, got {tuple(weight.shape)}"
+            )
+        if not torch.isfinite(self.weight).all():
+            raise CoefficientsError("head coefficients hold values that are not finite")
+        self.layers = list(range(self.weight.shape[1])) if layers is None else [int(layer) for layer in layers]
+        if len(self.layers) != self.weight.shape[1]:
+            raise CoefficientsError(f"{len(self.layers)} layer indices for {self.weight.shape[1]} layers")
+        self.model_name = model_name
+        self.model_type = model_type
+        self.training = dict(training or {})
+
+    @classmethod
+    def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
+        """Equal weights: average attention, where training starts."""
+        return cls(torch.full((1, layers, heads), 1 / (layers * heads)), model_type=model_type)
+
+    def score(self, mass: Mapping[RowGroup, torch.Tensor], layers: Sequence[int] | None = None) -> torch.Tensor:
+        """Scores of the sources.
+
+        Args:
+            mass: for every row group, `(layers, heads, sources)`.
+            layers: indices of the layers in `mass`, checked if given.
+
+        Returns:
+            `(sources,)` float32; comparable within one question only.
+
+        Raises:
+            CoefficientsError: a row group is missing, or layers or heads differ.
+        """
+        missing = [group.name for group in self.row_groups if group not in mass]
+        if missing:
+            raise CoefficientsError(f"the attention mass of row groups {missing} was not read")
+        stacked = torch.stack([mass[group] for group in self.row_groups]).float().cpu()
+        shape = tuple(stacked.shape[1:3])
+        if shape != tuple(self.weight.shape[1:]) or (layers is not None and list(layers) != self.layers):
+            raise CoefficientsError(
+                f"coefficients made for {self.model_name or 'a model'} have shape (layers, heads) "
+                f"{tuple(self.weight.shape[1:])} on layers {self.layers}, but attention was read with shape {shape} on "
+                f"layers {list(layers) if layers is not None else '?'}"
+            )
+        return torch.einsum("glh,glhs->s", self.weight, stacked)
+
+    def check_model(self, config: PretrainedConfig) -> None:
+        """Refuse a model these coefficients were not made for.
+
+        Raises:
+            CoefficientsError: model type, number of layers or of heads differ; both shapes are named.
+        """
+        text = config.get_text_config()
+        shape = (getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None))
+        mine = (max(self.layers, default=-1) + 1, self.weight.shape[2])
+        wrong_depth = shape[0] is not None and (mine[0] > shape[0] or (mine[0] < shape[0] and self._every_layer()))
+        if (self.model_type and config.model_type != self.model_type) or wrong_depth or shape[1] not in (None, mine[1]):
+            raise CoefficientsError(
+                f"these head coefficients were made for {self.model_name or 'another model'} (type "
+                f"{self.model_type or 'unknown'!s}, {mine[0]} layers x {mine[1]} heads); this model is of type "
+                f"{config.model_type} with {shape[0]} layers x {shape[1]} heads"
+            )
+
+    def _every_layer(self) -> bool:
+        return self.layers == list(range(len(self.layers)))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        config = {
+            "format": FORMAT,
+            "model_name": self.model_name,
+            "model_type": self.model_type,
+            "layers": self.layers,
+            "heads": self.weight.shape[2],
+            "row_groups": [asdict(group) for group in self.row_groups],
+            "training": self.training,
+        }
+        _replace(save_directory / WEIGHTS_FILE, lambda path: save_file({"weight": self.weight.contiguous()}, path))
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        _replace(save_directory / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        **_: Any,
+    ) -> HeadCoefficients:
+        def locate(name: str) -> Path:
+            if Path(model_id).is_dir():
+                return Path(model_id) / name
+            try:
+                return Path(
+                    hf_hub_download(
+                        model_id,
+                        name,
+                        revision=revision,
+                        cache_dir=cache_dir,
+                        force_download=force_download,
+                        local_files_only=local_files_only,
+                        token=token,
+                    )
+                )
+            except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+                raise CoefficientsError(
+                    f"{model_id!r} is neither a folder with {name} nor a repository the Hub gives us: {error}"
+                ) from error
+
+        path = locate(CONFIG_FILE)
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            weight = load_file(locate(WEIGHTS_FILE))
+            groups = [RowGroup(**group) for group in config["row_groups"]]
+            layers, heads, model_name, model_type, training = (
+                config[key] for key in ("layers", "heads", "model_name", "model_type", "training")
+            )
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise CoefficientsError(
+                f"{model_id}: no head coefficients that can be read ({type(error).__name__}: {error})"
+            ) from error
+        if config.get("format") != FORMAT or set(weight) != {"weight"}:
+            raise CoefficientsError(
+                f"{model_id}: format {config.get('format')!r} with tensors {sorted(weight)}; this version reads format "
+                f"{FORMAT} with the one tensor 'weight'"
+            )
+        expected = (len(groups), len(layers), heads)
+        if tuple(weight["weight"].shape) != expected:
+            raise CoefficientsError(
+                f"{model_id}: the weights have shape {tuple(weight['weight'].shape)}, the config says {expected}"
+            )
+        return cls(weight["weight"], groups, layers, model_name, model_type, training)
+
+    @classmethod
+    def from_at2_estimator(
+        cls, source: str | os.PathLike[str], config: PretrainedConfig, model_name: str = ""
+    ) -> HeadCoefficients:
+        """Import an estimator that AT2's authors published, without unpickling objects.
+
+        Args:
+            source: the path of a `score_estimator.pt`, or a Hub id such as `madrylab/at2-phi-4-mini-instruct`.
+            config: the config of the model it was made for.
+            model_name: recorded.
+
+        Raises:
+            CoefficientsError: not such a file, or made for a model of another shape.
+        """
+        path = Path(source)
+        try:
+            if not path.is_file():
+                path = Path(hf_hub_download(str(source), "score_estimator.pt"))
+            data = torch.load(path, map_location="cpu", weights_only=True)
+            weight = data["state_dict"]["linear.weight"]
+        except Exception as error:  # torch.load raises many kinds; all mean the same to the caller
+            raise CoefficientsError(
+                f"{source}: not a published AT2 estimator that can be read safely ({type(error).__name__}: {error})"
+            ) from error
+        text = config.get_text_config()
+        shape = (text.num_hidden_layers, text.num_attention_heads)
+        if tuple(weight.shape) != (1, shape[0] * shape[1]):
+            raise CoefficientsError(
+                f"{source}: the estimator has shape {tuple(weight.shape)}; a model with {shape[0]} layers x {shape[1]} "
+                f"heads needs {(1, shape[0] * shape[1])}"
+            )
+        return cls(
+            weight.reshape(1, *shape),
+            model_name=model_name or str(source),
+            model_type=config.model_type,
+            training={"imported_from": str(source), "method": "AT2 as published"},
+        )
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write a file beside its place and move it there: readers see the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

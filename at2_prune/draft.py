@@ -1,0 +1,130 @@
+"""Drafts with the attention that was read while they were written, or from one pass over a text written elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from .attention import AttentionReader, Reading, Rows
+from .coefficients import RowGroup
+from .errors import EmptyDraftError
+from .model import LanguageModel
+from .prompt import EncodedPrompt
+
+__all__ = ["Draft", "read_draft", "write_drafts"]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A first answer and what its rows (and the prompt's) attended to."""
+
+    text: str
+    """The final answer, without a reasoning model's thoughts."""
+    ids: list[int] = field(repr=False)
+    """Its tokens: the target of attribution."""
+    mass: Mapping[RowGroup, torch.Tensor] = field(repr=False, default_factory=dict)
+    """`(layers, heads, sources)` for each row group that was read; draft groups are missing if the draft is empty."""
+    layers: Sequence[int] = field(repr=False, default=())
+    """The layers that were read."""
+    row_mass: torch.Tensor | None = field(repr=False, default=None)
+    """`(layers, heads, draft tokens, sources)`: the draft's rows one by one."""
+    thoughts: str = field(repr=False, default="")
+    """What a reasoning model wrote before its answer."""
+
+
+def write_drafts(
+    language_model: LanguageModel,
+    prompts: Sequence[EncodedPrompt],
+    groups: Sequence[RowGroup] = (),
+    max_new_tokens: int = 48,
+) -> list[Draft]:
+    """Let the model draft, as one batch, and read attention as it does: no extra forward pass.
+
+    Args:
+        language_model: the model.
+        prompts: one or more.
+        groups: row groups to read.
+        max_new_tokens: a draft is cut there.
+
+    Returns:
+        One draft a prompt. A model may write nothing: then the text is empty and the draft's rows are missing.
+    """
+    if not groups:
+        generations, _ = language_model.generate(prompts, max_new_tokens)
+        return [Draft(g.text, g.answer_ids, thoughts=_thoughts(language_model, g.ids, g.answer)) for g in generations]
+    readings = [Reading(prompt.sources, _prompt_rows(prompt, groups)) for prompt in prompts]
+    wants_draft = any(group.rows == "draft" for group in groups)
+    if wants_draft:
+        readings = [
+            Reading(reading.sources, [*reading.rows, Rows("draft-rows", len(prompt) - 1, None, "none")])
+            for prompt, reading in zip(prompts, readings, strict=True)
+        ]
+    generations, reader = language_model.generate(prompts, max_new_tokens, readings)
+    assert reader is not None
+    drafts = []
+    for item, generation in enumerate(generations):
+        rows = None
+        if wants_draft and generation.answer_ids:  # row i, counted from the prompt's last, predicts written token i
+            rows = reader.mass("draft-rows", item)[:, :, slice(*generation.answer)]
+        drafts.append(
+            Draft(
+                generation.text,
+                generation.answer_ids,
+                _mass(reader, item, groups, rows),
+                reader.layers,
+                rows,
+                _thoughts(language_model, generation.ids, generation.answer),
+            )
+        )
+    return drafts
+
+
+def read_draft(
+    language_model: LanguageModel, prompt: EncodedPrompt, draft: str | Sequence[int], groups: Sequence[RowGroup]
+) -> Draft:
+    """Attention of a draft that was written elsewhere, in one forward pass.
+
+    Args:
+        language_model: the model that reads; any other may have written.
+        prompt: question and passages.
+        draft: its text or its token ids.
+        groups: row groups to read.
+
+    Raises:
+        EmptyDraftError: a draft without text, where draft rows are asked for.
+        ContextTooLongError: prompt and draft do not fit into the context.
+    """
+    ids = language_model.encode_draft(draft) if isinstance(draft, str) else list(draft)
+    text = draft.strip() if isinstance(draft, str) else language_model.codec.decode(ids).strip()
+    wants_draft = any(group.rows == "draft" for group in groups)
+    if wants_draft and not ids:
+        raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
+    language_model.check_length(len(prompt), len(ids))
+    rows = _prompt_rows(prompt, groups)
+    if wants_draft:
+        rows.append(Rows("draft-rows", len(prompt) - 1, len(prompt) - 1 + len(ids), "none"))
+    reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
+    row_mass = reader.mass("draft-rows") if wants_draft else None
+    return Draft(text, ids, _mass(reader, 0, groups, row_mass), reader.layers, row_mass)
+
+
+def _prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
+    places = {"question": prompt.question, "last": (len(prompt) - 1, len(prompt))}
+    return [Rows(group.name, *places[group.rows], group.reduce) for group in groups if group.rows != "draft"]
+
+
+def _mass(
+    reader: AttentionReader, item: int, groups: Sequence[RowGroup], rows: torch.Tensor | None
+) -> dict[RowGroup, torch.Tensor]:
+    mass = {group: reader.mass(group.name, item) for group in groups if group.rows != "draft"}
+    if rows is not None:
+        for group in groups:
+            if group.rows == "draft":
+                mass[group] = rows.mean(2) if group.reduce == "mean" else rows.amax(2)
+    return mass
+
+
+def _thoughts(language_model: LanguageModel, ids: list[int], answer: tuple[int, int]) -> str:
+    return language_model.codec.decode(ids[: answer[0]]).strip()

@@ -1,0 +1,291 @@
+"""A causal language model with its tokenizer and prompt: loading it, and letting it write."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from .attention import AttentionReader, Reading, read_attention
+from .embedded import EMBEDDED_MODEL_ID, embedded_model_path
+from .errors import ContextTooLongError, InputError
+from .passages import Granularity, Passage
+from .prompt import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
+
+__all__ = ["Generation", "LanguageModel"]
+
+logger = logging.getLogger(__name__)
+
+THOUGHTS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel|>analysis", "<|channel|>final<|message|>"),
+)
+"""How reasoning models open and close their thoughts; the answer is what follows the close."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a model wrote."""
+
+    ids: list[int]
+    """Every token it wrote, thoughts included, without what ended it."""
+    answer: tuple[int, int]
+    """The part of `ids` that is the final answer: no thoughts, no surrounding white space, nothing after a stop."""
+    text: str
+    """The final answer; empty if there is none."""
+
+    @property
+    def answer_ids(self) -> list[int]:
+        return self.ids[slice(*self.answer)]
+
+
+class LanguageModel:
+    """A causal language model, its tokenizer and the prompt it is given.
+
+    Args:
+        model: a decoder-only model in evaluation mode.
+        tokenizer: its fast tokenizer.
+        template: how questions and passages are shown; by default the tokenizer's chat template, or a few-shot text
+            prompt for a model without one.
+        name: recorded with coefficients and results.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        template: PromptTemplate | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.codec = TextCodec(tokenizer)
+        self.template: PromptTemplate = template or default_template(tokenizer)
+        self.name = name or model.config.name_or_path or type(model).__name__
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @classmethod
+    def load(
+        cls,
+        name: str | os.PathLike[str] | None = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        template: PromptTemplate | None = None,
+        **model_options: Any,
+    ) -> LanguageModel:
+        """Load a model by Hub id or path.
+
+        Args:
+            name: None for the embedded Gemma 3 270M (extra `embedded`; Gemma terms of use apply).
+            device: by default CUDA, then Apple's MPS, then the CPU.
+            dtype: by default bfloat16 on a GPU and float32 on the CPU.
+            template: see the class.
+            model_options: passed to `AutoModelForCausalLM.from_pretrained`.
+
+        Raises:
+            InputError: no such model, or an unknown device or dtype.
+            MissingExtraError: the embedded model is not installed.
+        """
+        embedded = name is None or str(name) == EMBEDDED_MODEL_ID
+        path = str(embedded_model_path() if embedded else name)
+        target = _device(device)
+        kind = _dtype(dtype, target)
+        try:
+            AutoConfig.from_pretrained(path, **{k: v for k, v in model_options.items() if k in _HUB_OPTIONS})
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot load model {path!r}: it is neither a folder with a model nor a model the Hub gives us "
+                f"({str(error).strip().splitlines()[0]})"
+            ) from error
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, **model_options)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, **{k: v for k, v in model_options.items() if k in _HUB_OPTIONS}
+        )
+        if "device_map" not in model_options:
+            model = model.to(target)
+        return cls(model, tokenizer, template, name=EMBEDDED_MODEL_ID if embedded else path)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens the model can take, prompt and answer together; None if its config does not say."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def encode(
+        self, question: str, passages: Sequence[Passage], granularity: Granularity = "passage"
+    ) -> EncodedPrompt:
+        """The prompt for a question; see `at2_prune.prompt.encode_prompt`."""
+        return encode_prompt(self.codec, self.template, question, passages, granularity)
+
+    def encode_draft(self, text: str) -> list[int]:
+        """Ids of a draft written elsewhere, as this model would have written it after the prompt."""
+        if not isinstance(text, str) or not text.strip():
+            return []
+        ids, offsets = self.codec.plain(self.template.answer_prefix + text.strip())
+        return [i for i, (start, stop) in zip(ids, offsets, strict=True) if stop > start] or ids
+
+    def check_length(self, prompt_tokens: int, more: int) -> None:
+        """Raise `ContextTooLongError` if the prompt and `more` tokens do not fit."""
+        limit = self.context_length
+        if limit is not None and prompt_tokens + more > limit:
+            raise ContextTooLongError(
+                f"question and passages take {prompt_tokens} tokens and the answer up to {more}, but {self.name} takes "
+                f"{limit} in all: give fewer or shorter passages, a model with a longer context, or overflow='windows'"
+            )
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        max_new_tokens: int = 48,
+        readings: Sequence[Reading] | None = None,
+    ) -> tuple[list[Generation], AttentionReader | None]:
+        """Continue prompts greedily, as one batch, reading attention on the way if asked to.
+
+        Args:
+            prompts: one or more; shorter ones are padded on the left.
+            max_new_tokens: an answer is cut there.
+            readings: what to read of each prompt; row groups with `stop=None` go on into the answer's rows.
+
+        Returns:
+            One generation a prompt, and the reader (None without `readings`).
+        """
+        longest = max(len(prompt) for prompt in prompts)
+        self.check_length(longest, max_new_tokens)
+        pad = self._pad_id()
+        padding = [longest - len(prompt) for prompt in prompts]
+        ids = torch.tensor([[pad] * n + prompt.ids for n, prompt in zip(padding, prompts, strict=True)])
+        mask = torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(padding, prompts, strict=True)])
+        own = self.model.generation_config
+        config = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.tokenizer.eos_token_id,
+            pad_token_id=pad,
+        )
+        stopping = StoppingCriteriaList([_StopAt(self, longest)] if self.template.stop else [])
+        inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        if readings is None:
+            output = self.model.generate(**inputs, generation_config=config, stopping_criteria=stopping)
+            reader = None
+        else:
+            padded = [Reading(r.sources, r.rows, n) for r, n in zip(readings, padding, strict=True)]
+            with read_attention(self.model, padded) as reader:
+                output = self.model.generate(**inputs, generation_config=config, stopping_criteria=stopping)
+        written = output[:, longest:].tolist()
+        return [self._generation(ids) for ids in written], reader
+
+    @torch.inference_mode()
+    def read(self, prompt: EncodedPrompt, target: Sequence[int], reading: Reading) -> AttentionReader:
+        """One forward pass over prompt and target, teacher-forced, reading attention; no answer is written."""
+        ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=self.device)  # the last token's row predicts no target
+        options: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
+        with read_attention(self.model, [reading]) as reader:
+            self.model(input_ids=ids, use_cache=False, **options)
+        return reader
+
+    def _generation(self, ids: list[int]) -> Generation:
+        ends = self.model.generation_config.eos_token_id
+        stops = {self._pad_id(), self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        while ids and ids[-1] in stops:
+            ids = ids[:-1]
+        start, stop = self._after_thoughts(ids), len(ids)
+        while start < stop and not self.codec.decode(ids[start : start + 1]).strip():
+            start += 1
+        if self.template.stop:
+            stop = next((i for i in range(start, stop + 1) if _cut(self._text(ids[start:i]), self.template.stop)), stop)
+            before = _before(self._text(ids[start:stop]), self.template.stop)
+            if stop > start and before == self._text(ids[start : stop - 1]).rstrip():
+                stop -= 1  # the token that holds the stop holds nothing else
+        while stop > start and not self.codec.decode(ids[stop - 1 : stop]).strip():
+            stop -= 1
+        text = _before(self._text(ids[start:stop]), self.template.stop)
+        return Generation(ids, (start, stop), text.strip())
+
+    def _after_thoughts(self, ids: list[int]) -> int:
+        """Where the final answer starts: 0 without thoughts, past the end if they never closed."""
+        text = self.codec.decode(ids, special=True)
+        prompted = getattr(self.template, "tail", "")
+        for opening, closing in THOUGHTS:
+            if closing in text:
+                return next(i for i in range(1, len(ids) + 1) if closing in self.codec.decode(ids[:i], special=True))
+            if opening in text or (opening in prompted and closing not in prompted):
+                return len(ids)
+        return 0
+
+    def _text(self, ids: list[int]) -> str:
+        return self.codec.decode(ids).lstrip()
+
+    def _pad_id(self) -> int:
+        for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if candidate is not None:
+                return candidate
+        return 0
+
+
+class _StopAt(StoppingCriteria):
+    """Ends a sequence once its answer holds one of the template's stop strings."""
+
+    def __init__(self, language_model: LanguageModel, prompt_tokens: int) -> None:
+        self._model = language_model
+        self._prompt_tokens = prompt_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:  # type: ignore[override]
+        stop = self._model.template.stop
+        rows = input_ids[:, self._prompt_tokens :].tolist()
+        done = [_cut(self._model._text(ids[self._model._after_thoughts(ids) :]), stop) for ids in rows]
+        return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
+
+
+_HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder"}
+
+
+def _cut(text: str, stops: Sequence[str]) -> bool:
+    return any(stop in text for stop in stops)
+
+
+def _before(text: str, stops: Sequence[str]) -> str:
+    return text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))].rstrip()
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise InputError(f"dtype {dtype!r} is unknown; use float32, bfloat16 or float16")
+    return kind

@@ -1,0 +1,23 @@
+"""Average attention: attention mass of the draft's rows, averaged over layers and heads; AT2 before training."""
+
+from __future__ import annotations
+
+import torch
+
+from ..coefficients import DRAFT_ROWS
+from ..errors import EmptyDraftError
+from .base import Task
+
+__all__ = ["AverageAttentionScorer"]
+
+
+class AverageAttentionScorer:
+    """Scores sources by the mean over all heads (the baseline of AT2, section 4)."""
+
+    name = "average_attention"
+    row_groups = (DRAFT_ROWS,)
+
+    def score(self, task: Task) -> torch.Tensor:
+        if not task.draft.ids:
+            raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
+        return task.draft.mass[DRAFT_ROWS].float().mean((0, 1)).cpu()

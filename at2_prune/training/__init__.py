@@ -1,0 +1,21 @@
+"""Training head coefficients: collect ablations, fit, measure on held-out questions."""
+
+from __future__ import annotations
+
+from .collect import CollectSettings, collect_examples
+from .fit import Fidelity, FitSettings, fidelity, fit
+from .run import TrainingReport, train
+from .store import Example, ExampleStore
+
+__all__ = [
+    "CollectSettings",
+    "Example",
+    "ExampleStore",
+    "Fidelity",
+    "FitSettings",
+    "TrainingReport",
+    "collect_examples",
+    "fidelity",
+    "fit",
+    "train",
+]

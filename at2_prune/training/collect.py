@@ -1,0 +1,120 @@
+"""Collecting training examples: draft a question, read attention, ablate its sources, measure the draft's log-odds."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ..ablation import Positions, ablation_outcomes, random_masks
+from ..coefficients import RowGroup
+from ..draft import write_drafts
+from ..errors import ContextTooLongError
+from ..model import LanguageModel
+from ..passages import Granularity, Passage, split_sentences
+from ..questions import Question
+from .store import Example, ExampleStore
+
+__all__ = ["ROW_GROUPS", "CollectSettings", "collect_examples", "draft_parts"]
+
+logger = logging.getLogger(__name__)
+
+ROW_GROUPS = (
+    RowGroup("draft"),
+    RowGroup("draft", "max"),
+    RowGroup("question"),
+    RowGroup("question", "max"),
+    RowGroup("last"),
+)
+"""Read for every example: they cost nothing beside the draft, and an example can then serve any choice of rows."""
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """What shapes an example."""
+
+    ablations: int = 32
+    """Random ablations a question."""
+    granularity: Granularity = "passage"
+    """What is left out and scored."""
+    targets: Literal["draft", "sentence"] = "draft"
+    """One outcome for the whole draft, or one for each of its sentences."""
+    positions: Positions = "kept"
+    """Leave sources out by attention mask with positions kept (the paper's), or by removing their text."""
+    max_new_tokens: int = 48
+    seed: int = 0
+
+
+def collect_examples(
+    language_model: LanguageModel,
+    questions: Sequence[Question],
+    store: ExampleStore,
+    settings: CollectSettings,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """Collect the examples that `store` does not have yet.
+
+    Args:
+        language_model: the model to train coefficients for.
+        questions: to draft.
+        store: each example is written to it as soon as it is done.
+        settings: see the class.
+        progress: called once a question.
+
+    Returns:
+        How many questions gave no example, by reason: fewer than two sources, an empty draft, too long.
+    """
+    skipped: dict[str, int] = {}
+    for question in questions:
+        if not store.has(question.id):
+            try:
+                outcome = _example(language_model, question, settings)
+            except ContextTooLongError:
+                outcome = "longer than the model's context"
+            if isinstance(outcome, str):
+                skipped[outcome] = skipped.get(outcome, 0) + 1
+                logger.info("question %s gives no example: %s", question.id, outcome)
+            else:
+                store.add(outcome)
+        progress()
+    return skipped
+
+
+def _example(language_model: LanguageModel, question: Question, settings: CollectSettings) -> Example | str:
+    prompt = language_model.encode(question.text, question.passages, settings.granularity)
+    if len(prompt.sources) < 2:
+        return "fewer than two sources"
+    draft = write_drafts(language_model, [prompt], ROW_GROUPS, settings.max_new_tokens)[0]
+    if not draft.ids:
+        return "empty draft"
+    parts = draft_parts(language_model, draft.ids) if settings.targets == "sentence" else [(0, len(draft.ids))]
+    rows = draft.row_mass
+    assert rows is not None
+    mass = {group.name: value[None].float().cpu() for group, value in draft.mass.items() if group.rows != "draft"}
+    mass["draft"] = torch.stack([rows[:, :, start:stop].mean(2) for start, stop in parts]).float().cpu()
+    mass["draft-max"] = torch.stack([rows[:, :, start:stop].amax(2) for start, stop in parts]).float().cpu()
+    digest = hashlib.sha256(f"{settings.seed} {question.id}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))  # the same whatever runs before it
+    masks = random_masks(len(prompt.sources), settings.ablations, generator)
+    outcomes = ablation_outcomes(language_model, prompt, draft.ids, masks, parts, settings.positions)
+    gold = torch.tensor([passage in question.gold for passage in prompt.source_passage])
+    return Example(question.id, draft.text, mass, list(draft.layers), masks, outcomes, gold)
+
+
+def draft_parts(language_model: LanguageModel, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Token spans of a draft's sentences."""
+    ends = [len(language_model.codec.decode(ids[: i + 1])) for i in range(len(ids))]  # characters after each token
+    parts, start, characters = [], 0, 0
+    for sentence in split_sentences(Passage(language_model.codec.decode(ids))):
+        characters += len(sentence)
+        stop = next((i for i in range(start, len(ids)) if ends[i] > characters), len(ids))
+        if ends and ends[stop - 1] >= characters and stop > start:
+            parts.append((start, stop))
+            start = stop
+    if start < len(ids):
+        parts.append((start, len(ids)))
+    return parts

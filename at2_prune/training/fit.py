@@ -1,0 +1,127 @@
+"""Fitting head coefficients to ablation outcomes, and how well they predict the outcomes of questions held out.
+
+For an example with masks :math:`v_i \\in \\{-1, 1\\}^n` and outcomes :math:`y_i`, the prediction is
+:math:`\\hat y_i = \\sum_s v_{i,s}\\, \\theta \\cdot m(s)`, and the loss is the negative Pearson correlation of the two
+over :math:`i`, averaged over examples (AT2, arXiv 2504.13752, section 3 and appendix A).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..coefficients import RowGroup
+from ..errors import DataError, MissingExtraError
+from .store import Example
+
+__all__ = ["Fidelity", "FitSettings", "fidelity", "fit"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The published recipe."""
+
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    batch_size: int = 512
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well scores predict ablation outcomes, one value per example and target part."""
+
+    lds: torch.Tensor
+    """Linear datamodeling score: Spearman correlation of outcomes with the sum of kept scores."""
+    correlation: torch.Tensor
+    """Pearson correlation of the same."""
+
+
+def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:
+    """Signed sums of attention mass: (parts, ablations, row groups x layers x heads)."""
+    parts = example.outcomes.shape[1]
+    mass = torch.stack([example.mass[g.name].expand(parts, -1, -1, -1) for g in groups], dim=1)  # (P, G, L, H, S)
+    signs = example.masks.float() * 2 - 1  # (ablations, sources)
+    return torch.einsum("as,pglhs->paglh", signs, mass).flatten(2)
+
+
+def _correlation(predictions: torch.Tensor, outcomes: torch.Tensor) -> torch.Tensor:
+    """Pearson correlation along the last dimension; 0 where either side does not vary."""
+    p = predictions - predictions.mean(-1, keepdim=True)
+    y = outcomes - outcomes.mean(-1, keepdim=True)
+    return (p * y).sum(-1) / (p.norm(dim=-1) * y.norm(dim=-1) + 1e-8)
+
+
+def fit(
+    examples: Sequence[Example],
+    groups: Sequence[RowGroup],
+    settings: FitSettings = FitSettings(),  # noqa: B008
+    progress: Callable[[int, float], None] = lambda step, correlation: None,
+) -> tuple[torch.Tensor, list[tuple[int, float]]]:
+    """Fit coefficients by within-example correlation: Adam, cosine schedule, from average attention.
+
+    Args:
+        examples: with the same number of ablations and the same layers and heads.
+        groups: row groups to learn weights for.
+        settings: see the class.
+        progress: called every 50 steps with the step and the training correlation.
+
+    Returns:
+        The weight `(row groups, layers, heads)`, L1-normalised, and the training curve `[(step, correlation)]`.
+
+    Raises:
+        DataError: no example, or none whose outcomes vary.
+    """
+    usable = [example for example in examples if bool((example.outcomes.std(0) > 0).any())]
+    if not usable:
+        raise DataError(f"no example to fit: {len(examples)} collected, none with outcomes that vary")
+    shape = (len(groups), *usable[0].mass[groups[0].name].shape[1:3])
+    features = torch.cat([_features(example, groups) for example in usable])  # (targets, ablations, features)
+    outcomes = torch.cat([example.outcomes.T for example in usable]).float()  # (targets, ablations)
+    weight = torch.full((features.shape[-1],), 1 / features.shape[-1], requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    generator = torch.Generator().manual_seed(settings.seed)
+    curve = []
+    for step in range(settings.steps):
+        batch = torch.randperm(len(features), generator=generator)[: settings.batch_size]
+        correlation = _correlation(features[batch] @ weight, outcomes[batch]).mean()
+        if step % 50 == 0 or step == settings.steps - 1:
+            curve.append((step, round(correlation.item(), 4)))
+            progress(step, correlation.item())
+        optimizer.zero_grad()
+        (-correlation).backward()
+        torch.nn.utils.clip_grad_norm_([weight], 1.0)
+        optimizer.step()
+        schedule.step()
+    final = weight.detach()
+    return (final / final.abs().sum()).reshape(shape), curve
+
+
+def fidelity(examples: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor) -> Fidelity:
+    """LDS and correlation of these coefficients on examples they were not fitted to.
+
+    Returns:
+        One value per example and target part whose outcomes vary.
+
+    Raises:
+        MissingExtraError: scipy is not installed.
+    """
+    try:
+        from scipy.stats import ConstantInputWarning, spearmanr
+    except ImportError:
+        raise MissingExtraError("scipy", "train", "Measuring fidelity") from None
+    lds, correlation = [], []
+    for example in examples:
+        predictions = _features(example, groups) @ weight.flatten()  # (parts, ablations)
+        for predicted, outcome in zip(predictions, example.outcomes.T, strict=True):
+            if outcome.std() > 0:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ConstantInputWarning)
+                    rank = float(spearmanr(predicted.numpy(), outcome.numpy()).statistic)
+                lds.append(0.0 if rank != rank else rank)
+                correlation.append(_correlation(predicted.double(), outcome).item())
+    return Fidelity(torch.tensor(lds), torch.tensor(correlation))
