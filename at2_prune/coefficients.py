@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from transformers import PretrainedConfig
 
 from .errors import CoefficientsError
 
-__all__ = ["HeadCoefficients", "RowGroup"]
+__all__ = ["HeadCoefficients", "RowGroup", "shipped_coefficients"]
 
 WEIGHTS_FILE = "head_coefficients.safetensors"
 CONFIG_FILE = "config.json"
@@ -266,6 +267,12 @@ class HeadCoefficients(
             model_type=config.model_type,
             training={"imported_from": str(source), "method": "AT2 as published"},
         )
+
+
+def shipped_coefficients() -> dict[str, Path]:
+    """Folders of the head coefficients that come with the package, by model name."""
+    folder = Path(str(files("at2_prune") / "data" / "coefficients"))
+    return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))}
 
 
 def _replace(path: Path, write: Any) -> None:

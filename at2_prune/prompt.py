@@ -198,6 +198,7 @@ class EncodedPrompt:
     source_passage: list[int]
     """For each source, the passage it is in."""
     source_texts: list[str]
+    """With tokens as sources, each passage's join to the text that the template shows of it."""
     passages: list[Span]
     question: Span
 
@@ -247,7 +248,7 @@ def encode_prompt(
             texts.append(passage.text)
             owner.append(index)
     pieces = [*before, *body, *after]
-    ids, places = _encode_pieces(codec, pieces)
+    ids, places, shown = _encode_pieces(codec, pieces)
     sources = _spans([piece.source for piece in pieces], places, len(texts))
     passage_spans = _spans([piece.passage for piece in pieces], places, len(passages))
     questions = [place for piece, place in zip(pieces, places, strict=True) if piece.kind == "question"]
@@ -257,7 +258,7 @@ def encode_prompt(
         tokens = [(i, position) for i, span in enumerate(passage_spans) for position in range(*span)]
         owner = [i for i, _ in tokens]
         sources = [(position, position + 1) for _, position in tokens]
-        texts = [codec.decode([ids[position]], special=True) for _, position in tokens]
+        texts = [shown[position] for _, position in tokens]
     return EncodedPrompt(ids, sources, owner, texts, passage_spans, questions[0])
 
 
@@ -271,24 +272,28 @@ def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 
 
-def _encode_pieces(codec: TextCodec, pieces: Sequence[Piece]) -> tuple[list[int], list[Span]]:
-    """Ids of all pieces, and each piece's token span."""
+def _encode_pieces(codec: TextCodec, pieces: Sequence[Piece]) -> tuple[list[int], list[Span], list[str]]:
+    """Ids of all pieces, each piece's token span, and each token's stretch of the text."""
     ids: list[int] = []
+    shown: list[str] = []
     places: list[Span] = [(0, 0)] * len(pieces)
     if not (pieces and pieces[0].kind == "control"):
         ids += codec.begin
+        shown += [""] * len(codec.begin)
     index = 0
     while index < len(pieces):
         if pieces[index].kind == "control":
             start = len(ids)
             ids += codec.control(pieces[index].text)
+            shown += [""] * (len(ids) - start)
             places[index] = (start, len(ids))
             index += 1
             continue
         last = index
         while last < len(pieces) and pieces[last].kind != "control":
             last += 1
-        text_ids, offsets = codec.plain("".join(piece.text for piece in pieces[index:last]))
+        text = "".join(piece.text for piece in pieces[index:last])
+        text_ids, offsets = codec.plain(text)
         place, token, end = len(ids), 0, 0
         for i in range(index, last):
             start = token
@@ -299,8 +304,10 @@ def _encode_pieces(codec: TextCodec, pieces: Sequence[Piece]) -> tuple[list[int]
         if token != len(offsets) or any(b[1] < a[1] for a, b in zip(offsets, offsets[1:], strict=False)):
             raise ModelNotSupportedError("the tokenizer's character offsets are not in order, so spans cannot be exact")
         ids += text_ids
+        ends = [0, *(stop for _, stop in offsets)]
+        shown += [text[start:stop] for start, stop in zip(ends, ends[1:], strict=False)]
         index = last
-    return ids, places
+    return ids, places, shown
 
 
 def _spans(labels: Sequence[int | None], places: Sequence[Span], count: int) -> list[Span]:

@@ -1,0 +1,490 @@
+"""Draft -> score -> select -> regenerate."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from .ablation import ablation_outcomes
+from .coefficients import HeadCoefficients, shipped_coefficients
+from .draft import Draft, read_draft, write_drafts
+from .errors import CoefficientsError, ContextTooLongError, EmptyDraftError, InputError
+from .model import LanguageModel
+from .passages import Granularity, Passage, as_passages, split_sentences
+from .prompt import EncodedPrompt, PromptTemplate
+from .scorers import AT2Scorer, AverageAttentionScorer, Scorer, Task
+from .selection import Order, check_k, top_k
+
+__all__ = ["AT2Pruner", "PruneResult", "ScoredSource", "load_coefficients"]
+
+PassageLike = str | Passage | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ScoredSource:
+    """A passage, or a sentence of one, with its score."""
+
+    text: str
+    score: float
+    rank: int
+    """1 is the highest score."""
+    passage: int
+    """Index of the passage it is (in)."""
+    kept: bool
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What happened to one question."""
+
+    question: str
+    passages: list[Passage]
+    draft: str
+    """The answer from all passages."""
+    answer: str
+    """The answer from the passages that were kept."""
+    k: int
+    kept: list[int]
+    """Indices of the kept passages, in the order the model was shown them."""
+    scores: list[float]
+    """One a passage, in input order; with sentences as sources, the sum of its sentences'."""
+    sources: list[ScoredSource]
+    """In input order."""
+    seconds: dict[str, float]
+    """By step: `draft` (attention is read while it is written), `score`, `regenerate`."""
+    fallback: str | None = None
+    """Why scores could not be used, if they could not: then the first k were kept."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `at2-prune answer --json` prints."""
+        names = ("question", "draft", "answer", "k", "kept", "scores", "seconds")
+        result = {name: getattr(self, name) for name in names}
+        return result if self.fallback is None else {**result, "fallback": self.fallback}
+
+
+class AT2Pruner:
+    """Prunes retrieved passages by what the draft's attention says it used.
+
+    Safe to share between threads.
+
+    Args:
+        language_model: writes drafts and answers, and reads attention.
+        scorer: scores the sources; usually AT2 with the model's head coefficients.
+        granularity: what is scored and kept: passages, or their sentences.
+        order: show kept passages in their original order, or best first.
+        max_new_tokens: a draft or answer is cut there.
+        overflow: passages that do not fit the model's context are an "error", or are scored in "windows": runs of
+            passages that fit, each drafted; the draft the model is surest of is then scored in every window.
+
+    Example:
+        >>> pruner = AT2Pruner.from_pretrained()  # doctest: +SKIP
+        >>> result = pruner.answer("Which city ...?", passages, k=3)  # doctest: +SKIP
+        >>> result.answer, result.kept  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        scorer: Scorer,
+        *,
+        granularity: Granularity = "passage",
+        order: Order = "original",
+        max_new_tokens: int = 48,
+        overflow: str = "error",
+    ) -> None:
+        if granularity not in ("passage", "sentence"):
+            raise InputError(f"granularity must be 'passage' or 'sentence', got {granularity!r}")
+        if order not in ("original", "score"):
+            raise InputError(f"order must be 'original' or 'score', got {order!r}")
+        if overflow not in ("error", "windows"):
+            raise InputError(f"overflow must be 'error' or 'windows', got {overflow!r}")
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be an integer of at least 1, got {max_new_tokens!r}")
+        self.language_model = language_model
+        self.scorer = scorer
+        self.granularity: Granularity = granularity
+        self.order: Order = order
+        self.max_new_tokens = max_new_tokens
+        self.overflow = overflow
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str] | LanguageModel | None = None,
+        coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        template: PromptTemplate | None = None,
+        granularity: Granularity = "passage",
+        order: Order = "original",
+        max_new_tokens: int = 48,
+        overflow: str = "error",
+        **model_options: Any,
+    ) -> AT2Pruner:
+        """A pruner for a model by Hub id or path; without one, the embedded Gemma 3 270M.
+
+        Args:
+            model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
+            coefficients: see `load_coefficients`.
+            granularity: see the class, as for the rest.
+            order: see the class.
+            max_new_tokens: see the class.
+            overflow: see the class.
+
+        Raises:
+            InputError: no such model, an impossible option.
+            CoefficientsError: no coefficients for this model, or another model's.
+            ModelNotSupportedError: its attention cannot be read.
+        """
+        if isinstance(model, LanguageModel):
+            language_model = model
+        else:
+            language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
+        if isinstance(coefficients, str) and coefficients == "average":
+            scorer: Scorer = AverageAttentionScorer()
+        else:
+            scorer = AT2Scorer(load_coefficients(language_model, coefficients))
+        return cls(
+            language_model,
+            scorer,
+            granularity=granularity,
+            order=order,
+            max_new_tokens=max_new_tokens,
+            overflow=overflow,
+        )
+
+    def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
+        """The model's answer from all passages, with the attention the scorer needs, read as it was written.
+
+        Raises:
+            InputError: an empty question, no passages, a passage that is not a text.
+            ContextTooLongError: they do not fit the model's context.
+        """
+        return self._draft(question, self._passages(passages))[1]
+
+    def score(
+        self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
+    ) -> list[float]:
+        """One score per source: per passage, or per sentence if these are the sources.
+
+        Args:
+            question: the question.
+            passages: at least one.
+            draft: a text written elsewhere (an API's answer, say) is read in one forward pass; a `Draft` of
+                `self.draft` for the same question and passages costs nothing; None drafts first.
+
+        Raises:
+            EmptyDraftError: there is no draft to attribute.
+            InputError, ContextTooLongError: see `draft`.
+        """
+        return self._score(question, self._passages(passages), draft)[2]
+
+    def select(self, scores: Sequence[float], k: int) -> list[int]:
+        """Indices of the sources to keep, in the order they are to be shown."""
+        return top_k(scores, k, self.order)
+
+    def regenerate(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
+        """The answer from the kept sources only.
+
+        Args:
+            question: the question.
+            passages: all passages.
+            kept: indices of sources in the order to show them; None keeps all.
+        """
+        shown = self._keep(self._passages(passages), kept)
+        return write_drafts(
+            self.language_model, [self._encode(question, shown)], max_new_tokens=self.max_new_tokens
+        )[0].text
+
+    def answer(
+        self, question: str, passages: Iterable[PassageLike], k: int = 3, draft: str | Draft | None = None
+    ) -> PruneResult:
+        """Draft, score, keep the top k sources, and answer again from those.
+
+        With k at least the number of sources the draft is the answer. If the model writes nothing from all passages,
+        the first k are kept, and `result.fallback` says so.
+
+        Args:
+            question: the question.
+            passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
+            k: sources to keep, at least 1.
+            draft: as in `score`; a text given here is never replaced.
+
+        Raises:
+            InputError: an empty question, no passages, a passage that is not a text, k below 1.
+            EmptyDraftError: the draft given is empty.
+            ContextTooLongError: they do not fit the model's context.
+        """
+        check_k(k)
+        items = self._passages(passages)
+        if draft is None and self.overflow == "error":
+            return self.answer_batch([question], [items], k)[0]
+        clock = time.perf_counter
+        started = clock()
+        prompt, written, scores = self._score(question, items, draft)
+        scored = clock()
+        kept, answer, seconds = self._finish(question, items, prompt, scores, written, k, draft is None)
+        timing = {"draft": 0.0, "score": scored - started, "regenerate": seconds}
+        return self._result(question, items, prompt, written, scores, k, kept, answer, timing, None)
+
+    def answer_batch(
+        self, questions: Sequence[str], passages: Sequence[Iterable[PassageLike]], k: int = 3
+    ) -> list[PruneResult]:
+        """`answer` for several questions, drafted and answered as batches.
+
+        Each question's `seconds` are its share of the batch's. Pays on a GPU; on a CPU it saves little.
+
+        Raises:
+            InputError: as `answer`, and if there are not as many lists of passages as questions.
+        """
+        check_k(k)
+        if len(questions) != len(passages):
+            raise InputError(f"{len(questions)} questions but {len(passages)} lists of passages")
+        if not questions:
+            return []
+        items = [self._passages(some) for some in passages]
+        clock, n = time.perf_counter, len(questions)
+        started = clock()
+        prompts = [self._encode(question, some) for question, some in zip(questions, items, strict=True)]
+        drafts = write_drafts(self.language_model, prompts, self.scorer.row_groups, self.max_new_tokens)
+        drafted = clock()
+        scores: list[list[float]] = []
+        fallbacks: list[str | None] = []
+        for question, some, prompt, draft in zip(questions, items, prompts, drafts, strict=True):
+            try:
+                scores.append(self.scorer.score(Task(self.language_model, question, some, prompt, draft)).tolist())
+                fallbacks.append(None)
+            except EmptyDraftError as error:
+                scores.append([0.0] * len(prompt.sources))
+                fallbacks.append(f"{error}; the first {k} were kept")
+        kept = [self.select(some, k) for some in scores]
+        scored = clock()
+        again = [i for i in range(n) if kept[i] != list(range(len(prompts[i].sources)))]
+        answers = [draft.text for draft in drafts]
+        if again:
+            short = [self._encode(questions[i], self._keep(items[i], kept[i])) for i in again]
+            for i, new in zip(again, write_drafts(self.language_model, short, (), self.max_new_tokens), strict=True):
+                answers[i] = new.text
+        finished = clock()
+        timing = {"draft": (drafted - started) / n, "score": (scored - drafted) / n}
+        regenerate = (finished - scored) / max(1, len(again))
+        return [
+            self._result(
+                questions[i],
+                items[i],
+                prompts[i],
+                drafts[i],
+                scores[i],
+                k,
+                kept[i],
+                answers[i],
+                {**timing, "regenerate": regenerate if i in again else 0.0},
+                fallbacks[i],
+            )
+            for i in range(n)
+        ]
+
+    def token_scores(
+        self, question: str, passages: Iterable[PassageLike], draft: str | Draft
+    ) -> list[list[tuple[str, float]]]:
+        """Influence of every token of every passage on the draft, in one forward pass.
+
+        Args:
+            question: the question.
+            passages: at least one.
+            draft: its text, or what `self.draft` returned.
+
+        Returns:
+            For each passage its tokens' `(text, score)`; the texts join to what the model was shown of the passage.
+        """
+        items = self._passages(passages)
+        prompt = self.language_model.encode(question, items, "token")
+        read = read_draft(
+            self.language_model, prompt, draft if isinstance(draft, str) else draft.ids, self.scorer.row_groups
+        )
+        scores = self.scorer.score(Task(self.language_model, question, items, prompt, read)).tolist()
+        tokens: list[list[tuple[str, float]]] = [[] for _ in items]
+        for text, score, owner in zip(prompt.source_texts, scores, prompt.source_passage, strict=True):
+            tokens[owner].append((text, score))
+        return tokens
+
+    def _finish(
+        self,
+        question: str,
+        passages: list[Passage],
+        prompt: EncodedPrompt,
+        scores: list[float],
+        draft: Draft,
+        k: int,
+        own_draft: bool,
+    ) -> tuple[list[int], str, float]:
+        kept = self.select(scores, k)
+        fits = self.overflow == "error" or self._fits(question, passages)
+        if own_draft and fits and kept == list(range(len(prompt.sources))):
+            return kept, draft.text, 0.0  # the same prompt: the draft is the answer
+        started = time.perf_counter()
+        answer = self.regenerate(question, passages, kept)
+        return kept, answer, time.perf_counter() - started
+
+    def _result(
+        self,
+        question: str,
+        passages: list[Passage],
+        prompt: EncodedPrompt,
+        draft: Draft,
+        scores: list[float],
+        k: int,
+        kept: list[int],
+        answer: str,
+        seconds: dict[str, float],
+        fallback: str | None,
+    ) -> PruneResult:
+        ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
+        sources = [
+            ScoredSource(text, scores[i], ranks[i], owner, i in set(kept))
+            for i, (text, owner) in enumerate(zip(prompt.source_texts, prompt.source_passage, strict=True))
+        ]
+        by_passage = [0.0] * len(passages)
+        for source in sources:
+            by_passage[source.passage] += source.score
+        order = list(dict.fromkeys(prompt.source_passage[i] for i in kept))
+        return PruneResult(
+            question, passages, draft.text, answer, k, order, by_passage, sources, seconds, fallback
+        )
+
+    def _passages(self, passages: Iterable[PassageLike]) -> list[Passage]:
+        items = as_passages(passages)
+        if not items:
+            raise InputError("passages is empty: give at least one passage")
+        return items
+
+    def _encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
+        return self.language_model.encode(question, passages, self.granularity)
+
+    def _keep(self, passages: list[Passage], kept: Sequence[int] | None) -> list[Passage]:
+        """The passages to show: those kept, or what is kept of them."""
+        if kept is None:
+            return passages
+        if self.granularity == "passage":
+            count = len(passages)
+        else:
+            sentences = [(i, text) for i, p in enumerate(passages) for text in split_sentences(p)]
+            count = len(sentences)
+        wrong = [index for index in kept if not 0 <= index < count]
+        if wrong or len(set(kept)) != len(kept):
+            raise InputError(f"kept must be different indices below {count}, got {list(kept)}")
+        if self.granularity == "passage":
+            return [passages[index] for index in kept]
+        chosen: dict[int, list[int]] = {}
+        for index in kept:
+            chosen.setdefault(sentences[index][0], []).append(index)
+        shown = []
+        for owner, indices in chosen.items():  # a passage stands where its first kept sentence does
+            texts = tuple(sentences[index][1] for index in sorted(indices))
+            shown.append(replace(passages[owner], text="".join(texts), sentences=texts))
+        return shown
+
+    def _draft(self, question: str, passages: list[Passage]) -> tuple[EncodedPrompt, Draft]:
+        prompt = self._encode(question, passages)
+        groups = self.scorer.row_groups
+        return prompt, write_drafts(self.language_model, [prompt], groups, self.max_new_tokens)[0]
+
+    def _score(
+        self, question: str, passages: list[Passage], draft: str | Draft | None
+    ) -> tuple[EncodedPrompt, Draft, list[float]]:
+        if self.overflow == "windows" and not self._fits(question, passages):
+            return self._score_windows(question, passages, draft)
+        if draft is None:
+            prompt, draft = self._draft(question, passages)
+        else:
+            prompt = self._encode(question, passages)
+        groups = self.scorer.row_groups
+        if isinstance(draft, str):
+            if not draft.strip():
+                raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
+            draft = (
+                read_draft(self.language_model, prompt, draft, groups)
+                if groups
+                else Draft(draft.strip(), self.language_model.encode_draft(draft))
+            )
+        elif any(mass.shape[-1] != len(prompt.sources) for mass in draft.mass.values()):
+            raise InputError("this draft was written from other passages than these")
+        task = Task(self.language_model, question, passages, prompt, draft)
+        return prompt, draft, self.scorer.score(task).tolist()
+
+    def _fits(self, question: str, passages: list[Passage]) -> bool:
+        try:
+            self.language_model.check_length(len(self._encode(question, passages)), self.max_new_tokens)
+        except ContextTooLongError:
+            return False
+        return True
+
+    def _score_windows(
+        self, question: str, passages: list[Passage], draft: str | Draft | None
+    ) -> tuple[EncodedPrompt, Draft, list[float]]:
+        """Scores by runs of passages that fit the context, all against one draft."""
+        windows: list[list[Passage]] = []
+        for passage in passages:
+            if windows and self._fits(question, [*windows[-1], passage]):
+                windows[-1].append(passage)
+            else:
+                windows.append([passage])
+        if isinstance(draft, Draft):
+            draft = draft.text
+        if draft is None:
+            best = -float("inf")
+            for window in windows:
+                prompt, candidate = self._draft(question, window)
+                if candidate.ids:
+                    everything = torch.ones(1, len(prompt.sources), dtype=torch.bool)
+                    sureness = ablation_outcomes(self.language_model, prompt, candidate.ids, everything).item()
+                    if sureness > best:
+                        best, draft = sureness, candidate.text
+            if draft is None:
+                raise EmptyDraftError("the model wrote nothing from any window of the passages")
+        scores: list[float] = []
+        for window in windows:
+            prompt = self._encode(question, window)
+            read = read_draft(self.language_model, prompt, draft, self.scorer.row_groups)
+            scores += self.scorer.score(Task(self.language_model, question, window, prompt, read)).tolist()
+        return self._encode(question, passages), Draft(draft, self.language_model.encode_draft(draft)), scores
+
+
+def load_coefficients(
+    language_model: LanguageModel, coefficients: str | os.PathLike[str] | HeadCoefficients | None = None
+) -> HeadCoefficients:
+    """Head coefficients for a model, checked against it.
+
+    Args:
+        language_model: the model they must fit.
+        coefficients: a folder or Hub id that `HeadCoefficients.save_pretrained` wrote; an estimator AT2's authors
+            published (`madrylab/at2-*`, or a `.pt` file); None for those that come with the package.
+
+    Raises:
+        CoefficientsError: there are none, they cannot be read, or they were made for another model.
+    """
+    config = language_model.model.config
+    if coefficients is None:
+        shipped = shipped_coefficients()
+        if language_model.name not in shipped:
+            raise CoefficientsError(
+                f"no head coefficients come with at2-prune for {language_model.name}: train them with `at2-prune train "
+                f"--model {language_model.name} --data hotpotqa/hotpot_qa --split train --limit 300 --out DIR` and pass "
+                "coefficients=DIR, or pass coefficients='average' for average attention"
+            )
+        coefficients = shipped[language_model.name]
+    if not isinstance(coefficients, HeadCoefficients):
+        name = os.fspath(coefficients)
+        if name.startswith("madrylab/") or name.endswith(".pt"):
+            coefficients = HeadCoefficients.from_at2_estimator(name, config, language_model.name)
+        else:
+            coefficients = HeadCoefficients.from_pretrained(name)
+    coefficients.check_model(config)
+    return coefficients
+

