@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub as it is imported
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -13,9 +16,6 @@ from at2_prune.embedded import embedded_is_cached, embedded_is_installed
 from at2_prune.model import LanguageModel
 from at2_prune.pruner import AT2Pruner
 from at2_prune.questions import Question, load_questions, sample_questions_path
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 
-HELP = "answer"
-EXAMPLES = ""
+from .options import add_pruner_options, load_pruner, positive, read_passages
+
+HELP = "Draft an answer from all passages, keep those it used, and answer again."
+EXAMPLES = """examples:
+  at2-prune answer "Which river flows through the birthplace of Adolphe Sax?" --passages passages.json --k 2
+  retrieve "…" | at2-prune answer "…" --passages - --json
+  at2-prune answer "…" --passages passages.json --html report.html
+
+--json prints question, draft, answer, k, kept (indices of passages in the order the model was shown them), scores (one
+a passage, in input order) and seconds (by step)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pass
+    add_pruner_options(parser)
+    parser.add_argument("--k", type=positive, default=3, metavar="N", help="passages (or sentences) to keep (default: 3)")
+    parser.add_argument("--order", choices=["original", "score"], default="original", help="how to show what is kept")
+    parser.add_argument("--draft", metavar="TEXT", help="a draft written elsewhere, to attribute instead of our own")
+    parser.add_argument("--html", metavar="FILE", help="write a page that shows what each token was worth")
 
 
 def run(args: argparse.Namespace) -> None:
-    pass
+    from ..report import html_report, terminal_report, write_html_report
+
+    passages = read_passages(args.passages)
+    pruner = load_pruner(args, order=args.order)
+    result = pruner.answer(args.question, passages, args.k, draft=args.draft)
+    if args.html:
+        tokens = None if result.fallback else pruner.token_scores(args.question, passages, result.draft)
+        page = html_report(result, tokens, model=pruner.language_model.name, scorer=pruner.scorer.name)
+        write_html_report(args.html, page)
+    if args.json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+    else:
+        print(terminal_report(result))
+        if args.html:
+            print(f"page: {args.html}", file=sys.stderr)

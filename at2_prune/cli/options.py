@@ -1,14 +1,21 @@
-"""Options that several commands share."""
+"""Options that several commands share, and reading what they name."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..errors import DataError
 
 if TYPE_CHECKING:
     from ..model import LanguageModel
+    from ..passages import Passage
+    from ..pruner import AT2Pruner
 
-__all__ = ["add_model_options", "load_model", "positive"]
+__all__ = ["add_model_options", "add_pruner_options", "load_model", "load_pruner", "positive", "read_passages"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +25,33 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: a GPU if there is one)")
     group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
+    group.add_argument("--max-new-tokens", type=positive, default=48, metavar="N", help="of an answer (default: 48)")
+
+
+def add_pruner_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument(
+        "--passages",
+        required=True,
+        metavar="FILE",
+        help="a JSON list of strings or of {title, text, id?, score?}; - reads it from stdin",
+    )
+    parser.add_argument(
+        "--granularity", choices=["passage", "sentence"], default="passage", help="what is scored (default: passage)"
+    )
+    parser.add_argument(
+        "--overflow",
+        choices=["error", "windows"],
+        default="error",
+        help="passages that do not fit the context: refuse (default), or score them in windows that fit",
+    )
+    parser.add_argument(
+        "--coefficients",
+        metavar="DIR_OR_ID",
+        help="head coefficients (default: those that come with the model; 'average' for average attention)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    add_model_options(parser)
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
@@ -28,6 +62,42 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
     if not args.verbose:
         transformers_logging.disable_progress_bar()
     return LanguageModel.load(args.model, device=args.device, dtype=args.dtype)
+
+
+def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
+    from ..pruner import AT2Pruner
+
+    return AT2Pruner.from_pretrained(
+        load_model(args),
+        args.coefficients,
+        granularity=args.granularity,
+        max_new_tokens=args.max_new_tokens,
+        overflow=args.overflow,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def read_passages(name: str) -> list[Passage]:
+    """The passages of a JSON file, or of stdin for `-`.
+
+    Raises:
+        DataError: it cannot be read; the message names the file and the line.
+    """
+    from ..passages import passages_from_json
+
+    where = "stdin" if name == "-" else name
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        data = json.loads(text.removeprefix("\ufeff"))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: cannot be read ({error})") from None
+    except RecursionError:
+        raise DataError(f"{where}: JSON nested too deeply") from None
+    return passages_from_json(data, where)
 
 
 def positive(text: str) -> int:

@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="kept",
         help="leave sources out by attention mask, positions kept (default, the paper's), or remove their text",
     )
-    parser.add_argument("--max-new-tokens", type=positive, default=48, metavar="N", help="of a draft (default: 48)")
     parser.add_argument("--holdout", type=float, default=0.15, metavar="PART", help="to measure on (default: 0.15)")
     parser.add_argument("--seed", type=int, default=0, help="of ablations and fit (default: 0)")
     add_model_options(parser)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..coefficients import DRAFT_ROWS
+from ..coefficients import DRAFT_ROWS, RowGroup
 from ..errors import EmptyDraftError
 from .base import Task
 
@@ -15,7 +15,7 @@ class AverageAttentionScorer:
     """Scores sources by the mean over all heads (the baseline of AT2, section 4)."""
 
     name = "average_attention"
-    row_groups = (DRAFT_ROWS,)
+    row_groups: tuple[RowGroup, ...] = (DRAFT_ROWS,)
 
     def score(self, task: Task) -> torch.Tensor:
         if not task.draft.ids:

@@ -1,0 +1,68 @@
+"""The HotpotQA pruning experiment: methods x k; answer F1 and EM, recall of gold passages, seconds, with intervals.
+
+Importing this package loads neither torch nor transformers; its names are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+_HOME = {
+    "AnswerScores": "metrics",
+    "Method": "methods",
+    "NoPruning": "methods",
+    "Oracle": "methods",
+    "Pruning": "methods",
+    "ProgressBar": "progress",
+    "RunStore": "store",
+    "answer_scores": "metrics",
+    "both_gold": "metrics",
+    "evaluate": "runner",
+    "gold_precision": "metrics",
+    "gold_recall": "metrics",
+    "markdown_table": "table",
+    "normalize_answer": "metrics",
+    "reading": "table",
+    "summarize": "results",
+    "text_table": "table",
+}
+
+__all__ = [
+    "AnswerScores",
+    "Method",
+    "NoPruning",
+    "Oracle",
+    "ProgressBar",
+    "Pruning",
+    "RunStore",
+    "answer_scores",
+    "both_gold",
+    "evaluate",
+    "gold_precision",
+    "gold_recall",
+    "markdown_table",
+    "normalize_answer",
+    "reading",
+    "summarize",
+    "text_table",
+]
+
+if TYPE_CHECKING:
+    from .methods import Method, NoPruning, Oracle, Pruning
+    from .metrics import AnswerScores, answer_scores, both_gold, gold_precision, gold_recall, normalize_answer
+    from .progress import ProgressBar
+    from .results import summarize
+    from .runner import evaluate
+    from .store import RunStore
+    from .table import markdown_table, reading, text_table
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

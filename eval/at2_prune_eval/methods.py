@@ -1,0 +1,125 @@
+"""Methods: which passages to keep for a question, at every k."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from at2_prune.coefficients import RowGroup
+from at2_prune.errors import DataError, EmptyDraftError, InputError
+from at2_prune.questions import Question
+from at2_prune.scorers import Scorer, Task
+from at2_prune.selection import check_k, top_k
+
+__all__ = ["ALL", "Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods", "check_ks"]
+
+ALL = "all"
+"""The one entry of a method that knows no k."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a method keeps of one question."""
+
+    kept: dict[str, list[int]]
+    """By k as a string, or `all`: indices of passages, in the order they are shown."""
+    scores: list[float] | None = None
+    """One a passage, for a method that scores."""
+    fell_back: bool = False
+    """The draft was empty, so there were no scores: the first k passages are kept."""
+
+
+class Method(Protocol):
+    """A way to choose passages."""
+
+    name: str
+    row_groups: tuple[RowGroup, ...]
+    """Attention it wants read while the draft is written."""
+    uses_draft: bool
+    """Whether the draft is part of what it costs."""
+
+    def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+        """Kept passages at every k; `task` holds the prompt, the draft and its attention."""
+        ...
+
+
+class NoPruning:
+    """Keeps every passage: the answer is the draft."""
+
+    name = "none"
+    row_groups: tuple[RowGroup, ...] = ()
+    uses_draft = True
+
+    def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+        return Choice({ALL: list(range(len(task.passages)))})
+
+
+class Oracle:
+    """Keeps the gold passages: what a perfect choice would give.
+
+    Raises:
+        DataError: the question names no gold passages.
+    """
+
+    name = "oracle"
+    row_groups: tuple[RowGroup, ...] = ()
+    uses_draft = False
+
+    def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+        if not question.gold:
+            raise DataError(f"question {question.id!r} names no gold passages (supporting_facts), so it has no oracle")
+        return Choice({ALL: list(question.gold)})
+
+
+class Pruning:
+    """Keeps the k passages that a scorer puts highest, in their original order.
+
+    Args:
+        scorer: its name becomes the method's.
+    """
+
+    uses_draft = True
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.name = scorer.name
+        self.row_groups = tuple(scorer.row_groups)
+
+    def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+        try:
+            scores = self.scorer.score(task).tolist()
+        except EmptyDraftError:
+            return Choice({str(k): list(range(min(k, len(task.passages)))) for k in ks}, fell_back=True)
+        return Choice({str(k): top_k(scores, k) for k in ks}, scores)
+
+
+def as_methods(scorers: Sequence[Scorer]) -> list[Method]:
+    """No pruning, a method a scorer, and the oracle.
+
+    Raises:
+        InputError: two methods of one name.
+    """
+    methods: list[Method] = [NoPruning(), *(Pruning(scorer) for scorer in scorers), Oracle()]
+    names = [method.name for method in methods]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"every method needs a name of its own, but {repeated} repeat")
+    return methods
+
+
+def check_ks(ks: Sequence[int]) -> list[int]:
+    """The values of k, ascending, each once.
+
+    Raises:
+        InputError: there are none, or one is not an integer of at least 1.
+
+    Example:
+        >>> check_ks([3, 1, 3])
+        [1, 3]
+    """
+    for k in ks:
+        check_k(k)
+    if not ks:
+        raise InputError("give at least one k, the number of passages to keep")
+    return sorted(set(ks))

@@ -1,0 +1,51 @@
+"""A progress bar over questions with the running F1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from tqdm.auto import tqdm
+
+from .methods import ALL
+from .store import Record
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar:
+    """Pass it to `evaluate` as `progress`: shows time left, and F1 so far without pruning and with it.
+
+    Args:
+        total: number of questions.
+        ks: the run's; the middle one is shown.
+        method: the pruning method to show.
+    """
+
+    def __init__(self, total: int, ks: Sequence[int], method: str = "at2") -> None:
+        ordered = sorted(set(ks))
+        self._shown = [("none", ALL), (method, str(ordered[len(ordered) // 2]))]
+        self._sums = [0.0] * len(self._shown)
+        self._bar = tqdm(total=total, desc="answering", unit="question", smoothing=0.1)
+
+    def __call__(self, record: Record, resumed: bool) -> None:
+        if resumed:  # no part of this run's speed
+            self._bar.initial += 1
+        self._bar.update()
+        for index, (name, k) in enumerate(self._shown):
+            self._sums[index] += record["methods"][name][k]["f1"]
+        self._bar.set_postfix_str(
+            "F1 "
+            + ", ".join(
+                f"{name}{'' if k == ALL else f'@{k}'} {total / self._bar.n:.3f}"
+                for (name, k), total in zip(self._shown, self._sums, strict=True)
+            )
+        )
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()

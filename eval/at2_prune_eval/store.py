@@ -1,0 +1,135 @@
+"""A run on disk: its config, one JSON line a question as it is done, and the results at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from at2_prune.errors import CacheError, DataError, InputError
+
+__all__ = ["Record", "RunStore"]
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+"""One line of `questions.jsonl`; see `at2_prune_eval.runner.answer_question`."""
+
+
+class RunStore:
+    """A folder that an interrupted run can go on with.
+
+    Args:
+        folder: made if it is not there.
+        config: everything that shapes a result; a folder that was begun with another is refused.
+
+    Raises:
+        InputError: the folder holds another run; the message names every difference.
+        DataError: its files cannot be read.
+        CacheError: it cannot be written to.
+    """
+
+    CONFIG_FILE = "config.json"
+    QUESTIONS_FILE = "questions.jsonl"
+    RESULTS_FILE = "results.json"
+
+    def __init__(self, folder: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        config = json.loads(json.dumps(config))
+        path = self.folder / self.CONFIG_FILE
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON ({error}); remove the folder or use another") from None
+        except OSError as error:
+            raise CacheError(f"cannot use {self.folder}: {error}") from error
+        if known is None:
+            if self._questions.exists():
+                raise InputError(f"{self._questions} is there but {path} is not: use another folder")
+            self.write(self.CONFIG_FILE, _json(config))
+        elif known != config:
+            old, new = dict(_flat(known)), dict(_flat(config))
+            differences = [
+                f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
+                for key in dict.fromkeys([*old, *new])
+                if old.get(key) != new.get(key)
+            ]
+            raise InputError(
+                f"{self.folder} holds a run with another config ({'; '.join(differences)}): use another folder"
+            )
+
+    @property
+    def _questions(self) -> Path:
+        return self.folder / self.QUESTIONS_FILE
+
+    def load(self) -> dict[str, Record]:
+        """What is done, by question id. A torn last line, which a killed run may leave, is cut off.
+
+        Raises:
+            DataError: another line is damaged; the message names it.
+        """
+        try:
+            data = self._questions.read_bytes() if self._questions.exists() else b""
+        except OSError as error:
+            raise CacheError(f"cannot read {self._questions}: {error}") from error
+        whole = data[: data.rfind(b"\n") + 1]
+        records: dict[str, Record] = {}
+        lines = whole.splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                records[record["id"]] = record
+            except (ValueError, KeyError, TypeError) as error:
+                if number < len(lines):
+                    raise DataError(f"{self._questions}, line {number}: not a record of this run ({error})") from None
+                whole = whole[: -len(line)]
+        if len(whole) < len(data):
+            logger.info("%s: the last line was torn; its question is done again", self._questions)
+            try:
+                os.truncate(self._questions, len(whole))
+            except OSError as error:
+                raise CacheError(f"cannot write {self._questions}: {error}") from error
+        return records
+
+    def add(self, record: Record) -> None:
+        """Append a line. Killed at any moment, the run loses no more than this one."""
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            with open(self._questions, "ab") as file:
+                file.write(line.encode())
+        except OSError as error:
+            raise CacheError(f"cannot write {self._questions}: {error}") from error
+
+    def write_results(self, results: Mapping[str, Any]) -> Path:
+        """Write `results.json`, whole or not at all; returns its path."""
+        return self.write(self.RESULTS_FILE, _json(results))
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the run, whole or not at all; returns its path."""
+        path = self.folder / name
+        temporary = path.with_name(f".{name}.{os.getpid()}")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError as error:
+            raise CacheError(f"cannot write {path}: {error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings under dotted names."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
