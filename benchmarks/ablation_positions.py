@@ -1,0 +1,74 @@
+"""Which ablation to train on: attention mask with positions kept, or text removed?
+
+Takes two folders that `at2-prune train` made from the same questions, one with `--positions kept` and one with
+`--positions closed` (masks are drawn from the question's id, so they agree). Coefficients are fitted to each kind on one
+half of the questions and measured on the other half: how well they predict either kind of outcome (LDS), and the
+recall of the gold passages among the top two. Halves are swapped, so every question is measured once.
+
+    python benchmarks/ablation_positions.py runs/kept runs/closed
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from at2_prune.coefficients import DRAFT_ROWS
+from at2_prune.intervals import bootstrap_mean
+from at2_prune.training import Example, fidelity, fit
+
+
+def load(folder: Path) -> dict[str, Example]:
+    """Every example of a folder, by question id."""
+    examples = {}
+    for path in sorted((folder / "examples").glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            get = file.get_tensor
+            name, draft = file.metadata()["id"], file.metadata()["draft"]
+            mass = {"draft": get("mass.draft")}
+            examples[name] = Example(name, draft, mass, [], get("masks"), get("outcomes"), get("gold"))
+    return examples
+
+
+def recall_at_2(example: Example, weight: torch.Tensor) -> float:
+    """Part of the gold passages among the two with the highest scores."""
+    scores = torch.einsum("glh,lhs->s", weight, example.mass["draft"][0])
+    top = scores.topk(min(2, len(scores))).indices
+    return (example.gold[top].sum() / example.gold.sum()).item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kept", type=Path)
+    parser.add_argument("closed", type=Path)
+    args = parser.parse_args()
+    kinds = {"kept": load(args.kept), "closed": load(args.closed)}
+    names = sorted(kinds["kept"].keys() & kinds["closed"].keys())
+    agreement = []
+    for name in names:
+        kept, closed = (kinds[kind][name].outcomes[:, 0] for kind in ("kept", "closed"))
+        if kept.std() > 0 and closed.std() > 0:
+            agreement.append(torch.corrcoef(torch.stack([kept, closed]))[0, 1].item())
+    ablations = kinds["kept"][names[0]].masks.shape[0]
+    print(f"{len(names)} questions x {ablations} ablations, both kinds; 95 % intervals over questions")
+    print(f"correlation of the two kinds' outcomes within a question: {bootstrap_mean(agreement)}\n")
+    print(f"{'fitted to':<12}{'LDS, kept outcomes':<26}{'LDS, closed outcomes':<26}{'gold recall@2':<26}")
+    for fitted in kinds:
+        lds: dict[str, list[float]] = {"kept": [], "closed": []}
+        recall: list[float] = []
+        for half in (0, 1):
+            weight, _ = fit([kinds[fitted][name] for name in names[half::2]], [DRAFT_ROWS])
+            others = names[1 - half :: 2]
+            for measured in kinds:
+                examples = [kinds[measured][name] for name in others]
+                lds[measured] += fidelity(examples, [DRAFT_ROWS], weight).lds.tolist()
+            recall += [recall_at_2(kinds[fitted][name], weight) for name in others]
+        row = [bootstrap_mean(values) for values in (lds["kept"], lds["closed"], recall)]
+        print(f"{fitted:<12}" + "".join(f"{value!s:<26}" for value in row))
+
+
+if __name__ == "__main__":
+    main()

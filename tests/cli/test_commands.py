@@ -1,0 +1,181 @@
+"""The commands as a user runs them, on a tiny model saved to disk."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from at2_prune.cli import COMMANDS, main
+from at2_prune.coefficients import HeadCoefficients
+from at2_prune.model import LanguageModel
+from at2_prune.pruner import AT2Pruner
+from at2_prune.questions import Question
+
+
+@pytest.fixture(scope="module")
+def model_folder(tiny_model, tiny_tokenizer, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def passages_file(sample_questions: list[Question], tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("passages") / "passages.json"
+    rows = [{"title": p.title, "text": p.text, "id": p.id} for p in sample_questions[0].passages]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def options(model_folder: Path, passages_file: Path) -> list[str]:
+    model = ["--model", str(model_folder), "--coefficients", "average", "--max-new-tokens", "8"]
+    return ["--passages", str(passages_file), *model]
+
+
+def test_answer_prints_one_json_object_that_agrees_with_the_library(
+    options: list[str], model_folder: Path, sample_questions: list[Question], capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = sample_questions[0]
+    assert main(["answer", question.text, *options, "--k", "4", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    pruner = AT2Pruner.from_pretrained(str(model_folder), "average", max_new_tokens=8)
+    result = pruner.answer(question.text, question.passages, k=4)
+    assert set(printed) == {"question", "draft", "answer", "k", "kept", "scores", "seconds"}
+    assert printed["kept"] == result.kept
+    assert printed["answer"] == result.answer
+    assert printed["scores"] == pytest.approx(result.scores, abs=1e-6)
+    assert set(printed["seconds"]) == {"draft", "score", "regenerate"}
+
+
+def test_answer_reads_stdin_and_writes_a_page(
+    options: list[str], passages_file: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(passages_file.read_text(encoding="utf-8")))
+    page = tmp_path / "report.html"
+    options = ["-" if option == str(passages_file) else option for option in options]
+    assert main(["answer", "Which river?", *options, "--html", str(page)]) == 0
+    assert "Which river?" in page.read_text(encoding="utf-8")
+    assert "Which river?" in capsys.readouterr().out
+
+
+def test_score_ranks_every_source(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "Which river?", *options, "--draft", "the Meuse", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert sorted(row["rank"] for row in scores) == list(range(1, 11))
+    assert main(["score", "Which river?", *options, "--draft", "the Meuse"]) == 0
+    assert "Dinant" in capsys.readouterr().out
+
+
+def test_train_goes_on_and_its_coefficients_are_used(
+    model_folder: Path, passages_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from at2_prune.questions import sample_questions_path
+
+    out = tmp_path / "coefficients"
+    command = ["train", "--model", str(model_folder), "--data", str(sample_questions_path()), "--ablations", "4"]
+    command += ["--out", str(out), "--max-new-tokens", "6", "--holdout", "0.3"]
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    assert "LDS" in first
+    weight = HeadCoefficients.from_pretrained(out).weight
+    assert main(command) == 0
+    assert HeadCoefficients.from_pretrained(out).weight.equal(weight)
+    assert main([*command, "--seed", "1"]) == 2
+    assert "seed: 0 there, 1 now" in capsys.readouterr().err
+    answer = ["answer", "Which river?", "--passages", str(passages_file), "--model", str(model_folder)]
+    assert main([*answer, "--coefficients", str(out), "--json"]) == 0
+
+
+def test_models_lists_the_embedded_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["embedded"]["model"] == "gemma-3-270m"
+    assert [entry["model"] for entry in listed["coefficients"]] == ["gemma-3-270m"]
+    assert main(["models"]) == 0
+    assert "Gemma Terms of Use" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[\n"a",\n{"text": }]', "line 3"),
+        ('{"text": "a"}', "expected a JSON list"),
+        ('["a", 3]', "passage 1"),
+        ('[{"text": 5}]', "passage 0"),
+        ('[{"title": "a"}]', "passage 0"),
+        ("[]", "passages is empty"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_bad_passages_are_one_line_and_exit_code_2(
+    content: str, said: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(content, encoding="utf-8")
+    assert main(["answer", "Which river?", *options[2:], "--passages", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--passages", "no/such/file.json"], "no/such/file.json"),
+        (["--model", "no/such/model/folder"], "no/such/model/folder"),
+        (["--coefficients", "no/such/coefficients"], "no/such/coefficients"),
+        (["--device", "toaster"], "toaster"),
+        (["--dtype", "int8"], "int8"),
+        (["--draft", "  "], "draft is empty"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_2(
+    extra: list[str], said: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["answer", "Which river?", *options, *extra]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_k_below_one_and_an_empty_question(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["answer", "Which river?", *options, "--k", "0"])
+    assert stopped.value.code == 2
+    assert "at least 1" in capsys.readouterr().err
+    assert main(["answer", " ", *options]) == 2
+    assert "question" in capsys.readouterr().err
+
+
+def test_an_unwritable_page_is_said(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["answer", "Which river?", *options, "--html", str(tmp_path / "no" / "page.html")]) == 2
+    assert "page.html" in capsys.readouterr().err
+
+
+def test_wrong_coefficients_name_both_shapes(
+    options: list[str], tiny_lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    HeadCoefficients.average(3, 5, "llama").save_pretrained(tmp_path)
+    assert main(["answer", "Which river?", *options, "--coefficients", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "3 layers x 5 heads" in error
+    assert "2 layers x 4 heads" in error
+
+
+def test_every_command_explains_itself_without_loading_torch() -> None:
+    for command in ([], *([name] for name in COMMANDS)):
+        code = (
+            "import sys\nfrom at2_prune.cli import main\n"
+            f"try: main({[*command, '--help']!r})\nexcept SystemExit: pass\n"
+            "assert not {'torch', 'transformers'} & set(sys.modules), 'heavy import'"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "examples:" in done.stdout or not command
