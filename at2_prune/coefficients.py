@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
 
 from .errors import CoefficientsError
@@ -170,9 +170,48 @@ class HeadCoefficients(
             "row_groups": [asdict(group) for group in self.row_groups],
             "training": self.training,
         }
-        _replace(save_directory / WEIGHTS_FILE, lambda path: save_file({"weight": self.weight.contiguous()}, path))
+        weights = save({"weight": self.weight.contiguous()})  # save_file would make a file for the owner alone
+        _replace(save_directory / WEIGHTS_FILE, lambda path: path.write_bytes(weights))
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         _replace(save_directory / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card that `save_pretrained` writes beside the weights: what they are for and how they were made."""
+        data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
+        rows = ", ".join(group.name for group in self.row_groups)
+        shape = f"{len(self.row_groups)} x {self.weight.shape[1]} x {self.weight.shape[2]}"
+        training = {key: value for key, value in self.training.items() if key != "curve"}
+        facts = "\n".join(f"| {key.replace('_', ' ')} | {_fact(value)} |" for key, value in training.items())
+        curve = ", ".join(f"{step}: {value:.3f}" for step, value in self.training.get("curve", []))
+        return ModelCard(
+            f"---\n{data.to_yaml()}\n---\n\n# Head coefficients for {self.model_name or 'a model'}\n\n"
+            f"Learned by the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)) for models of type "
+            f"`{self.model_type or 'unknown'}`; rows: {rows}; shape (row groups x layers x heads): {shape}. A source's "
+            "score is their inner product with its attention mass, comparable within one question only.\n\n"
+            "```python\nfrom at2_prune import AT2Pruner\n\n"
+            f'pruner = AT2Pruner.from_pretrained("{self.model_name}", coefficients="PATH_OR_ID_OF_THIS_FOLDER")\n```\n\n'
+            f"| | |\n|---|---|\n{facts}\n"
+            + (f"\nCorrelation on the training questions by step: {curve}.\n" if curve else "")
+        )
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
+    ) -> HeadCoefficients:
+        """Load from a folder or the Hub; options as in `ModelHubMixin.from_pretrained`.
+
+        Raises:
+            CoefficientsError: there are none, or they cannot be read.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        except CoefficientsError:
+            raise
+        except (OSError, ValueError, AttributeError, TypeError) as error:  # the mixin reads the config before we do
+            raise CoefficientsError(
+                f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read nor "
+                f"a repository the Hub gives us ({type(error).__name__}: {error})"
+            ) from error
 
     @classmethod
     def _from_pretrained(  # type: ignore[override]
@@ -249,7 +288,7 @@ class HeadCoefficients(
             if not path.is_file():
                 path = Path(hf_hub_download(str(source), "score_estimator.pt"))
             data = torch.load(path, map_location="cpu", weights_only=True)
-            weight = data["state_dict"]["linear.weight"]
+            weight = data["state_dict"]["linear.weight"].float()
         except Exception as error:  # torch.load raises many kinds; all mean the same to the caller
             raise CoefficientsError(
                 f"{source}: not a published AT2 estimator that can be read safely ({type(error).__name__}: {error})"
@@ -267,6 +306,15 @@ class HeadCoefficients(
             model_type=config.model_type,
             training={"imported_from": str(source), "method": "AT2 as published"},
         )
+
+
+def _fact(value: Any) -> str:
+    """A setting or a measurement in words."""
+    if isinstance(value, Mapping) and set(value) == {"mean", "low", "high"}:
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{str(key).replace('_', ' ')} {_fact(item)}" for key, item in value.items())
+    return str(value)
 
 
 def shipped_coefficients() -> dict[str, Path]:

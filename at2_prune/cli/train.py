@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
     settings = CollectSettings(
         args.ablations, args.sources, args.targets, args.positions, args.max_new_tokens, args.seed
     )
-    name = Path(args.data).name if Path(args.data).exists() else args.data
+    path = Path(args.data).absolute()
+    name = f"{path.parent.name}/{path.name}" if path.exists() else args.data  # the same wherever the folder lies
     bar = tqdm(total=len(questions), desc="ablating", unit="question", smoothing=0.1)
     report = train(
         language_model,
