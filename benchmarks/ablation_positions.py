@@ -1,8 +1,8 @@
 """Which ablation to train on: attention mask with positions kept, or text removed?
 
 Takes two folders that `at2-prune train` made from the same questions, one with `--positions kept` and one with
-`--positions closed` (masks are drawn from the question's id, so they agree). Coefficients are fitted to each kind on one
-half of the questions and measured on the other half: how well they predict either kind of outcome (LDS), and the
+`--positions closed` (masks are drawn from the question's id, so they agree). Coefficients are fitted to each kind on
+one half of the questions and measured on the other half: how well they predict either kind of outcome (LDS), and the
 recall of the gold passages among the top two. Halves are swapped, so every question is measured once.
 
     python benchmarks/ablation_positions.py runs/kept runs/closed

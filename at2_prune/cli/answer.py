@@ -20,7 +20,9 @@ a passage, in input order) and seconds (by step)."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_pruner_options(parser)
-    parser.add_argument("--k", type=positive, default=3, metavar="N", help="passages (or sentences) to keep (default: 3)")
+    parser.add_argument(
+        "--k", type=positive, default=3, metavar="N", help="passages (or sentences) to keep (default: 3)"
+    )
     parser.add_argument("--order", choices=["original", "score"], default="original", help="how to show what is kept")
     parser.add_argument("--draft", metavar="TEXT", help="a draft written elsewhere, to attribute instead of our own")
     parser.add_argument("--html", metavar="FILE", help="write a page that shows what each token was worth")

@@ -90,9 +90,7 @@ def read_passages(name: str) -> list[Passage]:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
         data = json.loads(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})"
-        ) from None
+        raise DataError(f"{where}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: cannot be read ({error})") from None
     except RecursionError:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..report import bars
+    from ..report.text import decimals_for, number, visible
 
     passages = read_passages(args.passages)
     pruner = load_pruner(args)
@@ -30,4 +30,9 @@ def run(args: argparse.Namespace) -> None:
         rows = [{"passage": s.passage, "text": s.text, "score": s.score, "rank": s.rank} for s in sources]
         print(json.dumps({"question": args.question, "scores": rows}, ensure_ascii=False))
     else:
-        print(bars(sources, passages))
+        decimals = decimals_for([source.score for source in sources])
+        print("rank     score  passage")
+        for source in sorted(sources, key=lambda source: source.rank):
+            title = passages[source.passage].title
+            shown = visible(" ".join(f"{title}: {source.text}".split() if title else source.text.split()))
+            print(f"{source.rank:>4}  {number(source.score, decimals, '-'):>8}  [{source.passage}] {shown[:90]}")

@@ -69,7 +69,9 @@ def run(args: argparse.Namespace) -> None:
     for reason, count in report.skipped.items():
         print(f"left out {count} questions: {reason}")
     steps = len(report.curve) // 4 or 1
-    print("correlation on the training questions by step: " + ", ".join(f"{s}: {c:.3f}" for s, c in report.curve[::steps]))
+    print(
+        "correlation on the training questions by step: " + ", ".join(f"{s}: {c:.3f}" for s, c in report.curve[::steps])
+    )
     print(f"fitted to {report.fitted} questions x {args.ablations} ablations; held out {report.held_out}:")
     for title, estimates in (("LDS", report.lds), ("correlation", report.correlation)):
         for who, value in estimates.items():

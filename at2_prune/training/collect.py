@@ -112,7 +112,7 @@ def draft_parts(language_model: LanguageModel, ids: Sequence[int]) -> list[tuple
     for sentence in split_sentences(Passage(language_model.codec.decode(ids))):
         characters += len(sentence)
         stop = next((i for i in range(start, len(ids)) if ends[i] > characters), len(ids))
-        if ends and ends[stop - 1] >= characters and stop > start:
+        if stop > start:  # a token that reaches over the boundary opens the next sentence
             parts.append((start, stop))
             start = stop
     if start < len(ids):

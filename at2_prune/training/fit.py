@@ -58,7 +58,7 @@ def _correlation(predictions: torch.Tensor, outcomes: torch.Tensor) -> torch.Ten
 def fit(
     examples: Sequence[Example],
     groups: Sequence[RowGroup],
-    settings: FitSettings = FitSettings(),  # noqa: B008
+    settings: FitSettings = FitSettings(),
     progress: Callable[[int, float], None] = lambda step, correlation: None,
 ) -> tuple[torch.Tensor, list[tuple[int, float]]]:
     """Fit coefficients by within-example correlation: Adam, cosine schedule, from average attention.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ class ExampleStore:
             raise CacheError(f"cannot write to {self.folder}: {error}") from error
 
     def has(self, question_id: str) -> bool:
-        return self._path(question_id).exists()
+        """Whether its example is there and can be read; a damaged one is removed, so that it is made anew."""
+        return next(self.load([question_id]), None) is not None
 
     def add(self, example: Example) -> None:
         tensors = {f"mass.{name}": mass.contiguous() for name, mass in example.mass.items()}
@@ -74,7 +75,7 @@ class ExampleStore:
         metadata = {"id": example.question_id, "draft": example.draft, "layers": json.dumps(example.layers)}
         self._write(self._path(example.question_id), lambda to: save_file(tensors, to, metadata))
 
-    def load(self, question_ids: list[str]) -> Iterator[Example]:
+    def load(self, question_ids: Sequence[str]) -> Iterator[Example]:
         """The examples of these questions that are there, in this order; a damaged file is removed and left out."""
         for question_id in question_ids:
             path = self._path(question_id)
