@@ -1,7 +1,7 @@
 """Attention mass per head, from chosen rows to every source, read while the model runs.
 
-For a layer with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass that head :math:`h` sends from
-row :math:`t` to a source (a token span :math:`S`) is
+For a layer with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass that head :math:`h` sends
+from row :math:`t` to a source (a token span :math:`S`) is
 
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .errors import InputError, ModelNotSupportedError
-from .interface import enable_attention_reading, listening, model_eager_attention
+from .interface import enable_attention_reading, listening, model_eager_attention, options_of, rows_of
 
 __all__ = ["AttentionReader", "Reading", "Rows", "read_attention"]
 
@@ -134,12 +134,18 @@ class AttentionReader:
             `(layers, heads, sources)`, or `(layers, heads, rows, sources)` for a group with `reduce="none"`.
 
         Raises:
-            InputError: no such group, or the model did not run all of its rows.
+            InputError: no such group, or the model did not run all of its rows or sources.
         """
+        reading = self._readings[item]
         for group in self._groups[item]:
             if group.rows.name == name:
-                if not self.layers:
+                if not self._seen:
                     raise ModelNotSupportedError("the model ran without a single readable attention layer")
+                seen = max(self._seen.values()) - reading.padding
+                if reading.sources and reading.sources[-1][1] > seen:
+                    raise InputError(f"the sources end at token {reading.sources[-1][1]}, but the model ran {seen}")
+                if not self.layers:
+                    raise InputError(f"row group {name!r}: the model ran none of the rows asked for")
                 return torch.stack([group.result(layer) for layer in self.layers])
         raise InputError(f"no row group {name!r}; there are {[group.rows.name for group in self._groups[item]]}")
 
@@ -157,32 +163,37 @@ class AttentionReader:
         layer = getattr(module, "layer_idx", None)
         if layer is None:
             raise ModelNotSupportedError(f"{type(module).__name__} does not say which layer it is (layer_idx)")
-        past = self._seen.get(layer, self._past)
+        seen = self._seen.get(layer, self._past)
         new, keys = query.shape[2], key.shape[2]
+        # Without a cache, and where a longrope model gives its cache up, a step runs the whole text again.
+        past = 0 if keys == new == seen + 1 else seen
         total = past + new
         if keys > total:
             raise ModelNotSupportedError(
-                f"layer {layer} holds {keys} keys after {total} tokens: static caches cannot be read, use the default "
-                "dynamic cache"
+                f"layer {layer} attends to {keys} keys after {total} tokens: pass past= if the cache held tokens; "
+                "static caches, and layers that skip prompt rows because they share keys, cannot be read"
             )
         if past and keys == new and new > 1:
-            raise ModelNotSupportedError("the model was run again from its first token; run it with use_cache=True")
+            raise ModelNotSupportedError(
+                f"layer {layer} ran twice from its first token on: a reading is for one run of the model, and models "
+                "that run a layer's attention several times a pass cannot be read"
+            )
         self._seen[layer] = total
         if self._only is not None and layer not in self._only:
             return
         if len(self._readings) != query.shape[0]:
             raise InputError(f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences")
+        if kernel == "sdpa":  # takes its window from the mask, and knows no soft-cap and no sinks
+            options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}
         block = max(1, WEIGHTS_AT_ONCE // (query.shape[1] * keys))
         for item, groups in enumerate(self._groups):
             for group in groups:
-                first, last = max(group.start, past), min(total, total if group.stop is None else group.stop)
+                first, last = max(group.start, seen), min(total, total if group.stop is None else group.stop)
                 for start in range(first, last, block):
                     rows = slice(start - past, min(start + block, last) - past)
                     inputs = (module, query, key, value, attention_mask)
-                    if kernel == "eager":
-                        weights = _eager_weights(*inputs, item, rows, options)
-                    else:
-                        weights = _weights(*inputs, item, rows, past, options)
+                    read = _eager_weights if kernel == "eager" else _weights
+                    weights = read(*inputs, item, rows, options)
                     group.add(layer, self._sum_sources(item, weights, total - keys))
 
     def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
@@ -252,12 +263,6 @@ def read_attention(
         yield reader
 
 
-def _rows_mask(attention_mask: torch.Tensor, item: int, rows: slice) -> torch.Tensor:
-    """The rows' part of a 4-d mask: (1 or heads, rows, keys)."""
-    mask = attention_mask[item if attention_mask.shape[0] > 1 else 0]
-    return mask if mask.shape[1] == 1 else mask[:, rows]
-
-
 def _eager_weights(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -270,9 +275,9 @@ def _eager_weights(
 ) -> torch.Tensor:
     """Weights (heads, rows, keys) by the model's own eager function: soft-caps, sinks and whatever else it does."""
     one = slice(item, item + 1)
-    mask = None if attention_mask is None else _rows_mask(attention_mask, item, rows)[None]
-    eager = model_eager_attention(module)
-    _, weights = eager(module, query[one, :, rows], key[one], value[one], mask, **options)
+    mask = None if attention_mask is None else rows_of(attention_mask, rows, item)
+    options = {**options_of(options, query.shape[2], rows, item), "dropout": 0.0}
+    _, weights = model_eager_attention(module)(module, query[one, :, rows], key[one], value[one], mask, **options)
     return weights[0].float()
 
 
@@ -284,31 +289,31 @@ def _weights(
     attention_mask: torch.Tensor | None,
     item: int,
     rows: slice,
-    past: int,
     options: dict[str, Any],
 ) -> torch.Tensor:
     """Weights (heads, rows, keys) of what sdpa and flash attention compute, for a few rows of one sequence."""
-    q, k = query[item, :, rows], key[item]  # (heads, rows, head dim), (key/value heads, keys, head dim)
-    heads, count, width = q.shape
+    q, k = query[item, :, rows].float(), key[item].float()  # kernels do not round logits to 16 bits either
+    heads, count, width = q.shape  # k: (key/value heads, keys, head dim)
     keys = k.shape[1]
     grouped = q.reshape(k.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
     scaling = options.get("scaling")
-    logits = (grouped @ k.transpose(1, 2)).reshape(heads, count, keys).float()
+    logits = (grouped @ k.transpose(1, 2)).reshape(heads, count, keys)
     logits *= width**-0.5 if scaling is None else scaling
     softcap = options.get("softcap")
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
     bias = options.get("position_bias")
     if bias is not None:
-        logits += bias[item if bias.shape[0] > 1 else 0, :, rows]
+        logits += rows_of(bias, rows, item)[0]
     lowest = torch.finfo(logits.dtype).min
     if attention_mask is not None and attention_mask.dim() == 4:
-        mask = _rows_mask(attention_mask, item, rows)
+        mask = rows_of(attention_mask, rows, item)[0]
         logits = logits.masked_fill(~mask, lowest) if mask.dtype == torch.bool else logits + mask
     else:
-        if getattr(module, "is_causal", True) and query.shape[2] > 1:
-            at = torch.arange(keys, device=k.device) + past + query.shape[2] - keys
-            row = torch.arange(rows.start, rows.stop, device=k.device)[:, None] + past
+        causal = options.get("is_causal")
+        if getattr(module, "is_causal", True) if causal is None else causal:
+            at = torch.arange(keys, device=k.device) + query.shape[2] - keys  # counted from the first new token
+            row = torch.arange(rows.start, rows.stop, device=k.device)[:, None]
             allowed = at <= row
             if options.get("sliding_window") is not None:
                 allowed &= at > row - options["sliding_window"]

@@ -1,0 +1,239 @@
+"""Tiny random models of many families, their attention far from uniform, with windows shorter than the sequences."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+__all__ = ["FAMILIES", "Family", "build"]
+
+WINDOW = 16
+COMMON: dict[str, Any] = {
+    "vocab_size": 128,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+}
+MIXED = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+EXPERTS: dict[str, Any] = {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+MLA: dict[str, Any] = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to build a tiny model of one family, and what to expect of it."""
+
+    name: str
+    config: str
+    """Name of the configuration class in transformers."""
+    options: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[int, ...] = (0, 1, 2, 3)
+    """The layers that have attention."""
+    sliding: tuple[int, ...] = ()
+    """The layers that see `WINDOW` tokens only."""
+    norm: float = 1.5
+    """Factor on the q/k norms' weights, for attention that is neither flat nor chaotic."""
+    positions: bool = True
+    """Whether leaving tokens out while the others keep their position ids equals masking them."""
+
+
+FAMILIES: dict[str, Family] = {  # those that the installed transformers knows
+    family.name: family
+    for family in (
+        Family("llama", "LlamaConfig"),
+        Family("mistral", "MistralConfig", {"sliding_window": WINDOW}, sliding=(0, 1, 2, 3)),
+        Family(
+            "qwen2",
+            "Qwen2Config",
+            {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 2},
+            sliding=(2, 3),
+        ),
+        Family("qwen3", "Qwen3Config", {"head_dim": 16}),
+        Family("qwen3-moe", "Qwen3MoeConfig", {"head_dim": 16, **EXPERTS}),
+        Family("phi3", "Phi3Config", {"sliding_window": WINDOW}, sliding=(0, 1, 2, 3)),
+        Family(
+            "phi3-longrope",
+            "Phi3Config",
+            {
+                "original_max_position_embeddings": 32,
+                "rope_parameters": {
+                    "rope_type": "longrope",
+                    "rope_theta": 10000.0,
+                    "short_factor": [1.0, 1.1, 1.2, 1.3],
+                    "long_factor": [2.0, 3.0, 4.0, 5.0],
+                },
+            },
+        ),
+        Family(
+            "gemma2",
+            "Gemma2Config",
+            {
+                "head_dim": 8,
+                "query_pre_attn_scalar": 4,
+                "sliding_window": WINDOW,
+                "attn_logit_softcapping": 3.0,
+                "layer_types": MIXED,
+            },
+            sliding=(0, 2),
+        ),
+        Family(
+            "gemma3",
+            "Gemma3TextConfig",
+            {"head_dim": 8, "query_pre_attn_scalar": 4, "sliding_window": WINDOW, "layer_types": MIXED},
+            sliding=(0, 2),
+        ),
+        Family("smollm3", "SmolLM3Config", {"no_rope_layers": [1, 0, 1, 0]}),
+        Family("olmo2", "Olmo2Config"),
+        Family("olmo3", "Olmo3Config", {"sliding_window": WINDOW, "layer_types": MIXED}, sliding=(0, 2)),
+        Family("granite", "GraniteConfig", {"attention_multiplier": 0.7, "residual_multiplier": 0.5}),
+        Family("cohere", "CohereConfig", {"use_qk_norm": True, "logit_scale": 1.0}),
+        Family(
+            "cohere2",
+            "Cohere2Config",
+            {"logit_scale": 1.0, "sliding_window": WINDOW, "layer_types": MIXED},
+            sliding=(0, 2),
+        ),
+        Family("stablelm", "StableLmConfig", {"partial_rotary_factor": 0.5}),
+        Family("starcoder2", "Starcoder2Config", {"sliding_window": WINDOW}, sliding=(0, 1, 2, 3)),
+        Family("gpt2", "GPT2Config", {"n_positions": 256}),
+        Family("gpt-neox", "GPTNeoXConfig"),
+        Family("opt", "OPTConfig", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+        Family(
+            "gpt-oss",
+            "GptOssConfig",
+            {
+                "head_dim": 8,
+                "sliding_window": WINDOW,
+                "layer_types": MIXED,
+                "num_local_experts": 4,
+                "num_experts_per_tok": 2,
+            },
+            sliding=(0, 2),
+        ),
+        Family(
+            "llama4",
+            "Llama4TextConfig",
+            {
+                "head_dim": 8,
+                "intermediate_size_mlp": 48,
+                "attention_chunk_size": WINDOW,
+                "num_local_experts": 2,
+                "num_experts_per_tok": 1,
+                "no_rope_layers": [1, 0, 1, 0],
+            },
+        ),
+        Family(
+            "deepseek-v3",
+            "DeepseekV3Config",
+            {
+                **MLA,
+                "moe_intermediate_size": 24,
+                "n_routed_experts": 4,
+                "num_experts_per_tok": 2,
+                "n_group": 1,
+                "topk_group": 1,
+                "first_k_dense_replace": 2,
+            },
+        ),
+        Family(
+            "gemma4",
+            "Gemma4TextConfig",
+            {
+                "head_dim": 8,
+                "global_head_dim": 8,
+                "sliding_window": WINDOW,
+                "layer_types": MIXED,
+                "hidden_size_per_layer_input": 0,
+                "num_kv_shared_layers": 0,
+                "vocab_size_per_layer_input": 128,
+            },
+            sliding=(0, 2),
+            norm=0.7,
+        ),
+        Family(
+            "qwen3-next",
+            "Qwen3NextConfig",
+            {
+                "head_dim": 8,
+                **EXPERTS,
+                "shared_expert_intermediate_size": 24,
+                "linear_num_value_heads": 4,
+                "linear_num_key_heads": 2,
+                "linear_key_head_dim": 8,
+                "linear_value_head_dim": 8,
+                "layer_types": ["linear_attention", "full_attention"] * 2,
+            },
+            layers=(1, 3),
+            positions=False,
+        ),
+        Family(
+            "jamba",
+            "JambaConfig",
+            {
+                "attn_layer_period": 2,
+                "attn_layer_offset": 1,
+                "num_experts": 2,
+                "mamba_d_state": 8,
+            },
+            layers=(1, 3),
+            positions=False,
+        ),
+        Family(
+            "lfm2",
+            "Lfm2Config",
+            {"layer_types": ["conv", "full_attention"] * 2, "block_multiple_of": 8},
+            layers=(1, 3),
+            positions=False,
+        ),
+        Family(
+            "granite-moe-hybrid",
+            "GraniteMoeHybridConfig",
+            {
+                "layer_types": ["mamba", "attention"] * 2,
+                "num_local_experts": 2,
+                "shared_intermediate_size": 24,
+                "mamba_n_heads": 8,
+                "mamba_d_state": 8,
+                "mamba_d_head": 8,
+                "attention_multiplier": 0.7,
+            },
+            layers=(1, 3),
+            positions=False,
+        ),
+    )
+    if hasattr(transformers, family.config)
+}
+
+
+def build(name: str, seed: int = 0, **options: Any) -> PreTrainedModel:
+    """A tiny model of a family, in evaluation mode, float32 on the CPU, the same for every call."""
+    family = FAMILIES[name]
+    config = getattr(transformers, family.config)(**{**COMMON, **family.options, **options})
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():  # norms, biases and sinks start as constants, under which a mix-up of them would not show
+        for parameter_name, parameter in model.named_parameters():
+            if parameter.dim() == 1 and any(word in parameter_name for word in ("norm", "bias", "sinks")):
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            if re.search(r"(q|k|query|key)_(layer)?norm", parameter_name):
+                parameter.mul_(family.norm)
+    return model.eval()
