@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from transformers import PreTrainedModel
 
 from .errors import InputError
 from .interface import enable_attention_reading, original_positions
@@ -64,15 +65,21 @@ def ablation_outcomes(
         `(ablations, parts)` float64.
 
     Raises:
-        InputError: an empty target, masks of another width.
+        InputError: an empty target, masks of another width, a prompt that ends in a source.
     """
     if not target:
         raise InputError("the target of an ablation is empty")
     if masks.dim() != 2 or masks.shape[1] != len(prompt.sources):
         raise InputError(f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources")
+    if prompt.sources and prompt.sources[-1][1] == len(prompt):
+        raise InputError("the prompt ends in a source, so what predicts the target would be left out with it")
     enable_attention_reading(language_model.model)
     run = _Run(language_model, prompt, target, masks.tolist(), positions)
-    run.descend(list(range(len(masks))), 0, [], None, list(range(run.starts[0])))
+    if _carries_state(language_model.model) or _rotates_by_length(language_model.model):
+        for index in range(len(masks)):
+            run.alone(index, masked=positions == "kept" and _carries_state(language_model.model))
+    else:
+        run.descend(list(range(len(masks))), 0, [], None, list(range(run.starts[0])))
     log_p = torch.stack(run.token_log_probabilities)  # (ablations, target tokens)
     spans = parts or [(0, len(target))]
     return log_odds(torch.stack([log_p[:, start:stop].sum(1) for start, stop in spans], dim=1))
@@ -124,7 +131,34 @@ class _Run:
                 group, pending = kept, [*range(start, stop), *between]
             else:
                 pending = [*pending, *(range(start, stop) if kept else ()), *between]
-        logits, _ = self.run(done, cache, pending, logits=len(self.target))
+        self.record(group, self.run(done, cache, pending, logits=len(self.target))[0])
+
+    def alone(self, index: int, masked: bool) -> None:
+        """One ablation by itself, for models on which prefixes cannot be shared.
+
+        Args:
+            index: of the ablation.
+            masked: run what is left out too, behind an attention mask: a recurrent layer passes over it all the same.
+        """
+        out = {
+            position
+            for kept, span in zip(self.masks[index], self.sources, strict=True)
+            if not kept
+            for position in range(*span)
+        }
+        left = [position for position in range(len(self.ids)) if position not in out]
+        if not masked:
+            self.record([index], self.run([], None, left, logits=len(self.target))[0])
+            return
+        self.tokens_run += len(self.ids)
+        mask = torch.ones(1, len(self.ids), dtype=torch.long, device=self.target.device)
+        mask[0, list(out)] = 0
+        ids = torch.tensor([self.ids], device=self.target.device)
+        places = torch.arange(len(self.ids), device=self.target.device)[None]
+        logits = self.model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False).logits
+        self.record([index], logits[0, -len(self.target) :])
+
+    def record(self, group: list[int], logits: torch.Tensor) -> None:
         log_p = logits.float().log_softmax(-1).gather(1, self.target[:, None])[:, 0].double().cpu()
         for index in group:
             self.token_log_probabilities[index] = log_p
@@ -147,3 +181,16 @@ class _Run:
                 **options,
             )
         return output.logits[0, -max(logits, 1) :], output.past_key_values
+
+
+def _carries_state(model: PreTrainedModel) -> bool:
+    """Whether some layer passes a state over every token, masked or not: recurrent and convolution layers do."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
+    return bool(getattr(model, "_is_stateful", False)) or any("attention" not in kind for kind in kinds)
+
+
+def _rotates_by_length(model: PreTrainedModel) -> bool:
+    """Whether rotary embeddings depend on how long the text gets, so that a prefix's keys cannot be used again."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds)

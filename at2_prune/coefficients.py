@@ -189,7 +189,7 @@ class HeadCoefficients(
             f"`{self.model_type or 'unknown'}`; rows: {rows}; shape (row groups x layers x heads): {shape}. A source's "
             "score is their inner product with its attention mass, comparable within one question only.\n\n"
             "```python\nfrom at2_prune import AT2Pruner\n\n"
-            f'pruner = AT2Pruner.from_pretrained("{self.model_name}", coefficients="PATH_OR_ID_OF_THIS_FOLDER")\n```\n\n'
+            f'pruner = AT2Pruner.from_pretrained("{self.model_name}", coefficients="THIS_FOLDER_OR_ITS_ID")\n```\n\n'
             f"| | |\n|---|---|\n{facts}\n"
             + (f"\nCorrelation on the training questions by step: {curve}.\n" if curve else "")
         )
@@ -209,8 +209,8 @@ class HeadCoefficients(
             raise
         except (OSError, ValueError, AttributeError, TypeError) as error:  # the mixin reads the config before we do
             raise CoefficientsError(
-                f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read nor "
-                f"a repository the Hub gives us ({type(error).__name__}: {error})"
+                f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read "
+                f"nor a repository the Hub gives us ({type(error).__name__}: {error})"
             ) from error
 
     @classmethod

@@ -168,9 +168,7 @@ class AT2Pruner:
         """
         return self._draft(question, self._passages(passages))[1]
 
-    def score(
-        self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
-    ) -> list[float]:
+    def score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> list[float]:
         """One score per source: per passage, or per sentence if these are the sources.
 
         Args:
@@ -185,6 +183,19 @@ class AT2Pruner:
         """
         return self._score(question, self._passages(passages), draft)[2]
 
+    def attribute(
+        self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
+    ) -> list[ScoredSource]:
+        """`score`, with each source's text, passage and rank; nothing is kept or dropped."""
+        return self.attribute_draft(question, passages, draft)[1]
+
+    def attribute_draft(
+        self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
+    ) -> tuple[Draft, list[ScoredSource]]:
+        """`attribute`, with the draft that was attributed."""
+        prompt, written, scores = self._score(question, self._passages(passages), draft)
+        return written, _scored(prompt, scores, ())
+
     def select(self, scores: Sequence[float], k: int) -> list[int]:
         """Indices of the sources to keep, in the order they are to be shown."""
         return top_k(scores, k, self.order)
@@ -198,9 +209,9 @@ class AT2Pruner:
             kept: indices of sources in the order to show them; None keeps all.
         """
         shown = self._keep(self._passages(passages), kept)
-        return write_drafts(
-            self.language_model, [self._encode(question, shown)], max_new_tokens=self.max_new_tokens
-        )[0].text
+        return write_drafts(self.language_model, [self._encode(question, shown)], max_new_tokens=self.max_new_tokens)[
+            0
+        ].text
 
     def answer(
         self, question: str, passages: Iterable[PassageLike], k: int = 3, draft: str | Draft | None = None
@@ -223,15 +234,23 @@ class AT2Pruner:
         """
         check_k(k)
         items = self._passages(passages)
-        if draft is None and self.overflow == "error":
+        if draft is None and (self.overflow == "error" or self._fits(question, items)):
             return self.answer_batch([question], [items], k)[0]
         clock = time.perf_counter
         started = clock()
-        prompt, written, scores = self._score(question, items, draft)
+        fallback = None
+        try:
+            prompt, written, scores = self._score(question, items, draft)
+        except EmptyDraftError as error:
+            if draft is not None:
+                raise
+            prompt, written = self._encode(question, items), Draft("", [])
+            scores, fallback = [0.0] * len(prompt.sources), f"{error}; the first {k} were kept"
         scored = clock()
-        kept, answer, seconds = self._finish(question, items, prompt, scores, written, k, draft is None)
+        own_draft = not isinstance(draft, str)
+        kept, answer, seconds = self._finish(question, items, prompt, scores, written, k, own_draft)
         timing = {"draft": 0.0, "score": scored - started, "regenerate": seconds}
-        return self._result(question, items, prompt, written, scores, k, kept, answer, timing, None)
+        return self._result(question, items, prompt, written, scores, k, kept, answer, timing, fallback)
 
     def answer_batch(
         self, questions: Sequence[str], passages: Sequence[Iterable[PassageLike]], k: int = 3
@@ -249,6 +268,8 @@ class AT2Pruner:
         if not questions:
             return []
         items = [self._passages(some) for some in passages]
+        if self.overflow == "windows" and not all(map(self._fits, questions, items)):
+            return [self.answer(question, some, k) for question, some in zip(questions, items, strict=True)]
         clock, n = time.perf_counter, len(questions)
         started = clock()
         prompts = [self._encode(question, some) for question, some in zip(questions, items, strict=True)]
@@ -345,18 +366,12 @@ class AT2Pruner:
         seconds: dict[str, float],
         fallback: str | None,
     ) -> PruneResult:
-        ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
-        sources = [
-            ScoredSource(text, scores[i], ranks[i], owner, i in set(kept))
-            for i, (text, owner) in enumerate(zip(prompt.source_texts, prompt.source_passage, strict=True))
-        ]
+        sources = _scored(prompt, scores, kept)
         by_passage = [0.0] * len(passages)
         for source in sources:
             by_passage[source.passage] += source.score
         order = list(dict.fromkeys(prompt.source_passage[i] for i in kept))
-        return PruneResult(
-            question, passages, draft.text, answer, k, order, by_passage, sources, seconds, fallback
-        )
+        return PruneResult(question, passages, draft.text, answer, k, order, by_passage, sources, seconds, fallback)
 
     def _passages(self, passages: Iterable[PassageLike]) -> list[Passage]:
         items = as_passages(passages)
@@ -398,7 +413,9 @@ class AT2Pruner:
     def _score(
         self, question: str, passages: list[Passage], draft: str | Draft | None
     ) -> tuple[EncodedPrompt, Draft, list[float]]:
-        if self.overflow == "windows" and not self._fits(question, passages):
+        if draft is not None and not isinstance(draft, (str, Draft)):
+            raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
+        if self.overflow == "windows" and not self._fits(question, passages, draft):
             return self._score_windows(question, passages, draft)
         if draft is None:
             prompt, draft = self._draft(question, passages)
@@ -413,14 +430,19 @@ class AT2Pruner:
                 if groups
                 else Draft(draft.strip(), self.language_model.encode_draft(draft))
             )
-        elif any(mass.shape[-1] != len(prompt.sources) for mass in draft.mass.values()):
-            raise InputError("this draft was written from other passages than these")
+        elif draft.prompt_ids not in ((), prompt.ids) or any(
+            mass.shape[-1] != len(prompt.sources) for mass in draft.mass.values()
+        ):
+            raise InputError("this draft was written for another question or from other passages than these")
         task = Task(self.language_model, question, passages, prompt, draft)
         return prompt, draft, self.scorer.score(task).tolist()
 
-    def _fits(self, question: str, passages: list[Passage]) -> bool:
+    def _fits(self, question: str, passages: list[Passage], draft: str | Draft | None = None) -> bool:
+        """Whether the context holds the passages and the longer of the draft given and an answer."""
+        text = draft.text if isinstance(draft, Draft) else draft
+        room = max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
         try:
-            self.language_model.check_length(len(self._encode(question, passages)), self.max_new_tokens)
+            self.language_model.check_length(len(self._encode(question, passages)), room)
         except ContextTooLongError:
             return False
         return True
@@ -431,7 +453,7 @@ class AT2Pruner:
         """Scores by runs of passages that fit the context, all against one draft."""
         windows: list[list[Passage]] = []
         for passage in passages:
-            if windows and self._fits(question, [*windows[-1], passage]):
+            if windows and self._fits(question, [*windows[-1], passage], draft):
                 windows[-1].append(passage)
             else:
                 windows.append([passage])
@@ -474,9 +496,9 @@ def load_coefficients(
         shipped = shipped_coefficients()
         if language_model.name not in shipped:
             raise CoefficientsError(
-                f"no head coefficients come with at2-prune for {language_model.name}: train them with `at2-prune train "
-                f"--model {language_model.name} --data hotpotqa/hotpot_qa --split train --limit 300 --out DIR` and pass "
-                "coefficients=DIR, or pass coefficients='average' for average attention"
+                f"no head coefficients come with at2-prune for {language_model.name}: train them with\n"
+                f"  at2-prune train --model {language_model.name} --data hotpotqa/hotpot_qa --split train --limit 300 "
+                "--out DIR\nand pass coefficients=DIR, or pass coefficients='average' for average attention"
             )
         coefficients = shipped[language_model.name]
     if not isinstance(coefficients, HeadCoefficients):
@@ -488,3 +510,10 @@ def load_coefficients(
     coefficients.check_model(config)
     return coefficients
 
+
+def _scored(prompt: EncodedPrompt, scores: Sequence[float], kept: Sequence[int]) -> list[ScoredSource]:
+    ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
+    return [
+        ScoredSource(text, scores[i], ranks[i], owner, i in set(kept))
+        for i, (text, owner) in enumerate(zip(prompt.source_texts, prompt.source_passage, strict=True))
+    ]

@@ -58,9 +58,8 @@ def run(args: argparse.Namespace) -> None:
     for entry in coefficients:
         print(f"  {entry['model']}: rows {', '.join(entry['rows'])}; {entry['trained_on']}")
         if entry["lds"]:
-            print(
-                f"    LDS on held-out questions {entry['lds']['learned']}, average attention {entry['lds']['average_attention']}"
-            )
+            lds = entry["lds"]
+            print(f"    LDS on held-out questions {lds['learned']}, average attention {lds['average_attention']}")
     print("train others with: at2-prune train --model MODEL --data DATA --out DIR")
 
 

@@ -12,7 +12,7 @@ EXAMPLES = """examples:
   at2-prune score "Where was Adolphe Sax born?" --passages passages.json --draft "Dinant"
   at2-prune score "…" --passages - --granularity sentence --json < passages.json
 
-The draft may come from any model: one forward pass of the local one scores it. Without --draft the local model drafts."""
+The draft may come from any model: one forward pass of the local one scores it. Without --draft the local one drafts."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
