@@ -65,11 +65,11 @@ def ablation_outcomes(
         `(ablations, parts)` float64.
 
     Raises:
-        InputError: an empty target, masks of another width, a prompt that ends in a source.
+        InputError: an empty target, no masks or of another width, a prompt that ends in a source.
     """
     if not target:
         raise InputError("the target of an ablation is empty")
-    if masks.dim() != 2 or masks.shape[1] != len(prompt.sources):
+    if masks.dim() != 2 or not len(masks) or masks.shape[1] != len(prompt.sources):
         raise InputError(f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources")
     if prompt.sources and prompt.sources[-1][1] == len(prompt):
         raise InputError("the prompt ends in a source, so what predicts the target would be left out with it")

@@ -204,7 +204,7 @@ class HeadCoefficients(
             CoefficientsError: there are none, or they cannot be read.
         """
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
+            return super().from_pretrained(os.fspath(pretrained_model_name_or_path), **options)
         except CoefficientsError:
             raise
         except (OSError, ValueError, AttributeError, TypeError) as error:  # the mixin reads the config before we do

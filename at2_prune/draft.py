@@ -32,6 +32,8 @@ class Draft:
     """`(layers, heads, draft tokens, sources)`: the draft's rows one by one."""
     thoughts: str = field(repr=False, default="")
     """What a reasoning model wrote before its answer."""
+    prompt_ids: Sequence[int] = field(repr=False, default=())
+    """The prompt it was read with, so that it is not scored against another."""
 
 
 def write_drafts(
@@ -53,7 +55,10 @@ def write_drafts(
     """
     if not groups:
         generations, _ = language_model.generate(prompts, max_new_tokens)
-        return [Draft(g.text, g.answer_ids, thoughts=_thoughts(language_model, g.ids, g.answer)) for g in generations]
+        return [
+            Draft(g.text, g.answer_ids, thoughts=_thoughts(language_model, g.ids, g.answer), prompt_ids=prompt.ids)
+            for g, prompt in zip(generations, prompts, strict=True)
+        ]
     readings = [Reading(prompt.sources, _prompt_rows(prompt, groups)) for prompt in prompts]
     wants_draft = any(group.rows == "draft" for group in groups)
     if wants_draft:
@@ -76,6 +81,7 @@ def write_drafts(
                 reader.layers,
                 rows,
                 _thoughts(language_model, generation.ids, generation.answer),
+                prompts[item].ids,
             )
         )
     return drafts
@@ -107,7 +113,8 @@ def read_draft(
         rows.append(Rows("draft-rows", len(prompt) - 1, len(prompt) - 1 + len(ids), "none"))
     reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
     row_mass = reader.mass("draft-rows") if wants_draft else None
-    return Draft(text, ids, _mass(reader, 0, groups, row_mass), reader.layers, row_mass)
+    mass = _mass(reader, 0, groups, row_mass)
+    return Draft(text, ids, mass, reader.layers, row_mass, prompt_ids=prompt.ids)
 
 
 def _prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:

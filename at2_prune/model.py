@@ -108,17 +108,27 @@ class LanguageModel:
         path = str(embedded_model_path() if embedded else name)
         target = _device(device)
         kind = _dtype(dtype, target)
+        hub_options = {key: value for key, value in model_options.items() if key in _HUB_OPTIONS}
         try:
-            AutoConfig.from_pretrained(path, **{k: v for k, v in model_options.items() if k in _HUB_OPTIONS})
+            AutoConfig.from_pretrained(path, **hub_options)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot load model {path!r}: it is neither a folder with a model nor a model the Hub gives us "
-                f"({str(error).strip().splitlines()[0]})"
+                f"({_first_line(error)})"
             ) from error
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=kind, **model_options)
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, **{k: v for k, v in model_options.items() if k in _HUB_OPTIONS}
-        )
+        try:
+            loading: Any = AutoModelForCausalLM.from_pretrained(
+                path, dtype=kind, output_loading_info=True, **model_options
+            )
+            model, loaded = loading
+            tokenizer = AutoTokenizer.from_pretrained(path, **hub_options)
+        except Exception as error:  # transformers, safetensors, tokenizers and pickle raise many kinds
+            raise InputError(
+                f"cannot load model {path!r}: its weights or its tokenizer cannot be read ({_first_line(error)})"
+            ) from error
+        if loaded["missing_keys"]:
+            missing = sorted(loaded["missing_keys"])
+            raise InputError(f"cannot load model {path!r}: its weights lack {len(missing)} tensors ({missing[0]}, ...)")
         if "device_map" not in model_options:
             model = model.to(target)
         return cls(model, tokenizer, template, name=EMBEDDED_MODEL_ID if embedded else path)
@@ -180,7 +190,13 @@ class LanguageModel:
         own = self.model.generation_config
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
-            do_sample=False,
+            do_sample=False,  # this and what follows would otherwise come from the model's generation_config.json
+            num_beams=1,
+            num_return_sequences=1,
+            repetition_penalty=1.0,
+            return_dict_in_generate=False,
+            use_cache=True,
+            cache_implementation="dynamic",
             eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.tokenizer.eos_token_id,
             pad_token_id=pad,
         )
@@ -214,10 +230,8 @@ class LanguageModel:
         while start < stop and not self.codec.decode(ids[start : start + 1]).strip():
             start += 1
         if self.template.stop:
-            stop = next((i for i in range(start, stop + 1) if _cut(self._text(ids[start:i]), self.template.stop)), stop)
             before = _before(self._text(ids[start:stop]), self.template.stop)
-            if stop > start and before == self._text(ids[start : stop - 1]).rstrip():
-                stop -= 1  # the token that holds the stop holds nothing else
+            stop = next(i for i in range(start, stop + 1) if self._text(ids[start:i]).startswith(before))
         while stop > start and not self.codec.decode(ids[stop - 1 : stop]).strip():
             stop -= 1
         text = _before(self._text(ids[start:stop]), self.template.stop)
@@ -258,6 +272,10 @@ class _StopAt(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
 
 
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+
+
 _HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder"}
 
 
@@ -281,11 +299,9 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    kind = getattr(torch, dtype, None)
+    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
         raise InputError(f"dtype {dtype!r} is unknown; use float32, bfloat16 or float16")
     return kind

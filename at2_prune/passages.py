@@ -50,7 +50,7 @@ def as_passages(passages: Iterable[str | Passage | Mapping[str, Any]]) -> list[P
         >>> as_passages(["Canberra is a city.", {"title": "Sydney", "text": "Sydney is a city."}])[1].title
         'Sydney'
     """
-    if isinstance(passages, (str, bytes, Mapping)):
+    if isinstance(passages, (str, bytes, Mapping)) or not isinstance(passages, Iterable):
         raise InputError(f"passages must be a list of passages, got one {type(passages).__name__}: {passages!r:.80}")
     result = []
     for index, passage in enumerate(passages):

@@ -12,8 +12,10 @@ import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from .errors import InputError, ModelNotSupportedError
@@ -48,14 +50,25 @@ class Piece:
 class PromptTemplate(Protocol):
     """What a template has to offer; write your own by implementing it."""
 
-    name: str
-    """Recorded with coefficients and results."""
-    answer_prefix: str
-    """Put before a draft that is given as text, so that it is tokenised as the model would have written it."""
-    stop: tuple[str, ...]
-    """An answer ends before the first of these."""
-    passage: str
-    """How a passage is shown; holds `{text}` and, if titles are to be shown, `{title}`."""
+    @property
+    def name(self) -> str:
+        """Recorded with coefficients and results."""
+        ...
+
+    @property
+    def answer_prefix(self) -> str:
+        """Put before a draft that is given as text, so that it is tokenised as the model would have written it."""
+        ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """An answer ends before the first of these."""
+        ...
+
+    @property
+    def passage(self) -> str:
+        """How a passage is shown; holds `{text}` and, if titles are to be shown, `{title}`."""
+        ...
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
         """The pieces before and after the passages; the question's own text must be a piece of kind `question`."""
@@ -152,17 +165,18 @@ class TextCodec:
                 "it to a tokenizer.json"
             )
         self.tokenizer = tokenizer
-        self._control = copy.deepcopy(tokenizer.backend_tokenizer)
-        self._control.no_truncation()
-        self._control.no_padding()
-        self._plain = copy.deepcopy(self._control)
+        self._control = _copy(tokenizer.backend_tokenizer)
+        self._plain = _copy(tokenizer.backend_tokenizer)
         self._plain.encode_special_tokens = True
-        # Chat markers that the tokenizer does not call special (`<think>`) still have to be cut apart.
+        self._plain.post_processor = None  # some narrow offsets by the white space around a token
+        # Markers that the tokenizer does not call special (`<think>`, `<|fim_prefix|>`) still have to be cut apart.
         chat = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         markers = [
             token.content
             for token in tokenizer.added_tokens_decoder.values()
-            if not token.special and len(token.content) > 1 and token.content.strip() and token.content in chat
+            if not token.special
+            and len(token.content.strip()) > 1
+            and (token.content in chat or re.fullmatch(r"<\|.*\|>", token.content))
         ]
         self._markers = re.compile("|".join(map(re.escape, markers))) if markers else None
         probe = self._control.encode("a").ids
@@ -179,7 +193,12 @@ class TextCodec:
         ids: list[int] = []
         offsets: list[Span] = []
         for start, stop in zip(cuts, [*cuts[1:], len(text)], strict=True):
-            encoding = self._plain.encode(text[start:stop], add_special_tokens=False)
+            try:
+                encoding = self._plain.encode(text[start:stop], add_special_tokens=False)
+            except TypeError:
+                half = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
+                near = text[max(0, half - 30) : half + 30]
+                raise InputError(f"a text holds half a surrogate pair, which is no character: {near!r}") from None
             ids += encoding.ids
             offsets += [(first + start, last + start) for first, last in encoding.offsets]
         return ids, offsets
@@ -187,6 +206,24 @@ class TextCodec:
     def decode(self, ids: Sequence[int], special: bool = False) -> str:
         """Text of ids; special tokens are left out unless asked for."""
         return self._control.decode(list(ids), skip_special_tokens=not special)
+
+
+def _copy(backend: Tokenizer) -> Tokenizer:
+    """A tokenizer of its own, without truncation and padding, that shares the vocabulary.
+
+    `copy.deepcopy` writes the vocabulary as JSON and reads it again: seconds for a large one.
+    """
+    result = Tokenizer(backend.model)
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if getattr(backend, part) is not None:
+            setattr(result, part, getattr(backend, part))
+    added = backend.get_added_tokens_decoder()
+    result.add_tokens([added[i] for i in sorted(added)])
+    if result.get_added_tokens_decoder() != added:  # ids with gaps between them
+        result = copy.deepcopy(backend)
+        result.no_truncation()
+        result.no_padding()
+    return result
 
 
 @dataclass(frozen=True)
@@ -301,11 +338,11 @@ def _encode_pieces(codec: TextCodec, pieces: Sequence[Piece]) -> tuple[list[int]
             while token < len(offsets) and max(offsets[token][0], offsets[token][1] - 1) < end:
                 token += 1
             places[i] = (place + start, place + token)
-        if token != len(offsets) or any(b[1] < a[1] for a, b in zip(offsets, offsets[1:], strict=False)):
+        if token != len(offsets) or any(b[1] < a[1] for a, b in pairwise(offsets)):
             raise ModelNotSupportedError("the tokenizer's character offsets are not in order, so spans cannot be exact")
         ids += text_ids
         ends = [0, *(stop for _, stop in offsets)]
-        shown += [text[start:stop] for start, stop in zip(ends, ends[1:], strict=False)]
+        shown += [text[start:stop] for start, stop in pairwise(ends)]
         index = last
     return ids, places, shown
 

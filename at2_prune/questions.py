@@ -81,7 +81,8 @@ def parse_question(row: Any, where: str) -> Question:
         return _hotpot(row, where)
     if "instruction" in row and "context" in row:  # Dolly: one context to answer from
         text = _string(row, "instruction", where)
-        return Question(where, text, (Passage(_string(row, "context", where)),), _string(row, "response", where))
+        context = (Passage(_string(row, "context", where)),)
+        return Question(_id(row, where), text, context, _string(row, "response", where))
     if "question" in row and "passages" in row:
         if not isinstance(row["passages"], list):
             raise DataError(f"{where}: field 'passages' must be a list")
@@ -93,11 +94,9 @@ def parse_question(row: Any, where: str) -> Question:
         if answer is not None and not isinstance(answer, str):
             raise DataError(f"{where}: field 'answer' must be a string, got {answer!r:.80}")
         gold = row.get("gold", [])
-        if not isinstance(gold, list) or not all(isinstance(g, int) and 0 <= g < len(passages) for g in gold):
+        if not isinstance(gold, list) or not all(type(g) is int and 0 <= g < len(passages) for g in gold):
             raise DataError(f"{where}: field 'gold' must be a list of passage indices below {len(passages)}")
-        return Question(
-            str(row.get("id", where)), _string(row, "question", where), tuple(passages), answer, tuple(gold)
-        )
+        return Question(_id(row, where), _string(row, "question", where), tuple(passages), answer, tuple(gold))
     raise DataError(
         f"{where}: has fields {sorted(map(str, row))[:8]}, but needs question and passages, or HotpotQA's question, "
         "context, answer and supporting_facts"
@@ -111,6 +110,8 @@ def _hotpot(row: Mapping[str, Any], where: str) -> Question:
             pairs = list(zip(context["title"], context["sentences"], strict=True))
         else:  # the official list of pairs
             pairs = [(title, sentences) for title, sentences in context]
+        if any(isinstance(sentences, str) for _, sentences in pairs):
+            raise TypeError("a passage's sentences are one string")
         passages = tuple(
             Passage("".join(sentences), title=title, id=str(index), sentences=tuple(sentences))
             for index, (title, sentences) in enumerate(pairs)
@@ -128,12 +129,17 @@ def _hotpot(row: Mapping[str, Any], where: str) -> Question:
         raise DataError(f"{where}: field 'supporting_facts' must hold titles and sentence ids ({error})") from None
     missing = titles - {passage.title for passage in passages}
     if missing:
-        raise DataError(f"{where}: field 'supporting_facts' names titles that are not in its context: {sorted(missing)}")
+        names = sorted(map(str, missing))
+        raise DataError(f"{where}: field 'supporting_facts' names titles that are not in its context: {names}")
     gold = tuple(index for index, passage in enumerate(passages) if passage.title in titles)
     answer = _string(row, "answer", where) if row.get("answer") is not None else None
     kind = row.get("type") if isinstance(row.get("type"), str) else None
-    identifier = str(row.get("id", row.get("_id", where)))
-    return Question(identifier, _string(row, "question", where), passages, answer, gold, kind)
+    return Question(_id(row, where), _string(row, "question", where), passages, answer, gold, kind)
+
+
+def _id(row: Mapping[str, Any], where: str) -> str:
+    """The row's id, or where it stands: without the folders, for a split by id is to be the same everywhere."""
+    return next((str(row[key]) for key in ("id", "_id") if row.get(key) is not None), Path(where).name)
 
 
 def _string(row: Mapping[str, Any], field: str, where: str) -> str:
@@ -145,7 +151,7 @@ def _string(row: Mapping[str, Any], field: str, where: str) -> str:
 
 def _from_file(path: Path) -> Iterator[Question]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     if text.lstrip().startswith("["):
@@ -156,7 +162,7 @@ def _from_file(path: Path) -> Iterator[Question]:
         for index, row in enumerate(rows):
             yield parse_question(row, f"{path}, entry {index}")
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -187,7 +193,8 @@ def _from_hub(name: str, split: str | None) -> Iterable[Question]:
     try:
         rows = load_dataset(name, configuration, split=split or usual_split)
     except Exception as error:  # the Hub's client raises many kinds
-        raise DataError(f"{name}: no such file, and the Hub does not give it ({type(error).__name__}: {error})") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{name}: no such file, and the Hub does not give it ({reason})") from error
     for index, row in enumerate(rows):
         if wanted(row):
             yield parse_question(row, f"{name}, row {index}")

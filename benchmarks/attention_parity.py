@@ -12,6 +12,7 @@ import argparse
 import copy
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from families import FAMILIES, build
@@ -61,7 +62,8 @@ def eager_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def generate(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    return model.generate(ids, max_new_tokens=NEW, do_sample=False, attention_mask=torch.ones_like(ids))
+    writer: Any = model
+    return writer.generate(ids, max_new_tokens=NEW, do_sample=False, attention_mask=torch.ones_like(ids))
 
 
 def expected_mass(attentions: tuple[torch.Tensor, ...], rows: Rows, sources: list[tuple[int, int]]) -> torch.Tensor:

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     )
 
     try:
-        cached = [
+        cached: list[dict[str, Any]] = [
             {"model": repo.repo_id, "path": str(repo.repo_path), "bytes": repo.size_on_disk}
             for repo in sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id)
             if repo.repo_type == "model"

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -115,7 +116,8 @@ def train(
     coefficients = HeadCoefficients(
         weight, row_groups, fitted[0].layers, language_model.name, language_model.model.config.model_type, recorded
     )
-    coefficients.save_pretrained(out)
+    (Path(out) / "README.md").unlink(missing_ok=True)  # an earlier run's card, which the mixin would keep
+    coefficients.save_pretrained(store.folder)
     return TrainingReport(coefficients, len(fitted), len(held), skipped, curve, lds, correlation)
 
 
