@@ -142,9 +142,7 @@ class LanguageModel:
         """Tokens the model can take, prompt and answer together; None if its config does not say."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
-    def encode(
-        self, question: str, passages: Sequence[Passage], granularity: Granularity = "passage"
-    ) -> EncodedPrompt:
+    def encode(self, question: str, passages: Sequence[Passage], granularity: Granularity = "passage") -> EncodedPrompt:
         """The prompt for a question; see `at2_prune.prompt.encode_prompt`."""
         return encode_prompt(self.codec, self.template, question, passages, granularity)
 

@@ -109,5 +109,10 @@ def split_sentences(passage: Passage) -> Sequence[str]:
         import sentencex
     except ImportError:
         raise MissingExtraError("sentencex", "sentences", "Splitting passages into sentences") from None
-    sentences = list(sentencex.segment("en", passage.text)) if passage.text else []
+    sentences: list[str] = []
+    for part in sentencex.segment("en", passage.text) if passage.text else ():
+        if sentences and not (part.strip() and sentences[-1].strip()):
+            sentences[-1] += part  # a blank line is no sentence
+        else:
+            sentences.append(part)
     return sentences if "".join(sentences) == passage.text else [passage.text]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal
 
 from .errors import InputError
 
-__all__ = ["Order", "check_k", "top_k"]
+__all__ = ["Order", "check_k", "first_of_each", "neighborhood", "token_budget", "top_k"]
 
 Order = Literal["original", "score"]
 
@@ -38,6 +38,57 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
             raise InputError(f"score {index} is not a number")
     best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:k]
     return best if order == "score" else sorted(best)
+
+
+def token_budget(
+    ranking: Sequence[int], groups: Sequence[Sequence[int]], sizes: Sequence[int], budget: int
+) -> list[int]:
+    """The sources of `ranking` that fit into a budget, best first.
+
+    One that no longer fits is left out; a smaller one after it may still fit.
+
+    Args:
+        ranking: sources, best first.
+        groups: for each source, what is kept if it is: itself, and its neighbors if wanted; each is paid for once.
+        sizes: tokens of each source.
+        budget: tokens in all.
+
+    Example:
+        >>> token_budget([1, 0, 2], groups=[[0], [1], [2]], sizes=[60, 50, 40], budget=100)
+        [1, 2]
+    """
+    chosen: list[int] = []
+    paid: set[int] = set()
+    for source in ranking:
+        new = set(groups[source]) - paid
+        cost = sum(sizes[i] for i in new)
+        if cost <= budget:
+            chosen.append(source)
+            paid |= new
+            budget -= cost
+    return chosen
+
+
+def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
+    """The source and those up to `reach` before and after it that have the same owner.
+
+    Example:
+        >>> neighborhood(2, owners=[0, 0, 0, 1], reach=1)  # sentences 0 to 2 are of passage 0, sentence 3 of passage 1
+        [1, 2]
+    """
+    near = range(max(0, source - reach), min(len(owners), source + reach + 1))
+    return [i for i in near if owners[i] == owners[source]]
+
+
+def first_of_each(keys: Sequence[Hashable]) -> list[int]:
+    """For each key the index of the first that equals it; a key that is its own first is no duplicate.
+
+    Example:
+        >>> first_of_each(["a", "b", "a"])
+        [0, 1, 0]
+    """
+    first: dict[Hashable, int] = {}
+    return [first.setdefault(key, index) for index, key in enumerate(keys)]
 
 
 def check_k(k: int) -> None:

@@ -86,6 +86,8 @@ def test_sentences_must_join_to_the_text() -> None:
         ("\n\n", 1),
         ("no full stop", 1),
         ("One.\nTwo.\r\nThree.", 3),
+        ("One.\n\nTwo.\n\n \nThree.\n\n", 3),
+        ("\n\nOne.", 1),
     ],
 )
 def test_split_sentences_keep_every_character(text: str, count: int) -> None:

@@ -143,9 +143,7 @@ class Card:
     long: bool
 
 
-def html_report(
-    result: PruneResult, tokens: Sequence[Tokens] | None = None, *, model: str, scorer: str
-) -> str:
+def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, model: str, scorer: str) -> str:
     """A self-contained HTML page that shows what happened to one question.
 
     Args:
@@ -190,18 +188,18 @@ def check_report_path(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         InputError: it is a folder, or its folder does not exist.
-        CacheError: its folder cannot be written to.
+        CacheError: it, or its folder, cannot be written to.
     """
     place = Path(path)
+    if "\0" in str(place):
+        raise InputError(f"cannot write the report to {str(place)!r}: there is a null character in it")
     try:
         if place.is_dir():
             raise InputError(f"cannot write the report to {place}: it is a folder; name a file in it")
         if not place.parent.is_dir():
             raise InputError(f"cannot write the report to {place}: there is no folder {place.parent}")
-    except ValueError as error:  # a NUL in it
-        raise InputError(f"cannot write the report to {str(path)!r}: {error}") from None
-    except OSError as error:  # too long, say
-        raise InputError(f"cannot write the report to {place}: {error.strerror}") from None
+    except OSError as error:  # too long, or behind a folder that may not be entered
+        raise CacheError(f"cannot write the report to {place}: {error.strerror}") from error
     if not os.access(place if _in_place(place) else place.parent, os.W_OK):
         raise CacheError(f"cannot write the report to {place}: no permission to write to {place.parent}")
     return place

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from ..passages import Passage
     from ..pruner import PruneResult
 
-__all__ = ["by_sentences", "count", "decimals_for", "kept_line", "name_of", "number", "ranking", "seconds_of", "visible"]
+__all__ = [
+    "by_sentences",
+    "count",
+    "decimals_for",
+    "kept_line",
+    "name_of",
+    "number",
+    "ranking",
+    "seconds_of",
+    "visible",
+]
 
 # Controls but tab and line feed, line and bidi controls, invisible tags; then what UTF-8 or HTML cannot hold.
 _HIDDEN = re.compile(

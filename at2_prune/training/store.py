@@ -54,13 +54,15 @@ class ExampleStore:
             (self.folder / "examples").mkdir(parents=True, exist_ok=True)
             if path.exists():
                 known = json.loads(path.read_text(encoding="utf-8"))
+                if not isinstance(known, dict):
+                    raise DataError(f"{path}: expected a JSON object, got {type(known).__name__}")
                 if known != settings:
                     keys = sorted(k for k in {*known, *settings} if known.get(k) != settings.get(k))
                     difference = "; ".join(f"{k}: {known.get(k)!r} there, {settings.get(k)!r} now" for k in keys)
                     raise InputError(f"{self.folder} was begun with other settings ({difference}); use another folder")
             else:
                 self._write(path, lambda to: to.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: not valid JSON ({error})") from None
         except OSError as error:
             raise CacheError(f"cannot write to {self.folder}: {error}") from error
@@ -106,7 +108,7 @@ class ExampleStore:
         try:
             write(temporary)
             os.replace(temporary, path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the second on a full disk
             raise CacheError(f"cannot write {path}: {error}") from error
         finally:
             temporary.unlink(missing_ok=True)
