@@ -29,13 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..report import html_report, terminal_report, write_html_report
+    from ..errors import ContextTooLongError
+    from ..report import check_report_path, html_report, terminal_report, write_html_report
 
+    if args.html:
+        check_report_path(args.html)  # before the model runs
     passages = read_passages(args.passages)
     pruner = load_pruner(args, order=args.order)
     result = pruner.answer(args.question, passages, args.k, draft=args.draft)
     if args.html:
-        tokens = None if result.fallback else pruner.token_scores(args.question, passages, result.draft)
+        try:
+            tokens = None if result.fallback else pruner.token_scores(args.question, passages, result.draft)
+        except ContextTooLongError:  # scored in windows: no one pass sees every token
+            tokens = None
         page = html_report(result, tokens, model=pruner.language_model.name, scorer=pruner.scorer.name)
         write_html_report(args.html, page)
     if args.json:
