@@ -16,6 +16,7 @@ _HOME = {
     "HeadCoefficients": "coefficients",
     "LanguageModel": "model",
     "Passage": "passages",
+    "PruneConfig": "config",
     "PruneResult": "pruner",
     "Question": "questions",
     "load_questions": "questions",
@@ -28,6 +29,7 @@ __all__ = [
     "HeadCoefficients",
     "LanguageModel",
     "Passage",
+    "PruneConfig",
     "PruneResult",
     "Question",
     "load_questions",
@@ -36,6 +38,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .coefficients import HeadCoefficients
+    from .config import PruneConfig
     from .draft import Draft
     from .model import LanguageModel
     from .passages import Passage

@@ -1,0 +1,24 @@
+"""at2-prune for LangChain: keep the retrieved documents that an answer's attention used.
+
+    from langchain_at2_prune import AT2DocumentCompressor
+
+    compressor = AT2DocumentCompressor(top_n=3)
+
+It goes wherever LangChain takes a document compressor, `ContextualCompressionRetriever` say. `AT2PruneRetriever` wraps
+any retriever, and `create_prune_chain` is the whole loop: draft, prune, answer.
+"""
+
+from __future__ import annotations
+
+try:
+    import langchain_core  # noqa: F401
+except ModuleNotFoundError as error:
+    from at2_prune.errors import MissingExtraError
+
+    raise MissingExtraError("langchain-core", "langchain", "langchain_at2_prune") from error
+
+from .chain import create_prune_chain
+from .compressor import AT2DocumentCompressor
+from .retriever import AT2PruneRetriever
+
+__all__ = ["AT2DocumentCompressor", "AT2PruneRetriever", "create_prune_chain"]

@@ -1,0 +1,71 @@
+"""AT2PruneRetriever: any retriever, pruned; a Runnable whose fields and on/off switch a pipeline can configure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever, RetrieverLike
+from pydantic import ConfigDict, Field
+
+from at2_prune.config import PruneConfig
+
+from .compressor import AT2DocumentCompressor
+
+__all__ = ["AT2PruneRetriever"]
+
+
+class AT2PruneRetriever(BaseRetriever):
+    """Retrieves with another retriever and keeps what an answer drafted from all of it used.
+
+    LangChain's own ways to configure a pipeline work on it: with
+
+        retriever = AT2PruneRetriever(base_retriever=base).configurable_fields(
+            top_n=ConfigurableField(id="top_n")
+        ).configurable_alternatives(ConfigurableField(id="prune"), default_key="on", off=base)
+
+    `retriever.invoke(question, {"configurable": {"prune": "off"}})` is `base.invoke(question)`.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    base_retriever: RetrieverLike
+    """Finds the documents."""
+    compressor: AT2DocumentCompressor = Field(default_factory=AT2DocumentCompressor)
+    """Chooses among them."""
+    top_n: int | None = Field(default=None, ge=1)
+    """How many to keep; by default as the compressor says. `invoke(question, top_n=2)` says it for one call."""
+
+    @classmethod
+    def from_config(
+        cls,
+        config: PruneConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
+        base_retriever: RetrieverLike,
+        **options: Any,
+    ) -> AT2PruneRetriever:
+        """A retriever that `config` sets up, and switches on and off; see `AT2DocumentCompressor.from_config`."""
+        return cls(base_retriever=base_retriever, compressor=AT2DocumentCompressor.from_config(config, **options))
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, top_n: int | None = None
+    ) -> list[Document]:
+        found = self.base_retriever.invoke(query, {"callbacks": run_manager.get_child()})
+        if not self.compressor.enabled:
+            return found
+        count = self.top_n if top_n is None else top_n
+        pruned = self.compressor.prune(found, query, run_manager.get_child(), top_n=count)
+        return self.compressor.kept_documents(found, pruned)
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, top_n: int | None = None
+    ) -> list[Document]:
+        found = await self.base_retriever.ainvoke(query, {"callbacks": run_manager.get_child()})
+        if not self.compressor.enabled:
+            return found
+        count = self.top_n if top_n is None else top_n
+        pruned = await self.compressor.aprune(found, query, run_manager.get_child(), top_n=count)
+        return self.compressor.kept_documents(found, pruned)

@@ -1,0 +1,67 @@
+"""The snippets of docs/integrations.md, run from top to bottom as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("langchain_classic")
+pytest.importorskip("llama_index.core")
+
+from langchain_core.documents import Document
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.runnables import RunnableLambda
+from llama_index.core import MockEmbedding, VectorStoreIndex
+from llama_index.core.llms import MockLLM
+from llama_index.core.schema import NodeWithScore, TextNode
+
+from at2_prune import AT2Pruner, Question
+from at2_prune.config import _KINDS
+
+DOCS = Path(__file__).parents[2] / "docs" / "integrations.md"
+
+
+@pytest.fixture
+def tiny_default(monkeypatch: pytest.MonkeyPatch, tiny_pruner: AT2Pruner) -> None:
+    """The tiny model in place of the embedded one."""
+    monkeypatch.setattr(AT2Pruner, "from_pretrained", lambda *args, **options: tiny_pruner)
+
+
+@pytest.mark.usefixtures("tiny_default")
+def test_snippets(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    Path("pipeline.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.S)[0])
+    documents = [Document(p.text, metadata={"title": p.title}) for p in question.passages]
+    nodes = [TextNode(text=p.text, metadata={"title": p.title}) for p in question.passages]
+    base = RunnableLambda(lambda query: documents)
+    index = VectorStoreIndex(nodes, embed_model=MockEmbedding(embed_dim=2))
+    monkeypatch.setattr(
+        index, "as_query_engine", lambda **options: VectorStoreIndex.as_query_engine(index, llm=MockLLM(), **options)
+    )
+    names: dict[str, Any] = {
+        "base": base,
+        "retriever": base,
+        "question": question.text,
+        "documents": documents,
+        "nodes": [NodeWithScore(node=node) for node in nodes],
+        "index": index,
+        "llm": MockLLM(),
+        "chat_model": FakeListChatModel(responses=["the river Meuse"]),
+    }
+    snippets = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(snippets) == 8
+    for snippet in snippets:
+        exec(snippet, names)
+    assert len(names["retriever"].invoke(question.text)) == 3
+    assert len(names["result"]["kept"]) == 3
+    assert len(names["response"].source_nodes) == 3
+    assert (names["compressor"].top_n, names["postprocessor"].top_n) == (3, 3)
+
+
+def test_the_table_has_every_key() -> None:
+    table = re.findall(r"^\| (`.*?) \|", DOCS.read_text(encoding="utf-8"), re.M)
+    assert re.findall(r"`(\w+)`", " ".join(table)) == list(_KINDS)

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import asyncio
+import copy
+import doctest
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("langchain_core")
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import BaseDocumentTransformer, Document
+from langchain_core.language_models import FakeListChatModel, FakeListLLM, GenericFakeChatModel
+from langchain_core.messages import AIMessage, BaseMessage, get_buffer_string
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda
+from pydantic import ValidationError
+
+import langchain_at2_prune.chain
+import langchain_at2_prune.compressor
+from at2_prune import AT2Pruner, Passage, Question
+from at2_prune.config import PruneConfig
+from at2_prune.errors import InputError
+from langchain_at2_prune import AT2DocumentCompressor
+
+
+def as_documents(question: Question) -> list[Document]:
+    return [
+        Document(passage.text, id=f"doc-{i}", metadata={"title": passage.title, "source": f"page {i}"})
+        for i, passage in enumerate(question.passages)
+    ]
+
+
+class Fixed(BaseRetriever):
+    """Finds the same documents for every question."""
+
+    documents: list[Document]
+
+    def _get_relevant_documents(self, query: str, *, run_manager: object) -> list[Document]:
+        return self.documents
+
+
+class Asked(BaseCallbackHandler):
+    """Notes what chat models are asked."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def on_chat_model_start(self, serialized: object, messages: list[list[BaseMessage]], **kwargs: object) -> None:
+        self.prompts += [get_buffer_string(some) for some in messages]
+
+
+class Upper(BaseDocumentTransformer):
+    def transform_documents(self, documents: Sequence[Document], **kwargs: object) -> Sequence[Document]:
+        return [document.model_copy(update={"page_content": document.page_content.upper()}) for document in documents]
+
+
+def test_examples_in_docstrings() -> None:
+    for module in (langchain_at2_prune.compressor, langchain_at2_prune.chain):
+        assert doctest.testmod(module).failed == 0
+
+
+def test_keeps_what_the_pruner_keeps(tiny_pruner: AT2Pruner, question: Question) -> None:
+    documents = as_documents(question)
+    before = copy.deepcopy(documents)
+    kept = AT2DocumentCompressor(pruner=tiny_pruner, top_n=3).compress_documents(documents, question.text)
+    result = tiny_pruner.answer(question.text, question.passages, k=3)
+    assert [document.id for document in kept] == [f"doc-{i}" for i in result.kept]
+    assert [document.page_content for document in kept] == [question.passages[i].text for i in result.kept]
+    for document, index in zip(kept, result.kept, strict=True):
+        expected = {**before[index].metadata, "relevance_score": pytest.approx(result.scores[index])}
+        assert document.metadata == expected
+        assert document is not documents[index]
+    assert documents == before
+
+
+def test_best_first(tiny_pruner: AT2Pruner, question: Question) -> None:
+    kept = AT2DocumentCompressor(pruner=tiny_pruner, order="score", top_n=5).compress_documents(
+        as_documents(question), question.text
+    )
+    scores = [document.metadata["relevance_score"] for document in kept]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_sentences(tiny_pruner: AT2Pruner, question: Question) -> None:
+    documents = as_documents(question)
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner, granularity="sentence", top_n=2, neighbors=1)
+    kept = compressor.compress_documents(documents, question.text)
+    originals = {document.id: document for document in documents}
+    assert 1 <= len(kept) <= 2
+    for document in kept:
+        assert len(document.page_content) <= len(originals[document.id].page_content)
+        assert all(part in originals[document.id].page_content for part in document.page_content.split(". "))
+        assert document.metadata["source"] == originals[document.id].metadata["source"]
+
+
+def test_async_is_the_same(tiny_pruner: AT2Pruner, question: Question) -> None:
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner)
+    documents = as_documents(question)
+    kept = asyncio.run(compressor.acompress_documents(documents, question.text))
+    assert kept == compressor.compress_documents(documents, question.text)
+
+
+def test_in_langchains_own_retriever_and_pipeline(tiny_pruner: AT2Pruner, question: Question) -> None:
+    retrievers = pytest.importorskip("langchain_classic.retrievers")
+    compressors = pytest.importorskip("langchain_classic.retrievers.document_compressors")
+    documents = as_documents(question)
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner, top_n=2)
+    expected = list(compressor.compress_documents(documents, question.text))
+    retriever = retrievers.ContextualCompressionRetriever(
+        base_compressor=compressor, base_retriever=Fixed(documents=documents)
+    )
+    assert retriever.invoke(question.text) == expected
+    assert asyncio.run(retriever.ainvoke(question.text)) == expected
+    pipeline = compressors.DocumentCompressorPipeline(transformers=[compressor, Upper()])
+    loud = [document.page_content.upper() for document in expected]
+    assert [document.page_content for document in pipeline.compress_documents(documents, question.text)] == loud
+    nothing = retrievers.ContextualCompressionRetriever(base_compressor=compressor, base_retriever=Fixed(documents=[]))
+    assert nothing.invoke(question.text) == []
+
+
+def test_reading_documents(tiny_pruner: AT2Pruner, question: Question) -> None:
+    documents = [
+        Document("", metadata={"name": passage.title, "body": passage.text, "title": 3})
+        for passage in question.passages
+    ]
+    compressor = AT2DocumentCompressor(
+        pruner=tiny_pruner, read=lambda d: Passage(d.metadata["body"], title=d.metadata["name"])
+    )
+    kept = compressor.compress_documents(documents, question.text)
+    expected = tiny_pruner.answer(question.text, question.passages, k=3).kept
+    assert [document.metadata["name"] for document in kept] == [question.passages[i].title for i in expected]
+    assert AT2DocumentCompressor().passages(documents)[0] == Passage("")
+    assert AT2DocumentCompressor(title_key="name").passages(documents)[0].title == question.passages[0].title
+    assert AT2DocumentCompressor(title_key=None).passages(as_documents(question))[0].title is None
+
+
+def test_duplicates(tiny_pruner: AT2Pruner, question: Question) -> None:
+    documents = as_documents(question)
+    again = [document.model_copy(update={"id": f"{document.id}-again"}) for document in documents]
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner)
+    kept = compressor.compress_documents([*documents, *again], question.text)
+    assert kept == compressor.compress_documents(documents, question.text)
+
+
+DRAFTERS = {
+    "chat model": FakeListChatModel(responses=["the river Meuse"]),
+    "llm": FakeListLLM(responses=["the river Meuse"]),
+    "bound": FakeListChatModel(responses=["the river Meuse"]).bind(stop=["\n"]).with_retry(),
+    "fallbacks": FakeListChatModel(responses=["the river Meuse"]).with_fallbacks([FakeListLLM(responses=["?"])]),
+    "blocks": GenericFakeChatModel(
+        messages=iter(
+            [AIMessage([{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "the river Meuse"}])] * 2
+        )
+    ),
+    "chain": ChatPromptTemplate.from_template("{context} {input}")
+    | FakeListChatModel(responses=["the river Meuse"])
+    | StrOutputParser(),
+    "message": RunnableLambda(lambda values: AIMessage("the river Meuse")),
+    "dictionary": RunnableLambda(lambda values: {"answer": "the river Meuse", "context": values["context"]}),
+}
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_drafts_of_other_models_are_scored(tiny_pruner: AT2Pruner, question: Question, drafter: str) -> None:
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner, draft_llm=DRAFTERS[drafter])
+    documents = as_documents(question)
+    kept = compressor.compress_documents(documents, question.text)
+    scores = tiny_pruner.score(question.text, question.passages, "the river Meuse")
+    assert [document.metadata["relevance_score"] for document in kept] == pytest.approx(
+        [scores[int(str(document.id).removeprefix("doc-"))] for document in kept]
+    )
+    assert sorted(scores)[-3:] == pytest.approx(sorted(document.metadata["relevance_score"] for document in kept))
+    assert asyncio.run(compressor.acompress_documents(documents, question.text)) == kept
+
+
+def test_what_a_chat_model_is_asked(tiny_pruner: AT2Pruner, question: Question) -> None:
+    seen = Asked()
+    model = FakeListChatModel(responses=["Meuse"])
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner, draft_llm=model)
+    documents = as_documents(question)
+    compressor.compress_documents([*documents, documents[0]], question.text, callbacks=[seen])
+    assert len(seen.prompts) == 1
+    assert seen.prompts[0].endswith(f"Question: {question.text}")
+    for passage in question.passages:
+        assert seen.prompts[0].count(f"{passage.title}: {passage.text}") == 1
+    prompt = ChatPromptTemplate.from_template("Q {question} D {context}")
+    custom = AT2DocumentCompressor(pruner=tiny_pruner, draft_llm=model, draft_prompt=prompt)
+    custom.compress_documents(documents, question.text, callbacks=[seen])
+    assert seen.prompts[1].startswith(f"Human: Q {question.text} D Theobald Boehm:")
+
+
+def test_a_draft_that_is_no_text(tiny_pruner: AT2Pruner, question: Question) -> None:
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner, draft_llm=RunnableLambda(lambda values: 3))
+    with pytest.raises(InputError, match="got int: 3"):
+        compressor.compress_documents(as_documents(question), question.text)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_short_lists_take_no_model(question: Question, count: int) -> None:
+    model = RunnableLambda(lambda values: 1 / 0)
+    compressor = AT2DocumentCompressor(model="no/such-model", draft_llm=model)
+    documents = as_documents(question)[:count]
+    assert compressor.compress_documents(documents, question.text) == documents
+    assert asyncio.run(compressor.acompress_documents(documents, question.text)) == documents
+
+
+def test_off_hands_documents_on_untouched(question: Question) -> None:
+    compressor = AT2DocumentCompressor.from_config({"enabled": False, "model": "no/such-model"})
+    documents = as_documents(question)
+    assert compressor.compress_documents(documents, question.text) is documents
+    assert asyncio.run(compressor.acompress_documents(documents, question.text)) is documents
+
+
+def test_off_does_not_import_torch() -> None:
+    code = (
+        "import sys; from langchain_at2_prune import AT2DocumentCompressor, AT2PruneRetriever\n"
+        "from langchain_core.documents import Document\n"
+        "from langchain_core.runnables import RunnableLambda\n"
+        "documents = [Document('a'), Document('b')]\n"
+        "compressor = AT2DocumentCompressor.from_config()\n"
+        "assert compressor.compress_documents(documents, '?') is documents\n"
+        "retriever = AT2PruneRetriever.from_config(base_retriever=RunnableLambda(lambda q: documents))\n"
+        "assert retriever.invoke('?') == documents\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    environ = {"AT2_PRUNE": "off", "AT2_PRUNE_MODEL": "no/such", "PATH": "/usr/bin"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+    assert run.stdout == "False False\n", run.stderr
+
+
+def test_from_config(tiny_pruner: AT2Pruner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("at2-prune: {top_n: 5, granularity: sentence, order: score}\n")
+    compressor = AT2DocumentCompressor.from_config(path, pruner=tiny_pruner, title_key="name")
+    assert (compressor.top_n, compressor.granularity, compressor.order) == (5, "sentence", "score")
+    assert compressor.step.config == PruneConfig(top_n=5, granularity="sentence", order="score")
+    assert (compressor.pruner, compressor.title_key) == (tiny_pruner, "name")
+    monkeypatch.setenv("AT2_PRUNE", "off")
+    assert not AT2DocumentCompressor.from_config(path).enabled
+    assert AT2DocumentCompressor.from_config(PruneConfig()).enabled
+
+
+def test_fields_follow_the_pruner_and_can_be_set_later(tiny_pruner: AT2Pruner, question: Question) -> None:
+    pruner = AT2Pruner(tiny_pruner.language_model, tiny_pruner.scorer, granularity="sentence", order="score")
+    compressor = AT2DocumentCompressor(pruner=pruner, order="original")
+    assert (compressor.granularity, compressor.order, compressor.overflow) == ("sentence", "original", "error")
+    compressor.granularity, compressor.top_n = "passage", 2
+    assert len(compressor.compress_documents(as_documents(question), question.text)) == 2
+    assert compressor.step.pruner.language_model is tiny_pruner.language_model
+
+
+def test_mistakes(tiny_pruner: AT2Pruner) -> None:
+    with pytest.raises(ValidationError, match="top_n must be an integer of at least 1, got 0"):
+        AT2DocumentCompressor(pruner=tiny_pruner, top_n=0)
+    with pytest.raises(ValidationError, match="top_k"):
+        AT2DocumentCompressor(top_k=3)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="'original' or 'score'"):
+        AT2DocumentCompressor(order="best")
+    with pytest.raises(InputError, match="unknown key 'topn'"):
+        AT2DocumentCompressor.from_config({"topn": 3})
+
+
+def test_explain(tiny_pruner: AT2Pruner, question: Question) -> None:
+    pruned = AT2DocumentCompressor(pruner=tiny_pruner).prune(as_documents(question), question.text)
+    assert pruned.explain().count("the top 3 are kept") == 7

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.errors import DataError, InputError
+from at2_prune.model import LanguageModel
+from at2_prune.pruner import AT2Pruner
+from at2_prune.questions import Question
+from at2_prune.training import CollectSettings, ExampleStore, FitSettings, TrainingReport, fidelity, fit, train
+
+COLLECT = CollectSettings(ablations=4, max_new_tokens=6)
+FIT = FitSettings(steps=60)
+
+
+@pytest.fixture(scope="module")
+def questions(sample_questions: list[Question]) -> list[Question]:
+    return [replace(q, passages=q.passages[:4], gold=()) for q in sample_questions[:8]]
+
+
+def run(lm: LanguageModel, questions: list[Question], out: Path, **options: Any) -> TrainingReport:
+    return train(
+        lm,
+        questions,
+        out,
+        **{"data_name": "sample.jsonl", "collect": COLLECT, "fit_settings": FIT, "holdout": 0.4, **options},
+    )
+
+
+def test_from_questions_to_a_pruner(tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:
+    calls: list[int] = []
+    steps: list[int] = []
+    report = run(
+        tiny_lm,
+        questions,
+        tmp_path,
+        progress=lambda: calls.append(1),
+        fit_progress=lambda step, correlation: steps.append(step),
+    )
+    assert len(calls) == 8
+    assert steps == [step for step, _ in report.curve] == [0, 50, 59]
+    assert report.skipped == {}
+    assert report.fitted + report.held_out == 8
+    assert min(report.fitted, report.held_out) >= 1
+    assert report.curve[-1][1] > report.curve[0][1]
+    assert set(report.lds) == set(report.correlation) == {"learned", "average_attention"}
+    for estimate in (*report.lds.values(), *report.correlation.values()):
+        assert -1 <= estimate.low <= estimate.mean <= estimate.high <= 1
+
+    saved = HeadCoefficients.from_pretrained(tmp_path)
+    assert torch.equal(saved.weight, report.coefficients.weight)
+    assert float(saved.weight.abs().sum()) == pytest.approx(1, abs=1e-5)
+    assert (saved.model_name, saved.model_type, saved.layers) == (tiny_lm.name, "llama", [0, 1])
+    recorded = saved.training
+    assert (recorded["data"], recorded["prompt"], recorded["ablations"]) == ("sample.jsonl", "text-v1", 4)
+    assert (recorded["questions_fitted"], recorded["questions_held_out"]) == (report.fitted, report.held_out)
+    assert recorded["lds"]["learned"]["mean"] == report.lds["learned"].mean
+    assert [tuple(point) for point in recorded["curve"]] == report.curve
+    assert recorded["fit"]["steps"] == 60
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "sample.jsonl" in card
+    assert tiny_lm.name in card
+
+    pruner = AT2Pruner.from_pretrained(tiny_lm, tmp_path, max_new_tokens=6)
+    result = pruner.answer(questions[0].text, questions[0].passages, 2)
+    assert len(result.kept) == 2
+
+
+def test_the_report_is_fit_and_fidelity_of_the_examples(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path
+) -> None:
+    """Which questions were held out is found out from outside: turn one example's outcomes round and train again."""
+    report = run(tiny_lm, questions, tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    store = ExampleStore(tmp_path, settings)
+    ids = [question.id for question in questions]
+    held = []
+    for question_id in ids:
+        (example,) = store.load([question_id])
+        store.add(replace(example, outcomes=example.outcomes * torch.tensor([[1.0], [-1.0], [2.0], [-2.0]]).double()))
+        again = run(tiny_lm, questions, tmp_path)
+        store.add(example)
+        refitted = not torch.equal(again.coefficients.weight, report.coefficients.weight)
+        remeasured = again.lds["average_attention"].mean != report.lds["average_attention"].mean
+        assert refitted is not remeasured
+        held += [question_id] if remeasured else []
+    assert len(held) == report.held_out
+    weight, curve = fit(list(store.load([i for i in ids if i not in held])), [DRAFT_ROWS], FIT)
+    assert torch.equal(weight, report.coefficients.weight)
+    assert curve == report.curve
+    for name, candidate in (("learned", weight), ("average_attention", torch.full((1, 2, 4), 1 / 8))):
+        measured = fidelity(list(store.load(held)), [DRAFT_ROWS], candidate)
+        assert report.lds[name].mean == pytest.approx(float(measured.lds.double().mean()), abs=1e-6)
+        assert report.correlation[name].mean == pytest.approx(float(measured.correlation.double().mean()), abs=1e-6)
+
+
+def test_an_interrupted_run_ends_like_one_that_was_not(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tiny_lm, questions, tmp_path / "whole")
+    for stop in (1, 4, 7):
+        calls: list[int] = []
+
+        def interrupt(calls: list[int] = calls, stop: int = stop) -> None:
+            calls.append(1)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+
+        out = tmp_path / f"cut-{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_lm, questions, out, progress=interrupt)
+        assert not (out / "config.json").exists()
+        assert len(list((out / "examples").iterdir())) == stop
+        again = run(tiny_lm, questions, out)
+        assert torch.equal(again.coefficients.weight, whole.coefficients.weight)
+        assert (again.lds, again.correlation, again.curve) == (whole.lds, whole.correlation, whole.curve)
+    generate = tiny_lm.generate
+    drafts: list[int] = []
+    monkeypatch.setattr(tiny_lm, "generate", lambda *a, **k: drafts.append(1) or generate(*a, **k))
+    assert torch.equal(run(tiny_lm, questions, tmp_path / "whole").coefficients.weight, whole.coefficients.weight)
+    assert drafts == []
+
+
+def test_a_damaged_example_is_made_anew_before_fitting(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path
+) -> None:
+    whole = run(tiny_lm, questions, tmp_path)
+    for path in list((tmp_path / "examples").iterdir())[:3]:
+        path.write_bytes(path.read_bytes()[:100])
+    again = run(tiny_lm, questions, tmp_path)
+    assert (again.fitted, again.held_out) == (whole.fitted, whole.held_out)
+    assert torch.equal(again.coefficients.weight, whole.coefficients.weight)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"collect": replace(COLLECT, ablations=5)}, "ablations: 4 there, 5 now"),
+        ({"collect": replace(COLLECT, granularity="token")}, "granularity: 'passage' there, 'token' now"),
+        ({"collect": replace(COLLECT, positions="closed")}, "positions: 'kept' there, 'closed' now"),
+        ({"collect": replace(COLLECT, seed=3)}, "seed: 0 there, 3 now"),
+        ({"data_name": "other.jsonl"}, "data: 'sample.jsonl' there, 'other.jsonl' now"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, changed: dict[str, Any], says: str
+) -> None:
+    run(tiny_lm, questions[:4], tmp_path, holdout=0)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=says):
+        run(tiny_lm, questions[:4], tmp_path, **changed)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    other = LanguageModel(tiny_lm.model, tiny_lm.tokenizer, name="other")
+    with pytest.raises(InputError, match="model: 'tiny-random-llama' there, 'other' now"):
+        run(other, questions[:4], tmp_path)
+
+
+def test_more_questions_go_on_in_the_same_folder(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny_lm, questions[:4], tmp_path, holdout=0, data_name="sample.jsonl")
+    first_card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    generate = tiny_lm.generate
+    drafts: list[int] = []
+    monkeypatch.setattr(tiny_lm, "generate", lambda *a, **k: drafts.append(1) or generate(*a, **k))
+    report = run(tiny_lm, questions, tmp_path, holdout=0)
+    assert len(drafts) == 4
+    assert (report.fitted, report.held_out, report.lds, report.correlation) == (8, 0, {}, {})
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| questions fitted | 4 |" in first_card
+    assert "| questions fitted | 8 |" in card  # the card is the new run's
+
+
+def test_other_rows_and_targets(tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:
+    groups = [RowGroup("question", "max"), DRAFT_ROWS]
+    collect = replace(COLLECT, granularity="sentence", targets="sentence")
+    report = run(tiny_lm, questions[:4], tmp_path, row_groups=groups, collect=collect, holdout=0)
+    assert report.coefficients.weight.shape == (2, 2, 4)
+    assert HeadCoefficients.from_pretrained(tmp_path).row_groups == tuple(groups)
+    pruner = AT2Pruner.from_pretrained(tiny_lm, tmp_path, granularity="sentence", max_new_tokens=6)
+    assert pruner.answer(questions[0].text, questions[0].passages, 2).kept
+
+
+def test_bad_settings(tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:
+    for options, says in (
+        ({"collect": replace(COLLECT, ablations=1)}, r"ablations must be at least 2 .*, got 1"),
+        ({"holdout": 1.0}, "holdout must be at least 0 and less than 1, got 1.0"),
+        ({"holdout": -0.1}, "holdout must be at least 0 and less than 1, got -0.1"),
+    ):
+        with pytest.raises(InputError, match=says):
+            run(tiny_lm, questions, tmp_path / "out", **options)
+    with pytest.raises(DataError, match=rf"sample\.jsonl: question ids repeat \('{questions[1].id}'\)"):
+        run(tiny_lm, [*questions[:2], questions[1]], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    one_passage = [replace(question, passages=question.passages[:1]) for question in questions]
+    with pytest.raises(DataError, match="no example to fit: 0 collected"):
+        run(tiny_lm, one_passage, tmp_path / "out")
