@@ -143,6 +143,10 @@ class AT2Pruner:
             ModelNotSupportedError: its attention cannot be read.
         """
         if isinstance(model, LanguageModel):
+            given = {"device": device, "dtype": dtype, "template": template, **model_options}
+            ignored = sorted(name for name, value in given.items() if value is not None)
+            if ignored:
+                raise InputError(f"{', '.join(ignored)}: these are for loading a model, but a loaded one was given")
             language_model = model
         else:
             language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
@@ -218,7 +222,8 @@ class AT2Pruner:
     ) -> PruneResult:
         """Draft, score, keep the top k sources, and answer again from those.
 
-        With k at least the number of sources the draft is the answer. If the model writes nothing from all passages,
+        With k at least the number of sources the model's own draft is the answer, unless `order="score"` shows the
+        sources in another order than it was written from. If the model writes nothing from all passages,
         the first k are kept, and `result.fallback` says so.
 
         Args:

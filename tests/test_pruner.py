@@ -395,6 +395,13 @@ def test_sentences(tiny_pruner: AT2Pruner) -> None:
     assert pruner.regenerate(QUESTION, PASSAGES, [0, 5, 6]) == (
         lm.generate([lm.encode(QUESTION, [Passage(texts[0], "Canberra"), Passage(texts[5] + texts[6])])], 8)[0][0].text
     )
+    reordered = [
+        Passage(texts[5] + texts[6]),
+        Passage(texts[0], "Canberra"),
+    ]  # passages by their first, sentences as written
+    assert pruner.regenerate(QUESTION, PASSAGES, [6, 0, 5]) == (
+        lm.generate([lm.encode(QUESTION, reordered)], 8)[0][0].text
+    )
     whole = pruner.answer(QUESTION, PASSAGES, 7)
     assert whole.answer == whole.draft == tiny_pruner.answer(QUESTION, PASSAGES, 4).draft
     by_score = with_options(tiny_pruner, granularity="sentence", order="score").answer(QUESTION, PASSAGES, 4)
@@ -633,3 +640,8 @@ def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     torch.save({"state_dict": {"linear.weight": torch.arange(8.0)[None]}}, tmp_path / "score_estimator.pt")
     imported = load_coefficients(tiny_lm, tmp_path / "score_estimator.pt")
     assert imported.weight.flatten().tolist() == list(map(float, range(8)))
+
+
+def test_options_for_loading_are_refused_with_a_loaded_model(tiny_lm: LanguageModel) -> None:
+    with pytest.raises(InputError, match="device, dtype"):
+        AT2Pruner.from_pretrained(tiny_lm, "average", device="cpu", dtype="float32")
