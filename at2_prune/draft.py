@@ -13,7 +13,7 @@ from .errors import EmptyDraftError
 from .model import LanguageModel
 from .prompt import EncodedPrompt
 
-__all__ = ["Draft", "read_draft", "write_drafts"]
+__all__ = ["Draft", "prompt_rows", "read_draft", "write_drafts"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Draft:
     layers: Sequence[int] = field(repr=False, default=())
     """The layers that were read."""
     row_mass: torch.Tensor | None = field(repr=False, default=None)
-    """`(layers, heads, draft tokens, sources)`: the draft's rows one by one."""
+    """`(layers, heads, draft tokens, sources)`: the rows of a draft the model wrote itself, one by one."""
     thoughts: str = field(repr=False, default="")
     """What a reasoning model wrote before its answer."""
     prompt_ids: Sequence[int] = field(repr=False, default=())
@@ -59,7 +59,7 @@ def write_drafts(
             Draft(g.text, g.answer_ids, thoughts=_thoughts(language_model, g.ids, g.answer), prompt_ids=prompt.ids)
             for g, prompt in zip(generations, prompts, strict=True)
         ]
-    readings = [Reading(prompt.sources, _prompt_rows(prompt, groups)) for prompt in prompts]
+    readings = [Reading(prompt.sources, prompt_rows(prompt, groups)) for prompt in prompts]
     wants_draft = any(group.rows == "draft" for group in groups)
     if wants_draft:
         readings = [
@@ -108,16 +108,16 @@ def read_draft(
     if wants_draft and not ids:
         raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
     language_model.check_length(len(prompt), len(ids))
-    rows = _prompt_rows(prompt, groups)
-    if wants_draft:
-        rows.append(Rows("draft-rows", len(prompt) - 1, len(prompt) - 1 + len(ids), "none"))
+    first = len(prompt) - 1  # the row that predicts the draft's first token
+    rows = prompt_rows(prompt, groups)
+    rows += [Rows(group.name, first, first + len(ids), group.reduce) for group in groups if group.rows == "draft"]
     reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
-    row_mass = reader.mass("draft-rows") if wants_draft else None
-    mass = _mass(reader, 0, groups, row_mass)
-    return Draft(text, ids, mass, reader.layers, row_mass, prompt_ids=prompt.ids)
+    mass = {group: reader.mass(group.name) for group in groups}
+    return Draft(text, ids, mass, reader.layers, prompt_ids=prompt.ids)
 
 
-def _prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
+def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
+    """The positions of those groups whose rows are in the prompt."""
     places = {"question": prompt.question, "last": (len(prompt) - 1, len(prompt))}
     return [Rows(group.name, *places[group.rows], group.reduce) for group in groups if group.rows != "draft"]
 

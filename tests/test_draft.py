@@ -108,9 +108,6 @@ def test_teacher_forced_as_while_drafting(lm: LanguageModel, sample_questions: l
         if lm.generate([prompt], 10)[0][0].answer[0] == 0:  # otherwise blanks stand before the draft
             read = read_draft(lm, prompt, draft.ids, GROUPS)
             assert_close(read, draft.mass)
-            assert draft.row_mass is not None
-            assert read.row_mass is not None
-            torch.testing.assert_close(read.row_mass, draft.row_mass, atol=1e-5, rtol=0)
             assert read.ids == draft.ids
             assert read.text == draft.text
             compared += 1
@@ -138,7 +135,7 @@ def test_any_choice_of_groups_gives_the_same_numbers(tiny_lm: LanguageModel, gro
     read = read_draft(tiny_lm, prompt, "Canberra", groups)
     whole = read_draft(tiny_lm, prompt, "Canberra", GROUPS)
     assert_close(read, {group: whole.mass[group] for group in groups}, 0)
-    assert (read.row_mass is None) is not any(group.rows == "draft" for group in groups)
+    assert read.row_mass is None  # rows are reduced as they come: rows x tokens are never kept
 
 
 @pytest.mark.parametrize("draft", ["", "  \n", [], ()])

@@ -11,11 +11,13 @@ from typing import Literal
 import torch
 
 from ..ablation import Positions, ablation_outcomes, random_masks
+from ..attention import Reading, Rows
 from ..coefficients import RowGroup
-from ..draft import write_drafts
+from ..draft import Draft, prompt_rows, write_drafts
 from ..errors import ContextTooLongError
 from ..model import LanguageModel
 from ..passages import Granularity, Passage, split_sentences
+from ..prompt import EncodedPrompt
 from ..questions import Question
 from .store import Example, ExampleStore
 
@@ -88,21 +90,48 @@ def _example(language_model: LanguageModel, question: Question, settings: Collec
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     if len(prompt.sources) < 2:
         return "fewer than two sources"
-    draft = write_drafts(language_model, [prompt], ROW_GROUPS, settings.max_new_tokens)[0]
+    by_token = settings.granularity == "token"
+    groups = () if by_token else ROW_GROUPS
+    draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
     if not draft.ids:
         return "empty draft"
     parts = draft_parts(language_model, draft.ids) if settings.targets == "sentence" else [(0, len(draft.ids))]
-    rows = draft.row_mass
-    assert rows is not None
-    mass = {group.name: value[None].float().cpu() for group, value in draft.mass.items() if group.rows != "draft"}
-    mass["draft"] = torch.stack([rows[:, :, start:stop].mean(2) for start, stop in parts]).float().cpu()
-    mass["draft-max"] = torch.stack([rows[:, :, start:stop].amax(2) for start, stop in parts]).float().cpu()
+    if by_token:
+        mass, layers = _read_parts(language_model, prompt, draft.ids, parts)
+    else:
+        mass, layers = _split_parts(draft, parts), list(draft.layers)
     digest = hashlib.sha256(f"{settings.seed} {question.id}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))  # the same whatever runs before it
     masks = random_masks(len(prompt.sources), settings.ablations, generator)
     outcomes = ablation_outcomes(language_model, prompt, draft.ids, masks, parts, settings.positions)
     gold = torch.tensor([passage in question.gold for passage in prompt.source_passage])
-    return Example(question.id, draft.text, mass, list(draft.layers), masks, outcomes, gold)
+    return Example(question.id, draft.text, mass, layers, masks, outcomes, gold)
+
+
+def _split_parts(draft: Draft, parts: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
+    """Attention mass of every part of a draft, from the rows read while it was written."""
+    rows = draft.row_mass
+    assert rows is not None
+    mass = {group.name: value[None].float().cpu() for group, value in draft.mass.items() if group.rows != "draft"}
+    mass["draft"] = torch.stack([rows[:, :, start:stop].mean(2) for start, stop in parts]).float().cpu()
+    mass["draft-max"] = torch.stack([rows[:, :, start:stop].amax(2) for start, stop in parts]).float().cpu()
+    return mass
+
+
+def _read_parts(
+    language_model: LanguageModel, prompt: EncodedPrompt, ids: list[int], parts: Sequence[tuple[int, int]]
+) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """The same from one more forward pass that reduces rows as they come: rows x tokens would be too much to keep."""
+    first = len(prompt) - 1
+    rows = prompt_rows(prompt, ROW_GROUPS)
+    for index, (start, stop) in enumerate(parts):
+        rows.append(Rows(f"draft {index}", first + start, first + stop, "mean"))
+        rows.append(Rows(f"draft-max {index}", first + start, first + stop, "max"))
+    reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
+    mass = {group.name: reader.mass(group.name)[None].float().cpu() for group in ROW_GROUPS if group.rows != "draft"}
+    for name in ("draft", "draft-max"):
+        mass[name] = torch.stack([reader.mass(f"{name} {i}") for i in range(len(parts))]).float().cpu()
+    return mass, reader.layers
 
 
 def draft_parts(language_model: LanguageModel, ids: Sequence[int]) -> list[tuple[int, int]]:
