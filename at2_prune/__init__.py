@@ -17,7 +17,7 @@ _HOME = {
     "LanguageModel": "model",
     "Passage": "passages",
     "PruneConfig": "config",
-    "PruneResult": "pruner",
+    "PruneResult": "result",
     "Question": "questions",
     "load_questions": "questions",
     "sample_questions_path": "questions",
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from .draft import Draft
     from .model import LanguageModel
     from .passages import Passage
-    from .pruner import AT2Pruner, PruneResult
+    from .pruner import AT2Pruner
     from .questions import Question, load_questions, sample_questions_path
+    from .result import PruneResult
 
 
 def __getattr__(name: str) -> object:

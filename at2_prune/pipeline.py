@@ -19,7 +19,8 @@ from .selection import check_k, first_of_each, neighborhood, token_budget, top_k
 
 if TYPE_CHECKING:
     from .draft import Draft
-    from .pruner import AT2Pruner, ScoredSource
+    from .pruner import AT2Pruner
+    from .result import ScoredSource
 
 __all__ = ["DroppedPassage", "KeptPassage", "PruneStep", "Pruned"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,54 +17,13 @@ from .errors import CoefficientsError, ContextTooLongError, EmptyDraftError, Inp
 from .model import LanguageModel
 from .passages import Granularity, Passage, as_passages, split_sentences
 from .prompt import EncodedPrompt, PromptTemplate
+from .result import PruneResult, ScoredSource, scored_sources
 from .scorers import AT2Scorer, AverageAttentionScorer, Scorer, Task
 from .selection import Order, check_k, top_k
 
 __all__ = ["AT2Pruner", "PruneResult", "ScoredSource", "load_coefficients"]
 
 PassageLike = str | Passage | Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ScoredSource:
-    """A passage, or a sentence of one, with its score."""
-
-    text: str
-    score: float
-    rank: int
-    """1 is the highest score."""
-    passage: int
-    """Index of the passage it is (in)."""
-    kept: bool
-
-
-@dataclass(frozen=True)
-class PruneResult:
-    """What happened to one question."""
-
-    question: str
-    passages: list[Passage]
-    draft: str
-    """The answer from all passages."""
-    answer: str
-    """The answer from the passages that were kept."""
-    k: int
-    kept: list[int]
-    """Indices of the kept passages, in the order the model was shown them."""
-    scores: list[float]
-    """One a passage, in input order; with sentences as sources, the sum of its sentences'."""
-    sources: list[ScoredSource]
-    """In input order."""
-    seconds: dict[str, float]
-    """By step: `draft` (attention is read while it is written), `score`, `regenerate`."""
-    fallback: str | None = None
-    """Why scores could not be used, if they could not: then the first k were kept."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `at2-prune answer --json` prints."""
-        names = ("question", "draft", "answer", "k", "kept", "scores", "seconds")
-        result = {name: getattr(self, name) for name in names}
-        return result if self.fallback is None else {**result, "fallback": self.fallback}
 
 
 class AT2Pruner:
@@ -198,7 +157,7 @@ class AT2Pruner:
     ) -> tuple[Draft, list[ScoredSource]]:
         """`attribute`, with the draft that was attributed."""
         prompt, written, scores = self._score(question, self._passages(passages), draft)
-        return written, _scored(prompt, scores, ())
+        return written, scored_sources(prompt, scores, ())
 
     def select(self, scores: Sequence[float], k: int) -> list[int]:
         """Indices of the sources to keep, in the order they are to be shown."""
@@ -371,7 +330,7 @@ class AT2Pruner:
         seconds: dict[str, float],
         fallback: str | None,
     ) -> PruneResult:
-        sources = _scored(prompt, scores, kept)
+        sources = scored_sources(prompt, scores, kept)
         by_passage = [0.0] * len(passages)
         for source in sources:
             by_passage[source.passage] += source.score
@@ -514,11 +473,3 @@ def load_coefficients(
             coefficients = HeadCoefficients.from_pretrained(name)
     coefficients.check_model(config)
     return coefficients
-
-
-def _scored(prompt: EncodedPrompt, scores: Sequence[float], kept: Sequence[int]) -> list[ScoredSource]:
-    ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
-    return [
-        ScoredSource(text, scores[i], ranks[i], owner, i in set(kept))
-        for i, (text, owner) in enumerate(zip(prompt.source_texts, prompt.source_passage, strict=True))
-    ]

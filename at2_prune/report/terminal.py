@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from .text import by_sentences, count, decimals_for, kept_line, name_of, number, ranking, seconds_of, visible
 
 if TYPE_CHECKING:
-    from ..pruner import PruneResult
+    from ..result import PruneResult
 
 __all__ = ["terminal_report", "wants_color"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..passages import Passage
-    from ..pruner import PruneResult
+    from ..result import PruneResult
 
 __all__ = [
     "by_sentences",
