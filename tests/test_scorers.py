@@ -66,3 +66,28 @@ def test_attention_that_was_not_read(tiny_lm: LanguageModel, sample_questions: l
         AT2Scorer(HeadCoefficients.average(2, 4)).score(todo)
     with pytest.raises(CoefficientsError, match=r"on layers \[0, 2\]"):
         AT2Scorer(HeadCoefficients(torch.ones(1, 2, 4), [QUESTION_ROWS], layers=[0, 2])).score(todo)
+
+
+def test_ablate_measures_the_drafts_log_odds(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
+    todo = task(tiny_lm, sample_questions[0], (), "Canberra")
+    masks = torch.tensor([[True, True, True, True], [False, True, False, True]])
+    expected = []
+    for kept in masks.tolist():
+        out = [p for keep, span in zip(kept, todo.prompt.sources, strict=True) if not keep for p in range(*span)]
+        ids = torch.tensor([[*todo.prompt.ids, *todo.draft.ids]])
+        mask = torch.ones_like(ids)
+        mask[0, out] = 0
+        with torch.no_grad():
+            log_p = tiny_lm.model(ids, attention_mask=mask, use_cache=False).logits[0].double().log_softmax(-1)
+        rows = range(len(todo.prompt) - 1, ids.shape[1] - 1)
+        total = sum(log_p[row, int(ids[0, row + 1])] for row in rows)
+        expected.append(float(total - torch.log1p(-torch.exp(total))))  # type: ignore[arg-type]
+    outcomes = todo.ablate(masks)
+    assert outcomes.dtype == torch.float64
+    torch.testing.assert_close(outcomes, torch.tensor(expected, dtype=torch.float64), atol=1e-4, rtol=0)
+    assert abs(expected[0] - expected[1]) > 1e-2
+
+    shared = replace(todo, outcomes=lambda masks: masks.sum(1).double())
+    assert shared.ablate(masks).tolist() == [4, 2]
+    with pytest.raises(EmptyDraftError, match="nothing to attribute"):
+        replace(shared, draft=replace(todo.draft, ids=[])).ablate(masks)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import torch
 
 from ..coefficients import HeadCoefficients
-from ..errors import EmptyDraftError
 from .base import Task
 
 __all__ = ["AT2Scorer"]
 
 
 class AT2Scorer:
-    """Scores sources by head coefficients: one inner product a source, no forward pass of its own."""
+    """Scores sources by head coefficients: one inner product a source, no forward pass of its own.
 
-    name = "at2"
+    Args:
+        coefficients: learned weights, whose row groups say what is read.
+        name: what the method is called in results, where several coefficients are compared.
+    """
 
-    def __init__(self, coefficients: HeadCoefficients) -> None:
+    uses_draft = True
+
+    def __init__(self, coefficients: HeadCoefficients, name: str = "at2") -> None:
         self.coefficients = coefficients
+        self.name = name
         self.row_groups = coefficients.row_groups
 
     def score(self, task: Task) -> torch.Tensor:
-        if any(group.rows == "draft" for group in self.row_groups) and not task.draft.ids:
-            raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
+        if any(group.rows == "draft" for group in self.row_groups):
+            task.need_draft()
         return self.coefficients.score(task.draft.mass, task.draft.layers)

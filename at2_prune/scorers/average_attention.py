@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from ..coefficients import DRAFT_ROWS, RowGroup
-from ..errors import EmptyDraftError
 from .base import Task
 
 __all__ = ["AverageAttentionScorer"]
@@ -16,8 +15,8 @@ class AverageAttentionScorer:
 
     name = "average_attention"
     row_groups: tuple[RowGroup, ...] = (DRAFT_ROWS,)
+    uses_draft = True
 
     def score(self, task: Task) -> torch.Tensor:
-        if not task.draft.ids:
-            raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
+        task.need_draft()
         return task.draft.mass[DRAFT_ROWS].float().mean((0, 1)).cpu()

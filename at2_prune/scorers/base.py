@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from ..ablation import ablation_outcomes
 from ..coefficients import RowGroup
 from ..draft import Draft
+from ..errors import EmptyDraftError
 from ..model import LanguageModel
 from ..passages import Passage
 from ..prompt import EncodedPrompt
@@ -26,6 +28,27 @@ class Task:
     passages: Sequence[Passage]
     prompt: EncodedPrompt
     draft: Draft
+    outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """Runs ablations in `ablate`'s place: one that remembers lets methods share them."""
+
+    def ablate(self, masks: torch.Tensor) -> torch.Tensor:
+        """Log-odds of the draft under ablations.
+
+        Args:
+            masks: `(ablations, sources)` bool, True where a source is kept.
+
+        Returns:
+            `(ablations,)` float64.
+        """
+        self.need_draft()
+        if self.outcomes is not None:
+            return self.outcomes(masks)
+        return ablation_outcomes(self.language_model, self.prompt, self.draft.ids, masks)[:, 0]
+
+    def need_draft(self) -> None:
+        """Raise `EmptyDraftError` if there is no draft."""
+        if not self.draft.ids:
+            raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
 
 
 class Scorer(Protocol):
@@ -34,6 +57,8 @@ class Scorer(Protocol):
     name: str
     row_groups: tuple[RowGroup, ...]
     """Attention it wants read while the draft is written; empty for methods that do not look at attention."""
+    uses_draft: bool
+    """Whether it needs the draft, or what was read while it was written; False if question and passages suffice."""
 
     def score(self, task: Task) -> torch.Tensor:
         """Scores of the prompt's sources, `(sources,)` float; higher means more influence on the draft.
