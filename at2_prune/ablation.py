@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel
 
 from .errors import InputError
+from .forward import carries_state, rotates_by_length, run_piece
 from .interface import enable_attention_reading, original_positions
 from .model import LanguageModel
 from .prompt import EncodedPrompt
@@ -75,9 +75,10 @@ def ablation_outcomes(
         raise InputError("the prompt ends in a source, so what predicts the target would be left out with it")
     enable_attention_reading(language_model.model)
     run = _Run(language_model, prompt, target, masks.tolist(), positions)
-    if _carries_state(language_model.model) or _rotates_by_length(language_model.model):
+    stateful = carries_state(language_model.model)
+    if stateful or rotates_by_length(language_model.model):
         for index in range(len(masks)):
-            run.alone(index, masked=positions == "kept" and _carries_state(language_model.model))
+            run.alone(index, masked=positions == "kept" and stateful)
     else:
         run.descend(list(range(len(masks))), 0, [], None, list(range(run.starts[0])))
     log_p = torch.stack(run.token_log_probabilities)  # (ablations, target tokens)
@@ -96,8 +97,7 @@ class _Run:
         masks: list[list[bool]],
         positions: Positions,
     ) -> None:
-        self.model = language_model.model
-        self.keeps_logits = language_model._keeps_logits
+        self.language_model = language_model
         self.ids = [*prompt.ids, *target[:-1]]
         self.target = torch.tensor(list(target), device=language_model.device)
         self.sources = prompt.sources
@@ -155,7 +155,8 @@ class _Run:
         mask[0, list(out)] = 0
         ids = torch.tensor([self.ids], device=self.target.device)
         places = torch.arange(len(self.ids), device=self.target.device)[None]
-        logits = self.model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False).logits
+        model = self.language_model.model
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False).logits
         self.record([index], logits[0, -len(self.target) :])
 
     def record(self, group: list[int], logits: torch.Tensor) -> None:
@@ -166,31 +167,8 @@ class _Run:
     def run(self, done: list[int], cache: Any, pending: list[int], logits: int) -> tuple[torch.Tensor, Any]:
         """One forward pass over `pending`; the last `logits` rows' logits and the cache after it."""
         self.tokens_run += len(pending)
-        device = self.target.device
-        places = torch.tensor(done + pending, device=device)
+        places = torch.tensor(done + pending, device=self.target.device)
         if self.closed:
-            places = torch.arange(len(places), device=device)
-        options: dict[str, Any] = {"logits_to_keep": max(logits, 1)} if self.keeps_logits else {}
+            places = torch.arange(len(places), device=self.target.device)
         with original_positions(places):
-            output = self.model(
-                input_ids=torch.tensor([[self.ids[i] for i in pending]], device=device),
-                position_ids=places[None, len(done) :],
-                attention_mask=torch.ones(1, len(places), dtype=torch.long, device=device),
-                past_key_values=cache,
-                use_cache=True,
-                **options,
-            )
-        return output.logits[0, -max(logits, 1) :], output.past_key_values
-
-
-def _carries_state(model: PreTrainedModel) -> bool:
-    """Whether some layer passes a state over every token, masked or not: recurrent and convolution layers do."""
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
-    return bool(getattr(model, "_is_stateful", False)) or any("attention" not in kind for kind in kinds)
-
-
-def _rotates_by_length(model: PreTrainedModel) -> bool:
-    """Whether rotary embeddings depend on how long the text gets, so that a prefix's keys cannot be used again."""
-    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
-    return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds)
+            return run_piece(self.language_model, [self.ids[i] for i in pending], cache, places, logits)

@@ -79,7 +79,7 @@ class LanguageModel:
         self.codec = TextCodec(tokenizer)
         self.template: PromptTemplate = template or default_template(tokenizer)
         self.name = name or model.config.name_or_path or type(model).__name__
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @classmethod
     def load(
@@ -185,7 +185,6 @@ class LanguageModel:
         padding = [longest - len(prompt) for prompt in prompts]
         ids = torch.tensor([[pad] * n + prompt.ids for n, prompt in zip(padding, prompts, strict=True)])
         mask = torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(padding, prompts, strict=True)])
-        own = self.model.generation_config
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,  # this and what follows would otherwise come from the model's generation_config.json
@@ -195,7 +194,7 @@ class LanguageModel:
             return_dict_in_generate=False,
             use_cache=True,
             cache_implementation="dynamic",
-            eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.tokenizer.eos_token_id,
+            eos_token_id=sorted(self._end_ids()) or None,
             pad_token_id=pad,
         )
         stopping = StoppingCriteriaList([_StopAt(self, longest)] if self.template.stop else [])
@@ -208,21 +207,27 @@ class LanguageModel:
             with read_attention(self.model, padded) as reader:
                 output = self.model.generate(**inputs, generation_config=config, stopping_criteria=stopping)
         written = output[:, longest:].tolist()
-        return [self._generation(ids) for ids in written], reader
+        return [self.generation(ids) for ids in written], reader
 
     @torch.inference_mode()
     def read(self, prompt: EncodedPrompt, target: Sequence[int], reading: Reading) -> AttentionReader:
         """One forward pass over prompt and target, teacher-forced, reading attention; no answer is written."""
         ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=self.device)  # the last token's row predicts no target
-        options: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
+        options: dict[str, Any] = {"logits_to_keep": 1} if self.keeps_logits else {}
         with read_attention(self.model, [reading]) as reader:
             self.model(input_ids=ids, use_cache=False, **options)
         return reader
 
-    def _generation(self, ids: list[int]) -> Generation:
-        ends = self.model.generation_config.eos_token_id
-        stops = {self._pad_id(), self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-        while ids and ids[-1] in stops:
+    def ends(self, ids: Sequence[int]) -> bool:
+        """Whether the model ended its answer with the last of these tokens, or the template's stop cuts it."""
+        if ids[-1] in self._end_ids():
+            return True
+        return _cut(self._text(list(ids)[self._after_thoughts(list(ids)) :]), self.template.stop)
+
+    def generation(self, ids: list[int]) -> Generation:
+        """What the tokens that the model wrote after a prompt say."""
+        closing = {self._pad_id(), *self._end_ids()}
+        while ids and ids[-1] in closing:
             ids = ids[:-1]
         start, stop = self._after_thoughts(ids), len(ids)
         while start < stop and not self.codec.decode(ids[start : start + 1]).strip():
@@ -248,6 +253,11 @@ class LanguageModel:
 
     def _text(self, ids: list[int]) -> str:
         return self.codec.decode(ids).lstrip()
+
+    def _end_ids(self) -> set[int]:
+        ends = self.model.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        return {end for end in (ends if isinstance(ends, list) else [ends]) if end is not None}
 
     def _pad_id(self) -> int:
         for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):

@@ -199,7 +199,7 @@ def test_answers_of_random_tokens(tiny_model: LlamaForCausalLM, marked_tokenizer
     rng, texts = random.Random(0), set()
     for _ in range(1500):
         ids = rng.choices(pool, k=rng.randint(0, 12))
-        generation = lm._generation(ids)
+        generation = lm.generation(ids)
         expected = decode(ids).lstrip()
         for stop in lm.template.stop:
             expected = expected.split(stop)[0]
@@ -255,7 +255,7 @@ def test_the_answer_is_what_follows_the_thoughts(
 ) -> None:
     lm = language_model(tiny_model, marked_tokenizer, ChatTemplate("<|im_start|>user\n", tail, stop=stop))
     ids = ids_of(marked_tokenizer, written)
-    generation = lm._generation([*ids, 2, 0, 0])
+    generation = lm.generation([*ids, 2, 0, 0])
     assert generation.ids == ids
     assert generation.text == text
     assert lm.codec.decode(generation.answer_ids).strip() == text

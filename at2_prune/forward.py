@@ -1,0 +1,61 @@
+"""Forward passes over the pieces of a sequence, whose keys and values may be shared by what follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from .model import LanguageModel
+
+__all__ = ["carries_state", "rotates_by_length", "run_piece", "shares_prefixes"]
+
+
+def run_piece(
+    language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
+) -> tuple[torch.Tensor, Any]:
+    """One forward pass over `ids`, which follow what `cache` holds.
+
+    Args:
+        language_model: the model.
+        ids: at least one token.
+        cache: keys and values of the tokens before, or None; it is used up.
+        positions: position ids of every token, cached ones included, `(tokens,)`.
+        rows: logits are wanted for the last so many; with 0 the output layer is not run.
+
+    Returns:
+        Logits `(rows, vocabulary)` and the cache after `ids`.
+    """
+    model = language_model.model
+    body = model.get_decoder()
+    inputs = {
+        "input_ids": torch.tensor([ids], device=language_model.device),
+        "position_ids": positions[None, -len(ids) :],
+        "attention_mask": torch.ones(1, len(positions), dtype=torch.long, device=language_model.device),
+        "past_key_values": cache,
+        "use_cache": True,
+    }
+    if rows == 0 and isinstance(body, PreTrainedModel):  # some call their output layer so
+        return torch.empty(0), body(**inputs).past_key_values
+    options: dict[str, Any] = {"logits_to_keep": max(rows, 1)} if language_model.keeps_logits else {}
+    output = model(**inputs, **options)
+    return output.logits[0, output.logits.shape[1] - rows :], output.past_key_values
+
+
+def shares_prefixes(model: PreTrainedModel) -> bool:
+    """Whether a beginning that two sequences share can be computed once, and its keys and values used for both."""
+    return not carries_state(model) and not rotates_by_length(model)
+
+
+def carries_state(model: PreTrainedModel) -> bool:
+    """Whether some layer passes a state over every token, masked or not: recurrent and convolution layers do."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
+    return bool(getattr(model, "_is_stateful", False)) or any("attention" not in kind for kind in kinds)
+
+
+def rotates_by_length(model: PreTrainedModel) -> bool:
+    """Whether rotary embeddings depend on how long the text gets, so that a prefix's keys cannot be used again."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds)

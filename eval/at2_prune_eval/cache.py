@@ -1,0 +1,98 @@
+"""What the model was asked before: drafts, ablation outcomes and answers, kept by content in one file.
+
+A key is the digest of everything the value depends on: the model's weights, precision, device and library versions, and
+the very token ids it was given. So every method shares one draft and one set of outcomes, a method that is added later
+costs only itself, and nothing can go stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from at2_prune.errors import CacheError
+from at2_prune.model import LanguageModel
+
+__all__ = ["ModelCache", "digest", "model_fingerprint"]
+
+SAMPLES = 16  # values of each parameter that go into a model's fingerprint
+
+
+def digest(*parts: Any) -> str:
+    """A short digest of JSON values.
+
+    Example:
+        >>> digest("a", [1, 2]) == digest("a", [1, 2]), digest("a", [1, 2]) == digest("a", [2, 1])
+        (True, False)
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def model_fingerprint(language_model: LanguageModel) -> str:
+    """A digest of a model by content: config, precision, device, versions and a sample of every parameter."""
+    model = language_model.model
+    config = {
+        key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", "name_or_path")
+    }
+    state = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    state.update(f"{model.dtype} {model.device.type} {torch.__version__} {transformers.__version__}".encode())
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        some = flat[:: max(1, len(flat) // SAMPLES)].float().cpu()
+        state.update(f"{name} {tuple(parameter.shape)}".encode() + some.numpy().tobytes())
+    return state.hexdigest()[:32]
+
+
+class ModelCache:
+    """A file of key and value, safe to share between the processes of one machine.
+
+    Args:
+        path: of the file; None keeps everything in memory, for one process.
+
+    Raises:
+        CacheError: it cannot be opened, read or written.
+
+    Example:
+        >>> cache = ModelCache(None)
+        >>> cache.put("a key", b"a value")
+        >>> cache.get("a key"), cache.get("another")
+        (b'a value', None)
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self.path = path
+        try:
+            if path is not None:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(":memory:" if path is None else path, timeout=120, isolation_level=None)
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=NORMAL")
+            self._file.execute("CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
+        except (OSError, sqlite3.Error) as error:
+            raise CacheError(f"cannot use the cache {path}: {error}") from error
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            row = self._file.execute("SELECT value FROM cache WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise CacheError(f"cannot read the cache {self.path}: {error}") from error
+        return None if row is None else row[0]
+
+    def put(self, key: str, value: bytes) -> None:
+        try:
+            self._file.execute("INSERT OR REPLACE INTO cache VALUES (?, ?)", (key, value))
+        except sqlite3.Error as error:
+            raise CacheError(f"cannot write the cache {self.path}: {error}") from error
+
+    def many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The values of those keys that are there."""
+        found = ((key, self.get(key)) for key in keys)
+        return {key: value for key, value in found if value is not None}

@@ -1,0 +1,95 @@
+"""What a method costs: seconds, tokens the model computed, extra memory. Measured, not declared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from at2_prune.model import LanguageModel
+
+__all__ = ["Cost", "Meter", "metered"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some work took."""
+
+    seconds: float = 0.0
+    tokens: float = 0.0
+    """Tokens the model computed; with gradients one counts three times (forward, and twice that back)."""
+    memory: int = 0
+    """Bytes at the peak above where it began; 0 where the system does not tell."""
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.tokens + other.tokens, max(self.memory, other.memory))
+
+    def share(self, parts: int) -> Cost:
+        """One of so many equal parts of work that was done as one batch."""
+        return Cost(self.seconds / parts, self.tokens / parts, self.memory)
+
+
+@dataclass
+class Meter:
+    """Filled while the block runs; `cost` is final after it."""
+
+    cost: Cost = Cost()
+    tokens: int = 0
+
+
+@contextmanager
+def metered(language_model: LanguageModel) -> Iterator[Meter]:
+    """Measure what runs in this context on this model.
+
+    Tokens are counted by a hook on the model, so no method can forget any. Memory is the allocator's peak on CUDA, and
+    the process's peak resident set on Linux.
+
+    Example:
+        >>> with metered(language_model) as meter:  # doctest: +SKIP
+        ...     language_model.generate([prompt])
+        >>> meter.cost.tokens  # doctest: +SKIP
+    """
+    meter = Meter()
+
+    def count(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        inputs = kwargs.get("input_ids", args[0] if args else None)
+        if inputs is None:
+            inputs = kwargs["inputs_embeds"][..., 0]
+        meter.tokens += inputs.numel() * (3 if torch.is_grad_enabled() else 1)
+
+    hook = language_model.model.register_forward_pre_hook(count, with_kwargs=True)
+    device = language_model.device
+    before = _reset_peak(device)
+    started = time.perf_counter()
+    try:
+        yield meter
+    finally:
+        hook.remove()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+        meter.cost = Cost(seconds, meter.tokens, max(0, _peak(device) - before))
+
+
+def _reset_peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak(device)
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)

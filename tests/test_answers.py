@@ -1,0 +1,75 @@
+"""Answers that share prefixes are those of plain greedy generation."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import pytest
+
+from at2_prune.answers import write_answers
+from at2_prune.errors import ContextTooLongError
+from at2_prune.model import LanguageModel
+from at2_prune.passages import as_passages
+
+PASSAGES = as_passages(
+    [f"Passage {name} tells of {name} and the river {name}." for name in ("one", "two", "three", "four")]
+)
+QUESTION = "Which river is it?"
+
+
+def prompts_of(lm: LanguageModel, sizes: tuple[int, ...] = (1, 2, 3, 4)) -> list:
+    kept = [some for size in sizes for some in combinations(range(len(PASSAGES)), size)]
+    return [lm.encode(QUESTION, [PASSAGES[i] for i in some]) for some in kept]
+
+
+def test_answers_equal_plain_generation(tiny_lm: LanguageModel) -> None:
+    prompts = prompts_of(tiny_lm)
+    plain = [tiny_lm.generate([prompt], 12)[0][0] for prompt in prompts]
+    assert [g.ids for g in write_answers(tiny_lm, prompts, (), 12)] == [g.ids for g in plain]
+    assert len({tuple(g.ids) for g in plain}) > 1  # or the test could not fail
+
+
+@pytest.mark.parametrize("length", [1, 4, 12, 20])
+def test_a_guess_never_changes_an_answer(tiny_lm: LanguageModel, length: int) -> None:
+    prompts = prompts_of(tiny_lm, (1, 2))
+    plain = [tiny_lm.generate([prompt], 12)[0][0].ids for prompt in prompts]
+    right = plain[0][:length]
+    half = [*right[: length // 2], 7, 7, 7]
+    for guess in (right, half, [7] * length):
+        assert [g.ids for g in write_answers(tiny_lm, prompts, guess, 12)] == plain
+
+
+def test_a_prompt_that_begins_another_is_answered_too(tiny_lm: LanguageModel) -> None:
+    long = tiny_lm.encode(QUESTION, PASSAGES)
+    nested = [long, type(long)(**{**vars(long), "ids": long.ids[: long.sources[1][1]], "sources": long.sources[:1]})]
+    plain = [tiny_lm.generate([prompt], 8)[0][0].ids for prompt in nested]
+    assert [g.ids for g in write_answers(tiny_lm, nested, (), 8)] == plain
+
+
+def test_shared_beginnings_run_once(tiny_lm: LanguageModel) -> None:
+    counted = 0
+
+    def count(module, args, kwargs):  # type: ignore[no-untyped-def]
+        nonlocal counted
+        counted += kwargs["input_ids"].numel()
+
+    prompts = prompts_of(tiny_lm, (2, 3))
+    hook = tiny_lm.model.get_decoder().register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        write_answers(tiny_lm, prompts, (), 1)
+    finally:
+        hook.remove()
+    begun: set[tuple[int, ...]] = set()
+    total = 0
+    for prompt in prompts:
+        cuts = [0, *[start for start, _ in prompt.sources], prompt.sources[-1][1], len(prompt)]
+        for begin, end in pairwise(cuts):
+            if tuple(prompt.ids[:end]) not in begun:
+                begun.add(tuple(prompt.ids[:end]))
+                total += end - begin
+    assert counted == total < sum(map(len, prompts))
+
+
+def test_too_long_a_prompt_is_refused(tiny_lm: LanguageModel) -> None:
+    with pytest.raises(ContextTooLongError):
+        write_answers(tiny_lm, prompts_of(tiny_lm, (1,)), (), 10**6)
