@@ -54,5 +54,6 @@ class CacheError(AT2PruneError, OSError):
 class MissingExtraError(AT2PruneError, ImportError):
     """An optional dependency is not installed; the message holds the pip command that installs it."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f'{purpose} needs {package}, which is not installed: pip install "at2-prune[{extra}]"')
+    def __init__(self, package: str, extra: str, purpose: str, command: str | None = None) -> None:
+        command = command or f'pip install "at2-prune[{extra}]"'
+        super().__init__(f"{purpose} needs {package}, which is not installed: {command}")

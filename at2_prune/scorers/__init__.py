@@ -5,5 +5,32 @@ from __future__ import annotations
 from .at2 import AT2Scorer
 from .average_attention import AverageAttentionScorer
 from .base import Scorer, Task
+from .bm25 import BM25Scorer
+from .cross_encoder import CrossEncoderScorer
+from .dense import DenseScorer
+from .gradient_x_input import GradientXInputScorer
+from .last_layer_attention import LastLayerAttentionScorer
+from .leave_one_out import LeaveOneOutScorer
+from .random import RandomScorer
+from .registry import SCORERS, ScorerOptions, make_scorer
+from .retriever_order import RetrieverOrderScorer
+from .surrogate import SurrogateScorer
 
-__all__ = ["AT2Scorer", "AverageAttentionScorer", "Scorer", "Task"]
+__all__ = [
+    "SCORERS",
+    "AT2Scorer",
+    "AverageAttentionScorer",
+    "BM25Scorer",
+    "CrossEncoderScorer",
+    "DenseScorer",
+    "GradientXInputScorer",
+    "LastLayerAttentionScorer",
+    "LeaveOneOutScorer",
+    "RandomScorer",
+    "RetrieverOrderScorer",
+    "Scorer",
+    "ScorerOptions",
+    "SurrogateScorer",
+    "Task",
+    "make_scorer",
+]

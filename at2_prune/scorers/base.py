@@ -45,6 +45,13 @@ class Task:
             return self.outcomes(masks)
         return ablation_outcomes(self.language_model, self.prompt, self.draft.ids, masks)[:, 0]
 
+    @property
+    def titled_texts(self) -> list[str]:
+        """Each source's text after its passage's title: what methods that read text rather than attention get."""
+        prompt = self.prompt
+        titles = [self.passages[index].title for index in prompt.source_passage]
+        return [f"{title} {text}" if title else text for title, text in zip(titles, prompt.source_texts, strict=True)]
+
     def need_draft(self) -> None:
         """Raise `EmptyDraftError` if there is no draft."""
         if not self.draft.ids:

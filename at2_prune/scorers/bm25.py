@@ -1,0 +1,35 @@
+"""BM25 of the question over its own sources."""
+
+from __future__ import annotations
+
+import torch
+
+from ..coefficients import RowGroup
+from ..errors import MissingExtraError
+from .base import Task
+
+__all__ = ["BM25Scorer"]
+
+
+class BM25Scorer:
+    """Lucene's BM25 (k1 = 1.5, b = 0.75, English stop words) by bm25s; the corpus is the question's own sources.
+
+    Raises:
+        MissingExtraError: bm25s is not installed; raised when the first question is scored.
+    """
+
+    name = "bm25"
+    row_groups: tuple[RowGroup, ...] = ()
+    uses_draft = False
+
+    def score(self, task: Task) -> torch.Tensor:
+        try:
+            import bm25s
+        except ImportError:
+            raise MissingExtraError("bm25s", "eval", "The method bm25") from None
+        question, *texts = bm25s.tokenize([task.question, *task.titled_texts], return_ids=False, show_progress=False)
+        if not question or not any(texts):  # bm25s takes neither
+            return torch.zeros(len(texts))
+        index = bm25s.BM25()
+        index.index(texts, show_progress=False)
+        return torch.from_numpy(index.get_scores(question)).float()

@@ -1,0 +1,43 @@
+"""Loading the encoders that some methods bring of their own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import InputError
+
+__all__ = ["Encoder"]
+
+
+class Encoder:
+    """An encoder and its tokenizer.
+
+    Args:
+        auto_class: `AutoModel` or one of its kind.
+        name: Hub id or path.
+        device: where it runs.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+
+    def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:
+        try:
+            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+            self.model: PreTrainedModel = auto_class.from_pretrained(name).eval().to(device)
+        except Exception as error:  # transformers and safetensors raise many kinds
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(f"cannot load the encoder {os.fspath(name)!r}: {reason}") from error
+        positions = getattr(self.model.config, "max_position_embeddings", None) or 512
+        self.max_length = min(self.tokenizer.model_max_length, positions)
+
+    @torch.inference_mode()
+    def __call__(self, *texts: list[str]) -> tuple[Any, torch.Tensor]:
+        """The model's output for texts or pairs of texts, cut to its length, and the attention mask."""
+        batch = self.tokenizer(*texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
+        batch = batch.to(self.model.device)
+        return self.model(**batch), batch["attention_mask"]

@@ -1,0 +1,24 @@
+"""The order in which the retriever gave the passages."""
+
+from __future__ import annotations
+
+import torch
+
+from ..coefficients import RowGroup
+from .base import Task
+
+__all__ = ["RetrieverOrderScorer"]
+
+
+class RetrieverOrderScorer:
+    """The retriever's own scores where every passage has one; else the sooner given, the higher."""
+
+    name = "retriever_order"
+    row_groups: tuple[RowGroup, ...] = ()
+    uses_draft = False
+
+    def score(self, task: Task) -> torch.Tensor:
+        known = [passage.score for passage in task.passages if passage.score is not None]
+        if len(known) == len(task.passages):
+            return torch.tensor([known[index] for index in task.prompt.source_passage], dtype=torch.float)
+        return -torch.arange(len(task.prompt.sources), dtype=torch.float)

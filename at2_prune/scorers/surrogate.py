@@ -1,0 +1,57 @@
+"""A linear surrogate of the model, fitted to random ablations of one question.
+
+ContextCite (arXiv 2409.00729, section 3; AT2 calls it ESM): each source is kept with probability 1/2, and LASSO
+predicts the draft's log-odds, divided by its number of tokens, from standardised masks; the weights are the scores.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..ablation import random_masks
+from ..coefficients import RowGroup
+from ..errors import InputError, MissingExtraError
+from .base import Task
+from .random import seeded_generator
+
+__all__ = ["SurrogateScorer"]
+
+
+class SurrogateScorer:
+    """Weights of a LASSO surrogate.
+
+    Args:
+        ablations: how many are run. Of one seed, the fewer are the first of the more, so that both share outcomes.
+        alpha: LASSO's penalty; the authors' is 0.01.
+        seed: of the ablations, together with the question's text.
+
+    Raises:
+        InputError: fewer than two ablations.
+        MissingExtraError: scikit-learn is not installed; raised when the first question is scored.
+    """
+
+    row_groups: tuple[RowGroup, ...] = ()
+    uses_draft = True
+
+    def __init__(self, ablations: int = 64, alpha: float = 0.01, seed: int = 0) -> None:
+        if ablations < 2:
+            raise InputError(f"a surrogate needs at least 2 ablations, got {ablations}")
+        self.name = f"surrogate_{ablations}"
+        self.ablations = ablations
+        self.alpha = alpha
+        self.seed = seed
+
+    def score(self, task: Task) -> torch.Tensor:
+        try:
+            from sklearn.linear_model import Lasso
+            from sklearn.preprocessing import StandardScaler
+        except ImportError:
+            raise MissingExtraError("scikit-learn", "eval", f"The method {self.name}") from None
+        task.need_draft()
+        if not task.prompt.sources:
+            return torch.zeros(0)
+        masks = random_masks(len(task.prompt.sources), self.ablations, seeded_generator(self.seed, task.question))
+        outcomes = task.ablate(masks).double().cpu().numpy() / len(task.draft.ids)
+        scaler = StandardScaler()
+        lasso = Lasso(alpha=self.alpha).fit(scaler.fit_transform(masks.double().numpy()), outcomes)
+        return torch.from_numpy(lasso.coef_ / scaler.scale_ * len(task.draft.ids))
