@@ -6,7 +6,8 @@ from row :math:`t` to a source (a token span :math:`S`) is
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
 (the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel; only the rows asked for are computed
-beside it, and they are summed per source at once. What stays in memory is layers x heads x (rows x) sources.
+beside it, and they are summed per source at once. What stays in memory is layers x heads x (rows x) sources. Other
+measures than the weights themselves are in `at2_prune.measures`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel
 
 from .errors import InputError, ModelNotSupportedError
 from .interface import enable_attention_reading, listening, model_eager_attention, options_of, rows_of
+from .measures import Measure, apply_measure
 
 __all__ = ["AttentionReader", "Reading", "Rows", "read_attention"]
 
@@ -44,6 +46,8 @@ class Rows:
     """One past the last row; None reads every row from `start` on, as many as the model gets to."""
     reduce: Literal["mean", "max", "none"] = "mean"
     """Mean or max over the group's rows, or one entry a row."""
+    measure: Measure = "attention"
+    """What is summed over a source's tokens; see `at2_prune.measures`."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,10 @@ class AttentionReader:
                     inputs = (module, query, key, value, attention_mask)
                     read = _eager_weights if kernel == "eager" else _weights
                     weights = read(*inputs, item, rows, options)
+                    if group.rows.measure != "attention":
+                        allowed = _allowed(module, query, key, attention_mask, item, rows, options)[0]  # of all heads
+                        allowed = allowed.expand(weights.shape[1], keys)
+                        weights = apply_measure(group.rows.measure, weights, value[item], allowed)
                     group.add(layer, self._sum_sources(item, weights, total - keys))
 
     def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
@@ -305,23 +313,39 @@ def _weights(
     bias = options.get("position_bias")
     if bias is not None:
         logits += rows_of(bias, rows, item)[0]
-    lowest = torch.finfo(logits.dtype).min
-    if attention_mask is not None and attention_mask.dim() == 4:
-        mask = rows_of(attention_mask, rows, item)[0]
-        logits = logits.masked_fill(~mask, lowest) if mask.dtype == torch.bool else logits + mask
-    else:
-        causal = options.get("is_causal")
-        if getattr(module, "is_causal", True) if causal is None else causal:
-            at = torch.arange(keys, device=k.device) + query.shape[2] - keys  # counted from the first new token
-            row = torch.arange(rows.start, rows.stop, device=k.device)[:, None]
-            allowed = at <= row
-            if options.get("sliding_window") is not None:
-                allowed &= at > row - options["sliding_window"]
-            logits = logits.masked_fill(~allowed, lowest)
-        if attention_mask is not None:  # flash attention's: (batch, keys seen), 0 for padding
-            logits = logits.masked_fill(~attention_mask[item, None, None, -keys:].bool(), lowest)
+    if attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
+        logits += rows_of(attention_mask, rows, item)[0]
+    allowed = _allowed(module, query, key, attention_mask, item, rows, options)
+    logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
     sinks = options.get("s_aux")
     if sinks is None:
         return logits.softmax(dim=-1)
     sink = sinks.reshape(-1, 1, 1).expand(heads, count, 1).float()
     return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
+
+
+def _allowed(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    item: int,
+    rows: slice,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Which keys rows may attend to, `(heads or 1, rows or 1, keys)`: causal, in the window, not padding."""
+    if attention_mask is not None and attention_mask.dim() == 4:
+        mask = rows_of(attention_mask, rows, item)[0]
+        return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    keys = key.shape[2]
+    allowed = torch.ones(1, 1, keys, dtype=torch.bool, device=key.device)
+    causal = options.get("is_causal")
+    if getattr(module, "is_causal", True) if causal is None else causal:
+        at = torch.arange(keys, device=key.device) + query.shape[2] - keys  # counted from the first new token
+        row = torch.arange(rows.start, rows.stop, device=key.device)[:, None]
+        allowed = allowed & (at <= row)
+        if options.get("sliding_window") is not None:
+            allowed &= at > row - options["sliding_window"]
+    if attention_mask is not None:  # flash attention's: (batch, keys seen), 0 for padding
+        allowed = allowed & attention_mask[item, None, None, -keys:].bool()
+    return allowed

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
 
 from .errors import CoefficientsError
+from .measures import MEASURES, Measure
 
 __all__ = ["HeadCoefficients", "RowGroup", "shipped_coefficients"]
 
@@ -40,6 +41,8 @@ class RowGroup:
     rows: Literal["draft", "question", "last"]
     """The rows that predict the draft's tokens; the question's own tokens; the prompt's last row."""
     reduce: Literal["mean", "max"] = "mean"
+    measure: Measure = "attention"
+    """Attention itself, or what is made of it; see `at2_prune.measures`."""
 
     def __post_init__(self) -> None:
         if self.rows not in ("draft", "question", "last") or self.reduce not in ("mean", "max"):
@@ -47,10 +50,32 @@ class RowGroup:
                 f"row group {self.rows!r} by {self.reduce!r} is unknown: rows are draft, question or last, reduced by "
                 "mean or max"
             )
+        if self.measure not in MEASURES:
+            raise CoefficientsError(f"measure {self.measure!r} is unknown: there are {', '.join(MEASURES)}")
 
     @property
     def name(self) -> str:
-        return self.rows if self.reduce == "mean" else f"{self.rows}-{self.reduce}"
+        """`rows`, then what is not the default: `draft`, `question-max`, `draft-max-contribution`."""
+        parts = [self.rows, self.reduce, self.measure]
+        return "-".join(part for part in parts if part not in ("mean", "attention"))
+
+    @classmethod
+    def from_name(cls, name: str) -> RowGroup:
+        """The row group of that name.
+
+        Raises:
+            CoefficientsError: there is none.
+
+        Example:
+            >>> RowGroup.from_name("draft-contribution")
+            RowGroup(rows='draft', reduce='mean', measure='contribution')
+        """
+        rows: tuple[Literal["draft", "question", "last"], ...] = ("draft", "question", "last")
+        reductions: tuple[Literal["mean", "max"], ...] = ("mean", "max")
+        groups = {g.name: g for g in (cls(r, by, measure) for r in rows for by in reductions for measure in MEASURES)}
+        if name not in groups:
+            raise CoefficientsError(f"no row group is called {name!r}; there are {', '.join(groups)}")
+        return groups[name]
 
 
 DRAFT_ROWS = RowGroup("draft")

@@ -10,6 +10,7 @@ import torch
 from .attention import AttentionReader, Reading, Rows
 from .coefficients import RowGroup
 from .errors import EmptyDraftError
+from .measures import MEASURES, Measure
 from .model import LanguageModel
 from .prompt import EncodedPrompt
 
@@ -60,26 +61,29 @@ def write_drafts(
             for g, prompt in zip(generations, prompts, strict=True)
         ]
     readings = [Reading(prompt.sources, prompt_rows(prompt, groups)) for prompt in prompts]
-    wants_draft = any(group.rows == "draft" for group in groups)
-    if wants_draft:
+    measures: list[Measure] = []
+    if any(group.rows == "draft" for group in groups):
+        read = {"attention", *(group.measure for group in groups if group.rows == "draft")}
+        measures = [measure for measure in MEASURES if measure in read]
         readings = [
-            Reading(reading.sources, [*reading.rows, Rows("draft-rows", len(prompt) - 1, None, "none")])
+            Reading(reading.sources, [*reading.rows, *(_each_row(prompt, measure) for measure in measures)])
             for prompt, reading in zip(prompts, readings, strict=True)
         ]
     generations, reader = language_model.generate(prompts, max_new_tokens, readings)
     assert reader is not None
     drafts = []
     for item, generation in enumerate(generations):
-        rows = None
-        if wants_draft and generation.answer_ids:  # row i, counted from the prompt's last, predicts written token i
-            rows = reader.mass("draft-rows", item)[:, :, slice(*generation.answer)]
+        rows = {}
+        if generation.answer_ids:  # row i, counted from the prompt's last, predicts written token i
+            for measure in measures:
+                rows[measure] = reader.mass(f"draft-rows-{measure}", item)[:, :, slice(*generation.answer)]
         drafts.append(
             Draft(
                 generation.text,
                 generation.answer_ids,
                 _mass(reader, item, groups, rows),
                 reader.layers,
-                rows,
+                rows.get("attention"),
                 _thoughts(language_model, generation.ids, generation.answer),
                 prompts[item].ids,
             )
@@ -110,7 +114,11 @@ def read_draft(
     language_model.check_length(len(prompt), len(ids))
     first = len(prompt) - 1  # the row that predicts the draft's first token
     rows = prompt_rows(prompt, groups)
-    rows += [Rows(group.name, first, first + len(ids), group.reduce) for group in groups if group.rows == "draft"]
+    rows += [
+        Rows(group.name, first, first + len(ids), group.reduce, group.measure)
+        for group in groups
+        if group.rows == "draft"
+    ]
     reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
     mass = {group: reader.mass(group.name) for group in groups}
     return Draft(text, ids, mass, reader.layers, prompt_ids=prompt.ids)
@@ -119,17 +127,23 @@ def read_draft(
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
     """The positions of those groups whose rows are in the prompt."""
     places = {"question": prompt.question, "last": (len(prompt) - 1, len(prompt))}
-    return [Rows(group.name, *places[group.rows], group.reduce) for group in groups if group.rows != "draft"]
+    return [
+        Rows(group.name, *places[group.rows], group.reduce, group.measure) for group in groups if group.rows != "draft"
+    ]
+
+
+def _each_row(prompt: EncodedPrompt, measure: Measure) -> Rows:
+    return Rows(f"draft-rows-{measure}", len(prompt) - 1, None, "none", measure)
 
 
 def _mass(
-    reader: AttentionReader, item: int, groups: Sequence[RowGroup], rows: torch.Tensor | None
+    reader: AttentionReader, item: int, groups: Sequence[RowGroup], rows: Mapping[Measure, torch.Tensor]
 ) -> dict[RowGroup, torch.Tensor]:
     mass = {group: reader.mass(group.name, item) for group in groups if group.rows != "draft"}
-    if rows is not None:
-        for group in groups:
-            if group.rows == "draft":
-                mass[group] = rows.mean(2) if group.reduce == "mean" else rows.amax(2)
+    for group in groups:
+        if group.rows == "draft" and rows:
+            own = rows[group.measure]
+            mass[group] = own.mean(2) if group.reduce == "mean" else own.amax(2)
     return mass
 
 

@@ -281,6 +281,40 @@ def test_unknown_row_groups(rows: Any, reduce: Any) -> None:
         RowGroup(rows, reduce)
 
 
+def test_row_groups_by_name() -> None:
+    groups = [
+        RowGroup(rows, reduce, measure)  # type: ignore[arg-type]
+        for rows in ("draft", "question", "last")
+        for reduce in ("mean", "max")
+        for measure in ("attention", "contribution", "effective")
+    ]
+    assert len({group.name for group in groups}) == 18
+    assert [RowGroup.from_name(group.name) for group in groups] == groups
+    assert RowGroup("question", "max").name == "question-max"
+    assert RowGroup("draft", "max", "contribution").name == "draft-max-contribution"
+    with pytest.raises(CoefficientsError, match="no row group is called 'draft-mean'; there are draft, draft-contribu"):
+        RowGroup.from_name("draft-mean")
+    with pytest.raises(CoefficientsError, match="measure 'norm' is unknown: there are attention, contribution, effe"):
+        RowGroup("draft", "mean", "norm")  # type: ignore[arg-type]
+
+
+def test_measures_are_saved_and_files_without_them_are_attention(tmp_path: Path) -> None:
+    groups = (RowGroup("draft", "mean", "contribution"), RowGroup("draft", "max", "effective"), RowGroup("last"))
+    HeadCoefficients(torch.rand(3, 3, 4), groups).save_pretrained(tmp_path)
+    assert HeadCoefficients.from_pretrained(tmp_path).row_groups == groups
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    assert config["row_groups"][0] == {"rows": "draft", "reduce": "mean", "measure": "contribution"}
+    for group in config["row_groups"]:
+        del group["measure"]
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert HeadCoefficients.from_pretrained(tmp_path).row_groups == (
+        RowGroup("draft"),
+        RowGroup("draft", "max"),
+        RowGroup("last"),
+    )
+
+
 def published(weight: Any) -> dict[str, Any]:
     """The shape of the file that AT2's authors publish."""
     return {

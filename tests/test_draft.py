@@ -20,6 +20,7 @@ from transformers import (
 from at2_prune.coefficients import RowGroup
 from at2_prune.draft import Draft, read_draft, write_drafts
 from at2_prune.errors import ContextTooLongError, EmptyDraftError
+from at2_prune.measures import MEASURES
 from at2_prune.model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.prompt import EncodedPrompt, TextTemplate
@@ -123,6 +124,23 @@ def test_an_unrelated_draft_as_in_the_full_attention(lm: LanguageModel) -> None:
         assert_close(read, expected)
         assert (read.text, read.ids) == ("It is Canberra, of course.", ids)
         assert list(read.prompt_ids) == prompt.ids
+
+
+def test_other_measures_written_and_read_alike(lm: LanguageModel, sample_questions: list[Question]) -> None:
+    """Their numbers are checked in test_attention_measures; here, that each lands in its own group's place."""
+    groups = [RowGroup(rows, by, m) for rows in ("draft", "question") for by in ("mean", "max") for m in MEASURES]
+    prompt = lm.encode(sample_questions[0].text, sample_questions[0].passages[:3])
+    draft = write_drafts(lm, [prompt], groups, 10)[0]
+    assert lm.generate([prompt], 10)[0][0].answer[0] == 0  # no blanks before the draft, so it can be read again
+    assert_close(read_draft(lm, prompt, draft.ids, groups), draft.mass, 1e-4)
+    assert draft.row_mass is not None
+    torch.testing.assert_close(draft.mass[RowGroup("draft")], draft.row_mass.mean(2))
+    for group in groups:
+        alone = write_drafts(lm, [prompt], [group], 10)[0]
+        assert_close(alone, {group: draft.mass[group]}, 0)
+        assert group.rows != "draft" or torch.equal(alone.row_mass, draft.row_mass)  # type: ignore[arg-type]
+    different = [draft.mass[group] for group in groups]
+    assert all((one - other).abs().max() > 1e-3 for one, other in pairwise(different))
 
 
 @pytest.mark.parametrize("groups", [[group] for group in GROUPS] + [GROUPS[1:4], []])

@@ -6,13 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from at2_prune.coefficients import DRAFT_ROWS
+from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
 from at2_prune.draft import read_draft, write_drafts
 from at2_prune.errors import EmptyDraftError, InputError, MissingExtraError
 from at2_prune.model import LanguageModel
 from at2_prune.passages import Granularity
 from at2_prune.questions import Question
 from at2_prune.scorers import (
+    AT2Scorer,
+    ContributionScorer,
+    EffectiveAttentionScorer,
     GradientXInputScorer,
     LastLayerAttentionScorer,
     LeaveOneOutScorer,
@@ -21,11 +24,13 @@ from at2_prune.scorers import (
     Task,
 )
 
+GROUPS = [DRAFT_ROWS, RowGroup("draft", measure="contribution"), RowGroup("draft", measure="effective")]
+
 
 def task(lm: LanguageModel, question: Question, draft: str = "It is Canberra", by: Granularity = "passage") -> Task:
     passages = question.passages[:4]
     prompt = lm.encode(question.text, passages, by)
-    return Task(lm, question.text, passages, prompt, read_draft(lm, prompt, draft, [DRAFT_ROWS]))
+    return Task(lm, question.text, passages, prompt, read_draft(lm, prompt, draft, GROUPS))
 
 
 def log_p(lm: LanguageModel, todo: Task, embeddings: torch.Tensor, out: list[int] | None = None) -> torch.Tensor:
@@ -53,6 +58,21 @@ def test_last_layer_attention(tiny_lm: LanguageModel, sample_questions: list[Que
     rows = weights[:, len(todo.prompt) - 1 :].mean((0, 1))
     expected = torch.stack([rows[start:stop].sum() for start, stop in todo.prompt.sources])
     torch.testing.assert_close(LastLayerAttentionScorer().score(todo), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "group"), [(ContributionScorer(), GROUPS[1]), (EffectiveAttentionScorer(), GROUPS[2])]
+)
+def test_measures_raw_and_learned(
+    tiny_lm: LanguageModel, sample_questions: list[Question], scorer: Scorer, group: RowGroup
+) -> None:
+    todo = task(tiny_lm, sample_questions[0])
+    assert scorer.row_groups == (group,)
+    torch.testing.assert_close(scorer.score(todo), todo.draft.mass[group].sum((0, 1)) / 8)
+    weight = torch.randn(1, 2, 4, generator=torch.Generator().manual_seed(0))
+    learned = AT2Scorer(HeadCoefficients(weight, [group]), "learned")
+    assert (learned.name, learned.row_groups) == ("learned", (group,))
+    torch.testing.assert_close(learned.score(todo), (weight[0, :, :, None] * todo.draft.mass[group]).sum((0, 1)))
 
 
 @pytest.mark.parametrize("by", ["passage", "sentence"])
@@ -152,7 +172,15 @@ def test_surrogate_without_scikit_learn(
 
 
 @pytest.mark.parametrize(
-    "scorer", [LastLayerAttentionScorer(), GradientXInputScorer(), LeaveOneOutScorer(), SurrogateScorer(32)]
+    "scorer",
+    [
+        LastLayerAttentionScorer(),
+        ContributionScorer(),
+        EffectiveAttentionScorer(),
+        GradientXInputScorer(),
+        LeaveOneOutScorer(),
+        SurrogateScorer(32),
+    ],
 )
 def test_an_empty_draft(tiny_lm: LanguageModel, sample_questions: list[Question], scorer: Scorer) -> None:
     todo = task(tiny_lm, sample_questions[0])

@@ -6,8 +6,10 @@ from .at2 import AT2Scorer
 from .average_attention import AverageAttentionScorer
 from .base import Scorer, Task
 from .bm25 import BM25Scorer
+from .contribution import ContributionScorer
 from .cross_encoder import CrossEncoderScorer
 from .dense import DenseScorer
+from .effective_attention import EffectiveAttentionScorer
 from .gradient_x_input import GradientXInputScorer
 from .last_layer_attention import LastLayerAttentionScorer
 from .leave_one_out import LeaveOneOutScorer
@@ -21,8 +23,10 @@ __all__ = [
     "AT2Scorer",
     "AverageAttentionScorer",
     "BM25Scorer",
+    "ContributionScorer",
     "CrossEncoderScorer",
     "DenseScorer",
+    "EffectiveAttentionScorer",
     "GradientXInputScorer",
     "LastLayerAttentionScorer",
     "LeaveOneOutScorer",

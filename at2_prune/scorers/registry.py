@@ -11,8 +11,10 @@ from .at2 import AT2Scorer
 from .average_attention import AverageAttentionScorer
 from .base import Scorer
 from .bm25 import BM25Scorer
+from .contribution import ContributionScorer
 from .cross_encoder import CrossEncoderScorer
 from .dense import DenseScorer
+from .effective_attention import EffectiveAttentionScorer
 from .gradient_x_input import GradientXInputScorer
 from .last_layer_attention import LastLayerAttentionScorer
 from .leave_one_out import LeaveOneOutScorer
@@ -50,6 +52,8 @@ SCORERS: dict[str, Callable[[ScorerOptions], Scorer]] = {
     "dense": lambda options: DenseScorer(options.embedder),
     "average_attention": lambda options: AverageAttentionScorer(),
     "last_layer_attention": lambda options: LastLayerAttentionScorer(),
+    "contribution": lambda options: ContributionScorer(),
+    "effective_attention": lambda options: EffectiveAttentionScorer(),
     "gradient_x_input": lambda options: GradientXInputScorer(),
     "leave_one_out": lambda options: LeaveOneOutScorer(),
     "surrogate_32": lambda options: SurrogateScorer(32, seed=options.seed),
@@ -69,8 +73,8 @@ def make_scorer(name: str, options: ScorerOptions = ScorerOptions()) -> Scorer:
     Example:
         >>> make_scorer("surrogate_32").name
         'surrogate_32'
-        >>> make_scorer("at2", ScorerOptions({"at2": HeadCoefficients.average(2, 4)})).row_groups
-        (RowGroup(rows='draft', reduce='mean'),)
+        >>> make_scorer("at2", ScorerOptions({"at2": HeadCoefficients.average(2, 4)})).row_groups[0].name
+        'draft'
     """
     if name in options.coefficients:
         return AT2Scorer(options.coefficients[name], name)

@@ -1,0 +1,84 @@
+"""What a row's attention weights are turned into before they are summed per source.
+
+Of a head with weights :math:`w_j` and values :math:`v_j` (the rows of :math:`V`; only keys that the row may attend to
+count), the output is :math:`o = \\sum_j w_j v_j`, and
+
+- **attention** is :math:`w_j` itself;
+- the **contribution** of a key is its weight times its value's magnitude and alignment with the output,
+  :math:`w_j \\lVert v_j \\rVert \\cos(v_j, o) = w_j\\, v_j \\cdot o / \\lVert o \\rVert`; over all keys they sum to
+  :math:`\\lVert o \\rVert` (the norms of Kobayashi et al. 2020, arXiv 2004.10102, with a sign);
+- **effective** attention is the part of :math:`w` that can affect the output: its projection on the column space of
+  :math:`V`, :math:`w V (V^\\top V)^+ V^\\top = o\\, (V^\\top V)^+ V^\\top`. The rest lies in the left null space of
+  :math:`V` and adds nothing to :math:`o` (Brunner et al. 2020, arXiv 1908.04211; the "efficient attention" of Naim and
+  Asher 2024, arXiv 2410.18541). The pseudo-inverse is of width x width, whatever the number of tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+
+__all__ = ["MEASURES", "Measure", "apply_measure"]
+
+Measure = Literal["attention", "contribution", "effective"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+NUMBERS_AT_ONCE = 2**23  # of keys x width x rows held at a time: 64 MiB in float64
+
+
+def apply_measure(
+    measure: Measure, weights: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Turn the attention weights of some rows into a measure.
+
+    Args:
+        measure: which.
+        weights: `(heads, rows, keys)` float32, zero where a row may not attend.
+        value: `(key/value heads, keys, width)`.
+        allowed: `(rows, keys)` bool, the keys that each row may attend to; by default all.
+
+    Returns:
+        `(heads, rows, keys)` float32.
+
+    Example:
+        >>> weights = torch.tensor([[[0.5, 0.25, 0.25]]])
+        >>> value = torch.tensor([[[1.0, 0], [0, 2], [0, 2]]])  # the output is (0.5, 1)
+        >>> apply_measure("contribution", weights, value).round(decimals=3)
+        tensor([[[0.2240, 0.4470, 0.4470]]])
+        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)  # 2 and 3 are one
+        tensor([[[0.5000, 0.2500, 0.2500]]])
+    """
+    if measure == "attention":
+        return weights
+    heads, rows, keys = weights.shape
+    grouped = weights.reshape(value.shape[0], -1, rows, keys)  # (key/value heads, heads of the group, rows, keys)
+    measured = (
+        _contribution(grouped, value.float()) if measure == "contribution" else _effective(grouped, value, allowed)
+    )
+    return measured.reshape(heads, rows, keys)
+
+
+def _contribution(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    output = weights @ value[:, None]  # (key/value heads, heads of the group, rows, width)
+    direction = torch.nn.functional.normalize(output, dim=-1)
+    return weights * (direction @ value[:, None].transpose(-1, -2))
+
+
+def _effective(weights: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
+    """In float64: squares of singular values need twice the digits. MPS has none, so there the CPU does it."""
+    device = value.device
+    home = torch.device("cpu") if device.type == "mps" else device
+    v, w = value.to(home).double(), weights.to(home).double()
+    kinds, keys, width = v.shape
+    seen = torch.ones(w.shape[2], keys, device=home) if allowed is None else allowed.to(home)
+    cutoff = (max(keys, width) * torch.finfo(torch.float32).eps) ** 2  # directions that are rounding in the values
+    block = max(1, NUMBERS_AT_ONCE // (kinds * max(keys, width) * width))
+    parts = []
+    for start in range(0, w.shape[2], block):
+        rows = slice(start, start + block)
+        own = v[:, None] * seen[None, rows, :, None]  # (key/value heads, rows, keys, width): what each row sees
+        inverse = torch.linalg.pinv(own.transpose(-1, -2) @ own, rtol=cutoff, hermitian=True)
+        output = torch.einsum("hgrk,hrkd->hgrd", w[:, :, rows], own)
+        parts.append(torch.einsum("hgrd,hrde,hrke->hgrk", output, inverse, own).float())
+    return torch.cat(parts, dim=2).to(device)
