@@ -34,6 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="kept",
         help="leave sources out by attention mask, positions kept (default, the paper's), or remove their text",
     )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=["draft"],
+        metavar="NAME",
+        help="what coefficients weigh: draft (default), question or last, with -max and -contribution or -effective",
+    )
+    parser.add_argument("--examples", metavar="DIR", help="use the ablations of an earlier run, to fit other rows")
     parser.add_argument("--holdout", type=float, default=0.15, metavar="PART", help="to measure on (default: 0.15)")
     parser.add_argument("--seed", type=int, default=0, help="of ablations and fit (default: 0)")
     add_model_options(parser)
@@ -44,9 +52,11 @@ def run(args: argparse.Namespace) -> None:
 
     from tqdm.auto import tqdm
 
+    from ..coefficients import RowGroup
     from ..questions import load_questions
     from ..training import CollectSettings, FitSettings, train
 
+    row_groups = [RowGroup.from_name(name) for name in args.rows]
     questions = load_questions(args.data, split=args.split, limit=args.limit)
     language_model = load_model(args)
     settings = CollectSettings(
@@ -62,7 +72,9 @@ def run(args: argparse.Namespace) -> None:
         data_name=name,
         collect=settings,
         fit_settings=FitSettings(seed=args.seed),
+        row_groups=row_groups,
         holdout=args.holdout,
+        examples=args.examples,
         progress=bar.update,
     )
     bar.close()

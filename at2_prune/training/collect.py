@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -32,7 +32,7 @@ ROW_GROUPS = (
     RowGroup("question", "max"),
     RowGroup("last"),
 )
-"""Read for every example: they cost nothing beside the draft, and an example can then serve any choice of rows."""
+"""Read for every example: they cost nothing beside the draft, and an example can then serve any choice of them."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,11 @@ def collect_examples(
     store: ExampleStore,
     settings: CollectSettings,
     progress: Callable[[], None] = lambda: None,
+    row_groups: Sequence[RowGroup] = ROW_GROUPS,
 ) -> dict[str, int]:
     """Collect the examples that `store` does not have yet.
+
+    Row groups that an example lacks are read by one pass over its draft and written to it; its ablations stay.
 
     Args:
         language_model: the model to train coefficients for.
@@ -66,24 +69,47 @@ def collect_examples(
         store: each example is written to it as soon as it is done.
         settings: see the class.
         progress: called once a question.
+        row_groups: what every example is to hold, beside `ROW_GROUPS`.
 
     Returns:
-        How many questions gave no example, by reason: fewer than two sources, an empty draft, too long.
+        How many questions gave no example, by reason: fewer than two sources, an empty draft, too long; or one without
+        the row groups, since its draft's sentences were others when its text was tokenised again.
     """
     skipped: dict[str, int] = {}
     for question in questions:
-        if not store.has(question.id):
-            try:
-                outcome = _example(language_model, question, settings)
-            except ContextTooLongError:
-                outcome = "longer than the model's context"
-            if isinstance(outcome, str):
-                skipped[outcome] = skipped.get(outcome, 0) + 1
-                logger.info("question %s gives no example: %s", question.id, outcome)
-            else:
-                store.add(outcome)
+        known = next(store.load([question.id]), None)
+        try:
+            outcome = known or _example(language_model, question, settings)
+        except ContextTooLongError:
+            outcome = "longer than the model's context"
+        if isinstance(outcome, Example):
+            missing = [group for group in row_groups if group.name not in outcome.mass]
+            example = _read_again(language_model, question, settings, outcome, missing) if missing else outcome
+            if example is not known:
+                store.add(example or outcome)
+            outcome = example or "sentences of the draft differ when read again"
+        if isinstance(outcome, str):
+            skipped[outcome] = skipped.get(outcome, 0) + 1
+            logger.info("question %s gives no example: %s", question.id, outcome)
         progress()
     return skipped
+
+
+def _read_again(
+    language_model: LanguageModel,
+    question: Question,
+    settings: CollectSettings,
+    example: Example,
+    groups: Sequence[RowGroup],
+) -> Example | None:
+    """The example with these row groups too."""
+    prompt = language_model.encode(question.text, question.passages, settings.granularity)
+    ids = language_model.encode_draft(example.draft)
+    parts = draft_parts(language_model, ids) if settings.targets == "sentence" else [(0, len(ids))]
+    if len(parts) != example.outcomes.shape[1]:
+        return None
+    mass, _ = _read_parts(language_model, prompt, ids, parts, groups)
+    return replace(example, mass={**example.mass, **mass})
 
 
 def _example(language_model: LanguageModel, question: Question, settings: CollectSettings) -> Example | str:
@@ -97,7 +123,7 @@ def _example(language_model: LanguageModel, question: Question, settings: Collec
         return "empty draft"
     parts = draft_parts(language_model, draft.ids) if settings.targets == "sentence" else [(0, len(draft.ids))]
     if by_token:
-        mass, layers = _read_parts(language_model, prompt, draft.ids, parts)
+        mass, layers = _read_parts(language_model, prompt, draft.ids, parts, ROW_GROUPS)
     else:
         mass, layers = _split_parts(draft, parts), list(draft.layers)
     digest = hashlib.sha256(f"{settings.seed} {question.id}".encode()).digest()
@@ -119,18 +145,24 @@ def _split_parts(draft: Draft, parts: Sequence[tuple[int, int]]) -> dict[str, to
 
 
 def _read_parts(
-    language_model: LanguageModel, prompt: EncodedPrompt, ids: list[int], parts: Sequence[tuple[int, int]]
+    language_model: LanguageModel,
+    prompt: EncodedPrompt,
+    ids: list[int],
+    parts: Sequence[tuple[int, int]],
+    groups: Sequence[RowGroup],
 ) -> tuple[dict[str, torch.Tensor], list[int]]:
     """The same from one more forward pass that reduces rows as they come: rows x tokens would be too much to keep."""
     first = len(prompt) - 1
-    rows = prompt_rows(prompt, ROW_GROUPS)
+    rows = prompt_rows(prompt, groups)
+    draft_groups = [group for group in groups if group.rows == "draft"]
     for index, (start, stop) in enumerate(parts):
-        rows.append(Rows(f"draft {index}", first + start, first + stop, "mean"))
-        rows.append(Rows(f"draft-max {index}", first + start, first + stop, "max"))
+        for group in draft_groups:
+            rows.append(Rows(f"{group.name} {index}", first + start, first + stop, group.reduce, group.measure))
     reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
-    mass = {group.name: reader.mass(group.name)[None].float().cpu() for group in ROW_GROUPS if group.rows != "draft"}
-    for name in ("draft", "draft-max"):
-        mass[name] = torch.stack([reader.mass(f"{name} {i}") for i in range(len(parts))]).float().cpu()
+    mass = {group.name: reader.mass(group.name)[None].float().cpu() for group in groups if group.rows != "draft"}
+    for group in draft_groups:
+        each = [reader.mass(f"{group.name} {index}") for index in range(len(parts))]
+        mass[group.name] = torch.stack(each).float().cpu()
     return mass, reader.layers
 
 

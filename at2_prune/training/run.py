@@ -52,13 +52,15 @@ def train(
     fit_settings: FitSettings = FitSettings(),  # noqa: B008
     row_groups: Sequence[RowGroup] = (DRAFT_ROWS,),
     holdout: float = 0.15,
+    examples: str | os.PathLike[str] | None = None,
     progress: Callable[[], None] = lambda: None,
     fit_progress: Callable[[int, float], None] = lambda step, correlation: None,
 ) -> TrainingReport:
     """Train head coefficients for a model and save them.
 
     Collecting writes every question to `out/examples` as it is done, so a run that was interrupted goes on where it
-    stopped; then coefficients are fitted to most of the questions, measured on the rest and saved to `out`.
+    stopped; then coefficients are fitted to most of the questions, measured on the rest and saved to `out`. Given
+    another run's folder as `examples`, it fits other row groups without running its ablations again.
 
     Args:
         language_model: any readable model.
@@ -69,6 +71,7 @@ def train(
         fit_settings: the optimiser's.
         row_groups: rows to learn coefficients for; AT2's are the draft's.
         holdout: part of the questions kept for measuring fidelity, chosen by a hash of their ids.
+        examples: the folder whose examples are used, and added to; by default `out`.
         progress: called once a question.
         fit_progress: called with step and correlation.
 
@@ -90,16 +93,19 @@ def train(
         "data": data_name,
         **asdict(collect),
     }
-    store = ExampleStore(out, settings)
-    skipped = collect_examples(language_model, questions, store, collect, progress)
+    store = ExampleStore(out if examples is None else examples, settings)
+    skipped = collect_examples(language_model, questions, store, collect, progress, row_groups)
     held_ids = {i for i in ids if int(hashlib.sha256(i.encode()).hexdigest()[:8], 16) / 2**32 < holdout}
-    fitted = list(store.load([i for i in ids if i not in held_ids]))
-    held = list(store.load([i for i in ids if i in held_ids]))
+    complete = [example for example in store.load(ids) if all(group.name in example.mass for group in row_groups)]
+    fitted = [example for example in complete if example.question_id not in held_ids]
+    held = [example for example in complete if example.question_id in held_ids]
     weight, curve = fit(fitted, row_groups, fit_settings, fit_progress)
     lds, correlation = {}, {}
-    for name, candidate in (("learned", weight), ("average_attention", _average(row_groups, weight))):
+    average = torch.full((1, *weight.shape[1:]), 1 / weight[0].numel())
+    candidates = {"learned": (row_groups, weight), "average_attention": ((DRAFT_ROWS,), average)}
+    for name, (groups, candidate) in candidates.items():
         if held:
-            measured = fidelity(held, row_groups, candidate)
+            measured = fidelity(held, groups, candidate)
             lds[name] = bootstrap_mean(measured.lds.tolist())
             correlation[name] = bootstrap_mean(measured.correlation.tolist())
     recorded: dict[str, Any] = {
@@ -117,12 +123,5 @@ def train(
         weight, row_groups, fitted[0].layers, language_model.name, language_model.model.config.model_type, recorded
     )
     (Path(out) / "README.md").unlink(missing_ok=True)  # an earlier run's card, which the mixin would keep
-    coefficients.save_pretrained(store.folder)
+    coefficients.save_pretrained(out)
     return TrainingReport(coefficients, len(fitted), len(held), skipped, curve, lds, correlation)
-
-
-def _average(groups: Sequence[RowGroup], weight: torch.Tensor) -> torch.Tensor:
-    """Average attention of the draft's rows, in the shape of `weight`."""
-    average = torch.zeros_like(weight)
-    average[list(groups).index(DRAFT_ROWS) if DRAFT_ROWS in groups else 0] = 1 / weight[0].numel()
-    return average

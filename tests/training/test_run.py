@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.draft import read_draft
 from at2_prune.errors import DataError, InputError
 from at2_prune.model import LanguageModel
 from at2_prune.pruner import AT2Pruner
 from at2_prune.questions import Question
 from at2_prune.training import CollectSettings, ExampleStore, FitSettings, TrainingReport, fidelity, fit, train
+from at2_prune.training.collect import draft_parts
 
 COLLECT = CollectSettings(ablations=4, max_new_tokens=6)
 FIT = FitSettings(steps=60)
@@ -185,6 +187,63 @@ def test_other_rows_and_targets(tiny_lm: LanguageModel, questions: list[Question
     assert HeadCoefficients.from_pretrained(tmp_path).row_groups == tuple(groups)
     pruner = AT2Pruner.from_pretrained(tiny_lm, tmp_path, granularity="sentence", max_new_tokens=6)
     assert pruner.answer(questions[0].text, questions[0].passages, 2).kept
+
+
+@pytest.mark.parametrize("targets", ["draft", "sentence"])
+def test_other_measures_from_the_same_ablations(
+    tiny_lm: LanguageModel,
+    questions: list[Question],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    targets: Any,
+) -> None:
+    """Examples of an earlier run get what they lack from one more look at their drafts."""
+    options: dict[str, Any] = {"collect": replace(COLLECT, targets=targets), "holdout": 0}
+    run(tiny_lm, questions[:4], tmp_path / "at2", **options)
+    settings = json.loads((tmp_path / "at2" / "settings.json").read_text())
+    store = ExampleStore(tmp_path / "at2", settings)
+    before = list(store.load([question.id for question in questions]))
+    monkeypatch.setattr("at2_prune.training.collect.ablation_outcomes", None)
+    groups = (RowGroup("draft", "mean", "contribution"), RowGroup("question", "max", "effective"))
+    passes: list[int] = []
+    read = tiny_lm.read
+    monkeypatch.setattr(tiny_lm, "read", lambda *a, **k: passes.append(1) or read(*a, **k))
+    elsewhere = {"examples": tmp_path / "at2", "row_groups": groups, **options}
+    report = run(tiny_lm, questions[:4], tmp_path / "measures", **elsewhere)
+    assert len(passes) == 4
+    run(tiny_lm, questions[:4], tmp_path / "measures", **elsewhere)
+    assert len(passes) == 4  # they have been written to the examples
+    assert (report.skipped, report.fitted) == ({}, 4)
+    assert HeadCoefficients.from_pretrained(tmp_path / "measures").row_groups == groups
+    assert HeadCoefficients.from_pretrained(tmp_path / "at2").row_groups == (DRAFT_ROWS,)
+    assert not (tmp_path / "measures" / "examples").exists()
+
+    after = list(store.load([question.id for question in questions]))
+    for question, old, new in zip(questions, before, after, strict=False):
+        assert set(new.mass) == {*old.mass, "draft-contribution", "question-max-effective"}
+        assert torch.equal(new.outcomes, old.outcomes)
+        prompt = tiny_lm.encode(question.text, question.passages)
+        ids = tiny_lm.encode_draft(old.draft)
+        expected = read_draft(tiny_lm, prompt, ids, groups).mass
+        torch.testing.assert_close(new.mass["question-max-effective"][0], expected[groups[1]])
+        parts = draft_parts(tiny_lm, ids) if targets == "sentence" else [(0, len(ids))]
+        lengths = torch.tensor([stop - start for start, stop in parts])
+        whole = (new.mass["draft-contribution"] * lengths[:, None, None, None]).sum(0) / len(ids)
+        torch.testing.assert_close(whole, expected[groups[0]])
+    weight, _ = fit(after, groups, FIT)
+    torch.testing.assert_close(report.coefficients.weight, weight)
+
+
+def test_drafts_that_fall_into_other_sentences_are_left_out(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny_lm, questions[:3], tmp_path, holdout=0)
+    store = ExampleStore(tmp_path, json.loads((tmp_path / "settings.json").read_text()))
+    (example,) = store.load([questions[0].id])
+    store.add(replace(example, outcomes=example.outcomes.repeat(1, 2)))
+    report = run(tiny_lm, questions[:3], tmp_path, holdout=0, row_groups=[RowGroup("draft", "mean", "effective")])
+    assert report.skipped == {"sentences of the draft differ when read again": 1}
+    assert report.fitted == 2
 
 
 def test_bad_settings(tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:
