@@ -1,0 +1,76 @@
+"""Ablations that measure a method: which ones, and what they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+
+from at2_prune.ablation import random_masks
+from at2_prune.prompt import EncodedPrompt
+
+from ..bench import Bench
+from .ranks import spearman
+
+__all__ = ["Ablator", "Mask", "held_out_masks", "lds", "log_probability", "mask_of"]
+
+MIN_HELD_OUT = 8  # different ablations, below which a rank correlation says nothing
+
+Mask = tuple[bool, ...]
+"""One entry a source: whether it is kept."""
+
+
+class Ablator:
+    """Runs ablations of one prompt on the bench and knows which were asked for."""
+
+    def __init__(self, bench: Bench, prompt: EncodedPrompt, target: Sequence[int]) -> None:
+        self._bench = bench
+        self._prompt = prompt
+        self._target = target
+        self.seen: set[Mask] = set()
+        self.calls = 0
+
+    def __call__(self, masks: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.seen.update(tuple(mask) for mask in masks.bool().tolist())
+        return self._bench.outcomes(self._prompt, self._target, masks)[0]
+
+    def log_odds(self, masks: Sequence[Mask]) -> dict[Mask, float]:
+        """Of the target, in one call."""
+        return dict(zip(masks, self(torch.tensor(masks)).tolist(), strict=True))
+
+
+def held_out_masks(sources: int, count: int, seen: Collection[Mask], generator: torch.Generator) -> list[Mask]:
+    """Random ablations that are not among those seen; fewer than `count` where there are hardly any others."""
+    drawn = [tuple(mask) for mask in random_masks(sources, 50 * count, generator).tolist()]
+    return [mask for mask in drawn if mask not in seen][:count]
+
+
+def mask_of(sources: int, chosen: Collection[int], keep: bool = True) -> Mask:
+    """Only these are kept, or all but these.
+
+    Example:
+        >>> mask_of(3, [1]), mask_of(3, [1], keep=False)
+        ((False, True, False), (True, False, True))
+    """
+    return tuple((index in chosen) == keep for index in range(sources))
+
+
+def lds(scores: Sequence[float], masks: Sequence[Mask], log_odds: Mapping[Mask, float]) -> float | None:
+    """Spearman's correlation of measured log-odds and the sum of kept scores; None for fewer than 8 different masks.
+
+    Example:
+        >>> masks = [tuple(bool(bits >> i & 1) for i in range(3)) for bits in range(8)]
+        >>> lds([1.0, 2.0, 4.0], masks, {mask: float(bits) for bits, mask in enumerate(masks)})
+        1.0
+    """
+    if len(set(masks)) < MIN_HELD_OUT:
+        return None
+    predicted = [math.fsum(score for score, kept in zip(scores, mask, strict=True) if kept) for mask in masks]
+    return spearman(predicted, [log_odds[mask] for mask in masks])
+
+
+def log_probability(log_odds: float) -> float:
+    """log p, of log p - log(1 - p)."""
+    return float(torch.nn.functional.logsigmoid(torch.tensor(log_odds, dtype=torch.float64)))

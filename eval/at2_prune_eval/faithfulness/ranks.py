@@ -1,0 +1,44 @@
+"""Rank correlation, defined for everything that a method may return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from at2_prune.errors import MissingExtraError
+
+__all__ = ["kendall", "spearman"]
+
+
+def kendall(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b; 0 where one side is all equal, which scipy leaves undefined.
+
+    A method that scores every source alike says nothing. Leaving such questions out would reward it for silence where
+    others have to speak.
+
+    Example:
+        >>> round(kendall([1, 2, 3], [1, 3, 2]), 3)  # two pairs agree, one does not
+        0.333
+        >>> kendall([1, 2, 3], [0, 0, 0])
+        0.0
+    """
+    return _correlation("kendalltau", first, second)
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's rho; 0 where one side is all equal.
+
+    Example:
+        >>> round(spearman([1, 2, 3], [1, 3, 2]), 3)
+        0.5
+    """
+    return _correlation("spearmanr", first, second)
+
+
+def _correlation(name: str, first: Sequence[float], second: Sequence[float]) -> float:
+    try:
+        from scipy import stats
+    except ImportError:
+        raise MissingExtraError("scipy", "eval", "Rank correlation") from None
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return 0.0
+    return float(getattr(stats, name)(first, second).statistic)

@@ -1,0 +1,73 @@
+"""A run's lines -> means with 95 % bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from at2_prune.intervals import bootstrap_mean
+
+from ..store import Record
+from .measure import REFERENCES
+
+__all__ = ["summarize_faithfulness"]
+
+
+def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
+    """Means over questions.
+
+    Args:
+        records: of `measure_faithfulness`, all with the same methods.
+
+    Returns:
+        `n`, the questions that were measured; `left_out`, those that were not, counted by reason; `ablations`, of LDS;
+        `ks`; `lds.<method>`, `top_k_drop.<method>.<k>`, `kendall.<reference>.<method>`;
+        `permutation.<method>.<scores, permuted, difference>`, the share of questions whose answer from the top k is
+        the draft, and under `log_p` the same three for the draft's log-probability given the top k;
+        `order.<method>.<content, position>`, and `order_skipped`, the methods that were not put through it.
+        Estimates are `mean, low, high`; what no question has is missing.
+    """
+    measured = [record for record in records if record["left_out"] is None]
+    names = list(measured[0]["methods"]) if measured else []
+    of = {name: [record["methods"][name] for record in measured] for name in names}
+    ks = [int(k) for k in of[names[0]][0]["top_k_drop"]] if names else []
+    references = [reference for reference in REFERENCES if reference in names]
+    return {
+        "n": len(measured),
+        "left_out": dict(Counter(record["left_out"] for record in records if record["left_out"] is not None)),
+        "ablations": max((record["ablations"] for record in measured), default=0),
+        "ks": ks,
+        "lds": _each({name: [entry["lds"] for entry in of[name]] for name in names}),
+        "top_k_drop": {
+            name: _each({str(k): [entry["top_k_drop"][str(k)] for entry in of[name]] for k in ks}) for name in names
+        },
+        "kendall": {
+            reference: _each(
+                {name: [entry["kendall"][reference] for entry in of[name]] for name in names if name != reference}
+            )
+            for reference in references
+        },
+        "permutation": {
+            name: {**_permutation(of[name], "same"), "log_p": _permutation(of[name], "log_p")} for name in names
+        },
+        "order": {
+            name: _each({key: [entry["order"][key] for entry in tested] for key in ("content", "position")})
+            for name in names
+            if (tested := [entry for entry in of[name] if entry["order"] is not None])
+        },
+        "order_skipped": list(dict.fromkeys(name for record in measured for name in record["order_skipped"])),
+    }
+
+
+def _permutation(entries: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    scores = [entry["permutation"]["scores"][key] for entry in entries]
+    permuted = [entry["permutation"]["permuted"][key] for entry in entries]
+    difference = [own - other for own, other in zip(scores, permuted, strict=True)]
+    return _each({"scores": scores, "permuted": permuted, "difference": difference})
+
+
+def _each(values: Mapping[str, Sequence[float | None]]) -> dict[str, dict[str, float]]:
+    known = {name: [value for value in some if value is not None] for name, some in values.items()}
+    return {name: asdict(bootstrap_mean(some)) for name, some in known.items() if some}
