@@ -1,97 +1,171 @@
-"""Results as a table, for the terminal and as Markdown, with a sentence that says how to read it."""
+"""Results as a table, for the terminal and as Markdown, and in words: what lies outside its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .results import REFERENCE
+from .names import REFERENCES, by_family, k_label, label_of
 
-__all__ = ["FEW_QUESTIONS", "markdown_table", "reading", "text_table"]
+__all__ = [
+    "FEW_QUESTIONS",
+    "Estimates",
+    "comparisons",
+    "estimate",
+    "forward_passes",
+    "is_outside",
+    "markdown",
+    "markdown_table",
+    "ordered",
+    "reading",
+    "text_table",
+]
 
 FEW_QUESTIONS = 30
 """With fewer, a bootstrap interval is too narrow to go by."""
 
-HEADER = ("method", "k", "F1", "EM", "recall", "seconds", f"ΔF1 vs {REFERENCE}")
-_LABELS = {("none", "all"): "all", ("oracle", "all"): "gold"}
+Estimates = Mapping[str, Any]
+"""`mean, low, high`."""
+
+_SHARES = {"f1": "F1", "em": "EM", "gold_recall": "gold recall", "both_gold": "both gold"}
 
 
 def text_table(results: Mapping[str, Any]) -> str:
     """The table in columns, one row per method and k; brackets hold 95 % intervals.
 
     Example:
-        >>> spread = {"mean": 0.5, "low": 0.25, "high": 0.75}
-        >>> entry = {"f1": spread, "em": spread, "recall": spread, "seconds": spread}
-        >>> print(text_table({"n": 40, "methods": {"none": {"all": entry}}, "paired": {"none": {}}}))
-        method  k    F1                    EM                    recall                seconds  ΔF1 vs none
-        ------  ---  --------------------  --------------------  --------------------  -------  -----------
-        none    all  0.500 [0.250, 0.750]  0.500 [0.250, 0.750]  0.500 [0.250, 0.750]  0.50
+        >>> half = {"mean": 0.5, "low": 0.25, "high": 0.75}
+        >>> entry = {"f1": half, "em": half, "gold_recall": half, "both_gold": half}
+        >>> method = {"cost": {"passes": half, "seconds": half}, "uses_draft": True, "at": {"2": entry}}
+        >>> print(text_table({"methods": {"at2": method}, "paired": {"none": {"at2": {"2": {"f1": half}}}}}))
+        method  k  F1                    EM     gold recall  both gold  passes  seconds  ΔF1 vs none
+        ------  -  --------------------  -----  -----------  ---------  ------  -------  -----------------------
+        AT2     2  0.500 [0.250, 0.750]  0.500  0.500        0.500      1.5     0.50     +0.500 [+0.250, +0.750]
     """
-    rows = [HEADER, *_rows(results)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    rows.insert(1, tuple("-" * width for width in widths))
+    header, *rows = _rows(results, only_f1=True)
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """The same as a Markdown table."""
-    rows = [HEADER, ("---",) * len(HEADER), *_rows(results)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    """The same as a Markdown table, with every interval; differences outside theirs are bold."""
+    return markdown(_rows(results, bold=True))
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first of them the header, as a Markdown table; names that came from outside cannot break it."""
+    header, *rest = [[" ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rest])
 
 
 def reading(results: Mapping[str, Any]) -> str:
-    """Which gains over no pruning, and which losses, are outside their intervals. The oracle is no rival.
+    """What is outside its interval, against no pruning and against AT2, and how much of it chance would give.
 
     Example:
         >>> gain = {"f1": {"mean": 0.1, "low": 0.05, "high": 0.15}}
         >>> loss = {"f1": {"mean": -0.2, "low": -0.3, "high": -0.1}}
-        >>> print(reading({"n": 200, "paired": {"none": {"at2": {"1": loss, "3": gain}, "oracle": {"all": gain}}}}))
-        Gains over no pruning outside their 95 % intervals: at2 (k = 3). Losses: at2 (k = 1). (2 comparisons, N = 200.)
-    """
-    rivals = {name: entries for name, entries in results["paired"][REFERENCE].items() if name != "oracle"}
-    gains: list[str] = []
-    losses: list[str] = []
-    for name, entries in rivals.items():
-        for found, ks in (
-            (gains, [k for k, entry in entries.items() if entry["f1"]["low"] > 0]),
-            (losses, [k for k, entry in entries.items() if entry["f1"]["high"] < 0]),
-        ):
-            if ks:
-                found.append(f"{name} (k = {', '.join(ks)})")
-    if gains:
-        text = f"Gains over no pruning outside their 95 % intervals: {', '.join(gains)}."
-    else:
-        text = "No method's gain over no pruning is outside its 95 % interval."
-    if losses:
-        text += f" Losses{'' if gains else ' that are'}: {', '.join(losses)}."
+        >>> print(reading({"n": 200, "paired": {"none": {"at2": {"1": loss, "3": gain}, "oracle": {"gold": gain}}}}))
+        F1 against no pruning: higher, outside the 95 % interval: AT2 (k = 3); lower: AT2 (k = 1). (2 comparisons; were there no differences, 0.1 would be outside on average; N = 200.)
+    """  # noqa: E501
     n = results["n"]
-    comparisons = sum(map(len, rivals.values()))
-    text += f" ({comparisons} comparison{'' if comparisons == 1 else 's'}, N = {n}.)"
+    text = []
+    for reference, what in (("none", "no pruning"), ("at2", "AT2 at the same k")):
+        higher: dict[str, list[str]] = {}
+        lower: dict[str, list[str]] = {}
+        total = 0
+        for name, k, difference in comparisons(results, reference):
+            total += 1
+            if is_outside(difference):
+                (higher if difference["low"] > 0 else lower).setdefault(name, []).append(k)
+        if not total:
+            continue
+        parts = [
+            f"{word}{', outside the 95 % interval' if word == 'higher' or not higher else ''}: {_listed(found)}"
+            for word, found in (("higher", higher), ("lower", lower))
+            if found
+        ]
+        text.append(
+            f"F1 against {what}: {'; '.join(parts) or 'no difference is outside its 95 % interval'}. "
+            f"({total} comparison{'' if total == 1 else 's'}; were there no differences, {0.05 * total:.2g} would be "
+            f"outside on average; N = {n}.)"
+        )
     if n < FEW_QUESTIONS:
-        text += f" With fewer than {FEW_QUESTIONS} questions the intervals themselves are too narrow to go by."
-    return text
+        text.append(f"With fewer than {FEW_QUESTIONS} questions the intervals themselves are too narrow to go by.")
+    return " ".join(text)
 
 
-def _rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    paired = results["paired"][REFERENCE]
-    rows = []
-    for name, entries in results["methods"].items():
-        for k, entry in entries.items():
-            difference = paired.get(name, {}).get(k)
+def comparisons(results: Mapping[str, Any], reference: str) -> Iterator[tuple[str, str, Estimates]]:
+    """Every method, k and difference in F1 to the reference; neither the references nor the oracle is a rival."""
+    differences = results["paired"].get(reference, {})
+    for name in ordered(differences):
+        if name not in (*REFERENCES, reference):
+            for k, entry in differences[name].items():
+                yield name, k, entry["f1"]
+
+
+def ordered(names: Mapping[str, Any]) -> list[str]:
+    """As tables list methods: no pruning, family by family, the oracle."""
+    rivals = [name for members in by_family(names).values() for name in members]
+    return [name for name in ("none", *rivals, "oracle") if name in names]
+
+
+def is_outside(difference: Estimates) -> bool:
+    """Whether the interval of a difference leaves out 0."""
+    return bool(difference["low"] > 0 or difference["high"] < 0)
+
+
+def forward_passes(method: Mapping[str, Any]) -> float:
+    """Forward passes over the whole prompt to choose passages; the draft, where one is needed, is the first."""
+    passes: float = method["cost"]["passes"]["mean"]
+    return passes + bool(method["uses_draft"])
+
+
+def estimate(value: Estimates | None, sign: str = "", decimals: int = 3, bold: bool = False) -> str:
+    """`mean [low, high]`, or a dash where there is none.
+
+    Example:
+        >>> estimate({"mean": 0.05, "low": 0.01, "high": 0.09}, sign="+", decimals=2)
+        '+0.05 [+0.01, +0.09]'
+    """
+    if value is None:
+        return "–"
+    mean, low, high = (f"{value[key]:{sign}.{decimals}f}" for key in ("mean", "low", "high"))
+    return f"**{mean}** [{low}, {high}]" if bold else f"{mean} [{low}, {high}]"
+
+
+def _listed(found: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{label_of(name)} (k = {', '.join(ks)})" for name, ks in found.items())
+
+
+def _rows(results: Mapping[str, Any], only_f1: bool = False, bold: bool = False) -> list[list[str]]:
+    paired = results["paired"]
+    references = [name for name in ("none", "at2") if paired.get(name)]
+    versus = [f"ΔF1 vs {name if name == 'none' else label_of(name)}" for name in references]
+    rows = [["method", "k", *_SHARES.values(), "passes", "seconds", *versus]]
+    for name in ordered(results["methods"]):
+        method = results["methods"][name]
+        for k, entry in method["at"].items():
+            shares = [
+                f"{entry[metric]['mean']:.3f}" if only_f1 and metric != "f1" else estimate(entry[metric])
+                for metric in _SHARES
+            ]
+            differences = [paired[reference].get(name, {}).get(k) for reference in references]
             rows.append(
-                (
-                    name,
-                    _LABELS.get((name, k), k),
-                    *(_interval(entry[metric]) for metric in ("f1", "em", "recall")),
-                    f"{entry['seconds']['mean']:.2f}",
-                    _interval(difference["f1"], "+") if difference else "",
-                )
+                [
+                    label_of(name),
+                    k_label(name, k),
+                    *shares,
+                    f"{forward_passes(method):.1f}" if name not in REFERENCES else "",
+                    f"{method['cost']['seconds']['mean']:.2f}" if name not in REFERENCES else "",
+                    *(
+                        estimate(difference["f1"], "+", bold=bold and is_outside(difference["f1"]))
+                        if difference
+                        else ""
+                        for difference in differences
+                    ),
+                ]
             )
     return rows
-
-
-def _interval(estimate: Mapping[str, float], sign: str = "") -> str:
-    mean, low, high = (f"{estimate[key]:{sign}.3f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"

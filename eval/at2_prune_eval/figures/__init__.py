@@ -1,0 +1,99 @@
+"""Figures of a run: results in, matplotlib figures out, or a folder of PNG and SVG files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..names import by_family, label_of
+from .by_cost import f1_by_cost_figure, middle_k
+from .by_k import f1_by_k_figure
+from .faithfulness import faithfulness_figure
+from .heads import coefficients_figure
+from .style import save_figure, svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from at2_prune.coefficients import HeadCoefficients
+
+__all__ = [
+    "all_figures",
+    "coefficients_figure",
+    "f1_by_cost_figure",
+    "f1_by_k_figure",
+    "faithfulness_figure",
+    "middle_k",
+    "save_figure",
+    "svg",
+    "write_figures",
+]
+
+
+def all_figures(
+    results: Mapping[str, Any],
+    coefficients: Mapping[str, HeadCoefficients] | None = None,
+    layer_types: Sequence[str] = (),
+) -> Iterator[tuple[str, str, Figure]]:
+    """Name, caption and figure of everything these results can show; what was not measured is left out.
+
+    Args:
+        results: what `results.json` holds.
+        coefficients: learned head coefficients by the method that uses them.
+        layer_types: of the model's config; see `coefficients_figure`.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    if by_family(results["methods"]):
+        yield (
+            "f1_by_k",
+            "Answer F1 against the number of passages kept. Bars are 95 % bootstrap intervals over questions; the "
+            "bands are those of no pruning and of the oracle, which keeps the gold passages only.",
+            f1_by_k_figure(results),
+        )
+        k = middle_k(results)
+        yield (
+            "f1_by_cost",
+            f"Answer F1 at k = {k} against the forward passes over the whole prompt that choosing cost, the draft's "
+            "included. Among methods that cost nothing, or the draft alone, the horizontal place means nothing.",
+            f1_by_cost_figure(results, k),
+        )
+    if results.get("faithfulness"):
+        yield (
+            "faithfulness",
+            "Left: LDS, the rank correlation over random ablations of the measured log-odds of the draft and the sum "
+            "of kept scores. Right: how far the draft's log-probability falls when the k best sources are left out. "
+            "95 % bootstrap intervals; longer is better.",
+            faithfulness_figure(results),
+        )
+    for name, learned in (coefficients or {}).items():
+        yield (
+            f"coefficients_{name}",
+            f"Head coefficients of {label_of(name)}: red counts for a source, blue and dotted against it.",
+            coefficients_figure(learned, label_of(name), layer_types),
+        )
+
+
+def write_figures(
+    results: Mapping[str, Any],
+    coefficients: Mapping[str, HeadCoefficients] | None,
+    folder: str | os.PathLike[str],
+    layer_types: Sequence[str] = (),
+) -> list[Path]:
+    """Write every figure as PNG and SVG; the same numbers give the same bytes.
+
+    Returns:
+        The paths, `f1_by_k.png` first.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        CacheError: the folder cannot be written to.
+    """
+    return [
+        path
+        for name, _, figure in all_figures(results, coefficients, layer_types)
+        for path in save_figure(figure, folder, name)
+    ]

@@ -1,0 +1,158 @@
+"""Answer F1 against what choosing the passages cost, in forward passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from at2_prune.errors import InputError
+
+from ..names import FAMILIES, REFERENCES, by_family, family_of, label_of
+from ..table import forward_passes
+from .by_k import reference_lines
+from .style import FAMILY_COLORS, MARKERS, SIZE, WIDTH, error, new_figure, spread, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["f1_by_cost_figure"]
+
+COLUMN = 0.21
+"""Inches that a label takes, written upwards."""
+FREE, DRAFT = 0.05, 1.15
+"""Passes up to which a method counts as free, and as costing the draft alone."""
+LEFT, RIGHT, BOTTOM, TOP, HEIGHT = 0.6, 0.75, 0.62, 0.5, 3.1  # inches
+
+
+@styled
+def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figure:
+    """F1 at one k against forward passes over the whole prompt, the draft's included where a method needs one.
+
+    A logarithm has no place for 0, and most methods cost nothing on top of the draft: these two groups have a column
+    each, in which only the height says something. From there on the axis is logarithmic.
+
+    Args:
+        results: what `results.json` holds.
+        k: by default `middle_k(results)`.
+
+    Raises:
+        InputError: no method was run at this k.
+    """
+    from matplotlib.patheffects import withStroke
+
+    k = middle_k(results) if k is None else k
+    names = [name for some in by_family(results["methods"]).values() for name in some]
+    names = [name for name in names if k in results["methods"][name]["at"]]
+    if not names:
+        raise InputError(f"no method was run at k = {k}")
+    figure = new_figure(BOTTOM + HEIGHT + TOP)
+    full = figure.get_size_inches()
+    inches = WIDTH - LEFT - RIGHT
+    axes = figure.add_axes((LEFT / full[0], BOTTOM / full[1], inches / full[0], HEIGHT / full[1]))
+    axes.set(xlim=(0, inches), ylabel=f"answer F1 at k = {k}")
+    axes.set_xlabel("forward passes over the whole prompt to choose the passages, the draft's included", labelpad=3)
+    places = _places(axes, {name: forward_passes(results["methods"][name]) for name in names}, inches)
+    values = {name: results["methods"][name]["at"][k]["f1"] for name in names}
+    shapes: dict[str, int] = {}
+    for name in names:
+        family = family_of(name)
+        shapes[family] = shapes.get(family, -1) + 1
+        axes.errorbar(
+            places[name],
+            values[name]["mean"],
+            error([values[name]]),
+            color=FAMILY_COLORS[family],
+            marker=MARKERS[shapes[family] % len(MARKERS)],
+            linewidth=1.1,
+            label=FAMILIES[family] if shapes[family] == 0 else None,
+        )
+    ends = reference_lines(axes, results["methods"])
+    _limits(axes, results, values)
+    for height, label, _ in ends:
+        axes.annotate(label, (inches + 0.06, height), va="center", annotation_clip=False)
+    halo = withStroke(linewidth=2.5, foreground="white")
+    columns = spread([places[name] for name in names], COLUMN * 0.8)
+    for name, column in zip(names, columns, strict=True):
+        high = values[name]["high"]
+        axes.annotate(
+            label_of(name),
+            (column, high),
+            (0, 3),
+            textcoords="offset points",
+            rotation=90,
+            ha="center",
+            va="bottom",
+            path_effects=[halo],
+        )
+    handles, labels = axes.get_legend_handles_labels()
+    handles = [handle[0] for handle in handles]  # the marker, without its interval
+    figure.legend(
+        handles,
+        labels,
+        loc="upper left",
+        bbox_to_anchor=(LEFT / full[0], 1),
+        ncols=2,
+        columnspacing=2,
+        handletextpad=0.3,
+        borderaxespad=0.2,
+    )
+    return figure
+
+
+def middle_k(results: Mapping[str, Any]) -> str:
+    """3, or the middle one of those that were run.
+
+    Example:
+        >>> middle_k({"config": {"ks": [1, 2, 5]}})
+        '2'
+    """
+    ks = sorted(results["config"]["ks"])
+    return str(3 if 3 in ks else ks[(len(ks) - 1) // 2])
+
+
+def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str, float]:
+    """Inches from the left; draws the columns and the ticks."""
+    free = [name for name, cost in passes.items() if cost <= FREE]
+    draft = [name for name, cost in passes.items() if FREE < cost <= DRAFT]
+    dear = {name: cost for name, cost in passes.items() if cost > DRAFT}
+    places: dict[str, float] = {}
+    ticks: list[tuple[float, str]] = []
+    left = 0.0
+    for members, label in ((free, "0\nno draft"), (draft, "1\nthe draft")):
+        if members:
+            width = (
+                max(0.75, COLUMN * (len(members) + 1))
+                if dear or len(members) < 3
+                else inches / (1 + bool(free and draft))
+            )
+            axes.axvline(left + width, color="#999999", linewidth=0.7)
+            for index, name in enumerate(members, start=1):
+                places[name] = left + width * index / (len(members) + 1)
+            ticks.append((left + width / 2, label))
+            left += width
+    if dear:
+        low, high = math.log(min(dear.values()) / 1.35), math.log(max(dear.values()) * 1.35)
+        for name, cost in dear.items():
+            places[name] = left + (math.log(cost) - low) / (high - low) * (inches - left)
+        for tick in (2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000):
+            if low <= math.log(tick) <= high:
+                ticks.append((left + (math.log(tick) - low) / (high - low) * (inches - left), str(tick)))
+    axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
+    return places
+
+
+def _limits(axes: Axes, results: Mapping[str, Any], values: Mapping[str, Mapping[str, float]]) -> None:
+    """Room for each name above its interval."""
+    references = [
+        next(iter(results["methods"][name]["at"].values()))["f1"] for name in REFERENCES if name in results["methods"]
+    ]
+    low = min(value["low"] for value in (*values.values(), *references))
+    high = max(value["high"] for value in references) if references else low
+    # a letter is about 0.6 of its size wide
+    for name, value in values.items():
+        room = (len(label_of(name)) * 0.6 * SIZE + 8) / 72 / HEIGHT
+        high = max(high, low + (value["high"] - low) / (1 - room))
+    margin = 0.04 * (high - low) or 0.05
+    axes.set_ylim(low - margin, high + margin / 2)

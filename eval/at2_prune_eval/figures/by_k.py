@@ -1,0 +1,113 @@
+"""Answer F1 against k, a line a method (AT2, arXiv 2504.13752, figure 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from at2_prune.errors import InputError
+
+from ..names import ALL, FAMILIES, GOLD, by_family, label_of
+from .style import COLORS, LINES, MARKERS, SIZE, WIDTH, error, new_figure, spread, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["f1_by_k_figure", "reference_lines"]
+
+LEFT, LABELS, TOP, BOTTOM, PANEL, GAP = 0.5, 1.35, 0.3, 0.42, 1.85, 0.45  # inches
+
+
+@styled
+def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
+    """F1 with its interval against k; no pruning and the oracle run across every panel.
+
+    Args:
+        results: what `results.json` holds.
+
+    Raises:
+        InputError: there is no method but these two.
+    """
+    methods = results["methods"]
+    families = by_family(methods)
+    if not families:
+        raise InputError("there is no method to draw: the run holds no pruning and the oracle only")
+    ks = sorted({k for names in families.values() for name in names for k in methods[name]["at"]}, key=_place)
+    columns = min(2, len(families))
+    rows = math.ceil(len(families) / columns)
+    width = WIDTH if columns == 2 else (WIDTH + LEFT) / 2
+    height = TOP + rows * PANEL + (rows - 1) * GAP + BOTTOM
+    figure = new_figure(height, width)
+    panel = (width - LEFT) / columns - LABELS
+    low, high = _limits(results)
+    for index, (family, names) in enumerate(families.items()):
+        row, column = divmod(index, columns)
+        left, bottom = LEFT + column * (panel + LABELS), BOTTOM + (rows - 1 - row) * (PANEL + GAP)
+        axes = figure.add_axes((left / width, bottom / height, panel / width, PANEL / height))
+        axes.set(ylim=(low, high), xlim=(-0.4, len(ks) - 0.6), title=FAMILIES[family])
+        axes.set_xticks(range(len(ks)), ks)
+        axes.tick_params(labelleft=column == 0)
+        if column == 0:
+            axes.set_ylabel("answer F1")
+        if index >= len(families) - columns:
+            axes.set_xlabel("passages kept, k")
+        ends = reference_lines(axes, methods)
+        ends += [_line(axes, name, methods[name], ks, place, len(names), panel) for place, name in enumerate(names)]
+        _labels(axes, ends, (high - low) * (SIZE + 2.5) / 72 / PANEL)
+    return figure
+
+
+def reference_lines(axes: Axes, methods: Mapping[str, Any]) -> list[tuple[float, str, str]]:
+    """No pruning and the oracle: lines with their intervals as bands; returns height, label and colour of each."""
+    ends = []
+    looks = (("none", ALL, "#555555", (0, (4, 2)), 0.13), ("oracle", GOLD, "#000000", (0, (1, 1.5)), 0.05))
+    for name, k, color, line, shade in looks:
+        if name in methods:
+            value = methods[name]["at"][k]["f1"]
+            axes.axhspan(value["low"], value["high"], color="#000000", alpha=shade, linewidth=0, zorder=0)
+            axes.axhline(value["mean"], color=color, linestyle=line, linewidth=1.1, zorder=1)
+            ends.append((value["mean"], label_of(name), color))
+    return ends
+
+
+def _line(
+    axes: Axes, name: str, method: Mapping[str, Any], ks: list[str], place: int, count: int, inches: float
+) -> tuple[float, str, str]:
+    shift = (place - (count - 1) / 2) * min(0.12, 0.5 / count)
+    entries = {ks.index(k): entry["f1"] for k, entry in method["at"].items()}
+    color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
+    fixed = [index for index in sorted(entries) if ks[index].isdigit()]
+    for index in sorted(entries):  # a k that is chosen question by question is no point on the line
+        axes.errorbar(
+            index + shift, entries[index]["mean"], error([entries[index]]), color=color, marker=marker, lw=0.8
+        )
+    axes.plot(
+        [index + shift for index in fixed],
+        [entries[index]["mean"] for index in fixed],
+        color=color,
+        linestyle=LINES[place % len(LINES)],
+        zorder=3,
+    )
+    return entries[max(entries)]["mean"], label_of(name), color
+
+
+def _labels(axes: Axes, ends: list[tuple[float, str, str]], gap: float) -> None:
+    """Names at the right edge, each led to the end of its line."""
+    edge = axes.get_xlim()[1]
+    unit = edge - axes.get_xlim()[0]
+    for (height, label, color), moved in zip(ends, spread([end[0] for end in ends], gap), strict=True):
+        axes.plot([edge, edge + 0.07 * unit], [height, moved], color=color, linewidth=1, clip_on=False)
+        axes.annotate(label, (edge + 0.09 * unit, moved), va="center", annotation_clip=False)
+
+
+def _limits(results: Mapping[str, Any]) -> tuple[float, float]:
+    estimates = [entry["f1"] for method in results["methods"].values() for entry in method["at"].values()]
+    low, high = min(value["low"] for value in estimates), max(value["high"] for value in estimates)
+    margin = 0.05 * (high - low) or 0.05
+    return low - margin, high + margin
+
+
+def _place(k: str) -> tuple[bool, int, str]:
+    return (not k.isdigit(), int(k) if k.isdigit() else 0, k)
