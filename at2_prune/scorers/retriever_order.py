@@ -21,4 +21,4 @@ class RetrieverOrderScorer:
         known = [passage.score for passage in task.passages if passage.score is not None]
         if len(known) == len(task.passages):
             return torch.tensor([known[index] for index in task.prompt.source_passage], dtype=torch.float)
-        return -torch.arange(len(task.prompt.sources), dtype=torch.float)
+        return torch.arange(0, -len(task.prompt.sources), -1, dtype=torch.float)

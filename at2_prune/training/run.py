@@ -123,5 +123,5 @@ def train(
         weight, row_groups, fitted[0].layers, language_model.name, language_model.model.config.model_type, recorded
     )
     (Path(out) / "README.md").unlink(missing_ok=True)  # an earlier run's card, which the mixin would keep
-    coefficients.save_pretrained(out)
+    coefficients.save_pretrained(Path(out))
     return TrainingReport(coefficients, len(fitted), len(held), skipped, curve, lds, correlation)
