@@ -1,10 +1,10 @@
 """Answers to prompts that begin alike, such as one question with different passages kept.
 
 What prompts share is computed once: a prompt is cut where its sources begin and end, equal beginnings make a tree, and
-every node's keys and values are forked by the prompts that pass through it. An answer that many prompts are expected to
-give, the draft's say, is checked along with the prompt's last piece in one forward pass (speculative decoding,
-Leviathan et al., arXiv 2211.17192, with the guess for a draft model). Both are exact: the tokens are those of greedy
-decoding. A prompt is always cut at the same places, so its answer does not depend on the company it is asked in.
+every node's keys and values are forked by the prompts that pass through it. The answers are alike too: once the first
+token is known, an earlier answer that begins with it is checked in one forward pass (speculative decoding, Leviathan
+et al., arXiv 2211.17192, with earlier answers for a draft model). Both are exact: the tokens are those of greedy
+decoding, up to rounding, which decides near ties in 16 bits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write_answers(
     Args:
         language_model: the model.
         prompts: at least one.
-        guess: token ids that the answers may begin with; a wrong guess costs a little time, never the answer.
+        guess: token ids of a likely answer, the draft's say; a wrong one costs a little time.
         max_new_tokens: an answer is cut there.
 
     Returns:
@@ -56,7 +56,7 @@ def write_answers(
         for piece in _pieces(prompt):
             node = node.setdefault(piece, {})
         node.setdefault((), []).append(index)
-    writer = _Writer(language_model, list(guess)[: max_new_tokens - 1], max_new_tokens)
+    writer = _Writer(language_model, list(guess), max_new_tokens)
     written = dict(writer.descend(tree, None, 0))
     return [language_model.generation(written[index]) for index in range(len(prompts))]
 
@@ -71,7 +71,7 @@ def _pieces(prompt: EncodedPrompt) -> list[tuple[int, ...]]:
 class _Writer:
     def __init__(self, language_model: LanguageModel, guess: list[int], max_new_tokens: int) -> None:
         self.language_model = language_model
-        self.guess = guess
+        self.known = [guess]
         self.max_new_tokens = max_new_tokens
 
     def descend(self, node: dict[tuple[int, ...], Any], cache: Any, length: int) -> Iterator[tuple[int, list[int]]]:
@@ -93,27 +93,40 @@ class _Writer:
                 yield from self.descend(deeper, mine, length + len(piece))
 
     def finish(self, piece: list[int], cache: Any, length: int) -> list[int]:
-        """What the model writes after the last piece: the guess as far as it agrees, then token by token."""
-        before = copy.deepcopy(cache) if self.guess else None
-        logits, cache = self.run([*piece, *self.guess], cache, length, len(self.guess) + 1)
-        chosen = logits.argmax(-1).tolist()
-        agreed = next((i for i, token in enumerate(self.guess) if chosen[i] != token), len(self.guess))
-        ids = chosen[:1]
-        while len(ids) <= agreed and not self.ended(ids):
-            ids.append(chosen[len(ids)])
-        cached = length + len(piece) + len(self.guess)
-        if agreed < len(self.guess) and not self.ended(ids):  # the cache holds tokens that were not written
-            cached = length + len(piece) + len(ids)
-            logits, cache = self.run([*piece, *ids], before, length, 1)
-            ids.append(int(logits[-1].argmax()))
+        """What the model writes after the last piece.
+
+        Args:
+            piece: tokens that are not in the cache yet.
+            cache: keys and values of what comes before them.
+            length: its tokens.
+        """
+        ids: list[int] = []
         while not self.ended(ids):
-            logits, cache = self.run(ids[-1:], cache, cached, 1)
-            cached += 1
-            ids.append(int(logits[-1].argmax()))
+            guess = self.guess(ids)
+            before = copy.deepcopy(cache) if guess else None
+            logits, cache = self.run([*piece, *guess], cache, length, len(guess) + 1)
+            chosen = logits.argmax(-1).tolist()
+            agreed = next((i for i, token in enumerate(guess) if chosen[i] != token), len(guess))
+            for token in chosen[: agreed + 1]:
+                if not self.ended(ids):
+                    ids.append(token)
+            if agreed == len(guess):
+                length += len(piece) + agreed
+                piece = chosen[-1:]
+            else:  # the cache holds tokens that were not written
+                cache = before
+                piece = [*piece, *chosen[: agreed + 1]]
+        self.known.append(ids)
         return ids
 
+    def guess(self, ids: list[int]) -> list[int]:
+        """How the latest answer that began like this one went on, but for its last token."""
+        if not ids:
+            return []
+        return next((k[len(ids) : -1] for k in reversed(self.known) if k[: len(ids)] == ids), [])
+
     def ended(self, ids: list[int]) -> bool:
-        return len(ids) >= self.max_new_tokens or self.language_model.ends(ids)
+        return bool(ids) and (len(ids) >= self.max_new_tokens or self.language_model.ends(ids))
 
     def run(self, piece: Sequence[int], cache: Any, length: int, rows: int) -> tuple[torch.Tensor, Any]:
         positions = torch.arange(length + len(piece), device=self.language_model.device)
