@@ -68,7 +68,7 @@ def reading(results: Mapping[str, Any]) -> str:
         >>> gain = {"f1": {"mean": 0.1, "low": 0.05, "high": 0.15}}
         >>> loss = {"f1": {"mean": -0.2, "low": -0.3, "high": -0.1}}
         >>> print(reading({"n": 200, "paired": {"none": {"at2": {"1": loss, "3": gain}, "oracle": {"gold": gain}}}}))
-        F1 against no pruning: higher, outside the 95 % interval: AT2 (k = 3); lower: AT2 (k = 1). (2 comparisons; were there no differences, 0.1 would be outside on average; N = 200.)
+        F1 against no pruning: higher, outside the 95 % interval: AT2 (k = 3); lower: AT2 (k = 1). (2 comparisons, of which chance alone puts 0.1 outside on average; N = 200.)
     """  # noqa: E501
     n = results["n"]
     text = []
@@ -76,25 +76,27 @@ def reading(results: Mapping[str, Any]) -> str:
         higher: dict[str, list[str]] = {}
         lower: dict[str, list[str]] = {}
         total = 0
+        tried: dict[str, int] = {}
         for name, k, difference in comparisons(results, reference):
             total += 1
+            tried[name] = tried.get(name, 0) + 1
             if is_outside(difference):
                 (higher if difference["low"] > 0 else lower).setdefault(name, []).append(k)
         if not total:
             continue
         parts = [
-            f"{word}{', outside the 95 % interval' if word == 'higher' or not higher else ''}: {_listed(found)}"
+            f"{word}{', outside the 95 % interval' if word == 'higher' or not higher else ''}: {_listed(found, tried)}"
             for word, found in (("higher", higher), ("lower", lower))
             if found
         ]
         text.append(
             f"F1 against {what}: {'; '.join(parts) or 'no difference is outside its 95 % interval'}. "
-            f"({total} comparison{'' if total == 1 else 's'}; were there no differences, {0.05 * total:.2g} would be "
-            f"outside on average; N = {n}.)"
+            f"({total} comparison{'' if total == 1 else 's'}, of which chance alone puts {0.05 * total:.2g} outside on "
+            f"average; N = {n}.)"
         )
     if n < FEW_QUESTIONS:
         text.append(f"With fewer than {FEW_QUESTIONS} questions the intervals themselves are too narrow to go by.")
-    return " ".join(text)
+    return "\n\n".join(text)
 
 
 def comparisons(results: Mapping[str, Any], reference: str) -> Iterator[tuple[str, str, Estimates]]:
@@ -136,8 +138,11 @@ def estimate(value: Estimates | None, sign: str = "", decimals: int = 3, bold: b
     return f"**{mean}** [{low}, {high}]" if bold else f"{mean} [{low}, {high}]"
 
 
-def _listed(found: Mapping[str, Sequence[str]]) -> str:
-    return ", ".join(f"{label_of(name)} (k = {', '.join(ks)})" for name, ks in found.items())
+def _listed(found: Mapping[str, Sequence[str]], tried: Mapping[str, int]) -> str:
+    def at(name: str, ks: Sequence[str]) -> str:
+        return "every k" if len(ks) == tried[name] > 2 else f"k = {', '.join(ks)}"
+
+    return ", ".join(f"{label_of(name)} ({at(name, ks)})" for name, ks in found.items())
 
 
 def _rows(results: Mapping[str, Any], only_f1: bool = False, bold: bool = False) -> list[list[str]]:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from at2_prune.coefficients import HeadCoefficients
 
 __all__ = [
+    "CAPTIONS",
+    "HEADS",
     "all_figures",
+    "caption_of",
     "coefficients_figure",
     "f1_by_cost_figure",
     "f1_by_k_figure",
@@ -32,12 +35,38 @@ __all__ = [
 ]
 
 
+CAPTIONS = {
+    "f1_by_k": "Answer F1 against the number of passages kept. Bars are 95 % bootstrap intervals over questions; "
+    "the bands are those of no pruning and of the oracle, which keeps the gold passages only.",
+    "f1_by_cost": "Answer F1 against the forward passes over the whole prompt that choosing cost, the draft's "
+    "included. Among methods that cost nothing, or the draft alone, the horizontal place means nothing.",
+    "faithfulness": "Left: LDS, the rank correlation over random ablations of the measured log-odds of the draft "
+    "and the sum of kept scores. Right: how far the draft's log-probability falls when the k best sources are left out. "
+    "95 % bootstrap intervals; longer is better.",
+}
+HEADS = "coefficients_"
+"""Begins the name of a heat map of head coefficients."""
+
+
+def caption_of(name: str) -> str:
+    """What the figure of that name shows.
+
+    Example:
+        >>> caption_of("coefficients_at2")
+        'Head coefficients of AT2: red counts for a source, blue and dotted against it.'
+    """
+    if name.startswith(HEADS):
+        label = label_of(name.removeprefix(HEADS))
+        return f"Head coefficients of {label}: red counts for a source, blue and dotted against it."
+    return CAPTIONS[name]
+
+
 def all_figures(
     results: Mapping[str, Any],
     coefficients: Mapping[str, HeadCoefficients] | None = None,
     layer_types: Sequence[str] = (),
-) -> Iterator[tuple[str, str, Figure]]:
-    """Name, caption and figure of everything these results can show; what was not measured is left out.
+) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of everything these results can show; what was not measured is left out.
 
     Args:
         results: what `results.json` holds.
@@ -48,33 +77,12 @@ def all_figures(
         MissingExtraError: matplotlib is not installed.
     """
     if by_family(results["methods"]):
-        yield (
-            "f1_by_k",
-            "Answer F1 against the number of passages kept. Bars are 95 % bootstrap intervals over questions; the "
-            "bands are those of no pruning and of the oracle, which keeps the gold passages only.",
-            f1_by_k_figure(results),
-        )
-        k = middle_k(results)
-        yield (
-            "f1_by_cost",
-            f"Answer F1 at k = {k} against the forward passes over the whole prompt that choosing cost, the draft's "
-            "included. Among methods that cost nothing, or the draft alone, the horizontal place means nothing.",
-            f1_by_cost_figure(results, k),
-        )
-    if results.get("faithfulness"):
-        yield (
-            "faithfulness",
-            "Left: LDS, the rank correlation over random ablations of the measured log-odds of the draft and the sum "
-            "of kept scores. Right: how far the draft's log-probability falls when the k best sources are left out. "
-            "95 % bootstrap intervals; longer is better.",
-            faithfulness_figure(results),
-        )
+        yield "f1_by_k", f1_by_k_figure(results)
+        yield "f1_by_cost", f1_by_cost_figure(results)
+    if any((results.get("faithfulness") or {}).values()):
+        yield "faithfulness", faithfulness_figure(results)
     for name, learned in (coefficients or {}).items():
-        yield (
-            f"coefficients_{name}",
-            f"Head coefficients of {label_of(name)}: red counts for a source, blue and dotted against it.",
-            coefficients_figure(learned, label_of(name), layer_types),
-        )
+        yield f"{HEADS}{name}", coefficients_figure(learned, label_of(name), layer_types)
 
 
 def write_figures(
@@ -94,6 +102,6 @@ def write_figures(
     """
     return [
         path
-        for name, _, figure in all_figures(results, coefficients, layer_types)
+        for name, figure in all_figures(results, coefficients, layer_types)
         for path in save_figure(figure, folder, name)
     ]

@@ -1,0 +1,196 @@
+"""`docs/results.md` from `results.json`: every number with its interval, and in words only what is outside its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from at2_prune.errors import CacheError, DataError
+
+from .figures import HEADS, caption_of
+from .sections import (
+    MARKS,
+    ablation_rows,
+    all_rows,
+    cost_rows,
+    difference_rows,
+    f1_rows,
+    faithfulness_rows,
+    reference_line,
+    run_facts,
+)
+from .table import comparisons, markdown, reading
+
+__all__ = ["COST", "FAITHFULNESS", "load_results", "results_document", "short_table", "write_document"]
+
+COST = (
+    "Measured, a question. One pass is the model's work for a forward pass over the whole prompt; a backward pass counts "
+    "two. Methods that need the draft pay one pass for it first. Then the answer is written again, which costs the same "
+    "for all. Memory is what is held beyond the model at the peak, as far as the system tells."
+)
+FAITHFULNESS = (
+    "LDS: rank correlation, over random ablations, of the measured log-odds of the draft and the sum of kept scores. "
+    "Top-k drop: log-probability of the draft from everything, minus that without the k best sources. τ: Kendall's "
+    "rank correlation of a method's scores with another's. Same answer: the share of questions whose answer, written "
+    "again from the k best sources, is the draft; with the scores, and with the scores permuted among the sources: "
+    "where the interval of the difference holds 0, the scores were not seen to matter. τ by content, by position: of "
+    "the scores before and after the sources are shuffled, each matched with itself, or with what now stands in its "
+    "place."
+)
+
+
+def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), command: str = "") -> str:
+    """The page, in Markdown.
+
+    Args:
+        results: what `results.json` holds.
+        figures: paths of PNG files, relative to the page; their names say what they show.
+        command: that made the page, named in it.
+
+    Returns:
+        Markdown that ends in a line break.
+    """
+    parts = [
+        "# Results",
+        f"Written from `results.json`{f' by `{command}`' if command else ''}; do not edit by hand. Brackets hold 95 % "
+        "percentile-bootstrap intervals over questions. Nothing inside its interval is called a difference.",
+        "## The run",
+        markdown([["setting", "value"], *map(list, run_facts(results))]),
+        "## In words",
+        reading(results),
+        "All comparisons are made on the same questions, so they are not independent of one another; intervals are not "
+        "widened for their number.",
+        "## Answer F1",
+        f"{reference_line(results)} {MARKS}",
+        markdown(f1_rows(results)),
+        *_pictures(figures, ("f1_by_k", "f1_by_cost")),
+    ]
+    for reference, title in (("none", "no pruning"), ("at2", "AT2 at the same k")):
+        rows = difference_rows(results, reference)
+        if len(rows) > 1:
+            parts += [
+                f"## Difference in F1 to {title}",
+                "On the same questions. Bold: the interval leaves out 0.",
+                markdown(rows),
+            ]
+    parts += [
+        "## Cost of choosing",
+        COST,
+        markdown(cost_rows(results)),
+    ]
+    parts += _faithfulness(results, figures)
+    heads = [path for path in figures if Path(path).stem.startswith(HEADS)]
+    if heads:
+        parts += ["## Learned head coefficients", *_pictures(heads, [Path(path).stem for path in heads])]
+    parts += [
+        "## Every number",
+        "### Answers",
+        markdown(all_rows(results, "answer")),
+        "### Passages kept",
+        "Precision, recall and F1 of the gold passages among the kept ones; `both gold` is the share of questions for "
+        "which no gold passage is missing.",
+        markdown(all_rows(results, "kept")),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def short_table(results: Mapping[str, Any]) -> str:
+    """F1 by method and k without intervals, for a README; the text under it says what bold means.
+
+    Example:
+        >>> half = {"mean": 0.5, "low": 0.4, "high": 0.6}
+        >>> methods = {"none": {"at": {"all": {"f1": half}}}, "at2": {"at": {"2": {"f1": half}}}}
+        >>> print(short_table({"n": 200, "methods": methods, "paired": {"none": {"at2": {"2": {"f1": half}}}}}))
+        | method | k = 2 |
+        | --- | --- |
+        | AT2 | **0.500** ↑ |
+        <BLANKLINE>
+        No pruning: 0.500 [0.400, 0.600]. ↑ ↓: higher, lower than no pruning on the same questions, outside the 95 % bootstrap interval of the difference. (N = 200, 1 comparison.)
+    """  # noqa: E501
+    total = len(list(comparisons(results, "none")))
+    return (
+        f"{markdown(f1_rows(results, intervals=False))}\n\n{reference_line(results)} {MARKS} "
+        f"(N = {results['n']}, {total} comparison{'s' * (total != 1)}.)"
+    )
+
+
+def load_results(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a `results.json`.
+
+    Raises:
+        DataError: it cannot be read, or is not one that this version writes.
+    """
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as results ({error})") from error
+    if not isinstance(results, dict) or results.get("format") != 2:
+        found = results.get("format") if isinstance(results, dict) else type(results).__name__
+        raise DataError(f"{path}: results of format {found!r}; this version reads format 2: run the evaluation again")
+    return results
+
+
+def write_document(results_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> Path:
+    """Write the page, and copy the run's `figures/` beside it.
+
+    Raises:
+        DataError: the results cannot be read.
+        CacheError: the page or the figures cannot be written.
+    """
+    results = load_results(results_path)
+    out = Path(out_path)
+    command = f"python -m at2_prune_eval.document results.json {out.name}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figures = []
+        known = sorted((Path(results_path).parent / "figures").glob("*.*"))
+        for path in known:
+            if path.suffix in (".png", ".svg"):
+                (out.parent / "figures").mkdir(exist_ok=True)
+                shutil.copyfile(path, out.parent / "figures" / path.name)
+                figures += [f"figures/{path.name}"] * (path.suffix == ".png")
+        out.write_text(results_document(results, figures, command), encoding="utf-8")
+    except OSError as error:
+        raise CacheError(f"cannot write {out}: {error.strerror or error}") from error
+    return out
+
+
+def _pictures(figures: Sequence[str], names: Sequence[str]) -> list[str]:
+    found = {Path(path).stem: path for path in figures}
+    return [f"![{name}]({found[name]})\n\n*{caption_of(name)}*" for name in names if name in found]
+
+
+def _faithfulness(results: Mapping[str, Any], figures: Sequence[str]) -> list[str]:
+    parts = []
+    for unit, part in (results.get("faithfulness") or {}).items():
+        if part:
+            parts += [
+                f"### {unit.capitalize()}s",
+                f"{part['n']} questions, {part['ablations']} ablations each.",
+                markdown(ablation_rows(part)),
+                markdown(faithfulness_rows(part)),
+            ]
+    if not parts:
+        return []
+    return ["## Faithfulness", FAITHFULNESS, *_pictures(figures, ("faithfulness",)), *parts]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m at2_prune_eval.document RESULTS_JSON OUT`"""
+    parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.document", description=main.__doc__)
+    parser.add_argument("results", metavar="RESULTS_JSON")
+    parser.add_argument("out", metavar="OUT", help="docs/results.md, for example; figures go into figures/ beside it")
+    parsed = parser.parse_args(arguments)
+    try:
+        write_document(parsed.results, parsed.out)
+    except (DataError, CacheError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

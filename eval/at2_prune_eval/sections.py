@@ -1,0 +1,200 @@
+"""What a written result consists of: the run's settings, and the rows of each table, ready for Markdown or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .names import ALL, GOLD, REFERENCES, by_family, k_label, label_of
+from .table import estimate, forward_passes, is_outside, ordered
+
+__all__ = [
+    "MARKS",
+    "Rows",
+    "ablation_rows",
+    "all_rows",
+    "cost_rows",
+    "difference_rows",
+    "f1_rows",
+    "faithfulness_rows",
+    "reference_line",
+    "run_facts",
+]
+
+Rows = list[list[str]]
+"""The first is the header."""
+
+MARKS = (
+    "↑ ↓: higher, lower than no pruning on the same questions, outside the 95 % bootstrap interval of the difference."
+)
+
+_ANSWER = {"f1": "F1", "em": "EM", "precision": "precision", "recall": "recall"}
+_KEPT = {
+    "gold_precision": "gold precision",
+    "gold_recall": "gold recall",
+    "gold_f1": "gold F1",
+    "both_gold": "both gold",
+}
+
+
+def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The settings that the numbers depend on, in words; those that a run did not record are left out."""
+    config = results["config"]
+    data = config.get("data", {})
+    skipped = ", ".join(f"{count} {reason}" for reason, count in results.get("skipped", {}).items())
+    facts = [
+        ("Model", config.get("model")),
+        ("Precision", config.get("dtype")),
+        ("Device", config.get("device")),
+        ("Questions", f"{results['n']}{f' ({skipped}: skipped)' if skipped else ''}"),
+        ("Data", _hashed(data.get("name"), data)),
+        ("Seed", "none, the data's own order" if data.get("seed") is None else data["seed"]),
+        ("Limit", data.get("limit")),
+        ("Kinds", _joined(data.get("kinds"))),
+        ("Passages shuffled", "yes" if data.get("shuffle_passages") else "no"),
+        ("Prompt", _hashed(config.get("prompt", {}).get("name"), config.get("prompt", {}))),
+        ("Longest answer", f"{config['max_new_tokens']} tokens" if "max_new_tokens" in config else None),
+        ("Empty drafts", f"{results['empty_drafts']}; there the first k passages were kept"),
+        (
+            "Head coefficients",
+            "; ".join(
+                _hashed(f"{label_of(name)}: {_joined(made.get('row_groups'))} rows", made) or ""
+                for name, made in config.get("coefficients", {}).items()
+            ),
+        ),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
+    ]
+    return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def reference_line(results: Mapping[str, Any]) -> str:
+    """F1 of no pruning and of the oracle, in words."""
+    methods = results["methods"]
+    parts = [
+        f"{what} {estimate(methods[name]['at'][k]['f1'])}"
+        for name, k, what in (
+            ("none", ALL, "No pruning:"),
+            ("oracle", GOLD, "the oracle, which keeps the gold ones only:"),
+        )
+        if name in methods
+    ]
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def f1_rows(results: Mapping[str, Any], intervals: bool = True) -> Rows:
+    """F1 by method and k, marked where the difference to no pruning is outside its interval; see `MARKS`."""
+    methods, paired = results["methods"], results["paired"].get("none", {})
+
+    def cell(name: str, k: str) -> str:
+        if k not in methods[name]["at"]:
+            return ""
+        value = methods[name]["at"][k]["f1"]
+        difference = paired.get(name, {}).get(k)
+        outside = difference is not None and is_outside(difference["f1"])
+        higher = outside and difference["f1"]["low"] > 0
+        text = estimate(value, bold=higher)
+        text = text if intervals else text[: text.index(" [")]
+        return f"{text} {'↑' if higher else '↓'}" if outside else text
+
+    return _by_k(methods, cell)
+
+
+def difference_rows(results: Mapping[str, Any], reference: str) -> Rows:
+    """Differences in F1 by method and k, on the same questions; bold where outside the interval."""
+    paired = results["paired"].get(reference, {})
+
+    def cell(name: str, k: str) -> str:
+        difference = paired[name].get(k)
+        return estimate(difference["f1"], "+", bold=is_outside(difference["f1"])) if difference else ""
+
+    return _by_k({name: {"at": entries} for name, entries in paired.items() if name != reference}, cell)
+
+
+def all_rows(results: Mapping[str, Any], which: str) -> Rows:
+    """Every method and k: `answer` metrics, or those of the passages `kept`."""
+    metrics = _ANSWER if which == "answer" else _KEPT
+    rows = [["method", "k", *metrics.values(), *([] if which == "answer" else ["prompt tokens"])]]
+    for name in ordered(results["methods"]):
+        for k, entry in results["methods"][name]["at"].items():
+            row = [label_of(name), k_label(name, k), *(estimate(entry.get(metric)) for metric in metrics)]
+            if which != "answer":
+                row.append(estimate(entry.get("prompt_tokens"), decimals=0))
+            rows.append(row)
+    return rows
+
+
+def cost_rows(results: Mapping[str, Any]) -> Rows:
+    """What choosing cost each method, per question."""
+    rows = [
+        ["method", "called", "needs the draft", "passes beyond it", "passes in all", "seconds beyond it", "memory, MiB"]
+    ]
+    for name in ordered(results["methods"]):
+        if name in REFERENCES:
+            continue
+        method = results["methods"][name]
+        cost = method["cost"]
+        rows.append(
+            [
+                label_of(name),
+                f"`{name}`",
+                "yes" if method["uses_draft"] else "no",
+                estimate(cost["passes"], decimals=2),
+                f"{forward_passes(method):.2f}",
+                estimate(cost["seconds"], decimals=2),
+                f"{cost['memory']['mean'] / 2**20:.0f}",
+            ]
+        )
+    return rows
+
+
+def ablation_rows(part: Mapping[str, Any]) -> Rows:
+    """LDS and top-k drop by method."""
+    ks = [str(k) for k in part["ks"]]
+    rows = [["method", "LDS", *(f"top-{k} drop" for k in ks)]]
+    for name in _known(part["lds"], part["top_k_drop"]):
+        drops = part["top_k_drop"].get(name, {})
+        rows.append([label_of(name), estimate(part["lds"].get(name)), *(estimate(drops.get(k)) for k in ks)])
+    return rows
+
+
+def faithfulness_rows(part: Mapping[str, Any]) -> Rows:
+    """The three tests of "Attention is not Explanation" by method; a dash where a method cannot be tested."""
+    kendall, permutation, order = (part.get(test) or {} for test in ("kendall", "permutation", "order"))
+    header = ["method", *(f"τ with {label_of(other).lower()}" for other in kendall)]
+    if permutation:
+        header += ["same answer, scores", "same answer, permuted", "difference"]
+    if order:
+        header += ["τ by content", "τ by position"]
+    rows = [header]
+    for name in _known(*kendall.values(), permutation, order):
+        row = [label_of(name), *(estimate(values.get(name)) for values in kendall.values())]
+        if permutation:
+            found = permutation.get(name, {})
+            difference = found.get("difference")
+            row += [estimate(found.get("scores")), estimate(found.get("permuted"))]
+            row.append(estimate(difference, "+", bold=difference is not None and is_outside(difference)))
+        if order:
+            row += [estimate(order.get(name, {}).get(match)) for match in ("content", "position")]
+        rows.append(row)
+    return rows
+
+
+def _by_k(methods: Mapping[str, Any], cell: Any) -> Rows:
+    names = [name for members in by_family(methods).values() for name in members]
+    ks = list(dict.fromkeys(k for name in names for k in methods[name]["at"]))
+    ks.sort(key=lambda k: (not k.isdigit(), int(k) if k.isdigit() else 0))
+    return [["method", *(f"k = {k}" for k in ks)], *([label_of(name), *(cell(name, k) for k in ks)] for name in names)]
+
+
+def _known(*tables: Mapping[str, Any]) -> list[str]:
+    return [name for names in by_family({name for table in tables for name in table}).values() for name in names]
+
+
+def _hashed(name: Any, described: Mapping[str, Any]) -> str | None:
+    if name is None:
+        return None
+    return f"{name} (sha256 {described['sha256']})" if described.get("sha256") else str(name)
+
+
+def _joined(values: Sequence[str] | str | None) -> str | None:
+    return values if values is None or isinstance(values, str) else ", ".join(map(str, values))
