@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 
 _HOME = {
     "AnswerScores": "metrics",
+    "Bench": "bench",
+    "Cost": "cost",
     "Method": "methods",
+    "ModelCache": "cache",
     "NoPruning": "methods",
     "Oracle": "methods",
-    "Pruning": "methods",
+    "Processes": "processes",
     "ProgressBar": "progress",
+    "Pruning": "methods",
     "RunStore": "store",
+    "answer_question": "question",
     "answer_scores": "metrics",
     "both_gold": "metrics",
     "evaluate": "runner",
@@ -30,12 +35,17 @@ _HOME = {
 
 __all__ = [
     "AnswerScores",
+    "Bench",
+    "Cost",
     "Method",
+    "ModelCache",
     "NoPruning",
     "Oracle",
+    "Processes",
     "ProgressBar",
     "Pruning",
     "RunStore",
+    "answer_question",
     "answer_scores",
     "both_gold",
     "evaluate",
@@ -49,9 +59,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .bench import Bench
+    from .cache import ModelCache
+    from .cost import Cost
     from .methods import Method, NoPruning, Oracle, Pruning
     from .metrics import AnswerScores, answer_scores, both_gold, gold_precision, gold_recall, normalize_answer
+    from .processes import Processes
     from .progress import ProgressBar
+    from .question import answer_question
     from .results import summarize
     from .runner import evaluate
     from .store import RunStore

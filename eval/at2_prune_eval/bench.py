@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple, dataclass, replace
 
 import safetensors.torch
 import torch
@@ -13,13 +13,32 @@ from at2_prune.ablation import Positions, ablation_outcomes
 from at2_prune.answers import write_answers
 from at2_prune.coefficients import RowGroup
 from at2_prune.draft import Draft, read_draft, write_drafts
+from at2_prune.errors import InputError
 from at2_prune.model import LanguageModel
 from at2_prune.prompt import EncodedPrompt
+from at2_prune.training.collect import ROW_GROUPS
 
 from .cache import ModelCache, digest, model_fingerprint
 from .cost import Cost, metered
 
-__all__ = ["Bench"]
+__all__ = ["Bench", "Drafted"]
+
+
+_COST = "cost"
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A draft and what it cost."""
+
+    draft: Draft
+    cost: Cost
+    reads: dict[str, Cost]
+    """By measure: what reading it took beyond writing the draft."""
+
+    def reading(self, groups: Sequence[RowGroup]) -> Cost:
+        """What reading these row groups took beyond writing the draft."""
+        return sum((self.reads[measure] for measure in dict.fromkeys(group.measure for group in groups)), Cost())
 
 
 class Bench:
@@ -29,6 +48,9 @@ class Bench:
         language_model: drafts, answers and is ablated.
         cache: where results are kept; None keeps them in memory.
         max_new_tokens: a draft or answer is cut there.
+
+    Raises:
+        InputError: max_new_tokens below 1.
     """
 
     def __init__(
@@ -37,50 +59,60 @@ class Bench:
         cache: ModelCache | None = None,
         max_new_tokens: int = 48,
     ) -> None:
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be an integer of at least 1, got {max_new_tokens!r}")
         self.language_model = language_model
         self.cache = ModelCache(None) if cache is None else cache
         self.max_new_tokens = max_new_tokens
         self._model = model_fingerprint(language_model)
         self._writing = [self._model, max_new_tokens, list(language_model.template.stop)]
 
-    def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> tuple[Draft, Cost]:
-        """The model's draft with the attention of `groups`, and the cost of writing it.
+    def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> Drafted:
+        """The model's draft with what the rows of `groups` looked at, and what that cost.
 
-        A group that an earlier call did not ask for is read in one forward pass over the finished draft.
+        Attention of all row groups is read while the draft is written. Other measures take a forward pass over the
+        finished draft each, so that methods without them do not pay.
         """
-        key = digest("draft", self._writing, prompt.ids)
-        sources = digest(prompt.sources)
+        key = digest("draft", self._writing, prompt.ids, prompt.sources)
         known = self.cache.get(key)
         if known is None:
             with metered(self.language_model) as meter:
-                draft = write_drafts(self.language_model, [prompt], groups, self.max_new_tokens)[0]
-            value = {"text": draft.text, "ids": draft.ids, "thoughts": draft.thoughts, "cost": asdict(meter.cost)}
-            self._keep_mass(key, sources, draft)
-            known = json.dumps(value | {"layers": list(draft.layers)}).encode()
+                draft = write_drafts(self.language_model, [prompt], ROW_GROUPS, self.max_new_tokens)[0]
+            value = {"text": draft.text, "ids": draft.ids, "thoughts": draft.thoughts, "layers": list(draft.layers)}
+            known = json.dumps(value | {"cost": asdict(meter.cost)}).encode()
+            self._keep(f"{key}/attention", draft, meter.cost)
             self.cache.put(key, known)
         value = json.loads(known)
-        wanted = [group for group in groups if value["ids"] or group.rows != "draft"]
-        stored = self.cache.many([f"{key}/{sources}/{group.name}" for group in wanted])
-        missing = [group for group in wanted if f"{key}/{sources}/{group.name}" not in stored]
-        if missing:
-            read = read_draft(self.language_model, prompt, value["ids"], missing)
-            self._keep_mass(key, sources, read)
-            if not value["layers"]:
-                value["layers"] = list(read.layers)
-                self.cache.put(key, json.dumps(value).encode())
-            stored = self.cache.many([f"{key}/{sources}/{group.name}" for group in wanted])
-        mass = {
-            group: safetensors.torch.load(stored[f"{key}/{sources}/{group.name}"])["mass"] for group in wanted
-        }  # (layers, heads, sources) each
+        mass: dict[RowGroup, torch.Tensor] = {}
+        reads: dict[str, Cost] = {}
+        for measure in dict.fromkeys(group.measure for group in groups):
+            some = [group for group in groups if group.measure == measure and (value["ids"] or group.rows != "draft")]
+            stored, cost = self._read(f"{key}/{measure}", prompt, value["ids"], some)
+            mass |= stored
+            reads[measure] = Cost() if measure == "attention" else cost
         draft = Draft(
             value["text"], value["ids"], mass, value["layers"], thoughts=value["thoughts"], prompt_ids=prompt.ids
         )
-        return draft, Cost(**value["cost"])
+        return Drafted(draft, Cost(**value["cost"]), reads)
 
-    def _keep_mass(self, key: str, sources: str, draft: Draft) -> None:
-        for group, mass in draft.mass.items():
-            data = safetensors.torch.save({"mass": mass.float().cpu().contiguous()})
-            self.cache.put(f"{key}/{sources}/{group.name}", data)
+    def _read(
+        self, key: str, prompt: EncodedPrompt, ids: list[int], groups: Sequence[RowGroup]
+    ) -> tuple[dict[RowGroup, torch.Tensor], Cost]:
+        data = self.cache.get(key)
+        known, cost = ({}, Cost()) if data is None else _unpack(data)
+        if any(group.name not in known for group in groups):
+            every = [replace(group, measure=groups[0].measure) for group in ROW_GROUPS if ids or group.rows != "draft"]
+            with metered(self.language_model) as meter:
+                draft = read_draft(self.language_model, prompt, ids, list(dict.fromkeys([*every, *groups])))
+            cost = meter.cost
+            known = self._keep(key, draft, cost)
+        return {group: known[group.name] for group in groups}, cost  # (layers, heads, sources) each
+
+    def _keep(self, key: str, draft: Draft, cost: Cost) -> dict[str, torch.Tensor]:
+        tensors = {group.name: mass.float().cpu().contiguous() for group, mass in draft.mass.items()}
+        packed = safetensors.torch.save({**tensors, _COST: torch.tensor(astuple(cost), dtype=torch.float64)})
+        self.cache.put(key, packed)
+        return tensors
 
     def outcomes(
         self, prompt: EncodedPrompt, target: Sequence[int], masks: torch.Tensor, positions: Positions = "kept"
@@ -117,3 +149,9 @@ class Bench:
                 known[key] = json.dumps({"text": generation.text}).encode()
                 self.cache.put(key, known[key])
         return [json.loads(known[key])["text"] for key in keys]
+
+
+def _unpack(data: bytes) -> tuple[dict[str, torch.Tensor], Cost]:
+    tensors = safetensors.torch.load(data)
+    seconds, tokens, memory = tensors.pop(_COST).tolist()
+    return tensors, Cost(seconds, tokens, int(memory))

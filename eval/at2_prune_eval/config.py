@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,45 +18,33 @@ from at2_prune.prompt import PromptTemplate
 from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 
+from .bench import Bench
+
 __all__ = ["run_config"]
 
 
 def run_config(
-    language_model: LanguageModel,
+    bench: Bench,
     scorers: Sequence[Scorer],
     questions: Sequence[Question],
     ks: Sequence[int],
-    *,
-    data_name: str,
-    limit: int | None,
-    seed: int | None,
-    max_new_tokens: int,
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A run's config, JSON values only; two runs with equal configs give equal answers.
 
     Content goes in by digest: a file that was changed under the same name, other coefficients for the same model or
     an edited prompt make another config.
     """
+    language_model = bench.language_model
     return {
         "model": language_model.name,
         "dtype": str(language_model.model.dtype).removeprefix("torch."),
-        "device": str(language_model.device),
+        "device": _device(language_model),
         "prompt": {"name": language_model.template.name, "sha256": _prompt_digest(language_model.template)},
-        "data": {
-            "name": data_name,
-            "limit": limit,
-            "seed": seed,
-            "questions": len(questions),
-            "sha256": _digest([asdict(question) for question in questions]),
-        },
-        "methods": ["none", *(scorer.name for scorer in scorers), "oracle"],
-        "coefficients": {
-            scorer.name: _describe(coefficients)
-            for scorer in scorers
-            if isinstance(coefficients := getattr(scorer, "coefficients", None), HeadCoefficients)
-        },
+        "data": {**data, "questions": len(questions), "sha256": _digest([asdict(question) for question in questions])},
+        "methods": {"none": {}, **{scorer.name: _describe(scorer) for scorer in scorers}, "oracle": {}},
         "ks": list(ks),
-        "max_new_tokens": max_new_tokens,
+        "max_new_tokens": bench.max_new_tokens,
         "versions": {
             "at2-prune": __version__,
             "torch": str(torch.__version__),
@@ -65,14 +53,24 @@ def run_config(
     }
 
 
-def _describe(coefficients: HeadCoefficients) -> dict[str, Any]:
-    groups = [group.name for group in coefficients.row_groups]
-    weight = coefficients.weight.contiguous().numpy().tobytes().hex()
-    return {
-        "model": coefficients.model_name,
-        "row_groups": groups,
-        "sha256": _digest([groups, coefficients.layers, weight]),
-    }
+def _device(language_model: LanguageModel) -> str:
+    """The kind of device: of several GPUs each has its own process."""
+    device = language_model.device
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def _describe(scorer: Scorer) -> dict[str, Any]:
+    """A scorer's own settings; coefficients by digest."""
+    settings: dict[str, Any] = {}
+    for name, value in sorted(vars(scorer).items()):
+        if isinstance(value, HeadCoefficients):
+            groups = [group.name for group in value.row_groups]
+            weight = value.weight.contiguous().numpy().tobytes().hex()
+            digest = _digest([groups, value.layers, weight])
+            settings[name] = {"model": value.model_name, "row_groups": groups, "sha256": digest}
+        elif name != "name" and not name.startswith("_") and isinstance(value, (str, int, float, type(None))):
+            settings[name] = value
+    return settings
 
 
 def _prompt_digest(template: PromptTemplate) -> str:

@@ -12,10 +12,12 @@ from at2_prune.questions import Question
 from at2_prune.scorers import Scorer, Task
 from at2_prune.selection import check_k, top_k
 
-__all__ = ["ALL", "Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods", "check_ks"]
+__all__ = ["ALL", "GOLD", "Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods", "check_ks"]
 
 ALL = "all"
-"""The one entry of a method that knows no k."""
+"""In k's place where every passage is kept."""
+GOLD = "gold"
+"""In k's place where the gold passages are."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Choice:
     """What a method keeps of one question."""
 
     kept: dict[str, list[int]]
-    """By k as a string, or `all`: indices of passages, in the order they are shown."""
+    """By k as a string, `all` or `gold`: indices of passages, in the order they are shown."""
     scores: list[float] | None = None
     """One a passage, for a method that scores."""
     fell_back: bool = False
@@ -35,7 +37,7 @@ class Method(Protocol):
 
     name: str
     row_groups: tuple[RowGroup, ...]
-    """Attention it wants read while the draft is written."""
+    """What it looks at of the draft and the prompt."""
     uses_draft: bool
     """Whether the draft is part of what it costs."""
 
@@ -69,7 +71,7 @@ class Oracle:
     def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         if not question.gold:
             raise DataError(f"question {question.id!r} names no gold passages (supporting_facts), so it has no oracle")
-        return Choice({ALL: list(question.gold)})
+        return Choice({GOLD: list(question.gold)})
 
 
 class Pruning:
@@ -79,12 +81,11 @@ class Pruning:
         scorer: its name becomes the method's.
     """
 
-    uses_draft = True
-
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.name = scorer.name
         self.row_groups = tuple(scorer.row_groups)
+        self.uses_draft = scorer.uses_draft
 
     def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         try:

@@ -20,24 +20,27 @@ class ProgressBar:
         total: number of questions.
         ks: the run's; the middle one is shown.
         method: the pruning method to show.
+        shown: False for all but one of several processes.
     """
 
-    def __init__(self, total: int, ks: Sequence[int], method: str = "at2") -> None:
+    def __init__(self, total: int, ks: Sequence[int], method: str = "at2", shown: bool = True) -> None:
         ordered = sorted(set(ks))
         self._shown = [("none", ALL), (method, str(ordered[len(ordered) // 2]))]
         self._sums = [0.0] * len(self._shown)
-        self._bar = tqdm(total=total, desc="answering", unit="question", smoothing=0.1)
+        self._count = 0
+        self._bar = tqdm(total=total, desc="answering", unit="question", smoothing=0.1, disable=not shown)
 
     def __call__(self, record: Record, resumed: bool) -> None:
         if resumed:  # no part of this run's speed
             self._bar.initial += 1
         self._bar.update()
+        self._count += 1
         for index, (name, k) in enumerate(self._shown):
-            self._sums[index] += record["methods"][name][k]["f1"]
+            self._sums[index] += record["methods"][name]["at"][k]["f1"]
         self._bar.set_postfix_str(
             "F1 "
             + ", ".join(
-                f"{name}{'' if k == ALL else f'@{k}'} {total / self._bar.n:.3f}"
+                f"{name}{'' if k == ALL else f'@{k}'} {total / self._count:.3f}"
                 for (name, k), total in zip(self._shown, self._sums, strict=True)
             )
         )

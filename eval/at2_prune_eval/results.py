@@ -12,14 +12,26 @@ from at2_prune.intervals import bootstrap_mean
 from .methods import ALL
 from .store import Record
 
-__all__ = ["METRICS", "REFERENCE", "summarize"]
+__all__ = ["COSTS", "FORMAT", "METRICS", "REFERENCES", "summarize"]
 
-METRICS = ("f1", "em", "recall", "seconds")
-REFERENCE = "none"
-"""The method that differences are taken to."""
+FORMAT = 2
+METRICS = (
+    "f1",
+    "em",
+    "precision",
+    "recall",
+    "gold_precision",
+    "gold_recall",
+    "gold_f1",
+    "both_gold",
+    "prompt_tokens",
+)
+COSTS = ("seconds", "passes", "memory")
+REFERENCES = ("none", "at2")
+"""The methods that differences are taken to: no pruning, and the paper's at the same k."""
 
 
-def summarize(records: Sequence[Record], config: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Mapping[str, int]) -> dict[str, Any]:
     """What `results.json` holds.
 
     Every interval is a 95 % percentile bootstrap over questions, 2,000 resamples, the same resamples for all.
@@ -27,43 +39,66 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any]) -> dict[str,
     Args:
         records: lines of `questions.jsonl`, at least one.
         config: of the run.
+        skipped: rows of the data that were left out, by reason.
 
     Returns:
-        `config`; `n`, the number of questions; `empty_drafts`, the number for which a method had no draft to look at
-        and kept the first k; `methods.<name>.<k or all>.<f1, em, recall, seconds>` with `mean, low, high`, where
-        recall is that of gold passages and seconds is the sum of a method's steps; and
-        `paired.none.<name>.<k or all>.f1`, the difference in F1 to no pruning on the same questions: a gain whose
-        interval holds 0 is not a gain.
+        `config`; `n`, the number of questions; `skipped`; `empty_drafts`, the number for which a method had no draft
+        to look at and kept the first k; `methods.<name>.at.<k>.<metric>` with `mean, low, high`;
+        `methods.<name>.cost` of choosing, on top of the draft, in seconds, forward passes over the whole prompt (a
+        backward pass counts two) and bytes; and `paired.<none or at2>.<name>.<k>.f1`, the difference on the same
+        questions: a gain whose interval holds 0 is not a gain.
     """
     if not records:
         raise InputError("there is no question to summarise")
-    methods: dict[str, Any] = {}
-    paired: dict[str, Any] = {}
-    reference = _values(records, REFERENCE, ALL, "f1")
-    for name, entries in records[0]["methods"].items():
-        methods[name] = {
-            k: {metric: _estimate(_values(records, name, k, metric)) for metric in METRICS} for k in entries
-        }
-        if name != REFERENCE:
-            paired[name] = {k: {"f1": _difference(_values(records, name, k, "f1"), reference)} for k in entries}
+    names = list(records[0]["methods"])
     return {
+        "format": FORMAT,
         "config": dict(config),
         "n": len(records),
-        "empty_drafts": sum(bool(record["fell_back"]) for record in records),
-        "methods": methods,
-        "paired": {REFERENCE: paired},
+        "skipped": dict(skipped),
+        "empty_drafts": sum(any(m["fell_back"] for m in record["methods"].values()) for record in records),
+        "draft": {cost: _estimate([_cost(record, record["draft_cost"], cost) for record in records]) for cost in COSTS},
+        "methods": {
+            name: {
+                "uses_draft": records[0]["methods"][name]["uses_draft"],
+                "cost": {
+                    cost: _estimate([_cost(record, record["methods"][name]["cost"], cost) for record in records])
+                    for cost in COSTS
+                },
+                "at": {
+                    k: {metric: _estimate(_values(records, name, k, metric)) for metric in METRICS}
+                    for k in records[0]["methods"][name]["at"]
+                },
+            }
+            for name in names
+        },
+        "paired": {
+            reference: {name: _paired(records, name, reference) for name in names if name != reference}
+            for reference in REFERENCES
+            if reference in names
+        },
+        "faithfulness": None,
     }
 
 
+def _paired(records: Sequence[Record], name: str, reference: str) -> dict[str, Any]:
+    """Differences at every k: to the reference's own k where it has one."""
+    known = records[0]["methods"][reference]["at"]
+    differences = {}
+    for k in records[0]["methods"][name]["at"]:
+        other = ALL if ALL in known else k
+        if other in known:
+            pairs = zip(_values(records, name, k, "f1"), _values(records, reference, other, "f1"), strict=True)
+            differences[k] = {"f1": _estimate([value - base for value, base in pairs])}
+    return differences
+
+
 def _values(records: Sequence[Record], name: str, k: str, metric: str) -> list[float]:
-    entries = [record["methods"][name][k] for record in records]
-    if metric == "seconds":
-        return [sum(entry["seconds"].values()) for entry in entries]
-    return [entry[metric] for entry in entries]
+    return [record["methods"][name]["at"][k][metric] for record in records]
 
 
-def _difference(values: Sequence[float], reference: Sequence[float]) -> dict[str, float]:
-    return _estimate([value - other for value, other in zip(values, reference, strict=True)])
+def _cost(record: Record, cost: Mapping[str, float], which: str) -> float:
+    return cost["tokens"] / record["prompt_tokens"] if which == "passes" else cost[which]
 
 
 def _estimate(values: Sequence[float]) -> dict[str, float]:

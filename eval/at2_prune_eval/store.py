@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ __all__ = ["Record", "RunStore"]
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-"""One line of `questions.jsonl`; see `at2_prune_eval.runner.answer_question`."""
+"""One line of `questions.jsonl`; see `at2_prune_eval.question.answer_question`."""
 
 
 class RunStore:
@@ -25,6 +25,7 @@ class RunStore:
     Args:
         folder: made if it is not there.
         config: everything that shapes a result; a folder that was begun with another is refused.
+        part: of the process that adds lines: each writes a file of its own until they are merged.
 
     Raises:
         InputError: the folder holds another run; the message names every difference.
@@ -36,8 +37,9 @@ class RunStore:
     QUESTIONS_FILE = "questions.jsonl"
     RESULTS_FILE = "results.json"
 
-    def __init__(self, folder: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], config: Mapping[str, Any], part: int = 0) -> None:
         self.folder = Path(folder)
+        self.part = part
         config = json.loads(json.dumps(config))
         path = self.folder / self.CONFIG_FILE
         try:
@@ -48,7 +50,7 @@ class RunStore:
         except OSError as error:
             raise CacheError(f"cannot use {self.folder}: {error}") from error
         if known is None:
-            if self._questions.exists():
+            if any(part.exists() for part in self._parts()):
                 raise InputError(f"{self._questions} is there but {path} is not: use another folder")
             self.write(self.CONFIG_FILE, _json(config))
         elif known != config:
@@ -66,16 +68,30 @@ class RunStore:
     def _questions(self) -> Path:
         return self.folder / self.QUESTIONS_FILE
 
+    def _parts(self) -> list[Path]:
+        """The file of the first process, and those of others."""
+        return [self._questions, *sorted(self.folder.glob(self.QUESTIONS_FILE.replace(".", ".*.")))]
+
+    @property
+    def _mine(self) -> Path:
+        return self._questions if self.part == 0 else self._questions.with_suffix(f".{self.part}.jsonl")
+
     def load(self) -> dict[str, Record]:
-        """What is done, by question id. A torn last line, which a killed run may leave, is cut off.
+        """What is done, by question id. A torn last line, which a killed run may leave, is passed over.
 
         Raises:
             DataError: another line is damaged; the message names it.
         """
+        records: dict[str, Record] = {}
+        for path in self._parts():
+            records.update(self._load(path))
+        return records
+
+    def _load(self, path: Path) -> dict[str, Record]:
         try:
-            data = self._questions.read_bytes() if self._questions.exists() else b""
+            data = path.read_bytes() if path.exists() else b""
         except OSError as error:
-            raise CacheError(f"cannot read {self._questions}: {error}") from error
+            raise CacheError(f"cannot read {path}: {error}") from error
         whole = data[: data.rfind(b"\n") + 1]
         records: dict[str, Record] = {}
         lines = whole.splitlines(keepends=True)
@@ -85,24 +101,32 @@ class RunStore:
                 records[record["id"]] = record
             except (ValueError, KeyError, TypeError) as error:
                 if number < len(lines):
-                    raise DataError(f"{self._questions}, line {number}: not a record of this run ({error})") from None
+                    raise DataError(f"{path}, line {number}: not a record of this run ({error})") from None
                 whole = whole[: -len(line)]
-        if len(whole) < len(data):
-            logger.info("%s: the last line was torn; its question is done again", self._questions)
+        if len(whole) < len(data) and path == self._mine:  # another process may be in the middle of its line
+            logger.info("%s: the last line was torn; its question is done again", path)
             try:
-                os.truncate(self._questions, len(whole))
+                os.truncate(path, len(whole))
             except OSError as error:
-                raise CacheError(f"cannot write {self._questions}: {error}") from error
+                raise CacheError(f"cannot write {path}: {error}") from error
         return records
 
     def add(self, record: Record) -> None:
         """Append a line. Killed at any moment, the run loses no more than this one."""
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         try:
-            with open(self._questions, "ab") as file:
-                file.write(line.encode())
+            with open(self._mine, "ab") as file:
+                file.write(_line(record))
         except OSError as error:
-            raise CacheError(f"cannot write {self._questions}: {error}") from error
+            raise CacheError(f"cannot write {self._mine}: {error}") from error
+
+    def merge(self, question_ids: Sequence[str]) -> Path:
+        """Put all processes' lines into one file, in the questions' order; returns its path."""
+        records = self.load()
+        text = b"".join(_line(records[i]) for i in question_ids if i in records).decode()
+        path = self.write(self.QUESTIONS_FILE, text)
+        for part in self._parts()[1:]:
+            part.unlink()
+        return path
 
     def write_results(self, results: Mapping[str, Any]) -> Path:
         """Write `results.json`, whole or not at all; returns its path."""
@@ -120,6 +144,10 @@ class RunStore:
         finally:
             temporary.unlink(missing_ok=True)
         return path
+
+
+def _line(record: Record) -> bytes:
+    return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,32 +12,41 @@ from at2_prune.draft import write_drafts
 from at2_prune.model import LanguageModel
 from at2_prune.questions import Question
 from at2_prune.scorers import AT2Scorer, AverageAttentionScorer, Scorer
+from at2_prune_eval import Bench
 
 MAX_NEW_TOKENS = 6
 KS = [1, 2, 4]
 
 
 class Calls:
-    """Counts what the model is asked to write, and can stop a run in the middle; the real method does the work."""
+    """Counts the model's forward passes and their tokens, and can stop a run in the middle."""
 
     def __init__(self, language_model: LanguageModel) -> None:
-        self.prompts: list[tuple[int, ...]] = []
-        self.readings = 0
+        self.passes = 0
+        self.tokens = 0
         self.interrupt_at: int | None = None
-        self._generate = language_model.generate
-        language_model.generate = self  # type: ignore[method-assign, assignment]
+        self._hook = language_model.model.get_decoder().register_forward_pre_hook(self, with_kwargs=True)
 
-    def __call__(self, prompts: Any, max_new_tokens: int = 48, readings: Any = None) -> Any:
-        if len(self.prompts) == self.interrupt_at:
+    def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
+        if self.passes == self.interrupt_at:
             raise KeyboardInterrupt
-        self.prompts += [tuple(prompt.ids) for prompt in prompts]
-        self.readings += readings is not None
-        return self._generate(prompts, max_new_tokens, readings)
+        self.passes += 1
+        self.tokens += kwargs["input_ids"].numel()
+
+    def remove(self) -> None:
+        self._hook.remove()
 
 
 @pytest.fixture
-def calls(tiny_lm: LanguageModel, questions: list[Question]) -> Calls:
-    return Calls(tiny_lm)
+def calls(tiny_lm: LanguageModel, questions: list[Question]) -> Iterator[Calls]:
+    calls = Calls(tiny_lm)
+    yield calls
+    calls.remove()
+
+
+@pytest.fixture
+def bench(tiny_lm: LanguageModel) -> Bench:
+    return Bench(tiny_lm, max_new_tokens=MAX_NEW_TOKENS)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from at2_prune.errors import InputError
-from at2_prune.model import LanguageModel
 from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
-from at2_prune_eval import evaluate, markdown_table, reading, summarize, text_table
+from at2_prune_eval import Bench, evaluate, markdown_table, reading, summarize
+from at2_prune_eval.results import COSTS, METRICS
 
 from .conftest import KS, MAX_NEW_TOKENS
 
@@ -21,20 +21,23 @@ from .conftest import KS, MAX_NEW_TOKENS
 def made_up(n: int = 60, gain: float = 0.0) -> list[dict[str, Any]]:
     """Records with F1 drawn at random, and `gain` more for at2 at k = 3 on every question."""
     random = np.random.default_rng(0)
+
+    def method(at: dict[str, float], tokens: float = 0.0, fell_back: bool = False) -> dict[str, Any]:
+        cost = {"seconds": float(random.random()), "tokens": tokens, "memory": 10}
+        entries = {k: {**dict.fromkeys(METRICS, 0.5), "f1": f1} for k, f1 in at.items()}
+        return {"scores": None, "uses_draft": True, "cost": cost, "fell_back": fell_back, "at": entries}
+
     records = []
     for index in range(n):
-
-        def entry(f1: float) -> dict[str, Any]:
-            seconds = {"draft": float(random.random()), "regenerate": 1.0}
-            return {"f1": f1, "em": float(f1 > 0.5), "recall": 0.5, "seconds": seconds}
-
         base = float(random.random())
         methods = {
-            "none": {"all": entry(base)},
-            "at2": {"1": entry(float(random.random())), "3": entry(base + gain)},
-            "oracle": {"all": entry(base + 0.3)},
+            "none": method({"all": base}),
+            "at2": method({"1": float(random.random()), "3": base + gain}, fell_back=index < 2),
+            "bm25": method({"1": float(random.random()), "3": base - 0.1}, tokens=100.0 * (index + 1)),
+            "oracle": method({"gold": base + 0.3}),
         }
-        records.append({"id": str(index), "fell_back": ["at2"] if index < 2 else [], "methods": methods})
+        draft = {"seconds": 1.0, "tokens": 1000, "memory": 5}
+        records.append({"id": str(index), "prompt_tokens": 100, "draft_cost": draft, "methods": methods})
     return records
 
 
@@ -46,53 +49,59 @@ def numpy_interval(values: np.ndarray) -> tuple[float, float]:
 
 def test_means_and_paired_differences_against_numpy() -> None:
     records = made_up()
-    results = summarize(records, {"model": "m"})
+    results = summarize(records, {"model": "m"}, {"no answer": 2})
     assert (results["n"], results["empty_drafts"], results["config"]) == (60, 2, {"model": "m"})
+    assert results["skipped"] == {"no answer": 2}
     f1 = {
-        (name, k): np.array([record["methods"][name][k]["f1"] for record in records])
-        for name, entries in records[0]["methods"].items()
-        for k in entries
+        (name, k): np.array([record["methods"][name]["at"][k]["f1"] for record in records])
+        for name, method in records[0]["methods"].items()
+        for k in method["at"]
     }
     for (name, k), values in f1.items():
-        estimate = results["methods"][name][k]["f1"]
+        estimate = results["methods"][name]["at"][k]["f1"]
         assert estimate["mean"] == pytest.approx(values.mean())
         assert (estimate["low"], estimate["high"]) == pytest.approx(numpy_interval(values), abs=0.01)
     base = f1["none", "all"]
-    assert set(results["paired"]["none"]) == {"at2", "oracle"}
+    assert set(results["paired"]["none"]) == {"at2", "bm25", "oracle"}
     difference = results["paired"]["none"]["at2"]["1"]["f1"]
     assert difference["mean"] == pytest.approx((f1["at2", "1"] - base).mean())
     assert (difference["low"], difference["high"]) == pytest.approx(numpy_interval(f1["at2", "1"] - base), abs=0.01)
     # paired: the same 0.3 on every question has an interval of no width, however wide those of the two means are
-    assert list(results["paired"]["none"]["oracle"]["all"]["f1"].values()) == pytest.approx([0.3, 0.3, 0.3])
-    seconds = [sum(record["methods"]["at2"]["1"]["seconds"].values()) for record in records]
-    assert results["methods"]["at2"]["1"]["seconds"]["mean"] == pytest.approx(np.mean(seconds))
+    assert list(results["paired"]["none"]["oracle"]["gold"]["f1"].values()) == pytest.approx([0.3, 0.3, 0.3])
+    to_at2 = results["paired"]["at2"]["bm25"]["1"]["f1"]
+    assert to_at2["mean"] == pytest.approx((f1["bm25", "1"] - f1["at2", "1"]).mean())
+    assert results["paired"]["at2"]["none"] == {} == results["paired"]["at2"]["oracle"]  # no k in common
+
+
+def test_costs_are_in_forward_passes_over_the_prompt() -> None:
+    results = summarize(made_up(), {}, {})
+    assert results["methods"]["bm25"]["cost"]["passes"]["mean"] == pytest.approx(np.mean(np.arange(1, 61)))
+    assert results["methods"]["at2"]["cost"]["passes"] == {"mean": 0, "low": 0, "high": 0}
+    assert results["draft"]["passes"]["mean"] == 10
+    assert results["methods"]["at2"]["cost"]["memory"]["mean"] == 10
 
 
 def test_nothing_to_summarise() -> None:
     with pytest.raises(InputError, match="no question"):
-        summarize([], {})
+        summarize([], {}, {})
 
 
-def test_schema_on_disk(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], tmp_path: Path
-) -> None:
-    returned = evaluate(
-        tiny_lm, scorers, questions, [4, 2, 1], tmp_path, data_name="sample", seed=3, max_new_tokens=MAX_NEW_TOKENS
-    )
+def test_schema_on_disk(bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
+    returned = evaluate(bench, scorers, questions, [4, 2, 1], tmp_path, data={"name": "sample", "seed": 3})
     results = json.loads((tmp_path / "results.json").read_text())
     assert results == returned
-    assert list(results) == ["config", "n", "empty_drafts", "methods", "paired"]
-    assert results["n"] == len(questions)
+    assert (results["format"], results["n"]) == (2, len(questions))
     ks = [str(k) for k in KS]
-    assert {name: list(entries) for name, entries in results["methods"].items()} == {
+    assert {name: list(method["at"]) for name, method in results["methods"].items()} == {
         "none": ["all"],
         "at2": ks,
         "average_attention": ks,
-        "oracle": ["all"],
+        "oracle": ["gold"],
     }
-    for entries in results["methods"].values():
-        for entry in entries.values():
-            assert list(entry) == ["f1", "em", "recall", "seconds"]
+    for method in results["methods"].values():
+        assert list(method["cost"]) == list(COSTS)
+        for entry in method["at"].values():
+            assert list(entry) == list(METRICS)
             for estimate in entry.values():
                 assert list(estimate) == ["mean", "low", "high"]
                 assert estimate["low"] <= estimate["mean"] <= estimate["high"]
@@ -100,35 +109,13 @@ def test_schema_on_disk(
     assert config == json.loads((tmp_path / "config.json").read_text())
     assert (config["model"], config["dtype"], config["device"]) == ("tiny-random-llama", "float32", "cpu")
     assert (config["ks"], config["max_new_tokens"], config["prompt"]["name"]) == (KS, MAX_NEW_TOKENS, "text-v1")
-    assert (config["data"]["name"], config["data"]["limit"], config["data"]["seed"]) == ("sample", None, 3)
-    assert config["coefficients"]["at2"]["row_groups"] == ["draft"]
+    assert (config["data"]["name"], config["data"]["seed"], config["data"]["questions"]) == (
+        "sample",
+        3,
+        len(questions),
+    )
+    assert config["methods"]["at2"]["coefficients"]["row_groups"] == ["draft"]
     assert set(config["versions"]) == {"at2-prune", "torch", "transformers"}
     table = (tmp_path / "table.md").read_text()
     assert markdown_table(results) in table
     assert reading(results) in table
-
-
-def test_reading_names_gains_and_losses_outside_their_intervals() -> None:
-    assert reading(summarize(made_up(gain=0.2), {})) == (
-        "Gains over no pruning outside their 95 % intervals: at2 (k = 3). (2 comparisons, N = 60.)"
-    )
-    assert reading(summarize(made_up(gain=-0.2), {})) == (
-        "No method's gain over no pruning is outside its 95 % interval. Losses that are: at2 (k = 3). "
-        "(2 comparisons, N = 60.)"
-    )
-    assert reading(summarize(made_up(gain=0.0), {})) == (
-        "No method's gain over no pruning is outside its 95 % interval. (2 comparisons, N = 60.)"
-    )
-    assert reading(summarize(made_up(n=5, gain=0.2), {})).endswith("too narrow to go by.")
-
-
-def test_tables_hold_every_row() -> None:
-    results = summarize(made_up(gain=0.2), {})
-    lines = text_table(results).splitlines()
-    assert [line.split()[:2] for line in lines[2:]] == [["none", "all"], ["at2", "1"], ["at2", "3"], ["oracle", "gold"]]
-    assert "+0.200 [+0.200, +0.200]" in lines[4]
-    assert lines[2].endswith(f"{results['methods']['none']['all']['seconds']['mean']:.2f}")
-    rows = markdown_table(results).splitlines()
-    assert len(rows) == 6
-    assert len({row.count("|") for row in rows}) == 1
-    assert rows[1] == "| --- | --- | --- | --- | --- | --- | --- |"

@@ -7,112 +7,107 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
-from at2_prune.draft import write_drafts
+from at2_prune.draft import read_draft, write_drafts
 from at2_prune.errors import ContextTooLongError, DataError, InputError
 from at2_prune.model import Generation, LanguageModel
 from at2_prune.prompt import TextTemplate
 from at2_prune.pruner import AT2Pruner
 from at2_prune.questions import Question
-from at2_prune.scorers import AT2Scorer, AverageAttentionScorer, Scorer, Task
-from at2_prune_eval import answer_scores, evaluate
+from at2_prune.scorers import (
+    AT2Scorer,
+    AverageAttentionScorer,
+    ContributionScorer,
+    LeaveOneOutScorer,
+    RandomScorer,
+    Scorer,
+    SurrogateScorer,
+    Task,
+)
+from at2_prune_eval import Bench, answer_question, answer_scores, evaluate
 from at2_prune_eval.methods import as_methods, check_ks
-from at2_prune_eval.runner import answer_question
 
 from .conftest import KS, MAX_NEW_TOKENS, Calls
 
 
-def run(
-    lm: LanguageModel, scorers: list[Scorer], questions: list[Question], out: Path, **options: Any
-) -> dict[str, Any]:
-    options = {"ks": KS, "data_name": "sample", "max_new_tokens": MAX_NEW_TOKENS, **options}
-    return evaluate(lm, scorers, questions, options.pop("ks"), out, **options)
+def run(bench: Bench, scorers: list[Scorer], questions: list[Question], out: Path, **options: Any) -> dict[str, Any]:
+    options = {"ks": KS, "data": {"name": "sample"}, **options}
+    return evaluate(bench, scorers, questions, options.pop("ks"), out, **options)
 
 
 def records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def untimed(value: Any) -> Any:
-    """Without what no two runs share."""
+def unmeasured(value: Any) -> Any:
+    """Without what no two runs share: seconds and bytes."""
     if isinstance(value, dict):
-        return {key: untimed(entry) for key, entry in value.items() if key != "seconds"}
+        return {key: unmeasured(entry) for key, entry in value.items() if key not in ("seconds", "memory")}
     return value
 
 
 def test_kept_and_answers_are_the_pruners(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], tmp_path: Path
+    bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path
 ) -> None:
-    run(tiny_lm, scorers, questions, tmp_path)
-    pruners = {scorer.name: AT2Pruner(tiny_lm, scorer, max_new_tokens=MAX_NEW_TOKENS) for scorer in scorers}
+    run(bench, scorers, questions, tmp_path)
+    pruners = {s.name: AT2Pruner(bench.language_model, s, max_new_tokens=MAX_NEW_TOKENS) for s in scorers}
     for record, question in zip(records(tmp_path), questions, strict=True):
         assert (record["id"], record["gold"]) == (question.id, list(question.gold))
         for name, pruner in pruners.items():
             for k in KS:
                 expected = pruner.answer(question.text, question.passages, k)
-                entry = record["methods"][name][str(k)]
+                entry = record["methods"][name]["at"][str(k)]
                 assert (entry["kept"], entry["answer"]) == (expected.kept, expected.answer)
-                assert record["scores"][name] == pytest.approx(expected.scores)
+                assert record["methods"][name]["scores"] == pytest.approx(expected.scores)
                 assert record["draft"] == expected.draft
 
 
-def test_entries_are_consistent(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], tmp_path: Path
-) -> None:
-    results = run(tiny_lm, scorers, questions, tmp_path)
+def test_entries_are_consistent(bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
+    results = run(bench, scorers, questions, tmp_path)
     for index, record in enumerate(records(tmp_path)):
-        none, oracle = record["methods"]["none"]["all"], record["methods"]["oracle"]["all"]
+        none, oracle = record["methods"]["none"]["at"]["all"], record["methods"]["oracle"]["at"]["gold"]
         assert none["answer"] == record["draft"]
         assert none["kept"] == list(range(10))
-        assert (none["recall"], none["precision"]) == (1.0, 0.2)
+        assert (none["gold_recall"], none["gold_precision"]) == (1.0, 0.2)
+        assert oracle["prompt_tokens"] < none["prompt_tokens"] == record["prompt_tokens"]
         assert oracle["kept"] == record["gold"]
-        assert (oracle["recall"], oracle["precision"]) == (1.0, 1.0)
+        assert (oracle["gold_recall"], oracle["gold_precision"], oracle["gold_f1"]) == (1.0, 1.0, 1.0)
         right = none if index % 2 == 0 else oracle
         assert (right["em"], right["f1"]) == (1.0, 1.0)
-        for entries in record["methods"].values():
-            for entry in entries.values():
+        for method in record["methods"].values():
+            for entry in method["at"].values():
                 scores = answer_scores(entry["answer"], record["answer"])
-                assert (entry["em"], entry["f1"]) == (scores.em, scores.f1)
-                assert entry["recall"] == len(set(entry["kept"]) & set(record["gold"])) / 2
-    assert results["methods"]["none"]["all"]["em"]["mean"] >= 0.5
-    assert results["methods"]["oracle"]["all"]["em"]["mean"] >= 0.5
+                assert (entry["em"], entry["f1"], entry["recall"]) == (scores.em, scores.f1, scores.recall)
+                both = set(entry["kept"]) & set(record["gold"])
+                assert (entry["gold_recall"], entry["both_gold"]) == (len(both) / 2, float(len(both) == 2))
+    assert results["methods"]["none"]["at"]["all"]["em"]["mean"] >= 0.5
+    assert results["methods"]["oracle"]["at"]["gold"]["em"]["mean"] >= 0.5
 
 
-def test_one_draft_with_attention_and_each_kept_set_answered_once(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
+def test_the_best_alias_counts(bench: Bench, scorers: list[Scorer], questions: list[Question]) -> None:
+    question = replace(questions[0], answer="something else", aliases=(questions[0].answer or "", "more"))
+    record = answer_question(bench, as_methods(scorers), question, [1])
+    assert record["methods"]["none"]["at"]["all"]["em"] == 1.0
+
+
+def test_one_draft_and_each_kept_set_answered_once(
+    bench: Bench, scorers: list[Scorer], questions: list[Question], calls: Calls
 ) -> None:
-    run(tiny_lm, scorers, questions, tmp_path, ks=[4, 1, 2, 10, 12, 2])
-    different = 0
-    for record in records(tmp_path):
-        entries = [entry for by_k in record["methods"].values() for entry in by_k.values()]
-        assert set(record["methods"]["at2"]) == {"1", "2", "4", "10", "12"}
-        different += len({tuple(entry["kept"]) for entry in entries})
-        for k in ("10", "12"):
-            assert record["methods"]["at2"][k]["answer"] == record["draft"]
-    assert len(calls.prompts) == len(set(calls.prompts)) == different
-    assert calls.readings == len(questions)
-
-
-def test_seconds_by_step(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], tmp_path: Path
-) -> None:
-    results = run(tiny_lm, [*scorers, Named(scorers[0], "twin")], questions, tmp_path, ks=[1, 10])
-    totals = []
-    for record in records(tmp_path):
-        methods = record["methods"]
-        draft = methods["none"]["all"]["seconds"]["draft"]
-        assert set(methods["none"]["all"]["seconds"]) == {"draft"}
-        assert set(methods["oracle"]["all"]["seconds"]) == {"regenerate"}
-        assert set(methods["at2"]["1"]["seconds"]) == {"draft", "score", "regenerate"}
-        assert set(methods["at2"]["10"]["seconds"]) == {"draft", "score"}
-        assert methods["at2"]["1"]["seconds"]["draft"] == draft
-        shared = methods["at2"]["1"]["seconds"]["regenerate"]
-        assert methods["twin"]["1"]["seconds"]["regenerate"] == shared > 0
-        totals.append(sum(methods["at2"]["1"]["seconds"].values()))
-    assert results["methods"]["at2"]["1"]["seconds"]["mean"] == pytest.approx(np.mean(totals))
+    ks, question = [1, 2, 4, 10, 12], questions[0]
+    few = answer_question(Bench(bench.language_model, None, MAX_NEW_TOKENS), as_methods(scorers), question, ks)
+    passes, tokens = calls.passes, calls.tokens
+    twins = [*scorers, *(Named(scorer, f"{scorer.name} again") for scorer in scorers)]
+    many = answer_question(bench, as_methods(twins), question, ks)
+    assert (calls.passes, calls.tokens) == (2 * passes, 2 * tokens)  # the twins cost nothing
+    assert many["methods"]["at2 again"]["at"] == few["methods"]["at2"]["at"]
+    for k in ("10", "12"):
+        assert few["methods"]["at2"]["at"][k]["answer"] == few["draft"]
+    before = calls.passes
+    again = answer_question(bench, as_methods(scorers), question, ks)
+    assert calls.passes == before  # remembered
+    assert unmeasured(again) == unmeasured(few)
 
 
 class Named:
@@ -120,35 +115,65 @@ class Named:
 
     def __init__(self, scorer: Scorer, name: str) -> None:
         self.scorer, self.name, self.row_groups = scorer, name, scorer.row_groups
+        self.uses_draft = scorer.uses_draft
 
     def score(self, task: Task) -> Any:
         return self.scorer.score(task)
 
 
+def test_costs_are_those_of_choosing_alone(bench: Bench, scorers: list[Scorer], questions: list[Question]) -> None:
+    methods = as_methods([*scorers, LeaveOneOutScorer(), SurrogateScorer(8), SurrogateScorer(4)])
+    record = answer_question(bench, methods, questions[0], [1])
+    tokens = {name: method["cost"]["tokens"] for name, method in record["methods"].items()}
+    assert tokens["none"] == tokens["oracle"] == tokens["at2"] == tokens["average_attention"] == 0
+    assert tokens["surrogate_4"] * 1.5 < tokens["surrogate_8"]  # its ablations were run for the other, and are paid for
+    assert record["prompt_tokens"] < tokens["leave_one_out"] < 11 * record["prompt_tokens"]
+    assert record["draft_cost"]["tokens"] >= record["prompt_tokens"]
+    other = Bench(bench.language_model, None, MAX_NEW_TOKENS)
+    reordered = answer_question(other, [*methods[:-2], methods[-1]], questions[0], [1])
+    assert reordered["methods"]["leave_one_out"]["cost"]["tokens"] == tokens["leave_one_out"]
+
+
+def test_measures_beside_attention_pay_for_their_pass(bench: Bench, questions: list[Question], calls: Calls) -> None:
+    methods = as_methods([AverageAttentionScorer(), ContributionScorer()])
+    record = answer_question(bench, methods, questions[0], [1])
+    cost = record["methods"]["contribution"]["cost"]["tokens"]
+    assert record["prompt_tokens"] <= cost <= record["prompt_tokens"] + MAX_NEW_TOKENS
+    prompt = bench.language_model.encode(questions[0].text, questions[0].passages)
+    ids = bench.draft(prompt).draft.ids
+    group = RowGroup("draft", measure="contribution")
+    read = read_draft(bench.language_model, prompt, ids, [group]).mass[group]
+    assert record["methods"]["contribution"]["scores"] == pytest.approx(read.mean((0, 1)).tolist(), abs=1e-6)
+    before = calls.passes
+    bench.draft(prompt, [group, RowGroup("question", measure="contribution")])
+    assert calls.passes == before
+
+
 def test_row_groups_of_all_scorers_are_read_in_the_one_draft(
-    tiny_lm: LanguageModel, questions: list[Question], calls: Calls
+    bench: Bench, questions: list[Question], calls: Calls
 ) -> None:
     groups = [RowGroup("question"), RowGroup("last")]
     other = AT2Scorer(HeadCoefficients(HeadCoefficients.average(2, 4).weight.repeat(2, 1, 1), groups))
     question = questions[0]
-    record = answer_question(tiny_lm, as_methods([AverageAttentionScorer(), other]), question, [1], MAX_NEW_TOKENS)
-    assert calls.readings == 1
-    prompt = tiny_lm.encode(question.text, question.passages)
-    mass = write_drafts(tiny_lm, [prompt], [DRAFT_ROWS, *groups], MAX_NEW_TOKENS)[0].mass
-    assert record["scores"]["average_attention"] == pytest.approx(mass[DRAFT_ROWS].mean((0, 1)).tolist())
-    expected = sum(mass[group].mean((0, 1)) for group in groups)
-    assert record["scores"]["at2"] == pytest.approx(expected.tolist())  # type: ignore[union-attr]
+    prompt = bench.language_model.encode(question.text, question.passages)
+    mass = write_drafts(bench.language_model, [prompt], [DRAFT_ROWS, *groups], MAX_NEW_TOKENS)[0].mass
+    record = answer_question(bench, as_methods([AverageAttentionScorer(), other]), question, [10])
+    scores = {name: method["scores"] for name, method in record["methods"].items()}
+    assert scores["average_attention"] == pytest.approx(mass[DRAFT_ROWS].mean((0, 1)).tolist())
+    assert scores["at2"] == pytest.approx(sum(mass[group].mean((0, 1)) for group in groups).tolist())
 
 
 def test_an_interrupted_run_goes_on(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
+    bench: Bench, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
 ) -> None:
-    whole = run(tiny_lm, scorers, questions, tmp_path / "whole")
+    def fresh() -> Bench:
+        return Bench(bench.language_model, None, MAX_NEW_TOKENS)
+
+    whole = run(bench, scorers, questions, tmp_path / "whole")
     wanted = (tmp_path / "whole" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    per_run = len(calls.prompts)
-    calls.interrupt_at = per_run + 12
+    calls.interrupt_at = calls.passes + calls.passes // 2
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_lm, scorers, questions, tmp_path / "cut")
+        run(fresh(), scorers, questions, tmp_path / "cut")
     path = tmp_path / "cut" / "questions.jsonl"
     kept = path.read_bytes()
     done = len(kept.splitlines())
@@ -158,42 +183,41 @@ def test_an_interrupted_run_goes_on(
     calls.interrupt_at = None
     seen: list[tuple[str, bool]] = []
     again = run(
-        tiny_lm, scorers, questions, tmp_path / "cut", progress=lambda record, old: seen.append((record["id"], old))
+        fresh(), scorers, questions, tmp_path / "cut", progress=lambda record, old: seen.append((record["id"], old))
     )
     assert seen == [(question.id, index < done) for index, question in enumerate(questions)]
     assert path.read_bytes().startswith(kept)
-    assert [untimed(line) for line in records(tmp_path / "cut")] == [untimed(json.loads(line)) for line in wanted]
-    for name, entries in whole["methods"].items():
-        for k, entry in entries.items():
-            assert untimed({"f1": entry["f1"], "recall": entry["recall"]}) == {
-                metric: again["methods"][name][k][metric] for metric in ("f1", "recall")
-            }
+    assert [unmeasured(line) for line in records(tmp_path / "cut")] == [unmeasured(json.loads(line)) for line in wanted]
     assert again["paired"] == whole["paired"]
-    before = len(calls.prompts)
-    assert run(tiny_lm, scorers, questions, tmp_path / "cut") == again
-    assert len(calls.prompts) == before  # a finished run writes nothing anew
+    assert unmeasured(again["methods"]) == unmeasured(whole["methods"])
+    before = calls.passes
+    assert run(fresh(), scorers, questions, tmp_path / "cut") == again
+    assert calls.passes == before  # a finished run writes nothing anew
 
 
 def test_another_config_is_refused(
-    tiny_lm: LanguageModel,
+    bench: Bench,
     scorers: list[Scorer],
     coefficients: HeadCoefficients,
     questions: list[Question],
     tmp_path: Path,
 ) -> None:
-    run(tiny_lm, scorers, questions[:2], tmp_path)
+    lm = bench.language_model
+    run(bench, scorers, questions[:2], tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert set(before) == {"config.json", "questions.jsonl", "results.json", "table.md"}
     with pytest.raises(InputError, match=r"ks: \[1, 2, 4\] there, \[1, 3\] now; max_new_tokens: 6 there, 7 now"):
-        run(tiny_lm, scorers, questions[:2], tmp_path, ks=[3, 1], max_new_tokens=7)
-    changed = HeadCoefficients(coefficients.weight * 2, model_name=tiny_lm.name, model_type="llama")
-    with pytest.raises(InputError, match=r"coefficients\.at2\.sha256"):
-        run(tiny_lm, [AT2Scorer(changed), scorers[1]], questions[:2], tmp_path)
+        run(Bench(lm, None, 7), scorers, questions[:2], tmp_path, ks=[3, 1])
+    changed = HeadCoefficients(coefficients.weight * 2, model_name=lm.name, model_type="llama")
+    with pytest.raises(InputError, match=r"methods\.at2\.coefficients\.sha256"):
+        run(bench, [AT2Scorer(changed), scorers[1]], questions[:2], tmp_path)
     with pytest.raises(InputError, match=r"config \(data\.sha256"):  # same name, same number, other content
-        run(tiny_lm, scorers, [questions[0], replace(questions[1], answer="other")], tmp_path)
-    other = LanguageModel(tiny_lm.model, tiny_lm.tokenizer, TextTemplate(examples=""), tiny_lm.name)  # type: ignore[arg-type]
+        run(bench, scorers, [questions[0], replace(questions[1], answer="other")], tmp_path)
+    with pytest.raises(InputError, match=r"data\.shuffle_passages: None there, 3 now"):
+        run(bench, scorers, questions[:2], tmp_path, data={"name": "sample", "shuffle_passages": 3})
+    other = LanguageModel(lm.model, lm.tokenizer, TextTemplate(examples=""), lm.name)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"prompt\.sha256"):
-        run(other, scorers, questions[:2], tmp_path)
+        run(Bench(other, None, MAX_NEW_TOKENS), scorers, questions[:2], tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -206,7 +230,7 @@ def test_another_config_is_refused(
     ],
 )
 def test_questions_that_cannot_be_measured(
-    tiny_lm: LanguageModel,
+    bench: Bench,
     scorers: list[Scorer],
     questions: list[Question],
     calls: Calls,
@@ -215,25 +239,25 @@ def test_questions_that_cannot_be_measured(
     message: str,
 ) -> None:
     with pytest.raises(DataError, match=message):
-        run(tiny_lm, scorers, [questions[0], replace(questions[1], **change)], tmp_path / "out")
+        run(bench, scorers, [questions[0], replace(questions[1], **change)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    assert not calls.prompts
+    assert not calls.passes
 
 
 def test_a_question_too_long_is_found_before_the_first_draft(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
+    bench: Bench, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
 ) -> None:
     long = replace(questions[1], passages=questions[1].passages * 4)
     with pytest.raises(ContextTooLongError, match=r"question 'sample-02': .*takes 4096"):
-        run(tiny_lm, scorers, [questions[0], long], tmp_path)
-    assert not calls.prompts
+        run(bench, scorers, [questions[0], long], tmp_path)
+    assert not calls.passes
 
 
 def test_empty_draft_keeps_the_first_k(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], tmp_path: Path
+    bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path
 ) -> None:
-    generate = tiny_lm.generate
-    full = len(tiny_lm.encode(questions[0].text, questions[0].passages))
+    lm = bench.language_model
+    generate, full = lm.generate, len(lm.encode(questions[0].text, questions[0].passages))
 
     def silent(prompts: Any, max_new_tokens: int = 48, readings: Any = None) -> Any:
         generations, reader = generate(prompts, max_new_tokens, readings)
@@ -241,14 +265,15 @@ def test_empty_draft_keeps_the_first_k(
             generations = [Generation([], (0, 0), "")]
         return generations, reader
 
-    tiny_lm.generate = silent  # type: ignore[method-assign, assignment]
-    results = run(tiny_lm, scorers, questions[:2], tmp_path)
+    lm.generate = silent  # type: ignore[method-assign, assignment]
+    results = run(bench, [*scorers, LeaveOneOutScorer(), RandomScorer()], questions[:2], tmp_path)
     first, second = records(tmp_path)
-    assert first["draft"] == first["methods"]["none"]["all"]["answer"] == ""
-    assert first["fell_back"] == ["at2", "average_attention"]
-    assert first["scores"] == {}
-    assert first["methods"]["at2"]["2"]["kept"] == [0, 1]
-    assert second["fell_back"] == []
+    assert first["draft"] == first["methods"]["none"]["at"]["all"]["answer"] == ""
+    fell_back = {name: method["fell_back"] for name, method in first["methods"].items()}
+    assert [name for name in fell_back if fell_back[name]] == ["at2", "average_attention", "leave_one_out"]
+    assert first["methods"]["at2"]["scores"] is None
+    assert first["methods"]["at2"]["at"]["2"]["kept"] == [0, 1]
+    assert not any(method["fell_back"] for method in second["methods"].values())
     assert results["empty_drafts"] == 1
 
 
@@ -258,12 +283,10 @@ def test_bad_k(ks: list[Any]) -> None:
         check_ks(ks)
 
 
-def test_bad_arguments(
-    tiny_lm: LanguageModel, scorers: list[Scorer], questions: list[Question], tmp_path: Path
-) -> None:
+def test_bad_arguments(bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="max_new_tokens"):
-        run(tiny_lm, scorers, questions, tmp_path, max_new_tokens=0)
+        Bench(bench.language_model, max_new_tokens=0)
     with pytest.raises(InputError, match=r"\['at2'\] repeat"):
-        run(tiny_lm, [scorers[0], scorers[0]], questions, tmp_path)
+        run(bench, [scorers[0], scorers[0]], questions, tmp_path)
     with pytest.raises(DataError, match="no question"):
-        run(tiny_lm, scorers, [], tmp_path)
+        run(bench, scorers, [], tmp_path)

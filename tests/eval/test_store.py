@@ -59,3 +59,17 @@ def test_results_are_replaced_whole(tmp_path: Path) -> None:
         store.write_results({"n": float("nan")})
     assert path.read_text() == '{\n  "n": 1\n}\n'
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "results.json"]
+
+
+def test_parts_of_several_processes_become_one_file(tmp_path: Path) -> None:
+    first, second = RunStore(tmp_path, CONFIG), RunStore(tmp_path, CONFIG, part=1)
+    first.add({"id": "c"})
+    second.add({"id": "b"})
+    second.add({"id": "a"})
+    torn = tmp_path / "questions.1.jsonl"
+    torn.write_bytes(torn.read_bytes() + b'{"id": "d"')
+    assert set(first.load()) == {"a", "b", "c"}
+    assert torn.read_bytes().endswith(b'{"id": "d"')  # its owner may be in the middle of it
+    first.merge(["a", "b", "c", "d"])
+    assert (tmp_path / "questions.jsonl").read_text() == '{"id": "a"}\n{"id": "b"}\n{"id": "c"}\n'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "questions.jsonl"]

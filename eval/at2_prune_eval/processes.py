@@ -1,0 +1,61 @@
+"""Sharing questions among processes, GPUs and machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
+
+from at2_prune.errors import MissingExtraError
+
+__all__ = ["Processes"]
+
+T = TypeVar("T")
+
+
+class Processes:
+    """The processes of a run: one, or those that `torchrun` started, through accelerate.
+
+    Example:
+        >>> processes = Processes()
+        >>> processes.rank, processes.count, processes.share(["a", "b", "c"])
+        (0, 1, ['a', 'b', 'c'])
+    """
+
+    def __init__(self) -> None:
+        self._state: Any = None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            try:
+                from accelerate import PartialState
+            except ImportError:
+                raise MissingExtraError("accelerate", "eval", "Evaluating on several processes") from None
+            self._state = PartialState(cpu=not _cuda())
+        self.rank: int = self._state.process_index if self._state else 0
+        self.count: int = self._state.num_processes if self._state else 1
+
+    @property
+    def device(self) -> str | None:
+        """The device that is this process's own; None leaves the choice to the model."""
+        return str(self._state.device) if self._state else None
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's part: every so-manyth, since neighbors in a data set may be alike in length."""
+        return list(items[self.rank :: self.count])
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self._state:
+            self._state.wait_for_everyone()
+
+    @contextmanager
+    def first_then_others(self) -> Iterator[None]:
+        """What only one may begin: the first process runs the block before the others do."""
+        with self._state.main_process_first() if self._state else nullcontext():
+            yield
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,49 @@
+"""Two processes under torchrun give the table of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from at2_prune.model import LanguageModel
+
+
+def command(tiny_lm: LanguageModel, folder: Path, out: str) -> list[str]:
+    tiny_lm.model.save_pretrained(folder / "model")
+    tiny_lm.tokenizer.save_pretrained(folder / "model")
+    options = ["--model", str(folder / "model"), "--limit", "5", "--k", "1", "3", "--max-new-tokens", "4"]
+    methods = ["--methods", "average_attention", "leave_one_out", "random"]
+    return ["eval", *options, *methods, "--cache", str(folder / f"{out}.sqlite"), "--out", str(folder / out)]
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, env=environment)
+
+
+def unmeasured(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: unmeasured(entry) for key, entry in value.items() if key not in ("seconds", "memory")}
+    return value
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_table_of_one(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    one = run(["at2_prune", *command(tiny_lm, tmp_path, "one")])
+    assert one.returncode == 0, one.stderr
+    shared = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "at2_prune"]
+    two = run([*shared, *command(tiny_lm, tmp_path, "two")])
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("saved to") == 1
+    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
+    assert unmeasured(results[0]) == unmeasured(results[1])
+    files = [(tmp_path / name / "questions.jsonl").read_text().splitlines() for name in ("one", "two")]
+    assert [unmeasured(json.loads(line)) for line in files[0]] == [unmeasured(json.loads(line)) for line in files[1]]
+    assert len(files[0]) == 5
+    assert not list((tmp_path / "two").glob("questions.*.jsonl"))
