@@ -12,6 +12,8 @@ _HOME = {
     "AnswerScores": "metrics",
     "Bench": "bench",
     "Cost": "cost",
+    "HotpotQAMetric": "metrics",
+    "METRIC_PATH": "metrics",
     "Method": "methods",
     "ModelCache": "cache",
     "NoPruning": "methods",
@@ -20,6 +22,7 @@ _HOME = {
     "ProgressBar": "progress",
     "Pruning": "methods",
     "RunStore": "store",
+    "SupportScores": "metrics",
     "answer_question": "question",
     "answer_scores": "metrics",
     "both_gold": "metrics",
@@ -30,13 +33,16 @@ _HOME = {
     "normalize_answer": "metrics",
     "reading": "table",
     "summarize": "results",
+    "support_scores": "metrics",
     "text_table": "table",
 }
 
 __all__ = [
+    "METRIC_PATH",
     "AnswerScores",
     "Bench",
     "Cost",
+    "HotpotQAMetric",
     "Method",
     "ModelCache",
     "NoPruning",
@@ -45,6 +51,7 @@ __all__ = [
     "ProgressBar",
     "Pruning",
     "RunStore",
+    "SupportScores",
     "answer_question",
     "answer_scores",
     "both_gold",
@@ -55,6 +62,7 @@ __all__ = [
     "normalize_answer",
     "reading",
     "summarize",
+    "support_scores",
     "text_table",
 ]
 
@@ -63,7 +71,18 @@ if TYPE_CHECKING:
     from .cache import ModelCache
     from .cost import Cost
     from .methods import Method, NoPruning, Oracle, Pruning
-    from .metrics import AnswerScores, answer_scores, both_gold, gold_precision, gold_recall, normalize_answer
+    from .metrics import (
+        METRIC_PATH,
+        AnswerScores,
+        HotpotQAMetric,
+        SupportScores,
+        answer_scores,
+        both_gold,
+        gold_precision,
+        gold_recall,
+        normalize_answer,
+        support_scores,
+    )
     from .processes import Processes
     from .progress import ProgressBar
     from .question import answer_question

@@ -1,4 +1,4 @@
-"""Answer EM, F1, precision and recall as the official HotpotQA script computes them; recall of gold passages.
+"""Answer EM, F1, precision and recall as the official HotpotQA script computes them.
 
 The official script is `hotpot_evaluate_v1.py` of https://github.com/hotpotqa/hotpot. Both its quirks are kept: an
 answer that is yes, no or noanswer earns nothing unless it matches whole, and two answers of which nothing is left
@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from at2_prune.errors import InputError
 
-__all__ = ["AnswerScores", "answer_scores", "both_gold", "gold_precision", "gold_recall", "normalize_answer"]
+__all__ = ["AnswerScores", "answer_scores", "normalize_answer"]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -43,65 +43,41 @@ def normalize_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def answer_scores(prediction: str, truth: str) -> AnswerScores:
+def answer_scores(prediction: str, truths: str | Iterable[str]) -> AnswerScores:
     """Scores of one answer, by the tokens it shares with the true one.
+
+    Args:
+        prediction: the answer.
+        truths: the true answer, or several that are as right. Each score is then its maximum over them, as MuSiQue's
+            and 2WikiMultihopQA's official scripts take it.
+
+    Raises:
+        InputError: there is no true answer.
 
     Example:
         >>> answer_scores("the river Meuse", "Meuse")
         AnswerScores(em=0.0, f1=0.6666666666666666, precision=0.5, recall=1.0)
         >>> answer_scores("no, it is not", "no").f1  # yes and no count only as the whole answer
         0.0
+        >>> answer_scores("the river Meuse", ["Meuse", "River Meuse"]).em
+        1.0
     """
+    each = [_scores(prediction, truth) for truth in ([truths] if isinstance(truths, str) else truths)]
+    if not each:
+        raise InputError("there is no true answer to compare with")
+    em, f1, precision, recall = map(max, zip(*each, strict=True))
+    return AnswerScores(em, f1, precision, recall)
+
+
+def _scores(prediction: str, truth: str) -> tuple[float, float, float, float]:
+    """EM, F1, precision and recall."""
     predicted, true = normalize_answer(prediction), normalize_answer(truth)
     em = float(predicted == true)
     if predicted != true and (predicted in _WHOLE or true in _WHOLE):
-        return AnswerScores(em, 0.0, 0.0, 0.0)
+        return em, 0.0, 0.0, 0.0
     predicted_tokens, true_tokens = predicted.split(), true.split()
     same = sum((Counter(predicted_tokens) & Counter(true_tokens)).values())
     if same == 0:
-        return AnswerScores(em, 0.0, 0.0, 0.0)
+        return em, 0.0, 0.0, 0.0
     precision, recall = same / len(predicted_tokens), same / len(true_tokens)
-    return AnswerScores(em, 2 * precision * recall / (precision + recall), precision, recall)
-
-
-def gold_recall(kept: Collection[int], gold: Collection[int]) -> float:
-    """The part of the gold passages that was kept.
-
-    Args:
-        kept: indices of the kept passages.
-        gold: indices of the gold passages, at least one.
-
-    Raises:
-        InputError: there are no gold passages.
-
-    Example:
-        >>> gold_recall([2, 5, 7], [5, 8])
-        0.5
-    """
-    return len(set(kept) & _some(gold)) / len(set(gold))
-
-
-def gold_precision(kept: Collection[int], gold: Collection[int]) -> float:
-    """The part of the kept passages that is gold; 0 if none was kept. Arguments and errors as in `gold_recall`.
-
-    Example:
-        >>> gold_precision([2, 5, 7, 9], [5, 8])
-        0.25
-    """
-    return len(set(kept) & _some(gold)) / max(1, len(set(kept)))
-
-
-def both_gold(kept: Collection[int], gold: Collection[int]) -> bool:
-    """Whether every gold passage was kept; HotpotQA has two. Arguments and errors as in `gold_recall`.
-
-    Example:
-        >>> both_gold([2, 5, 8], [5, 8]), both_gold([2, 5], [5, 8])
-        (True, False)
-    """
-    return _some(gold) <= set(kept)
-
-
-def _some(gold: Collection[int]) -> set[int]:
-    if not gold:
-        raise InputError("there are no gold passages to compare the kept ones with")
-    return set(gold)
+    return em, 2 * precision * recall / (precision + recall), precision, recall

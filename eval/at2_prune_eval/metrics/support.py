@@ -1,0 +1,81 @@
+"""How many of the supporting (gold) passages were kept.
+
+The official script's supporting-fact scores (`update_sp` in `hotpot_evaluate_v1.py`), with passages for sentences. What
+is called `R@k` elsewhere is `gold_recall` of the k passages kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from at2_prune.errors import InputError
+
+__all__ = ["SupportScores", "both_gold", "gold_precision", "gold_recall", "support_scores"]
+
+
+@dataclass(frozen=True)
+class SupportScores:
+    """How well the kept passages match the gold ones, each between 0 and 1."""
+
+    gold_recall: float
+    """The part of the gold passages that was kept."""
+    gold_precision: float
+    """The part of the kept passages that is gold."""
+    gold_f1: float
+    """Their harmonic mean."""
+    both_gold: float
+    """1 if every gold passage was kept; HotpotQA has two."""
+
+
+def support_scores(kept: Collection[int], gold: Collection[int]) -> SupportScores:
+    """All scores of the kept passages.
+
+    Args:
+        kept: indices of the kept passages, in any order; one that repeats counts once.
+        gold: indices of the gold passages, at least one.
+
+    Raises:
+        InputError: there are no gold passages.
+
+    Example:
+        >>> support_scores([2, 5, 7, 9], [5, 8])
+        SupportScores(gold_recall=0.5, gold_precision=0.25, gold_f1=0.3333333333333333, both_gold=0.0)
+    """
+    if not gold:
+        raise InputError("there are no gold passages to compare the kept ones with")
+    kept, gold = set(kept), set(gold)
+    found = len(kept & gold)
+    recall, precision = found / len(gold), found / max(1, len(kept))
+    f1 = 2 * precision * recall / (precision + recall) if found else 0.0
+    return SupportScores(recall, precision, f1, float(gold <= kept))
+
+
+def gold_recall(kept: Collection[int], gold: Collection[int]) -> float:
+    """The part of the gold passages that was kept. Arguments and errors as in `support_scores`.
+
+    Example:
+        >>> gold_recall([2, 5, 7], [5, 8])
+        0.5
+    """
+    return support_scores(kept, gold).gold_recall
+
+
+def gold_precision(kept: Collection[int], gold: Collection[int]) -> float:
+    """The part of the kept passages that is gold; 0 if none was kept. Arguments and errors as in `support_scores`.
+
+    Example:
+        >>> gold_precision([2, 5, 7, 9], [5, 8])
+        0.25
+    """
+    return support_scores(kept, gold).gold_precision
+
+
+def both_gold(kept: Collection[int], gold: Collection[int]) -> bool:
+    """Whether every gold passage was kept; HotpotQA has two. Arguments and errors as in `support_scores`.
+
+    Example:
+        >>> both_gold([2, 5, 8], [5, 8]), both_gold([2, 5], [5, 8])
+        (True, False)
+    """
+    return support_scores(kept, gold).both_gold == 1
