@@ -2,12 +2,13 @@
 
 python examples/langchain_rag.py
 AT2_PRUNE=off python examples/langchain_rag.py
-python examples/langchain_rag.py --questions 50      # F1 with pruning off and on
+python examples/langchain_rag.py --questions 50 --out runs/langchain      # F1 with pruning off and on
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from langchain_core.documents import Document
@@ -17,10 +18,10 @@ from langchain_core.prompts import PromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
-from offline import BM25, PROMPT, RETRIEVED, Ask, Corpus, HashedWords, complete, main
+from measure import Answer, Ask, main
+from offline import BM25, PROMPT, RETRIEVED, Corpus, HashedWords, complete
 
-from at2_prune import AT2Pruner
-from at2_prune.config import PruneConfig
+from at2_prune import AT2Pruner, PruneConfig
 from langchain_at2_prune import AT2PruneRetriever
 
 
@@ -66,21 +67,28 @@ def find(index: str, corpus: Corpus) -> BaseRetriever:
     return store.as_retriever(search_kwargs={"k": RETRIEVED})
 
 
-def as_text(documents: list[Document]) -> str:
-    return "\n".join(f"{document.metadata['title']}: {document.page_content}" for document in documents)
+def as_text(values: dict[str, Any]) -> str:
+    return "\n\n".join(f"{document.metadata['title']}: {document.page_content}" for document in values["documents"])
 
 
 def build(index: str, corpus: Corpus, pruner: AT2Pruner) -> Callable[[PruneConfig], Ask]:
     found = find(index, corpus)
+    llm = LocalLLM(language_model=pruner.language_model)
+    write = {"context": as_text, "question": itemgetter("question")} | PromptTemplate.from_template(PROMPT) | llm
 
     def pipeline(config: PruneConfig) -> Ask:
         retriever = AT2PruneRetriever.from_config(config, base_retriever=found, pruner=pruner)
-        inputs = {"context": retriever | as_text, "question": RunnablePassthrough()}
-        llm = LocalLLM(language_model=pruner.language_model)
-        return (inputs | PromptTemplate.from_template(PROMPT) | llm).invoke
+        inputs = {"documents": retriever, "question": RunnablePassthrough()}
+        chain = inputs | RunnablePassthrough.assign(answer=write)
+
+        def ask(question: str) -> Answer:
+            output = chain.invoke(question)
+            return Answer(output["answer"], [document.id for document in output["documents"]])
+
+        return ask
 
     return pipeline
 
 
 if __name__ == "__main__":
-    main("Retrieve, prune and answer with LangChain.", build)
+    main("LangChain", build)

@@ -2,7 +2,7 @@
 
 python examples/llama_index_rag.py
 AT2_PRUNE=off python examples/llama_index_rag.py
-python examples/llama_index_rag.py --questions 50      # F1 with pruning off and on
+python examples/llama_index_rag.py --questions 50 --out runs/llama_index      # F1 with pruning off and on
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from llama_index.core.llms import CompletionResponse, CompletionResponseGen, Cus
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
-from offline import BM25, PROMPT, RETRIEVED, Ask, Corpus, HashedWords, complete, main
+from measure import Answer, Ask, main
+from offline import BM25, PROMPT, RETRIEVED, Corpus, HashedWords, complete
 
-from at2_prune import AT2Pruner
-from at2_prune.config import PruneConfig
+from at2_prune import AT2Pruner, PruneConfig
 from llama_index.postprocessor.at2_prune import AT2Postprocessor
 
 
@@ -93,10 +93,15 @@ def build(index: str, corpus: Corpus, pruner: AT2Pruner) -> Callable[[PruneConfi
             node_postprocessors=[AT2Postprocessor.from_config(config, pruner=pruner)],
             text_qa_template=PromptTemplate(PROMPT.format(context="{context_str}", question="{query_str}")),
         )
-        return lambda question: str(engine.query(question))
+
+        def ask(question: str) -> Answer:
+            response = engine.query(question)
+            return Answer(str(response), [node.node_id for node in response.source_nodes])
+
+        return ask
 
     return pipeline
 
 
 if __name__ == "__main__":
-    main("Retrieve, prune and answer with LlamaIndex.", build)
+    main("LlamaIndex", build)

@@ -1,28 +1,22 @@
-"""What both examples share: a corpus and its two indexes on this machine, a local model that completes prompts, and F1
-with pruning off and on. Nothing here knows LangChain or LlamaIndex."""
+"""What both examples share: a corpus and its two indexes on this machine, and a local model that completes prompts.
+
+Nothing here knows LangChain or LlamaIndex.
+"""
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
 import re
-import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
 import bm25s
-from tqdm.auto import tqdm
-from transformers.utils import logging as transformers_logging
 
-from at2_prune import AT2Pruner, LanguageModel, Passage, Question, load_questions, sample_questions_path
-from at2_prune.config import PruneConfig
-from at2_prune.intervals import bootstrap_mean
+from at2_prune import LanguageModel, Passage, Question, load_questions, sample_questions_path
 from at2_prune.prompt import EncodedPrompt, TextTemplate
-from at2_prune_eval.metrics import answer_scores
 
 HOTPOTQA = Path(__file__).resolve().parents[2] / "shared" / "data" / "hotpotqa"
 RETRIEVED = 10
@@ -48,6 +42,11 @@ class Corpus:
         found = {(p.title, p.text): p for questions in groups for question in questions for p in question.passages}
         passages = [replace(passage, id=f"passage-{i}") for i, passage in enumerate(found.values())]
         return cls(passages, groups[0])
+
+    def gold(self, question: Question) -> set[str]:
+        """Ids of the passages that support the answer."""
+        supporting = {(question.passages[i].title, question.passages[i].text) for i in question.gold}
+        return {str(passage.id) for passage in self.passages if (passage.title, passage.text) in supporting}
 
 
 class BM25:
@@ -88,48 +87,3 @@ def complete(model: LanguageModel, prompt: str, max_new_tokens: int = 48) -> str
     """What a base model writes after a prompt, up to the end of the line."""
     ids = model.codec.begin + model.codec.plain(prompt)[0]
     return model.generate([EncodedPrompt(ids, [], [], [], [], (0, 0))], max_new_tokens)[0][0].text
-
-
-Ask = Callable[[str], str]
-Build = Callable[[str, Corpus, AT2Pruner], Callable[[PruneConfig], Ask]]
-
-
-def main(description: str, build: Build) -> None:
-    """The command line of an example.
-
-    Args:
-        description: for `--help`.
-        build: from an index, `bm25` or `vectors`, a corpus and a pruner to what makes a pipeline of a config.
-    """
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("question", nargs="?", help="ask this (default: the first question about the corpus)")
-    parser.add_argument("--questions", type=int, metavar="N", help="ask N questions, pruning off and on; print F1")
-    parser.add_argument("--index", choices=["bm25", "vectors"], default="bm25", help="(default: bm25)")
-    parser.add_argument("--corpus", metavar="FILE", action="append", help="questions with passages; may be repeated")
-    parser.add_argument("--config", metavar="FILE", help="a PruneConfig, as YAML or TOML; AT2_PRUNE… goes on top")
-    args = parser.parse_args()
-
-    config = PruneConfig.load(args.config)
-    corpus = Corpus.load(args.corpus or ())
-    transformers_logging.disable_progress_bar()
-    model = LanguageModel.load(config.model, device=config.device, dtype=config.dtype)
-    coefficients = "average" if config.method == "average_attention" else config.coefficients
-    pruner = AT2Pruner.from_pretrained(model, coefficients)
-    print(f"{len(corpus.passages)} passages, {args.index}, {model.name}, {config.method}", file=sys.stderr)
-    pipeline = build(args.index, corpus, pruner)
-    if not args.questions:
-        question = args.question or corpus.questions[0].text
-        print(f"{question} {pipeline(config)(question)}")
-        return
-    asked = corpus.questions[: args.questions]
-    flags = [config.enabled] if os.environ.get("AT2_PRUNE") else [False, True]
-    scores = {}
-    for enabled in flags:
-        ask = pipeline(replace(config, enabled=enabled))
-        state = "on" if enabled else "off"
-        bar = tqdm(asked, desc=f"pruning {state}", unit="question", disable=None)
-        scores[enabled] = [answer_scores(ask(question.text), question.answer or "").f1 for question in bar]
-        print(f"pruning {state:3}  F1 {bootstrap_mean(scores[enabled])}  ({len(asked)} questions)", flush=True)
-    if len(flags) == 2:
-        gains = [on - off for off, on in zip(scores[False], scores[True], strict=True)]
-        print(f"difference      {bootstrap_mean(gains)}")
