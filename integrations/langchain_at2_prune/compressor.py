@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import Callbacks
@@ -11,12 +10,11 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field
 
-from at2_prune.config import Method, Overflow, PruneConfig, Unit
+from at2_prune.adapter import PruneSettings
 from at2_prune.passages import Passage
-from at2_prune.pipeline import Pruned, PruneStep
-from at2_prune.selection import Order
+from at2_prune.pipeline import Pruned
 
 from .drafts import QA_PROMPT, as_writer, writer_input
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AT2DocumentCompressor"]
 
 
-class AT2DocumentCompressor(BaseDocumentCompressor):
+class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     """Keeps the documents that an answer drafted from all of them used.
 
     The first call loads the scoring model, Gemma 3 270M unless another is named. Kept documents are new ones with their
@@ -41,62 +39,13 @@ class AT2DocumentCompressor(BaseDocumentCompressor):
         True
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
-
-    pruner: Any = Field(default=None, exclude=True)
-    """An `AT2Pruner` that is loaded already; granularity, order and overflow are then its own if not given here."""
     draft_llm: Runnable | None = Field(default=None, exclude=True)
     """Writes the drafts: any chat model, or a chain that takes `question` and `context`. The scoring model only reads
     them, in one forward pass. Without one the scoring model drafts."""
     draft_prompt: BasePromptTemplate = Field(default=QA_PROMPT, exclude=True)
     """What a chat model is asked for a draft, with `{context}` and `{question}`."""
-    title_key: str | None = "title"
-    """Metadata key of a document's title, which is shown to the scoring model before the text."""
     read: Callable[[Document], Passage] | None = Field(default=None, exclude=True)
     """Reads a document, in place of its `page_content` and title; kept sentences are those of the passage's text."""
-
-    # The fields of PruneConfig, see there.
-    enabled: bool = PruneConfig.enabled
-    method: Method = PruneConfig.method
-    top_n: int = PruneConfig.top_n
-    max_tokens: int | None = PruneConfig.max_tokens
-    granularity: Unit = PruneConfig.granularity
-    neighbors: int = PruneConfig.neighbors
-    order: Order = PruneConfig.order
-    min_documents: int = PruneConfig.min_documents
-    drop_duplicates: bool = PruneConfig.drop_duplicates
-    overflow: Overflow = PruneConfig.overflow
-    model: str | None = PruneConfig.model
-    coefficients: str | None = PruneConfig.coefficients
-    device: str | None = PruneConfig.device
-    dtype: str | None = PruneConfig.dtype
-    max_new_tokens: int = PruneConfig.max_new_tokens
-
-    _step: PruneStep = PrivateAttr()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_the_pruner(cls, values: Any) -> Any:
-        pruner = values.get("pruner") if isinstance(values, dict) else None
-        return values if pruner is None else {**PruneStep.options_of(pruner), **values}
-
-    @model_validator(mode="after")
-    def _start(self) -> AT2DocumentCompressor:
-        self._step = PruneStep(PruneConfig.of(self), self.pruner)
-        return self
-
-    @classmethod
-    def from_config(
-        cls, config: PruneConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None, **options: Any
-    ) -> AT2DocumentCompressor:
-        """A compressor that `config` sets up, and switches on and off.
-
-        Args:
-            config: as in `PruneConfig.load`: a ready one, what a file holds or the file's name, the environment on top;
-                None for the environment alone.
-            options: other fields of this class.
-        """
-        return cls(**{**PruneConfig.load(config).to_dict(), **options})
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -174,12 +123,6 @@ class AT2DocumentCompressor(BaseDocumentCompressor):
             content = document.page_content if whole else item.text
             kept.append(document.model_copy(update={"page_content": content, "metadata": metadata}))
         return kept
-
-    @property
-    def step(self) -> PruneStep:
-        """What does the work, for the fields as they are now."""
-        self._step = self._step.with_config(PruneConfig.of(self))
-        return self._step
 
     def _read(self, document: Document) -> Passage:
         title = document.metadata.get(self.title_key) if self.title_key else None

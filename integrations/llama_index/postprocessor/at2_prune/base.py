@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from llama_index.core.bridge.pydantic import Field
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
@@ -18,11 +17,10 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-from at2_prune.config import Method, Overflow, PruneConfig, Unit
+from at2_prune.adapter import PruneSettings
 from at2_prune.errors import InputError
 from at2_prune.passages import Passage
-from at2_prune.pipeline import Pruned, PruneStep
-from at2_prune.selection import Order
+from at2_prune.pipeline import Pruned
 
 if TYPE_CHECKING:
     from at2_prune import Draft
@@ -32,7 +30,7 @@ __all__ = ["AT2Postprocessor"]
 dispatcher = get_dispatcher(__name__)
 
 
-class AT2Postprocessor(BaseNodePostprocessor):
+class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     """Keeps the nodes that an answer drafted from all of them used.
 
     The first call loads the scoring model, Gemma 3 270M unless another is named. It reads what the LLM will be sent,
@@ -47,69 +45,14 @@ class AT2Postprocessor(BaseNodePostprocessor):
         True
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
-
-    pruner: Any = Field(default=None, exclude=True)
-    """An `AT2Pruner` that is loaded already; granularity, order and overflow are then its own if not given here."""
     draft_llm: LLM | None = Field(default=None, exclude=True)
     """Writes the drafts, and the scoring model only reads them, in one forward pass; without one that model drafts."""
     draft_prompt: BasePromptTemplate = Field(default=DEFAULT_TEXT_QA_PROMPT_SEL, exclude=True)
     """What that LLM is asked, with `{context_str}` and `{query_str}`."""
-    title_key: str | None = "title"
-    """Metadata key of a node's title, which is shown to the scoring model before the text."""
-
-    # The fields of PruneConfig, see there.
-    enabled: bool = PruneConfig.enabled
-    method: Method = PruneConfig.method
-    top_n: int = PruneConfig.top_n
-    max_tokens: int | None = PruneConfig.max_tokens
-    granularity: Unit = PruneConfig.granularity
-    neighbors: int = PruneConfig.neighbors
-    order: Order = PruneConfig.order
-    min_documents: int = PruneConfig.min_documents
-    drop_duplicates: bool = PruneConfig.drop_duplicates
-    overflow: Overflow = PruneConfig.overflow
-    model: str | None = PruneConfig.model
-    coefficients: str | None = PruneConfig.coefficients
-    device: str | None = PruneConfig.device
-    dtype: str | None = PruneConfig.dtype
-    max_new_tokens: int = PruneConfig.max_new_tokens
-
-    _step: PruneStep = PrivateAttr()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_the_pruner(cls, values: Any) -> Any:
-        pruner = values.get("pruner") if isinstance(values, dict) else None
-        return values if pruner is None else {**PruneStep.options_of(pruner), **values}
-
-    @model_validator(mode="after")
-    def _start(self) -> AT2Postprocessor:
-        self._step = PruneStep(PruneConfig.of(self), self.pruner)
-        return self
 
     @classmethod
     def class_name(cls) -> str:
         return "AT2Postprocessor"
-
-    @classmethod
-    def from_config(
-        cls, config: PruneConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None, **options: Any
-    ) -> AT2Postprocessor:
-        """A postprocessor that `config` sets up, and switches on and off.
-
-        Args:
-            config: as in `PruneConfig.load`: a ready one, what a file holds or the file's name, the environment on top;
-                None for the environment alone.
-            options: other fields of this class.
-        """
-        return cls(**{**PruneConfig.load(config).to_dict(), **options})
-
-    @property
-    def step(self) -> PruneStep:
-        """What does the work, for the fields as they are now."""
-        self._step = self._step.with_config(PruneConfig.of(self))
-        return self._step
 
     def prune(self, nodes: Sequence[NodeWithScore], query: str, *, draft: str | Draft | None = None) -> Pruned:
         """What is kept, what is dropped and why; `print(postprocessor.prune(nodes, query).explain())` shows it.
