@@ -35,7 +35,7 @@ from at2_prune_eval.bench import Bench
 from at2_prune_eval.faithfulness import measure_faithfulness
 from at2_prune_eval.faithfulness.ablations import held_out_masks, lds
 from at2_prune_eval.faithfulness.order import shuffled_order
-from at2_prune_eval.faithfulness.permutation import permute
+from at2_prune_eval.faithfulness.permutation import permute, shown
 from at2_prune_eval.metrics import normalize_answer
 
 from .conftest import MAX_NEW_TOKENS
@@ -280,11 +280,22 @@ def test_sentences(bench: WatchedBench, tiny_lm: LanguageModel, question: Questi
     texts = [prompt.source_texts[1], prompt.source_texts[-1]]
     owners = [prompt.source_passage[1], prompt.source_passage[-1]]
     assert owners[0] != owners[1]
-    shown = [replace(question.passages[i], text=text, sentences=None) for i, text in zip(owners, texts, strict=True)]
-    answer = tiny_lm.generate([tiny_lm.encode(question.text, shown)], MAX_NEW_TOKENS)[0][0].text
+    cut = [replace(question.passages[i], text=text, sentences=None) for i, text in zip(owners, texts, strict=True)]
+    answer = tiny_lm.generate([tiny_lm.encode(question.text, cut)], MAX_NEW_TOKENS)[0][0].text
     assert two["permutation"]["scores"]["same"] == (normalize_answer(answer) == normalize_answer(draft.text))
     assert record["methods"]["bm25"]["order"]["content"] == pytest.approx(1.0)
     assert record["methods"]["retriever_order"]["order"]["position"] == pytest.approx(1.0)
+
+
+def test_kept_sentences_are_shown_in_their_passages(tiny_lm: LanguageModel, question: Question) -> None:
+    prompt = tiny_lm.encode(question.text, question.passages, "sentence")
+    owners = prompt.source_passage
+    kept = [1, owners.index(3), owners.index(4) - 1]  # the second sentence, and a passage's first and last
+    assert [owners[i] for i in kept] == [0, 3, 3]
+    result = shown(question.passages, prompt, kept, "sentence")
+    assert [passage.title for passage in result] == [question.passages[0].title, question.passages[3].title]
+    texts = [prompt.source_texts[i] for i in kept]
+    assert [passage.text for passage in result] == [texts[0], texts[1] + texts[2]]
 
 
 def test_what_cannot_be_measured_is_said(bench: Bench, tiny_lm: LanguageModel, question: Question) -> None:
