@@ -29,9 +29,9 @@ from .table import comparisons, markdown, reading
 __all__ = ["COST", "FAITHFULNESS", "load_results", "results_document", "short_table", "write_document"]
 
 COST = (
-    "Measured, a question. One pass is the model's work for a forward pass over the whole prompt; a backward pass counts "
-    "two. Methods that need the draft pay one pass for it first. Then the answer is written again, which costs the same "
-    "for all. Memory is what is held beyond the model at the peak, as far as the system tells."
+    "Measured, a question. One pass is the model's work for a forward pass over the whole prompt; a backward pass "
+    "counts two. Methods that need the draft pay one pass for it first. Then the answer is written again, which costs "
+    "the same for all. Memory is what is held beyond the model at the peak, as far as the system tells."
 )
 FAITHFULNESS = (
     "LDS: rank correlation, over random ablations, of the measured log-odds of the draft and the sum of kept scores. "

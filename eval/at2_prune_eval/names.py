@@ -72,8 +72,13 @@ def by_family(names: Iterable[str]) -> dict[str, list[str]]:
         {'retrieval': ['random', 'bm25'], 'learned': ['at2']}
     """
     known = list(_METHODS)
+
+    def place(name: str) -> tuple[int, int]:
+        surrogate = _SURROGATE.fullmatch(name)
+        return (known.index(name) if name in known else len(known), int(surrogate[1]) if surrogate else 0)
+
     groups: dict[str, list[str]] = {family: [] for family in FAMILIES}
-    for name in sorted(names, key=lambda name: known.index(name) if name in known else len(known)):
+    for name in sorted(names, key=place):
         if name not in REFERENCES:
             groups[family_of(name)].append(name)
     return {family: members for family, members in groups.items() if members}

@@ -187,7 +187,11 @@ def _by_k(methods: Mapping[str, Any], cell: Any) -> Rows:
 
 
 def _known(*tables: Mapping[str, Any]) -> list[str]:
-    return [name for names in by_family({name for table in tables for name in table}).values() for name in names]
+    return [
+        name
+        for names in by_family(dict.fromkeys(name for table in tables for name in table)).values()
+        for name in names
+    ]
 
 
 def _hashed(name: Any, described: Mapping[str, Any]) -> str | None:

@@ -41,8 +41,8 @@ CAPTIONS = {
     "f1_by_cost": "Answer F1 against the forward passes over the whole prompt that choosing cost, the draft's "
     "included. Among methods that cost nothing, or the draft alone, the horizontal place means nothing.",
     "faithfulness": "Left: LDS, the rank correlation over random ablations of the measured log-odds of the draft "
-    "and the sum of kept scores. Right: how far the draft's log-probability falls when the k best sources are left out. "
-    "95 % bootstrap intervals; longer is better.",
+    "and the sum of kept scores. Right: how far the draft's log-probability falls when the k best sources are left "
+    "out. 95 % bootstrap intervals; longer is better.",
 }
 HEADS = "coefficients_"
 """Begins the name of a heat map of head coefficients."""

@@ -1,0 +1,7 @@
+"""A run as a page: table, figures, costs, faithfulness, and twenty questions to browse."""
+
+from __future__ import annotations
+
+from .page import report_page, write_report
+
+__all__ = ["report_page", "write_report"]

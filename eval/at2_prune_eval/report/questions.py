@@ -1,0 +1,132 @@
+"""Twenty questions of a run to look at: where pruning helped, hurt, and changed nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from at2_prune.report.page import Bar
+from at2_prune.report.text import count, decimals_for, number, ranking
+
+from ..names import ALL, GOLD
+
+__all__ = ["Card", "Source", "Tried", "cards", "choose"]
+
+OUTCOMES = {"helped": "pruning helped", "hurt": "pruning hurt", "unchanged": "F1 unchanged"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one method says of one passage."""
+
+    score: str
+    rank: int
+    bar: Bar | None
+    kept: str
+    """Classes of the ks at which it is kept."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One method on one question."""
+
+    sources: list[Source]
+    answers: list[tuple[str, str, str]]
+    """k, the new answer, its F1."""
+    note: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One question."""
+
+    record: Mapping[str, Any]
+    outcome: str
+    draft_f1: str
+    gold_answer: str
+    gold_f1: str
+    methods: list[Tried]
+
+
+def choose(
+    records: Sequence[Mapping[str, Any]], method: str, k: str, total: int = 20
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Questions and what pruning by this method did to the F1 of each; the same records give the same choice.
+
+    Each outcome gets a third of the places, and what another outcome cannot fill; within one, questions are taken
+    evenly spaced, in the run's order.
+
+    Returns:
+        Outcome (`helped`, `hurt` or `unchanged`) and record; outcome by outcome.
+
+    Example:
+        >>> def record(f1):
+        ...     at = lambda k, value: {"at": {k: {"f1": value}}}
+        ...     return {"methods": {"none": at("all", 0.5), "at2": at("3", f1)}}
+        >>> [outcome for outcome, _ in choose([record(f1) for f1 in (0.5, 1.0, 0.0, 0.5)], "at2", "3", total=3)]
+        ['helped', 'hurt', 'unchanged']
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {outcome: [] for outcome in OUTCOMES}
+    for record in records:
+        before = record["methods"]["none"]["at"][ALL]["f1"]
+        after = record["methods"][method]["at"][k]["f1"]
+        groups["helped" if after > before else "hurt" if after < before else "unchanged"].append(record)
+    sizes = dict.fromkeys(groups, 0)
+    for _ in range(min(total, len(records))):
+        open_ = [outcome for outcome in groups if sizes[outcome] < len(groups[outcome])]
+        sizes[min(open_, key=sizes.__getitem__)] += 1
+    return [(outcome, group[place]) for outcome, group in groups.items() for place in _even(len(group), sizes[outcome])]
+
+
+def cards(chosen: Sequence[tuple[str, Mapping[str, Any]]], methods: Sequence[str], ks: Sequence[str]) -> list[Card]:
+    """What the page shows of these questions, by every method at every k."""
+    made = []
+    for outcome, record in chosen:
+        gold = record["methods"].get("oracle", {}).get("at", {}).get(GOLD)
+        made.append(
+            Card(
+                record=record,
+                outcome=OUTCOMES[outcome],
+                draft_f1=f"{record['methods']['none']['at'][ALL]['f1']:.2f}",
+                gold_answer=gold["answer"] if gold else "",
+                gold_f1=f"{gold['f1']:.2f}" if gold else "",
+                methods=[_tried(record, record["methods"][name], ks) for name in methods],
+            )
+        )
+    return made
+
+
+def _tried(record: Mapping[str, Any], entry: Mapping[str, Any], ks: Sequence[str]) -> Tried:
+    passages = len(record["passages"])
+    scores = entry["scores"]
+    order = ranking(scores) if scores else list(range(passages))
+    ranks = {index: rank for rank, index in enumerate(order, start=1)}
+    decimals = decimals_for(scores) if scores else 0
+    return Tried(
+        sources=[
+            Source(
+                score=number(scores[index], decimals) if scores else "",
+                rank=ranks[index],
+                bar=Bar.of(scores[index], scores) if scores else None,
+                kept=" ".join(
+                    f"k{place}" for place, k in enumerate(ks) if k in entry["at"] and index in entry["at"][k]["kept"]
+                ),
+            )
+            for index in range(passages)
+        ],
+        answers=[
+            (entry["at"][k]["answer"], f"{entry['at'][k]['f1']:.2f}", count(len(entry["at"][k]["kept"]), "passage"))
+            if k in entry["at"]
+            else ("", "", "")
+            for k in ks
+        ],
+        note="The draft was empty, so there was nothing to score: the first k passages were kept."
+        if entry["fell_back"]
+        else "",
+    )
+
+
+def _even(length: int, places: int) -> list[int]:
+    """So many of the indices, evenly spaced."""
+    return [(2 * place + 1) * length // (2 * places) for place in range(places)]

@@ -1,0 +1,132 @@
+"""docs/results.md holds every number once more, claims only what is outside an interval, and is the same each time."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from at2_prune.errors import DataError
+from at2_prune_eval.document import main, results_document, short_table, write_document
+from at2_prune_eval.names import label_of
+from at2_prune_eval.table import estimate
+
+from .synthetic import KS, METHODS, make_records, make_results, write_run
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    return make_results(make_records())
+
+
+def section(text: str, heading: str) -> str:
+    start = text.index(f"\n{heading}\n")
+    level = heading.split(" ")[0]
+    following = re.search(rf"\n#{{1,{len(level)}}} ", text[start + len(heading) :])
+    return text[start : start + len(heading) + following.start() if following else None]
+
+
+def rows(text: str) -> dict[tuple[str, ...], list[str]]:
+    """Rows of the tables by their first two cells."""
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    return {tuple(row[:2]): row for row in cells}
+
+
+def test_every_number_is_on_the_page(results: dict[str, Any]) -> None:
+    text = results_document(results)
+    answers, kept = rows(section(text, "### Answers")), rows(section(text, "### Passages kept"))
+    for name, method in results["methods"].items():
+        for k, entry in method["at"].items():
+            key = (label_of(name), k)
+            assert answers[key][2:] == [estimate(entry[metric]) for metric in ("f1", "em", "precision", "recall")]
+            metrics = ("gold_precision", "gold_recall", "gold_f1", "both_gold")
+            assert kept[key][2:6] == [estimate(entry[metric]) for metric in metrics]
+    for reference, title in (("none", "no pruning"), ("at2", "AT2 at the same k")):
+        part = section(text, f"## Difference in F1 to {title}").replace("**", "")
+        for name in METHODS:
+            if name != reference:
+                for k in KS:
+                    assert estimate(results["paired"][reference][name][str(k)]["f1"], "+") in part
+    for unit in ("passage", "sentence"):
+        part = section(text, f"### {unit.capitalize()}s")
+        found = results["faithfulness"][unit]
+        for value in (*found["lds"].values(), *(drop["3"] for drop in found["top_k_drop"].values())):
+            assert estimate(value) in part
+    assert "05f38ab71ed825a7" in section(text, "## The run")
+    assert all(f"`{name}`" in section(text, "## Cost of choosing") for name in METHODS)
+
+
+def test_bold_is_never_inside_the_noise(results: dict[str, Any]) -> None:
+    text = results_document(results)
+    bold = re.findall(r"\*\*([+-]\d\.\d+)\*\* \[([+-]\d\.\d+), ([+-]\d\.\d+)\]", text)
+    assert bold
+    assert all(float(low) >= 0 or float(high) <= 0 for _, low, high in bold)
+    flat = {"f1": {"mean": 0.1, "low": -0.1, "high": 0.3}}
+    paired = {
+        one: {name: dict.fromkeys(ks, flat) for name, ks in some.items()} for one, some in results["paired"].items()
+    }
+    noise = results_document({**results, "paired": paired, "faithfulness": None})
+    assert "**" not in noise
+    assert "↑" not in section(noise, "## Answer F1").split("\n| ", 1)[1]
+    assert noise.count("no difference is outside its 95 % interval") == 2
+    assert f"({len(METHODS) * len(KS)} comparisons, of which chance alone puts 4.8 outside" in noise
+
+
+def test_short_table_has_a_row_a_method(results: dict[str, Any]) -> None:
+    table, line = short_table(results).split("\n\n")
+    assert len(table.splitlines()) == len(METHODS) + 2
+    assert f"N = 40, {len(METHODS) * len(KS)} comparisons" in line
+    assert estimate(results["methods"]["oracle"]["at"]["gold"]["f1"]) in line
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    text = results_document(make_results(make_records(6, ("bm25",), (2,)), faithfulness=False))
+    assert "## Faithfulness" not in text
+    assert "AT2" not in text
+    assert "k = 2" in text
+
+
+def test_command_writes_the_page_and_copies_figures(results: dict[str, Any], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [], results)
+    (run / "figures").mkdir()
+    for name in ("f1_by_k.png", "f1_by_k.svg", "coefficients_at2.png", "notes.txt"):
+        (run / "figures" / name).write_bytes(name.encode())
+    main([str(run / "results.json"), str(tmp_path / "docs" / "results.md")])
+    text = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    assert {path.name for path in (tmp_path / "docs" / "figures").iterdir()} == {
+        "f1_by_k.png",
+        "f1_by_k.svg",
+        "coefficients_at2.png",
+    }
+    for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (tmp_path / "docs" / target).is_file()
+    assert text.count("![") == 2
+    assert str(tmp_path) not in text
+    again = write_document(run / "results.json", tmp_path / "docs" / "results.md")
+    assert again.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [("{", "cannot be read"), ("[]", "format 'list'"), ('{"format": 1}', "format 1")]
+)
+def test_other_files_are_refused(
+    content: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=problem):
+        write_document(path, tmp_path / "out.md")
+    with pytest.raises(SystemExit) as stopped:
+        main([str(path), str(tmp_path / "out.md")])
+    assert stopped.value.code == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_data_names_cannot_break_a_table(results: dict[str, Any]) -> None:
+    config = json.loads(json.dumps(results["config"]))
+    config["data"]["name"] = "a | b\n<script>"
+    lines = results_document({**results, "config": config}).splitlines()
+    assert "| Data | a \\| b &lt;script> (sha256 05f38ab71ed825a7) |" in lines
