@@ -40,7 +40,7 @@ def test_kinds(tmp_path: Path) -> None:
         return [question.id for question in load(tmp_path, text, **options)]
 
     assert ids(kinds=["bridge"]) == ["0", "2"]
-    assert ids(kinds=["bridge"], limit=1) == ["0"]
+    assert ids(kinds=["comparison"], limit=1) == ["1"]
     assert ids(kinds=("comparison", "3hop1")) == ["1", MUSIQUE["id"]]
     assert ids(kinds=None) == ids(kinds=[]) == ["0", "1", "2", "3", MUSIQUE["id"], "q.jsonl, line 6"]
     there = r"there are 3hop1 \(1\), bridge \(2\), comparison \(1\), compositional \(1\)"
