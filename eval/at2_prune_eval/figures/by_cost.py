@@ -56,18 +56,19 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
     places = _places(axes, {name: forward_passes(results["methods"][name]) for name in names}, inches)
     values = {name: results["methods"][name]["at"][k]["f1"] for name in names}
     shapes: dict[str, int] = {}
+    legend: dict[str, Any] = {}
     for name in names:
         family = family_of(name)
         shapes[family] = shapes.get(family, -1) + 1
-        axes.errorbar(
+        bar = axes.errorbar(
             places[name],
             values[name]["mean"],
             error([values[name]]),
             color=FAMILY_COLORS[family],
             marker=MARKERS[shapes[family] % len(MARKERS)],
             linewidth=1.1,
-            label=FAMILIES[family] if shapes[family] == 0 else None,
         )
+        legend.setdefault(FAMILIES[family], bar.lines[0])
     ends = reference_lines(axes, results["methods"])
     _limits(axes, results, values)
     for height, label, _ in ends:
@@ -86,11 +87,9 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
             va="bottom",
             path_effects=[halo],
         )
-    handles, labels = axes.get_legend_handles_labels()
-    handles = [handle[0] for handle in handles]  # the marker, without its interval
     figure.legend(
-        handles,
-        labels,
+        legend.values(),
+        legend.keys(),
         loc="upper left",
         bbox_to_anchor=(LEFT / full[0], 1),
         ncols=2,
@@ -105,10 +104,10 @@ def middle_k(results: Mapping[str, Any]) -> str:
     """3, or the middle one of those that were run.
 
     Example:
-        >>> middle_k({"config": {"ks": [1, 2, 5]}})
+        >>> middle_k({"methods": {"at2": {"at": {"1": {}, "2": {}, "5": {}}}}})
         '2'
     """
-    ks = sorted(results["config"]["ks"])
+    ks = sorted({int(k) for method in results["methods"].values() for k in method["at"] if k.isdigit()})
     return str(3 if 3 in ks else ks[(len(ks) - 1) // 2])
 
 

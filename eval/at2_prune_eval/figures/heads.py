@@ -56,7 +56,8 @@ def coefficients_figure(coefficients: HeadCoefficients, title: str = "", layer_t
             if weight[index, layer, head] < -0.02 * top
         ]
         if below:
-            axes.scatter(*zip(*below, strict=True), s=min(6.0, (cell * 72 / 5) ** 2), color="#000000", linewidths=0)
+            across, down = zip(*below, strict=True)
+            axes.scatter(across, down, s=min(6.0, (cell * 72 / 5) ** 2), color="#000000", linewidths=0)
         axes.set_title(f"{group.name} rows", fontweight="normal", fontsize=SIZE, pad=10 if mixed else 4)
         step = 1 if heads <= 8 else 4
         axes.set_yticks(range(0, heads, step))

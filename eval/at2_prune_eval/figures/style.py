@@ -48,7 +48,7 @@ FAMILY_COLORS = {
     "other": "#555555",
 }
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": SIZE,
     "axes.labelsize": SIZE,
@@ -88,7 +88,8 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
             import matplotlib
         except ImportError as error:
             raise MissingExtraError("matplotlib", "eval", "drawing figures") from error
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}):
+        settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}
+        with matplotlib.rc_context(settings):
             return function(*args, **kwargs)
 
     return run
