@@ -55,17 +55,16 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
     axes.set_xlabel("forward passes over the whole prompt to choose the passages, the draft's included", labelpad=3)
     places = _places(axes, {name: forward_passes(results["methods"][name]) for name in names}, inches)
     values = {name: results["methods"][name]["at"][k]["f1"] for name in names}
-    shapes: dict[str, int] = {}
+    shapes = dict(zip(FAMILIES, MARKERS, strict=False))
     legend: dict[str, Any] = {}
     for name in names:
         family = family_of(name)
-        shapes[family] = shapes.get(family, -1) + 1
         bar = axes.errorbar(
             places[name],
             values[name]["mean"],
             error([values[name]]),
             color=FAMILY_COLORS[family],
-            marker=MARKERS[shapes[family] % len(MARKERS)],
+            marker=shapes[family],
             linewidth=1.1,
         )
         legend.setdefault(FAMILIES[family], bar.lines[0])
