@@ -150,16 +150,19 @@ class PruneStep:
             return self._given.language_model.name
         return self.config.model or "gemma-3-270m"
 
-    def to_score(self, passages: Sequence[Passage]) -> list[int]:
-        """Indices of the passages to write a draft from; none if the choice takes no model."""
+    def to_draft(self, passages: Sequence[Passage]) -> list[int]:
+        """Indices of the passages to write a draft from: each once; none if the choice takes no draft.
+
+        Loads the scoring model if there is something to choose from, as only the method knows what it reads.
+        """
         if not self.config.enabled:
             return []
         indices = [index for index, first in enumerate(self._firsts(passages)) if index == first]
-        return indices if len(indices) > 1 else []
+        return indices if len(indices) > 1 and self.pruner.scorer.uses_draft else []
 
     def draft(self, question: str, passages: Sequence[Passage]) -> Draft | None:
         """The scoring model's own draft, to be given to `run` for the same passages; None if it takes none."""
-        indices = self.to_score(passages)
+        indices = self.to_draft(passages)
         if not indices:
             return None
         try:
@@ -181,7 +184,7 @@ class PruneStep:
         Args:
             question: the question.
             passages: what was retrieved, best first.
-            draft: an answer written from the passages that `to_score` names, by any model; the scoring model reads it
+            draft: an answer written from the passages that `to_draft` names, by any model; the scoring model reads it
                 in one forward pass. Without one it drafts itself. If it is empty, the first passages are kept.
             top_n: instead of the config's.
 
@@ -204,10 +207,11 @@ class PruneStep:
             kept = [KeptPassage(index, passages[index].text) for index in indices]
             return self._log(Pruned(question, passages, tuple(kept), tuple(repeated)))
         distinct = [passages[index] for index in indices]
+        text: str | None
         fallback = None
         try:
             written, sources = self.pruner.attribute_draft(question, distinct, draft)
-            text = written.text
+            text = written.text or None
             scores = [source.score for source in sources]
         except EmptyDraftError as error:
             text, fallback = "", f"{error}; the first were kept"

@@ -16,7 +16,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import LLM
 from langchain_core.prompts import PromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnablePassthrough
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 from measure import Answer, Ask, main
 from offline import BM25, PROMPT, RETRIEVED, Corpus, HashedWords, complete
@@ -67,14 +67,15 @@ def find(index: str, corpus: Corpus) -> BaseRetriever:
     return store.as_retriever(search_kwargs={"k": RETRIEVED})
 
 
-def as_text(values: dict[str, Any]) -> str:
-    return "\n\n".join(f"{document.metadata['title']}: {document.page_content}" for document in values["documents"])
+def as_text(documents: list[Document]) -> str:
+    return "\n\n".join(f"{document.metadata['title']}: {document.page_content}" for document in documents)
 
 
 def build(index: str, corpus: Corpus, pruner: AT2Pruner) -> Callable[[PruneConfig], Ask]:
     found = find(index, corpus)
     llm = LocalLLM(language_model=pruner.language_model)
-    write = {"context": as_text, "question": itemgetter("question")} | PromptTemplate.from_template(PROMPT) | llm
+    context = RunnableLambda(itemgetter("documents")) | as_text
+    write = {"context": context, "question": itemgetter("question")} | PromptTemplate.from_template(PROMPT) | llm
 
     def pipeline(config: PruneConfig) -> Ask:
         retriever = AT2PruneRetriever.from_config(config, base_retriever=found, pruner=pruner)

@@ -4,6 +4,7 @@ import doctest
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,12 +54,25 @@ def test_nothing_said_leaves_the_defaults(tmp_path: Path, name: str, text: str) 
     assert PruneConfig.load(write(tmp_path / name, text), environ={"AT2_PRUNE": ""}) == PruneConfig()
 
 
-def test_precedence(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.yaml", "top_n: 1\nmax_new_tokens: 1\nmin_documents: 1\nenabled: true\n")
+@pytest.mark.parametrize("kind", ["yaml", "toml", "pyproject", "dict"])
+def test_precedence(tmp_path: Path, kind: str) -> None:
+    said = {"top_n": 1, "max_new_tokens": 1, "min_documents": 1, "enabled": True}
+    lines = "".join(f"{key} = {str(value).lower()}\n" for key, value in said.items())
+    source: Any = {
+        "yaml": lambda: write(tmp_path / "a.yaml", lines.replace(" =", ":")),
+        "toml": lambda: write(tmp_path / "a.toml", lines),
+        "pyproject": lambda: write(tmp_path / "pyproject.toml", f"[tool.at2-prune]\n{lines}"),
+        "dict": lambda: said,
+    }[kind]()
     environ = {"AT2_PRUNE": "off", "AT2_PRUNE_TOP_N": "2", "AT2_PRUNE_MAX_NEW_TOKENS": "2", "AT2_PRUNE_CACHE": "/x"}
-    config = PruneConfig.load(path, environ=environ, top_n=3)
+    assert PruneConfig.load(source, environ={}) == PruneConfig(**said)
+    config = PruneConfig.load(source, environ=environ, top_n=3)
     assert (config.top_n, config.max_new_tokens, config.min_documents, config.enabled) == (3, 2, 1, False)
-    assert PruneConfig.load({"top_n": 1}, environ=environ).top_n == 2
+    assert config.order == PruneConfig().order
+
+
+def test_a_ready_config_is_taken_as_it_is() -> None:
+    environ = {"AT2_PRUNE": "off", "AT2_PRUNE_TOP_N": "2"}
     ready = PruneConfig(top_n=7)
     assert PruneConfig.load(ready, environ=environ) == ready
     assert PruneConfig.load(ready, environ=environ, enabled=False) == PruneConfig(top_n=7, enabled=False)
@@ -91,7 +105,7 @@ def test_switch_off(text: str) -> None:
         ({"max_tokens": -1}, r"max_tokens must be an integer of at least 1 or none, got -1"),
         ({"granularity": "token"}, r"granularity must be 'passage' or 'sentence', got 'token'"),
         ({"order": ["score"]}, r"order must be 'original' or 'score'"),
-        ({"method": "bm25"}, r"method must be 'at2' or 'average_attention', got 'bm25'"),
+        ({"method": "bm26"}, r"method must be 'at2',? .*or '\w+', got 'bm26'"),
         ({"dtype": "int8"}, r"dtype must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
         ({"model": ""}, r"model must be a text, got ''"),
         ({"neighbors": 1}, r"neighbors=1 needs granularity='sentence'"),

@@ -122,7 +122,7 @@ def test_duplicates_are_dropped_before_anything_is_read(tiny_pruner: AT2Pruner, 
     assert (reasons[2], reasons[3]) == ("repeats passage 0", "repeats passage 1")
     assert [item.text for item in pruned.kept] == [item.text for item in alone.kept]
     assert pruned.scores[2] is None
-    assert step.to_score(passages) == [0, 1, *range(4, 12)]
+    assert step.to_draft(passages) == [0, 1, *range(4, 12)]
     keeps = PruneStep(PruneConfig(drop_duplicates=False, top_n=12), tiny_pruner)
     assert keeps.run(question.text, passages).unchanged
 
@@ -133,7 +133,7 @@ def test_nothing_to_choose_takes_no_model(passages: list[str]) -> None:
     pruned = step.run("Which?", [Passage(text) for text in passages])
     assert [item.text for item in pruned.kept] == passages[:1]
     assert pruned.draft is None
-    assert step.to_score([Passage(text) for text in passages]) == []
+    assert step.to_draft([Passage(text) for text in passages]) == []
     assert step.draft("Which?", [Passage(text) for text in passages]) is None
 
 

@@ -29,8 +29,8 @@ def create_prune_chain(
     """A Runnable from a question and its documents to an answer.
 
     `draft`, `prune` and `answer` are runs of their own in every trace, and the answer streams. Where every document is
-    kept in its place, the draft is the answer and `llm` is not asked again; where there is nothing to choose from, or
-    pruning is off, there is no draft.
+    kept in its place, the draft is the answer and `llm` is not asked again; where there is nothing to choose from,
+    pruning is off or the method reads no draft, there is none.
 
     Args:
         llm: writes draft and answer: a chat model or LLM, or a chain of yours that takes `question` and `context`.
@@ -69,7 +69,7 @@ def create_prune_chain(
         question, documents = _read(state)
         if by_scoring_model:
             return await run_in_executor(config, pruning.step.draft, question, pruning.passages(documents))
-        asked = pruning.draft_input(documents, question)
+        asked = await run_in_executor(config, pruning.draft_input, documents, question)
         return None if asked is None else await drafter.ainvoke(asked, config)
 
     def prune(state: dict[str, Any]) -> dict[str, Any]:

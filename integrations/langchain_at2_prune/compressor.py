@@ -95,14 +95,16 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         top_n: int | None = None,
     ) -> Pruned:
         """As `prune`; the scoring model runs in a thread."""
-        if draft is None and self.draft_llm is not None and (asked := self.draft_input(documents, query)):
-            draft = await as_writer(self.draft_llm, self.draft_prompt).ainvoke(asked, {"callbacks": callbacks})
+        if draft is None and self.draft_llm is not None:
+            asked = await run_in_executor(None, self.draft_input, documents, query)
+            if asked is not None:
+                draft = await as_writer(self.draft_llm, self.draft_prompt).ainvoke(asked, {"callbacks": callbacks})
         return await run_in_executor(None, self.step.run, query, self.passages(documents), draft, top_n)
 
     def draft_input(self, documents: Sequence[Document], query: str) -> dict[str, Any] | None:
         """What a draft is to be written from: each document once. None if the choice takes no draft."""
         passages = self.passages(documents)
-        indices = self.step.to_score(passages)
+        indices = self.step.to_draft(passages)
         if not indices:
             return None
         return writer_input(query, [documents[i] for i in indices], [passages[i] for i in indices])

@@ -38,6 +38,29 @@ def langchain_compressor(pruner: AT2Pruner) -> tuple[Callable, Callable]:
     )
 
 
+def langchain_retriever(pruner: AT2Pruner) -> tuple[Callable, Callable]:
+    documents = pytest.importorskip("langchain_core.documents")
+    from langchain_core.runnables import RunnableLambda
+
+    from langchain_at2_prune import AT2DocumentCompressor, AT2PruneRetriever
+
+    about: dict[str, Question] = {}
+
+    def find(query: str) -> list[Any]:
+        return [documents.Document(p.text, metadata={"title": p.title}) for p in about[query].passages]
+
+    retriever = AT2PruneRetriever(
+        base_retriever=RunnableLambda(find), compressor=AT2DocumentCompressor(pruner=pruner, order="score"), top_n=2
+    )
+
+    def given(request: tuple[str, Question]) -> str:
+        query = f"{request[0]} ({request[1].id})"
+        about[query] = request[1]
+        return query
+
+    return lambda request: retriever.invoke(given(request)), lambda request: retriever.ainvoke(given(request))
+
+
 def langchain_chain(pruner: AT2Pruner) -> tuple[Callable, Callable]:
     documents = pytest.importorskip("langchain_core.documents")
     from langchain_core.runnables import RunnableLambda
@@ -88,7 +111,13 @@ def llama_index_synthesizer(pruner: AT2Pruner) -> tuple[Callable, Callable]:
     return lambda request: synthesizer.synthesize(request[0], llama_index_nodes(request[1])), later
 
 
-ADAPTERS = [langchain_compressor, langchain_chain, llama_index_postprocessor, llama_index_synthesizer]
+ADAPTERS = [
+    langchain_compressor,
+    langchain_retriever,
+    langchain_chain,
+    llama_index_postprocessor,
+    llama_index_synthesizer,
+]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The snippets of docs/integrations.md, run from top to bottom as they stand."""
+"""The pipeline snippets of the README and of docs/integrations.md, run from top to bottom as they stand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from at2_prune import AT2Pruner, Question
 from at2_prune.config import _KINDS
 
-DOCS = Path(__file__).parents[2] / "docs" / "integrations.md"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "integrations.md"
 
 
 @pytest.fixture
@@ -30,11 +31,9 @@ def tiny_default(monkeypatch: pytest.MonkeyPatch, tiny_pruner: AT2Pruner) -> Non
     monkeypatch.setattr(AT2Pruner, "from_pretrained", lambda *args, **options: tiny_pruner)
 
 
-@pytest.mark.usefixtures("tiny_default")
-def test_snippets(question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = DOCS.read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    Path("pipeline.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.S)[0])
+@pytest.fixture
+def names(question: Question, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a reader has already: a retriever, an index, models and a question."""
     documents = [Document(p.text, metadata={"title": p.title}) for p in question.passages]
     nodes = [TextNode(text=p.text, metadata={"title": p.title}) for p in question.passages]
     base = RunnableLambda(lambda query: documents)
@@ -42,7 +41,7 @@ def test_snippets(question: Question, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         index, "as_query_engine", lambda **options: VectorStoreIndex.as_query_engine(index, llm=MockLLM(), **options)
     )
-    names: dict[str, Any] = {
+    return {
         "base": base,
         "retriever": base,
         "question": question.text,
@@ -52,6 +51,27 @@ def test_snippets(question: Question, tmp_path: Path, monkeypatch: pytest.Monkey
         "llm": MockLLM(),
         "chat_model": FakeListChatModel(responses=["the river Meuse"]),
     }
+
+
+@pytest.mark.usefixtures("tiny_default")
+def test_readme(names: dict[str, Any], tiny_pruner: AT2Pruner, question: Question) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## In a pipeline")[1].split("\n## ")[0]
+    snippets = re.findall(r"```python\n(.*?)```", section, re.S)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(snippet, names)
+    expected = [question.passages[i].text for i in tiny_pruner.answer(question.text, question.passages, 3).kept]
+    assert [document.page_content for document in names["retriever"].invoke(question.text)] == expected
+    nodes = names["query_engine"].query(question.text).source_nodes
+    assert sorted(node.text for node in nodes) != sorted(node.text for node in names["nodes"])
+    assert len(nodes) == 3
+
+
+@pytest.mark.usefixtures("tiny_default")
+def test_snippets(names: dict[str, Any], question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    Path("pipeline.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.S)[0])
     snippets = re.findall(r"```python\n(.*?)```", text, re.S)
     assert len(snippets) == 8
     for snippet in snippets:

@@ -1,12 +1,15 @@
-"""The examples, run as they stand: by a tiny model, and shortly by the embedded one."""
+"""The examples, run as they stand: by a tiny model, and shortly by the embedded one; the notebooks by that one."""
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +32,7 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys:
     def run(*arguments: str, **environ: str) -> str:
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
-        arguments = ("--corpus", str(sample_questions_path()), *arguments)
+        arguments = ("--data", str(sample_questions_path()), *arguments)
         monkeypatch.setattr(sys, "argv", [request.param, *arguments])
         runpy.run_path(str(EXAMPLES / request.param), run_name="__main__")
         return capsys.readouterr().out
@@ -55,14 +58,69 @@ def test_a_question(run: Run, tiny_folder: str) -> None:
     assert run("Who?", AT2_PRUNE="off", **environ).startswith("Who? ")
 
 
-def test_f1_with_pruning_off_and_on(run: Run, tiny_folder: str) -> None:
+def test_f1_with_pruning_off_and_on(run: Run, tiny_folder: str, tmp_path: Path) -> None:
     environ = {"AT2_PRUNE_MODEL": tiny_folder, "AT2_PRUNE_METHOD": "average_attention"}
-    lines = run("--questions", "2", **environ).splitlines()
+    out = tmp_path / "run"
+    lines = run("--questions", "3", "--out", str(out), **environ).splitlines()
+    assert re.search(r": 3 questions \(seed 0\), 10 of \d+ passages by bm25; \S+ in float32, average_", lines[0])
     interval = r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]"
-    assert re.fullmatch(rf"pruning off  F1 {interval}  \(2 questions\)", lines[0])
-    assert re.fullmatch(rf"pruning on   F1 {interval}  \(2 questions\)", lines[1])
-    assert lines[2].startswith("difference")
-    assert run("--questions", "2", AT2_PRUNE="off", **environ).splitlines() == lines[:1]
+    assert re.fullmatch(rf"off      {interval}     {interval}", lines[2])
+    assert re.fullmatch(rf"on       {interval}     {interval}", lines[3])
+    records = [json.loads(line) for line in (out / "questions.jsonl").read_text().splitlines()]
+    assert len(records) == 6
+    kept = {record["id"]: record["passages"] for record in records}
+    for name, passages in kept.items():
+        question, state = name.rsplit(" ", 1)
+        assert len(passages) == (3 if state == "on" else 10)
+        assert set(passages) <= set(kept[f"{question} off"])
+    for state, line in (("off", lines[2]), ("on", lines[3])):
+        scores = [record["f1"] for record in records if record["id"].endswith(f" {state}")]
+        assert line.split()[1] == f"{sum(scores) / 3:.3f}"
+    gains = [f"{float(line.split()[1]):.3f}" for line in lines[2:4]]
+    assert float(lines[4].split()[3]) == pytest.approx(float(gains[1]) - float(gains[0]), abs=2e-3)
+    assert run("--questions", "3", AT2_PRUNE="off", **environ).splitlines()[1:] == lines[1:3]
+
+
+def test_an_interrupted_measurement_goes_on(
+    run: Run, tiny_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"AT2_PRUNE_MODEL": tiny_folder, "AT2_PRUNE_METHOD": "average_attention"}
+    out = tmp_path / "run"
+    arguments = ("--questions", "2", "--out", str(out))
+    whole = run(*arguments, **environ)
+    lines = (out / "questions.jsonl").read_text().splitlines(keepends=True)
+    (out / "questions.jsonl").write_text("".join(lines[:3]))
+    asked = []
+    generate = LanguageModel.generate
+
+    def counted(self: LanguageModel, *args: Any, **options: Any) -> Any:
+        asked.append(args)
+        return generate(self, *args, **options)
+
+    monkeypatch.setattr(LanguageModel, "generate", counted)
+    assert run(*arguments, **environ) == whole
+    assert 1 <= len(asked) <= 2  # of the last answer alone: its draft, and itself
+    assert (out / "questions.jsonl").read_text() == "".join(lines)
+    with pytest.raises(SystemExit):
+        run(*arguments, "--index", "vectors", **environ)
+
+
+def test_both_frameworks_answer_from_the_same_passages(
+    tiny_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AT2_PRUNE_MODEL", tiny_folder)
+    monkeypatch.setenv("AT2_PRUNE_METHOD", "average_attention")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    answers = []
+    for script, modules in NEEDS.items():
+        for module in [*modules, "bm25s"]:
+            pytest.importorskip(module)
+        out = tmp_path / script
+        arguments = ["--data", str(sample_questions_path()), "--questions", "6", "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+        answers.append((out / "questions.jsonl").read_text())
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.slow
@@ -70,4 +128,33 @@ def test_f1_with_pruning_off_and_on(run: Run, tiny_folder: str) -> None:
 def test_with_the_embedded_model(run: Run) -> None:
     method = "at2" if "gemma-3-270m" in shipped_coefficients() else "average_attention"
     lines = run("--questions", "2", AT2_PRUNE_METHOD=method).splitlines()
-    assert [line.split()[:3] for line in lines[:2]] == [["pruning", "off", "F1"], ["pruning", "on", "F1"]]
+    assert "gemma-3-270m in float32" in lines[0]
+    assert [line.split()[0] for line in lines[2:]] == ["off", "on", "on"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("embedded_lm")
+@pytest.mark.parametrize("name", [name.replace(".py", ".ipynb") for name in NEEDS])
+def test_notebooks_print_what_they_show(name: str) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    shown = nbformat.read(EXAMPLES / name, as_version=4)
+    run = copy.deepcopy(shown)
+    nbclient.NotebookClient(run, timeout=1200, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    assert printed(shown)
+    for (text, numbers), (expected, values) in zip(printed(run), printed(shown), strict=True):
+        assert text == expected
+        assert numbers == pytest.approx(values, abs=2e-3)
+
+
+def printed(notebook: Any) -> list[tuple[str, list[float]]]:
+    """What each cell prints, its decimal numbers apart."""
+    number = r"[-+]?\d+\.\d+"
+    texts = [
+        "".join(output["text"] for output in cell.outputs if output["name"] == "stdout")
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
+    return [(re.sub(number, "#", text), [float(x) for x in re.findall(number, text)]) for text in texts]

@@ -15,6 +15,7 @@ from langchain_core.tracers.schemas import Run
 
 from at2_prune import AT2Pruner, Question
 from at2_prune.errors import InputError
+from at2_prune.scorers import make_scorer
 from langchain_at2_prune import AT2DocumentCompressor, create_prune_chain
 
 
@@ -131,6 +132,16 @@ def test_where_all_is_kept_the_draft_is_the_answer(tiny_pruner: AT2Pruner, value
     runs = Runs()
     assert chain.invoke(values, {"callbacks": [runs]})["answer"] == "one"
     assert runs.count("FakeListChatModel") == 1
+
+
+def test_without_a_draft_where_the_method_reads_none(tiny_pruner: AT2Pruner, values: dict[str, Any]) -> None:
+    bm25 = AT2Pruner(tiny_pruner.language_model, make_scorer("bm25"))
+    runs = Runs()
+    chain = create_prune_chain(FakeListChatModel(responses=["one"]), AT2DocumentCompressor(pruner=bm25))
+    output = chain.invoke(values, {"callbacks": [runs]})
+    assert (output["draft"], output["answer"], len(output["kept"])) == (None, "one", 3)
+    assert runs.count("FakeListChatModel") == 1
+    assert asyncio.run(chain.ainvoke(values)) == output
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -27,6 +27,7 @@ import langchain_at2_prune.compressor
 from at2_prune import AT2Pruner, Passage, Question
 from at2_prune.config import PruneConfig
 from at2_prune.errors import InputError
+from at2_prune.scorers import make_scorer
 from langchain_at2_prune import AT2DocumentCompressor
 
 
@@ -200,6 +201,16 @@ def test_a_draft_that_is_no_text(tiny_pruner: AT2Pruner, question: Question) -> 
     compressor = AT2DocumentCompressor(pruner=tiny_pruner, draft_llm=RunnableLambda(lambda values: 3))
     with pytest.raises(InputError, match="got int: 3"):
         compressor.compress_documents(as_documents(question), question.text)
+
+
+def test_methods_that_read_no_draft_ask_no_llm(tiny_pruner: AT2Pruner, question: Question) -> None:
+    bm25 = AT2Pruner(tiny_pruner.language_model, make_scorer("bm25"))
+    compressor = AT2DocumentCompressor(pruner=bm25, draft_llm=RunnableLambda(lambda values: 1 / 0))
+    kept = compressor.compress_documents(as_documents(question), question.text)
+    scores = bm25.score(question.text, question.passages)
+    assert [d.metadata["relevance_score"] for d in kept] == [scores[int(d.id.removeprefix("doc-"))] for d in kept]
+    assert sorted(scores)[-3:] == sorted(d.metadata["relevance_score"] for d in kept)
+    assert asyncio.run(compressor.acompress_documents(as_documents(question), question.text)) == kept
 
 
 @pytest.mark.parametrize("count", [0, 1])

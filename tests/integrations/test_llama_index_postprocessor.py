@@ -30,6 +30,7 @@ import llama_index.postprocessor.at2_prune.base as module
 from at2_prune import AT2Pruner, Question
 from at2_prune.config import PruneConfig
 from at2_prune.errors import InputError
+from at2_prune.scorers import make_scorer
 from llama_index.postprocessor.at2_prune import AT2Postprocessor
 
 
@@ -170,7 +171,11 @@ def test_in_a_query_engine(tiny_pruner: AT2Pruner, question: Question) -> None:
         assert (node.text in response.response) == (node.node_id in ids(expected))
     assert "score" not in response.response
     assert ids(asyncio.run(engine.aquery(question.text)).source_nodes) == ids(expected)
-    payloads = [start.payload | end.payload for start, end in debug.get_event_pairs(CBEventType.RERANKING)]
+    pairs = debug.get_event_pairs(CBEventType.RERANKING)
+    asked = {EventPayload.NODES, EventPayload.MODEL_NAME, EventPayload.QUERY_STR, EventPayload.TOP_K}
+    assert (set(pairs[0][0].payload), set(pairs[0][1].payload)) == (asked, {EventPayload.NODES})
+    assert ids(pairs[0][0].payload[EventPayload.NODES]) == ids(found)
+    payloads = [start.payload | end.payload for start, end in pairs]
     assert payloads[0][EventPayload.TOP_K] == 2
     assert payloads[0][EventPayload.MODEL_NAME] == "tiny-random-llama"
     assert ids(payloads[0][EventPayload.NODES]) == ids(expected)
@@ -200,6 +205,15 @@ def test_drafts_of_another_llm_are_scored(tiny_pruner: AT2Pruner, question: Ques
     assert pruned.draft == draft
     assert pruned.scores[:-1] == pytest.approx(tiny_pruner.score(question.text, question.passages, draft))
     assert asyncio.run(postprocessor.aprune([*nodes, nodes[0]], question.text)) == pruned
+
+
+def test_methods_that_read_no_draft_ask_no_llm(tiny_pruner: AT2Pruner, question: Question) -> None:
+    bm25 = AT2Pruner(tiny_pruner.language_model, make_scorer("bm25"))
+    postprocessor = AT2Postprocessor(pruner=bm25, draft_llm=MockLLM())
+    pruned = postprocessor.prune(as_nodes(question), question.text)
+    assert pruned.draft is None
+    assert pruned.scores == pytest.approx(bm25.score(question.text, question.passages))
+    assert asyncio.run(postprocessor.aprune(as_nodes(question), question.text)) == pruned
 
 
 @pytest.mark.parametrize("count", [0, 1])

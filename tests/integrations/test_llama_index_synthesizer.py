@@ -18,6 +18,7 @@ from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from at2_prune import AT2Pruner, Question
+from at2_prune.scorers import make_scorer
 from llama_index.postprocessor.at2_prune import AT2Postprocessor, AT2Synthesizer
 
 
@@ -108,6 +109,29 @@ def test_where_all_is_kept_the_draft_is_the_answer(
     assert (response.response, len(response.source_nodes)) == ("from 10 documents", 11)
     assert asyncio.run(whole.asynthesize(question.text, nodes)).response == "from 10 documents"
     assert len(whole._llm.prompts) == 2
+
+
+def test_without_a_draft_where_the_method_reads_none(
+    tiny_pruner: AT2Pruner, question: Question, nodes: list[NodeWithScore]
+) -> None:
+    bm25 = AT2Pruner(tiny_pruner.language_model, make_scorer("bm25"))
+    one = synthesizer(bm25)
+    response = one.synthesize(question.text, nodes)
+    scores = bm25.score(question.text, question.passages)
+    best = sorted(sorted(range(10), key=lambda i: -scores[i])[:3])
+    assert response.response == "from 3 documents"
+    assert [node.node_id for node in response.source_nodes] == [f"node-{i}" for i in best]
+    assert response.metadata["at2_prune"]["draft"] is None
+    assert len(one._llm.prompts) == 1
+    assert asyncio.run(one.asynthesize(question.text, nodes)).source_nodes == response.source_nodes
+
+
+def test_duplicates_are_left_out_without_a_draft(nodes: list[NodeWithScore]) -> None:
+    again = NodeWithScore(node=TextNode(text=nodes[0].text, id_="again", metadata=dict(nodes[0].metadata)))
+    twins = AT2Synthesizer(postprocessor=AT2Postprocessor(model="no/such"), llm=Counting(prompts=[]))
+    response = twins.synthesize("Which?", [nodes[0], again])
+    assert (response.response, [node.node_id for node in response.source_nodes]) == ("from 1 documents", ["node-0"])
+    assert response.metadata["at2_prune"]["dropped"] == {"again": "repeats passage 0"}
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -68,13 +68,17 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
 
     async def aprune(self, nodes: Sequence[NodeWithScore], query: str, *, draft: str | Draft | None = None) -> Pruned:
         """As `prune`; the scoring model runs in a thread."""
-        if draft is None and self.draft_llm is not None and (read := self.to_draft_from(nodes)):
+        if (
+            draft is None
+            and self.draft_llm is not None
+            and (read := await asyncio.to_thread(self.to_draft_from, nodes))
+        ):
             draft = await self.draft_llm.apredict(self.draft_prompt, context_str=_context(read), query_str=query)
         return await asyncio.to_thread(self.step.run, query, self.passages(nodes), draft)
 
     def to_draft_from(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
         """The nodes that a draft is to be written from: each once; none if the choice takes no draft."""
-        return [nodes[index] for index in self.step.to_score(self.passages(nodes))]
+        return [nodes[index] for index in self.step.to_draft(self.passages(nodes))]
 
     def passages(self, nodes: Sequence[NodeWithScore]) -> list[Passage]:
         """The nodes as the scoring model gets them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,7 +39,8 @@ class AT2Synthesizer(BaseSynthesizer):
 
     The response's `source_nodes` are the kept ones. Its `metadata["at2_prune"]` holds the `draft`, the ids `kept`, the
     reason why each other node was `dropped`, and the `scores`, all by node id. Where every node is kept in its place,
-    the draft is the answer; where there is nothing to choose from, or pruning is off, there is no draft.
+    the draft is the answer. There is no draft where the method reads none; where there is nothing to choose from or
+    pruning is off, the other synthesizer's response is returned as it is.
 
     Args:
         synthesizer: writes draft and answer; by default `get_response_synthesizer` makes it.
@@ -71,20 +73,20 @@ class AT2Synthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """Draft, prune, and answer again."""
-        read = self._postprocessor.to_draft_from(nodes)
-        if not read:
+        if not self._postprocessor.enabled or len(nodes) < 2:
             return self._inner.synthesize(query, nodes, additional_source_nodes, **response_kwargs)
-        draft = self._inner.synthesize(query, read, **response_kwargs)
+        read = self._postprocessor.to_draft_from(nodes)
+        draft = self._inner.synthesize(query, read, **response_kwargs) if read else None
         streamed = isinstance(draft, StreamingResponse)
         if isinstance(draft, StreamingResponse):
             draft = draft.get_response()
         with self._postprocessor.events(nodes, _question(query)) as done:
             pruned = self._postprocessor.prune(nodes, _question(query), draft=_text(draft))
             kept = done(self._postprocessor.kept_nodes(nodes, pruned))
-        if not pruned.unchanged:
+        if draft is None or not pruned.unchanged:
             response = self._inner.synthesize(query, kept, additional_source_nodes, **response_kwargs)
         elif streamed:
-            response = StreamingResponse(text for text in [_text(draft)])
+            response = StreamingResponse(text for text in [pruned.draft or ""])
         else:
             response = draft
         return _with_story(response, nodes, kept, additional_source_nodes, pruned)
@@ -98,20 +100,20 @@ class AT2Synthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """As `synthesize`; the scoring model runs in a thread."""
-        read = self._postprocessor.to_draft_from(nodes)
-        if not read:
+        if not self._postprocessor.enabled or len(nodes) < 2:
             return await self._inner.asynthesize(query, nodes, additional_source_nodes, **response_kwargs)
-        draft = await self._inner.asynthesize(query, read, **response_kwargs)
+        read = await asyncio.to_thread(self._postprocessor.to_draft_from, nodes)
+        draft = await self._inner.asynthesize(query, read, **response_kwargs) if read else None
         streamed = isinstance(draft, AsyncStreamingResponse)
         if isinstance(draft, AsyncStreamingResponse):
             draft = await draft.get_response()
         with self._postprocessor.events(nodes, _question(query)) as done:
             pruned = await self._postprocessor.aprune(nodes, _question(query), draft=_text(draft))
             kept = done(self._postprocessor.kept_nodes(nodes, pruned))
-        if not pruned.unchanged:
+        if draft is None or not pruned.unchanged:
             response = await self._inner.asynthesize(query, kept, additional_source_nodes, **response_kwargs)
         elif streamed:
-            response = AsyncStreamingResponse(_stream(_text(draft)))
+            response = AsyncStreamingResponse(_stream(pruned.draft or ""))
         else:
             response = draft
         return _with_story(response, nodes, kept, additional_source_nodes, pruned)
@@ -146,8 +148,10 @@ def _question(query: QueryType) -> str:
     return query.query_str if isinstance(query, QueryBundle) else query
 
 
-def _text(draft: RESPONSE_TYPE) -> str:
+def _text(draft: RESPONSE_TYPE | None) -> str | None:
     """What a finished response says; a structured one as JSON."""
+    if draft is None:
+        return None
     if isinstance(draft, PydanticResponse):
         draft = draft.get_response()
     return (draft.response if isinstance(draft, Response) else str(draft)) or ""
