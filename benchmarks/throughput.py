@@ -1,6 +1,6 @@
 """Queries a second through one adapter and one model: one after the other, in 16 threads, as 64 coroutines.
 
-    python benchmarks/throughput.py [--adapter langchain|llama-index] [--queries 64]
+    python benchmarks/throughput.py [--adapter langchain|llama-index] [--queries 64] [--passages 10]
 
 Prints each way's queries a second and its ratio to serial calls, and checks that all return the same. Set the config by
 the environment: `AT2_PRUNE_MODEL`, `AT2_PRUNE_DEVICE`, `AT2_PRUNE_METHOD` …
@@ -14,7 +14,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from at2_prune import Question, load_questions, sample_questions_path
 from at2_prune.config import PruneConfig
@@ -61,11 +64,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adapter", choices=["langchain", "llama-index"], default="langchain")
     parser.add_argument("--queries", type=int, default=64, metavar="N", help="(default: 64)")
+    parser.add_argument("--passages", type=int, default=10, metavar="N", help="of each question (default: 10)")
     args = parser.parse_args()
-    questions = load_questions(sample_questions_path())
+    questions = [replace(q, passages=q.passages[: args.passages]) for q in load_questions(sample_questions_path())]
     asked = [questions[i % len(questions)] for i in range(args.queries)]
     now, later = (langchain if args.adapter == "langchain" else llama_index)(PruneConfig.load())
     now(asked[0])  # loads the model
+    print(f"{args.adapter}, {len(asked)} queries of {args.passages} passages, {torch.get_num_threads()} torch threads")
 
     def serial() -> list[Any]:
         return [now(question) for question in asked]
@@ -82,6 +87,7 @@ def main() -> int:
 
     results, seconds = {}, {}
     for way in (serial, threads, coroutines):
+        print(f"{way.__name__} ...", end="\r", file=sys.stderr)
         started = time.perf_counter()
         results[way.__name__] = way()
         seconds[way.__name__] = time.perf_counter() - started
