@@ -13,7 +13,7 @@ measures than the weights themselves are in `at2_prune.measures`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,10 +24,14 @@ from .errors import InputError, ModelNotSupportedError
 from .interface import enable_attention_reading, listening, model_eager_attention, options_of, rows_of
 from .measures import Measure, apply_measure
 
-__all__ = ["AttentionReader", "Reading", "Rows", "read_attention"]
+__all__ = ["AttentionReader", "EnoughRead", "Reading", "Rows", "read_attention"]
 
 Span = tuple[int, int]
 WEIGHTS_AT_ONCE = 2**24  # heads x rows x keys held at a time: 64 MiB in float32
+
+
+class EnoughRead(Exception):
+    """Raised inside the model once the last layer that was asked for has been read: later layers need not run."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,18 @@ class AttentionReader:
         readings: one per sequence of the batch.
         layers: which layers to read; None reads all of them.
         past: tokens that the model's cache already holds before the first call.
+        stop: raise `EnoughRead` after the last of `layers`.
     """
 
-    def __init__(self, readings: Sequence[Reading], layers: Collection[int] | None = None, past: int = 0) -> None:
+    def __init__(
+        self,
+        readings: Sequence[Reading],
+        layers: Collection[int] | None = None,
+        past: int = 0,
+        stop: bool = False,
+    ) -> None:
         self._only = None if layers is None else frozenset(layers)
+        self._last = max(layers) if stop and layers else None
         self._past = past
         self._seen: dict[int, int] = {}
         self._readings = list(readings)
@@ -191,18 +203,25 @@ class AttentionReader:
             options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}
         block = max(1, WEIGHTS_AT_ONCE // (query.shape[1] * keys))
         for item, groups in enumerate(self._groups):
+            same: dict[tuple[int, int | None, Measure], list[_Group]] = {}
             for group in groups:
-                first, last = max(group.start, seen), min(total, total if group.stop is None else group.stop)
+                same.setdefault((group.start, group.stop, group.rows.measure), []).append(group)
+            for (begin, end, measure), alike in same.items():
+                first, last = max(begin, seen), min(total, total if end is None else end)
                 for start in range(first, last, block):
                     rows = slice(start - past, min(start + block, last) - past)
                     inputs = (module, query, key, value, attention_mask)
                     read = _eager_weights if kernel == "eager" else _weights
                     weights = read(*inputs, item, rows, options)
-                    if group.rows.measure != "attention":
+                    if measure != "attention":
                         allowed = _allowed(module, query, key, attention_mask, item, rows, options)[0]  # of all heads
                         allowed = allowed.expand(weights.shape[1], keys)
-                        weights = apply_measure(group.rows.measure, weights, value[item], allowed)
-                    group.add(layer, self._sum_sources(item, weights, total - keys))
+                        weights = apply_measure(measure, weights, value[item], allowed)
+                    mass = self._sum_sources(item, weights, total - keys)
+                    for group in alike:
+                        group.add(layer, mass)
+        if layer == self._last:
+            raise EnoughRead
 
     def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
         """(heads, rows, keys) -> (heads, rows, sources); key 0 stands at padded position `dropped`."""
@@ -233,7 +252,11 @@ class AttentionReader:
 
 @contextmanager
 def read_attention(
-    model: PreTrainedModel, readings: Sequence[Reading], layers: Collection[int] | None = None, past: int = 0
+    model: PreTrainedModel,
+    readings: Sequence[Reading],
+    layers: Collection[int] | None = None,
+    past: int = 0,
+    stop: bool = False,
 ) -> Iterator[AttentionReader]:
     """Read attention mass from every forward pass that runs in this context, `generate` included.
 
@@ -245,6 +268,7 @@ def read_attention(
         readings: what to read, one per sequence of the batch.
         layers: which layers to read; None reads all that have attention.
         past: tokens already in the cache that the first forward pass will be given.
+        stop: end the block once the last of `layers` has been read; the model's later layers do not run.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read.
@@ -266,8 +290,8 @@ def read_attention(
         [0.32, 0.42]
     """
     enable_attention_reading(model)
-    reader = AttentionReader(readings, layers, past)
-    with listening(reader):
+    reader = AttentionReader(readings, layers, past, stop)
+    with listening(reader), suppress(EnoughRead):
         yield reader
 
 

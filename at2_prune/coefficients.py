@@ -32,23 +32,25 @@ __all__ = ["HeadCoefficients", "RowGroup", "shipped_coefficients"]
 WEIGHTS_FILE = "head_coefficients.safetensors"
 CONFIG_FILE = "config.json"
 FORMAT = 1
+ROWS: tuple[Literal["draft", "question", "last", "sources"], ...] = ("draft", "question", "last", "sources")
 
 
 @dataclass(frozen=True)
 class RowGroup:
     """Rows of the prompt or the draft that are read together, by what they are rather than by position."""
 
-    rows: Literal["draft", "question", "last"]
-    """The rows that predict the draft's tokens; the question's own tokens; the prompt's last row."""
+    rows: Literal["draft", "question", "last", "sources"]
+    """The rows that predict the draft's tokens; the question's own tokens; the prompt's last row; or each source's own
+    tokens, whose attention to earlier sources links the two."""
     reduce: Literal["mean", "max"] = "mean"
     measure: Measure = "attention"
     """Attention itself, or what is made of it; see `at2_prune.measures`."""
 
     def __post_init__(self) -> None:
-        if self.rows not in ("draft", "question", "last") or self.reduce not in ("mean", "max"):
+        if self.rows not in ROWS or self.reduce not in ("mean", "max"):
             raise CoefficientsError(
-                f"row group {self.rows!r} by {self.reduce!r} is unknown: rows are draft, question or last, reduced by "
-                "mean or max"
+                f"row group {self.rows!r} by {self.reduce!r} is unknown: rows are {', '.join(ROWS)}, reduced by mean "
+                "or max"
             )
         if self.measure not in MEASURES:
             raise CoefficientsError(f"measure {self.measure!r} is unknown: there are {', '.join(MEASURES)}")
@@ -70,9 +72,8 @@ class RowGroup:
             >>> RowGroup.from_name("draft-contribution")
             RowGroup(rows='draft', reduce='mean', measure='contribution')
         """
-        rows: tuple[Literal["draft", "question", "last"], ...] = ("draft", "question", "last")
         reductions: tuple[Literal["mean", "max"], ...] = ("mean", "max")
-        groups = {g.name: g for g in (cls(r, by, measure) for r in rows for by in reductions for measure in MEASURES)}
+        groups = {g.name: g for g in (cls(r, by, measure) for r in ROWS for by in reductions for measure in MEASURES)}
         if name not in groups:
             raise CoefficientsError(f"no row group is called {name!r}; there are {', '.join(groups)}")
         return groups[name]
@@ -89,6 +90,11 @@ class HeadCoefficients(
 ):
     """Learned head coefficients for one model.
 
+    A source's score is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers and
+    heads (AT2, arXiv 2504.13752, section 3). Where the sources' own rows are among the groups, sources that attention
+    links to the best one follow it: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)` with
+    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.
+
     Saved as a safetensors file and a `config.json`; `save_pretrained`, `from_pretrained` and `push_to_hub` follow
     Hugging Face's conventions, and loading is strict.
 
@@ -99,6 +105,7 @@ class HeadCoefficients(
         model_name: the model they were made for.
         model_type: its `config.model_type`.
         training: how they were made: data, prompt, ablations, training curve, fidelity; JSON values only.
+        model_layers: how many layers the model has; None if `layers` are all of them.
 
     Example:
         >>> coefficients = HeadCoefficients.average(layers=2, heads=4, model_type="llama")
@@ -117,6 +124,7 @@ class HeadCoefficients(
         model_name: str = "",
         model_type: str = "",
         training: Mapping[str, Any] | None = None,
+        model_layers: int | None = None,
     ) -> None:
         self.weight = weight.detach().float().cpu()
         self.row_groups = tuple(row_groups)
@@ -133,6 +141,12 @@ class HeadCoefficients(
         self.model_name = model_name
         self.model_type = model_type
         self.training = dict(training or {})
+        self.model_layers = max(self.layers, default=-1) + 1 if model_layers is None else model_layers
+
+    @property
+    def uses_draft(self) -> bool:
+        """Whether rows of the draft are weighed; without them the prompt alone is read, as far as `layers` go."""
+        return any(group.rows == "draft" for group in self.row_groups)
 
     @classmethod
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
@@ -143,8 +157,9 @@ class HeadCoefficients(
         """Scores of the sources.
 
         Args:
-            mass: for every row group, `(layers, heads, sources)`.
-            layers: indices of the layers in `mass`, checked if given.
+            mass: for every row group, `(layers, heads, sources)`; for the sources' own rows `(layers, heads, sources,
+                sources)`, row source first.
+            layers: indices of the layers in `mass`; by default those of the coefficients.
 
         Returns:
             `(sources,)` float32; comparable within one question only.
@@ -155,15 +170,23 @@ class HeadCoefficients(
         missing = [group.name for group in self.row_groups if group not in mass]
         if missing:
             raise CoefficientsError(f"the attention mass of row groups {missing} was not read")
-        stacked = torch.stack([mass[group] for group in self.row_groups]).float().cpu()
-        shape = tuple(stacked.shape[1:3])
-        if shape != tuple(self.weight.shape[1:]) or (layers is not None and list(layers) != self.layers):
-            raise CoefficientsError(
-                f"coefficients made for {self.model_name or 'a model'} have shape (layers, heads) "
-                f"{tuple(self.weight.shape[1:])} on layers {self.layers}, but attention was read with shape {shape} on "
-                f"layers {list(layers) if layers is not None else '?'}"
-            )
-        return torch.einsum("glh,glhs->s", self.weight, stacked)
+        read = self.layers if layers is None else list(layers)
+        places = [read.index(layer) for layer in self.layers if layer in read]
+        total = links = torch.zeros(())
+        for weight, group in zip(self.weight, self.row_groups, strict=True):
+            shape = tuple(mass[group].shape[:2])
+            if len(places) != len(self.layers) or shape != (len(read), self.weight.shape[2]):
+                raise CoefficientsError(
+                    f"coefficients made for {self.model_name or 'a model'} have shape (layers, heads) "
+                    f"{tuple(self.weight.shape[1:])} on layers {self.layers}, but attention was read with shape "
+                    f"{shape} on layers {read}"
+                )
+            part = torch.einsum("lh,lh...->...", weight, mass[group][places].float().cpu())
+            if group.rows == "sources":
+                links = links + part
+            else:
+                total = total + part
+        return _follow(total, links) if links.dim() else total
 
     def check_model(self, config: PretrainedConfig) -> None:
         """Refuse a model these coefficients were not made for.
@@ -173,8 +196,11 @@ class HeadCoefficients(
         """
         text = config.get_text_config()
         shape = (getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None))
-        mine = (max(self.layers, default=-1) + 1, self.weight.shape[2])
-        wrong_depth = shape[0] is not None and (mine[0] > shape[0] or (mine[0] < shape[0] and self._every_layer()))
+        mine = (self.model_layers, self.weight.shape[2])
+        gaps = (
+            max(self.layers, default=-1) + 1 == self.model_layers != len(self.layers)
+        )  # its last layers may be others
+        wrong_depth = shape[0] is not None and (mine[0] > shape[0] or (mine[0] < shape[0] and not gaps))
         if (self.model_type and config.model_type != self.model_type) or wrong_depth or shape[1] not in (None, mine[1]):
             raise CoefficientsError(
                 f"these head coefficients were made for {self.model_name or 'another model'} (type "
@@ -182,15 +208,13 @@ class HeadCoefficients(
                 f"{config.model_type} with {shape[0]} layers x {shape[1]} heads"
             )
 
-    def _every_layer(self) -> bool:
-        return self.layers == list(range(len(self.layers)))
-
     def _save_pretrained(self, save_directory: Path) -> None:
         config = {
             "format": FORMAT,
             "model_name": self.model_name,
             "model_type": self.model_type,
             "layers": self.layers,
+            "model_layers": self.model_layers,
             "heads": self.weight.shape[2],
             "row_groups": [asdict(group) for group in self.row_groups],
             "training": self.training,
@@ -292,7 +316,7 @@ class HeadCoefficients(
             raise CoefficientsError(
                 f"{model_id}: the weights have shape {tuple(weight['weight'].shape)}, the config says {expected}"
             )
-        return cls(weight["weight"], groups, layers, model_name, model_type, training)
+        return cls(weight["weight"], groups, layers, model_name, model_type, training, config.get("model_layers"))
 
     @classmethod
     def from_at2_estimator(
@@ -333,6 +357,21 @@ class HeadCoefficients(
         )
 
 
+def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
+    """Scores with the links to the best source, which stays the best.
+
+    Args:
+        scores: `(sources,)`.
+        links: `(sources, sources)`, row source first; attention reaches back only, so that half of it is zero.
+    """
+    if len(scores) < 2:
+        return scores
+    best = int(scores.argmax())
+    bonus = links[best] + links[:, best]
+    bonus[best] = torch.cat([bonus[:best], bonus[best + 1 :]]).max()
+    return scores + bonus
+
+
 def _fact(value: Any) -> str:
     """A setting or a measurement in words."""
     if isinstance(value, Mapping) and set(value) == {"mean", "low", "high"}:
@@ -342,10 +381,13 @@ def _fact(value: Any) -> str:
     return str(value)
 
 
-def shipped_coefficients() -> dict[str, Path]:
-    """Folders of the head coefficients that come with the package, by model name."""
+def shipped_coefficients() -> dict[str, dict[str, Path]]:
+    """Folders of the head coefficients that come with the package, by the model's name and the method's."""
     folder = Path(str(files("at2_prune") / "data" / "coefficients"))
-    return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))}
+    shipped: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.glob(f"*/*/{CONFIG_FILE}")):
+        shipped.setdefault(path.parents[1].name, {})[path.parent.name] = path.parent
+    return shipped
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -15,9 +15,26 @@ from typing import Any, Literal, get_args
 from .errors import DataError, InputError
 from .selection import Order
 
-__all__ = ["Method", "Overflow", "PruneConfig", "Unit"]
+__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "Overflow", "PruneConfig", "Unit"]
 
-Method = Literal["at2", "average_attention"]
+Method = Literal[
+    "at2",
+    "scout",
+    "average_attention",
+    "last_layer_attention",
+    "contribution",
+    "effective_attention",
+    "gradient_x_input",
+    "leave_one_out",
+    "surrogate_32",
+    "surrogate_64",
+    "bm25",
+    "dense",
+    "retriever_order",
+    "random",
+]
+METHODS: tuple[str, ...] = get_args(Method)
+DEFAULT_METHOD: Method = "at2"
 Unit = Literal["passage", "sentence"]
 Overflow = Literal["error", "windows"]
 
@@ -43,8 +60,8 @@ class PruneConfig:
 
     enabled: bool = True
     """False hands every passage on untouched, and loads no model. In the environment: `AT2_PRUNE=off`."""
-    method: Method = "at2"
-    """What scores: `at2`, or `average_attention`, which needs no head coefficients."""
+    method: Method = DEFAULT_METHOD
+    """What scores: `at2`, the paper's; `scout`, which needs no draft; or a rival by name, `bm25` say."""
     top_n: int = 3
     """Passages (or sentences) to keep."""
     max_tokens: int | None = None

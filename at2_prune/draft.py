@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +14,7 @@ from .measures import MEASURES, Measure
 from .model import LanguageModel
 from .prompt import EncodedPrompt
 
-__all__ = ["Draft", "prompt_rows", "read_draft", "write_drafts"]
+__all__ = ["Draft", "prompt_mass", "prompt_rows", "read_draft", "read_prompt", "write_drafts"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Draft:
     ids: list[int] = field(repr=False)
     """Its tokens: the target of attribution."""
     mass: Mapping[RowGroup, torch.Tensor] = field(repr=False, default_factory=dict)
-    """`(layers, heads, sources)` for each row group that was read; draft groups are missing if the draft is empty."""
+    """`(layers, heads, sources)` for each row group that was read, and `(layers, heads, sources, sources)` for the
+    sources' own rows; draft groups are missing if the draft is empty."""
     layers: Sequence[int] = field(repr=False, default=())
     """The layers that were read."""
     row_mass: torch.Tensor | None = field(repr=False, default=None)
@@ -81,7 +82,7 @@ def write_drafts(
             Draft(
                 generation.text,
                 generation.answer_ids,
-                _mass(reader, item, groups, rows),
+                _mass(reader, prompts[item], item, groups, rows),
                 reader.layers,
                 rows.get("attention"),
                 _thoughts(language_model, generation.ids, generation.answer),
@@ -120,16 +121,67 @@ def read_draft(
         if group.rows == "draft"
     ]
     reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
-    mass = {group: reader.mass(group.name) for group in groups}
+    mass = {
+        group: reader.mass(group.name) if group.rows == "draft" else prompt_mass(reader, prompt, group)
+        for group in groups
+    }
     return Draft(text, ids, mass, reader.layers, prompt_ids=prompt.ids)
 
 
+def read_prompt(
+    language_model: LanguageModel,
+    prompt: EncodedPrompt,
+    groups: Sequence[RowGroup],
+    layers: Collection[int] | None = None,
+) -> Draft:
+    """Attention of the prompt's own rows, without a draft: one forward pass that ends with the last layer wanted.
+
+    Args:
+        language_model: the model that reads.
+        prompt: question and passages.
+        groups: row groups to read, none of them the draft's.
+        layers: layers to read; None reads all.
+
+    Returns:
+        A draft without text, for what was read.
+
+    Raises:
+        EmptyDraftError: draft rows are asked for.
+        ContextTooLongError: the prompt does not fit into the context.
+    """
+    if any(group.rows == "draft" for group in groups):
+        raise EmptyDraftError("rows of the draft are asked for, but there is no draft")
+    language_model.check_length(len(prompt), 0)
+    reader = language_model.read(prompt, [], Reading(prompt.sources, prompt_rows(prompt, groups)), layers)
+    mass = {group: prompt_mass(reader, prompt, group) for group in groups}
+    return Draft("", [], mass, reader.layers, prompt_ids=prompt.ids)
+
+
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
-    """The positions of those groups whose rows are in the prompt."""
+    """The positions of those groups whose rows are in the prompt; `prompt_mass` gives what was read."""
     places = {"question": prompt.question, "last": (len(prompt) - 1, len(prompt))}
-    return [
-        Rows(group.name, *places[group.rows], group.reduce, group.measure) for group in groups if group.rows != "draft"
-    ]
+    rows = []
+    for group in groups:
+        if group.rows == "sources":
+            spans = [(index, span) for index, span in enumerate(prompt.sources) if span[1] > span[0]]
+            rows += [Rows(f"{group.name} {index}", *span, group.reduce, group.measure) for index, span in spans]
+        elif group.rows != "draft":
+            rows.append(Rows(group.name, *places[group.rows], group.reduce, group.measure))
+    return rows
+
+
+def prompt_mass(reader: AttentionReader, prompt: EncodedPrompt, group: RowGroup, item: int = 0) -> torch.Tensor:
+    """What was read of a group of `prompt_rows`.
+
+    Returns:
+        `(layers, heads, sources)`, or for the sources' own rows `(layers, heads, sources, sources)`: row source first.
+    """
+    if group.rows != "sources":
+        return reader.mass(group.name, item)
+    spans = [index for index, (start, stop) in enumerate(prompt.sources) if stop > start]
+    read = {index: reader.mass(f"{group.name} {index}", item) for index in spans}
+    nothing = torch.zeros_like(next(iter(read.values())))
+    return torch.stack([read.get(index, nothing) for index in range(len(prompt.sources))], dim=2)
 
 
 def _each_row(prompt: EncodedPrompt, measure: Measure) -> Rows:
@@ -137,9 +189,13 @@ def _each_row(prompt: EncodedPrompt, measure: Measure) -> Rows:
 
 
 def _mass(
-    reader: AttentionReader, item: int, groups: Sequence[RowGroup], rows: Mapping[Measure, torch.Tensor]
+    reader: AttentionReader,
+    prompt: EncodedPrompt,
+    item: int,
+    groups: Sequence[RowGroup],
+    rows: Mapping[Measure, torch.Tensor],
 ) -> dict[RowGroup, torch.Tensor]:
-    mass = {group: reader.mass(group.name, item) for group in groups if group.rows != "draft"}
+    mass = {group: prompt_mass(reader, prompt, group, item) for group in groups if group.rows != "draft"}
     for group in groups:
         if group.rows == "draft" and rows:
             own = rows[group.measure]

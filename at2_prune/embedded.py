@@ -24,6 +24,7 @@ from .errors import AT2PruneError, CacheError, MissingExtraError
 __all__ = [
     "EMBEDDED_MODEL_ID",
     "EMBEDDED_MODEL_LICENCE",
+    "cache_folder",
     "embedded_cache_path",
     "embedded_is_cached",
     "embedded_is_installed",
@@ -83,10 +84,15 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
 
 def embedded_cache_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """The folder `embedded_model_path` makes and returns, whether it is there or not."""
+    return cache_folder(cache_dir) / EMBEDDED_MODEL_ID
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where at2-prune keeps what can be made again: AT2_PRUNE_CACHE, or a folder in the user's cache."""
     root = cache_dir or os.environ.get("AT2_PRUNE_CACHE")
     if not root:
         root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "at2-prune"
-    return Path(root).expanduser().absolute() / EMBEDDED_MODEL_ID
+    return Path(root).expanduser().absolute()
 
 
 def embedded_is_cached(cache_dir: str | os.PathLike[str] | None = None) -> bool:

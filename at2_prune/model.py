@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,11 +210,24 @@ class LanguageModel:
         return [self.generation(ids) for ids in written], reader
 
     @torch.inference_mode()
-    def read(self, prompt: EncodedPrompt, target: Sequence[int], reading: Reading) -> AttentionReader:
-        """One forward pass over prompt and target, teacher-forced, reading attention; no answer is written."""
+    def read(
+        self,
+        prompt: EncodedPrompt,
+        target: Sequence[int],
+        reading: Reading,
+        layers: Collection[int] | None = None,
+    ) -> AttentionReader:
+        """One forward pass over prompt and target, teacher-forced, reading attention; no answer is written.
+
+        Args:
+            prompt: the prompt.
+            target: tokens that follow it; may be empty.
+            reading: what to read.
+            layers: which layers to read, None for all; the pass ends with the last of them.
+        """
         ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=self.device)  # the last token's row predicts no target
         options: dict[str, Any] = {"logits_to_keep": 1} if self.keeps_logits else {}
-        with read_attention(self.model, [reading]) as reader:
+        with read_attention(self.model, [reading], layers, stop=True) as reader:
             self.model(input_ids=ids, use_cache=False, **options)
         return reader
 

@@ -282,7 +282,8 @@ class PruneStep:
         if self._loaded is None:
             self._loaded = AT2Pruner.from_pretrained(
                 config.model,
-                "average" if config.method == "average_attention" else config.coefficients,
+                config.coefficients,
+                method=config.method,
                 device=config.device,
                 dtype=config.dtype,
                 max_new_tokens=config.max_new_tokens,

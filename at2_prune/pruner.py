@@ -10,18 +10,20 @@ from typing import Any
 
 import torch
 
-from .ablation import ablation_outcomes
-from .coefficients import HeadCoefficients, shipped_coefficients
+from .coefficients import HeadCoefficients
+from .config import DEFAULT_METHOD
 from .draft import Draft, read_draft, write_drafts
-from .errors import CoefficientsError, ContextTooLongError, EmptyDraftError, InputError
+from .errors import ContextTooLongError, EmptyDraftError, InputError
+from .methods import load_coefficients, load_scorer
 from .model import LanguageModel
 from .passages import Granularity, Passage, as_passages, split_sentences
 from .prompt import EncodedPrompt, PromptTemplate
 from .result import PruneResult, ScoredSource, scored_sources
-from .scorers import AT2Scorer, AverageAttentionScorer, Scorer, Task
+from .scorers import Scorer, Task
 from .selection import Order, check_k, top_k
+from .windows import score_windows
 
-__all__ = ["AT2Pruner", "PruneResult", "ScoredSource", "load_coefficients"]
+__all__ = ["AT2Pruner", "PassageLike", "PruneResult", "ScoredSource", "load_coefficients"]
 
 PassageLike = str | Passage | Mapping[str, Any]
 
@@ -77,6 +79,7 @@ class AT2Pruner:
         model: str | os.PathLike[str] | LanguageModel | None = None,
         coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
         *,
+        method: str = DEFAULT_METHOD,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         template: PromptTemplate | None = None,
@@ -91,6 +94,7 @@ class AT2Pruner:
         Args:
             model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
             coefficients: see `load_coefficients`.
+            method: what scores, see `load_scorer`: `at2`, `scout` or any other by name.
             granularity: see the class, as for the rest.
             order: see the class.
             max_new_tokens: see the class.
@@ -109,13 +113,9 @@ class AT2Pruner:
             language_model = model
         else:
             language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
-        if isinstance(coefficients, str) and coefficients == "average":
-            scorer: Scorer = AverageAttentionScorer()
-        else:
-            scorer = AT2Scorer(load_coefficients(language_model, coefficients))
         return cls(
             language_model,
-            scorer,
+            load_scorer(language_model, method, coefficients),
             granularity=granularity,
             order=order,
             max_new_tokens=max_new_tokens,
@@ -129,7 +129,8 @@ class AT2Pruner:
             InputError: an empty question, no passages, a passage that is not a text.
             ContextTooLongError: they do not fit the model's context.
         """
-        return self._draft(question, self._passages(passages))[1]
+        prompt = self._encode(question, self._passages(passages))
+        return write_drafts(self.language_model, [prompt], self.scorer.row_groups, self.max_new_tokens)[0]
 
     def score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> list[float]:
         """One score per source: per passage, or per sentence if these are the sources.
@@ -211,7 +212,7 @@ class AT2Pruner:
             prompt, written = self._encode(question, items), Draft("", [])
             scores, fallback = [0.0] * len(prompt.sources), f"{error}; the first {k} were kept"
         scored = clock()
-        own_draft = not isinstance(draft, str)
+        own_draft = not isinstance(draft, str) and written.text != ""
         kept, answer, seconds = self._finish(question, items, prompt, scores, written, k, own_draft)
         timing = {"draft": 0.0, "score": scored - started, "regenerate": seconds}
         return self._result(question, items, prompt, written, scores, k, kept, answer, timing, fallback)
@@ -237,7 +238,10 @@ class AT2Pruner:
         clock, n = time.perf_counter, len(questions)
         started = clock()
         prompts = [self._encode(question, some) for question, some in zip(questions, items, strict=True)]
-        drafts = write_drafts(self.language_model, prompts, self.scorer.row_groups, self.max_new_tokens)
+        if self.scorer.uses_draft:
+            drafts = write_drafts(self.language_model, prompts, self.scorer.row_groups, self.max_new_tokens)
+        else:
+            drafts = [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
         drafted = clock()
         scores: list[list[float]] = []
         fallbacks: list[str | None] = []
@@ -250,7 +254,8 @@ class AT2Pruner:
                 fallbacks.append(f"{error}; the first {k} were kept")
         kept = [self.select(some, k) for some in scores]
         scored = clock()
-        again = [i for i in range(n) if kept[i] != list(range(len(prompts[i].sources)))]
+        whole = [kept[i] == list(range(len(prompts[i].sources))) for i in range(n)]
+        again = [i for i in range(n) if not (whole[i] and self.scorer.uses_draft)]
         answers = [draft.text for draft in drafts]
         if again:
             short = [self._encode(questions[i], self._keep(items[i], kept[i])) for i in again]
@@ -335,7 +340,8 @@ class AT2Pruner:
         for source in sources:
             by_passage[source.passage] += source.score
         order = list(dict.fromkeys(prompt.source_passage[i] for i in kept))
-        return PruneResult(question, passages, draft.text, answer, k, order, by_passage, sources, seconds, fallback)
+        text = draft.text if self.scorer.uses_draft else draft.text or None
+        return PruneResult(question, passages, text, answer, k, order, by_passage, sources, seconds, fallback)
 
     def _passages(self, passages: Iterable[PassageLike]) -> list[Passage]:
         items = as_passages(passages)
@@ -369,8 +375,11 @@ class AT2Pruner:
             shown.append(replace(passages[owner], text="".join(texts), sentences=texts))
         return shown
 
-    def _draft(self, question: str, passages: list[Passage]) -> tuple[EncodedPrompt, Draft]:
+    def _draft(self, question: str, passages: Sequence[Passage]) -> tuple[EncodedPrompt, Draft]:
+        """The prompt and the draft; an empty one for a method that looks at none."""
         prompt = self._encode(question, passages)
+        if not self.scorer.uses_draft:
+            return prompt, Draft("", [], prompt_ids=prompt.ids)
         groups = self.scorer.row_groups
         return prompt, write_drafts(self.language_model, [prompt], groups, self.max_new_tokens)[0]
 
@@ -380,7 +389,7 @@ class AT2Pruner:
         if draft is not None and not isinstance(draft, (str, Draft)):
             raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
         if self.overflow == "windows" and not self._fits(question, passages, draft):
-            return self._score_windows(question, passages, draft)
+            return score_windows(self, question, passages, draft)
         if draft is None:
             prompt, draft = self._draft(question, passages)
         else:
@@ -401,7 +410,7 @@ class AT2Pruner:
         task = Task(self.language_model, question, passages, prompt, draft)
         return prompt, draft, self.scorer.score(task).tolist()
 
-    def _fits(self, question: str, passages: list[Passage], draft: str | Draft | None = None) -> bool:
+    def _fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
         """Whether the context holds the passages and the longer of the draft given and an answer."""
         text = draft.text if isinstance(draft, Draft) else draft
         room = max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
@@ -410,66 +419,3 @@ class AT2Pruner:
         except ContextTooLongError:
             return False
         return True
-
-    def _score_windows(
-        self, question: str, passages: list[Passage], draft: str | Draft | None
-    ) -> tuple[EncodedPrompt, Draft, list[float]]:
-        """Scores by runs of passages that fit the context, all against one draft."""
-        windows: list[list[Passage]] = []
-        for passage in passages:
-            if windows and self._fits(question, [*windows[-1], passage], draft):
-                windows[-1].append(passage)
-            else:
-                windows.append([passage])
-        if isinstance(draft, Draft):
-            draft = draft.text
-        if draft is None:
-            best = -float("inf")
-            for window in windows:
-                prompt, candidate = self._draft(question, window)
-                if candidate.ids:
-                    everything = torch.ones(1, len(prompt.sources), dtype=torch.bool)
-                    sureness = ablation_outcomes(self.language_model, prompt, candidate.ids, everything).item()
-                    if sureness > best:
-                        best, draft = sureness, candidate.text
-            if draft is None:
-                raise EmptyDraftError("the model wrote nothing from any window of the passages")
-        scores: list[float] = []
-        for window in windows:
-            prompt = self._encode(question, window)
-            read = read_draft(self.language_model, prompt, draft, self.scorer.row_groups)
-            scores += self.scorer.score(Task(self.language_model, question, window, prompt, read)).tolist()
-        return self._encode(question, passages), Draft(draft, self.language_model.encode_draft(draft)), scores
-
-
-def load_coefficients(
-    language_model: LanguageModel, coefficients: str | os.PathLike[str] | HeadCoefficients | None = None
-) -> HeadCoefficients:
-    """Head coefficients for a model, checked against it.
-
-    Args:
-        language_model: the model they must fit.
-        coefficients: a folder or Hub id that `HeadCoefficients.save_pretrained` wrote; an estimator AT2's authors
-            published (`madrylab/at2-*`, or a `.pt` file); None for those that come with the package.
-
-    Raises:
-        CoefficientsError: there are none, they cannot be read, or they were made for another model.
-    """
-    config = language_model.model.config
-    if coefficients is None:
-        shipped = shipped_coefficients()
-        if language_model.name not in shipped:
-            raise CoefficientsError(
-                f"no head coefficients come with at2-prune for {language_model.name}: train them with\n"
-                f"  at2-prune train --model {language_model.name} --data hotpotqa/hotpot_qa --split train --limit 300 "
-                "--out DIR\nand pass coefficients=DIR, or pass coefficients='average' for average attention"
-            )
-        coefficients = shipped[language_model.name]
-    if not isinstance(coefficients, HeadCoefficients):
-        name = os.fspath(coefficients)
-        if name.startswith("madrylab/") or name.endswith(".pt"):
-            coefficients = HeadCoefficients.from_at2_estimator(name, config, language_model.name)
-        else:
-            coefficients = HeadCoefficients.from_pretrained(name)
-    coefficients.check_model(config)
-    return coefficients

@@ -32,8 +32,8 @@ class PruneResult:
 
     question: str
     passages: list[Passage]
-    draft: str
-    """The answer from all passages."""
+    draft: str | None
+    """The answer from all passages; None if the method needs none and none was given."""
     answer: str
     """The answer from the passages that were kept."""
     k: int

@@ -66,8 +66,8 @@ def _run(framework: str, build: Build, args: argparse.Namespace) -> None:
     corpus = Corpus.load(args.data or ())
     transformers_logging.disable_progress_bar()
     model = LanguageModel.load(config.model, device=config.device, dtype=config.dtype)
-    coefficients = "average" if config.method == "average_attention" else config.coefficients
-    pipeline = build(args.index, corpus, AT2Pruner.from_pretrained(model, coefficients))
+    pruner = AT2Pruner.from_pretrained(model, config.coefficients, method=config.method)
+    pipeline = build(args.index, corpus, pruner)
     if not args.questions:
         question = args.question or corpus.questions[0].text
         print(f"{question} {pipeline(config)(question).text}")

@@ -16,6 +16,7 @@ from transformers import AutoConfig, LlamaConfig
 
 from at2_prune.coefficients import HeadCoefficients, RowGroup, shipped_coefficients
 from at2_prune.errors import CoefficientsError
+from at2_prune.scorers import LEARNED
 
 GROUPS = (RowGroup("draft"), RowGroup("question", "max"))
 CONFIG = LlamaConfig(num_hidden_layers=3, num_attention_heads=4)
@@ -405,7 +406,39 @@ def test_estimators_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_shipped_coefficients_load() -> None:
-    for name, path in shipped_coefficients().items():
-        coefficients = HeadCoefficients.from_pretrained(path)
-        assert coefficients.model_name == name
-        assert coefficients.training
+    shipped = shipped_coefficients()
+    assert {"at2"} <= set(shipped["gemma-3-270m"]) <= set(LEARNED)
+    for name, methods in shipped.items():
+        for path in methods.values():
+            coefficients = HeadCoefficients.from_pretrained(path)
+            assert coefficients.model_name == name
+            assert coefficients.training
+
+
+def test_what_is_linked_to_the_best_follows_it() -> None:
+    groups = (RowGroup("question"), RowGroup("sources", "max"))
+    weight = torch.tensor([[[1.0]], [[2.0]]])  # one layer, one head
+    direct = torch.tensor([0.1, 0.5, 0.2, 0.3])
+    between = torch.zeros(4, 4)
+    between[1, 0], between[2, 1], between[3, 1], between[3, 2] = 0.4, 0.1, 0.0, 0.9  # later source first
+    mass = {groups[0]: direct.reshape(1, 1, 4), groups[1]: between.reshape(1, 1, 4, 4)}
+    scores = HeadCoefficients(weight, groups).score(mass)
+    assert scores.tolist() == pytest.approx([0.1 + 0.8, 0.5 + 0.8, 0.2 + 0.2, 0.3])
+    assert HeadCoefficients(weight, groups).score({g: m[..., :1] for g, m in mass.items()}).tolist() == pytest.approx(
+        [0.1]
+    )
+
+
+def test_first_layers_of_what_was_read() -> None:
+    made = HeadCoefficients(torch.ones(1, 2, 4), layers=[0, 2], model_layers=6)
+    mass = torch.arange(6.0)[:, None, None].expand(6, 4, 3)
+    assert made.score({RowGroup("draft"): mass}, range(6)).tolist() == [8.0, 8.0, 8.0]
+    with pytest.raises(CoefficientsError, match=r"on layers \[0, 2\], but attention was read .* on layers \[0, 1\]"):
+        made.score({RowGroup("draft"): mass[:2]}, [0, 1])
+    with pytest.raises(CoefficientsError, match=r"6 layers x 4 heads.*3 layers x 4 heads"):
+        made.check_model(LlamaConfig(num_hidden_layers=3, num_attention_heads=4))
+
+
+def test_how_deep_the_model_is_survives_saving(tmp_path: Path) -> None:
+    HeadCoefficients(torch.ones(1, 2, 4), layers=[0, 1], model_layers=6).save_pretrained(tmp_path)
+    assert HeadCoefficients.from_pretrained(tmp_path).model_layers == 6

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from at2_prune.ablation import ablation_outcomes
-from at2_prune.coefficients import RowGroup, shipped_coefficients
+from at2_prune.coefficients import RowGroup
 from at2_prune.draft import read_draft, write_drafts
 from at2_prune.embedded import EMBEDDED_MODEL_ID
 from at2_prune.model import LanguageModel
@@ -78,16 +78,14 @@ def test_ablations_as_a_masked_forward_pass(embedded_lm: LanguageModel, passages
 
 
 def test_draft_score_select_regenerate(embedded_lm: LanguageModel, passages: list[Passage]) -> None:
-    shipped = EMBEDDED_MODEL_ID in shipped_coefficients()
-    pruner = AT2Pruner.from_pretrained(embedded_lm, None if shipped else "average", max_new_tokens=12)
+    pruner = AT2Pruner.from_pretrained(embedded_lm, method="at2", max_new_tokens=12)
     result = pruner.answer(QUESTION, passages, 2)
     assert "parrot" in result.draft.lower()
     assert len(result.scores) == len(passages)
     assert len(set(result.kept)) == 2
     assert result.answer == pruner.regenerate(QUESTION, passages, result.kept)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["kept"] == result.kept
-    if shipped:
-        assert GOLD in result.kept
+    assert GOLD in result.kept
         assert "parrot" in result.answer.lower()
     assert "parrot" in pruner.regenerate(QUESTION, passages, [GOLD]).lower()
     assert "parrot" not in pruner.regenerate(QUESTION, passages, [0, 1]).lower()

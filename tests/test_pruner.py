@@ -625,12 +625,12 @@ def test_from_pretrained_from_disk(tiny_pruner: AT2Pruner, tmp_path: Path) -> No
 
 
 def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
-    average = AT2Pruner.from_pretrained(tiny_lm, "average", max_new_tokens=8)
+    average = AT2Pruner.from_pretrained(tiny_lm, method="average_attention", max_new_tokens=8)
     assert isinstance(average.scorer, AverageAttentionScorer)
     equal = AT2Pruner.from_pretrained(tiny_lm, HeadCoefficients.average(2, 4), max_new_tokens=8)
     assert average.score(QUESTION, PASSAGES) == pytest.approx(equal.score(QUESTION, PASSAGES), abs=1e-6)
     with pytest.raises(
-        CoefficientsError, match="no head coefficients come with at2-prune for tiny-random-llama: train them"
+        CoefficientsError, match="no head coefficients of the method at2 come with at2-prune for tiny-random-llama: train"
     ):
         load_coefficients(tiny_lm)
     with pytest.raises(CoefficientsError, match=r"2 layers x 8 heads\).*2 layers x 4 heads"):
@@ -644,4 +644,4 @@ def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
 
 def test_options_for_loading_are_refused_with_a_loaded_model(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="device, dtype"):
-        AT2Pruner.from_pretrained(tiny_lm, "average", device="cpu", dtype="float32")
+        AT2Pruner.from_pretrained(tiny_lm, method="average_attention", device="cpu", dtype="float32")

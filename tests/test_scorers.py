@@ -23,7 +23,7 @@ def task(lm: LanguageModel, question: Question, groups: tuple[RowGroup, ...], dr
 
 
 @pytest.mark.parametrize("draft", [None, "Canberra"])
-@pytest.mark.parametrize("groups", [(DRAFT_ROWS,), (QUESTION_ROWS,), (QUESTION_ROWS, DRAFT_ROWS, RowGroup("last"))])
+@pytest.mark.parametrize("groups", [(DRAFT_ROWS,), (QUESTION_ROWS, DRAFT_ROWS, RowGroup("last"))])
 def test_at2_is_the_weighted_sum(
     tiny_lm: LanguageModel, sample_questions: list[Question], groups: tuple[RowGroup, ...], draft: str | None
 ) -> None:

@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> None:
     result = pruner.answer(args.question, passages, args.k, draft=args.draft)
     if args.html:
         try:
-            tokens = None if result.fallback else pruner.token_scores(args.question, passages, result.draft)
+            draft = None if result.fallback else result.draft
+            tokens = None if draft is None else pruner.token_scores(args.question, passages, draft)
         except ContextTooLongError:  # scored in windows: no one pass sees every token
             tokens = None
         page = html_report(result, tokens, model=pruner.language_model.name, scorer=pruner.scorer.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options import add_model_options, load_model, positive
+from .options import add_method_options, add_model_options, load_model, positive
 
 HELP = "Run the whole idea on the questions that come with the package: one in full, then F1 before and after over all."
 EXAMPLES = """examples:
@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=positive, default=3, metavar="N", help="passages to keep (default: 3)")
-    parser.add_argument("--coefficients", metavar="DIR_OR_ID", help="head coefficients (default: the model's own)")
+    add_method_options(parser)
     add_model_options(parser)
 
 
@@ -27,7 +27,9 @@ def run(args: argparse.Namespace) -> None:
     from ..report import terminal_report
 
     questions = load_questions(sample_questions_path())
-    pruner = AT2Pruner.from_pretrained(load_model(args), args.coefficients, max_new_tokens=args.max_new_tokens)
+    pruner = AT2Pruner.from_pretrained(
+        load_model(args), args.coefficients, method=args.method, max_new_tokens=args.max_new_tokens
+    )
     print(f"model {pruner.language_model.name}, {len(questions)} questions with ten passages each, k = {args.k}\n")
     before: list[float] = []
     after: list[float] = []
@@ -36,13 +38,14 @@ def run(args: argparse.Namespace) -> None:
         result = pruner.answer(question.text, question.passages, args.k)
         if not before:
             print(terminal_report(result) + "\n")
-            print(f"{'F1 before':>9}  {'after':>5}  gold kept  answer → draft → new answer")
+            print(f"{'F1 before':>9}  {'after':>5}  gold kept  true answer → from all → from those kept")
         assert question.answer is not None
-        before.append(answer_scores(result.draft, question.answer).f1)
+        unpruned = pruner.regenerate(question.text, question.passages) if result.draft is None else result.draft
+        before.append(answer_scores(unpruned, question.answer).f1)
         after.append(answer_scores(result.answer, question.answer).f1)
         recall.append(gold_recall(result.kept, question.gold))
         print(
-            f"{before[-1]:9.2f}  {after[-1]:5.2f}  {recall[-1]:9.1f}  {question.answer} → {result.draft[:40]} → "
+            f"{before[-1]:9.2f}  {after[-1]:5.2f}  {recall[-1]:9.1f}  {question.answer} → {unpruned[:40]} → "
             f"{result.answer[:40]}",
             flush=True,
         )

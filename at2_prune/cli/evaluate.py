@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods.add_argument("--embedder", metavar="ID_OR_PATH", help="of the method dense")
     methods.add_argument("--cross-encoder", metavar="ID_OR_PATH", help="of the method cross_encoder")
     parser.add_argument("--out", required=True, metavar="DIR", help="where results go")
-    parser.add_argument("--cache", metavar="FILE", help="what is remembered between runs (default: in the user's cache)")
+    parser.add_argument(
+        "--cache", metavar="FILE", help="what is remembered between runs (default: in the user's cache)"
+    )
     add_model_options(parser)
 
 

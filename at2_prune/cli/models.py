@@ -12,6 +12,9 @@ EXAMPLES = """examples:
   at2-prune models --json"""
 
 
+_MEASURES = {"lds": "LDS", "gold_recall": "recall of gold passages at 2"}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
 
@@ -43,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
         "path": str(embedded_cache_path()),
         "licence": EMBEDDED_MODEL_LICENCE,
     }
-    coefficients = [_coefficients(name, path) for name, path in _shipped().items()]
+    shipped = _shipped()
+    coefficients = [_coefficients(name, method, shipped[name][method]) for name in shipped for method in shipped[name]]
     if args.json:
         print(json.dumps({"embedded": embedded, "hub_cache": cached, "coefficients": coefficients}))
         return
@@ -56,10 +60,9 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {repo['model']}: {int(repo['bytes']) / 1e9:.2f} GB")
     print("head coefficients that come with at2-prune" + ("" if coefficients else ": none"))
     for entry in coefficients:
-        print(f"  {entry['model']}: rows {', '.join(entry['rows'])}; {entry['trained_on']}")
-        if entry["lds"]:
-            lds = entry["lds"]
-            print(f"    LDS on held-out questions {lds['learned']}, average attention {lds['average_attention']}")
+        print(f"  {entry['model']}, {entry['method']}: rows {', '.join(entry['rows'])}; {entry['trained_on']}")
+        for title, found in entry["held_out"].items():
+            print(f"    {title} on held-out questions: " + ", ".join(f"{who} {value}" for who, value in found.items()))
     print("train others with: at2-prune train --model MODEL --data DATA --out DIR")
 
 
@@ -69,20 +72,25 @@ def _shipped() -> dict[str, Any]:
     return shipped_coefficients()
 
 
-def _coefficients(name: str, path: Any) -> dict[str, Any]:
+def _coefficients(name: str, method: str, path: Any) -> dict[str, Any]:
     from ..coefficients import HeadCoefficients
 
     coefficients = HeadCoefficients.from_pretrained(path)
     training = coefficients.training
     return {
         "model": name,
+        "method": method,
         "path": str(path),
         "shape": list(coefficients.weight.shape),
         "rows": [group.name for group in coefficients.row_groups],
-        "trained_on": f"{training.get('questions_fitted', '?')} questions of {training.get('data', '?')}, "
-        f"{training.get('ablations', '?')} ablations each",
-        "lds": {
-            who: f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-            for who, value in training.get("lds", {}).items()
+        "trained_on": f"{training.get('questions_fitted', '?')} questions of {training.get('data', '?')}, learned from "
+        f"{training.get('learn_from', 'draft')}",
+        "held_out": {
+            title: {
+                who: f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+                for who, value in training[measure].items()
+            }
+            for measure, title in _MEASURES.items()
+            if training.get(measure)
         },
     }

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config import DEFAULT_METHOD, METHODS
 from ..errors import DataError
 
 if TYPE_CHECKING:
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from ..passages import Passage
     from ..pruner import AT2Pruner
 
-__all__ = ["add_model_options", "add_pruner_options", "load_model", "load_pruner", "positive", "read_passages"]
+__all__ = [
+    "add_method_options",
+    "add_model_options",
+    "add_pruner_options",
+    "load_model",
+    "load_pruner",
+    "positive",
+    "read_passages",
+]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -45,13 +54,23 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="passages that do not fit the context: refuse (default), or score them in windows that fit",
     )
+    add_method_options(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+    add_model_options(parser)
+
+
+def add_method_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default=DEFAULT_METHOD,
+        help=f"what scores passages (default: {DEFAULT_METHOD}); scout needs no draft, average_attention no training",
+    )
     parser.add_argument(
         "--coefficients",
         metavar="DIR_OR_ID",
-        help="head coefficients (default: those that come with the model; 'average' for average attention)",
+        help="the method's head coefficients (default: those that come with the model)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
-    add_model_options(parser)
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
@@ -70,6 +89,7 @@ def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
     return AT2Pruner.from_pretrained(
         load_model(args),
         args.coefficients,
+        method=args.method,
         granularity=args.granularity,
         max_new_tokens=args.max_new_tokens,
         overflow=args.overflow,

@@ -6,14 +6,19 @@ import argparse
 
 from .options import add_model_options, load_model, positive
 
-HELP = "Train head coefficients for a model by ablating passages."
+HELP = "Train head coefficients for a model, by ablating passages or from supporting facts."
 EXAMPLES = """examples:
   at2-prune train --data train.jsonl --ablations 8 --out coefficients/
+  at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 100 --learn-from evidence \\
+      --out qwen3-scout/  (for the method scout: one forward pass over a third of the layers a question)
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
   at2-prune train --model M --data databricks/databricks-dolly-15k --sources token --targets sentence --limit 4000 \\
       --out dolly/        (the recipe of the published estimators)
 
 An interrupted run goes on where it stopped when the same command is given again."""
+
+
+_TITLES = {"lds": "LDS", "gold_recall": "gold passages in the top 2", "both_gold": "all of them in the top 2"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +40,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave sources out by attention mask, positions kept (default, the paper's), or remove their text",
     )
     parser.add_argument(
+        "--learn-from",
+        choices=["draft", "answer", "evidence"],
+        default="draft",
+        help="ablations of the draft (default, the paper's), ablations of the known answer, or the supporting passages "
+        "that the data names",
+    )
+    parser.add_argument(
         "--rows",
         nargs="+",
-        default=["draft"],
         metavar="NAME",
-        help="what coefficients weigh: draft (default), question or last, with -max and -contribution or -effective",
+        help="what coefficients weigh: draft, question, last or sources (their own rows), with -max and -contribution "
+        "or -effective (default: draft; to learn from evidence question, question-max, sources and sources-max)",
+    )
+    parser.add_argument(
+        "--layers",
+        type=positive,
+        metavar="N",
+        help="to learn from evidence without a draft: read the first N layers (default: a third of them)",
     )
     parser.add_argument("--examples", metavar="DIR", help="use the ablations of an earlier run, to fit other rows")
     parser.add_argument("--holdout", type=float, default=0.15, metavar="PART", help="to measure on (default: 0.15)")
@@ -56,15 +74,34 @@ def run(args: argparse.Namespace) -> None:
     from ..questions import load_questions
     from ..training import CollectSettings, FitSettings, train
 
-    row_groups = [RowGroup.from_name(name) for name in args.rows]
+    row_groups = [RowGroup.from_name(name) for name in args.rows] if args.rows else None
     questions = load_questions(args.data, split=args.split, limit=args.limit)
     language_model = load_model(args)
+    layers = args.layers
+    if (
+        layers is None
+        and args.learn_from == "evidence"
+        and not any(name.startswith("draft") for name in args.rows or ())
+    ):
+        layers = max(1, language_model.model.config.get_text_config().num_hidden_layers // 3)
     settings = CollectSettings(
-        args.ablations, args.sources, args.targets, args.positions, args.max_new_tokens, args.seed
+        args.ablations,
+        args.sources,
+        args.targets,
+        args.positions,
+        args.max_new_tokens,
+        args.seed,
+        args.learn_from,
+        layers,
     )
     path = Path(args.data).absolute()
     name = f"{path.parent.name}/{path.name}" if path.exists() else args.data  # the same wherever the folder lies
-    bar = tqdm(total=len(questions), desc="ablating", unit="question", smoothing=0.1)
+    bar = tqdm(
+        total=len(questions),
+        desc="reading" if args.learn_from == "evidence" else "ablating",
+        unit="question",
+        smoothing=0.1,
+    )
     report = train(
         language_model,
         questions,
@@ -80,12 +117,11 @@ def run(args: argparse.Namespace) -> None:
     bar.close()
     for reason, count in report.skipped.items():
         print(f"left out {count} questions: {reason}")
-    steps = len(report.curve) // 4 or 1
-    print(
-        "correlation on the training questions by step: " + ", ".join(f"{s}: {c:.3f}" for s, c in report.curve[::steps])
-    )
-    print(f"fitted to {report.fitted} questions x {args.ablations} ablations; held out {report.held_out}:")
-    for title, estimates in (("LDS", report.lds), ("correlation", report.correlation)):
+    if report.curve:
+        shown = report.curve[:: len(report.curve) // 4 or 1]
+        print("correlation on the training questions by step: " + ", ".join(f"{s}: {c:.3f}" for s, c in shown))
+    print(f"fitted to {report.fitted} questions; held out {report.held_out}:")
+    for measure, estimates in report.held_out_measures.items():
         for who, value in estimates.items():
-            print(f"  {title:<12}{who.replace('_', ' '):<18}{value}")
+            print(f"  {_TITLES.get(measure, measure):<26}{who.replace('_', ' '):<18}{value}")
     print(f"saved to {args.out}")

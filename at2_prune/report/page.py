@@ -163,7 +163,7 @@ def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, 
         raise InputError(f"tokens has {len(tokens)} lists, but the result has {len(result.passages)} passages")
     scale = None if tokens is None else Scale.of([score for some in tokens for _, score in some])
     cards = _cards(result, tokens, scale)
-    before, after = _changes(result.draft, result.answer)
+    before, after = _changes(result.answer if result.draft is None else result.draft, result.answer)
     return _template().render(
         result=result,
         model=model,
@@ -280,6 +280,8 @@ def _cards(result: PruneResult, tokens: Sequence[Tokens] | None, scale: Scale | 
 
 
 def _verdict(result: PruneResult) -> str:
+    if result.draft is None:
+        return "No draft was written: the method reads the question alone."
     if result.draft != result.answer:
         return "The answer changed."
     everything = all(source.kept for source in result.sources)

@@ -36,12 +36,15 @@ def terminal_report(
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
     page = _Page(width, wants_color(sys.stdout) if color is None else color, encoding)
     page.section("Question", result.question)
-    page.section("Draft", result.draft or "(the model wrote nothing)", "from " + _everything(result))
+    if result.draft is not None:
+        page.section("Draft", result.draft or "(the model wrote nothing)", "from " + _everything(result))
     if result.fallback:
         page.section("Scores could not be used", result.fallback)
     page.scores(result)
-    same = "the same as the draft" if result.answer == result.draft else "changed"
-    page.section("Answer", result.answer or "(the model wrote nothing)", f"from {kept_line(result)}; {same}", BOLD)
+    note = f"from {kept_line(result)}"
+    if result.draft is not None:
+        note += "; the same as the draft" if result.answer == result.draft else "; changed"
+    page.section("Answer", result.answer or "(the model wrote nothing)", note, BOLD)
     page.section("Time", ", ".join(f"{step} {took}" for step, took in seconds_of(result.seconds)))
     return page.text()
 

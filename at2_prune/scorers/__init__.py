@@ -14,11 +14,12 @@ from .gradient_x_input import GradientXInputScorer
 from .last_layer_attention import LastLayerAttentionScorer
 from .leave_one_out import LeaveOneOutScorer
 from .random import RandomScorer
-from .registry import SCORERS, ScorerOptions, make_scorer
+from .registry import LEARNED, SCORERS, ScorerOptions, make_scorer
 from .retriever_order import RetrieverOrderScorer
 from .surrogate import SurrogateScorer
 
 __all__ = [
+    "LEARNED",
     "SCORERS",
     "AT2Scorer",
     "AverageAttentionScorer",

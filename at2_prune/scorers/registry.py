@@ -22,7 +22,7 @@ from .random import RandomScorer
 from .retriever_order import RetrieverOrderScorer
 from .surrogate import SurrogateScorer
 
-__all__ = ["SCORERS", "ScorerOptions", "make_scorer"]
+__all__ = ["LEARNED", "SCORERS", "ScorerOptions", "make_scorer"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,13 @@ SCORERS: dict[str, Callable[[ScorerOptions], Scorer]] = {
     "cross_encoder": _cross_encoder,
 }
 """Methods without learned coefficients; with them, every name in `ScorerOptions.coefficients` is a method."""
+
+
+LEARNED: dict[str, tuple[str, ...]] = {
+    "at2": (),
+    "scout": ("--learn-from", "evidence"),
+}
+"""Methods with learned coefficients that may come with at2-prune, and the options of `at2-prune train` for them."""
 
 
 def make_scorer(name: str, options: ScorerOptions = ScorerOptions()) -> Scorer:

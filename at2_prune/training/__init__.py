@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from .collect import CollectSettings, collect_examples
+from .evidence import EvidenceSettings, fit_evidence
 from .fit import Fidelity, FitSettings, fidelity, fit
 from .run import TrainingReport, train
 from .store import Example, ExampleStore
 
 __all__ = [
     "CollectSettings",
+    "EvidenceSettings",
     "Example",
     "ExampleStore",
     "Fidelity",
@@ -17,5 +19,6 @@ __all__ = [
     "collect_examples",
     "fidelity",
     "fit",
+    "fit_evidence",
     "train",
 ]

@@ -13,7 +13,7 @@ import torch
 from ..ablation import Positions, ablation_outcomes, random_masks
 from ..attention import Reading, Rows
 from ..coefficients import RowGroup
-from ..draft import Draft, prompt_rows, write_drafts
+from ..draft import Draft, prompt_mass, prompt_rows, read_prompt, write_drafts
 from ..errors import ContextTooLongError
 from ..model import LanguageModel
 from ..passages import Granularity, Passage, split_sentences
@@ -21,9 +21,11 @@ from ..prompt import EncodedPrompt
 from ..questions import Question
 from .store import Example, ExampleStore
 
-__all__ = ["ROW_GROUPS", "CollectSettings", "collect_examples", "draft_parts"]
+__all__ = ["ROW_GROUPS", "CollectSettings", "LearnFrom", "collect_examples", "draft_parts"]
 
 logger = logging.getLogger(__name__)
+
+LearnFrom = Literal["draft", "answer", "evidence"]
 
 ROW_GROUPS = (
     RowGroup("draft"),
@@ -49,6 +51,11 @@ class CollectSettings:
     """Leave sources out by attention mask with positions kept (the paper's), or by removing their text."""
     max_new_tokens: int = 48
     seed: int = 0
+    learn_from: LearnFrom = "draft"
+    """Ablations of the draft, as the paper has it; ablations of the known answer; or evidence: no ablations, the
+    supporting passages that the data names."""
+    layers: int | None = None
+    """Without ablations: read the first so many layers only; None reads all."""
 
 
 def collect_examples(
@@ -79,7 +86,7 @@ def collect_examples(
     for question in questions:
         known = next(store.load([question.id]), None)
         try:
-            outcome = known or _example(language_model, question, settings)
+            outcome = known or _example(language_model, question, settings, row_groups)
         except ContextTooLongError:
             outcome = "longer than the model's context"
         if isinstance(outcome, Example):
@@ -103,6 +110,8 @@ def _read_again(
     groups: Sequence[RowGroup],
 ) -> Example | None:
     """The example with these row groups too."""
+    if settings.learn_from == "evidence":
+        return _evidence(language_model, question, settings, [RowGroup.from_name(n) for n in example.mass] + [*groups])
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     ids = language_model.encode_draft(example.draft)
     parts = draft_parts(language_model, ids) if settings.targets == "sentence" else [(0, len(ids))]
@@ -112,10 +121,36 @@ def _read_again(
     return replace(example, mass={**example.mass, **mass})
 
 
-def _example(language_model: LanguageModel, question: Question, settings: CollectSettings) -> Example | str:
+def _evidence(
+    language_model: LanguageModel, question: Question, settings: CollectSettings, groups: Sequence[RowGroup]
+) -> Example | None:
+    """What the prompt's rows attend to, and the draft's if they are wanted; None if that is empty."""
+    prompt = language_model.encode(question.text, question.passages, settings.granularity)
+    if any(group.rows == "draft" for group in groups):
+        read = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
+        if not read.ids:
+            return None
+    else:
+        layers = None if settings.layers is None else range(settings.layers)
+        read = read_prompt(language_model, prompt, groups, layers)
+    gold = torch.tensor([passage in question.gold for passage in prompt.source_passage])
+    mass = {group.name: read.mass[group][None].float().cpu() for group in groups}
+    nothing = torch.zeros(0, len(gold), dtype=torch.bool), torch.zeros(0, 1, dtype=torch.float64)
+    return Example(question.id, read.text, mass, list(read.layers), *nothing, gold)
+
+
+def _example(
+    language_model: LanguageModel, question: Question, settings: CollectSettings, row_groups: Sequence[RowGroup]
+) -> Example | str:
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     if len(prompt.sources) < 2:
         return "fewer than two sources"
+    if settings.learn_from == "evidence":
+        if not question.gold:
+            return "no supporting passages are named"
+        return _evidence(language_model, question, settings, row_groups) or "empty draft"
+    if settings.learn_from == "answer" and not (question.answer or "").strip():
+        return "no answer"
     by_token = settings.granularity == "token"
     groups = () if by_token else ROW_GROUPS
     draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
@@ -129,7 +164,11 @@ def _example(language_model: LanguageModel, question: Question, settings: Collec
     digest = hashlib.sha256(f"{settings.seed} {question.id}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))  # the same whatever runs before it
     masks = random_masks(len(prompt.sources), settings.ablations, generator)
-    outcomes = ablation_outcomes(language_model, prompt, draft.ids, masks, parts, settings.positions)
+    target, target_parts = draft.ids, parts
+    if settings.learn_from == "answer":
+        target = language_model.encode_draft(question.answer or "")
+        target_parts = [(0, len(target))]
+    outcomes = ablation_outcomes(language_model, prompt, target, masks, target_parts, settings.positions)
     gold = torch.tensor([passage in question.gold for passage in prompt.source_passage])
     return Example(question.id, draft.text, mass, layers, masks, outcomes, gold)
 
@@ -159,7 +198,8 @@ def _read_parts(
         for group in draft_groups:
             rows.append(Rows(f"{group.name} {index}", first + start, first + stop, group.reduce, group.measure))
     reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
-    mass = {group.name: reader.mass(group.name)[None].float().cpu() for group in groups if group.rows != "draft"}
+    own = [group for group in groups if group.rows != "draft"]
+    mass = {group.name: prompt_mass(reader, prompt, group)[None].float().cpu() for group in own}
     for group in draft_groups:
         each = [reader.mass(f"{group.name} {index}") for index in range(len(parts))]
         mass[group.name] = torch.stack(each).float().cpu()

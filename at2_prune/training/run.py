@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,15 @@ from ..intervals import Estimate, bootstrap_mean
 from ..model import LanguageModel
 from ..questions import Question
 from .collect import CollectSettings, collect_examples
+from .evidence import EvidenceSettings, fit_evidence, gold_found
 from .fit import FitSettings, fidelity, fit
 from .store import ExampleStore
 
-__all__ = ["TrainingReport", "train"]
+__all__ = ["EVIDENCE_ROWS", "TrainingReport", "train"]
+
+EVIDENCE_ROWS = (RowGroup("question"), RowGroup("question", "max"), RowGroup("sources"), RowGroup("sources", "max"))
+"""What finds evidence without a draft."""
+_NEW = {"learn_from": "draft", "layers": None}  # settings that folders begun without them have
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,10 @@ class TrainingReport:
     skipped: dict[str, int]
     """Questions that gave no example, by reason."""
     curve: list[tuple[int, float]]
-    """Training correlation by step."""
-    lds: dict[str, Estimate]
-    """Linear datamodeling score on the held-out questions, `learned` and `average_attention`."""
-    correlation: dict[str, Estimate]
+    """Training correlation by step; empty if learned from evidence."""
+    held_out_measures: dict[str, dict[str, Estimate]]
+    """On the held-out questions, for `learned` and `average_attention`: `lds` (linear datamodeling score) and
+    `correlation` with ablations; or `gold_recall` and `both_gold` at 2 of supporting passages."""
 
 
 def train(
@@ -50,7 +55,8 @@ def train(
     data_name: str,
     collect: CollectSettings = CollectSettings(),  # noqa: B008
     fit_settings: FitSettings = FitSettings(),  # noqa: B008
-    row_groups: Sequence[RowGroup] = (DRAFT_ROWS,),
+    row_groups: Sequence[RowGroup] | None = None,
+    evidence_settings: EvidenceSettings = EvidenceSettings(),  # noqa: B008
     holdout: float = 0.15,
     examples: str | os.PathLike[str] | None = None,
     progress: Callable[[], None] = lambda: None,
@@ -64,12 +70,15 @@ def train(
 
     Args:
         language_model: any readable model.
-        questions: their answers are not used, their supporting passages only recorded.
+        questions: with supporting passages to learn from evidence, with answers to learn from these; neither is used
+            to learn from ablations of drafts.
         out: a folder; one that was begun with other settings is refused.
         data_name: recorded.
-        collect: ablations a question and the like.
-        fit_settings: the optimiser's.
-        row_groups: rows to learn coefficients for; AT2's are the draft's.
+        collect: what to learn from, ablations a question and the like.
+        fit_settings: the optimiser's, for ablations.
+        evidence_settings: the same for evidence.
+        row_groups: rows to learn coefficients for; None takes the draft's, and to learn from evidence the question's
+            and the sources' own.
         holdout: part of the questions kept for measuring fidelity, chosen by a hash of their ids.
         examples: the folder whose examples are used, and added to; by default `out`.
         progress: called once a question.
@@ -79,7 +88,17 @@ def train(
         InputError: bad settings, or another run's folder.
         DataError: no question gave an example.
     """
-    if collect.ablations < 2:
+    evidence = collect.learn_from == "evidence"
+    row_groups = tuple(row_groups or (EVIDENCE_ROWS if evidence else (DRAFT_ROWS,)))
+    if evidence:
+        collect = replace(collect, ablations=0)
+    elif any(group.rows == "sources" for group in row_groups):
+        raise InputError(
+            "links between sources are learned from evidence: ablations of one draft do not tell them apart"
+        )
+    elif collect.layers is not None:
+        raise InputError("ablations run all layers: layers is for learning from evidence")
+    elif collect.ablations < 2:
         raise InputError(f"ablations must be at least 2 (a correlation needs two points), got {collect.ablations}")
     if not 0 <= holdout < 1:
         raise InputError(f"holdout must be at least 0 and less than 1, got {holdout}")
@@ -91,7 +110,7 @@ def train(
         "dtype": str(language_model.model.dtype).removeprefix("torch."),
         "prompt": language_model.template.name,
         "data": data_name,
-        **asdict(collect),
+        **{key: value for key, value in asdict(collect).items() if key not in _NEW or value != _NEW[key]},
     }
     store = ExampleStore(out if examples is None else examples, settings)
     skipped = collect_examples(language_model, questions, store, collect, progress, row_groups)
@@ -99,29 +118,37 @@ def train(
     complete = [example for example in store.load(ids) if all(group.name in example.mass for group in row_groups)]
     fitted = [example for example in complete if example.question_id not in held_ids]
     held = [example for example in complete if example.question_id in held_ids]
-    weight, curve = fit(fitted, row_groups, fit_settings, fit_progress)
-    lds, correlation = {}, {}
+    if not fitted:
+        raise DataError(f"{data_name}: no question gave an example to fit ({skipped})")
+    read = fitted[0].layers
+    measures: dict[str, dict[str, Estimate]] = {}
+    curve: list[tuple[int, float]] = []
+    if evidence:
+        weight = fit_evidence(fitted, row_groups, range(len(read)), evidence_settings)
+    else:
+        weight, curve = fit(fitted, row_groups, fit_settings, fit_progress)
     average = torch.full((1, *weight.shape[1:]), 1 / weight[0].numel())
-    candidates = {"learned": (row_groups, weight), "average_attention": ((DRAFT_ROWS,), average)}
-    for name, (groups, candidate) in candidates.items():
-        if held:
-            measured = fidelity(held, groups, candidate)
-            lds[name] = bootstrap_mean(measured.lds.tolist())
-            correlation[name] = bootstrap_mean(measured.correlation.tolist())
+    plain = (next(g for g in row_groups if g.rows != "sources"),) if evidence else (DRAFT_ROWS,)
+    for name, groups, candidate in (("learned", row_groups, weight), ("average_attention", plain, average)):
+        found = gold_found(held, groups, candidate) if evidence else vars(fidelity(held, groups, candidate))
+        for measure, values in found.items() if held else ():
+            measures.setdefault(measure, {})[name] = bootstrap_mean(values.tolist())
     recorded: dict[str, Any] = {
-        "method": "AT2: within-example correlation with ablation outcomes",
+        "method": "supporting passages by multinomial logistic regression"
+        if evidence
+        else "AT2: within-example correlation with ablation outcomes",
+        "learn_from": collect.learn_from,
         **settings,
         "questions_fitted": len(fitted),
         "questions_held_out": len(held),
-        "fit": asdict(fit_settings),
+        "fit": asdict(evidence_settings if evidence else fit_settings),
         "curve": curve,
-        "lds": {name: asdict(value) for name, value in lds.items()},
-        "correlation": {name: asdict(value) for name, value in correlation.items()},
+        **{measure: {name: asdict(value) for name, value in by.items()} for measure, by in measures.items()},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    coefficients = HeadCoefficients(
-        weight, row_groups, fitted[0].layers, language_model.name, language_model.model.config.model_type, recorded
-    )
+    config = language_model.model.config
+    depth = getattr(config.get_text_config(), "num_hidden_layers", None)
+    coefficients = HeadCoefficients(weight, row_groups, read, language_model.name, config.model_type, recorded, depth)
     (Path(out) / "README.md").unlink(missing_ok=True)  # an earlier run's card, which the mixin would keep
     coefficients.save_pretrained(Path(out))
-    return TrainingReport(coefficients, len(fitted), len(held), skipped, curve, lds, correlation)
+    return TrainingReport(coefficients, len(fitted), len(held), skipped, curve, measures)

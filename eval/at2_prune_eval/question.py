@@ -14,7 +14,7 @@ from at2_prune.scorers import Task
 from .bench import Bench
 from .cost import Cost, metered
 from .methods import Choice, Method
-from .metrics import answer_scores, both_gold, gold_precision, gold_recall
+from .metrics import answer_scores, support_scores
 from .store import Record
 
 __all__ = ["answer_question"]
@@ -117,16 +117,10 @@ class Ablator:
 
 
 def _entry(question: Question, kept: list[int], answer: str, prompt_tokens: int) -> dict[str, Any]:
-    recall, precision = gold_recall(kept, question.gold), gold_precision(kept, question.gold)
-    truths = [question.answer or "", *question.aliases]
-    best = max((answer_scores(answer, truth) for truth in truths), key=lambda scores: (scores.em, scores.f1))
     return {
         "kept": kept,
         "answer": answer,
-        **asdict(best),
-        "gold_recall": recall,
-        "gold_precision": precision,
-        "gold_f1": 2 * recall * precision / (recall + precision) if recall + precision else 0.0,
-        "both_gold": float(both_gold(kept, question.gold)),
+        **asdict(answer_scores(answer, [question.answer or "", *question.aliases])),
+        **asdict(support_scores(kept, question.gold)),
         "prompt_tokens": prompt_tokens,
     }

@@ -35,7 +35,7 @@ def passages_file(sample_questions: list[Question], tmp_path_factory) -> Path:
 
 @pytest.fixture
 def options(model_folder: Path, passages_file: Path) -> list[str]:
-    model = ["--model", str(model_folder), "--coefficients", "average", "--max-new-tokens", "8"]
+    model = ["--model", str(model_folder), "--method", "average_attention", "--max-new-tokens", "8"]
     return ["--passages", str(passages_file), *model]
 
 
@@ -45,7 +45,7 @@ def test_answer_prints_one_json_object_that_agrees_with_the_library(
     question = sample_questions[0]
     assert main(["answer", question.text, *options, "--k", "4", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    pruner = AT2Pruner.from_pretrained(str(model_folder), "average", max_new_tokens=8)
+    pruner = AT2Pruner.from_pretrained(str(model_folder), method="average_attention", max_new_tokens=8)
     result = pruner.answer(question.text, question.passages, k=4)
     assert set(printed) == {"question", "draft", "answer", "k", "kept", "scores", "seconds"}
     assert printed["kept"] == result.kept
@@ -163,7 +163,7 @@ def test_wrong_coefficients_name_both_shapes(
     options: list[str], tiny_lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     HeadCoefficients.average(3, 5, "llama").save_pretrained(tmp_path)
-    assert main(["answer", "Which river?", *options, "--coefficients", str(tmp_path)]) == 2
+    assert main(["answer", "Which river?", *options, "--method", "at2", "--coefficients", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "3 layers x 5 heads" in error
     assert "2 layers x 4 heads" in error

@@ -51,7 +51,7 @@ def test_without_at2(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(command) == 2
     assert "no head coefficients" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main([*command, "--coefficients", "average"]) == 0
+    assert main([*command, "--methods", "average_attention"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(results["methods"]) == ["none", "average_attention", "oracle"]
 
@@ -70,7 +70,7 @@ def test_question_without_gold_is_named(
     row = {"id": "q7", "question": "?", "answer": "a", "passages": [asdict(p)["text"] for p in questions[0].passages]}
     data = tmp_path / "data.jsonl"
     data.write_text(json.dumps(row) + "\n")
-    command = ["eval", "--data", str(data), "--model", model, "--coefficients", "average", "--out", str(tmp_path / "o")]
+    command = ["eval", "--data", str(data), "--model", model, "--methods", "average_attention", "--out", str(tmp_path / "o")]
     assert main(command) == 2
     assert "data.jsonl: question 'q7' names no gold passages" in capsys.readouterr().err
 
@@ -78,7 +78,7 @@ def test_question_without_gold_is_named(
 def test_embedded_model(embedded_lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two questions on real weights; average attention only, so that it needs no trained coefficients."""
     out = tmp_path / "out"
-    command = ["eval", "--limit", "2", "--k", "3", "--max-new-tokens", "12", "--coefficients", "average"]
+    command = ["eval", "--limit", "2", "--k", "3", "--max-new-tokens", "12", "--methods", "average_attention"]
     assert main([*command, "--out", str(out)]) == 0
     assert "oracle" in capsys.readouterr().out
     lines = [json.loads(line) for line in (out / "questions.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from at2_prune.ablation import ablation_outcomes
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
 from at2_prune.draft import read_draft
 from at2_prune.errors import DataError, InputError
@@ -16,6 +17,7 @@ from at2_prune.pruner import AT2Pruner
 from at2_prune.questions import Question
 from at2_prune.training import CollectSettings, ExampleStore, FitSettings, TrainingReport, fidelity, fit, train
 from at2_prune.training.collect import draft_parts
+from at2_prune.training.run import EVIDENCE_ROWS
 
 COLLECT = CollectSettings(ablations=4, max_new_tokens=6)
 FIT = FitSettings(steps=60)
@@ -51,8 +53,8 @@ def test_from_questions_to_a_pruner(tiny_lm: LanguageModel, questions: list[Ques
     assert report.fitted + report.held_out == 8
     assert min(report.fitted, report.held_out) >= 1
     assert report.curve[-1][1] > report.curve[0][1]
-    assert set(report.lds) == set(report.correlation) == {"learned", "average_attention"}
-    for estimate in (*report.lds.values(), *report.correlation.values()):
+    assert set(report.held_out_measures) == {"lds", "correlation"}
+    for estimate in (e for by in report.held_out_measures.values() for e in by.values()):
         assert -1 <= estimate.low <= estimate.mean <= estimate.high <= 1
 
     saved = HeadCoefficients.from_pretrained(tmp_path)
@@ -62,7 +64,7 @@ def test_from_questions_to_a_pruner(tiny_lm: LanguageModel, questions: list[Ques
     recorded = saved.training
     assert (recorded["data"], recorded["prompt"], recorded["ablations"]) == ("sample.jsonl", "text-v1", 4)
     assert (recorded["questions_fitted"], recorded["questions_held_out"]) == (report.fitted, report.held_out)
-    assert recorded["lds"]["learned"]["mean"] == report.lds["learned"].mean
+    assert recorded["lds"]["learned"]["mean"] == report.held_out_measures["lds"]["learned"].mean
     assert [tuple(point) for point in recorded["curve"]] == report.curve
     assert recorded["fit"]["steps"] == 60
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
@@ -89,7 +91,9 @@ def test_the_report_is_fit_and_fidelity_of_the_examples(
         again = run(tiny_lm, questions, tmp_path)
         store.add(example)
         refitted = not torch.equal(again.coefficients.weight, report.coefficients.weight)
-        remeasured = again.lds["average_attention"].mean != report.lds["average_attention"].mean
+        remeasured = (
+            again.held_out_measures["lds"]["average_attention"] != report.held_out_measures["lds"]["average_attention"]
+        )
         assert refitted is not remeasured
         held += [question_id] if remeasured else []
     assert len(held) == report.held_out
@@ -98,8 +102,12 @@ def test_the_report_is_fit_and_fidelity_of_the_examples(
     assert curve == report.curve
     for name, candidate in (("learned", weight), ("average_attention", torch.full((1, 2, 4), 1 / 8))):
         measured = fidelity(list(store.load(held)), [DRAFT_ROWS], candidate)
-        assert report.lds[name].mean == pytest.approx(float(measured.lds.double().mean()), abs=1e-6)
-        assert report.correlation[name].mean == pytest.approx(float(measured.correlation.double().mean()), abs=1e-6)
+        assert report.held_out_measures["lds"][name].mean == pytest.approx(
+            float(measured.lds.double().mean()), abs=1e-6
+        )
+        assert report.held_out_measures["correlation"][name].mean == pytest.approx(
+            float(measured.correlation.double().mean()), abs=1e-6
+        )
 
 
 def test_an_interrupted_run_ends_like_one_that_was_not(
@@ -121,7 +129,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(
         assert len(list((out / "examples").iterdir())) == stop
         again = run(tiny_lm, questions, out)
         assert torch.equal(again.coefficients.weight, whole.coefficients.weight)
-        assert (again.lds, again.correlation, again.curve) == (whole.lds, whole.correlation, whole.curve)
+        assert (again.held_out_measures, again.curve) == (whole.held_out_measures, whole.curve)
     generate = tiny_lm.generate
     drafts: list[int] = []
     monkeypatch.setattr(tiny_lm, "generate", lambda *a, **k: drafts.append(1) or generate(*a, **k))
@@ -173,7 +181,7 @@ def test_more_questions_go_on_in_the_same_folder(
     monkeypatch.setattr(tiny_lm, "generate", lambda *a, **k: drafts.append(1) or generate(*a, **k))
     report = run(tiny_lm, questions, tmp_path, holdout=0)
     assert len(drafts) == 4
-    assert (report.fitted, report.held_out, report.lds, report.correlation) == (8, 0, {}, {})
+    assert (report.fitted, report.held_out, report.held_out_measures) == (8, 0, {})
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| questions fitted | 4 |" in first_card
     assert "| questions fitted | 8 |" in card  # the card is the new run's
@@ -258,5 +266,38 @@ def test_bad_settings(tiny_lm: LanguageModel, questions: list[Question], tmp_pat
         run(tiny_lm, [*questions[:2], questions[1]], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     one_passage = [replace(question, passages=question.passages[:1]) for question in questions]
-    with pytest.raises(DataError, match="no example to fit: 0 collected"):
+    with pytest.raises(DataError, match=r"no question gave an example to fit .*'fewer than two sources': 8"):
         run(tiny_lm, one_passage, tmp_path / "out")
+
+
+def test_from_evidence_without_a_draft(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(LanguageModel, "generate")  # nothing is written
+    settings = CollectSettings(learn_from="evidence", layers=1)
+    golden = [replace(question, gold=(index % 3,)) for index, question in enumerate(questions)]
+    report = run(tiny_lm, golden, tmp_path, collect=settings, holdout=0.5)
+    made = HeadCoefficients.from_pretrained(tmp_path)
+    assert (made.row_groups, made.layers, made.model_layers) == (EVIDENCE_ROWS, [0], 2)
+    assert made.weight.abs().sum() == pytest.approx(1)
+    assert set(report.held_out_measures) == {"gold_recall", "both_gold"}
+    assert made.training["learn_from"] == "evidence"
+    assert made.training["gold_recall"]["learned"]["mean"] == report.held_out_measures["gold_recall"]["learned"].mean
+    made.check_model(tiny_lm.model.config)
+    again = run(tiny_lm, golden, tmp_path, collect=settings, holdout=0.5)
+    assert torch.equal(again.coefficients.weight, report.coefficients.weight)
+    with pytest.raises(DataError, match="no supporting passages are named"):
+        run(tiny_lm, [replace(q, gold=()) for q in questions], tmp_path / "other", collect=settings)
+    with pytest.raises(InputError, match="links between sources"):
+        run(tiny_lm, golden, tmp_path / "links", row_groups=EVIDENCE_ROWS)
+
+
+def test_from_the_known_answer(tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:
+    report = run(tiny_lm, questions, tmp_path, collect=replace(COLLECT, learn_from="answer"), holdout=0)
+    assert report.coefficients.training["learn_from"] == "answer"
+    store = ExampleStore(tmp_path, json.loads((tmp_path / "settings.json").read_text()))
+    example = next(store.load([questions[0].id]))
+    prompt = tiny_lm.encode(questions[0].text, questions[0].passages)
+    target = tiny_lm.encode_draft(questions[0].answer or "")
+    expected = ablation_outcomes(tiny_lm, prompt, target, example.masks)
+    torch.testing.assert_close(example.outcomes, expected)

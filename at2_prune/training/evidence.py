@@ -1,0 +1,151 @@
+"""Learning head coefficients from supporting facts: which passages are evidence.
+
+Scores :math:`\\theta \\cdot m(s)` go through a softmax over a question's sources, and the mean log-probability of the
+supporting ones is maximised, with an L2 penalty on coefficients of standardised features (multinomial logistic
+regression; listwise ranking as in ListNet, Cao et al., ICML 2007). Links, the attention between sources, are learned
+next: given one supporting source, and the scores so far, to find the others. Both problems are convex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..coefficients import HeadCoefficients, RowGroup
+from ..errors import DataError, InputError
+from ..selection import top_k
+from .store import Example
+
+__all__ = ["EvidenceSettings", "fit_evidence", "gold_found"]
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """Of the fit."""
+
+    penalty: float = 0.01
+    """L2, on coefficients of features with unit variance."""
+    link_penalty: float = 0.03
+    """The same for links."""
+    steps: int = 200
+    """Of L-BFGS, at most."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Some of which sources are to be found."""
+
+    features: torch.Tensor  # (sources, features)
+    right: torch.Tensor  # (sources,) bool
+    given: torch.Tensor  # (sources,) scores known before
+
+
+def fit_evidence(
+    examples: Sequence[Example],
+    groups: Sequence[RowGroup],
+    layers: Sequence[int],
+    settings: EvidenceSettings = EvidenceSettings(),
+) -> torch.Tensor:
+    """Fit coefficients to supporting facts.
+
+    Args:
+        examples: with gold sources; those whose sources are all gold or none are passed over.
+        groups: row groups to learn weights for, one at least that is not the sources' own rows.
+        layers: indices of layers to use, into those that were read.
+        settings: see the class.
+
+    Returns:
+        The weight `(row groups, layers, heads)`, its L1 norm 1.
+
+    Raises:
+        InputError: no row group but the sources' own.
+        DataError: no example has both gold sources and others.
+    """
+    first = [group for group in groups if group.rows != "sources"]
+    links = [group for group in groups if group.rows == "sources"]
+    if not first:
+        raise InputError("the sources' own rows link sources to the best one: add rows that say which is the best")
+    usable = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
+    if not usable:
+        raise DataError(f"no example to fit: {len(examples)} collected, none with gold sources and others")
+    masses = [torch.cat([_mass(example, group, layers) for group in first]) for example in usable]
+    nothing = [torch.zeros(mass.shape[1]) for mass in masses]
+    weight = _fit(
+        [_Choice(m.T, e.gold, zero) for m, e, zero in zip(masses, usable, nothing, strict=True)],
+        settings.penalty,
+        settings.steps,
+    )
+    heads = usable[0].mass[groups[0].name].shape[2]
+    shape = (len(layers), heads)
+    found = dict(zip(first, weight.reshape(len(first), *shape), strict=True))
+    if links:
+        choices = []
+        for example, mass in zip(usable, masses, strict=True):
+            scores = weight @ mass
+            between = torch.cat([_mass(example, group, layers) for group in links])  # (features, sources, sources)
+            for known in example.gold.nonzero()[:, 0].tolist():
+                others = torch.arange(len(scores)) != known
+                right = example.gold[others]
+                if right.any() and not right.all():
+                    linked = (between[:, known] + between[:, :, known]).T  # one of the two is zero
+                    choices.append(_Choice(linked[others], right, scores[others]))
+        if choices:
+            found |= zip(links, _fit(choices, settings.link_penalty, settings.steps).reshape(-1, *shape), strict=True)
+        else:
+            found |= {group: torch.zeros(shape) for group in links}
+    result = torch.stack([found[group] for group in groups])
+    return result / result.abs().sum()
+
+
+def gold_found(
+    examples: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor, k: int = 2
+) -> dict[str, torch.Tensor]:
+    """How much of the evidence is among the k best of each example that has some.
+
+    Returns:
+        `gold_recall`, the part that is, and `both_gold`, whether all of it is: `(examples,)` each.
+    """
+    layers = list(range(weight.shape[1]))
+    coefficients = HeadCoefficients(weight, groups, layers)
+    recalls = []
+    for example in examples:
+        if example.gold.any():
+            scores = coefficients.score({group: example.mass[group.name][0] for group in groups}, layers)
+            best = top_k(scores.tolist(), k)
+            recalls.append(float(example.gold[best].sum() / example.gold.sum()))
+    recall = torch.tensor(recalls)
+    return {"gold_recall": recall, "both_gold": (recall == 1).float()}
+
+
+def _mass(example: Example, group: RowGroup, layers: Sequence[int]) -> torch.Tensor:
+    """`(layers x heads, sources)` of the first part, or `(layers x heads, sources, sources)`."""
+    return example.mass[group.name][0, list(layers)].flatten(0, 1)
+
+
+def _fit(choices: Sequence[_Choice], penalty: float, steps: int) -> torch.Tensor:
+    longest = max(len(choice.right) for choice in choices)
+    width = choices[0].features.shape[1]
+    features = torch.zeros(len(choices), longest, width, dtype=torch.float64)
+    there = torch.zeros(len(choices), longest, dtype=torch.bool)
+    right = torch.zeros(len(choices), longest, dtype=torch.float64)
+    given = torch.full((len(choices), longest), -torch.inf, dtype=torch.float64)
+    for row, choice in enumerate(choices):
+        count = len(choice.right)
+        features[row, :count], there[row, :count] = choice.features.double(), True
+        right[row, :count], given[row, :count] = choice.right.double(), choice.given.double()
+    scale = features[there].std(0)
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    weight = torch.zeros(width, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        log_p = (features @ (weight / scale) + given).log_softmax(1).masked_fill(~there, 0.0)
+        value = -((log_p * right).sum(1) / right.sum(1)).mean() + penalty * (weight**2).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return (weight.detach() / scale).float()

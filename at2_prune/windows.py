@@ -1,0 +1,68 @@
+"""Scoring passages that do not fit the model's context together: in runs that do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from .ablation import ablation_outcomes
+from .draft import Draft, read_draft
+from .errors import EmptyDraftError
+from .passages import Passage
+from .prompt import EncodedPrompt
+from .scorers import Task
+
+if TYPE_CHECKING:
+    from .pruner import AT2Pruner
+
+__all__ = ["score_windows"]
+
+
+def score_windows(
+    pruner: AT2Pruner, question: str, passages: Sequence[Passage], draft: str | Draft | None
+) -> tuple[EncodedPrompt, Draft, list[float]]:
+    """Scores by runs of passages that fit the context, all against one draft.
+
+    Args:
+        pruner: scores.
+        question: the question.
+        passages: too many for one prompt.
+        draft: given, or None: each window is drafted, and the draft the model is surest of is scored in every window.
+
+    Returns:
+        The prompt of all passages, the draft, and the scores of all sources.
+
+    Raises:
+        EmptyDraftError: the model wrote nothing from any window.
+        ContextTooLongError: a passage alone does not fit.
+    """
+    model, scorer = pruner.language_model, pruner.scorer
+    windows: list[list[Passage]] = []
+    for passage in passages:
+        if windows and pruner._fits(question, [*windows[-1], passage], draft):
+            windows[-1].append(passage)
+        else:
+            windows.append([passage])
+    if isinstance(draft, Draft):
+        draft = draft.text
+    if draft is None and scorer.uses_draft:
+        best = -float("inf")
+        for window in windows:
+            prompt, candidate = pruner._draft(question, window)
+            if candidate.ids:
+                everything = torch.ones(1, len(prompt.sources), dtype=torch.bool)
+                sureness = ablation_outcomes(model, prompt, candidate.ids, everything).item()
+                if sureness > best:
+                    best, draft = sureness, candidate.text
+        if draft is None:
+            raise EmptyDraftError("the model wrote nothing from any window of the passages")
+    text = draft or ""
+    ids = model.encode_draft(text)
+    scores: list[float] = []
+    for window in windows:
+        prompt = pruner._encode(question, window)
+        read = read_draft(model, prompt, text, scorer.row_groups) if scorer.row_groups else Draft(text, ids)
+        scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
+    return pruner._encode(question, passages), Draft(text, ids), scores

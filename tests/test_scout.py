@@ -1,0 +1,175 @@
+"""Scoring without a draft: the prompt's own rows, in one pass that ends early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from at2_prune.attention import Reading, Rows
+from at2_prune.coefficients import HeadCoefficients, RowGroup
+from at2_prune.draft import read_prompt, write_drafts
+from at2_prune.errors import EmptyDraftError
+from at2_prune.model import LanguageModel
+from at2_prune.pruner import AT2Pruner
+from at2_prune.questions import Question
+from at2_prune.report import html_report, terminal_report
+from at2_prune.scorers import AT2Scorer, BM25Scorer, Task
+
+GROUPS = (RowGroup("question"), RowGroup("question", "max"), RowGroup("sources"), RowGroup("sources", "max"))
+
+
+@pytest.fixture
+def coefficients() -> HeadCoefficients:
+    weight = torch.randn(4, 1, 4, generator=torch.Generator().manual_seed(2))
+    return HeadCoefficients(weight, GROUPS, layers=[0], model_type="llama", model_layers=2)
+
+
+@pytest.fixture
+def scout(tiny_lm: LanguageModel, coefficients: HeadCoefficients) -> AT2Pruner:
+    return AT2Pruner(tiny_lm, AT2Scorer(coefficients, "scout"), max_new_tokens=6)
+
+
+@pytest.fixture
+def layers_run(tiny_lm: LanguageModel) -> Iterator[list[tuple[int, int]]]:
+    """(layer, tokens) of every decoder layer that runs."""
+    ran: list[tuple[int, int]] = []
+
+    def hook_of(index: int) -> Any:
+        return lambda module, args, kwargs: ran.append((index, args[0].shape[1]))
+
+    layers = tiny_lm.model.get_decoder().layers
+    hooks = [layer.register_forward_pre_hook(hook_of(i), with_kwargs=True) for i, layer in enumerate(layers)]
+    yield ran
+    for hook in hooks:
+        hook.remove()
+
+
+def eager_weights(lm: LanguageModel, ids: list[int]) -> torch.Tensor:  # (layers, heads, rows, keys)
+    implementation = lm.model.config._attn_implementation
+    lm.model.set_attn_implementation("eager")
+    with torch.no_grad():
+        weights = lm.model(torch.tensor([ids]), output_attentions=True).attentions
+    lm.model.set_attn_implementation(implementation)
+    return torch.stack(weights)[:, 0]
+
+
+def test_rows_of_the_sources_equal_eager_attention(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
+    question = sample_questions[0]
+    prompt = tiny_lm.encode(question.text, question.passages)
+    weights = eager_weights(tiny_lm, prompt.ids)
+    read = read_prompt(tiny_lm, prompt, GROUPS)
+    n = len(prompt.sources)
+    for group in GROUPS[2:]:
+        assert read.mass[group].shape == (2, 4, n, n)
+        for i, (start, stop) in enumerate(prompt.sources):
+            for j, (first, last) in enumerate(prompt.sources):
+                rows = weights[:, :, start:stop, first:last].sum(-1)
+                expected = rows.mean(-1) if group.reduce == "mean" else rows.amax(-1)
+                torch.testing.assert_close(read.mass[group][:, :, i, j], expected, atol=1e-5, rtol=1e-4)
+    drafted = write_drafts(tiny_lm, [prompt], GROUPS, 4)[0]
+    for group in GROUPS:
+        torch.testing.assert_close(drafted.mass[group], read.mass[group], atol=1e-5, rtol=1e-4)
+
+
+def test_the_pass_ends_with_the_last_layer_wanted(
+    tiny_lm: LanguageModel, sample_questions: list[Question], layers_run: list[tuple[int, int]]
+) -> None:
+    prompt = tiny_lm.encode(sample_questions[0].text, sample_questions[0].passages)
+    first = read_prompt(tiny_lm, prompt, GROUPS, [0])
+    assert layers_run == [(0, len(prompt))]
+    both = read_prompt(tiny_lm, prompt, GROUPS)
+    assert first.layers == [0]
+    for group in GROUPS:
+        assert torch.equal(first.mass[group], both.mass[group][:1])
+    with pytest.raises(EmptyDraftError, match="there is no draft"):
+        read_prompt(tiny_lm, prompt, [RowGroup("draft")])
+
+
+def test_a_model_that_was_stopped_runs_on_as_before(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
+    prompt = tiny_lm.encode(sample_questions[0].text, sample_questions[0].passages)
+    before = tiny_lm.model(torch.tensor([prompt.ids])).logits
+    tiny_lm.read(prompt, [], Reading(prompt.sources, [Rows("question", *prompt.question)]), [0])
+    assert torch.equal(tiny_lm.model(torch.tensor([prompt.ids])).logits, before)
+
+
+def test_one_early_pass_and_one_short_answer(
+    scout: AT2Pruner, sample_questions: list[Question], layers_run: list[tuple[int, int]]
+) -> None:
+    question = sample_questions[0]
+    result = scout.answer(question.text, question.passages, 2)
+    lm = scout.language_model
+    whole = len(lm.encode(question.text, question.passages))
+    short = len(lm.encode(question.text, [question.passages[i] for i in result.kept]))
+    assert layers_run[:3] == [(0, whole), (0, short), (1, short)]
+    assert all(tokens == 1 for _, tokens in layers_run[3:])
+    assert result.draft is None
+    assert result.answer == scout.regenerate(question.text, question.passages, result.kept)
+    assert result.scores == pytest.approx(scout.score(question.text, question.passages))
+    batch = scout.answer_batch([q.text for q in sample_questions[:2]], [q.passages for q in sample_questions[:2]], 2)
+    assert next((r.kept, r.answer, r.draft) for r in batch) == (result.kept, result.answer, None)
+    everything = scout.answer(question.text, question.passages, 10)
+    assert everything.answer == scout.regenerate(question.text, question.passages)
+
+
+def test_a_draft_given_is_not_needed_but_kept(scout: AT2Pruner, sample_questions: list[Question]) -> None:
+    question = sample_questions[0]
+    result = scout.answer(question.text, question.passages, 2, draft="the Meuse")
+    assert result.draft == "the Meuse"
+    assert result.scores == pytest.approx(scout.score(question.text, question.passages))
+
+
+def test_reports_say_that_there_was_no_draft(scout: AT2Pruner, sample_questions: list[Question]) -> None:
+    result = scout.answer(sample_questions[0].text, sample_questions[0].passages, 2)
+    text = terminal_report(result, width=100)
+    assert "Draft" not in text
+    assert "the same as the draft" not in text
+    page = html_report(result, model="tiny", scorer="scout")
+    assert "No draft was written" in page
+    assert "<h2>Draft" not in page
+
+
+def test_a_ranker_needs_no_draft_either(
+    tiny_lm: LanguageModel, sample_questions: list[Question], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruner = AT2Pruner(tiny_lm, BM25Scorer(), max_new_tokens=4)
+    question = sample_questions[0]
+    prompts: list[int] = []
+    generate = tiny_lm.generate
+    monkeypatch.setattr(
+        tiny_lm, "generate", lambda some, *a, **k: prompts.extend(map(len, some)) or generate(some, *a, **k)
+    )
+    result = pruner.answer(question.text, question.passages, 3)
+    assert len(prompts) == 1
+    assert len(result.kept) == 3
+    assert pruner.draft(question.text, question.passages).ids  # whoever asks for a draft gets one
+
+
+def test_windows_without_a_draft(
+    tiny_lm: LanguageModel, coefficients: HeadCoefficients, sample_questions: list[Question]
+) -> None:
+    pruner = AT2Pruner(tiny_lm, AT2Scorer(coefficients, "scout"), max_new_tokens=4, overflow="windows")
+    passages = [*sample_questions[0].passages, *sample_questions[1].passages, *sample_questions[2].passages] * 2
+    result = pruner.answer(sample_questions[0].text, passages, 2)
+    assert len(result.scores) == len(passages)
+    assert len(result.kept) == 2
+
+
+def test_scorer_reads_the_draft_where_it_weighs_it(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
+    groups = (RowGroup("draft"), RowGroup("sources"))
+    made = HeadCoefficients(torch.ones(2, 2, 4), groups, model_type="llama")
+    scorer = AT2Scorer(made, "both")
+    assert (scorer.uses_draft, scorer.row_groups) == (True, groups)
+    question = sample_questions[0]
+    prompt = tiny_lm.encode(question.text, question.passages)
+    draft = write_drafts(tiny_lm, [prompt], groups, 4)[0]
+    scores = scorer.score(Task(tiny_lm, question.text, question.passages, prompt, draft))
+    direct = draft.mass[groups[0]].sum((0, 1))
+    best = int(direct.argmax())
+    linked = draft.mass[groups[1]].sum((0, 1))
+    bonus = linked[best] + linked[:, best]
+    others = [i for i in range(len(direct)) if i != best]
+    torch.testing.assert_close(scores[others], (direct + bonus)[others])
+    assert int(scores.argmax()) == best
