@@ -9,7 +9,13 @@ from ..errors import InputError
 from .options import add_model_options, load_model, positive
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from at2_prune_eval import Bench, Processes
+
     from ..model import LanguageModel
+    from ..passages import Granularity
+    from ..questions import Question
     from ..scorers import Scorer
 
 HELP = "Measure what pruning does to answers: methods x k, with 95 % intervals, figures and a report."
@@ -22,7 +28,7 @@ EXAMPLES = """examples:
   at2-prune eval --methods dense cross_encoder --cross-encoder BAAI/bge-reranker-base --out runs/rerankers
   torchrun --nproc_per_node 4 -m at2_prune eval --data musique_ans_v1.0_dev.jsonl --out runs/musique
 
-No pruning (none) and the gold passages only (oracle) are always compared. Methods: at2, average_attention,
+No pruning (none) and the gold passages only (oracle) are always compared. Methods: at2, scout, average_attention,
 last_layer_attention, contribution, effective_attention, gradient_x_input, leave_one_out, surrogate_32, surrogate_64,
 bm25, dense, cross_encoder, retriever_order, random; and every name given to --coefficients.
 DIR gets questions.jsonl, a line a question as it is done; results.json; table.md; figures; and report.html.
@@ -66,7 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     methods.add_argument("--embedder", metavar="ID_OR_PATH", help="of the method dense")
     methods.add_argument("--cross-encoder", metavar="ID_OR_PATH", help="of the method cross_encoder")
+    faithfulness = parser.add_argument_group("faithfulness")
+    faithfulness.add_argument(
+        "--faithfulness",
+        type=positive,
+        metavar="N",
+        help="measure on the first N questions how faithful scores are: LDS, top-k drop, and three tests",
+    )
+    faithfulness.add_argument(
+        "--sentences", type=positive, metavar="N", help="the same with sentences as sources, on the first N questions"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="where results go")
+    parser.add_argument("--document", metavar="FILE", help="write the results as a Markdown page too, with its figures")
     parser.add_argument(
         "--cache", metavar="FILE", help="what is remembered between runs (default: in the user's cache)"
     )
@@ -74,13 +91,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    import logging
     from collections import Counter
     from pathlib import Path
 
-    from at2_prune_eval import Bench, ModelCache, Processes, ProgressBar, evaluate, reading, text_table
+    from at2_prune_eval import (
+        Bench,
+        ModelCache,
+        Processes,
+        ProgressBar,
+        add_faithfulness,
+        evaluate,
+        reading,
+        text_table,
+        write_document,
+        write_figures,
+        write_report,
+    )
 
     from ..embedded import cache_folder
+    from ..errors import MissingExtraError
     from ..questions import load_questions, sample_questions_path
+    from ..scorers import AT2Scorer
 
     source = sample_questions_path() if args.data is None else args.data
     skipped: Counter[str] = Counter()
@@ -112,8 +144,13 @@ def run(args: argparse.Namespace) -> None:
         results = evaluate(
             bench, scorers, questions, args.k, args.out, data=data, skipped=skipped, processes=processes, progress=bar
         )
+    measured: list[tuple[Granularity, int | None]] = [("passage", args.faithfulness), ("sentence", args.sentences)]
+    for granularity, count in measured:
+        if count:
+            _faithfulness(bench, scorers, questions[:count], args.out, results["config"], granularity, processes)
     if processes.rank:
         return
+    results = add_faithfulness(args.out)
     print(text_table(results))
     print(f"\n{reading(results)}")
     print("Means over questions, with 95 % bootstrap intervals.")
@@ -121,7 +158,48 @@ def run(args: argparse.Namespace) -> None:
         print(f"{count} rows left out: {reason}")
     if results["empty_drafts"]:
         print(f"The model drafted nothing for {results['empty_drafts']} questions; there the first k were kept.")
-    print(f"saved to {args.out}: results.json, questions.jsonl, table.md")
+    written = ["results.json", "questions.jsonl", "table.md"]
+    coefficients = {scorer.name: scorer.coefficients for scorer in scorers if isinstance(scorer, AT2Scorer)}
+    layer_types = getattr(language_model.model.config.get_text_config(), "layer_types", None) or ()
+    try:
+        write_figures(results, coefficients, Path(args.out) / "figures", layer_types)
+        write_report(args.out, coefficients, layer_types)
+        written += ["figures", "report.html"]
+    except MissingExtraError as error:
+        logging.getLogger(__name__).warning("without pictures: %s", error)
+    print(f"saved to {args.out}: {', '.join(written)}")
+    if args.document:
+        write_document(Path(args.out) / "results.json", args.document)
+        print(f"page: {args.document}")
+
+
+def _faithfulness(
+    bench: Bench,
+    scorers: list[Scorer],
+    questions: list[Question],
+    out: str,
+    config: dict[str, Any],
+    granularity: Granularity,
+    processes: Processes,
+) -> None:
+    from tqdm.auto import tqdm
+
+    from at2_prune_eval import run_faithfulness
+
+    if granularity == "sentence":  # one ablation for each of some forty sentences
+        scorers = [scorer for scorer in scorers if scorer.name != "leave_one_out"]
+    count = len(processes.share(questions))
+    with tqdm(total=count, desc=f"faithfulness, {granularity}s", unit="question", disable=processes.rank > 0) as bar:
+        run_faithfulness(
+            bench,
+            scorers,
+            questions,
+            out,
+            config,
+            granularity=granularity,
+            processes=processes,
+            progress=lambda record, resumed: bar.update(),
+        )
 
 
 def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Scorer]:
@@ -129,19 +207,20 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
     import logging
 
     from ..errors import CoefficientsError, MissingExtraError
-    from ..pruner import load_coefficients
-    from ..scorers import SCORERS, ScorerOptions, make_scorer
+    from ..methods import load_coefficients
+    from ..scorers import LEARNED, SCORERS, ScorerOptions, make_scorer
 
     everything = args.methods == ["all"]
     given = dict(entry.split("=", 1) if "=" in entry else ("at2", entry) for entry in args.coefficients)
     coefficients = {name: load_coefficients(language_model, path) for name, path in given.items()}
-    if "at2" not in coefficients and (everything or "at2" in args.methods):
-        try:
-            coefficients["at2"] = load_coefficients(language_model)
-        except CoefficientsError as error:
-            if not everything:
-                raise CoefficientsError(f"{error}; or leave at2 out of --methods") from None
-            logging.getLogger(__name__).warning("without at2: %s", error)
+    for name in LEARNED:
+        if name not in coefficients and (everything or name in args.methods):
+            try:
+                coefficients[name] = load_coefficients(language_model, method=name)
+            except CoefficientsError as error:
+                if not everything:
+                    raise CoefficientsError(f"{error}; or leave {name} out of --methods") from None
+                logging.getLogger(__name__).warning("without %s: %s", name, error)
     options = ScorerOptions(coefficients, args.embedder, args.cross_encoder)
     names = list(dict.fromkeys([*coefficients, *SCORERS])) if everything else [*args.methods]
     names += [name for name in given if name not in names]

@@ -23,18 +23,28 @@ _HOME = {
     "Pruning": "methods",
     "RunStore": "store",
     "SupportScores": "metrics",
+    "add_faithfulness": "results",
     "answer_question": "question",
     "answer_scores": "metrics",
     "both_gold": "metrics",
     "evaluate": "runner",
     "gold_precision": "metrics",
     "gold_recall": "metrics",
+    "load_results": "document",
     "markdown_table": "table",
+    "measure_faithfulness": "faithfulness",
     "normalize_answer": "metrics",
     "reading": "table",
+    "results_document": "document",
+    "run_faithfulness": "faithfulness",
+    "short_table": "document",
     "summarize": "results",
+    "summarize_faithfulness": "faithfulness",
     "support_scores": "metrics",
     "text_table": "table",
+    "write_document": "document",
+    "write_figures": "figures",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -52,24 +62,37 @@ __all__ = [
     "Pruning",
     "RunStore",
     "SupportScores",
+    "add_faithfulness",
     "answer_question",
     "answer_scores",
     "both_gold",
     "evaluate",
     "gold_precision",
     "gold_recall",
+    "load_results",
     "markdown_table",
+    "measure_faithfulness",
     "normalize_answer",
     "reading",
+    "results_document",
+    "run_faithfulness",
+    "short_table",
     "summarize",
+    "summarize_faithfulness",
     "support_scores",
     "text_table",
+    "write_document",
+    "write_figures",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
     from .bench import Bench
     from .cache import ModelCache
     from .cost import Cost
+    from .document import load_results, results_document, short_table, write_document
+    from .faithfulness import measure_faithfulness, run_faithfulness, summarize_faithfulness
+    from .figures import write_figures
     from .methods import Method, NoPruning, Oracle, Pruning
     from .metrics import (
         METRIC_PATH,
@@ -86,7 +109,8 @@ if TYPE_CHECKING:
     from .processes import Processes
     from .progress import ProgressBar
     from .question import answer_question
-    from .results import summarize
+    from .report import write_report
+    from .results import add_faithfulness, summarize
     from .runner import evaluate
     from .store import RunStore
     from .table import markdown_table, reading, text_table

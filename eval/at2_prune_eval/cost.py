@@ -22,7 +22,8 @@ class Cost:
 
     seconds: float = 0.0
     tokens: float = 0.0
-    """Tokens the model computed; with gradients one counts three times (forward, and twice that back)."""
+    """Tokens the model computed: a token that ran through half of the layers is half a token, and one with gradients
+    counts three times (forward, and twice that back)."""
     memory: int = 0
     """Bytes at the peak above where it began; 0 where the system does not tell."""
 
@@ -39,15 +40,15 @@ class Meter:
     """Filled while the block runs; `cost` is final after it."""
 
     cost: Cost = Cost()
-    tokens: int = 0
+    tokens: float = 0.0
 
 
 @contextmanager
 def metered(language_model: LanguageModel) -> Iterator[Meter]:
     """Measure what runs in this context on this model.
 
-    Tokens are counted by a hook on the model, so no method can forget any. Memory is the allocator's peak on CUDA, and
-    the process's peak resident set on Linux.
+    Tokens are counted by hooks on the model's layers, so no method can forget any. Memory is the allocator's peak on
+    CUDA, and the process's peak resident set on Linux.
 
     Example:
         >>> with metered(language_model) as meter:  # doctest: +SKIP
@@ -55,25 +56,35 @@ def metered(language_model: LanguageModel) -> Iterator[Meter]:
         >>> meter.cost.tokens  # doctest: +SKIP
     """
     meter = Meter()
+    layers = _layers(language_model.model)
 
     def count(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        inputs = kwargs.get("input_ids", args[0] if args else None)
-        if inputs is None:
-            inputs = kwargs["inputs_embeds"][..., 0]
-        meter.tokens += inputs.numel() * (3 if torch.is_grad_enabled() else 1)
+        hidden = next(value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor))
+        meter.tokens += hidden.shape[0] * hidden.shape[1] / len(layers) * (3 if torch.is_grad_enabled() else 1)
 
-    hook = language_model.model.register_forward_pre_hook(count, with_kwargs=True)
+    hooks = [layer.register_forward_pre_hook(count, with_kwargs=True) for layer in layers]
     device = language_model.device
     before = _reset_peak(device)
     started = time.perf_counter()
     try:
         yield meter
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - started
-        meter.cost = Cost(seconds, meter.tokens, max(0, _peak(device) - before))
+        meter.cost = Cost(seconds, round(meter.tokens, 3), max(0, _peak(device) - before))
+
+
+def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """One module a layer, the outermost that knows its place."""
+    found: dict[int, torch.nn.Module] = {}
+    for module in model.modules():
+        index = getattr(module, "layer_idx", None)
+        if isinstance(index, int):
+            found.setdefault(index, module)
+    return list(found.values())
 
 
 def _reset_peak(device: torch.device) -> int:

@@ -31,9 +31,9 @@ def answer_question(bench: Bench, methods: Sequence[Method], question: Question,
 
     Returns:
         JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost` and
-        `methods.<name>` with `scores` (one a passage, or None), `uses_draft`, `cost` of choosing on top of the draft, `fell_back`
-        (no draft to look at) and `at.<k>` with `kept` (indices, in the order shown), `answer`, its scores, those of
-        `kept` against the gold passages, and `prompt_tokens`.
+        `methods.<name>` with `scores` (one a passage, or None), `uses_draft`, `cost` of choosing on top of the draft,
+        `fell_back` (no draft to look at) and `at.<k>` with `kept` (indices, in the order shown), `answer`, its scores,
+        those of `kept` against the gold passages, and `prompt_tokens`.
     """
     groups = tuple(dict.fromkeys(group for method in methods for group in method.row_groups))
     prompt = bench.language_model.encode(question.text, question.passages)

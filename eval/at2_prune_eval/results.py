@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from at2_prune.errors import InputError
 from at2_prune.intervals import bootstrap_mean
 
 from .methods import ALL
-from .store import Record
+from .store import Record, RunStore
 
-__all__ = ["COSTS", "FORMAT", "METRICS", "REFERENCES", "summarize"]
+__all__ = ["COSTS", "FORMAT", "METRICS", "REFERENCES", "add_faithfulness", "summarize"]
 
 FORMAT = 2
 METRICS = (
@@ -79,6 +82,17 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         },
         "faithfulness": None,
     }
+
+
+def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Put the faithfulness that was measured in a run's folder into its `results.json`; returns what that holds."""
+    path = Path(folder) / RunStore.RESULTS_FILE
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    measured = {kind: path.with_name(f"faithfulness_{kind}.json") for kind in ("passage", "sentence")}
+    found = {kind: json.loads(file.read_text(encoding="utf-8")) for kind, file in measured.items() if file.exists()}
+    results["faithfulness"] = found or None
+    RunStore(folder, results["config"]).write_results(results)
+    return results
 
 
 def _paired(records: Sequence[Record], name: str, reference: str) -> dict[str, Any]:

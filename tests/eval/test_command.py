@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,32 +27,103 @@ def trained(coefficients: HeadCoefficients, tmp_path: Path) -> str:
 
 
 def test_eval(model: str, trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
+    out, page = tmp_path / "out", tmp_path / "docs" / "results.md"
     command = ["eval", "--limit", "3", "--k", "2", "1", "2", "--max-new-tokens", "4", "--model", model]
-    command += ["--coefficients", trained, "--out", str(out)]
+    command += ["--coefficients", trained, "--out", str(out), "--cache", str(tmp_path / "cache.sqlite")]
+    command += ["--faithfulness", "2", "--sentences", "1", "--document", str(page)]
     assert main(command) == 0
     output, bar = capsys.readouterr()
-    assert "ΔF1 vs none" in output
     assert f"saved to {out}" in output
     assert "at2@2" in bar
     results = json.loads((out / "results.json").read_text())
     assert results["config"]["data"]["name"] == "sample_questions.jsonl"
-    assert list(results["methods"]["at2"]) == ["1", "2"]
+    methods = ["at2", "average_attention", "bm25", "retriever_order", "random"]
+    assert list(results["methods"]) == ["none", *methods, "oracle"]
+    assert list(results["methods"]["at2"]["at"]) == ["1", "2"]
+    assert {kind: f["n"] for kind, f in results["faithfulness"].items()} == {"passage": 2, "sentence": 1}
+    assert set(results["faithfulness"]["passage"]["lds"]) == set(methods)
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert {"f1_by_k.png", "f1_by_k.svg", "f1_by_cost.png", "faithfulness.svg", "coefficients_at2.png"} <= names
+    assert "<html" in (out / "report.html").read_text(encoding="utf-8")
+    assert "figures/f1_by_k" in page.read_text(encoding="utf-8")
     assert main(command) == 0  # nothing left to do: the same table
     assert capsys.readouterr().out == output
     assert main([*command, "--seed", "1"]) == 2
     assert "data.seed: None there, 1 now" in capsys.readouterr().err
 
 
-def test_without_at2(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_options(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["eval", "--k", "1", "--max-new-tokens", "2", "--model", model, "--methods", "retriever_order"]
+    command += ["--cache", str(tmp_path / "cache.sqlite"), "--limit", "2", "--type", "comparison"]
+    assert main([*command, "--out", str(tmp_path / "plain")]) == 0
+    assert main([*command, "--out", str(tmp_path / "shuffled"), "--shuffle-passages", "1"]) == 0
+    runs = [
+        [json.loads(line) for line in (tmp_path / name / "questions.jsonl").read_text().splitlines()]
+        for name in ("plain", "shuffled")
+    ]
+    for plain, shuffled in zip(*runs, strict=True):
+        assert plain["kind"] == shuffled["kind"] == "comparison"
+        assert plain["passages"] != shuffled["passages"]
+        assert sorted(p["title"] for p in plain["passages"]) == sorted(p["title"] for p in shuffled["passages"])
+        gold = [{record["passages"][i]["title"] for i in record["gold"]} for record in (plain, shuffled)]
+        assert gold[0] == gold[1]
+    capsys.readouterr()
+    assert main([*command, "--out", str(tmp_path / "none"), "--type", "quiz"]) == 2
+    assert "no question of type 'quiz'; there are" in capsys.readouterr().err
+
+
+def test_rows_that_cannot_be_used(
+    model: str, questions: list[Question], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {
+        "id": "q1",
+        "question": "?",
+        "answer": "a",
+        "passages": [p.text for p in questions[0].passages],
+        "gold": [1],
+    }
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps(good) + "\n" + json.dumps({**good, "id": "q7", "gold": []}) + "\n")
+    command = [
+        "eval",
+        "--data",
+        str(data),
+        "--model",
+        model,
+        "--methods",
+        "random",
+        "--k",
+        "1",
+        "--max-new-tokens",
+        "2",
+    ]
+    command += ["--cache", str(tmp_path / "cache.sqlite"), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "data.jsonl, line 2" in error
+    assert "gold" in error
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "--skip-invalid"]) == 0
+    assert "1 rows left out: " in capsys.readouterr().out
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["n"], sum(results["skipped"].values())) == (1, 1)
+
+
+def test_without_at2(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     command = ["eval", "--limit", "2", "--k", "1", "--max-new-tokens", "4", "--model", model]
-    command += ["--out", str(tmp_path / "out")]
+    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache.sqlite")]
     assert main(command) == 2
     assert "no head coefficients" in capsys.readouterr().err
+    assert main([*command, "--methods", "no_such_method"]) == 2
+    assert "no method 'no_such_method'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main([*command, "--methods", "average_attention"]) == 0
+    assert main([*command, "--methods", "all"]) == 0
+    assert "without cross_encoder" in caplog.text
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert list(results["methods"]) == ["none", "average_attention", "oracle"]
+    assert {"average_attention", "leave_one_out", "surrogate_64", "gradient_x_input"} < set(results["methods"])
+    assert "at2" not in results["methods"]
 
 
 @pytest.mark.parametrize("k", ["0", "-1", "x"])
@@ -64,24 +134,13 @@ def test_bad_k(k: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--k" in capsys.readouterr().err
 
 
-def test_question_without_gold_is_named(
-    model: str, questions: list[Question], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    row = {"id": "q7", "question": "?", "answer": "a", "passages": [asdict(p)["text"] for p in questions[0].passages]}
-    data = tmp_path / "data.jsonl"
-    data.write_text(json.dumps(row) + "\n")
-    command = ["eval", "--data", str(data), "--model", model, "--methods", "average_attention", "--out", str(tmp_path / "o")]
-    assert main(command) == 2
-    assert "data.jsonl: question 'q7' names no gold passages" in capsys.readouterr().err
-
-
 def test_embedded_model(embedded_lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two questions on real weights; average attention only, so that it needs no trained coefficients."""
     out = tmp_path / "out"
     command = ["eval", "--limit", "2", "--k", "3", "--max-new-tokens", "12", "--methods", "average_attention"]
-    assert main([*command, "--out", str(out)]) == 0
-    assert "oracle" in capsys.readouterr().out
+    assert main([*command, "--out", str(out), "--cache", str(tmp_path / "cache.sqlite")]) == 0
+    assert "Oracle" in capsys.readouterr().out
     lines = [json.loads(line) for line in (out / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == ["sample-01", "sample-02"]
     assert all(line["draft"] for line in lines)
-    assert all(len(line["methods"]["average_attention"]["3"]["kept"]) == 3 for line in lines)
+    assert all(len(line["methods"]["average_attention"]["at"]["3"]["kept"]) == 3 for line in lines)
