@@ -43,6 +43,7 @@ def write_drafts(
     prompts: Sequence[EncodedPrompt],
     groups: Sequence[RowGroup] = (),
     max_new_tokens: int = 48,
+    layers: Collection[int] | None = None,
 ) -> list[Draft]:
     """Let the model draft, as one batch, and read attention as it does: no extra forward pass.
 
@@ -51,6 +52,7 @@ def write_drafts(
         prompts: one or more.
         groups: row groups to read.
         max_new_tokens: a draft is cut there.
+        layers: layers to read; None reads all.
 
     Returns:
         One draft a prompt. A model may write nothing: then the text is empty and the draft's rows are missing.
@@ -70,7 +72,7 @@ def write_drafts(
             Reading(reading.sources, [*reading.rows, *(_each_row(prompt, measure) for measure in measures)])
             for prompt, reading in zip(prompts, readings, strict=True)
         ]
-    generations, reader = language_model.generate(prompts, max_new_tokens, readings)
+    generations, reader = language_model.generate(prompts, max_new_tokens, readings, layers)
     assert reader is not None
     drafts = []
     for item, generation in enumerate(generations):
@@ -93,7 +95,11 @@ def write_drafts(
 
 
 def read_draft(
-    language_model: LanguageModel, prompt: EncodedPrompt, draft: str | Sequence[int], groups: Sequence[RowGroup]
+    language_model: LanguageModel,
+    prompt: EncodedPrompt,
+    draft: str | Sequence[int],
+    groups: Sequence[RowGroup],
+    layers: Collection[int] | None = None,
 ) -> Draft:
     """Attention of a draft that was written elsewhere, in one forward pass.
 
@@ -102,6 +108,7 @@ def read_draft(
         prompt: question and passages.
         draft: its text or its token ids.
         groups: row groups to read.
+        layers: layers to read, after the last of which the pass ends; None reads all.
 
     Raises:
         EmptyDraftError: a draft without text, where draft rows are asked for.
@@ -120,7 +127,7 @@ def read_draft(
         for group in groups
         if group.rows == "draft"
     ]
-    reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
+    reader = language_model.read(prompt, ids, Reading(prompt.sources, rows), layers)
     mass = {
         group: reader.mass(group.name) if group.rows == "draft" else prompt_mass(reader, prompt, group)
         for group in groups

@@ -168,6 +168,7 @@ class LanguageModel:
         prompts: Sequence[EncodedPrompt],
         max_new_tokens: int = 48,
         readings: Sequence[Reading] | None = None,
+        layers: Collection[int] | None = None,
     ) -> tuple[list[Generation], AttentionReader | None]:
         """Continue prompts greedily, as one batch, reading attention on the way if asked to.
 
@@ -175,6 +176,7 @@ class LanguageModel:
             prompts: one or more; shorter ones are padded on the left.
             max_new_tokens: an answer is cut there.
             readings: what to read of each prompt; row groups with `stop=None` go on into the answer's rows.
+            layers: which layers to read; None reads all.
 
         Returns:
             One generation a prompt, and the reader (None without `readings`).
@@ -204,7 +206,7 @@ class LanguageModel:
             reader = None
         else:
             padded = [Reading(r.sources, r.rows, n) for r, n in zip(readings, padding, strict=True)]
-            with read_attention(self.model, padded) as reader:
+            with read_attention(self.model, padded, layers) as reader:
                 output = self.model.generate(**inputs, generation_config=config, stopping_criteria=stopping)
         written = output[:, longest:].tolist()
         return [self.generation(ids) for ids in written], reader

@@ -19,7 +19,7 @@ from .model import LanguageModel
 from .passages import Granularity, Passage, as_passages, split_sentences
 from .prompt import EncodedPrompt, PromptTemplate
 from .result import PruneResult, ScoredSource, scored_sources
-from .scorers import Scorer, Task
+from .scorers import Scorer, Task, read_layers
 from .selection import Order, check_k, top_k
 from .windows import score_windows
 
@@ -130,7 +130,7 @@ class AT2Pruner:
             ContextTooLongError: they do not fit the model's context.
         """
         prompt = self._encode(question, self._passages(passages))
-        return write_drafts(self.language_model, [prompt], self.scorer.row_groups, self.max_new_tokens)[0]
+        return self._write([prompt])[0]
 
     def score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> list[float]:
         """One score per source: per passage, or per sentence if these are the sources.
@@ -239,7 +239,7 @@ class AT2Pruner:
         started = clock()
         prompts = [self._encode(question, some) for question, some in zip(questions, items, strict=True)]
         if self.scorer.uses_draft:
-            drafts = write_drafts(self.language_model, prompts, self.scorer.row_groups, self.max_new_tokens)
+            drafts = self._write(prompts)
         else:
             drafts = [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
         drafted = clock()
@@ -295,9 +295,7 @@ class AT2Pruner:
         """
         items = self._passages(passages)
         prompt = self.language_model.encode(question, items, "token")
-        read = read_draft(
-            self.language_model, prompt, draft if isinstance(draft, str) else draft.ids, self.scorer.row_groups
-        )
+        read = self._read(prompt, draft if isinstance(draft, str) else draft.ids)
         scores = self.scorer.score(Task(self.language_model, question, items, prompt, read)).tolist()
         tokens: list[list[tuple[str, float]]] = [[] for _ in items]
         for text, score, owner in zip(prompt.source_texts, scores, prompt.source_passage, strict=True):
@@ -380,8 +378,16 @@ class AT2Pruner:
         prompt = self._encode(question, passages)
         if not self.scorer.uses_draft:
             return prompt, Draft("", [], prompt_ids=prompt.ids)
-        groups = self.scorer.row_groups
-        return prompt, write_drafts(self.language_model, [prompt], groups, self.max_new_tokens)[0]
+        return prompt, self._write([prompt])[0]
+
+    def _write(self, prompts: Sequence[EncodedPrompt]) -> list[Draft]:
+        """Drafts with what the scorer reads of them."""
+        groups, layers = self.scorer.row_groups, read_layers(self.scorer)
+        return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers)
+
+    def _read(self, prompt: EncodedPrompt, draft: str | Sequence[int]) -> Draft:
+        """A draft written elsewhere, with what the scorer reads of it."""
+        return read_draft(self.language_model, prompt, draft, self.scorer.row_groups, read_layers(self.scorer))
 
     def _score(
         self, question: str, passages: list[Passage], draft: str | Draft | None
@@ -394,13 +400,12 @@ class AT2Pruner:
             prompt, draft = self._draft(question, passages)
         else:
             prompt = self._encode(question, passages)
-        groups = self.scorer.row_groups
         if isinstance(draft, str):
             if not draft.strip():
                 raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
             draft = (
-                read_draft(self.language_model, prompt, draft, groups)
-                if groups
+                self._read(prompt, draft)
+                if self.scorer.row_groups
                 else Draft(draft.strip(), self.language_model.encode_draft(draft))
             )
         elif draft.prompt_ids not in ((), prompt.ids) or any(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .ablation import ablation_outcomes
-from .draft import Draft, read_draft
+from .draft import Draft
 from .errors import EmptyDraftError
 from .passages import Passage
 from .prompt import EncodedPrompt
@@ -63,6 +63,6 @@ def score_windows(
     scores: list[float] = []
     for window in windows:
         prompt = pruner._encode(question, window)
-        read = read_draft(model, prompt, text, scorer.row_groups) if scorer.row_groups else Draft(text, ids)
+        read = pruner._read(prompt, text) if scorer.row_groups else Draft(text, ids)
         scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
     return pruner._encode(question, passages), Draft(text, ids), scores

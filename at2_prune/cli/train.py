@@ -55,9 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--layers",
-        type=positive,
-        metavar="N",
-        help="to learn from evidence without a draft: read the first N layers (default: a third of them)",
+        type=int,
+        nargs="+",
+        metavar="L",
+        help="to learn from evidence without a draft: which layers to read, counted from 0; none after the last of "
+        "them runs (default: the first third)",
     )
     parser.add_argument("--examples", metavar="DIR", help="use the ablations of an earlier run, to fit other rows")
     parser.add_argument("--holdout", type=float, default=0.15, metavar="PART", help="to measure on (default: 0.15)")
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         and args.learn_from == "evidence"
         and not any(name.startswith("draft") for name in args.rows or ())
     ):
-        layers = max(1, language_model.model.config.get_text_config().num_hidden_layers // 3)
+        layers = range(max(1, language_model.model.config.get_text_config().num_hidden_layers // 3))
     settings = CollectSettings(
         args.ablations,
         args.sources,
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         args.max_new_tokens,
         args.seed,
         args.learn_from,
-        layers,
+        None if layers is None else tuple(sorted(set(layers))),
     )
     path = Path(args.data).absolute()
     name = f"{path.parent.name}/{path.name}" if path.exists() else args.data  # the same wherever the folder lies

@@ -15,8 +15,8 @@ class AT2Scorer:
     """Scores sources by head coefficients.
 
     With rows of the draft, all that it weighs is read while the draft is written, and scoring is one inner product a
-    source. Without them no draft is needed: one forward pass over the prompt ends with the last layer that has
-    coefficients.
+    source. Without them no draft is needed: one forward pass over the prompt ends with the last layer that is read.
+    Layers whose coefficients are all zero are not read.
 
     Args:
         coefficients: learned weights, whose row groups say what is read.
@@ -28,11 +28,27 @@ class AT2Scorer:
         self.name = name
         self.uses_draft = coefficients.uses_draft
         self.row_groups: tuple[RowGroup, ...] = coefficients.row_groups if self.uses_draft else ()
+        self._weighed = _without_zero_layers(coefficients)
+        self.layers = self._weighed.layers
 
     def score(self, task: Task) -> torch.Tensor:
-        coefficients = self.coefficients
+        coefficients = self._weighed
         if self.uses_draft:
             task.need_draft()
             return coefficients.score(task.draft.mass, task.draft.layers)
-        read = read_prompt(task.language_model, task.prompt, coefficients.row_groups, coefficients.layers)
+        read = read_prompt(task.language_model, task.prompt, coefficients.row_groups, self.layers)
         return coefficients.score(read.mass, read.layers)
+
+
+def _without_zero_layers(coefficients: HeadCoefficients) -> HeadCoefficients:
+    used = coefficients.weight.abs().sum((0, 2)).nonzero()[:, 0].tolist()
+    if not used:
+        return coefficients
+    return HeadCoefficients(
+        coefficients.weight[:, used],
+        coefficients.row_groups,
+        [coefficients.layers[place] for place in used],
+        coefficients.model_name,
+        coefficients.model_type,
+        model_layers=coefficients.model_layers,
+    )

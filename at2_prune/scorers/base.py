@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from ..model import LanguageModel
 from ..passages import Passage
 from ..prompt import EncodedPrompt
 
-__all__ = ["Scorer", "Task"]
+__all__ = ["Scorer", "Task", "read_layers"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,8 @@ class Scorer(Protocol):
             EmptyDraftError: the method needs a draft and the draft is empty.
         """
         ...
+
+
+def read_layers(scorer: Scorer) -> Collection[int] | None:
+    """The layers whose attention a scorer looks at: its `layers` if it has any, else None for all."""
+    return getattr(scorer, "layers", None)

@@ -54,8 +54,8 @@ class CollectSettings:
     learn_from: LearnFrom = "draft"
     """Ablations of the draft, as the paper has it; ablations of the known answer; or evidence: no ablations, the
     supporting passages that the data names."""
-    layers: int | None = None
-    """Without ablations: read the first so many layers only; None reads all."""
+    layers: tuple[int, ...] | None = None
+    """Without ablations: indices of the layers to read; None reads all. What is past the last one never runs."""
 
 
 def collect_examples(
@@ -131,8 +131,7 @@ def _evidence(
         if not read.ids:
             return None
     else:
-        layers = None if settings.layers is None else range(settings.layers)
-        read = read_prompt(language_model, prompt, groups, layers)
+        read = read_prompt(language_model, prompt, groups, settings.layers)
     gold = torch.tensor([passage in question.gold for passage in prompt.source_passage])
     mass = {group.name: read.mass[group][None].float().cpu() for group in groups}
     nothing = torch.zeros(0, len(gold), dtype=torch.bool), torch.zeros(0, 1, dtype=torch.float64)

@@ -90,8 +90,13 @@ def train(
     """
     evidence = collect.learn_from == "evidence"
     row_groups = tuple(row_groups or (EVIDENCE_ROWS if evidence else (DRAFT_ROWS,)))
+    depth = getattr(language_model.model.config.get_text_config(), "num_hidden_layers", None)
     if evidence:
         collect = replace(collect, ablations=0)
+        if collect.layers is not None and not (
+            collect.layers and all(0 <= layer < (depth or layer + 1) for layer in collect.layers)
+        ):
+            raise InputError(f"layers must be indices below {depth}, got {list(collect.layers)}")
     elif any(group.rows == "sources" for group in row_groups):
         raise InputError(
             "links between sources are learned from evidence: ablations of one draft do not tell them apart"
@@ -147,7 +152,6 @@ def train(
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
     config = language_model.model.config
-    depth = getattr(config.get_text_config(), "num_hidden_layers", None)
     coefficients = HeadCoefficients(weight, row_groups, read, language_model.name, config.model_type, recorded, depth)
     (Path(out) / "README.md").unlink(missing_ok=True)  # an earlier run's card, which the mixin would keep
     coefficients.save_pretrained(Path(out))

@@ -80,24 +80,27 @@ class ExampleStore:
     def load(self, question_ids: Sequence[str]) -> Iterator[Example]:
         """The examples of these questions that are there, in this order; a damaged file is removed and left out."""
         for question_id in question_ids:
-            path = self._path(question_id)
-            if not path.exists():
-                continue
-            try:
-                with safe_open(path, "pt") as file:
-                    metadata = file.metadata()
-                    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                yield Example(
-                    metadata["id"],
-                    metadata["draft"],
-                    {key.removeprefix("mass."): value for key, value in tensors.items() if key.startswith("mass.")},
-                    json.loads(metadata["layers"]),
-                    tensors["masks"],
-                    tensors["outcomes"],
-                    tensors["gold"],
-                )
-            except (SafetensorError, KeyError, TypeError, ValueError):
-                path.unlink()
+            yield from self.read(self._path(question_id))
+
+    def read(self, path: Path) -> Iterator[Example]:
+        """The example in this file; none if it is not there, or damaged and so removed."""
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata()
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            yield Example(
+                metadata["id"],
+                metadata["draft"],
+                {key.removeprefix("mass."): value for key, value in tensors.items() if key.startswith("mass.")},
+                json.loads(metadata["layers"]),
+                tensors["masks"],
+                tensors["outcomes"],
+                tensors["gold"],
+            )
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            path.unlink()
 
     def _path(self, question_id: str) -> Path:
         return self.folder / "examples" / f"{hashlib.sha256(question_id.encode()).hexdigest()[:24]}.safetensors"

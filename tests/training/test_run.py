@@ -274,7 +274,7 @@ def test_from_evidence_without_a_draft(
     tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(LanguageModel, "generate")  # nothing is written
-    settings = CollectSettings(learn_from="evidence", layers=1)
+    settings = CollectSettings(learn_from="evidence", layers=(0,))
     golden = [replace(question, gold=(index % 3,)) for index, question in enumerate(questions)]
     report = run(tiny_lm, golden, tmp_path, collect=settings, holdout=0.5)
     made = HeadCoefficients.from_pretrained(tmp_path)
@@ -288,6 +288,8 @@ def test_from_evidence_without_a_draft(
     assert torch.equal(again.coefficients.weight, report.coefficients.weight)
     with pytest.raises(DataError, match="no supporting passages are named"):
         run(tiny_lm, [replace(q, gold=()) for q in questions], tmp_path / "other", collect=settings)
+    with pytest.raises(InputError, match=r"layers must be indices below 2, got \[0, 2\]"):
+        run(tiny_lm, golden, tmp_path / "deep", collect=replace(settings, layers=(0, 2)))
     with pytest.raises(InputError, match="links between sources"):
         run(tiny_lm, golden, tmp_path / "links", row_groups=EVIDENCE_ROWS)
 

@@ -1,0 +1,114 @@
+"""Which rows, which layers and how many questions it takes to find supporting passages: cross-validated.
+
+    $ at2-prune train --data hotpotqa/train.jsonl --learn-from evidence --layers $(seq 0 17) \\
+          --rows question question-max last sources sources-max --dtype bfloat16 --out runs/evidence
+    $ python benchmarks/evidence.py runs/evidence
+
+Coefficients are fitted to four fifths of a run's examples and measured on the fifth, in turn. Nothing is drafted or
+ablated again. Intervals are 95 %, by bootstrap over questions; the same questions for every line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from at2_prune.coefficients import RowGroup
+from at2_prune.intervals import bootstrap_mean
+from at2_prune.training import ExampleStore, fit_evidence
+from at2_prune.training.evidence import gold_found
+from at2_prune.training.store import Example
+
+ROWS = (
+    ("last",),
+    ("draft",),
+    ("question",),
+    ("question-max",),
+    ("question", "question-max"),
+    ("question", "question-max", "sources"),
+    ("question", "question-max", "sources-max"),
+    ("question", "question-max", "sources", "sources-max"),
+    ("question", "question-max", "draft", "draft-max", "last"),
+    ("question", "question-max", "draft", "draft-max", "last", "sources", "sources-max"),
+)
+BEST = ("question", "question-max", "sources", "sources-max")
+FOLDS = 5
+
+
+def load(folder: Path) -> list[Example]:
+    """All examples of a run that have gold sources and others, in an order that only their ids decide."""
+    store = ExampleStore(folder, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
+    files = sorted((folder / "examples").glob("*.safetensors"))
+    found = [example for file in files for example in store.read(file)]
+    return [example for example in found if bool(example.gold.any()) and not bool(example.gold.all())]
+
+
+def cross_validate(
+    examples: Sequence[Example], names: Sequence[str], layers: Sequence[int], limit: int | None = None
+) -> dict[str, list[float]]:
+    """By measure, a value for each example, from coefficients fitted to (so many of) the other folds."""
+    groups = [RowGroup.from_name(name) for name in names]
+    values: dict[str, list[float]] = {}
+    for fold in range(FOLDS):
+        train = [example for place, example in enumerate(examples) if place % FOLDS != fold]
+        random.Random(fold).shuffle(train)
+        weight = fit_evidence(train[:limit], groups, layers)
+        test = [only(example, layers) for place, example in enumerate(examples) if place % FOLDS == fold]
+        for k in (1, 2, 3, 5):
+            found = gold_found(test, groups, weight, k)
+            for measure in ("gold_recall", "both_gold"):
+                values.setdefault(f"{measure}@{k}", []).extend(found[measure].tolist())
+    return values
+
+
+def only(example: Example, layers: Sequence[int]) -> Example:
+    """The example as it was read with these layers only."""
+    mass = {name: value[:, list(layers)] for name, value in example.mass.items()}
+    return replace(example, mass=mass, layers=[example.layers[layer] for layer in layers])
+
+
+def line(title: str, values: dict[str, list[float]]) -> str:
+    columns = ("gold_recall@2", "both_gold@2", "both_gold@3", "both_gold@5")
+    return f"{title:<52}" + "  ".join(str(bootstrap_mean(values[column])) for column in columns)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a folder of at2-prune train")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    examples = load(args.run)
+    depth, has = len(examples[0].layers), set(examples[0].mass)
+    print(f"{len(examples)} questions, {FOLDS} folds, {depth} layers; 95 % intervals over questions")
+    header = ("recall@2", "both@2", "both@3", "both@5")
+    print(f"\n{'rows, all layers':<52}" + "  ".join(f"{name:<20}" for name in header))
+    for names in ROWS:
+        if set(names) <= has:
+            print(line(" ".join(names), cross_validate(examples, names, range(depth))), flush=True)
+    print("\nfirst layers, rows " + " ".join(BEST))
+    for layers in sorted({depth // 4, depth // 3, depth // 2, 2 * depth // 3, depth}):
+        print(line(f"{layers} of {depth}", cross_validate(examples, BEST, range(layers))), flush=True)
+    print("\none layer, rows " + " ".join(BEST))
+    alone = {layer: cross_validate(examples, BEST, [layer]) for layer in range(depth)}
+    best = sorted(alone, key=lambda layer: -sum(alone[layer]["gold_recall@2"]))[:5]
+    for layer in sorted(best):
+        print(line(f"layer {layer}", alone[layer]), flush=True)
+    print(f"\nquestions fitted to, layer {best[0]}, rows " + " ".join(BEST))
+    for limit in (20, 50, 100, 200):
+        if limit < len(examples) * (FOLDS - 1) // FOLDS:
+            print(line(str(limit), cross_validate(examples, BEST, best[:1], limit)), flush=True)
+    for layers, title in ((range(depth), "all layers"), (best[:1], f"layer {best[0]}")):
+        without = cross_validate(examples, BEST[:2], layers)["gold_recall@2"]
+        linked = cross_validate(examples, BEST, layers)["gold_recall@2"]
+        gain = bootstrap_mean([b - a for a, b in zip(without, linked, strict=True)])
+        print(f"\nwhat links add to recall@2, {title}, paired: {gain}")
+
+
+if __name__ == "__main__":
+    main()
