@@ -5,15 +5,14 @@ Nothing here knows LangChain or LlamaIndex.
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zlib import crc32
 
 import bm25s
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+from sklearn.pipeline import make_pipeline
 
 from at2_prune import LanguageModel, Passage, Question, load_questions, sample_questions_path
 from at2_prune.prompt import EncodedPrompt, TextTemplate
@@ -65,18 +64,11 @@ class HashedWords:
     """An embedding that needs no model: TF-IDF of words, hashed into so many dimensions, of length 1."""
 
     def __init__(self, texts: Sequence[str], dimensions: int = 1024) -> None:
-        self.dimensions = dimensions
-        self.texts = len(texts)
-        self.containing = Counter(word for text in texts for word in set(_words(text)))
+        self.weights = make_pipeline(HashingVectorizer(n_features=dimensions, norm=None), TfidfTransformer())
+        self.weights.fit(texts)
 
     def __call__(self, text: str) -> list[float]:
-        vector = [0.0] * self.dimensions
-        for word, count in Counter(_words(text)).items():
-            place = crc32(word.encode())
-            weight = (1 + math.log(count)) * math.log(1 + self.texts / (1 + self.containing[word]))
-            vector[place % self.dimensions] += weight if place & 1 << 31 else -weight
-        length = math.sqrt(sum(x * x for x in vector)) or 1.0
-        return [x / length for x in vector]
+        return self.weights.transform([text]).toarray()[0].tolist()
 
 
 def _words(text: str) -> list[str]:
