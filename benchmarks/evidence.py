@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from at2_prune.coefficients import RowGroup
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import Estimate, bootstrap_mean
 from at2_prune.training import ExampleStore, fit_evidence
 from at2_prune.training.evidence import gold_found
 from at2_prune.training.store import Example
@@ -78,9 +78,35 @@ def line(title: str, values: dict[str, list[float]]) -> str:
     return f"{title:<52}" + "  ".join(str(bootstrap_mean(values[column])) for column in columns)
 
 
+def draw(recall: dict[int, Estimate], path: Path) -> None:
+    """Recall at 2 by the one layer that is read, with chance as a line."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    style = {"svg.hashsalt": "at2-prune", "svg.fonttype": "path", "font.size": 9}
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(6, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        means = [estimate.mean for estimate in recall.values()]
+        spread = [
+            [estimate.mean - estimate.low for estimate in recall.values()],
+            [estimate.high - estimate.mean for estimate in recall.values()],
+        ]
+        axes.bar(list(recall), means, yerr=spread, color="#0072B2", ecolor="#333333", error_kw={"lw": 1})
+        axes.axhline(0.2, color="#D55E00", linestyle="--", lw=1)
+        axes.annotate(
+            "chance", (len(recall) - 0.5, 0.2), (0, 3), textcoords="offset points", ha="right", color="#D55E00"
+        )
+        axes.set(xlabel="layer", ylabel="gold recall at 2", ylim=(0, 1), xticks=list(recall))
+        axes.spines[["top", "right"]].set_visible(False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a folder of at2-prune train")
+    parser.add_argument("--figure", type=Path, help="draw recall by layer into this SVG file")
     args = parser.parse_args()
     torch.manual_seed(0)
     examples = load(args.run)
@@ -96,6 +122,8 @@ def main() -> None:
         print(line(f"{layers} of {depth}", cross_validate(examples, BEST, range(layers))), flush=True)
     print("\none layer, rows " + " ".join(BEST))
     alone = {layer: cross_validate(examples, BEST, [layer]) for layer in range(depth)}
+    if args.figure:
+        draw({layer: bootstrap_mean(values["gold_recall@2"]) for layer, values in alone.items()}, args.figure)
     best = sorted(alone, key=lambda layer: -sum(alone[layer]["gold_recall@2"]))[:5]
     for layer in sorted(best):
         print(line(f"layer {layer}", alone[layer]), flush=True)
