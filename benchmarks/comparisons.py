@@ -1,0 +1,202 @@
+"""What is timed against what; every function yields measurements."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import Measurement, median, paired
+from workload import Case, case, coefficients_of, endless, load_model, untouched
+
+from at2_prune import AT2Pruner, LanguageModel
+from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
+from at2_prune.draft import Draft, read_draft, write_drafts
+from at2_prune.embedded import embedded_is_cached, embedded_is_installed, embedded_model_path
+from at2_prune.scorers import AT2Scorer, GradientXInputScorer, Task
+
+__all__ = ["ablating", "answering", "drafting", "loading", "precision", "scoring"]
+
+
+def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:
+    return {
+        "model": lm.name,
+        "device": str(lm.device),
+        "passages": len(some.passages),
+        "tokens": len(some.prompt),
+        "sources": len(some.prompt.sources),
+        **more,
+    }
+
+
+def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
+    """Drafting with attribution over plain `generate` of the same tokens."""
+    coefficients, _ = coefficients_of(lm, "at2")
+    scorer, prompt = AT2Scorer(coefficients), some.prompt
+    ids = torch.tensor([prompt.ids], device=lm.device)
+    model: Any = lm.model
+
+    def attributed() -> torch.Tensor:
+        written = write_drafts(lm, [prompt], scorer.row_groups, draft, scorer.layers)[0]
+        return scorer.score(Task(lm, some.question, some.passages, prompt, written))
+
+    def plain() -> Any:
+        mask = torch.ones_like(ids)
+        return model.generate(ids, attention_mask=mask, max_new_tokens=draft, do_sample=False, pad_token_id=0)
+
+    with endless(lm):
+        inputs = described(lm, some, draft=draft)
+        yield paired(
+            "drafting with attribution / generate", inputs, attributed, plain, pairs, limit, lambda: untouched(lm)
+        )
+
+
+def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
+    """Scoring a given draft, a backward pass and average attention by eager weights, each over a forward pass."""
+    coefficients, _ = coefficients_of(lm, "at2")
+    scorer, prompt = AT2Scorer(coefficients), some.prompt
+    target = (prompt.ids[prompt.question[0] : prompt.question[1]] * draft)[:draft]
+    ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=lm.device)
+    options: dict[str, Any] = {"logits_to_keep": 1} if lm.keeps_logits else {}
+    inputs = described(lm, some, draft=draft)
+
+    def task(written: Draft) -> Task:
+        return Task(lm, some.question, some.passages, prompt, written)
+
+    def given() -> torch.Tensor:
+        return scorer.score(task(read_draft(lm, prompt, target, scorer.row_groups, scorer.layers)))
+
+    def forward() -> Any:
+        return lm.model(input_ids=ids, use_cache=False, **options)
+
+    bare = partial(untouched, lm)
+    yield paired("scoring a given draft / forward pass", inputs, given, forward, pairs, limit, bare)
+    if len(prompt) > 3000:  # what follows holds every layer's activations, or tokens x tokens weights
+        return
+    few = max(1, pairs // 3)
+    gradient = partial(GradientXInputScorer().score, task(Draft("", target)))
+    yield paired("gradient x input / forward pass", inputs, gradient, forward, few, None, bare)
+    with untouched(lm, "eager") as model:
+
+        def eager() -> list[torch.Tensor]:
+            weights = model(input_ids=ids, use_cache=False, output_attentions=True, **options).attentions
+            rows = torch.stack([layer[0, :, len(prompt) - 1 :] for layer in weights]).mean((0, 1, 2))
+            return [rows[start:stop].sum() for start, stop in prompt.sources]
+
+        measured = paired("output_attentions=True / forward pass", inputs, eager, forward, few, None, bare)
+    yield measured
+
+
+def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
+    """The ablation engine over one full masked pass a mask; and how far their log-odds differ."""
+    prompt, target = some.prompt, lm.encode_draft("the Meuse, in the south")
+    sources = len(prompt.sources)
+    ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=lm.device)
+    options: dict[str, Any] = {"logits_to_keep": len(target)} if lm.keeps_logits else {}
+    without = torch.cat([torch.ones(1, sources, dtype=torch.bool), ~torch.eye(sources, dtype=torch.bool)])
+    drawn = random_masks(sources, count, torch.Generator().manual_seed(0))
+
+    def loop(masks: torch.Tensor) -> torch.Tensor:
+        outcomes = []
+        for mask in masks.tolist():
+            present = torch.ones_like(ids)
+            for keep, (start, stop) in zip(mask, prompt.sources, strict=True):
+                present[0, start:stop] = int(keep)
+            places = torch.arange(ids.shape[1], device=lm.device)[None]
+            logits = lm.model(input_ids=ids, attention_mask=present, position_ids=places, use_cache=False, **options)
+            rows = logits.logits[0, -len(target) :].float().log_softmax(-1)
+            outcomes.append(rows.gather(1, torch.tensor(target, device=lm.device)[:, None]).sum())
+        return log_odds(torch.stack(outcomes).cpu())
+
+    for name, masks in (("random ablations", drawn), ("leave-one-out", without)):
+        inputs = described(lm, some, ablations=len(masks), draft=len(target))
+        engine = partial(ablation_outcomes, lm, prompt, target, masks)
+        bare = partial(untouched, lm)
+        yield paired(f"{name}: engine / plain loop", inputs, engine, partial(loop, masks), pairs, limit, bare)
+        with bare():
+            reference = loop(masks)
+        gap = float((engine()[:, 0] - reference).abs().max())
+        exact = 1e-4 if lm.model.dtype == torch.float32 else None
+        yield Measurement(f"{name}: largest difference of log-odds", inputs, gap, gap, gap, exact)
+
+
+def answering(
+    lm: LanguageModel, some: Case, pairs: int, limits: tuple[float | None, float | None]
+) -> Iterator[Measurement]:
+    """Draft, prune and regenerate over its two calls of `generate`; the scout's whole answer over a plain one."""
+    for method, limit in zip(("at2", "scout"), limits, strict=True):
+        coefficients, origin = coefficients_of(lm, method)
+        pruner = AT2Pruner(lm, AT2Scorer(coefficients, method))
+        answer = partial(pruner.answer, some.question, some.passages, 3)
+        kept = sorted(answer().kept)
+        short = lm.encode(some.question, [some.passages[i] for i in kept])
+        prompts = [some.prompt, short] if method == "at2" else [some.prompt]
+
+        def plain(prompts: list[Any] = prompts, most: int = pruner.max_new_tokens) -> None:
+            for prompt in prompts:
+                lm.generate([prompt], most)
+
+        name = "draft, prune, regenerate / two generates" if method == "at2" else "scout's answer / generate"
+        inputs = described(lm, some, kept=3, short=len(short), coefficients=origin)
+        yield paired(name, inputs, answer, plain, pairs, limit, partial(untouched, lm))
+
+
+def loading(times: int, gguf: bool) -> Iterator[Measurement]:
+    """Seconds to load the embedded model from its cache, and over loading it from GGUF."""
+    if not embedded_is_cached():
+        return
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        LanguageModel.load()
+        taken.append(time.perf_counter() - started)
+        gc.collect()
+    seconds = median(taken)
+    inputs = {"model": "gemma-3-270m", "times": times}
+    yield Measurement("loading the embedded model, seconds", inputs, seconds, min(taken), max(taken), 2.0)
+    if gguf and embedded_is_installed():
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            embedded_model_path(Path(folder))
+            whole = time.perf_counter() - started
+        inputs = {**inputs, "gguf seconds": round(whole, 1)}
+        yield Measurement(
+            "loading the embedded model / from GGUF", inputs, *(t / whole for t in (seconds, min(taken), max(taken)))
+        )
+
+
+def precision(name: str | None, passages: int, questions: int) -> Iterator[Measurement]:
+    """How far 16 bits move scores: Kendall's tau with those of float32, and how often the top three change."""
+    from scipy.stats import kendalltau
+
+    full = load_model(name, dtype="float32")
+    scorer = AT2Scorer(coefficients_of(full, "at2")[0])
+    cases = [case(full, passages, index=i) for i in range(questions)]
+    drafts = [write_drafts(full, [some.prompt])[0] for some in cases]
+
+    def scores(lm: LanguageModel) -> list[torch.Tensor]:
+        return [
+            scorer.score(Task(lm, s.question, s.passages, s.prompt, read_draft(lm, s.prompt, d.ids, scorer.row_groups)))
+            for s, d in zip(cases, drafts, strict=True)
+            if d.ids
+        ]
+
+    exact = scores(full)
+    for dtype in ("bfloat16", "float16"):
+        moved = scores(load_model(name, dtype=dtype))
+        taus = [float(kendalltau(a, b).statistic) for a, b in zip(exact, moved, strict=True)]
+        changed = [
+            float(set(a.topk(3).indices.tolist()) != set(b.topk(3).indices.tolist()))
+            for a, b in zip(exact, moved, strict=True)
+        ]
+        inputs = {"model": full.name, "passages": passages, "questions": len(taus)}
+        yield Measurement(
+            f"{dtype}: Kendall tau with float32 (median, range)", inputs, median(taus), min(taus), max(taus)
+        )
+        share = sum(changed) / len(changed)
+        yield Measurement(f"{dtype}: share of questions whose top 3 change", inputs, share, share, share)

@@ -1,0 +1,109 @@
+"""Ratios of two ways of doing something, timed in alternating pairs."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["Measurement", "exponent", "load", "median", "paired", "save", "show"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the results."""
+
+    name: str
+    inputs: dict[str, Any]
+    """Model, passages, tokens, device, pairs and what else it depends on."""
+    ratio: float
+    """Of medians, first way over second; another number where the name says so (seconds, an exponent, a share)."""
+    low: float
+    high: float
+    """Ends of the 95 % bootstrap interval over pairs."""
+    limit: float | None = None
+    """The ratio should not exceed it."""
+
+
+def median(values: Sequence[float]) -> float:
+    return float(torch.tensor(values, dtype=torch.float64).quantile(0.5))
+
+
+def paired(
+    name: str,
+    inputs: dict[str, Any],
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    pairs: int,
+    limit: float | None = None,
+    around_second: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Measurement:
+    """Time two ways in alternating order, after one run of each that does not count.
+
+    Args:
+        name: of the measurement.
+        inputs: what it depends on.
+        first: the way whose time is divided.
+        second: the way it is divided by.
+        pairs: how many times both are run.
+        limit: of the ratio.
+        around_second: a context that the second way runs in, entered before the clock starts.
+    """
+    first()
+    with around_second():
+        second()
+    seconds: list[list[float]] = []
+    for turn in range(pairs):
+        ways = [(0, first, nullcontext), (1, second, around_second)]
+        taken = [0.0, 0.0]
+        for place, way, around in ways if turn % 2 == 0 else reversed(ways):
+            with around():
+                taken[place] = _timed(way)
+        seconds.append(taken)
+    times = torch.tensor(seconds, dtype=torch.float64)  # (pairs, 2)
+    drawn = torch.randint(pairs, (2000, pairs), generator=torch.Generator().manual_seed(0))
+    medians = times[drawn].quantile(0.5, dim=1)  # (resamples, 2)
+    low, high = (medians[:, 0] / medians[:, 1]).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    one, other = times.quantile(0.5, dim=0).tolist()
+    inputs = {**inputs, "pairs": pairs, "seconds": [round(one, 4), round(other, 4)]}
+    return Measurement(name, inputs, one / other, low, high, limit)
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Slope of log cost over log size, by least squares: 1 is linear, 2 quadratic."""
+    x = torch.tensor([math.log(size) for size in sizes], dtype=torch.float64)
+    y = torch.tensor([math.log(max(cost, 1e-12)) for cost in costs], dtype=torch.float64)
+    return float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+
+
+def show(measurement: Measurement) -> str:
+    """A line of the table that is printed while measuring."""
+    limit = "" if measurement.limit is None else f"  limit {measurement.limit:g}"
+    inputs = ", ".join(f"{key} {value}" for key, value in measurement.inputs.items())
+    interval = f"[{measurement.low:.4g}, {measurement.high:.4g}]"
+    return f"{measurement.name:<46} {measurement.ratio:>9.4g} {interval:<20}{limit:<13} {inputs}"
+
+
+def save(measurements: Sequence[Measurement], path: Path) -> None:
+    path.write_text(json.dumps([asdict(m) for m in measurements], indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> list[Measurement]:
+    return [Measurement(**item) for item in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def _timed(way: Callable[[], Any]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    way()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

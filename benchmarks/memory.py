@@ -1,0 +1,144 @@
+"""Peak memory and memory held, with and without attribution.
+
+    python benchmarks/memory.py --model random --passages 160 --draft 64 --way attributed
+
+Prints one run's peak above the loaded model, in bytes, as JSON. `attribution.py` runs it once a way, each in a process
+of its own: what an earlier run left to the allocator would hide a later one's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import Measurement, exponent
+from workload import case, coefficients_of, endless, load_model, untouched
+
+from at2_prune.attention import AttentionReader
+from at2_prune.draft import write_drafts
+from at2_prune.scorers import AT2Scorer, Task
+
+__all__ = ["growth", "peaks"]
+
+WAYS = ("plain", "attributed")
+
+
+def peak_bytes(reset: bool = False) -> int:
+    """The process's highest resident memory since the last reset, or the GPU allocator's."""
+    if torch.cuda.is_available():
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.max_memory_allocated()
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def run(model: str | None, passages: int, draft: int, granularity: Any, way: str) -> dict[str, Any]:
+    """One way of drafting: its peak, what the draft holds, and the seconds that reading took."""
+    lm = load_model(model)
+    some = case(lm, passages, granularity)
+    scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
+    ids = torch.tensor([some.prompt.ids], device=lm.device)
+    reading = 0.0
+    read = AttentionReader.__call__
+
+    def timed(self: AttentionReader, *args: Any) -> None:
+        nonlocal reading
+        started = time.perf_counter()
+        read(self, *args)
+        reading += time.perf_counter() - started
+
+    AttentionReader.__call__ = timed  # type: ignore[method-assign]
+    held = 0
+    with endless(lm):
+        write_drafts(lm, [case(lm, 2).prompt], scorer.row_groups, 2, scorer.layers)  # what is set up once
+        reading = 0.0
+        before = peak_bytes(reset=True)
+        if way == "plain":
+            with untouched(lm) as bare:
+                mask = torch.ones_like(ids)
+                bare.generate(ids, attention_mask=mask, max_new_tokens=draft, do_sample=False, pad_token_id=0)
+        else:
+            written = write_drafts(lm, [some.prompt], scorer.row_groups, draft, scorer.layers)[0]
+            scorer.score(Task(lm, some.question, some.passages, some.prompt, written))
+            tensors = [*written.mass.values(), written.row_mass]
+            held = sum(t.untyped_storage().nbytes() for t in tensors if t is not None)
+    config = lm.model.config.get_text_config()
+    hidden = config.num_hidden_layers * len(some.prompt) * config.hidden_size * 4
+    weights = config.num_hidden_layers * config.num_attention_heads * draft * len(some.prompt) * 4
+    return {
+        "model": lm.name,
+        "passages": passages,
+        "sources": len(some.prompt.sources),
+        "tokens": len(some.prompt),
+        "draft": draft,
+        "peak": peak_bytes() - before,
+        "held": held,
+        "reading": reading,
+        "hidden": hidden,
+        "weights": weights,
+    }
+
+
+def apart(model: str | None, passages: int, draft: int, granularity: str, way: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--passages", str(passages), "--draft", str(draft)]
+    command += ["--granularity", granularity, "--way", way, *(["--model", model] if model else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[Measurement]:
+    """Memory that attribution adds, over the hidden states and over the weights that could be kept instead."""
+    found = {way: [apart(model, passages, draft, "passage", way) for _ in range(runs)] for way in WAYS}
+    one = found["attributed"][0]
+    inputs = {key: one[key] for key in ("model", "passages", "tokens", "sources", "draft")}
+    added = sorted(a["peak"] - p["peak"] for a, p in zip(found["attributed"], found["plain"], strict=True))
+    middle = added[len(added) // 2]
+    inputs |= {"peak bytes of generate": found["plain"][0]["peak"], "bytes added": middle, "bytes held": one["held"]}
+    for what in ("hidden", "weights"):
+        name = {"hidden": "all hidden states", "weights": "all weights of the draft's rows"}[what]
+        size = one[what]
+        yield Measurement(f"peak memory added / {name}", inputs, middle / size, added[0] / size, added[-1] / size, 0.01)
+        share = one["held"] / size
+        yield Measurement(f"memory held / {name}", inputs, share, share, share)
+
+
+def growth(model: str | None, sizes: list[int], drafts: list[int]) -> Iterator[Measurement]:
+    """Exponents of the seconds spent reading and of the memory held, each against one size."""
+    middle = drafts[len(drafts) // 2]
+    series = {
+        "tokens": [apart(model, size, middle, "passage", "attributed") for size in sizes],
+        "draft": [apart(model, sizes[0], draft, "passage", "attributed") for draft in drafts],
+        "sources": [apart(model, sizes[0], middle, kind, "attributed") for kind in ("passage", "sentence")],
+    }
+    for against, rows in series.items():
+        at = [row[against] for row in rows]
+        for cost, name in (("reading", "time reading"), ("held", "memory held")):
+            slope = exponent(at, [row[cost] for row in rows])
+            inputs = {"model": rows[0]["model"], against: at, cost: [round(row[cost], 4) for row in rows]}
+            yield Measurement(f"{name}: exponent against {against}", inputs, slope, slope, slope)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help='default: the embedded one; "random" needs no download')
+    parser.add_argument("--passages", type=int, default=10)
+    parser.add_argument("--draft", type=int, default=8, help="tokens")
+    parser.add_argument("--granularity", choices=["passage", "sentence"], default="passage")
+    parser.add_argument("--way", choices=WAYS, default="attributed")
+    args = parser.parse_args()
+    print(json.dumps(run(args.model, args.passages, args.draft, args.granularity, args.way)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

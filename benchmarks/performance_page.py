@@ -1,0 +1,85 @@
+"""docs/performance.md from the measurements: the targets with what was measured, then everything."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import torch
+from measuring import Measurement
+
+__all__ = ["targets", "write_page"]
+
+TARGETS = (
+    ("drafting with attribution / generate", "attribution while drafting, time over plain `generate`", "≤ 1.01"),
+    (
+        "scoring a given draft / forward pass",
+        "teacher-forced scoring of a given draft, over one forward pass",
+        "≤ 1.03",
+    ),
+    ("peak memory added / all hidden states", "peak memory added, over all hidden states", "≤ 0.01"),
+    ("peak memory added / all weights of the draft's rows", "peak memory added, over all weights", "≤ 0.01"),
+    ("memory held: exponent against sources", "memory held, exponent against sources", "linear"),
+    ("random ablations: engine / plain loop", "random ablations, exact, time over the plain loop", "≤ 1/3"),
+    ("leave-one-out: engine / plain loop", "leave-one-out, exact, time over the plain loop", "≤ 1/3"),
+    ("random ablations: largest difference of log-odds", "largest difference of log-odds, float32", "≤ 1e-4"),
+    ("draft, prune, regenerate / two generates", "draft → prune → regenerate, over its two `generate` calls", "≤ 1.05"),
+    ("scout's answer / generate", "scout's whole answer, over plain generation from all passages", "≤ 1.0"),
+    ("loading the embedded model, seconds", "loading the embedded model from its cache, seconds", "≤ 2"),
+)
+"""Name of a measurement, what the page calls it, and its target."""
+
+
+def targets(measurements: Sequence[Measurement]) -> list[str]:
+    """The table of targets, in Markdown; each with its first measurement, which is of the main model and size."""
+    lines = ["| | target | measured | 95 % interval | reached |", "|---|---|---|---|---|"]
+    for name, title, target in TARGETS:
+        found = next((m for m in measurements if m.name == name), None)
+        if found is None:
+            lines.append(f"| {title} | {target} | not measured | | |")
+            continue
+        limit = 1.05 if target == "linear" else found.limit
+        reached = "" if limit is None else "yes" if found.ratio <= limit else "no"
+        lines.append(f"| {title} | {target} | {found.ratio:.4g} | [{found.low:.4g}, {found.high:.4g}] | {reached} |")
+    return lines
+
+
+def write_page(measurements: Sequence[Measurement], command: str) -> str:
+    """The page's Markdown."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("at2-prune", "torch", "transformers"))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    lines = [
+        "# Performance",
+        "",
+        "Written by `make bench` from `benchmarks/results.json`; do not edit. Every ratio compares two ways in one",
+        "process, in alternating order, by their medians; intervals are bootstrapped over the pairs. Where a row is no",
+        "ratio of times, its name says what it is, and its interval is the range of what was measured.",
+        "",
+        f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}. "
+        f"Python {platform.python_version()}, {versions}.",
+        f"Command: `{command}`",
+        "",
+        "## Targets",
+        "",
+        *targets(measurements),
+        "",
+        "## Everything measured",
+        "",
+        "| | ratio | interval | limit | inputs |",
+        "|---|---|---|---|---|",
+    ]
+    for m in measurements:
+        inputs = ", ".join(f"{key} {value}" for key, value in m.inputs.items())
+        limit = "" if m.limit is None else f"{m.limit:.4g}"
+        lines.append(f"| {m.name} | {m.ratio:.4g} | [{m.low:.4g}, {m.high:.4g}] | {limit} | {inputs} |")
+    return "\n".join(lines) + "\n"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,130 @@
+"""What the benchmarks run on: passages in any number, a random model, drafts of a fixed length, untouched attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from at2_prune import LanguageModel, Passage, load_questions, sample_questions_path
+from at2_prune.coefficients import HeadCoefficients, RowGroup
+from at2_prune.errors import CoefficientsError
+from at2_prune.interface import enable_attention_reading
+from at2_prune.methods import load_coefficients
+from at2_prune.passages import Granularity
+from at2_prune.prompt import EncodedPrompt, TextTemplate
+
+__all__ = ["RANDOM", "Case", "case", "coefficients_of", "endless", "load_model", "untouched"]
+
+RANDOM = "random"
+"""Name of the model without a download: Gemma 3 270M's depth and heads, a tenth of its width, random weights."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question with its passages, and its prompt."""
+
+    question: str
+    passages: list[Passage]
+    prompt: EncodedPrompt
+
+
+def case(lm: LanguageModel, passages: int, granularity: Granularity = "passage", index: int = 0) -> Case:
+    """A sample question with so many passages: its own, then those of the others, then copies under other titles."""
+    questions = load_questions(sample_questions_path())
+    question = questions[index % len(questions)]
+    others = [p for q in questions if q is not question for p in q.passages]
+    pool = [*question.passages, *others]
+    chosen = [replace(pool[i % len(pool)], title=_title(pool[i % len(pool)], i // len(pool))) for i in range(passages)]
+    return Case(question.text, chosen, lm.encode(question.text, chosen, granularity))
+
+
+def _title(passage: Passage, copy: int) -> str:
+    return f"{passage.title} ({copy + 1})" if copy else passage.title or ""
+
+
+def load_model(name: str | None, device: str | None = None, dtype: str | None = None) -> LanguageModel:
+    """By id or path, None for the embedded model, "random" for one without any download."""
+    if name != RANDOM:
+        return LanguageModel.load(name, device=device, dtype=dtype)
+    lm = _random_model()
+    lm.model.to(device=device or "cpu", dtype=getattr(torch, dtype or "float32"))  # type: ignore[call-arg]
+    return lm
+
+
+def _random_model() -> LanguageModel:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000,
+        special_tokens=["<pad>", "<bos>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    questions = load_questions(sample_questions_path())
+    tokenizer.train_from_iterator([p.text for q in questions for p in q.passages], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=64,
+        intermediate_size=256,
+        num_hidden_layers=18,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        max_position_embeddings=65536,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return LanguageModel(LlamaForCausalLM(config), fast, TextTemplate(), name=RANDOM)
+
+
+def coefficients_of(lm: LanguageModel, method: str) -> tuple[HeadCoefficients, str]:
+    """Those that come with at2-prune, else random ones of the same shape; and which of the two.
+
+    What they are changes no cost, but for the passages that are kept.
+    """
+    try:
+        return load_coefficients(lm, method=method), "shipped"
+    except CoefficientsError:
+        config = lm.model.config.get_text_config()
+        layers = config.num_hidden_layers
+        groups, read = ([RowGroup("draft")], layers) if method == "at2" else ([RowGroup("question")], layers // 3)
+        weight = torch.randn(1, read, config.num_attention_heads, generator=torch.Generator().manual_seed(0))
+        made = HeadCoefficients(weight, groups, model_type=lm.model.config.model_type, model_layers=layers)
+        return made, "random"
+
+
+@contextmanager
+def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
+    """The model writing on to the last token allowed: no end token, no stop string."""
+    model: Any = lm.model
+    before = model.generation_config.eos_token_id, lm.tokenizer.eos_token, lm.template
+    model.generation_config.eos_token_id, lm.tokenizer.eos_token = None, None
+    lm.template = replace(lm.template, stop=()) if isinstance(lm.template, TextTemplate) else lm.template
+    try:
+        yield lm
+    finally:
+        model.generation_config.eos_token_id, lm.tokenizer.eos_token, lm.template = before
+
+
+@contextmanager
+def untouched(lm: LanguageModel, kernel: str | None = None) -> Iterator[Any]:
+    """The model on transformers' own attention function, as it was before anything was read."""
+    model: Any = lm.model
+    own = model.config.get_text_config()._attn_implementation.removeprefix("at2_")
+    model.set_attn_implementation(kernel or own)
+    try:
+        with torch.inference_mode():
+            yield model
+    finally:
+        model.set_attn_implementation(own)
+        enable_attention_reading(model)
