@@ -93,11 +93,11 @@ def draw(recall: dict[int, Estimate], path: Path) -> None:
             [estimate.high - estimate.mean for estimate in recall.values()],
         ]
         axes.bar(list(recall), means, yerr=spread, color="#0072B2", ecolor="#333333", error_kw={"lw": 1})
-        axes.axhline(0.2, color="#D55E00", linestyle="--", lw=1)
-        axes.annotate(
-            "chance", (len(recall) - 0.5, 0.2), (0, 3), textcoords="offset points", ha="right", color="#D55E00"
+        axes.plot([-0.7, len(recall) - 0.5], [0.2, 0.2], color="#D55E00", linestyle="--", lw=1)
+        axes.annotate("chance", (len(recall) - 0.4, 0.2), va="center", color="#D55E00")
+        axes.set(
+            xlabel="layer", ylabel="gold recall at 2", ylim=(0, 1), xticks=list(recall), xlim=(-0.7, len(recall) + 1.2)
         )
-        axes.set(xlabel="layer", ylabel="gold recall at 2", ylim=(0, 1), xticks=list(recall))
         axes.spines[["top", "right"]].set_visible(False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
