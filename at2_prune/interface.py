@@ -67,6 +67,8 @@ _enabling = threading.Lock()
 @contextmanager
 def listening(listener: AttentionListener) -> Iterator[None]:
     """Pass the attention inputs of every layer that runs in this context to `listener`."""
+    if "torch._dynamo" in sys.modules:  # the model may be compiled: what listens is not to be traced with it
+        listener = torch.compiler.disable(listener.__call__)
     token = _listener.set(listener)
     try:
         yield

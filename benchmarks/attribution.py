@@ -3,7 +3,8 @@
     python benchmarks/attribution.py [--quick] [--model NAME] [--pairs 15] [--only drafting memory ...]
 
 Prints a table as it goes, and writes benchmarks/results.json and docs/performance.md. Models: the embedded one by
-default, and a random one for what takes long; `--model random` needs no download. Exit code 1 if a limit is exceeded.
+default, and a random one for what takes long; `--model random` needs no download. The part `long` drafts from 24,000
+tokens with the main model: twenty minutes or more on a small CPU. Exit code 1 if a limit is exceeded.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from serving import serving
 from workload import RANDOM, case, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("drafting", "scoring", "ablating", "answering", "loading", "memory", "growth", "precision", "serving")
+PARTS = ("drafting", "scoring", "ablating", "answering", "loading", "long", "memory", "growth", "precision", "serving")
 
 
 def measure(args: argparse.Namespace) -> Iterator[Measurement]:
@@ -63,6 +64,8 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
                 yield from scoring(on, larger, drafts[0], few, None)
     if "loading" in parts and args.model is None:
         yield from loading(3 if quick else 7, gguf=not quick)
+    if "long" in parts and not quick:
+        yield from peaks(args.model, sizes[-1], drafts[1], 1)
     if "memory" in parts:
         for name, size in ((args.model, sizes[1]), (RANDOM, sizes[-1])):
             yield from peaks(name, size, drafts[len(drafts) // 2], 1 if quick else 3)

@@ -3,13 +3,14 @@
     python benchmarks/memory.py --model random --passages 160 --draft 64 --way attributed
 
 Prints one run's peak above the loaded model, in bytes, as JSON. `attribution.py` runs it once a way, each in a process
-of its own: what an earlier run left to the allocator would hide a later one's peak.
+of its own: what an earlier run left to the allocator would hide a later one's peak, and freed memory goes back at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -42,10 +43,12 @@ def peak_bytes(reset: bool = False) -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def run(model: str | None, passages: int, draft: int, granularity: Any, way: str) -> dict[str, Any]:
+def run(
+    model: str | None, passages: int, draft: int, granularity: Any, way: str, merged: int | None = None
+) -> dict[str, Any]:
     """One way of drafting: its peak, what the draft holds, and the seconds that reading took."""
     lm = load_model(model)
-    some = case(lm, passages, granularity)
+    some = case(lm, passages, granularity, merged=merged)
     scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
     ids = torch.tensor([some.prompt.ids], device=lm.device)
     reading = 0.0
@@ -60,7 +63,10 @@ def run(model: str | None, passages: int, draft: int, granularity: Any, way: str
     AttentionReader.__call__ = timed  # type: ignore[method-assign]
     held = 0
     with endless(lm):
-        write_drafts(lm, [case(lm, 2).prompt], scorer.row_groups, 2, scorer.layers)  # what is set up once
+        first = case(lm, 2)  # what is set up once
+        written = write_drafts(lm, [first.prompt], scorer.row_groups, 2, scorer.layers)[0]
+        scorer.score(Task(lm, first.question, first.passages, first.prompt, written))
+        del first, written
         reading = 0.0
         before = peak_bytes(reset=True)
         if way == "plain":
@@ -89,10 +95,14 @@ def run(model: str | None, passages: int, draft: int, granularity: Any, way: str
     }
 
 
-def apart(model: str | None, passages: int, draft: int, granularity: str, way: str) -> dict[str, Any]:
+def apart(
+    model: str | None, passages: int, draft: int, granularity: str, way: str, merged: int | None = None
+) -> dict[str, Any]:
     command = [sys.executable, __file__, "--passages", str(passages), "--draft", str(draft)]
     command += ["--granularity", granularity, "--way", way, *(["--model", model] if model else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    command += ["--merged", str(merged)] if merged else []
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -103,7 +113,7 @@ def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[M
     inputs = {key: one[key] for key in ("model", "passages", "tokens", "sources", "draft")}
     added = sorted(a["peak"] - p["peak"] for a, p in zip(found["attributed"], found["plain"], strict=True))
     middle = added[len(added) // 2]
-    inputs |= {"peak bytes of generate": found["plain"][0]["peak"], "bytes added": middle, "bytes held": one["held"]}
+    inputs |= {"bytes generate": found["plain"][0]["peak"], "bytes added": middle, "bytes held": one["held"]}
     for what in ("hidden", "weights"):
         name = {"hidden": "all hidden states", "weights": "all weights of the draft's rows"}[what]
         size = one[what]
@@ -116,7 +126,7 @@ def growth(model: str | None, sizes: list[int], drafts: list[int]) -> Iterator[M
     """Exponents of the seconds spent reading and of the memory held, each against one size."""
     middle = drafts[len(drafts) // 2]
     series = {
-        "tokens": [apart(model, size, middle, "passage", "attributed") for size in sizes],
+        "tokens": [apart(model, size, middle, "passage", "attributed", sizes[0]) for size in sizes],
         "draft": [apart(model, sizes[0], draft, "passage", "attributed") for draft in drafts],
         "sources": [apart(model, sizes[0], middle, kind, "attributed") for kind in ("passage", "sentence")],
     }
@@ -134,9 +144,10 @@ def main() -> int:
     parser.add_argument("--passages", type=int, default=10)
     parser.add_argument("--draft", type=int, default=8, help="tokens")
     parser.add_argument("--granularity", choices=["passage", "sentence"], default="passage")
+    parser.add_argument("--merged", type=int, metavar="N", help="join the passages to so many longer ones")
     parser.add_argument("--way", choices=WAYS, default="attributed")
     args = parser.parse_args()
-    print(json.dumps(run(args.model, args.passages, args.draft, args.granularity, args.way)))
+    print(json.dumps(run(args.model, args.passages, args.draft, args.granularity, args.way, args.merged)))
     return 0
 
 

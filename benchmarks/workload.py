@@ -34,13 +34,31 @@ class Case:
     prompt: EncodedPrompt
 
 
-def case(lm: LanguageModel, passages: int, granularity: Granularity = "passage", index: int = 0) -> Case:
-    """A sample question with so many passages: its own, then those of the others, then copies under other titles."""
+def case(
+    lm: LanguageModel,
+    passages: int,
+    granularity: Granularity = "passage",
+    index: int = 0,
+    merged: int | None = None,
+) -> Case:
+    """A sample question with so many passages: its own, then those of the others, then copies under other titles.
+
+    Args:
+        lm: encodes the prompt.
+        passages: how many.
+        granularity: what the prompt's sources are.
+        index: of the sample question.
+        merged: join them to so many longer ones.
+    """
     questions = load_questions(sample_questions_path())
     question = questions[index % len(questions)]
     others = [p for q in questions if q is not question for p in q.passages]
     pool = [*question.passages, *others]
     chosen = [replace(pool[i % len(pool)], title=_title(pool[i % len(pool)], i // len(pool))) for i in range(passages)]
+    if merged:
+        size = -(-passages // merged)
+        runs = [chosen[start : start + size] for start in range(0, passages, size)]
+        chosen = [replace(run[0], text=" ".join(p.text for p in run), sentences=None) for run in runs]
     return Case(question.text, chosen, lm.encode(question.text, chosen, granularity))
 
 

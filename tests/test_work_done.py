@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import subprocess
 import sys
@@ -295,3 +296,14 @@ def test_no_work_at_import(code: str, seconds: float) -> None:
         assert loaded == "[]"
         best = min(best, float(taken))
     assert best < seconds
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_read_as_it_was(tiny_pruner: AT2Pruner, question: Question, tiny_model: Any) -> None:
+    expected = tiny_pruner.answer(question.text, question.passages[:3], 2)
+    compiled = copy.deepcopy(tiny_model)
+    compiled.compile(backend="eager")
+    lm = LanguageModel(compiled, tiny_pruner.language_model.tokenizer, name=tiny_pruner.language_model.name)
+    result = AT2Pruner(lm, tiny_pruner.scorer, max_new_tokens=8).answer(question.text, question.passages[:3], 2)
+    assert (result.draft, result.answer, result.kept) == (expected.draft, expected.answer, expected.kept)
+    assert result.scores == pytest.approx(expected.scores, abs=1e-6)

@@ -1,0 +1,76 @@
+"""The benchmark's arithmetic, and the page it writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_ratios_of_medians_with_their_interval() -> None:
+    from measuring import paired
+
+    entered: list[bool] = []
+
+    class Around:
+        def __enter__(self) -> None:
+            entered.append(True)
+            time.sleep(0.02)  # not part of what is timed
+
+        def __exit__(self, *_: object) -> None: ...
+
+    found = paired("a / b", {"n": 1}, lambda: time.sleep(0.02), lambda: time.sleep(0.01), 5, 3.0, Around)
+    assert len(entered) == 6
+    assert 1 < found.low <= found.ratio <= found.high
+    assert found.ratio == pytest.approx(2, rel=0.6)
+    assert (found.inputs["n"], found.inputs["pairs"], found.limit) == (1, 5, 3.0)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_exponents(power: float) -> None:
+    from measuring import exponent
+
+    sizes = [10.0, 40.0, 160.0]
+    assert exponent(sizes, [7 * size**power for size in sizes]) == pytest.approx(power, abs=1e-9)
+
+
+def test_results_are_a_list_of_lines_and_the_page_holds_the_targets(tmp_path: Path) -> None:
+    from measuring import Measurement, load, save
+    from performance_page import TARGETS, write_page
+
+    good = Measurement(TARGETS[0][0], {"model": "tiny", "draft": 8}, 1.004, 0.99, 1.02, 1.01)
+    bad = Measurement(TARGETS[1][0], {"model": "tiny"}, 1.2, 1.1, 1.3, 1.03)
+    save([good, bad], tmp_path / "results.json")
+    assert load(tmp_path / "results.json") == [good, bad]
+    assert list(json.loads((tmp_path / "results.json").read_text())[0]) == [
+        "name",
+        "inputs",
+        "ratio",
+        "low",
+        "high",
+        "limit",
+    ]
+    page = write_page([good, bad], "python benchmarks/attribution.py").splitlines()
+    row = next(line for line in page if line.startswith(f"| {TARGETS[0][1]} "))
+    assert row.endswith("| 1.004 | [0.99, 1.02] | yes |")
+    row = next(line for line in page if line.startswith(f"| {TARGETS[1][1]} "))
+    assert row.endswith("| no |")
+    assert sum("not measured" in line for line in page) == len(TARGETS) - 2
+
+
+def test_names_of_targets_are_those_that_are_measured() -> None:
+    from performance_page import TARGETS
+
+    source = "".join((BENCHMARKS / name).read_text() for name in ("comparisons.py", "memory.py"))
+    for name, *_ in TARGETS:
+        words = name.split(":")[-1] if ":" in name else name.split(" / ")[-1]
+        assert words.strip() in source
