@@ -60,7 +60,7 @@ def run(
         read(self, *args)
         reading += time.perf_counter() - started
 
-    AttentionReader.__call__ = timed  # type: ignore[method-assign]
+    AttentionReader.__call__ = timed  # type: ignore[method-assign,assignment]
     held = 0
     with endless(lm):
         first = case(lm, 2)  # what is set up once
