@@ -83,8 +83,7 @@ def draw(recall: dict[int, Estimate], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    style = {"svg.hashsalt": "at2-prune", "svg.fonttype": "path", "font.size": 9}
-    with mpl.rc_context(style):
+    with mpl.rc_context({"svg.hashsalt": "at2-prune", "svg.fonttype": "path", "font.size": 9}):
         figure = Figure(figsize=(6, 2.6), layout="constrained")
         axes = figure.add_subplot()
         means = [estimate.mean for estimate in recall.values()]
@@ -118,8 +117,8 @@ def main() -> None:
         if set(names) <= has:
             print(line(" ".join(names), cross_validate(examples, names, range(depth))), flush=True)
     print("\nfirst layers, rows " + " ".join(BEST))
-    for layers in sorted({depth // 4, depth // 3, depth // 2, 2 * depth // 3, depth}):
-        print(line(f"{layers} of {depth}", cross_validate(examples, BEST, range(layers))), flush=True)
+    for count in sorted({max(1, round(depth * part)) for part in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 1)}):
+        print(line(f"{count} of {depth}", cross_validate(examples, BEST, range(count))), flush=True)
     print("\none layer, rows " + " ".join(BEST))
     alone = {layer: cross_validate(examples, BEST, [layer]) for layer in range(depth)}
     if args.figure:
@@ -131,7 +130,8 @@ def main() -> None:
     for limit in (20, 50, 100, 200):
         if limit < len(examples) * (FOLDS - 1) // FOLDS:
             print(line(str(limit), cross_validate(examples, BEST, best[:1], limit)), flush=True)
-    for layers, title in ((range(depth), "all layers"), (best[:1], f"layer {best[0]}")):
+    compared: list[tuple[Sequence[int], str]] = [(range(depth), "all layers"), (best[:1], f"layer {best[0]}")]
+    for layers, title in compared:
         without = cross_validate(examples, BEST[:2], layers)["gold_recall@2"]
         linked = cross_validate(examples, BEST, layers)["gold_recall@2"]
         gain = bootstrap_mean([b - a for a, b in zip(without, linked, strict=True)])
