@@ -31,6 +31,8 @@ class ProgressBar:
         self._bar = tqdm(total=total, desc="answering", unit="question", smoothing=0.1, disable=not shown)
 
     def __call__(self, record: Record, resumed: bool) -> None:
+        if self._bar.disable:
+            return
         if resumed:  # no part of this run's speed
             self._bar.initial += 1
         self._bar.update()

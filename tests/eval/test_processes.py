@@ -41,6 +41,9 @@ def test_two_processes_give_the_table_of_one(tiny_lm: LanguageModel, tmp_path: P
     two = run([*shared, *command(tiny_lm, tmp_path, "two")])
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("saved to") == 1
+    again = run([*shared, *command(tiny_lm, tmp_path, "two")])
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == two.stdout
     results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
     assert unmeasured(results[0]) == unmeasured(results[1])
     files = [(tmp_path / name / "questions.jsonl").read_text().splitlines() for name in ("one", "two")]
