@@ -86,7 +86,7 @@ def test_draft_score_select_regenerate(embedded_lm: LanguageModel, passages: lis
     assert result.answer == pruner.regenerate(QUESTION, passages, result.kept)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["kept"] == result.kept
     assert GOLD in result.kept
-        assert "parrot" in result.answer.lower()
+    assert "parrot" in result.answer.lower()
     assert "parrot" in pruner.regenerate(QUESTION, passages, [GOLD]).lower()
     assert "parrot" not in pruner.regenerate(QUESTION, passages, [0, 1]).lower()
 

@@ -113,18 +113,18 @@ def middle_k(results: Mapping[str, Any]) -> str:
 def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str, float]:
     """Inches from the left; draws the columns and the ticks."""
     free = [name for name, cost in passes.items() if cost <= FREE]
-    draft = [name for name, cost in passes.items() if FREE < cost <= DRAFT]
+    part = [name for name, cost in passes.items() if FREE < cost < 1 - FREE]
+    draft = [name for name, cost in passes.items() if 1 - FREE <= cost <= DRAFT]
     dear = {name: cost for name, cost in passes.items() if cost > DRAFT}
     places: dict[str, float] = {}
     ticks: list[tuple[float, str]] = []
     left = 0.0
-    for members, label in ((free, "0\nno draft"), (draft, "1\nthe draft")):
+    columns = [(free, "0\nno draft"), (part, "below 1\nno draft"), (draft, "1\nthe draft")]
+    room = inches - 0.75 * bool(part)
+    for members, label in columns:
         if members:
-            width = (
-                max(0.75, COLUMN * (len(members) + 1))
-                if dear or len(members) < 3
-                else inches / (1 + bool(free and draft))
-            )
+            narrow = dear or len(members) < 3
+            width = max(0.75, COLUMN * (len(members) + 1)) if narrow else room / (bool(free) + bool(draft))
             axes.axvline(left + width, color="#999999", linewidth=0.7)
             for index, name in enumerate(members, start=1):
                 places[name] = left + width * index / (len(members) + 1)

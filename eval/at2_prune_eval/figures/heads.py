@@ -34,7 +34,8 @@ def coefficients_figure(coefficients: HeadCoefficients, title: str = "", layer_t
     cell = min(CELL, (WIDTH - LEFT - RIGHT) / layers)
     tall = max(cell, 0.06) * heads if heads > 8 else max(cell, 0.16) * heads
     height = TOP + groups * tall + (groups - 1) * GAP + BOTTOM
-    width = max(3.4, LEFT + cell * layers + RIGHT)
+    room = max(cell * layers, 1.5)  # of the longest name of a row group
+    width = max(3.4, LEFT + room + RIGHT)
     figure = new_figure(height, width)
     figure.text(LEFT / width, 1 - 0.16 / height, title, fontweight="bold", fontsize=SIZE + 1, va="center")
     top = float(abs(weight).max()) or 1.0
@@ -74,7 +75,7 @@ def coefficients_figure(coefficients: HeadCoefficients, title: str = "", layer_t
             axes.set(xlim=(-0.5, layers - 0.5), ylim=(heads - 0.5, -0.5))
     if image is not None:
         bar = figure.add_axes(
-            ((LEFT + cell * layers + 0.15) / width, BOTTOM / height, 0.11 / width, (height - TOP - BOTTOM) / height)
+            ((LEFT + room + 0.15) / width, BOTTOM / height, 0.11 / width, (height - TOP - BOTTOM) / height)
         )
         figure.colorbar(image, cax=bar).set_label("coefficient")
     return figure
