@@ -97,7 +97,8 @@ def test_models_lists_the_embedded_one(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["models", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert listed["embedded"]["model"] == "gemma-3-270m"
-    assert [entry["model"] for entry in listed["coefficients"]] == ["gemma-3-270m"]
+    shipped = [(entry["model"], entry["method"]) for entry in listed["coefficients"]]
+    assert shipped == [("gemma-3-270m", "at2"), ("gemma-3-270m", "scout")]
     assert main(["models"]) == 0
     assert "Gemma Terms of Use" in capsys.readouterr().out
 
