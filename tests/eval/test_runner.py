@@ -259,8 +259,8 @@ def test_empty_draft_keeps_the_first_k(
     lm = bench.language_model
     generate, full = lm.generate, len(lm.encode(questions[0].text, questions[0].passages))
 
-    def silent(prompts: Any, max_new_tokens: int = 48, readings: Any = None) -> Any:
-        generations, reader = generate(prompts, max_new_tokens, readings)
+    def silent(prompts: Any, *arguments: Any) -> Any:
+        generations, reader = generate(prompts, *arguments)
         if len(prompts[0]) == full:  # the model ends its answer at once
             generations = [Generation([], (0, 0), "")]
         return generations, reader
