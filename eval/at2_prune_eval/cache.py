@@ -12,11 +12,13 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from filelock import FileLock
 
 from at2_prune.errors import CacheError
 from at2_prune.model import LanguageModel
@@ -72,10 +74,11 @@ class ModelCache:
         try:
             if path is not None:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(":memory:" if path is None else path, timeout=120, isolation_level=None)
-            self._file.execute("PRAGMA journal_mode=WAL")
-            self._file.execute("PRAGMA synchronous=NORMAL")
-            self._file.execute("CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
+            with nullcontext() if path is None else FileLock(f"{os.fspath(path)}.lock"):  # one at a time may set it up
+                self._file = sqlite3.connect(":memory:" if path is None else path, timeout=120, isolation_level=None)
+                self._file.execute("PRAGMA journal_mode=WAL")
+                self._file.execute("PRAGMA synchronous=NORMAL")
+                self._file.execute("CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value BLOB NOT NULL)")
         except (OSError, sqlite3.Error) as error:
             raise CacheError(f"cannot use the cache {path}: {error}") from error
 
