@@ -10,6 +10,7 @@ same kept sources share that prefix's keys and values.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from .interface import enable_attention_reading, original_positions
 from .model import LanguageModel
 from .prompt import EncodedPrompt
 
-__all__ = ["Positions", "ablation_outcomes", "log_odds", "random_masks"]
+__all__ = ["Positions", "ablation_outcomes", "log_odds", "random_masks", "seeded_generator"]
 
 Positions = Literal["kept", "closed"]
 
@@ -29,6 +30,12 @@ Positions = Literal["kept", "closed"]
 def random_masks(sources: int, count: int, generator: torch.Generator, keep: float = 0.5) -> torch.Tensor:
     """Random ablations: each source kept with probability `keep`, `(count, sources)` bool (AT2, section 3)."""
     return torch.rand(count, sources, generator=generator) < keep
+
+
+def seeded_generator(seed: int, question: str) -> torch.Generator:
+    """A generator that is the same for a question, by its text or id, whatever ran before it."""
+    digest = hashlib.sha256(f"{seed} {question}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
 
 
 def log_odds(log_probability: torch.Tensor) -> torch.Tensor:

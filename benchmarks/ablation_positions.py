@@ -14,30 +14,12 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from evidence import examples
 
 from at2_prune.coefficients import DRAFT_ROWS
 from at2_prune.intervals import bootstrap_mean
-from at2_prune.training import Example, fidelity, fit
-
-
-def load(folder: Path) -> dict[str, Example]:
-    """Every example of a folder, by question id."""
-    examples = {}
-    for path in sorted((folder / "examples").glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            get = file.get_tensor
-            name, draft = file.metadata()["id"], file.metadata()["draft"]
-            mass = {"draft": get("mass.draft")}
-            examples[name] = Example(name, draft, mass, [], get("masks"), get("outcomes"), get("gold"))
-    return examples
-
-
-def recall_at_2(example: Example, weight: torch.Tensor) -> float:
-    """Part of the gold passages among the two with the highest scores."""
-    scores = torch.einsum("glh,lhs->s", weight, example.mass["draft"][0])
-    top = scores.topk(min(2, len(scores))).indices
-    return (example.gold[top].sum() / example.gold.sum()).item()
+from at2_prune.training import fidelity, fit
+from at2_prune.training.evidence import gold_found
 
 
 def main() -> None:
@@ -45,7 +27,8 @@ def main() -> None:
     parser.add_argument("kept", type=Path)
     parser.add_argument("closed", type=Path)
     args = parser.parse_args()
-    kinds = {"kept": load(args.kept), "closed": load(args.closed)}
+    folders = {"kept": args.kept, "closed": args.closed}
+    kinds = {kind: {example.question_id: example for example in examples(path)} for kind, path in folders.items()}
     names = sorted(kinds["kept"].keys() & kinds["closed"].keys())
     agreement = []
     for name in names:
@@ -63,9 +46,9 @@ def main() -> None:
             weight, _ = fit([kinds[fitted][name] for name in names[half::2]], [DRAFT_ROWS])
             others = names[1 - half :: 2]
             for measured in kinds:
-                examples = [kinds[measured][name] for name in others]
-                lds[measured] += fidelity(examples, [DRAFT_ROWS], weight).lds.tolist()
-            recall += [recall_at_2(kinds[fitted][name], weight) for name in others]
+                held = [kinds[measured][name] for name in others]
+                lds[measured] += fidelity(held, [DRAFT_ROWS], weight).lds.tolist()
+            recall += gold_found([kinds[fitted][name] for name in others], [DRAFT_ROWS], weight)["gold_recall"].tolist()
         row = [bootstrap_mean(values) for values in (lds["kept"], lds["closed"], recall)]
         print(f"{fitted:<12}" + "".join(f"{value!s:<26}" for value in row))
 

@@ -1,4 +1,4 @@
-"""Which rows, which layers and how many questions it takes to find supporting passages: cross-validated.
+"""Which rows, layers, heads and questions it takes to find supporting passages, and in which form: cross-validated.
 
     $ at2-prune train --data hotpotqa/train.jsonl --learn-from evidence --layers $(seq 0 17) \\
           --rows question question-max last sources sources-max --dtype bfloat16 --out runs/evidence
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,30 +41,75 @@ BEST = ("question", "question-max", "sources", "sources-max")
 FOLDS = 5
 
 
-def load(folder: Path) -> list[Example]:
-    """All examples of a run that have gold sources and others, in an order that only their ids decide."""
+def examples(folder: Path) -> list[Example]:
+    """All examples of a run of at2-prune train, in an order that only their ids decide."""
     store = ExampleStore(folder, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
     files = sorted((folder / "examples").glob("*.safetensors"))
-    found = [example for file in files for example in store.read(file)]
-    return [example for example in found if bool(example.gold.any()) and not bool(example.gold.all())]
+    return [example for file in files for example in store.read(file)]
+
+
+def load(folder: Path) -> list[Example]:
+    """Those that have gold sources and others."""
+    return [example for example in examples(folder) if bool(example.gold.any()) and not bool(example.gold.all())]
+
+
+FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "square root": torch.sqrt,
+    "logarithm": lambda mass: (mass + 1e-5).log(),
+    "share of the head's mass on sources": lambda mass: mass / (mass.sum(-1, keepdim=True) + 1e-9),
+    "z-scores of a head over sources": lambda mass: (
+        (mass - mass.mean(-1, keepdim=True)) / (mass.std(-1, keepdim=True) + 1e-9)
+    ),
+    "over the head's largest": lambda mass: mass / (mass.amax(-1, keepdim=True) + 1e-9),
+}
+"""What coefficients could weigh in place of attention mass itself."""
 
 
 def cross_validate(
-    examples: Sequence[Example], names: Sequence[str], layers: Sequence[int], limit: int | None = None
+    examples: Sequence[Example],
+    names: Sequence[str],
+    layers: Sequence[int],
+    limit: int | None = None,
+    heads: int | None = None,
 ) -> dict[str, list[float]]:
-    """By measure, a value for each example, from coefficients fitted to (so many of) the other folds."""
+    """By measure, a value for each example, from coefficients fitted to (so many of) the other folds.
+
+    With `heads`, to so many coefficients: those that weigh most in a fit to all of them.
+    """
     groups = [RowGroup.from_name(name) for name in names]
     values: dict[str, list[float]] = {}
     for fold in range(FOLDS):
         train = [example for place, example in enumerate(examples) if place % FOLDS != fold]
         random.Random(fold).shuffle(train)
         weight = fit_evidence(train[:limit], groups, layers)
+        if heads is not None:
+            few = largest(train, groups, layers, weight, heads)
+            weight = fit_evidence([masked(example, groups, few) for example in train], groups, layers)
         test = [only(example, layers) for place, example in enumerate(examples) if place % FOLDS == fold]
         for k in (1, 2, 3, 5):
             found = gold_found(test, groups, weight, k)
             for measure in ("gold_recall", "both_gold"):
                 values.setdefault(f"{measure}@{k}", []).extend(found[measure].tolist())
     return values
+
+
+def largest(
+    examples: Sequence[Example], groups: Sequence[RowGroup], layers: Sequence[int], weight: torch.Tensor, count: int
+) -> torch.Tensor:
+    """Which coefficients matter most, `(row groups, layers, heads)` bool: times the spread of what they weigh."""
+    spread = torch.stack(
+        [torch.cat([e.mass[group.name][0, list(layers)].flatten(2) for e in examples], 2).std(2) for group in groups]
+    )
+    return weight.abs() * spread >= (weight.abs() * spread).flatten().topk(count).values[-1]
+
+
+def masked(example: Example, groups: Sequence[RowGroup], few: torch.Tensor) -> Example:
+    """The example without the attention of all other coefficients; what is always 0 is given no weight."""
+    mass = dict(example.mass)
+    for group, some in zip(groups, few, strict=True):
+        whole = mass[group.name]
+        mass[group.name] = whole * some.reshape(1, *some.shape, *[1] * (whole.dim() - 3))
+    return replace(example, mass=mass)
 
 
 def only(example: Example, layers: Sequence[int]) -> Example:
@@ -108,32 +153,44 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw recall by layer into this SVG file")
     args = parser.parse_args()
     torch.manual_seed(0)
-    examples = load(args.run)
-    depth, has = len(examples[0].layers), set(examples[0].mass)
-    print(f"{len(examples)} questions, {FOLDS} folds, {depth} layers; 95 % intervals over questions")
+    some = load(args.run)
+    depth, has = len(some[0].layers), set(some[0].mass)
+    print(f"{len(some)} questions, {FOLDS} folds, {depth} layers; 95 % intervals over questions")
     header = ("recall@2", "both@2", "both@3", "both@5")
     print(f"\n{'rows, all layers':<52}" + "  ".join(f"{name:<20}" for name in header))
     for names in ROWS:
         if set(names) <= has:
-            print(line(" ".join(names), cross_validate(examples, names, range(depth))), flush=True)
-    print("\nfirst layers, rows " + " ".join(BEST))
+            print(line(" ".join(names), cross_validate(some, names, range(depth))), flush=True)
+    rows = [name for name in BEST if name in has]
+    print("\nfirst layers, rows " + " ".join(rows))
     for count in sorted({max(1, round(depth * part)) for part in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 1)}):
-        print(line(f"{count} of {depth}", cross_validate(examples, BEST, range(count))), flush=True)
-    print("\none layer, rows " + " ".join(BEST))
-    alone = {layer: cross_validate(examples, BEST, [layer]) for layer in range(depth)}
+        print(line(f"{count} of {depth}", cross_validate(some, rows, range(count))), flush=True)
+    print("\none layer, rows " + " ".join(rows))
+    alone = {layer: cross_validate(some, rows, [layer]) for layer in range(depth)}
     if args.figure:
         draw({layer: bootstrap_mean(values["gold_recall@2"]) for layer, values in alone.items()}, args.figure)
     best = sorted(alone, key=lambda layer: -sum(alone[layer]["gold_recall@2"]))[:5]
     for layer in sorted(best):
         print(line(f"layer {layer}", alone[layer]), flush=True)
-    print(f"\nquestions fitted to, layer {best[0]}, rows " + " ".join(BEST))
+    print(f"\nquestions fitted to, layer {best[0]}, rows " + " ".join(rows))
     for limit in (20, 50, 100, 200):
-        if limit < len(examples) * (FOLDS - 1) // FOLDS:
-            print(line(str(limit), cross_validate(examples, BEST, best[:1], limit)), flush=True)
+        if limit < len(some) * (FOLDS - 1) // FOLDS:
+            print(line(str(limit), cross_validate(some, rows, best[:1], limit)), flush=True)
+    chosen = [only(example, best[:1]) for example in some]
+    print(f"\nforms of the mass, layer {best[0]}, rows " + " ".join(rows))
+    print(line("attention mass itself", cross_validate(chosen, rows, [0])), flush=True)
+    for name, form in FORMS.items():
+        formed = [replace(e, mass={key: form(mass) for key, mass in e.mass.items()}) for e in chosen]
+        print(line(name, cross_validate(formed, rows, [0])), flush=True)
+    print(f"\ncoefficients left, layer {best[0]}, rows " + " ".join(rows))
+    for count in (1, 2, 4, 8):
+        print(line(str(count), cross_validate(chosen, rows, [0], heads=count)), flush=True)
+    if not {"sources", "sources-max"} <= has:
+        return
     compared: list[tuple[Sequence[int], str]] = [(range(depth), "all layers"), (best[:1], f"layer {best[0]}")]
     for layers, title in compared:
-        without = cross_validate(examples, BEST[:2], layers)["gold_recall@2"]
-        linked = cross_validate(examples, BEST, layers)["gold_recall@2"]
+        without = cross_validate(some, BEST[:2], layers)["gold_recall@2"]
+        linked = cross_validate(some, BEST, layers)["gold_recall@2"]
         gain = bootstrap_mean([b - a for a, b in zip(without, linked, strict=True)])
         print(f"\nwhat links add to recall@2, {title}, paired: {gain}")
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,22 +24,11 @@ from workload import case, coefficients_of, endless, load_model, untouched
 from at2_prune.attention import AttentionReader
 from at2_prune.draft import write_drafts
 from at2_prune.scorers import AT2Scorer, Task
+from at2_prune_eval.cost import peak_memory, reset_peak
 
 __all__ = ["growth", "peaks"]
 
 WAYS = ("plain", "attributed")
-
-
-def peak_bytes(reset: bool = False) -> int:
-    """The process's highest resident memory since the last reset, or the GPU allocator's."""
-    if torch.cuda.is_available():
-        if reset:
-            torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.max_memory_allocated()
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def run(
@@ -68,7 +56,7 @@ def run(
         scorer.score(Task(lm, first.question, first.passages, first.prompt, written))
         del first, written
         reading = 0.0
-        before = peak_bytes(reset=True)
+        before = reset_peak(lm.device)
         if way == "plain":
             with untouched(lm) as bare:
                 mask = torch.ones_like(ids)
@@ -87,7 +75,7 @@ def run(
         "sources": len(some.prompt.sources),
         "tokens": len(some.prompt),
         "draft": draft,
-        "peak": peak_bytes() - before,
+        "peak": peak_memory(lm.device) - before,
         "held": held,
         "reading": reading,
         "hidden": hidden,

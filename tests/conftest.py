@@ -81,6 +81,27 @@ def tiny_lm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
 
 
 @pytest.fixture
+def silent_lm(tiny_tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+    """It ends every answer at once: equal logits make token 0 the best, which ends a text."""
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    model = LlamaForCausalLM(config)
+    model.lm_head.weight.data.zero_()
+    return LanguageModel(model, tiny_tokenizer)
+
+
+@pytest.fixture
 def tiny_pruner(tiny_lm: LanguageModel) -> AT2Pruner:
     """A pruner with random coefficients on the tiny model."""
     weight = torch.randn(1, 2, 4, generator=torch.Generator().manual_seed(1))

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 
+from ..ablation import seeded_generator
 from ..coefficients import RowGroup
 from .base import Task
 
-__all__ = ["RandomScorer", "seeded_generator"]
-
-
-def seeded_generator(seed: int, question: str) -> torch.Generator:
-    """A generator that is the same for a question whatever ran before it."""
-    digest = hashlib.sha256(f"{seed} {question}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
+__all__ = ["RandomScorer"]
 
 
 class RandomScorer:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from ..ablation import random_masks
+from ..ablation import random_masks, seeded_generator
 from ..coefficients import RowGroup
 from ..errors import InputError, MissingExtraError
 from .base import Task
-from .random import seeded_generator
 
 __all__ = ["SurrogateScorer"]
 

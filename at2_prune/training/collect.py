@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from ..ablation import Positions, ablation_outcomes, random_masks
+from ..ablation import Positions, ablation_outcomes, random_masks, seeded_generator
 from ..attention import Reading, Rows
 from ..coefficients import RowGroup
 from ..draft import Draft, prompt_mass, prompt_rows, read_prompt, write_drafts
@@ -160,9 +159,7 @@ def _example(
         mass, layers = _read_parts(language_model, prompt, draft.ids, parts, ROW_GROUPS)
     else:
         mass, layers = _split_parts(draft, parts), list(draft.layers)
-    digest = hashlib.sha256(f"{settings.seed} {question.id}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))  # the same whatever runs before it
-    masks = random_masks(len(prompt.sources), settings.ablations, generator)
+    masks = random_masks(len(prompt.sources), settings.ablations, seeded_generator(settings.seed, question.id))
     target, target_parts = draft.ids, parts
     if settings.learn_from == "answer":
         target = language_model.encode_draft(question.answer or "")

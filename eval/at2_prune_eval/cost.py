@@ -13,7 +13,7 @@ import torch
 
 from at2_prune.model import LanguageModel
 
-__all__ = ["Cost", "Meter", "metered"]
+__all__ = ["Cost", "Meter", "metered", "peak_memory", "reset_peak"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def metered(language_model: LanguageModel) -> Iterator[Meter]:
 
     hooks = [layer.register_forward_pre_hook(count, with_kwargs=True) for layer in layers]
     device = language_model.device
-    before = _reset_peak(device)
+    before = reset_peak(device)
     started = time.perf_counter()
     try:
         yield meter
@@ -74,7 +74,7 @@ def metered(language_model: LanguageModel) -> Iterator[Meter]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds = time.perf_counter() - started
-        meter.cost = Cost(seconds, round(meter.tokens, 3), max(0, _peak(device) - before))
+        meter.cost = Cost(seconds, round(meter.tokens, 3), max(0, peak_memory(device) - before))
 
 
 def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
@@ -87,16 +87,18 @@ def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
     return list(found.values())
 
 
-def _reset_peak(device: torch.device) -> int:
+def reset_peak(device: torch.device) -> int:
+    """Begin a new peak; returns the bytes it begins at."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _peak(device)
+    return peak_memory(device)
 
 
-def _peak(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the peak: of the allocator on CUDA, else of the process; 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

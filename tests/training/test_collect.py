@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from at2_prune.ablation import ablation_outcomes
 from at2_prune.draft import write_drafts
@@ -145,24 +145,8 @@ def test_questions_that_give_no_example(
     assert collect(lm, odd, tmp_path)[1] == skipped
 
 
-def test_empty_drafts_give_no_example(
-    tiny_tokenizer: PreTrainedTokenizerFast, questions: list[Question], tmp_path: Path
-) -> None:
-    config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    model = LlamaForCausalLM(config)
-    model.lm_head.weight.data.zero_()  # equal logits: token 0, the end, is the first of the best
-    examples, skipped = collect(LanguageModel(model, tiny_tokenizer), questions, tmp_path)
+def test_empty_drafts_give_no_example(silent_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:
+    examples, skipped = collect(silent_lm, questions, tmp_path)
     assert (examples, skipped) == ([], {"empty draft": 4})
 
 
