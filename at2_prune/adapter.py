@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
-from .config import Method, Overflow, PruneConfig, Unit
+from .config import Method, Overflow, PruneConfig, TopN, Unit
 from .pipeline import PruneStep
 from .selection import Order
 
@@ -32,7 +32,7 @@ class PruneSettings(BaseModel):
     # The fields of PruneConfig, see there.
     enabled: bool = PruneConfig.enabled
     method: Method = PruneConfig.method
-    top_n: int = PruneConfig.top_n
+    top_n: TopN = PruneConfig.top_n
     max_tokens: int | None = PruneConfig.max_tokens
     granularity: Unit = PruneConfig.granularity
     neighbors: int = PruneConfig.neighbors

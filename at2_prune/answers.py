@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from .forward import run_piece, shares_prefixes
-from .model import Generation, LanguageModel
+from .forward import Beginning, run_piece, shares_prefixes
+from .model import Generation, LanguageModel, greedy_log_probabilities
 from .prompt import EncodedPrompt
 
 __all__ = ["write_answers"]
@@ -29,6 +29,7 @@ def write_answers(
     prompts: Sequence[EncodedPrompt],
     guess: Sequence[int] = (),
     max_new_tokens: int = 48,
+    begun: Beginning | None = None,
 ) -> list[Generation]:
     """Continue each prompt greedily, as `LanguageModel.generate` does one by one.
 
@@ -37,6 +38,7 @@ def write_answers(
         prompts: at least one.
         guess: token ids of a likely answer, the draft's say; a wrong one costs a little time.
         max_new_tokens: an answer is cut there.
+        begun: how all of them begin, if that has been run.
 
     Returns:
         One generation a prompt.
@@ -50,15 +52,17 @@ def write_answers(
     language_model.check_length(max(len(prompt) for prompt in prompts), max_new_tokens)
     if not shares_prefixes(language_model.model):
         return [language_model.generate([prompt], max_new_tokens)[0][0] for prompt in prompts]
+    pieces = [_pieces(prompt) for prompt in prompts]
+    start = begun.of(prompts[0]) if begun and all(some[0] == tuple(begun.ids) for some in pieces) else None
     tree: dict[tuple[int, ...], Any] = {}
-    for index, prompt in enumerate(prompts):
+    for index, some in enumerate(pieces):
         node = tree
-        for piece in _pieces(prompt):
+        for piece in some[1:] if start else some:
             node = node.setdefault(piece, {})
         node.setdefault((), []).append(index)
     writer = _Writer(language_model, list(guess), max_new_tokens)
-    written = dict(writer.descend(tree, None, 0))
-    return [language_model.generation(written[index]) for index in range(len(prompts))]
+    written = dict(writer.descend(tree, start.cache if start else None, len(start.ids) if start else 0))
+    return [language_model.generation(*written[index]) for index in range(len(prompts))]
 
 
 def _pieces(prompt: EncodedPrompt) -> list[tuple[int, ...]]:
@@ -74,8 +78,10 @@ class _Writer:
         self.known = [guess]
         self.max_new_tokens = max_new_tokens
 
-    def descend(self, node: dict[tuple[int, ...], Any], cache: Any, length: int) -> Iterator[tuple[int, list[int]]]:
-        """Prompts' indices and what the model writes after them.
+    def descend(
+        self, node: dict[tuple[int, ...], Any], cache: Any, length: int
+    ) -> Iterator[tuple[int, tuple[list[int], list[float]]]]:
+        """Prompts' indices and what the model writes after them, with each token's log-probability.
 
         Args:
             node: the pieces that come next, each with the pieces after it; under the empty one, prompts that end here.
@@ -83,17 +89,20 @@ class _Writer:
             length: its tokens.
         """
         for count, (piece, after) in enumerate(node.items(), start=1):
+            while len(after) == 1 and () not in after:  # nothing branches off here
+                (more,) = after
+                piece, after = piece + more, after[more]
             mine = cache if count == len(node) else copy.deepcopy(cache)
             deeper = {piece: children for piece, children in after.items() if piece}
             if () in after:
-                ids = self.finish(list(piece), copy.deepcopy(mine) if deeper else mine, length)
-                yield from ((index, ids) for index in after[()])
+                written = self.finish(list(piece), copy.deepcopy(mine) if deeper else mine, length)
+                yield from ((index, written) for index in after[()])
             if deeper:
                 mine = self.run(piece, mine, length, 0)[1]
                 yield from self.descend(deeper, mine, length + len(piece))
 
-    def finish(self, piece: list[int], cache: Any, length: int) -> list[int]:
-        """What the model writes after the last piece.
+    def finish(self, piece: list[int], cache: Any, length: int) -> tuple[list[int], list[float]]:
+        """What the model writes after the last piece, and the log-probability of each token.
 
         Args:
             piece: tokens that are not in the cache yet.
@@ -101,15 +110,18 @@ class _Writer:
             length: its tokens.
         """
         ids: list[int] = []
+        sure: list[float] = []
         while not self.ended(ids):
             guess = self.guess(ids)
             before = copy.deepcopy(cache) if guess else None
             logits, cache = self.run([*piece, *guess], cache, length, len(guess) + 1)
             chosen = logits.argmax(-1).tolist()
+            log_p = greedy_log_probabilities(logits).tolist()
             agreed = next((i for i, token in enumerate(guess) if chosen[i] != token), len(guess))
-            for token in chosen[: agreed + 1]:
+            for token, one in zip(chosen[: agreed + 1], log_p, strict=False):
                 if not self.ended(ids):
                     ids.append(token)
+                    sure.append(one)
             if agreed == len(guess):
                 length += len(piece) + agreed
                 piece = chosen[-1:]
@@ -117,7 +129,7 @@ class _Writer:
                 cache = before
                 piece = [*piece, *chosen[: agreed + 1]]
         self.known.append(ids)
-        return ids
+        return ids, sure
 
     def guess(self, ids: list[int]) -> list[int]:
         """How the latest answer that began like this one went on, but for its last token."""

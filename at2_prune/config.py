@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import DataError, InputError
-from .selection import Order
+from .selection import AUTO, Order
 
-__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "Overflow", "PruneConfig", "Unit"]
+__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "Overflow", "PruneConfig", "TopN", "Unit"]
 
 Method = Literal[
     "at2",
     "scout",
+    "fusion",
     "average_attention",
     "last_layer_attention",
     "contribution",
@@ -35,6 +36,7 @@ Method = Literal[
 ]
 METHODS: tuple[str, ...] = get_args(Method)
 DEFAULT_METHOD: Method = "at2"
+TopN = int | Literal["auto"]
 Unit = Literal["passage", "sentence"]
 Overflow = Literal["error", "windows"]
 
@@ -61,9 +63,11 @@ class PruneConfig:
     enabled: bool = True
     """False hands every passage on untouched, and loads no model. In the environment: `AT2_PRUNE=off`."""
     method: Method = DEFAULT_METHOD
-    """What scores: `at2`, the paper's; `scout`, which needs no draft; or a rival by name, `bm25` say."""
-    top_n: int = 3
-    """Passages (or sentences) to keep."""
+    """What scores: `at2`, the paper's; `scout`, which needs no draft; `fusion`, which adds the retriever's scores to
+    scout's; or a rival by name, `bm25` say."""
+    top_n: TopN = 3
+    """Passages (or sentences) to keep; `auto` lets the scoring model answer from the best 1, 2, 3 and 5 and keeps those
+    that it was surest with."""
     max_tokens: int | None = None
     """Keep the best that fit into so many tokens of the scoring model's tokenizer; takes the place of `top_n`."""
     granularity: Unit = "passage"
@@ -170,17 +174,17 @@ class _Kind:
     """The text of an environment variable; what it cannot make sense of it returns, to be refused by `accepts`."""
 
 
-def _whole(least: int, optional: bool = False) -> _Kind:
+def _whole(least: int, *others: str | None) -> _Kind:
+    """A number, or one of the words in its place."""
+    words = {str(word).lower(): word for word in others}
+
     def accepts(value: Any) -> bool:
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        return whole or (optional and value is None)
+        return (isinstance(value, int) and not isinstance(value, bool) and value >= least) or value in others
 
     def parse(text: str) -> Any:
-        if optional and text.lower() == "none":
-            return None
-        return int(text) if text.isdecimal() else text
+        return words.get(text.lower(), int(text) if text.isdecimal() else text)
 
-    return _Kind(f"an integer of at least {least}" + (" or none" if optional else ""), accepts, parse)
+    return _Kind(" or ".join([f"an integer of at least {least}", *words]), accepts, parse)
 
 
 def _choice(*allowed: str, optional: bool = False) -> _Kind:
@@ -198,8 +202,8 @@ _TEXT = _Kind("a text", lambda value: value is None or (isinstance(value, str) a
 _KINDS = {
     "enabled": _FLAG,
     "method": _choice(*get_args(Method)),
-    "top_n": _whole(1),
-    "max_tokens": _whole(1, optional=True),
+    "top_n": _whole(1, AUTO),
+    "max_tokens": _whole(1, None),
     "granularity": _choice(*get_args(Unit)),
     "neighbors": _whole(0),
     "order": _choice(*get_args(Order)),

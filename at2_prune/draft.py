@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import torch
 from .attention import AttentionReader, Reading, Rows
 from .coefficients import RowGroup
 from .errors import EmptyDraftError
+from .forward import Beginning
 from .measures import MEASURES, Measure
 from .model import LanguageModel
 from .prompt import EncodedPrompt
@@ -36,6 +38,8 @@ class Draft:
     """What a reasoning model wrote before its answer."""
     prompt_ids: Sequence[int] = field(repr=False, default=())
     """The prompt it was read with, so that it is not scored against another."""
+    log_probability: float = field(repr=False, default=-math.inf)
+    """How sure the model is of an answer it wrote itself; see `Generation.log_probability`."""
 
 
 def write_drafts(
@@ -44,6 +48,7 @@ def write_drafts(
     groups: Sequence[RowGroup] = (),
     max_new_tokens: int = 48,
     layers: Collection[int] | None = None,
+    begun: Beginning | None = None,
 ) -> list[Draft]:
     """Let the model draft, as one batch, and read attention as it does: no extra forward pass.
 
@@ -53,14 +58,21 @@ def write_drafts(
         groups: row groups to read.
         max_new_tokens: a draft is cut there.
         layers: layers to read; None reads all.
+        begun: how a single prompt begins, if that has been run.
 
     Returns:
         One draft a prompt. A model may write nothing: then the text is empty and the draft's rows are missing.
     """
     if not groups:
-        generations, _ = language_model.generate(prompts, max_new_tokens)
+        generations, _ = language_model.generate(prompts, max_new_tokens, begun=begun)
         return [
-            Draft(g.text, g.answer_ids, thoughts=_thoughts(language_model, g.ids, g.answer), prompt_ids=prompt.ids)
+            Draft(
+                g.text,
+                g.answer_ids,
+                thoughts=_thoughts(language_model, g.ids, g.answer),
+                prompt_ids=prompt.ids,
+                log_probability=g.log_probability,
+            )
             for g, prompt in zip(generations, prompts, strict=True)
         ]
     readings = [Reading(prompt.sources, prompt_rows(prompt, groups)) for prompt in prompts]
@@ -72,7 +84,7 @@ def write_drafts(
             Reading(reading.sources, [*reading.rows, *(_each_row(prompt, measure) for measure in measures)])
             for prompt, reading in zip(prompts, readings, strict=True)
         ]
-    generations, reader = language_model.generate(prompts, max_new_tokens, readings, layers)
+    generations, reader = language_model.generate(prompts, max_new_tokens, readings, layers, begun)
     assert reader is not None
     drafts = []
     for item, generation in enumerate(generations):
@@ -89,6 +101,7 @@ def write_drafts(
                 rows.get("attention"),
                 _thoughts(language_model, generation.ids, generation.answer),
                 prompts[item].ids,
+                generation.log_probability,
             )
         )
     return drafts
@@ -140,6 +153,7 @@ def read_prompt(
     prompt: EncodedPrompt,
     groups: Sequence[RowGroup],
     layers: Collection[int] | None = None,
+    begun: Beginning | None = None,
 ) -> Draft:
     """Attention of the prompt's own rows, without a draft: one forward pass that ends with the last layer wanted.
 
@@ -148,6 +162,7 @@ def read_prompt(
         prompt: question and passages.
         groups: row groups to read, none of them the draft's.
         layers: layers to read; None reads all.
+        begun: how the prompt begins, if that has been run.
 
     Returns:
         A draft without text, for what was read.
@@ -159,7 +174,7 @@ def read_prompt(
     if any(group.rows == "draft" for group in groups):
         raise EmptyDraftError("rows of the draft are asked for, but there is no draft")
     language_model.check_length(len(prompt), 0)
-    reader = language_model.read(prompt, [], Reading(prompt.sources, prompt_rows(prompt, groups)), layers)
+    reader = language_model.read(prompt, [], Reading(prompt.sources, prompt_rows(prompt, groups)), layers, begun)
     mass = {group: prompt_mass(reader, prompt, group) for group in groups}
     return Draft("", [], mass, reader.layers, prompt_ids=prompt.ids)
 

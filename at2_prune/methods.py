@@ -8,7 +8,7 @@ from .coefficients import HeadCoefficients, shipped_coefficients
 from .config import DEFAULT_METHOD
 from .errors import CoefficientsError, InputError
 from .model import LanguageModel
-from .scorers import LEARNED, SCORERS, AT2Scorer, Scorer, make_scorer
+from .scorers import BUILT_ON, LEARNED, SCORERS, Scorer, ScorerOptions, make_scorer
 
 __all__ = ["load_coefficients", "load_scorer"]
 
@@ -22,7 +22,7 @@ def load_scorer(
 
     Args:
         language_model: the model it scores with.
-        method: one with head coefficients (`at2`, `scout`), or any of `at2_prune.scorers.SCORERS`.
+        method: one with head coefficients (`at2`, `scout`, `fusion`), or any of `at2_prune.scorers.SCORERS`.
         coefficients: of a method that has them; see `load_coefficients`.
 
     Raises:
@@ -34,9 +34,10 @@ def load_scorer(
         if coefficients is not None:
             raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
         return make_scorer(method)
-    if method not in LEARNED:
-        raise InputError(f"no method {method!r}: there are {', '.join([*LEARNED, *SCORERS])}")
-    return AT2Scorer(load_coefficients(language_model, coefficients, method), method)
+    if method not in LEARNED and method not in BUILT_ON:
+        raise InputError(f"no method {method!r}: there are {', '.join([*LEARNED, *BUILT_ON, *SCORERS])}")
+    learned = BUILT_ON.get(method, method)
+    return make_scorer(method, ScorerOptions({learned: load_coefficients(language_model, coefficients, learned)}))
 
 
 def load_coefficients(

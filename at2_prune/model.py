@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -24,10 +27,11 @@ from transformers import (
 from .attention import AttentionReader, Reading, read_attention
 from .embedded import EMBEDDED_MODEL_ID, embedded_model_path
 from .errors import ContextTooLongError, InputError
+from .forward import Beginning
 from .passages import Granularity, Passage
 from .prompt import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
 
-__all__ = ["Generation", "LanguageModel"]
+__all__ = ["Generation", "LanguageModel", "greedy_log_probabilities"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +54,8 @@ class Generation:
     """The part of `ids` that is the final answer: no thoughts, no surrounding white space, nothing after a stop."""
     text: str
     """The final answer; empty if there is none."""
+    log_probability: float = -math.inf
+    """Of the final answer and of ending it there: how sure the model is. Minus infinity without an answer."""
 
     @property
     def answer_ids(self) -> list[int]:
@@ -169,6 +175,7 @@ class LanguageModel:
         max_new_tokens: int = 48,
         readings: Sequence[Reading] | None = None,
         layers: Collection[int] | None = None,
+        begun: Beginning | None = None,
     ) -> tuple[list[Generation], AttentionReader | None]:
         """Continue prompts greedily, as one batch, reading attention on the way if asked to.
 
@@ -177,12 +184,14 @@ class LanguageModel:
             max_new_tokens: an answer is cut there.
             readings: what to read of each prompt; row groups with `stop=None` go on into the answer's rows.
             layers: which layers to read; None reads all.
+            begun: how a single prompt begins, so that only the rest of it is run.
 
         Returns:
             One generation a prompt, and the reader (None without `readings`).
         """
         longest = max(len(prompt) for prompt in prompts)
         self.check_length(longest, max_new_tokens)
+        start = begun.of(prompts[0]) if begun and len(prompts) == 1 else None
         pad = self._pad_id()
         padding = [longest - len(prompt) for prompt in prompts]
         ids = torch.tensor([[pad] * n + prompt.ids for n, prompt in zip(padding, prompts, strict=True)])
@@ -195,21 +204,27 @@ class LanguageModel:
             repetition_penalty=1.0,
             return_dict_in_generate=False,
             use_cache=True,
-            cache_implementation="dynamic",
+            cache_implementation=None if start else "dynamic",
             eos_token_id=sorted(self._end_ids()) or None,
             pad_token_id=pad,
         )
         stopping = StoppingCriteriaList([_StopAt(self, longest)] if self.template.stop else [])
         inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        if start:
+            inputs["past_key_values"] = start.cache
+        past = len(start.ids) if start else 0
+        sureness = _Sureness()
+        options = {"stopping_criteria": stopping, "logits_processor": LogitsProcessorList([sureness])}
         if readings is None:
-            output = self.model.generate(**inputs, generation_config=config, stopping_criteria=stopping)
+            output = self.model.generate(**inputs, generation_config=config, **options)
             reader = None
         else:
             padded = [Reading(r.sources, r.rows, n) for r, n in zip(readings, padding, strict=True)]
-            with read_attention(self.model, padded, layers) as reader:
-                output = self.model.generate(**inputs, generation_config=config, stopping_criteria=stopping)
+            with read_attention(self.model, padded, layers, past) as reader:
+                output = self.model.generate(**inputs, generation_config=config, **options)
+        log_p = torch.stack(sureness.steps, dim=1).tolist()
         written = output[:, longest:].tolist()
-        return [self.generation(ids) for ids in written], reader
+        return [self.generation(ids, log_p[item]) for item, ids in enumerate(written)], reader
 
     @torch.inference_mode()
     def read(
@@ -218,6 +233,7 @@ class LanguageModel:
         target: Sequence[int],
         reading: Reading,
         layers: Collection[int] | None = None,
+        begun: Beginning | None = None,
     ) -> AttentionReader:
         """One forward pass over prompt and target, teacher-forced, reading attention; no answer is written.
 
@@ -226,11 +242,18 @@ class LanguageModel:
             target: tokens that follow it; may be empty.
             reading: what to read.
             layers: which layers to read, None for all; the pass ends with the last of them.
+            begun: how the prompt begins, so that only the rest of it is run.
         """
-        ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=self.device)  # the last token's row predicts no target
+        start = begun.of(prompt) if begun else None
+        past = len(start.ids) if start else 0
+        ids = [*prompt.ids, *target[:-1]]  # the last token's row predicts no target
+        inputs: dict[str, Any] = {"input_ids": torch.tensor([ids[past:]], device=self.device), "use_cache": False}
+        if start:
+            inputs |= {"past_key_values": start.cache, "use_cache": True}
+            inputs["attention_mask"] = torch.ones(1, len(ids), dtype=torch.long, device=self.device)
         options: dict[str, Any] = {"logits_to_keep": 1} if self.keeps_logits else {}
-        with read_attention(self.model, [reading], layers, stop=True) as reader:
-            self.model(input_ids=ids, use_cache=False, **options)
+        with read_attention(self.model, [reading], layers, past, stop=True) as reader:
+            self.model(**inputs, **options)
         return reader
 
     def ends(self, ids: Sequence[int]) -> bool:
@@ -239,8 +262,13 @@ class LanguageModel:
             return True
         return _cut(self._text(list(ids)[self._after_thoughts(list(ids)) :]), self.template.stop)
 
-    def generation(self, ids: list[int]) -> Generation:
-        """What the tokens that the model wrote after a prompt say."""
+    def generation(self, ids: list[int], log_probabilities: Sequence[float] = ()) -> Generation:
+        """What the tokens that the model wrote after a prompt say.
+
+        Args:
+            ids: the tokens, what ended the answer among them.
+            log_probabilities: one a token; without them the model's sureness is not known.
+        """
         closing = {self._pad_id(), *self._end_ids()}
         while ids and ids[-1] in closing:
             ids = ids[:-1]
@@ -253,7 +281,9 @@ class LanguageModel:
         while stop > start and not self.codec.decode(ids[stop - 1 : stop]).strip():
             stop -= 1
         text = _before(self._text(ids[start:stop]), self.template.stop)
-        return Generation(ids, (start, stop), text.strip())
+        known = log_probabilities if stop > start else ()
+        sure = math.fsum(known[start : stop + 1]) if known else -math.inf  # with the token that ends it
+        return Generation(ids, (start, stop), text.strip(), sure)
 
     def _after_thoughts(self, ids: list[int]) -> int:
         """Where the final answer starts: 0 without thoughts, past the end if they never closed."""
@@ -293,6 +323,31 @@ class _StopAt(StoppingCriteria):
         rows = input_ids[:, self._prompt_tokens :].tolist()
         done = [_cut(self._model._text(ids[self._model._after_thoughts(ids) :]), stop) for ids in rows]
         return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
+
+
+class _Sureness(LogitsProcessor):
+    """Remembers the log-probability of every token that greedy decoding takes."""
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        self.steps.append(greedy_log_probabilities(scores))
+        return scores
+
+
+def greedy_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """The log-probability of the likeliest token of each row, float32.
+
+    Args:
+        logits: `(rows, vocabulary)`.
+
+    Example:
+        >>> greedy_log_probabilities(torch.tensor([[0.0, 0.0], [50.0, 0.0]]))
+        tensor([-0.6931,  0.0000])
+    """
+    logits = logits.float()
+    return logits.amax(-1) - logits.logsumexp(-1)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .errors import DataError, InputError, MissingExtraError
 
-__all__ = ["Granularity", "Passage", "as_passages", "passages_from_json", "split_sentences"]
+__all__ = ["Granularity", "Passage", "as_passages", "only_kept", "passages_from_json", "split_sentences"]
 
 Granularity = Literal["passage", "sentence", "token"]
 
@@ -91,6 +91,39 @@ def passages_from_json(data: Any, where: str) -> list[Passage]:
         return as_passages(data)
     except InputError as error:
         raise DataError(f"{where}: {error}") from None
+
+
+def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Granularity) -> list[Passage]:
+    """The passages that are left if these sources are kept.
+
+    Args:
+        passages: all of them.
+        kept: indices of passages, or of all passages' sentences, in the order to show them.
+        granularity: which of the two.
+
+    Raises:
+        InputError: indices that repeat, or of no source.
+
+    Example:
+        >>> only_kept([Passage("Dinant lies on the Meuse."), Passage("Ghent is a city.")], [1], "passage")[0].text
+        'Ghent is a city.'
+    """
+    sentences: list[tuple[int, str]] = []
+    if granularity == "sentence":
+        sentences = [(i, text) for i, passage in enumerate(passages) for text in split_sentences(passage)]
+    count = len(sentences) if granularity == "sentence" else len(passages)
+    if any(not 0 <= index < count for index in kept) or len(set(kept)) != len(kept):
+        raise InputError(f"kept must be different indices below {count}, got {list(kept)}")
+    if granularity == "passage":
+        return [passages[index] for index in kept]
+    chosen: dict[int, list[int]] = {}
+    for index in kept:
+        chosen.setdefault(sentences[index][0], []).append(index)
+    shown = []
+    for owner, indices in chosen.items():  # a passage stands where its first kept sentence does
+        texts = tuple(sentences[index][1] for index in sorted(indices))
+        shown.append(replace(passages[owner], text="".join(texts), sentences=texts))
+    return shown
 
 
 def split_sentences(passage: Passage) -> Sequence[str]:

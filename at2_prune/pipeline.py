@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .config import PruneConfig
+from .config import PruneConfig, TopN
 from .errors import ContextTooLongError, EmptyDraftError
 from .passages import Passage
-from .selection import check_k, first_of_each, neighborhood, token_budget, top_k
+from .selection import AUTO, AUTO_KS, check_k, first_of_each, neighborhood, token_budget, top_k
 
 if TYPE_CHECKING:
     from .draft import Draft
@@ -177,7 +177,7 @@ class PruneStep:
         question: str,
         passages: Sequence[Passage],
         draft: str | Draft | None = None,
-        top_n: int | None = None,
+        top_n: TopN | None = None,
     ) -> Pruned:
         """Choose what to keep.
 
@@ -193,8 +193,8 @@ class PruneStep:
             ContextTooLongError: a passage does not fit the scoring model's context; with `overflow="error"`, all of
                 them together do not.
         """
-        if top_n is not None:
-            check_k(top_n)
+        if top_n not in (None, AUTO):
+            check_k(top_n)  # type: ignore[arg-type]
         passages = tuple(passages)
         if not self.config.enabled:
             return Pruned(question, passages, tuple(KeptPassage(i, p.text) for i, p in enumerate(passages)))
@@ -208,6 +208,7 @@ class PruneStep:
             return self._log(Pruned(question, passages, tuple(kept), tuple(repeated)))
         distinct = [passages[index] for index in indices]
         text: str | None
+        written = None
         fallback = None
         try:
             written, sources = self.pruner.attribute_draft(question, distinct, draft)
@@ -217,6 +218,8 @@ class PruneStep:
             text, fallback = "", f"{error}; the first were kept"
             logger.warning("%s", fallback)
             sources, scores = None, [-float(rank) for rank in range(len(distinct))]
+        if top_n is not None or self.config.max_tokens is None:
+            top_n = self._how_many(question, distinct, scores, written, top_n or self.config.top_n)
         chosen, why = self._choose(distinct, sources, scores, top_n)
         totals: list[float | None] = [None] * len(distinct)
         if sources is not None:
@@ -226,6 +229,18 @@ class PruneStep:
         dropped = [DroppedPassage(indices[owner], reason, totals[owner]) for owner, reason in why.items()]
         everything = sorted([*repeated, *dropped], key=lambda item: item.index)
         return self._log(Pruned(question, passages, tuple(kept), tuple(everything), text, fallback))
+
+    def _how_many(
+        self, question: str, passages: list[Passage], scores: list[float], draft: Draft | None, top_n: TopN
+    ) -> int:
+        """How many sources to keep: as asked, or those that the scoring model answers from with the surest answer."""
+        if top_n != AUTO:
+            return top_n
+        if draft is None:  # there was nothing to score by
+            return AUTO_KS[-1]
+        from .surest import surest, write_candidates  # imports torch
+
+        return surest(write_candidates(self.pruner, question, passages, scores, AUTO_KS, draft)).k
 
     def _firsts(self, passages: Sequence[Passage]) -> list[int]:
         """For each passage the first that says the same: itself, unless duplicates are to be dropped."""
@@ -247,13 +262,14 @@ class PruneStep:
         ranking = top_k(scores, len(scores) or 1, "score")
         rank = {source: place for place, source in enumerate(ranking, start=1)}
         texts = [passage.text for passage in passages] if sources is None else [source.text for source in sources]
-        if top_n is None and config.max_tokens is not None:
+        if top_n is None:
+            assert config.max_tokens is not None
             count = self.pruner.language_model.codec.plain
             seeds = token_budget(ranking, groups, [len(count(text)[0]) for text in texts], config.max_tokens)
             rule = f"what ranks higher fills the {config.max_tokens} tokens"
         else:
-            seeds = ranking[: top_n or config.top_n]
-            rule = f"the top {top_n or config.top_n} are kept"
+            seeds = ranking[:top_n]
+            rule = f"the top {top_n} are kept"
         for source in ranking:
             if len({owners[i] for i in seeds}) >= config.min_documents:
                 break

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,13 +13,15 @@ from .coefficients import HeadCoefficients
 from .config import DEFAULT_METHOD
 from .draft import Draft, read_draft, write_drafts
 from .errors import ContextTooLongError, EmptyDraftError, InputError
+from .forward import Beginning, begin
 from .methods import load_coefficients, load_scorer
 from .model import LanguageModel
-from .passages import Granularity, Passage, as_passages, split_sentences
+from .passages import Granularity, Passage, as_passages, only_kept
 from .prompt import EncodedPrompt, PromptTemplate
 from .result import PruneResult, ScoredSource, scored_sources
 from .scorers import Scorer, Task, read_layers
-from .selection import Order, check_k, top_k
+from .selection import K, Order, as_ks, top_k
+from .surest import Candidate, surest, write_candidates
 from .windows import score_windows
 
 __all__ = ["AT2Pruner", "PassageLike", "PruneResult", "ScoredSource", "load_coefficients"]
@@ -160,6 +161,14 @@ class AT2Pruner:
         prompt, written, scores = self._score(question, self._passages(passages), draft)
         return written, scored_sources(prompt, scores, ())
 
+    def shown(self, passages: Sequence[Passage], kept: Sequence[int]) -> list[Passage]:
+        """The passages to show if these sources are kept, in this order.
+
+        Raises:
+            InputError: indices that repeat, or of no source.
+        """
+        return only_kept(passages, kept, self.granularity)
+
     def select(self, scores: Sequence[float], k: int) -> list[int]:
         """Indices of the sources to keep, in the order they are to be shown."""
         return top_k(scores, k, self.order)
@@ -172,13 +181,14 @@ class AT2Pruner:
             passages: all passages.
             kept: indices of sources in the order to show them; None keeps all.
         """
-        shown = self._keep(self._passages(passages), kept)
+        items = self._passages(passages)
+        shown = items if kept is None else self.shown(items, kept)
         return write_drafts(self.language_model, [self._encode(question, shown)], max_new_tokens=self.max_new_tokens)[
             0
         ].text
 
     def answer(
-        self, question: str, passages: Iterable[PassageLike], k: int = 3, draft: str | Draft | None = None
+        self, question: str, passages: Iterable[PassageLike], k: K = 3, draft: str | Draft | None = None
     ) -> PruneResult:
         """Draft, score, keep the top k sources, and answer again from those.
 
@@ -189,7 +199,8 @@ class AT2Pruner:
         Args:
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
-            k: sources to keep, at least 1.
+            k: sources to keep, at least 1; with several, or "auto" for 1, 2, 3 and 5, an answer is written from each
+                and the one the model is surest of is taken (see `at2_prune.surest`).
             draft: as in `score`; a text given here is never replaced.
 
         Raises:
@@ -197,9 +208,9 @@ class AT2Pruner:
             EmptyDraftError: the draft given is empty.
             ContextTooLongError: they do not fit the model's context.
         """
-        check_k(k)
+        ks = as_ks(k)
         items = self._passages(passages)
-        if draft is None and (self.overflow == "error" or self._fits(question, items)):
+        if draft is None and (self.overflow == "error" or self.fits(question, items)):
             return self.answer_batch([question], [items], k)[0]
         clock = time.perf_counter
         started = clock()
@@ -210,36 +221,37 @@ class AT2Pruner:
             if draft is not None:
                 raise
             prompt, written = self._encode(question, items), Draft("", [])
-            scores, fallback = [0.0] * len(prompt.sources), f"{error}; the first {k} were kept"
+            scores, fallback = [0.0] * len(prompt.sources), _fallback(error, ks)
         scored = clock()
-        own_draft = not isinstance(draft, str) and written.text != ""
-        kept, answer, seconds = self._finish(question, items, prompt, scores, written, k, own_draft)
-        timing = {"draft": 0.0, "score": scored - started, "regenerate": seconds}
-        return self._result(question, items, prompt, written, scores, k, kept, answer, timing, fallback)
+        reusable = not isinstance(draft, str) and (self.overflow == "error" or self.fits(question, items))
+        candidates = write_candidates(self, question, items, scores, ks, written if reusable else None)
+        seconds = {"draft": 0.0, "score": scored - started, "regenerate": clock() - scored}
+        return self._result(question, items, prompt, written, scores, candidates, seconds, fallback)
 
     def answer_batch(
-        self, questions: Sequence[str], passages: Sequence[Iterable[PassageLike]], k: int = 3
+        self, questions: Sequence[str], passages: Sequence[Iterable[PassageLike]], k: K = 3
     ) -> list[PruneResult]:
-        """`answer` for several questions, drafted and answered as batches.
+        """`answer` for several questions, drafted and (with one k) answered as batches.
 
         Each question's `seconds` are its share of the batch's. Pays on a GPU; on a CPU it saves little.
 
         Raises:
             InputError: as `answer`, and if there are not as many lists of passages as questions.
         """
-        check_k(k)
+        ks = as_ks(k)
         if len(questions) != len(passages):
             raise InputError(f"{len(questions)} questions but {len(passages)} lists of passages")
         if not questions:
             return []
         items = [self._passages(some) for some in passages]
-        if self.overflow == "windows" and not all(map(self._fits, questions, items)):
+        if self.overflow == "windows" and not all(map(self.fits, questions, items)):
             return [self.answer(question, some, k) for question, some in zip(questions, items, strict=True)]
         clock, n = time.perf_counter, len(questions)
         started = clock()
         prompts = [self._encode(question, some) for question, some in zip(questions, items, strict=True)]
+        begun = begin(self.language_model, prompts[0]) if n == 1 else None
         if self.scorer.uses_draft:
-            drafts = self._write(prompts)
+            drafts = self._write(prompts, begun)
         else:
             drafts = [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
         drafted = clock()
@@ -247,22 +259,22 @@ class AT2Pruner:
         fallbacks: list[str | None] = []
         for question, some, prompt, draft in zip(questions, items, prompts, drafts, strict=True):
             try:
-                scores.append(self.scorer.score(Task(self.language_model, question, some, prompt, draft)).tolist())
+                task = Task(self.language_model, question, some, prompt, draft, begun=begun)
+                scores.append(self.scorer.score(task).tolist())
                 fallbacks.append(None)
             except EmptyDraftError as error:
                 scores.append([0.0] * len(prompt.sources))
-                fallbacks.append(f"{error}; the first {k} were kept")
-        kept = [self.select(some, k) for some in scores]
+                fallbacks.append(_fallback(error, ks))
         scored = clock()
-        whole = [kept[i] == list(range(len(prompts[i].sources))) for i in range(n)]
-        again = [i for i in range(n) if not (whole[i] and self.scorer.uses_draft)]
-        answers = [draft.text for draft in drafts]
-        if again:
-            short = [self._encode(questions[i], self._keep(items[i], kept[i])) for i in again]
-            for i, new in zip(again, write_drafts(self.language_model, short, (), self.max_new_tokens), strict=True):
-                answers[i] = new.text
+        candidates: list[list[Candidate]] = []
+        if n > 1 and len(ks) == 1:
+            candidates = self._answer_all(questions, items, scores, ks[0], drafts)
+        else:
+            for question, some, values, draft in zip(questions, items, scores, drafts, strict=True):
+                candidates.append(write_candidates(self, question, some, values, ks, draft, begun))
         finished = clock()
-        timing = {"draft": (drafted - started) / n, "score": (scored - drafted) / n}
+        again = [i for i in range(n) if any(new.log_probability != drafts[i].log_probability for new in candidates[i])]
+        seconds = {"draft": (drafted - started) / n, "score": (scored - drafted) / n}
         regenerate = (finished - scored) / max(1, len(again))
         return [
             self._result(
@@ -271,14 +283,31 @@ class AT2Pruner:
                 prompts[i],
                 drafts[i],
                 scores[i],
-                k,
-                kept[i],
-                answers[i],
-                {**timing, "regenerate": regenerate if i in again else 0.0},
+                candidates[i],
+                {**seconds, "regenerate": regenerate if i in again else 0.0},
                 fallbacks[i],
             )
             for i in range(n)
         ]
+
+    def _answer_all(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[list[Passage]],
+        scores: Sequence[list[float]],
+        k: int,
+        drafts: Sequence[Draft],
+    ) -> list[list[Candidate]]:
+        """Every question's one candidate, written as one batch."""
+        kept = [self.select(some, k) for some in scores]
+        answers = [(draft.text, draft.log_probability) for draft in drafts]
+        again = [i for i, indices in enumerate(kept) if indices != list(range(len(scores[i]))) or not drafts[i].text]
+        if again:
+            prompts = [self._encode(questions[i], self.shown(passages[i], kept[i])) for i in again]
+            written, _ = self.language_model.generate(prompts, self.max_new_tokens)
+            for i, new in zip(again, written, strict=True):
+                answers[i] = new.text, new.log_probability
+        return [[Candidate(k, *of)] for of in zip(kept, *zip(*answers, strict=True), strict=True)]
 
     def token_scores(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft
@@ -302,24 +331,6 @@ class AT2Pruner:
             tokens[owner].append((text, score))
         return tokens
 
-    def _finish(
-        self,
-        question: str,
-        passages: list[Passage],
-        prompt: EncodedPrompt,
-        scores: list[float],
-        draft: Draft,
-        k: int,
-        own_draft: bool,
-    ) -> tuple[list[int], str, float]:
-        kept = self.select(scores, k)
-        fits = self.overflow == "error" or self._fits(question, passages)
-        if own_draft and fits and kept == list(range(len(prompt.sources))):
-            return kept, draft.text, 0.0  # the same prompt: the draft is the answer
-        started = time.perf_counter()
-        answer = self.regenerate(question, passages, kept)
-        return kept, answer, time.perf_counter() - started
-
     def _result(
         self,
         question: str,
@@ -327,19 +338,20 @@ class AT2Pruner:
         prompt: EncodedPrompt,
         draft: Draft,
         scores: list[float],
-        k: int,
-        kept: list[int],
-        answer: str,
+        candidates: list[Candidate],
         seconds: dict[str, float],
         fallback: str | None,
     ) -> PruneResult:
-        sources = scored_sources(prompt, scores, kept)
+        best = surest(candidates)
+        sources = scored_sources(prompt, scores, best.kept)
         by_passage = [0.0] * len(passages)
         for source in sources:
             by_passage[source.passage] += source.score
-        order = list(dict.fromkeys(prompt.source_passage[i] for i in kept))
+        order = list(dict.fromkeys(prompt.source_passage[i] for i in best.kept))
         text = draft.text if self.scorer.uses_draft else draft.text or None
-        return PruneResult(question, passages, text, answer, k, order, by_passage, sources, seconds, fallback)
+        return PruneResult(
+            question, passages, text, best.answer, best.k, order, by_passage, sources, seconds, fallback, candidates
+        )
 
     def _passages(self, passages: Iterable[PassageLike]) -> list[Passage]:
         items = as_passages(passages)
@@ -350,29 +362,6 @@ class AT2Pruner:
     def _encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
         return self.language_model.encode(question, passages, self.granularity)
 
-    def _keep(self, passages: list[Passage], kept: Sequence[int] | None) -> list[Passage]:
-        """The passages to show: those kept, or what is kept of them."""
-        if kept is None:
-            return passages
-        if self.granularity == "passage":
-            count = len(passages)
-        else:
-            sentences = [(i, text) for i, p in enumerate(passages) for text in split_sentences(p)]
-            count = len(sentences)
-        wrong = [index for index in kept if not 0 <= index < count]
-        if wrong or len(set(kept)) != len(kept):
-            raise InputError(f"kept must be different indices below {count}, got {list(kept)}")
-        if self.granularity == "passage":
-            return [passages[index] for index in kept]
-        chosen: dict[int, list[int]] = {}
-        for index in kept:
-            chosen.setdefault(sentences[index][0], []).append(index)
-        shown = []
-        for owner, indices in chosen.items():  # a passage stands where its first kept sentence does
-            texts = tuple(sentences[index][1] for index in sorted(indices))
-            shown.append(replace(passages[owner], text="".join(texts), sentences=texts))
-        return shown
-
     def _draft(self, question: str, passages: Sequence[Passage]) -> tuple[EncodedPrompt, Draft]:
         """The prompt and the draft; an empty one for a method that looks at none."""
         prompt = self._encode(question, passages)
@@ -380,10 +369,10 @@ class AT2Pruner:
             return prompt, Draft("", [], prompt_ids=prompt.ids)
         return prompt, self._write([prompt])[0]
 
-    def _write(self, prompts: Sequence[EncodedPrompt]) -> list[Draft]:
+    def _write(self, prompts: Sequence[EncodedPrompt], begun: Beginning | None = None) -> list[Draft]:
         """Drafts with what the scorer reads of them."""
         groups, layers = self.scorer.row_groups, read_layers(self.scorer)
-        return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers)
+        return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers, begun)
 
     def _read(self, prompt: EncodedPrompt, draft: str | Sequence[int]) -> Draft:
         """A draft written elsewhere, with what the scorer reads of it."""
@@ -394,7 +383,7 @@ class AT2Pruner:
     ) -> tuple[EncodedPrompt, Draft, list[float]]:
         if draft is not None and not isinstance(draft, (str, Draft)):
             raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
-        if self.overflow == "windows" and not self._fits(question, passages, draft):
+        if self.overflow == "windows" and not self.fits(question, passages, draft):
             return score_windows(self, question, passages, draft)
         if draft is None:
             prompt, draft = self._draft(question, passages)
@@ -415,7 +404,7 @@ class AT2Pruner:
         task = Task(self.language_model, question, passages, prompt, draft)
         return prompt, draft, self.scorer.score(task).tolist()
 
-    def _fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
+    def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
         """Whether the context holds the passages and the longer of the draft given and an answer."""
         text = draft.text if isinstance(draft, Draft) else draft
         room = max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
@@ -424,3 +413,7 @@ class AT2Pruner:
         except ContextTooLongError:
             return False
         return True
+
+
+def _fallback(error: EmptyDraftError, ks: Sequence[int]) -> str:
+    return f"{error}; the first {ks[0] if len(ks) == 1 else 'ones'} were kept"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .passages import Passage
 from .prompt import EncodedPrompt
 from .selection import top_k
+from .surest import Candidate
 
 __all__ = ["PruneResult", "ScoredSource", "scored_sources"]
 
@@ -47,11 +48,15 @@ class PruneResult:
     """By step: `draft` (attention is read while it is written), `score`, `regenerate`."""
     fallback: str | None = None
     """Why scores could not be used, if they could not: then the first k were kept."""
+    candidates: list[Candidate] = field(default_factory=list)
+    """The answers from each k that was to be tried; the likeliest is `answer`."""
 
     def to_dict(self) -> dict[str, Any]:
         """What `at2-prune answer --json` prints."""
         names = ("question", "draft", "answer", "k", "kept", "scores", "seconds")
         result = {name: getattr(self, name) for name in names}
+        if len(self.candidates) > 1:
+            result["candidates"] = [asdict(candidate) for candidate in self.candidates]
         return result if self.fallback is None else {**result, "fallback": self.fallback}
 
 

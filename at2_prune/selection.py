@@ -8,9 +8,25 @@ from typing import Literal
 
 from .errors import InputError
 
-__all__ = ["Order", "check_k", "first_of_each", "neighborhood", "token_budget", "top_k"]
+__all__ = [
+    "AUTO",
+    "AUTO_KS",
+    "K",
+    "Order",
+    "as_ks",
+    "check_k",
+    "first_of_each",
+    "neighborhood",
+    "token_budget",
+    "top_k",
+]
 
 Order = Literal["original", "score"]
+K = int | Literal["auto"] | Sequence[int]
+"""How many sources to keep: a number, or several of which the one with the surest answer is taken."""
+AUTO: Literal["auto"] = "auto"
+AUTO_KS = (1, 2, 3, 5)
+"""What "auto" chooses from; see docs/research.md, entry 6."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
@@ -91,7 +107,27 @@ def first_of_each(keys: Sequence[Hashable]) -> list[int]:
     return [first.setdefault(key, index) for index, key in enumerate(keys)]
 
 
+def as_ks(k: K) -> tuple[int, ...]:
+    """The numbers of sources to choose from.
+
+    Raises:
+        InputError: none, one below 1, or not a number.
+
+    Example:
+        >>> as_ks(3), as_ks("auto"), as_ks([5, 2])
+        ((3,), (1, 2, 3, 5), (2, 5))
+    """
+    if k == AUTO:
+        return AUTO_KS
+    several: Sequence[int] = (k,) if isinstance(k, str) or not isinstance(k, Sequence) else k  # type: ignore[assignment]
+    for one in several:
+        check_k(one)
+    if not several:
+        raise InputError("k is empty: give at least one number of passages to keep")
+    return tuple(sorted(set(several)))
+
+
 def check_k(k: int) -> None:
     """Raise `InputError` unless k is an integer of at least 1."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InputError(f"k is the number of passages to keep and must be an integer of at least 1, got {k!r}")
+        raise InputError(f"k is the number of passages to keep and must be an integer of at least 1, got {k!r:.80}")

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
-from .ablation import ablation_outcomes
 from .draft import Draft
 from .errors import EmptyDraftError
 from .passages import Passage
@@ -41,7 +38,7 @@ def score_windows(
     model, scorer = pruner.language_model, pruner.scorer
     windows: list[list[Passage]] = []
     for passage in passages:
-        if windows and pruner._fits(question, [*windows[-1], passage], draft):
+        if windows and pruner.fits(question, [*windows[-1], passage], draft):
             windows[-1].append(passage)
         else:
             windows.append([passage])
@@ -50,12 +47,9 @@ def score_windows(
     if draft is None and scorer.uses_draft:
         best = -float("inf")
         for window in windows:
-            prompt, candidate = pruner._draft(question, window)
-            if candidate.ids:
-                everything = torch.ones(1, len(prompt.sources), dtype=torch.bool)
-                sureness = ablation_outcomes(model, prompt, candidate.ids, everything).item()
-                if sureness > best:
-                    best, draft = sureness, candidate.text
+            _, candidate = pruner._draft(question, window)
+            if candidate.log_probability > best:
+                best, draft = candidate.log_probability, candidate.text
         if draft is None:
             raise EmptyDraftError("the model wrote nothing from any window of the passages")
     text = draft or ""

@@ -19,6 +19,7 @@ from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
 from at2_prune.draft import Draft, read_draft, write_drafts
 from at2_prune.embedded import embedded_is_cached, embedded_is_installed, embedded_model_path
 from at2_prune.scorers import AT2Scorer, GradientXInputScorer, Task
+from at2_prune.selection import K
 
 __all__ = ["ablating", "answering", "drafting", "loading", "precision", "scoring"]
 
@@ -129,10 +130,15 @@ def answering(
     lm: LanguageModel, some: Case, pairs: int, limits: tuple[float | None, float | None]
 ) -> Iterator[Measurement]:
     """Draft, prune and regenerate over its two calls of `generate`; the scout's whole answer over a plain one."""
-    for method, limit in zip(("at2", "scout"), limits, strict=True):
+    ways: list[tuple[str, K, str, float | None]] = [
+        ("at2", 3, "draft, prune, regenerate / two generates", limits[0]),
+        ("scout", 3, "scout's answer / generate", limits[1]),
+        ("scout", "auto", "scout's surest of four answers / generate", None),
+    ]
+    for method, k, name, limit in ways:
         coefficients, origin = coefficients_of(lm, method)
         pruner = AT2Pruner(lm, AT2Scorer(coefficients, method))
-        answer = partial(pruner.answer, some.question, some.passages, 3)
+        answer = partial(pruner.answer, some.question, some.passages, k)
         kept = sorted(answer().kept)
         short = lm.encode(some.question, [some.passages[i] for i in kept])
         prompts = [some.prompt, short] if method == "at2" else [some.prompt]
@@ -141,8 +147,7 @@ def answering(
             for prompt in prompts:
                 lm.generate([prompt], most)
 
-        name = "draft, prune, regenerate / two generates" if method == "at2" else "scout's answer / generate"
-        inputs = described(lm, some, kept=3, short=len(short), coefficients=origin)
+        inputs = described(lm, some, k=k, short=len(short), coefficients=origin)
         yield paired(name, inputs, answer, plain, pairs, limit, partial(untouched, lm))
 
 

@@ -98,8 +98,8 @@ def test_switch_off(text: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"top_n": 0}, r"top_n must be an integer of at least 1, got 0"),
-        ({"top_n": True}, r"top_n must be an integer of at least 1, got True"),
+        ({"top_n": 0}, r"top_n must be an integer of at least 1 or auto, got 0"),
+        ({"top_n": True}, r"top_n must be an integer of at least 1 or auto, got True"),
         ({"top_n": "3"}, r"top_n must be .* got '3'"),
         ({"enabled": "off"}, r"enabled must be true or false .* got 'off'"),
         ({"max_tokens": -1}, r"max_tokens must be an integer of at least 1 or none, got -1"),
@@ -149,7 +149,7 @@ def test_broken_files(tmp_path: Path, name: str, text: str, message: str) -> Non
 
 def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.yaml", "top_n: none\n")
-    with pytest.raises(InputError, match=r"a\.yaml: top_n must be an integer of at least 1, got 'none'"):
+    with pytest.raises(InputError, match=r"a\.yaml: top_n must be an integer of at least 1 or auto, got 'none'"):
         PruneConfig.load(path, environ={})
     with pytest.raises(DataError, match=r"missing\.toml: cannot be read"):
         PruneConfig.load(tmp_path / "missing.toml", environ={})

@@ -97,7 +97,9 @@ def test_a_batch_writes_what_each_prompt_alone_does(tiny_lm: LanguageModel, samp
     together, reader = tiny_lm.generate(prompts, max_new_tokens=12)
     assert reader is None
     alone = [tiny_lm.generate([prompt], max_new_tokens=12)[0][0] for prompt in prompts]
-    assert together == alone
+    assert [g.ids for g in together] == [g.ids for g in alone]
+    assert [g.answer for g in together] == [g.answer for g in alone]
+    assert [g.text for g in together] == [g.text for g in alone]
     assert len({generation.text for generation in together}) > 1
 
 

@@ -45,7 +45,7 @@ def test_keeps_the_sentences_the_pruner_keeps(tiny_pruner: AT2Pruner, question: 
     pruned = PruneStep(PruneConfig(top_n=4, granularity="sentence"), tiny_pruner).run(question.text, question.passages)
     by_sentence = AT2Pruner(tiny_pruner.language_model, tiny_pruner.scorer, granularity="sentence", max_new_tokens=8)
     result = by_sentence.answer(question.text, question.passages, k=4)
-    shown = by_sentence._keep(list(question.passages), by_sentence.select([s.score for s in result.sources], 4))
+    shown = by_sentence.shown(list(question.passages), by_sentence.select([s.score for s in result.sources], 4))
     assert [item.text for item in pruned.kept] == [passage.text.strip() for passage in shown]
     assert pruned.scores == pytest.approx(result.scores)
 

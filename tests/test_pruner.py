@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
 from at2_prune.draft import Draft, read_draft, write_drafts
@@ -65,24 +64,8 @@ def small(pruner: AT2Pruner, context: int, **options: Any) -> AT2Pruner:
 
 
 @pytest.fixture
-def silent_pruner(tiny_tokenizer: PreTrainedTokenizerFast) -> AT2Pruner:
-    """Its model ends every answer at once: equal logits make token 0 the best, which ends a text."""
-    config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    model = LlamaForCausalLM(config)
-    model.lm_head.weight.data.zero_()
-    coefficients = HeadCoefficients.average(2, 4, "llama")
-    return AT2Pruner.from_pretrained(LanguageModel(model, tiny_tokenizer), coefficients, max_new_tokens=8)
+def silent_pruner(silent_lm: LanguageModel) -> AT2Pruner:
+    return AT2Pruner.from_pretrained(silent_lm, HeadCoefficients.average(2, 4, "llama"), max_new_tokens=8)
 
 
 def by_hand(
@@ -194,7 +177,7 @@ def test_passages_of_any_kind(tiny_pruner: AT2Pruner) -> None:
     assert result.passages[1].id == "3"
 
 
-@pytest.mark.parametrize("k", [0, -3, 2.0, "3", None, True, [2]])
+@pytest.mark.parametrize("k", [0, -3, 2.0, "3", None, True])
 def test_k_that_is_no_count(tiny_pruner: AT2Pruner, calls: dict[str, int], k: Any) -> None:
     for ask in (
         lambda: tiny_pruner.answer(QUESTION, PASSAGES, k),

@@ -142,19 +142,39 @@ def test_a_given_draft_takes_one_pass_that_ends_with_the_last_attention(
     assert len(work.passes) == own
 
 
-def test_an_answer_is_the_draft_and_one_short_answer(tiny_pruner: AT2Pruner, question: Question) -> None:
+def test_an_answer_is_the_draft_and_one_short_answer_and_their_beginning_once(
+    tiny_pruner: AT2Pruner, question: Question, prompt: EncodedPrompt
+) -> None:
     lm = tiny_pruner.language_model
+    head = prompt.sources[0][0]
     with counted(lm) as work:
         result = tiny_pruner.answer(question.text, question.passages, 2)
     shown = [question.passages[i] for i in sorted(result.kept)]
     with counted(lm) as alone:
         for passages in (question.passages, shown):
             lm.generate([lm.encode(question.text, passages)], tiny_pruner.max_new_tokens)
-    assert work == alone
+    assert work.passes == [head, *(rows - head if rows > 1 else 1 for rows in alone.passes)]
+    assert work.logits == alone.logits
+    assert sum(rows for _, rows in work.layers) == sum(rows for _, rows in alone.layers) - LAYERS * head
     with counted(lm) as work:  # nothing is dropped: the draft is the answer
         tiny_pruner.answer(question.text, question.passages, len(question.passages))
-    assert work.passes == alone.passes[: len(work.passes)]
-    assert sum(rows > 1 for rows in work.passes) == 1
+    assert [rows for rows in work.passes if rows > 1] == [head, len(prompt) - head]
+
+
+def test_the_surest_of_several_answers_runs_what_they_share_once(
+    tiny_pruner: AT2Pruner, question: Question, prompt: EncodedPrompt
+) -> None:
+    lm = tiny_pruner.language_model
+    with counted(lm) as work:
+        result = tiny_pruner.answer(question.text, question.passages, "auto")
+    begun: set[tuple[int, ...]] = set()
+    for candidate in result.candidates:
+        ids = lm.encode(question.text, [question.passages[i] for i in candidate.kept]).ids
+        begun |= {tuple(ids[: stop + 1]) for stop in range(len(ids))}
+    least = len(begun) + len(prompt) - prompt.sources[0][0]
+    steps = (len(result.candidates) + 1) * 2 * tiny_pruner.max_new_tokens  # wrong guesses included
+    alike = 8 * len(result.candidates)  # different passages may begin with the same few tokens
+    assert least <= sum(work.passes) <= least + steps + alike
 
 
 @pytest.mark.parametrize("rows", ["draft", "question"])
@@ -187,9 +207,10 @@ def test_scout_runs_its_first_layers_over_the_long_prompt(
     with counted(tiny_lm) as work:
         result = scout.answer(question.text, question.passages, 2)
     short = len(tiny_lm.encode(question.text, [question.passages[i] for i in sorted(result.kept)]))
-    assert [rows for rows in work.passes if rows > 1] == [len(prompt), short]
-    assert (1, len(prompt)) not in work.layers
-    assert work.logits == [1] * (len(work.passes) - 1)
+    head = prompt.sources[0][0]
+    assert [rows for rows in work.passes if rows > 1] == [head, len(prompt) - head, short - head]
+    assert (1, len(prompt) - head) not in work.layers
+    assert work.logits == [1] * (len(work.passes) - 2)
 
 
 @pytest.mark.parametrize("kind", ["leave-one-out", "random"])

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from .options import add_pruner_options, load_pruner, positive, read_passages
+from .options import K_HELP, add_pruner_options, k_or_auto, load_pruner, read_passages
 
 HELP = "Draft an answer from all passages, keep those it used, and answer again."
 EXAMPLES = """examples:
@@ -20,9 +20,7 @@ a passage, in input order) and seconds (by step)."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_pruner_options(parser)
-    parser.add_argument(
-        "--k", type=positive, default=3, metavar="N", help="passages (or sentences) to keep (default: 3)"
-    )
+    parser.add_argument("--k", type=k_or_auto, default=3, metavar="N", help=K_HELP)
     parser.add_argument("--order", choices=["original", "score"], default="original", help="how to show what is kept")
     parser.add_argument("--draft", metavar="TEXT", help="a draft written elsewhere, to attribute instead of our own")
     parser.add_argument("--html", metavar="FILE", help="write a page that shows what each token was worth")

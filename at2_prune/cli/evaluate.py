@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .options import add_model_options, load_model, positive
+from .options import add_model_options, k_or_auto, load_model, positive
 
 if TYPE_CHECKING:
     from typing import Any
@@ -28,9 +28,9 @@ EXAMPLES = """examples:
   at2-prune eval --methods dense cross_encoder --cross-encoder BAAI/bge-reranker-base --out runs/rerankers
   torchrun --nproc_per_node 4 -m at2_prune eval --data musique_ans_v1.0_dev.jsonl --out runs/musique
 
-No pruning (none) and the gold passages only (oracle) are always compared. Methods: at2, scout, average_attention,
-last_layer_attention, contribution, effective_attention, gradient_x_input, leave_one_out, surrogate_32, surrogate_64,
-bm25, dense, cross_encoder, retriever_order, random; and every name given to --coefficients.
+No pruning (none) and the gold passages only (oracle) are always compared. Methods: at2, scout, fusion,
+average_attention, last_layer_attention, contribution, effective_attention, gradient_x_input, leave_one_out,
+surrogate_32, surrogate_64, bm25, dense, cross_encoder, retriever_order, random; and every name given to --coefficients.
 DIR gets questions.jsonl, a line a question as it is done; results.json; table.md; figures; and report.html.
 An interrupted run goes on where it stopped when the same command is given again. Drafts, ablations and answers are
 remembered in --cache by content, so that another run with more methods pays for those only."""
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--split", help="of a Hub data set")
     data.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
+    data.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions")
     data.add_argument("--seed", type=int, metavar="S", help="shuffle the questions with it before --limit")
     data.add_argument("--type", nargs="+", metavar="T", help="of questions, bridge or comparison (default: all)")
     data.add_argument(
@@ -61,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what to compare (default: {' '.join(METHODS)}); all: everything that can run here",
     )
     methods.add_argument(
-        "--k", type=positive, nargs="+", default=[1, 2, 3, 5], metavar="K", help="passages to keep (default: 1 2 3 5)"
+        "--k",
+        type=k_or_auto,
+        nargs="+",
+        default=[1, 2, 3, 5],
+        metavar="K",
+        help="passages to keep (default: 1 2 3 5); auto takes the surest of the answers from 1, 2, 3 and 5",
     )
     methods.add_argument(
         "--coefficients",
@@ -120,6 +126,7 @@ def run(args: argparse.Namespace) -> None:
         source,
         split=args.split,
         limit=args.limit,
+        offset=args.offset,
         seed=args.seed,
         kinds=args.type,
         shuffle_passages=args.shuffle_passages,
@@ -135,6 +142,7 @@ def run(args: argparse.Namespace) -> None:
         "name": Path(source).name if Path(source).exists() else str(source),
         "split": args.split,
         "limit": args.limit,
+        "offset": args.offset,
         "seed": args.seed,
         "types": args.type,
         "shuffle_passages": args.shuffle_passages,
@@ -208,13 +216,14 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
 
     from ..errors import CoefficientsError, MissingExtraError
     from ..methods import load_coefficients
-    from ..scorers import LEARNED, SCORERS, ScorerOptions, make_scorer
+    from ..scorers import BUILT_ON, LEARNED, SCORERS, ScorerOptions, make_scorer
 
     everything = args.methods == ["all"]
     given = dict(entry.split("=", 1) if "=" in entry else ("at2", entry) for entry in args.coefficients)
     coefficients = {name: load_coefficients(language_model, path) for name, path in given.items()}
+    wanted = {*args.methods, *(BUILT_ON.get(name, name) for name in args.methods)}
     for name in LEARNED:
-        if name not in coefficients and (everything or name in args.methods):
+        if name not in coefficients and (everything or name in wanted):
             try:
                 coefficients[name] = load_coefficients(language_model, method=name)
             except CoefficientsError as error:
@@ -222,7 +231,7 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
                     raise CoefficientsError(f"{error}; or leave {name} out of --methods") from None
                 logging.getLogger(__name__).warning("without %s: %s", name, error)
     options = ScorerOptions(coefficients, args.embedder, args.cross_encoder)
-    names = list(dict.fromkeys([*coefficients, *SCORERS])) if everything else [*args.methods]
+    names = list(dict.fromkeys([*coefficients, *BUILT_ON, *SCORERS])) if everything else [*args.methods]
     names += [name for name in given if name not in names]
     scorers = []
     for name in dict.fromkeys(names):

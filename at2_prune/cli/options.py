@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..config import DEFAULT_METHOD, METHODS
 from ..errors import DataError
+from ..selection import AUTO, K
 
 if TYPE_CHECKING:
     from ..model import LanguageModel
@@ -17,14 +18,21 @@ if TYPE_CHECKING:
     from ..pruner import AT2Pruner
 
 __all__ = [
+    "K_HELP",
     "add_method_options",
     "add_model_options",
     "add_pruner_options",
+    "k_or_auto",
     "load_model",
     "load_pruner",
     "positive",
     "read_passages",
 ]
+
+K_HELP = (
+    "passages (or sentences) to keep (default: 3); auto answers from the best 1, 2, 3 and 5 and takes the answer that "
+    "the model is surest of"
+)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +124,11 @@ def read_passages(name: str) -> list[Passage]:
     except RecursionError:
         raise DataError(f"{where}: JSON nested too deeply") from None
     return passages_from_json(data, where)
+
+
+def k_or_auto(text: str) -> K:
+    """An argparse type: an integer of at least 1, or `auto`."""
+    return AUTO if text == AUTO else positive(text)
 
 
 def positive(text: str) -> int:

@@ -28,6 +28,7 @@ def load_questions(
     *,
     split: str | None = None,
     limit: int | None = None,
+    offset: int = 0,
     seed: int | None = None,
     kinds: Collection[str] | None = None,
     shuffle_passages: int | None = None,
@@ -43,6 +44,7 @@ def load_questions(
             rows have one of these shapes.
         split: of a Hub data set; by default `validation` for the multi-hop three and `train` otherwise.
         limit: the first so many (of those that `kinds` leaves, after shuffling, if `seed` is given).
+        offset: leave out so many before them.
         seed: shuffle the questions with it.
         kinds: the types of question to keep, such as `bridge` or `comparison`; by default all.
         shuffle_passages: shuffle each question's passages with this seed and the question's id.
@@ -64,6 +66,8 @@ def load_questions(
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, got {limit}")
+    if offset < 0:
+        raise InputError(f"offset must be at least 0, got {offset}")
     if unknown := set(require) - set(get_args(Required)):
         raise InputError(f"require can hold answer and gold, got {sorted(map(str, unknown))}")
     path = Path(source)
@@ -90,7 +94,9 @@ def load_questions(
         questions = _of_kinds(questions, kinds, source)
     if seed is not None:
         random.Random(seed).shuffle(questions)
-    questions = questions[:limit]
+    if offset >= len(questions):
+        raise InputError(f"offset {offset} leaves none of the {len(questions)} questions")
+    questions = questions[offset:][:limit]
     return questions if shuffle_passages is None else [question.shuffled(shuffle_passages) for question in questions]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheError, InputError
-from .text import by_sentences, count, decimals_for, kept_line, name_of, number, ranking, seconds_of, visible
+from .text import by_sentences, count, decimals_for, k_line, kept_line, name_of, number, ranking, seconds_of, visible
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -169,7 +169,7 @@ def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, 
         model=model,
         scorer=scorer,
         everything=count(len(result.passages), "passage", "all "),
-        kept=kept_line(result),
+        kept=f"{kept_line(result)} ({k_line(result)})",
         noun="sentence" if by_sentences(result) else "passage",
         seconds=seconds_of(result.seconds),
         total=seconds_of({"": sum(result.seconds.values())})[0][1],

@@ -10,7 +10,7 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, TextIO
 
-from .text import by_sentences, count, decimals_for, kept_line, name_of, number, ranking, seconds_of, visible
+from .text import by_sentences, count, decimals_for, k_line, kept_line, name_of, number, ranking, seconds_of, visible
 
 if TYPE_CHECKING:
     from ..result import PruneResult
@@ -42,6 +42,8 @@ def terminal_report(
         page.section("Scores could not be used", result.fallback)
     page.scores(result)
     note = f"from {kept_line(result)}"
+    if len(result.candidates) > 1:
+        note += f", {k_line(result)}"
     if result.draft is not None:
         note += "; the same as the draft" if result.answer == result.draft else "; changed"
     page.section("Answer", result.answer or "(the model wrote nothing)", note, BOLD)

@@ -16,6 +16,7 @@ __all__ = [
     "by_sentences",
     "count",
     "decimals_for",
+    "k_line",
     "kept_line",
     "name_of",
     "number",
@@ -106,6 +107,12 @@ def kept_line(result: PruneResult) -> str:
         return passages
     chosen = sum(source.kept for source in result.sources)
     return f"{chosen} of {count(len(result.sources), 'sentence')}, in {passages}"
+
+
+def k_line(result: PruneResult) -> str:
+    """`k = 3`, or how it was chosen."""
+    tried = ", ".join(str(candidate.k) for candidate in result.candidates)
+    return f"k = {result.k}" + (f", the surest of {tried}" if len(result.candidates) > 1 else "")
 
 
 def count(n: int, noun: str, every: str = "") -> str:

@@ -10,15 +10,17 @@ from .contribution import ContributionScorer
 from .cross_encoder import CrossEncoderScorer
 from .dense import DenseScorer
 from .effective_attention import EffectiveAttentionScorer
+from .fusion import FusionScorer
 from .gradient_x_input import GradientXInputScorer
 from .last_layer_attention import LastLayerAttentionScorer
 from .leave_one_out import LeaveOneOutScorer
 from .random import RandomScorer
-from .registry import LEARNED, SCORERS, ScorerOptions, make_scorer
+from .registry import BUILT_ON, LEARNED, SCORERS, ScorerOptions, make_scorer
 from .retriever_order import RetrieverOrderScorer
 from .surrogate import SurrogateScorer
 
 __all__ = [
+    "BUILT_ON",
     "LEARNED",
     "SCORERS",
     "AT2Scorer",
@@ -28,6 +30,7 @@ __all__ = [
     "CrossEncoderScorer",
     "DenseScorer",
     "EffectiveAttentionScorer",
+    "FusionScorer",
     "GradientXInputScorer",
     "LastLayerAttentionScorer",
     "LeaveOneOutScorer",

@@ -36,7 +36,7 @@ class AT2Scorer:
         if self.uses_draft:
             task.need_draft()
             return coefficients.score(task.draft.mass, task.draft.layers)
-        read = read_prompt(task.language_model, task.prompt, coefficients.row_groups, self.layers)
+        read = read_prompt(task.language_model, task.prompt, coefficients.row_groups, self.layers, task.begun)
         return coefficients.score(read.mass, read.layers)
 
 

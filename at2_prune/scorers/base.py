@@ -12,6 +12,7 @@ from ..ablation import ablation_outcomes
 from ..coefficients import RowGroup
 from ..draft import Draft
 from ..errors import EmptyDraftError
+from ..forward import Beginning
 from ..model import LanguageModel
 from ..passages import Passage
 from ..prompt import EncodedPrompt
@@ -30,6 +31,8 @@ class Task:
     draft: Draft
     outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
     """Runs ablations in `ablate`'s place: one that remembers lets methods share them."""
+    begun: Beginning | None = None
+    """What stands before the sources, if that has been run."""
 
     def ablate(self, masks: torch.Tensor) -> torch.Tensor:
         """Log-odds of the draft under ablations.

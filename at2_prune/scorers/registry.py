@@ -15,6 +15,7 @@ from .contribution import ContributionScorer
 from .cross_encoder import CrossEncoderScorer
 from .dense import DenseScorer
 from .effective_attention import EffectiveAttentionScorer
+from .fusion import FusionScorer
 from .gradient_x_input import GradientXInputScorer
 from .last_layer_attention import LastLayerAttentionScorer
 from .leave_one_out import LeaveOneOutScorer
@@ -22,7 +23,7 @@ from .random import RandomScorer
 from .retriever_order import RetrieverOrderScorer
 from .surrogate import SurrogateScorer
 
-__all__ = ["LEARNED", "SCORERS", "ScorerOptions", "make_scorer"]
+__all__ = ["BUILT_ON", "LEARNED", "SCORERS", "ScorerOptions", "make_scorer"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ LEARNED: dict[str, tuple[str, ...]] = {
 """Methods with learned coefficients that may come with at2-prune, and the options of `at2-prune train` for them."""
 
 
+BUILT_ON = {"fusion": "scout"}
+"""Methods that use the learned coefficients of another, and whose."""
+
+
 def make_scorer(name: str, options: ScorerOptions = ScorerOptions()) -> Scorer:
     """The method of that name.
 
@@ -85,7 +90,11 @@ def make_scorer(name: str, options: ScorerOptions = ScorerOptions()) -> Scorer:
     """
     if name in options.coefficients:
         return AT2Scorer(options.coefficients[name], name)
+    if BUILT_ON.get(name) in options.coefficients:
+        return FusionScorer(make_scorer(BUILT_ON[name], options), DenseScorer(options.embedder))
     if name not in SCORERS:
         known = sorted({*SCORERS, *options.coefficients})
-        raise InputError(f"no method {name!r}: there are {', '.join(known)}, and at2 where it has coefficients")
+        raise InputError(
+            f"no method {name!r}: there are {', '.join(known)}, and at2 or scout where they have coefficients"
+        )
     return SCORERS[name](options)

@@ -21,10 +21,21 @@ from at2_prune.training.collect import ROW_GROUPS
 from .cache import ModelCache, digest, model_fingerprint
 from .cost import Cost, metered
 
-__all__ = ["Bench", "Drafted"]
+__all__ = ["Answer", "Bench", "Drafted"]
 
 
 _COST = "cost"
+NEVER = -1e9
+"""A log-probability that JSON can hold, in place of minus infinity."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and how sure the model is of it."""
+
+    text: str
+    log_probability: float | None = None
+    """Of the answer and its end; None where it was not remembered."""
 
 
 @dataclass(frozen=True)
@@ -138,17 +149,31 @@ class Bench:
             total += Cost(*known[name][1:])
         return torch.tensor([known[name][0] for name in names], dtype=torch.float64), total
 
-    def answers(self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = ()) -> list[str]:
-        """The answer to each prompt; prompts that begin alike share work, and `guess` is what they may answer."""
+    def answers(
+        self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), sure: Sequence[bool] = ()
+    ) -> list[Answer]:
+        """The answer to each prompt.
+
+        Args:
+            prompts: those that begin alike share work.
+            guess: tokens that they may be answered with; a wrong guess costs a little time.
+            sure: of which prompts the answer's probability must be known; earlier versions did not remember it.
+        """
         keys = [digest("answer", self._writing, prompt.ids) for prompt in prompts]
         known = self.cache.many(keys)
-        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+        found = {key: Answer(**json.loads(data)) for key, data in known.items()}
+        wanted = dict(zip(keys, sure, strict=True)) if sure else {}
+        missing = {
+            key: prompt
+            for key, prompt in zip(keys, prompts, strict=True)
+            if key not in found or (wanted.get(key) and found[key].log_probability is None)
+        }
         if missing:
             written = write_answers(self.language_model, list(missing.values()), guess, self.max_new_tokens)
             for key, generation in zip(missing, written, strict=True):
-                known[key] = json.dumps({"text": generation.text}).encode()
-                self.cache.put(key, known[key])
-        return [json.loads(known[key])["text"] for key in keys]
+                found[key] = Answer(generation.text, max(generation.log_probability, NEVER))
+                self.cache.put(key, json.dumps(asdict(found[key])).encode())
+        return [found[key] for key in keys]
 
 
 def _unpack(data: bytes) -> tuple[dict[str, torch.Tensor], Cost]:

@@ -19,6 +19,7 @@ from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 
 from .bench import Bench
+from .methods import OneK
 
 __all__ = ["run_config"]
 
@@ -27,7 +28,7 @@ def run_config(
     bench: Bench,
     scorers: Sequence[Scorer],
     questions: Sequence[Question],
-    ks: Sequence[int],
+    ks: Sequence[OneK],
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A run's config, JSON values only; two runs with equal configs give equal answers.
@@ -68,6 +69,8 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
             weight = value.weight.contiguous().numpy().tobytes().hex()
             digest = _digest([groups, value.layers, weight])
             settings[name] = {"model": value.model_name, "row_groups": groups, "sha256": digest}
+        elif hasattr(value, "row_groups"):  # a scorer that this one uses
+            settings[name] = {"name": value.name, **_describe(value)}
         elif name != "name" and not name.startswith("_") and isinstance(value, (str, int, float, type(None))):
             settings[name] = value
     return settings

@@ -13,6 +13,7 @@ from typing import Any
 from at2_prune.errors import CacheError, DataError
 
 from .figures import HEADS, caption_of
+from .results import FORMAT
 from .sections import (
     MARKS,
     ablation_rows,
@@ -129,9 +130,11 @@ def load_results(path: str | os.PathLike[str]) -> dict[str, Any]:
         results = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as results ({error})") from error
-    if not isinstance(results, dict) or results.get("format") != 2:
+    if not isinstance(results, dict) or results.get("format") != FORMAT:
         found = results.get("format") if isinstance(results, dict) else type(results).__name__
-        raise DataError(f"{path}: results of format {found!r}; this version reads format 2: run the evaluation again")
+        raise DataError(
+            f"{path}: results of format {found!r}; this version reads format {FORMAT}: run the evaluation again"
+        )
     return results
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from at2_prune.coefficients import RowGroup
 from at2_prune.errors import DataError, EmptyDraftError, InputError
 from at2_prune.questions import Question
 from at2_prune.scorers import Scorer, Task
-from at2_prune.selection import check_k, top_k
+from at2_prune.selection import AUTO, check_k, top_k
 
-__all__ = ["ALL", "GOLD", "Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods", "check_ks"]
+__all__ = ["ALL", "GOLD", "Choice", "Method", "NoPruning", "OneK", "Oracle", "Pruning", "as_methods", "check_ks"]
 
+OneK = int | Literal["auto"]
 ALL = "all"
 """In k's place where every passage is kept."""
 GOLD = "gold"
@@ -25,7 +26,8 @@ class Choice:
     """What a method keeps of one question."""
 
     kept: dict[str, list[int]]
-    """By k as a string, `all` or `gold`: indices of passages, in the order they are shown."""
+    """By k as a string, `all` or `gold`: indices of passages, in the order they are shown. `auto` is not among them: it
+    is the one of `AUTO_KS` whose answer turns out to be the surest."""
     scores: list[float] | None = None
     """One a passage, for a method that scores."""
     fell_back: bool = False
@@ -41,6 +43,9 @@ class Method(Protocol):
     uses_draft: bool
     """Whether the draft is part of what it costs."""
 
+    scores: bool
+    """Whether it ranks, so that it can keep any number of passages."""
+
     def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         """Kept passages at every k; `task` holds the prompt, the draft and its attention."""
         ...
@@ -52,6 +57,7 @@ class NoPruning:
     name = "none"
     row_groups: tuple[RowGroup, ...] = ()
     uses_draft = True
+    scores = False
 
     def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         return Choice({ALL: list(range(len(task.passages)))})
@@ -67,6 +73,7 @@ class Oracle:
     name = "oracle"
     row_groups: tuple[RowGroup, ...] = ()
     uses_draft = False
+    scores = False
 
     def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         if not question.gold:
@@ -80,6 +87,8 @@ class Pruning:
     Args:
         scorer: its name becomes the method's.
     """
+
+    scores = True
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
@@ -109,18 +118,19 @@ def as_methods(scorers: Sequence[Scorer]) -> list[Method]:
     return methods
 
 
-def check_ks(ks: Sequence[int]) -> list[int]:
-    """The values of k, ascending, each once.
+def check_ks(ks: Sequence[OneK]) -> list[OneK]:
+    """The values of k, ascending, each once; `auto` last.
 
     Raises:
-        InputError: there are none, or one is not an integer of at least 1.
+        InputError: there are none, or one is neither an integer of at least 1 nor `auto`.
 
     Example:
-        >>> check_ks([3, 1, 3])
-        [1, 3]
+        >>> check_ks(["auto", 3, 1, 3])
+        [1, 3, 'auto']
     """
-    for k in ks:
+    numbers = {k for k in ks if k != AUTO}
+    for k in numbers:
         check_k(k)
     if not ks:
         raise InputError("give at least one k, the number of passages to keep")
-    return sorted(set(ks))
+    return [*sorted(numbers), *([AUTO] if AUTO in ks else [])]

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
-from .methods import ALL
+from .methods import ALL, OneK, check_ks
 from .store import Record
 
 __all__ = ["ProgressBar"]
@@ -23,8 +23,8 @@ class ProgressBar:
         shown: False for all but one of several processes.
     """
 
-    def __init__(self, total: int, ks: Sequence[int], method: str = "at2", shown: bool = True) -> None:
-        ordered = sorted(set(ks))
+    def __init__(self, total: int, ks: Sequence[OneK], method: str = "at2", shown: bool = True) -> None:
+        ordered = check_ks(ks)
         self._shown = [("none", ALL), (method, str(ordered[len(ordered) // 2]))]
         self._sums = [0.0] * len(self._shown)
         self._count = 0

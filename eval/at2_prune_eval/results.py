@@ -17,7 +17,7 @@ from .store import Record, RunStore
 
 __all__ = ["COSTS", "FORMAT", "METRICS", "REFERENCES", "add_faithfulness", "summarize"]
 
-FORMAT = 2
+FORMAT = 3
 METRICS = (
     "f1",
     "em",
@@ -27,6 +27,7 @@ METRICS = (
     "gold_recall",
     "gold_f1",
     "both_gold",
+    "passages",
     "prompt_tokens",
 )
 COSTS = ("seconds", "passes", "memory")

@@ -12,7 +12,7 @@ from at2_prune.scorers import Scorer
 
 from .bench import Bench
 from .config import run_config
-from .methods import as_methods, check_ks
+from .methods import OneK, as_methods, check_ks
 from .processes import Processes
 from .question import answer_question
 from .results import summarize
@@ -26,7 +26,7 @@ def evaluate(
     bench: Bench,
     scorers: Sequence[Scorer],
     questions: Sequence[Question],
-    ks: Sequence[int],
+    ks: Sequence[OneK],
     out: str | os.PathLike[str],
     *,
     data: Mapping[str, Any],
@@ -44,7 +44,8 @@ def evaluate(
         bench: the model, and what it was asked before.
         scorers: methods that score; their names must differ.
         questions: with answers and gold passages.
-        ks: how many passages to keep; duplicates count once, and k of at least a question's passages keeps all.
+        ks: how many passages to keep; duplicates count once, and k of at least a question's passages keeps all. `auto`
+            answers from the best 1, 2, 3 and 5 and takes the answer the model is surest of.
         out: a folder, the same for all processes; one that holds a run with another config is refused.
         data: where the questions come from; recorded, and part of the config.
         skipped: rows of the data that were left out, counted by reason; recorded.

@@ -50,6 +50,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Data", _hashed(data.get("name"), data)),
         ("Seed", "none, the data's own order" if data.get("seed") is None else data["seed"]),
         ("Limit", data.get("limit")),
+        ("First questions left out", data.get("offset") or None),
         ("Kinds", _joined(data.get("kinds"))),
         ("Passages shuffled", "yes" if data.get("shuffle_passages") else "no"),
         ("Prompt", _hashed(config.get("prompt", {}).get("name"), config.get("prompt", {}))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import Callbacks
@@ -13,6 +14,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import Field
 
 from at2_prune.adapter import PruneSettings
+from at2_prune.config import TopN
 from at2_prune.passages import Passage
 from at2_prune.pipeline import Pruned
 
@@ -46,6 +48,9 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     """What a chat model is asked for a draft, with `{context}` and `{question}`."""
     read: Callable[[Document], Passage] | None = Field(default=None, exclude=True)
     """Reads a document, in place of its `page_content` and title; kept sentences are those of the passage's text."""
+    score_key: str = "relevance_score"
+    """Where documents hold their retriever's score, the higher the better; the method `fusion` adds it, others do not
+    look at it."""
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -70,7 +75,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         callbacks: Callbacks | None = None,
         *,
         draft: str | Draft | None = None,
-        top_n: int | None = None,
+        top_n: TopN | None = None,
     ) -> Pruned:
         """What is kept, what is dropped and why; `print(compressor.prune(documents, query).explain())` shows it.
 
@@ -92,7 +97,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         callbacks: Callbacks | None = None,
         *,
         draft: str | Draft | None = None,
-        top_n: int | None = None,
+        top_n: TopN | None = None,
     ) -> Pruned:
         """As `prune`; the scoring model runs in a thread."""
         if draft is None and self.draft_llm is not None:
@@ -128,4 +133,9 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
 
     def _read(self, document: Document) -> Passage:
         title = document.metadata.get(self.title_key) if self.title_key else None
-        return Passage(document.page_content, title=title if isinstance(title, str) and title else None)
+        score = document.metadata.get(self.score_key)
+        return Passage(
+            document.page_content,
+            title=title if isinstance(title, str) and title else None,
+            score=float(score) if isinstance(score, Real) else None,
+        )

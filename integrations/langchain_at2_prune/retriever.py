@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, RetrieverLike
 from pydantic import ConfigDict, Field
 
-from at2_prune.config import PruneConfig
+from at2_prune.config import PruneConfig, TopN
 
 from .compressor import AT2DocumentCompressor
 
@@ -36,7 +36,7 @@ class AT2PruneRetriever(BaseRetriever):
     """Finds the documents."""
     compressor: AT2DocumentCompressor = Field(default_factory=AT2DocumentCompressor)
     """Chooses among them."""
-    top_n: int | None = Field(default=None, ge=1)
+    top_n: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     """How many to keep; by default as the compressor says. `invoke(question, top_n=2)` says it for one call."""
 
     @classmethod
@@ -51,7 +51,7 @@ class AT2PruneRetriever(BaseRetriever):
         return cls(base_retriever=base_retriever, compressor=AT2DocumentCompressor.from_config(config, **options))
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, top_n: int | None = None
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, top_n: TopN | None = None
     ) -> list[Document]:
         found = self.base_retriever.invoke(query, {"callbacks": run_manager.get_child()})
         if not self.compressor.enabled:
@@ -61,7 +61,7 @@ class AT2PruneRetriever(BaseRetriever):
         return self.compressor.kept_documents(found, pruned)
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, top_n: int | None = None
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, top_n: TopN | None = None
     ) -> list[Document]:
         found = await self.base_retriever.ainvoke(query, {"callbacks": run_manager.get_child()})
         if not self.compressor.enabled:

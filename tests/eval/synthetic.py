@@ -78,6 +78,7 @@ def _record(
             "gold_recall": recall,
             "gold_f1": 2 * precision * recall / (precision + recall) if found else 0.0,
             "both_gold": float(found == 2),
+            "passages": len(kept),
             "prompt_tokens": 160 + 120 * len(kept),
         }
 
@@ -150,7 +151,7 @@ def make_results(records: list[dict[str, Any]], faithfulness: bool = True) -> di
         if name not in ("none", "at2", "oracle") and "at2" in names:
             paired["at2"][name] = {k: {"f1": _estimate(f1[name, k] - f1["at2", k])} for k in ks}
     return {
-        "format": 2,
+        "format": 3,
         "config": {
             "model": "gemma-3-270m",
             "dtype": "bfloat16",

@@ -57,6 +57,14 @@ def test_data_options(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     command += ["--cache", str(tmp_path / "cache.sqlite"), "--limit", "2", "--type", "comparison"]
     assert main([*command, "--out", str(tmp_path / "plain")]) == 0
     assert main([*command, "--out", str(tmp_path / "shuffled"), "--shuffle-passages", "1"]) == 0
+    assert main([*command, "--out", str(tmp_path / "later"), "--offset", "1"]) == 0
+    assert main([*command, "--out", str(tmp_path / "none"), "--offset", "4"]) == 2
+    ids = {
+        name: [json.loads(line)["id"] for line in (tmp_path / name / "questions.jsonl").read_text().splitlines()]
+        for name in ("plain", "later")
+    }
+    assert ids["later"][0] == ids["plain"][1]
+    assert ids["later"][1] not in ids["plain"]
     runs = [
         [json.loads(line) for line in (tmp_path / name / "questions.jsonl").read_text().splitlines()]
         for name in ("plain", "shuffled")

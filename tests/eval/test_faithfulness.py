@@ -12,10 +12,11 @@ import pytest
 import torch
 from scipy.stats import kendalltau, spearmanr
 
-from at2_prune.ablation import Positions, random_masks
+from at2_prune.ablation import Positions, random_masks, seeded_generator
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
 from at2_prune.errors import InputError
 from at2_prune.model import LanguageModel
+from at2_prune.passages import only_kept
 from at2_prune.prompt import EncodedPrompt, TextTemplate
 from at2_prune.questions import Question
 from at2_prune.scorers import (
@@ -30,12 +31,11 @@ from at2_prune.scorers import (
     SurrogateScorer,
     Task,
 )
-from at2_prune.scorers.random import seeded_generator
 from at2_prune_eval.bench import Bench
 from at2_prune_eval.faithfulness import measure_faithfulness
 from at2_prune_eval.faithfulness.ablations import held_out_masks, lds
 from at2_prune_eval.faithfulness.order import shuffled_order
-from at2_prune_eval.faithfulness.permutation import permute, shown
+from at2_prune_eval.faithfulness.permutation import permute
 from at2_prune_eval.metrics import normalize_answer
 
 from .conftest import MAX_NEW_TOKENS
@@ -292,7 +292,7 @@ def test_kept_sentences_are_shown_in_their_passages(tiny_lm: LanguageModel, ques
     owners = prompt.source_passage
     kept = [1, owners.index(3), owners.index(4) - 1]  # the second sentence, and a passage's first and last
     assert [owners[i] for i in kept] == [0, 3, 3]
-    result = shown(question.passages, prompt, kept, "sentence")
+    result = only_kept(question.passages, kept, "sentence")
     assert [passage.title for passage in result] == [question.passages[0].title, question.passages[3].title]
     texts = [prompt.source_texts[i] for i in kept]
     assert [passage.text for passage in result] == [texts[0], texts[1] + texts[2]]

@@ -90,7 +90,7 @@ def test_schema_on_disk(bench: Bench, scorers: list[Scorer], questions: list[Que
     returned = evaluate(bench, scorers, questions, [4, 2, 1], tmp_path, data={"name": "sample", "seed": 3})
     results = json.loads((tmp_path / "results.json").read_text())
     assert results == returned
-    assert (results["format"], results["n"]) == (2, len(questions))
+    assert (results["format"], results["n"]) == (3, len(questions))
     ks = [str(k) for k in KS]
     assert {name: list(method["at"]) for name, method in results["methods"].items()} == {
         "none": ["all"],

@@ -27,6 +27,7 @@ from at2_prune.scorers import (
     Task,
 )
 from at2_prune_eval import Bench, answer_question, answer_scores, evaluate
+from at2_prune_eval.cache import digest
 from at2_prune_eval.methods import as_methods, check_ks
 
 from .conftest import KS, MAX_NEW_TOKENS, Calls
@@ -84,6 +85,42 @@ def test_entries_are_consistent(bench: Bench, scorers: list[Scorer], questions: 
                 assert (entry["gold_recall"], entry["both_gold"]) == (len(both) / 2, float(len(both) == 2))
     assert results["methods"]["none"]["at"]["all"]["em"]["mean"] >= 0.5
     assert results["methods"]["oracle"]["at"]["gold"]["em"]["mean"] >= 0.5
+
+
+def test_auto_takes_the_surest_of_several_answers(
+    bench: Bench, scorers: list[Scorer], questions: list[Question], calls: Calls
+) -> None:
+    pruners = {s.name: AT2Pruner(bench.language_model, s, max_new_tokens=MAX_NEW_TOKENS) for s in scorers}
+    chosen = set()
+    for question in questions:
+        record = answer_question(bench, as_methods(scorers), question, [2, "auto"])
+        assert list(record["methods"]["at2"]["at"]) == ["2", "auto"]
+        assert (list(record["methods"]["none"]["at"]), list(record["methods"]["oracle"]["at"])) == (["all"], ["gold"])
+        for name, pruner in pruners.items():
+            entry = record["methods"][name]["at"]["auto"]
+            expected = pruner.answer(question.text, question.passages, "auto")
+            assert (entry["kept"], entry["answer"]) == (expected.kept, expected.answer)
+            assert entry["passages"] == expected.k
+            alone = [len(pruner.language_model.encode(question.text, question.passages[:1]))]
+            assert max(alone) < entry["prompt_tokens"] < 4 * record["prompt_tokens"]
+            chosen.add(expected.k)
+    assert len(chosen) > 1
+    short = replace(questions[0], passages=questions[0].passages[:2], gold=(0,))
+    entry = answer_question(bench, as_methods(scorers), short, ["auto"])["methods"]["at2"]["at"]["auto"]
+    assert entry["answer"] == pruners["at2"].answer(short.text, short.passages, "auto").answer
+    before = calls.passes
+    answer_question(bench, as_methods(scorers), questions[0], [2, "auto"])
+    assert calls.passes == before  # remembered, with their probabilities
+
+
+def test_answers_remembered_without_a_probability_are_written_again(bench: Bench, questions: list[Question]) -> None:
+    prompt = bench.language_model.encode(questions[0].text, questions[0].passages[:2])
+    first = bench.answers([prompt])[0]
+    assert first.log_probability is not None
+    key = digest("answer", bench._writing, prompt.ids)
+    bench.cache.put(key, json.dumps({"text": first.text}).encode())  # as earlier versions did
+    assert bench.answers([prompt])[0].log_probability is None
+    assert bench.answers([prompt], (), [True])[0] == first
 
 
 def test_the_best_alias_counts(bench: Bench, scorers: list[Scorer], questions: list[Question]) -> None:

@@ -268,7 +268,7 @@ def test_fields_follow_the_pruner_and_can_be_set_later(tiny_pruner: AT2Pruner, q
 
 
 def test_mistakes(tiny_pruner: AT2Pruner) -> None:
-    with pytest.raises(ValidationError, match="top_n must be an integer of at least 1, got 0"):
+    with pytest.raises(ValidationError, match="top_n must be an integer of at least 1 or auto, got 0"):
         AT2DocumentCompressor(pruner=tiny_pruner, top_n=0)
     with pytest.raises(ValidationError, match="top_k"):
         AT2DocumentCompressor(top_k=3)  # type: ignore[call-arg]

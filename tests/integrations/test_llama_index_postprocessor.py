@@ -267,7 +267,7 @@ def test_serialised_as_its_settings(tiny_pruner: AT2Pruner) -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(ValidationError, match="top_n must be an integer of at least 1, got 0"):
+    with pytest.raises(ValidationError, match="top_n must be an integer of at least 1 or auto, got 0"):
         AT2Postprocessor(top_n=0)
     with pytest.raises(ValidationError, match="top_k"):
         AT2Postprocessor(top_k=3)

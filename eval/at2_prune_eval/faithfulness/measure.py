@@ -19,11 +19,11 @@ from collections.abc import Collection, Sequence
 
 import torch
 
+from at2_prune.ablation import seeded_generator
 from at2_prune.errors import InputError
-from at2_prune.passages import Granularity
+from at2_prune.passages import Granularity, only_kept
 from at2_prune.questions import Question
 from at2_prune.scorers import RandomScorer, Scorer, Task
-from at2_prune.scorers.random import seeded_generator
 from at2_prune.selection import check_k, top_k
 
 from ..bench import Bench
@@ -32,7 +32,7 @@ from ..metrics import normalize_answer
 from ..store import Record
 from .ablations import Ablator, held_out_masks, lds, log_probability, mask_of
 from .order import order_test, shuffled_order
-from .permutation import compare, kept_sets, random_rankings, shown
+from .permutation import compare, kept_sets, random_rankings
 from .ranks import kendall
 
 __all__ = ["REFERENCES", "measure_faithfulness"]
@@ -83,7 +83,7 @@ def measure_faithfulness(
     Raises:
         InputError: a bad k, granularity or number, an unknown name in `order_for`, a score that is not a number.
     """
-    ks = check_ks(ks)
+    ks = [k for k in check_ks(ks) if isinstance(k, int)]
     check_k(permutation_k)
     if granularity not in ("passage", "sentence"):
         raise InputError(f"granularity must be 'passage' or 'sentence', got {granularity!r}")
@@ -120,9 +120,9 @@ def measure_faithfulness(
     masks = [everything, *held_out, *(mask for by_k in without.values() for mask in by_k.values())]
     log_odds = ablator.log_odds(list(dict.fromkeys([*masks, *(mask_of(count, one) for one in different)])))
     log_p = {mask: log_probability(value) for mask, value in log_odds.items()}
-    prompts = [encode(question.text, shown(question.passages, prompt, one, granularity)) for one in different]
+    prompts = [encode(question.text, only_kept(question.passages, one, granularity)) for one in different]
     same = {
-        one: float(normalize_answer(answer) == normalize_answer(draft.text))
+        one: float(normalize_answer(answer.text) == normalize_answer(draft.text))
         for one, answer in zip(different, bench.answers(prompts, draft.ids), strict=True)
     }
     for name, own in scores.items():

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from at2_prune.passages import Granularity, Passage, split_sentences
-from at2_prune.prompt import EncodedPrompt
 from at2_prune.selection import top_k
 
-__all__ = ["compare", "kept_sets", "permute", "random_rankings", "shown"]
+__all__ = ["compare", "kept_sets", "permute", "random_rankings"]
 
 
 def random_rankings(sources: int, count: int, generator: torch.Generator) -> list[list[int]]:
@@ -50,25 +47,3 @@ def compare(kept: Sequence[tuple[int, ...]], outcomes: Sequence[dict[str, float]
     own, *permuted = outcomes
     means = {key: math.fsum(outcome[key] for outcome in permuted) / len(permuted) for key in own}
     return {"kept": list(kept[0]), "scores": own, "permuted": means}
-
-
-def shown(
-    passages: Sequence[Passage], prompt: EncodedPrompt, kept: Sequence[int], granularity: Granularity
-) -> list[Passage]:
-    """What is shown if these sources are kept: passages, or passages cut down to their kept sentences.
-
-    Args:
-        passages: of the question.
-        prompt: with its sources.
-        kept: sources, ascending.
-        granularity: of the sources.
-    """
-    if granularity == "passage":
-        return [passages[index] for index in kept]
-    result = []
-    for owner in dict.fromkeys(prompt.source_passage[index] for index in kept):
-        sentences = split_sentences(passages[owner])
-        first = prompt.source_passage.index(owner)
-        texts = tuple(sentences[index - first] for index in kept if prompt.source_passage[index] == owner)
-        result.append(replace(passages[owner], text="".join(texts), sentences=texts))
-    return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.bridge.pydantic import Field
@@ -21,6 +22,7 @@ from at2_prune.adapter import PruneSettings
 from at2_prune.errors import InputError
 from at2_prune.passages import Passage
 from at2_prune.pipeline import Pruned
+from at2_prune.selection import as_ks
 
 if TYPE_CHECKING:
     from at2_prune import Draft
@@ -35,7 +37,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
 
     The first call loads the scoring model, Gemma 3 270M unless another is named. It reads what the LLM will be sent,
     metadata included; with `granularity="sentence"` title and text only. Scores are in `NodeWithScore.score` and
-    nowhere else; a single node keeps its retriever's, as it takes no model to choose it.
+    nowhere else; a single node keeps its retriever's, as it takes no model to choose it. The method `fusion` adds the
+    retriever's scores to its own.
 
     Example:
         >>> from llama_index.core.schema import NodeWithScore, TextNode
@@ -82,7 +85,7 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
 
     def passages(self, nodes: Sequence[NodeWithScore]) -> list[Passage]:
         """The nodes as the scoring model gets them."""
-        return [self._read(node.node) for node in nodes]
+        return [replace(self._read(node.node), score=node.score) for node in nodes]
 
     def kept_nodes(self, nodes: Sequence[NodeWithScore], pruned: Pruned) -> list[NodeWithScore]:
         """What `pruned` keeps of the nodes."""
@@ -123,12 +126,13 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     ) -> Iterator[Callable[[list[NodeWithScore]], list[NodeWithScore]]]:
         """LlamaIndex's two kinds of events around a reranker; call what is yielded with the result."""
         model = self.step.model_name
-        dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=self.top_n, model_name=model))
+        most = max(as_ks(self.top_n))
+        dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=most, model_name=model))
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: model,
             EventPayload.QUERY_STR: query,
-            EventPayload.TOP_K: self.top_n,
+            EventPayload.TOP_K: most,
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
 

@@ -1,0 +1,65 @@
+"""Attention's scores and a retriever's, added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import torch
+
+from ..coefficients import RowGroup
+from .base import Scorer, Task, read_layers
+
+__all__ = ["WEIGHT", "FusionScorer", "standardised"]
+
+WEIGHT = 0.3
+"""Of the retriever's scores against the attention's 1, learned on training questions (docs/research.md, entry 4)."""
+
+
+class FusionScorer:
+    """Scores of one method plus weighted scores of a retriever, both standardised over the question's sources.
+
+    The retriever's are its own (`Passage.score`) where every passage has one, else those of `fallback`.
+
+    Args:
+        attention: the method that leads, the scout for instance.
+        fallback: a method that ranks without a retriever's scores, `DenseScorer` for instance.
+        weight: of the retriever.
+
+    Example:
+        >>> standardised(torch.tensor([1.0, 2.0, 3.0]))
+        tensor([-1.,  0.,  1.])
+    """
+
+    name = "fusion"
+
+    def __init__(self, attention: Scorer, fallback: Scorer, weight: float = WEIGHT) -> None:
+        self.attention = attention
+        self.fallback = fallback
+        self.weight = weight
+        self.uses_draft = attention.uses_draft or fallback.uses_draft
+        self.row_groups: tuple[RowGroup, ...] = tuple(dict.fromkeys([*attention.row_groups, *fallback.row_groups]))
+
+    @property
+    def layers(self) -> Collection[int] | None:
+        """The layers that the leading method reads."""
+        return read_layers(self.attention)
+
+    def score(self, task: Task) -> torch.Tensor:
+        own = [passage.score for passage in task.passages]
+        if all(score is not None and math.isfinite(score) for score in own):
+            retrieved = torch.tensor([own[index] for index in task.prompt.source_passage], dtype=torch.float)
+        else:
+            retrieved = self.fallback.score(task).cpu().float()
+        return standardised(self.attention.score(task).cpu().float()) + self.weight * standardised(retrieved)
+
+
+def standardised(scores: torch.Tensor) -> torch.Tensor:
+    """Scores less their mean, over their standard deviation; equal scores are all 0.
+
+    Args:
+        scores: `(sources,)`.
+    """
+    if len(scores) < 2:
+        return torch.zeros_like(scores)
+    return (scores - scores.mean()) / (scores.std() + 1e-9)

@@ -1,0 +1,167 @@
+"""When to keep how much: the answer's own probability as the judge, against fixed k and other signals.
+
+    $ python benchmarks/surest.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
+
+Every question is answered from the best 1, 2, 3 and 5 passages of a method and from all of them. Rules then choose one
+of these answers by what is known without the truth. Printed: F1 of each fixed k and of each rule, with 95 % bootstrap
+intervals over questions, the paired difference to no pruning, and how many right answers each turns wrong and wrong
+ones right (right: F1 of at least 0.5); then how well signals foresee that pruning to two passages loses F1 (area under
+the ROC curve; 0.5 is chance). Answers are remembered in --cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from at2_prune.draft import Draft
+from at2_prune.intervals import bootstrap_mean
+from at2_prune.methods import load_scorer
+from at2_prune.model import LanguageModel
+from at2_prune.questions import Question, load_questions
+from at2_prune.scorers import Scorer, Task
+from at2_prune.selection import top_k
+from at2_prune_eval import Bench, answer_scores
+from at2_prune_eval.cache import ModelCache
+from at2_prune_eval.metrics import normalize_answer
+
+ALL = 0
+"""In k's place: every passage."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An answer of one question."""
+
+    text: str
+    f1: float
+    log_p: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question: its answers by k, and the scores they were chosen by, best first."""
+
+    answers: dict[int, Tried]
+    scores: list[float]
+
+
+def ask(bench: Bench, scorer: Scorer, questions: Sequence[Question], ks: Sequence[int]) -> list[Asked]:
+    lm = bench.language_model
+    asked = []
+    for question in tqdm(questions, unit="question"):
+        whole = lm.encode(question.text, question.passages)
+        draft = bench.draft(whole, scorer.row_groups).draft if scorer.uses_draft else Draft("", [])
+        scores = scorer.score(Task(lm, question.text, question.passages, whole, draft)).tolist()
+        kept = {k: top_k(scores, k) for k in ks}
+        prompts = {ALL: whole} | {
+            k: lm.encode(question.text, [question.passages[i] for i in some]) for k, some in kept.items()
+        }
+        written = bench.answers(list(prompts.values()), draft.ids, [True] * len(prompts))
+        answers = {
+            k: Tried(
+                answer.text,
+                answer_scores(answer.text, [question.answer or "", *question.aliases]).f1,
+                answer.log_probability or 0.0,
+                max(1, len(lm.encode_draft(answer.text))),
+            )
+            for k, answer in zip(prompts, written, strict=True)
+        }
+        asked.append(Asked(answers, sorted(scores, reverse=True)))
+    return asked
+
+
+def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
+    """By name, which answer is taken."""
+
+    def best(some: Sequence[int], sureness: Callable[[Tried], float]) -> Callable[[Asked], Tried]:
+        return lambda asked: max((asked.answers[k] for k in some), key=sureness)
+
+    def agreed(some: Sequence[int]) -> Callable[[Asked], Tried]:
+        def take(asked: Asked) -> Tried:
+            texts = [normalize_answer(asked.answers[k].text) for k in some]
+            return asked.answers[max(some, key=lambda k: texts.count(normalize_answer(asked.answers[k].text)))]
+
+        return take
+
+    def total(tried: Tried) -> float:
+        return tried.log_p
+
+    def mean(tried: Tried) -> float:
+        return tried.log_p / (tried.tokens + 1)
+
+    chosen: dict[str, Callable[[Asked], Tried]] = {"all": lambda asked: asked.answers[ALL]}
+    chosen |= {f"k = {k}": best([k], total) for k in ks}
+    for count in range(2, len(ks) + 1):
+        chosen[f"surest of {', '.join(map(str, ks[:count]))}"] = best(ks[:count], total)
+    chosen[f"surest of {', '.join(map(str, ks))}, all"] = best([*ks, ALL], total)
+    chosen["surest of 2, all"] = best([2, ALL], total)
+    chosen["surest by mean log-probability"] = best(ks, mean)
+    chosen["most frequent answer"] = agreed(ks)
+    return chosen
+
+
+def area(signal: Sequence[float], bad: Sequence[bool]) -> float:
+    """Under the ROC curve: how often a bad one has the lower signal than a good one."""
+    lows = [value for value, wrong in zip(signal, bad, strict=True) if wrong]
+    highs = [value for value, wrong in zip(signal, bad, strict=True) if not wrong]
+    if not lows or not highs:
+        return math.nan
+    return sum((low < high) + 0.5 * (low == high) for low in lows for high in highs) / len(lows) / len(highs)
+
+
+def entropy(scores: Sequence[float]) -> float:
+    values = torch.tensor(scores)
+    p = ((values - values.mean()) / (values.std() + 1e-9)).softmax(0)
+    return float(-(p * p.log()).sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--offset", type=int, default=0)
+    parser.add_argument("--method", default="scout")
+    parser.add_argument("--k", type=int, nargs="+", default=[1, 2, 3, 5])
+    parser.add_argument("--model")
+    parser.add_argument("--coefficients")
+    parser.add_argument("--dtype")
+    parser.add_argument("--cache")
+    args = parser.parse_args()
+    lm = LanguageModel.load(args.model, dtype=args.dtype)
+    questions = load_questions(args.data, limit=args.limit, offset=args.offset, require=["answer"])
+    scorer = load_scorer(lm, args.method, args.coefficients)
+    ks = sorted({*args.k, 2})
+    asked = ask(Bench(lm, ModelCache(args.cache)), scorer, questions, ks)
+    base = [one.answers[ALL].f1 for one in asked]
+    print(f"{lm.name}, {args.method}, {len(asked)} questions\n")
+    print(f"{'':<34}{'F1':<24}{'against all':<26}right to wrong, wrong to right")
+    for name, rule in rules(ks).items():
+        f1 = [rule(one).f1 for one in asked]
+        gain = bootstrap_mean([new - old for new, old in zip(f1, base, strict=True)])
+        lost = sum(old >= 0.5 > new for new, old in zip(f1, base, strict=True))
+        won = sum(new >= 0.5 > old for new, old in zip(f1, base, strict=True))
+        print(f"{name:<34}{bootstrap_mean(f1)!s:<24}{gain!s:<26}{lost}, {won}")
+    worse = [one.answers[2].f1 < one.answers[ALL].f1 for one in asked]
+    signals = {
+        "log-probability of the new answer": [one.answers[2].log_p for one in asked],
+        "that less the old answer's": [one.answers[2].log_p - one.answers[ALL].log_p for one in asked],
+        "old and new agree": [
+            float(normalize_answer(one.answers[2].text) == normalize_answer(one.answers[ALL].text)) for one in asked
+        ],
+        "gap between the 2nd and 3rd score": [one.scores[1] - one.scores[min(2, len(one.scores) - 1)] for one in asked],
+        "certainty of the scores (-entropy)": [-entropy(one.scores) for one in asked],
+    }
+    print(f"\npruning to 2 loses F1 on {sum(worse)} of {len(worse)}; area under the ROC curve of what foresees it")
+    for name, signal in signals.items():
+        print(f"{name:<36}{area(signal, worse):.2f}")
+
+
+if __name__ == "__main__":
+    main()
