@@ -35,7 +35,7 @@ Method = Literal[
     "random",
 ]
 METHODS: tuple[str, ...] = get_args(Method)
-DEFAULT_METHOD: Method = "at2"
+DEFAULT_METHOD: Method = "scout"
 TopN = int | Literal["auto"]
 Unit = Literal["passage", "sentence"]
 Overflow = Literal["error", "windows"]
@@ -63,7 +63,7 @@ class PruneConfig:
     enabled: bool = True
     """False hands every passage on untouched, and loads no model. In the environment: `AT2_PRUNE=off`."""
     method: Method = DEFAULT_METHOD
-    """What scores: `at2`, the paper's; `scout`, which needs no draft; `fusion`, which adds the retriever's scores to
+    """What scores: `scout`, which needs no draft; `at2`, the paper's; `fusion`, which adds the retriever's scores to
     scout's; or a rival by name, `bm25` say."""
     top_n: TopN = 3
     """Passages (or sentences) to keep; `auto` lets the scoring model answer from the best 1, 2, 3 and 5 and keeps those

@@ -23,7 +23,8 @@ def load_scorer(
     Args:
         language_model: the model it scores with.
         method: one with head coefficients (`at2`, `scout`, `fusion`), or any of `at2_prune.scorers.SCORERS`.
-        coefficients: of a method that has them; see `load_coefficients`.
+        coefficients: of a method that has them, see `load_coefficients`; with rows of the draft they make `at2`,
+            without them `scout`.
 
     Raises:
         InputError: no such method, or coefficients for one that has none.
@@ -37,7 +38,10 @@ def load_scorer(
     if method not in LEARNED and method not in BUILT_ON:
         raise InputError(f"no method {method!r}: there are {', '.join([*LEARNED, *BUILT_ON, *SCORERS])}")
     learned = BUILT_ON.get(method, method)
-    return make_scorer(method, ScorerOptions({learned: load_coefficients(language_model, coefficients, learned)}))
+    loaded = load_coefficients(language_model, coefficients, learned)
+    if coefficients is not None and method in LEARNED:  # what was given says itself which of them it makes
+        method = learned = "at2" if loaded.uses_draft else "scout"
+    return make_scorer(method, ScorerOptions({learned: loaded}))
 
 
 def load_coefficients(

@@ -88,7 +88,9 @@ class Pruned:
               kept     0  +0.5000  Dinant: Dinant lies on the Meuse.
               dropped  1  +0.1000  Ghent is a city.  (rank 2 of 2, the top 1 are kept)
         """
-        lines = [f"kept {len(self.kept)} of {len(self.passages)} passages for {self.question!r}, draft {self.draft!r}"]
+        lines = [f"kept {len(self.kept)} of {len(self.passages)} passages for {self.question!r}"]
+        if self.draft is not None:
+            lines[0] += f", draft {self.draft!r}"
         if self.fallback:
             lines[0] += f" ({self.fallback})"
         reasons = {item.index: item.reason for item in self.dropped}

@@ -254,7 +254,7 @@ class AT2Pruner:
             drafts = self._write(prompts, begun)
         else:
             drafts = [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
-        drafted = clock()
+        drafted = clock() if self.scorer.uses_draft else started
         scores: list[list[float]] = []
         fallbacks: list[str | None] = []
         for question, some, prompt, draft in zip(questions, items, prompts, drafts, strict=True):

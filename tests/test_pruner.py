@@ -612,7 +612,9 @@ def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     assert isinstance(average.scorer, AverageAttentionScorer)
     equal = AT2Pruner.from_pretrained(tiny_lm, HeadCoefficients.average(2, 4), max_new_tokens=8)
     assert average.score(QUESTION, PASSAGES) == pytest.approx(equal.score(QUESTION, PASSAGES), abs=1e-6)
-    with pytest.raises(CoefficientsError, match="no head coefficients of the method at2 come with at2-prune for tiny"):
+    with pytest.raises(
+        CoefficientsError, match="no head coefficients of the method scout come with at2-prune for tiny"
+    ):
         load_coefficients(tiny_lm)
     with pytest.raises(CoefficientsError, match=r"2 layers x 8 heads\).*2 layers x 4 heads"):
         load_coefficients(tiny_lm, HeadCoefficients.average(2, 8, "llama"))

@@ -101,10 +101,12 @@ def test_one_early_pass_and_one_short_answer(
     question = sample_questions[0]
     result = scout.answer(question.text, question.passages, 2)
     lm = scout.language_model
-    whole = len(lm.encode(question.text, question.passages))
+    prompt = lm.encode(question.text, question.passages)
+    head = prompt.sources[0][0]
+    whole = len(prompt)
     short = len(lm.encode(question.text, [question.passages[i] for i in result.kept]))
-    assert layers_run[:3] == [(0, whole), (0, short), (1, short)]
-    assert all(tokens == 1 for _, tokens in layers_run[3:])
+    assert layers_run[:5] == [(0, head), (1, head), (0, whole - head), (0, short - head), (1, short - head)]
+    assert all(tokens == 1 for _, tokens in layers_run[5:])
     assert result.draft is None
     assert result.answer == scout.regenerate(question.text, question.passages, result.kept)
     assert result.scores == pytest.approx(scout.score(question.text, question.passages))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..scorers import Scorer
 
 HELP = "Measure what pruning does to answers: methods x k, with 95 % intervals, figures and a report."
-METHODS = ("at2", "average_attention", "bm25", "retriever_order", "random")
+RIVALS = ("average_attention", "bm25", "retriever_order", "random")
 EXAMPLES = """examples:
   at2-prune eval --out runs/sample                      (the dozen questions that come with at2-prune)
   at2-prune eval --data hotpot_dev_distractor_v1.json --limit 200 --methods all --k 1 2 3 4 5 7 --out runs/hotpotqa
@@ -57,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     methods.add_argument(
         "--methods",
         nargs="+",
-        default=list(METHODS),
         metavar="M",
-        help=f"what to compare (default: {' '.join(METHODS)}); all: everything that can run here",
+        help=f"what to compare (default: what there are coefficients for, and {' '.join(RIVALS)}); all: what can run "
+        "here",
     )
     methods.add_argument(
         "--k",
@@ -214,14 +214,17 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
     """The methods asked for; `all` leaves out, aloud, what cannot run here."""
     import logging
 
+    from ..coefficients import shipped_coefficients
     from ..errors import CoefficientsError, MissingExtraError
     from ..methods import load_coefficients
     from ..scorers import BUILT_ON, LEARNED, SCORERS, ScorerOptions, make_scorer
 
-    everything = args.methods == ["all"]
     given = dict(entry.split("=", 1) if "=" in entry else ("at2", entry) for entry in args.coefficients)
     coefficients = {name: load_coefficients(language_model, path) for name, path in given.items()}
-    wanted = {*args.methods, *(BUILT_ON.get(name, name) for name in args.methods)}
+    learned = [name for name in LEARNED if name in {*given, *shipped_coefficients().get(language_model.name, {})}]
+    methods = args.methods or [*(learned or ["at2"]), *RIVALS]
+    everything = methods == ["all"]
+    wanted = {*methods, *(BUILT_ON.get(name, name) for name in methods)}
     for name in LEARNED:
         if name not in coefficients and (everything or name in wanted):
             try:
@@ -231,7 +234,7 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
                     raise CoefficientsError(f"{error}; or leave {name} out of --methods") from None
                 logging.getLogger(__name__).warning("without %s: %s", name, error)
     options = ScorerOptions(coefficients, args.embedder, args.cross_encoder)
-    names = list(dict.fromkeys([*coefficients, *BUILT_ON, *SCORERS])) if everything else [*args.methods]
+    names = list(dict.fromkeys([*coefficients, *BUILT_ON, *SCORERS])) if everything else [*methods]
     names += [name for name in given if name not in names]
     scorers = []
     for name in dict.fromkeys(names):

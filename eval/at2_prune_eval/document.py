@@ -22,6 +22,7 @@ from .sections import (
     difference_rows,
     f1_rows,
     faithfulness_rows,
+    mode_rows,
     reference_line,
     run_facts,
 )
@@ -43,6 +44,19 @@ FAITHFULNESS = (
     "the scores before and after the sources are shuffled, each matched with itself, or with what now stands in its "
     "place."
 )
+MODES = (
+    "What each mode costs whole, in forward passes over the prompt with all passages, a question: to choose (a draft "
+    "included, where one is written), and to read what was kept before the answer is written. No pruning reads "
+    "everything once. `auto` reads the best 1, 2, 3 and 5 passages, what these contexts begin with alike once, and "
+    "takes the surest answer."
+)
+DIFFERENCES = {
+    "none": "no pruning",
+    "at2": "AT2 at the same k",
+    "bm25": "BM25 at the same k",
+    "dense": "dense retrieval at the same k",
+}
+"""Sections by the reference, in this order."""
 
 
 def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), command: str = "") -> str:
@@ -71,7 +85,10 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
         markdown(f1_rows(results)),
         *_pictures(figures, ("f1_by_k", "f1_by_cost")),
     ]
-    for reference, title in (("none", "no pruning"), ("at2", "AT2 at the same k")):
+    modes = mode_rows(results)
+    if len(modes) > 1:
+        parts += ["## Modes", MODES, markdown(modes)]
+    for reference, title in DIFFERENCES.items():
         rows = difference_rows(results, reference)
         if len(rows) > 1:
             parts += [

@@ -31,8 +31,8 @@ METRICS = (
     "prompt_tokens",
 )
 COSTS = ("seconds", "passes", "memory")
-REFERENCES = ("none", "at2")
-"""The methods that differences are taken to: no pruning, and the paper's at the same k."""
+REFERENCES = ("none", "at2", "bm25", "dense")
+"""The methods that differences are taken to: no pruning, and at the same k the paper's and the usual rerankers."""
 
 
 def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Mapping[str, int]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         `config`; `n`, the number of questions; `skipped`; `empty_drafts`, the number for which a method had no draft
         to look at and kept the first k; `methods.<name>.at.<k>.<metric>` with `mean, low, high`;
         `methods.<name>.cost` of choosing, on top of the draft, in seconds, forward passes over the whole prompt (a
-        backward pass counts two) and bytes; and `paired.<none or at2>.<name>.<k>.f1`, the difference on the same
+        backward pass counts two) and bytes; and `paired.<reference>.<name>.<k>.f1`, the difference on the same
         questions: a gain whose interval holds 0 is not a gain.
     """
     if not records:

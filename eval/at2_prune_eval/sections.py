@@ -17,6 +17,7 @@ __all__ = [
     "difference_rows",
     "f1_rows",
     "faithfulness_rows",
+    "mode_rows",
     "reference_line",
     "run_facts",
 ]
@@ -121,6 +122,33 @@ def all_rows(results: Mapping[str, Any], which: str) -> Rows:
             if which != "answer":
                 row.append(estimate(entry.get("prompt_tokens"), decimals=0))
             rows.append(row)
+    return rows
+
+
+def mode_rows(results: Mapping[str, Any]) -> Rows:
+    """F1 and whole cost of the methods that at2-prune is about, at each k, beside no pruning."""
+    methods = results["methods"]
+    whole = methods["none"]["at"][ALL].get("prompt_tokens", {}).get("mean") if "none" in methods else None
+    names = by_family(methods).get("learned", [])
+    rows = [["mode", "k", "F1", "against no pruning", "passes to choose", "to answer", "in all", "passages"]]
+    if not whole or not names:
+        return rows
+    base = methods["none"]["at"][ALL]
+    rows.append(["No pruning", ALL, estimate(base["f1"]), "", "0", "1", "1", f"{base['passages']['mean']:.1f}"])
+    for name in names:
+        for k, entry in methods[name]["at"].items():
+            difference = results["paired"].get("none", {}).get(name, {}).get(k)
+            choose, answer = forward_passes(methods[name]), entry["prompt_tokens"]["mean"] / whole
+            rows.append(
+                [
+                    label_of(name),
+                    k,
+                    estimate(entry["f1"]),
+                    estimate(difference["f1"], "+", bold=is_outside(difference["f1"])) if difference else "",
+                    *(f"{passes:.2f}" for passes in (choose, answer, choose + answer)),
+                    f"{entry['passages']['mean']:.1f}",
+                ]
+            )
     return rows
 
 

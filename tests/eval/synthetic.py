@@ -29,7 +29,18 @@ METHODS: dict[str, tuple[float, float, bool]] = {
     "cross_encoder": (0.42, 0, False),
 }
 KS = (1, 2, 3, 4, 5, 7)
-METRICS = ("f1", "em", "precision", "recall", "gold_precision", "gold_recall", "gold_f1", "both_gold", "prompt_tokens")
+METRICS = (
+    "f1",
+    "em",
+    "precision",
+    "recall",
+    "gold_precision",
+    "gold_recall",
+    "gold_f1",
+    "both_gold",
+    "passages",
+    "prompt_tokens",
+)
 WORDS = [
     "river",
     "bridge",

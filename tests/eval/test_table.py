@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from at2_prune_eval.names import FAMILIES, by_family, family_of, label_of
-from at2_prune_eval.sections import cost_rows, difference_rows, f1_rows, faithfulness_rows, run_facts
+from at2_prune_eval.sections import cost_rows, difference_rows, f1_rows, faithfulness_rows, mode_rows, run_facts
 from at2_prune_eval.table import estimate, markdown, markdown_table, reading, text_table
 
 from .synthetic import KS, METHODS, make_records, make_results
@@ -119,3 +119,19 @@ def test_every_method_has_a_family_and_order_is_fixed() -> None:
     assert [name for name in groups["gradient"] if name.startswith("sur")][-1] == "surrogate_128"
     assert family_of("mine") == "other"
     assert by_family(dict.fromkeys(reversed(names))) == by_family(dict.fromkeys(names))
+
+
+def test_modes_add_up_choosing_and_answering(results: dict[str, Any]) -> None:
+    header, none, *rows = mode_rows(results)
+    rows = [row for row in rows if row[0] == "AT2"]  # the other learned ones are made alike
+    assert none[:2] == ["No pruning", "all"]
+    assert [row[:2] for row in rows] == [["AT2", k] for k in results["methods"]["at2"]["at"]]
+    whole = results["methods"]["none"]["at"]["all"]["prompt_tokens"]["mean"]
+    for row in rows:
+        cells = dict(zip(header, row, strict=True))
+        answer = results["methods"]["at2"]["at"][cells["k"]]["prompt_tokens"]["mean"] / whole
+        choose = 1 + results["methods"]["at2"]["cost"]["passes"]["mean"]
+        assert float(cells["to answer"]) == pytest.approx(answer, abs=0.005)
+        assert float(cells["in all"]) == pytest.approx(choose + answer, abs=0.005)
+        assert cells["passages"] == f"{int(cells['k'])}.0"
+    assert len(mode_rows({"methods": {}, "paired": {}})) == 1
