@@ -26,7 +26,7 @@ K = int | Literal["auto"] | Sequence[int]
 """How many sources to keep: a number, or several of which the one with the surest answer is taken."""
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
-"""What "auto" chooses from; see docs/research.md, entry 6."""
+"""What "auto" chooses from; see docs/research.md, entry 7."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:

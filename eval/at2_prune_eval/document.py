@@ -172,7 +172,8 @@ def write_document(results_path: str | os.PathLike[str], out_path: str | os.Path
         for path in known:
             if path.suffix in (".png", ".svg"):
                 (out.parent / "figures").mkdir(exist_ok=True)
-                shutil.copyfile(path, out.parent / "figures" / path.name)
+                if path.parent.resolve() != (out.parent / "figures").resolve():
+                    shutil.copyfile(path, out.parent / "figures" / path.name)
                 figures += [f"figures/{path.name}"] * (path.suffix == ".png")
         out.write_text(results_document(results, figures, command), encoding="utf-8")
     except OSError as error:
