@@ -22,6 +22,7 @@ from at2_prune.intervals import bootstrap_mean
 from at2_prune.model import LanguageModel
 from at2_prune.questions import load_questions
 from at2_prune.scorers import BM25Scorer, DenseScorer, Scorer, Task
+from at2_prune.scorers.fusion import standardised
 from at2_prune.training import fit_evidence
 from at2_prune.training.store import Example
 
@@ -40,10 +41,6 @@ def attention_scores(examples: Sequence[Example]) -> list[torch.Tensor]:
             if place % FOLDS == fold:
                 scores.append((place, coefficients.score({g: example.mass[g.name][0] for g in groups})))
     return [score for _, score in sorted(scores, key=lambda entry: entry[0])]
-
-
-def standard(scores: torch.Tensor) -> torch.Tensor:
-    return (scores - scores.mean()) / (scores.std() + 1e-9)
 
 
 def places(scores: torch.Tensor) -> torch.Tensor:
@@ -78,7 +75,7 @@ def main() -> None:
         print(f"{ranker.name:<26}{bootstrap_mean(recall(examples, other))}")
         mixed = {
             f"+ {weight} {ranker.name}": [
-                standard(a) + weight * standard(b) for a, b in zip(attention, other, strict=True)
+                standardised(a) + weight * standardised(b) for a, b in zip(attention, other, strict=True)
             ]
             for weight in (0.1, 0.2, 0.3, 0.5, 1.0)
         }

@@ -25,6 +25,7 @@ from at2_prune.methods import load_scorer
 from at2_prune.model import LanguageModel
 from at2_prune.questions import Question, load_questions
 from at2_prune.scorers import Scorer, Task
+from at2_prune.scorers.fusion import standardised
 from at2_prune.selection import top_k
 from at2_prune_eval import Bench, answer_scores
 from at2_prune_eval.cache import ModelCache
@@ -68,13 +69,18 @@ def ask(bench: Bench, scorer: Scorer, questions: Sequence[Question], ks: Sequenc
             k: Tried(
                 answer.text,
                 answer_scores(answer.text, [question.answer or "", *question.aliases]).f1,
-                answer.log_probability or 0.0,
+                _known(answer.log_probability),
                 max(1, len(lm.encode_draft(answer.text))),
             )
             for k, answer in zip(prompts, written, strict=True)
         }
         asked.append(Asked(answers, sorted(scores, reverse=True)))
     return asked
+
+
+def _known(log_probability: float | None) -> float:
+    assert log_probability is not None  # it was asked for
+    return log_probability
 
 
 def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
@@ -117,8 +123,7 @@ def area(signal: Sequence[float], bad: Sequence[bool]) -> float:
 
 
 def entropy(scores: Sequence[float]) -> float:
-    values = torch.tensor(scores)
-    p = ((values - values.mean()) / (values.std() + 1e-9)).softmax(0)
+    p = standardised(torch.tensor(scores)).softmax(0)
     return float(-(p * p.log()).sum())
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 
@@ -81,23 +82,11 @@ def tiny_lm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFas
 
 
 @pytest.fixture
-def silent_lm(tiny_tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+def silent_lm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
     """It ends every answer at once: equal logits make token 0 the best, which ends a text."""
-    config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    model = LlamaForCausalLM(config)
+    model = copy.deepcopy(tiny_model)
     model.lm_head.weight.data.zero_()
+    model.generation_config.eos_token_id = 0
     return LanguageModel(model, tiny_tokenizer)
 
 

@@ -7,8 +7,6 @@ from statistics import mean, stdev
 
 import pytest
 import torch
-from langchain_core.documents import Document
-from llama_index.core.schema import NodeWithScore, TextNode
 
 from at2_prune.coefficients import HeadCoefficients, RowGroup
 from at2_prune.draft import Draft
@@ -19,8 +17,6 @@ from at2_prune.passages import Passage
 from at2_prune.pruner import AT2Pruner
 from at2_prune.questions import Question
 from at2_prune.scorers import AT2Scorer, BM25Scorer, FusionScorer, ScorerOptions, Task, make_scorer, read_layers
-from langchain_at2_prune import AT2DocumentCompressor
-from llama_index.postprocessor.at2_prune import AT2Postprocessor
 
 SCORES = (0.2, 0.9, 0.4, 0.1, 0.6, 0.3, 0.8, 0.5, 0.7, 0.0)
 
@@ -81,6 +77,10 @@ def test_by_name(tiny_lm: LanguageModel, scout: AT2Scorer) -> None:
 def test_both_frameworks_hand_on_their_retrievers_scores(
     tiny_lm: LanguageModel, scout: AT2Scorer, sample_questions: list[Question]
 ) -> None:
+    Document = pytest.importorskip("langchain_core.documents").Document
+    AT2DocumentCompressor = pytest.importorskip("langchain_at2_prune").AT2DocumentCompressor
+    schema = pytest.importorskip("llama_index.core.schema")
+    AT2Postprocessor = pytest.importorskip("llama_index.postprocessor.at2_prune").AT2Postprocessor
     question = sample_questions[0]
     passages = question.passages
     pruner = AT2Pruner(tiny_lm, FusionScorer(scout, BM25Scorer(), weight=1000.0))  # the retriever decides
@@ -95,7 +95,7 @@ def test_both_frameworks_hand_on_their_retrievers_scores(
     assert {d.metadata["title"] for d in worst}.isdisjoint({d.metadata["title"] for d in kept})
     assert AT2DocumentCompressor(score_key="odd").passages(documents)[0].score is None
     nodes = [
-        NodeWithScore(node=TextNode(text=p.text, metadata={"title": p.title or ""}), score=score)
+        schema.NodeWithScore(node=schema.TextNode(text=p.text, metadata={"title": p.title or ""}), score=score)
         for p, score in zip(passages, SCORES, strict=False)
     ]
     chosen = AT2Postprocessor(pruner=pruner).postprocess_nodes(nodes, query_str=question.text)

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from langchain_core.documents import Document
-from llama_index.core.schema import NodeWithScore, TextNode
 
 from at2_prune.answers import write_answers
 from at2_prune.coefficients import HeadCoefficients
@@ -24,8 +22,6 @@ from at2_prune.report import html_report, terminal_report
 from at2_prune.scorers import AT2Scorer, BM25Scorer
 from at2_prune.selection import AUTO_KS
 from at2_prune.surest import write_candidates
-from langchain_at2_prune import AT2DocumentCompressor
-from llama_index.postprocessor.at2_prune import AT2Postprocessor
 
 
 def log_probability(pruner: AT2Pruner, question: Question, kept: list[int]) -> tuple[str, float]:
@@ -155,6 +151,10 @@ def test_reports(tiny_pruner: AT2Pruner, question: Question) -> None:
 
 
 def test_pipelines_keep_what_the_pruner_keeps(tiny_pruner: AT2Pruner, sample_questions: list[Question]) -> None:
+    Document = pytest.importorskip("langchain_core.documents").Document
+    AT2DocumentCompressor = pytest.importorskip("langchain_at2_prune").AT2DocumentCompressor
+    schema = pytest.importorskip("llama_index.core.schema")
+    AT2Postprocessor = pytest.importorskip("llama_index.postprocessor.at2_prune").AT2Postprocessor
     for question in sample_questions[:3]:
         expected = tiny_pruner.answer(question.text, question.passages, "auto").kept
         titles = [question.passages[i].title for i in expected]
@@ -165,7 +165,10 @@ def test_pipelines_keep_what_the_pruner_keeps(tiny_pruner: AT2Pruner, sample_que
         compressor = AT2DocumentCompressor(pruner=tiny_pruner, top_n="auto")
         kept = compressor.compress_documents(documents, question.text)
         assert [document.metadata["title"] for document in kept] == titles
-        nodes = [NodeWithScore(node=TextNode(text=p.text, metadata={"title": p.title})) for p in question.passages]
+        nodes = [
+            schema.NodeWithScore(node=schema.TextNode(text=p.text, metadata={"title": p.title}))
+            for p in question.passages
+        ]
         chosen = AT2Postprocessor(pruner=tiny_pruner, top_n="auto").postprocess_nodes(nodes, query_str=question.text)
         assert [node.metadata["title"] for node in chosen] == titles
 

@@ -8,7 +8,7 @@ import sys
 
 from .options import K_HELP, add_pruner_options, k_or_auto, load_pruner, read_passages
 
-HELP = "Draft an answer from all passages, keep those it used, and answer again."
+HELP = "Keep the passages that the model's attention says matter, and answer from those."
 EXAMPLES = """examples:
   at2-prune answer "Which river flows through the birthplace of Adolphe Sax?" --passages passages.json --k 2
   retrieve "…" | at2-prune answer "…" --passages - --json

@@ -27,7 +27,7 @@ __all__ = ["AT2DocumentCompressor"]
 
 
 class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
-    """Keeps the documents that an answer drafted from all of them used.
+    """Keeps the documents that the scoring model's attention says matter: to the question, or to a draft (`at2`).
 
     The first call loads the scoring model, Gemma 3 270M unless another is named. Kept documents are new ones with their
     id and metadata, and the score in `metadata["relevance_score"]`. A single document is handed on without a score: it

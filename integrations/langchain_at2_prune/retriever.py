@@ -19,7 +19,7 @@ __all__ = ["AT2PruneRetriever"]
 
 
 class AT2PruneRetriever(BaseRetriever):
-    """Retrieves with another retriever and keeps what an answer drafted from all of it used.
+    """Retrieves with another retriever and keeps what the scoring model's attention says matters.
 
     LangChain's own ways to configure a pipeline work on it: with
 

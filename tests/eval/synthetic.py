@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from at2_prune_eval.results import METRICS
+
 # name: (gold recall at k = 1, forward passes to choose, looks at the draft)
 METHODS: dict[str, tuple[float, float, bool]] = {
     "random": (0.10, 0, False),
@@ -29,18 +31,6 @@ METHODS: dict[str, tuple[float, float, bool]] = {
     "cross_encoder": (0.42, 0, False),
 }
 KS = (1, 2, 3, 4, 5, 7)
-METRICS = (
-    "f1",
-    "em",
-    "precision",
-    "recall",
-    "gold_precision",
-    "gold_recall",
-    "gold_f1",
-    "both_gold",
-    "passages",
-    "prompt_tokens",
-)
 WORDS = [
     "river",
     "bridge",

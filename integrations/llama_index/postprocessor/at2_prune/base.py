@@ -33,7 +33,7 @@ dispatcher = get_dispatcher(__name__)
 
 
 class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
-    """Keeps the nodes that an answer drafted from all of them used.
+    """Keeps the nodes that the scoring model's attention says matter: to the question, or to a draft (`at2`).
 
     The first call loads the scoring model, Gemma 3 270M unless another is named. It reads what the LLM will be sent,
     metadata included; with `granularity="sentence"` title and text only. Scores are in `NodeWithScore.score` and
