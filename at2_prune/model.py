@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from .attention import AttentionReader, Reading, read_attention
-from .embedded import EMBEDDED_MODEL_ID, embedded_model_path
+from .embedded import EMBEDDED_MODEL_ID, embedded_model_path, embedded_tokenizer
 from .errors import ContextTooLongError, InputError
 from .forward import Beginning
 from .passages import Granularity, Passage
@@ -127,7 +127,7 @@ class LanguageModel:
                 path, dtype=kind, output_loading_info=True, **model_options
             )
             model, loaded = loading
-            tokenizer = AutoTokenizer.from_pretrained(path, **hub_options)
+            tokenizer = embedded_tokenizer(path) if embedded else AutoTokenizer.from_pretrained(path, **hub_options)
         except Exception as error:  # transformers, safetensors, tokenizers and pickle raise many kinds
             raise InputError(
                 f"cannot load model {path!r}: its weights or its tokenizer cannot be read ({_first_line(error)})"

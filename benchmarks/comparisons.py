@@ -20,6 +20,7 @@ from at2_prune.draft import Draft, read_draft, write_drafts
 from at2_prune.embedded import embedded_is_cached, embedded_is_installed, embedded_model_path
 from at2_prune.scorers import AT2Scorer, GradientXInputScorer, Task
 from at2_prune.selection import K
+from at2_prune_eval.cost import metered
 
 __all__ = ["ablating", "answering", "drafting", "loading", "precision", "scoring"]
 
@@ -119,6 +120,10 @@ def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float
         engine = partial(ablation_outcomes, lm, prompt, target, masks)
         bare = partial(untouched, lm)
         yield paired(f"{name}: engine / plain loop", inputs, engine, partial(loop, masks), pairs, limit, bare)
+        with metered(lm) as ours:
+            engine()
+        work = ours.tokens / (len(masks) * ids.shape[1])
+        yield Measurement(f"{name}: tokens run, engine / plain loop", inputs, work, work, work)
         with bare():
             reference = loop(masks)
         gap = float((engine()[:, 0] - reference).abs().max())

@@ -10,7 +10,7 @@ from importlib.metadata import version
 import torch
 from measuring import Measurement
 
-__all__ = ["targets", "write_page"]
+__all__ = ["floors", "targets", "write_page"]
 
 TARGETS = (
     ("drafting with attribution / generate", "attribution while drafting, time over plain `generate`", "≤ 1.01"),
@@ -31,6 +31,18 @@ TARGETS = (
 )
 """Name of a measurement, what the page calls it, and its target."""
 
+FLOORS = {
+    "leave-one-out: engine / plain loop": """\
+**Leave-one-out.** What follows a source that is left out has to be run again, in every layer: its keys and values
+depend on what came before. Only what precedes it can be shared. With n sources of equal length and nothing else in the
+prompt, the plain loop with its reference pass runs n + 1 times n sources' tokens; the engine runs n for the reference
+and n - i for the ablation of the i-th: n + n(n - 1)/2 in all. Their ratio is (n + 1)/(2(n + 1)) = 1/2 for every n. A
+head before the sources lowers it (it is run once), a question and a target after them raise it (they are run every
+time). So for an exact outcome 1/2 is the floor, and 1/3 would need an approximation: fewer layers, or reused keys and
+values.""",
+}
+"""By the name of a measurement: what to say where it misses its target, and the true floor."""
+
 
 def targets(measurements: Sequence[Measurement]) -> list[str]:
     """The table of targets, in Markdown; each with its first measurement, which is of the main model and size."""
@@ -44,6 +56,19 @@ def targets(measurements: Sequence[Measurement]) -> list[str]:
         reached = "" if limit is None else "yes" if found.ratio <= limit else "no"
         lines.append(f"| {title} | {target} | {found.ratio:.4g} | [{found.low:.4g}, {found.high:.4g}] | {reached} |")
     return lines
+
+
+def floors(measurements: Sequence[Measurement]) -> list[str]:
+    """Why targets were missed, in Markdown: a paragraph each, with the work that was counted."""
+    lines = []
+    for name, words in FLOORS.items():
+        found = next((m for m in measurements if m.name == name), None)
+        if found is None or found.limit is None or found.ratio <= found.limit:
+            continue
+        work = next((m for m in measurements if m.name == name.replace(": engine", ": tokens run, engine")), None)
+        counted = f" Counted here: {work.ratio:.3f} of the loop's tokens." if work else ""
+        lines += [*(words + counted).splitlines(), ""]
+    return ["## Missed, and why", "", *lines] if lines else []
 
 
 def write_page(measurements: Sequence[Measurement], command: str) -> str:
@@ -65,6 +90,7 @@ def write_page(measurements: Sequence[Measurement], command: str) -> str:
         "",
         *targets(measurements),
         "",
+        *floors(measurements),
         "## Everything measured",
         "",
         "| | ratio | interval | limit | inputs |",

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from at2_prune import embedded
-from at2_prune.embedded import EMBEDDED_MODEL_ID, embedded_is_cached, embedded_is_installed, embedded_model_path
+from at2_prune.embedded import (
+    EMBEDDED_MODEL_ID,
+    embedded_is_cached,
+    embedded_is_installed,
+    embedded_model_path,
+    embedded_tokenizer,
+)
 from at2_prune.errors import CacheError, MissingExtraError
 
 REPOSITORY = Path(embedded.__file__).parents[1]
@@ -133,7 +139,7 @@ def test_model_writes_sense(race: Race) -> None:
 def test_tokenizer_is_gemmas(race: Race) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(race.answers[0])
+    tokenizer = embedded_tokenizer(race.answers[0])
     assert tokenizer.is_fast
     assert tokenizer.chat_template is None
     assert tokenizer("The capital of France is").input_ids == [2, 818, 5279, 529, 7001, 563]
@@ -148,6 +154,11 @@ def test_tokenizer_is_gemmas(race: Race) -> None:
     ends = [end for _, end in encoded.offset_mapping]
     assert ends == sorted(ends)
     assert ends[-1] == len(text)
+
+    slow = AutoTokenizer.from_pretrained(race.answers[0])
+    assert slow.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+    assert slow.special_tokens_map == tokenizer.special_tokens_map
+    assert (slow.padding_side, slow.name_or_path) == (tokenizer.padding_side, tokenizer.name_or_path)
 
 
 GOOD = {"source_sha256": SHA256, "files": {"weights": 3}}

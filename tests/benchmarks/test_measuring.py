@@ -65,3 +65,13 @@ def test_results_are_a_list_of_lines_and_the_page_holds_the_targets(tmp_path: Pa
     row = next(line for line in page if line.startswith(f"| {TARGETS[1][1]} "))
     assert row.endswith("| no |")
     assert sum("not measured" in line for line in page) == len(TARGETS) - 2
+
+
+def test_a_missed_target_is_explained_with_the_work_that_was_counted() -> None:
+    from measuring import Measurement
+    from performance_page import write_page
+
+    missed = Measurement("leave-one-out: engine / plain loop", {}, 0.55, 0.5, 0.6, 1 / 3)
+    work = Measurement("leave-one-out: tokens run, engine / plain loop", {}, 0.512, 0.512, 0.512)
+    assert "0.512 of the loop's tokens" in write_page([missed, work], "")
+    assert "Missed" not in write_page([Measurement(missed.name, {}, 0.3, 0.3, 0.3, 1 / 3), work], "")

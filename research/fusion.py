@@ -1,6 +1,6 @@
 """Does a retriever's score help the one read from attention? Recall of gold passages, cross-validated.
 
-    $ python benchmarks/fusion.py runs/scout --data hotpotqa/train.jsonl
+    $ python research/fusion.py runs/scout --data hotpotqa/train.jsonl
 
 Takes a folder of `at2-prune train --learn-from evidence` and the questions it was made from. Coefficients are fitted to
 four fifths and score the fifth, in turn; scores of BM25 and of a sentence embedder are added, as z-scores within the

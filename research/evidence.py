@@ -2,7 +2,7 @@
 
     $ at2-prune train --data hotpotqa/train.jsonl --learn-from evidence --layers $(seq 0 17) \\
           --rows question question-max last sources sources-max --dtype bfloat16 --out runs/evidence
-    $ python benchmarks/evidence.py runs/evidence
+    $ python research/evidence.py runs/evidence
 
 Coefficients are fitted to four fifths of a run's examples and measured on the fifth, in turn. Nothing is drafted or
 ablated again. Intervals are 95 %, by bootstrap over questions; the same questions for every line.

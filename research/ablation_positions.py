@@ -5,7 +5,7 @@ Takes two folders that `at2-prune train` made from the same questions, one with 
 one half of the questions and measured on the other half: how well they predict either kind of outcome (LDS), and the
 recall of the gold passages among the top two. Halves are swapped, so every question is measured once.
 
-    python benchmarks/ablation_positions.py runs/kept runs/closed
+    python research/ablation_positions.py runs/kept runs/closed
 """
 
 from __future__ import annotations
