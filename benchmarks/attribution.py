@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from comparisons import ablating, answering, drafting, loading, precision, scoring
-from measuring import Measurement, save, show
+from measuring import Measurement, load, save, show
 from memory import growth, peaks
 from performance_page import targets, write_page
 from published import published
@@ -25,7 +25,19 @@ from serving import serving
 from workload import RANDOM, case, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("drafting", "scoring", "ablating", "answering", "loading", "long", "memory", "growth", "precision", "serving")
+PARTS = (
+    "drafting",
+    "published",
+    "scoring",
+    "ablating",
+    "answering",
+    "loading",
+    "long",
+    "memory",
+    "growth",
+    "precision",
+    "serving",
+)
 
 
 def measure(args: argparse.Namespace) -> Iterator[Measurement]:
@@ -40,9 +52,10 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
     if "drafting" in parts:
         for draft in drafts:
             yield from drafting(lm, some, draft, pairs, 1.01)
+    if "published" in parts:
         if args.at2_path:
             try:
-                yield from published(lm, some, drafts[0], few, args.at2_path)
+                yield from published(sizes[0], drafts[0], pairs, args.at2_path)
             except Exception as error:  # somebody else's code, and perhaps for another transformers
                 print(f"published AT2 skipped: {type(error).__name__}: {error}", file=sys.stderr)
         else:
@@ -83,6 +96,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small inputs, to see that everything runs")
     parser.add_argument("--pairs", type=int, metavar="N", help="(default: 15; 3 with --quick)")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of {' '.join(PARTS)}")
+    parser.add_argument("--add", action="store_true", help="keep what --out holds and this run does not measure anew")
     parser.add_argument("--at2-path", type=Path, metavar="PATH", help="folder with the published package at2")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results.json", metavar="FILE")
     parser.add_argument("--page", type=Path, metavar="FILE", help="(default: docs/performance.md, none with --quick)")
@@ -90,14 +104,17 @@ def main() -> int:
     args.pairs = args.pairs or (3 if args.quick else 15)
     page = args.page or (None if args.quick else ROOT / "docs" / "performance.md")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.pairs} pairs", file=sys.stderr)
-    measured = []
+    earlier = load(args.out) if args.add else []
+    measured: list[Measurement] = []
     for measurement in measure(args):
         print(show(measurement), flush=True)
         measured.append(measurement)
-        save(measured, args.out)  # what is measured stays if the rest is interrupted
-    print("\n".join(["", *targets(measured)]))
+        new = {m.name for m in measured}
+        save([m for m in earlier if m.name not in new] + measured, args.out)  # stays if the rest is interrupted
+    everything = load(args.out)
+    print("\n".join(["", *targets(everything)]))
     if page:
-        page.write_text(write_page(measured, f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()))
+        page.write_text(write_page(everything, f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()))
     return int(any(m.limit is not None and m.ratio > m.limit for m in measured))
 
 

@@ -84,7 +84,8 @@ def write_page(measurements: Sequence[Measurement], command: str) -> str:
         "",
         f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}. "
         f"Python {platform.python_version()}, {versions}.",
-        f"Command: `{command}`",
+        f"Command: `{command}`"
+        + (", to what earlier commands with other parts had measured." if "--add" in command else ""),
         "",
         "## Targets",
         "",

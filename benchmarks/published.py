@@ -2,36 +2,67 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from comparisons import drafting
 from measuring import Measurement, paired
-from workload import Case, coefficients_of, endless, untouched
+from workload import QWEN, Case, case, coefficients_of, endless, load_model, untouched
 
 from at2_prune import LanguageModel
+from at2_prune.draft import write_drafts
+from at2_prune.scorers import AT2Scorer, Task
 
 __all__ = ["published"]
 
 
-def published(lm: LanguageModel, some: Case, draft: int, pairs: int, path: Path) -> Iterator[Measurement]:
-    """Its drafting with attribution over plain `generate`, as ours is measured.
+def published(passages: int, draft: int, pairs: int, path: Path) -> Iterator[Measurement]:
+    """Its drafting with attribution over plain `generate`, ours, and whether scores agree, on a model it can read.
 
     Args:
-        lm: of a family it knows: llama, qwen2, phi3, gemma3.
-        some: the question.
+        passages: how many.
         draft: tokens.
         pairs: how many times.
         path: the folder that holds its package `at2`.
 
     Raises:
-        Exception: it cannot be imported, or cannot read this model.
+        Exception: it cannot be loaded, or cannot read the model of today's transformers.
     """
-    sys.path.insert(0, str(path))
-    weights_of = importlib.import_module("at2.attribution.attention").get_attention_weights
+    lm = load_model(QWEN)
+    some = case(lm, passages)
+    attributed, plain = _ways(lm, some, draft, _weights_of(path))
+    inputs = {"model": lm.name, "device": str(lm.device), "tokens": len(some.prompt), "draft": draft}
+    with endless(lm), untouched(lm):
+        yield paired("published AT2: drafting with attribution / generate", inputs, attributed, plain, pairs)
+        theirs = torch.tensor(attributed())
+    for ours in drafting(lm, some, draft, pairs, None):
+        yield replace(ours, name=f"at2-prune beside it: {ours.name}")
+    with endless(lm):
+        scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
+        written = write_drafts(lm, [some.prompt], scorer.row_groups, draft)[0]
+        scores = scorer.score(Task(lm, some.question, some.passages, some.prompt, written))
+    gap = float((scores - theirs).abs().max() / theirs.abs().max())
+    yield Measurement("published AT2: largest difference of scores to ours, relative", inputs, gap, gap, gap)
+
+
+def _weights_of(path: Path) -> Callable[..., torch.Tensor]:
+    """Its function from hidden states to attention weights; the file needs none of what its package needs."""
+    file = path / "at2" / "attribution" / "attention.py"
+    spec = importlib.util.spec_from_file_location("at2_attention", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_attention_weights
+
+
+def _ways(
+    lm: LanguageModel, some: Case, draft: int, weights_of: Callable[..., torch.Tensor]
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
     coefficients = coefficients_of(lm, "at2")[0].weight[0].to(lm.device)  # (layers, heads)
     prompt = some.prompt
     ids = torch.tensor([prompt.ids], device=lm.device)
@@ -54,6 +85,4 @@ def published(lm: LanguageModel, some: Case, draft: int, pairs: int, path: Path)
     def plain() -> Any:
         return model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
 
-    inputs = {"model": lm.name, "device": str(lm.device), "tokens": len(prompt), "draft": draft}
-    with endless(lm), untouched(lm):
-        yield paired("published AT2: drafting with attribution / generate", inputs, attributed, plain, pairs)
+    return attributed, plain

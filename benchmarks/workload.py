@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from at2_prune import LanguageModel, Passage, load_questions, sample_questions_path
 from at2_prune.coefficients import HeadCoefficients, RowGroup
@@ -19,10 +19,13 @@ from at2_prune.methods import load_coefficients
 from at2_prune.passages import Granularity
 from at2_prune.prompt import EncodedPrompt, TextTemplate
 
-__all__ = ["RANDOM", "Case", "case", "coefficients_of", "endless", "load_model", "untouched"]
+__all__ = ["QWEN", "RANDOM", "Case", "case", "coefficients_of", "endless", "load_model", "untouched"]
 
 RANDOM = "random"
 """Name of the model without a download: Gemma 3 270M's depth and heads, a tenth of its width, random weights."""
+
+QWEN = "random Qwen2 0.5B"
+"""Name of a model of Qwen2 0.5B's shape with random weights: times and memory are those of the real one."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,15 @@ def _title(passage: Passage, copy: int) -> str:
 
 
 def load_model(name: str | None, device: str | None = None, dtype: str | None = None) -> LanguageModel:
-    """By id or path, None for the embedded model, "random" for one without any download."""
-    if name != RANDOM:
+    """By id or path, None for the embedded model, `RANDOM` or `QWEN` for one without any download."""
+    if name not in (RANDOM, QWEN):
         return LanguageModel.load(name, device=device, dtype=dtype)
-    lm = _random_model()
+    lm = _random_model(name)
     lm.model.to(device=device or "cpu", dtype=getattr(torch, dtype or "float32"))  # type: ignore[call-arg]
     return lm
 
 
-def _random_model() -> LanguageModel:
+def _random_model(name: str) -> LanguageModel:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -90,19 +93,32 @@ def _random_model() -> LanguageModel:
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=64,
-        intermediate_size=256,
-        num_hidden_layers=18,
-        num_attention_heads=4,
-        num_key_value_heads=1,
-        max_position_embeddings=65536,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    return LanguageModel(LlamaForCausalLM(config), fast, TextTemplate(), name=RANDOM)
+    config: PreTrainedConfig
+    if name == QWEN:
+        config = Qwen2Config(
+            vocab_size=151936,
+            hidden_size=896,
+            intermediate_size=4864,
+            num_hidden_layers=24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            max_position_embeddings=32768,
+            tie_word_embeddings=True,
+        )
+    else:
+        config = LlamaConfig(
+            vocab_size=len(fast),
+            hidden_size=64,
+            intermediate_size=256,
+            num_hidden_layers=18,
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            max_position_embeddings=65536,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+        )
+    return LanguageModel(AutoModelForCausalLM.from_config(config), fast, TextTemplate(), name=name)
 
 
 def coefficients_of(lm: LanguageModel, method: str) -> tuple[HeadCoefficients, str]:
