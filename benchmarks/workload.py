@@ -25,7 +25,8 @@ RANDOM = "random"
 """Name of the model without a download: Gemma 3 270M's depth and heads, a tenth of its width, random weights."""
 
 QWEN = "random Qwen2 0.5B"
-"""Name of a model of Qwen2 0.5B's shape with random weights: times and memory are those of the real one."""
+"""Name of a model of Qwen2 0.5B's shape, with random weights and the vocabulary of the model above: what the layers take
+is what they take in the real one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _random_model(name: str) -> LanguageModel:
     config: PreTrainedConfig
     if name == QWEN:
         config = Qwen2Config(
-            vocab_size=151936,
+            vocab_size=len(fast),
             hidden_size=896,
             intermediate_size=4864,
             num_hidden_layers=24,
