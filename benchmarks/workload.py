@@ -25,8 +25,8 @@ RANDOM = "random"
 """Name of the model without a download: Gemma 3 270M's depth and heads, a tenth of its width, random weights."""
 
 QWEN = "random Qwen2 0.5B"
-"""Name of a model of Qwen2 0.5B's shape, with random weights and the vocabulary of the model above: what the layers take
-is what they take in the real one."""
+"""Name of a model of Qwen2 0.5B's shape, with random weights and the vocabulary of the one above: its layers take what
+those of the real one take."""
 
 
 @dataclass(frozen=True)
