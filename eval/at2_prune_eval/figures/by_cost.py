@@ -120,12 +120,13 @@ def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str,
     ticks: list[tuple[float, str]] = []
     left = 0.0
     columns = [(free, "0\nno draft"), (part, "below 1\nno draft"), (draft, "1\nthe draft")]
-    room = inches - 0.75 * bool(part)
+    slots = sum(len(members) + 1 for members, _ in columns if members)
     for members, label in columns:
         if members:
-            narrow = dear or len(members) < 3
-            width = max(0.75, COLUMN * (len(members) + 1)) if narrow else room / (bool(free) + bool(draft))
-            axes.axvline(left + width, color="#999999", linewidth=0.7)
+            slot = len(members) + 1
+            width = max(0.75, COLUMN * slot) if dear else inches * slot / slots
+            if left + width < 0.99 * inches:
+                axes.axvline(left + width, color="#999999", linewidth=0.7)
             for index, name in enumerate(members, start=1):
                 places[name] = left + width * index / (len(members) + 1)
             ticks.append((left + width / 2, label))
