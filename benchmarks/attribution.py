@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from comparisons import ablating, answering, drafting, loading, precision, scoring
+from comparisons import ablating, answering, drafting, loading, precision, scoring, starting
 from measuring import Measurement, load, save, show
 from memory import growth, peaks
 from performance_page import targets, write_page
@@ -77,6 +77,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
                 yield from scoring(on, larger, drafts[0], few, None)
     if "loading" in parts and args.model is None:
         yield from loading(3 if quick else 7, gguf=not quick)
+        yield from starting(3 if quick else 7)
     if "long" in parts and not quick:
         yield from peaks(args.model, sizes[-1], drafts[1], 1)
     if "memory" in parts:

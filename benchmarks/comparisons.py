@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -178,6 +180,22 @@ def loading(times: int, gguf: bool) -> Iterator[Measurement]:
         yield Measurement(
             "loading the embedded model / from GGUF", inputs, *(t / whole for t in (seconds, min(taken), max(taken)))
         )
+
+
+def starting(times: int) -> Iterator[Measurement]:
+    """Seconds to import the package, and to print the command line's help, without what Python itself takes to start."""
+    ways = {
+        "importing at2_prune, seconds": ("import at2_prune", 0.1),
+        "at2-prune --help, seconds": ("import sys; sys.argv = ['at2-prune', '--help']; import at2_prune.__main__", 0.3),
+    }
+    for name, (code, limit) in ways.items():
+        program = f"import time; started = time.perf_counter()\ntry:\n    {code}\n"
+        program += "except SystemExit: pass\nimport sys; print(time.perf_counter() - started, file=sys.stderr)"
+        taken = []
+        for _ in range(times):
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+            taken.append(float(done.stderr))
+        yield Measurement(name, {"times": times}, median(taken), min(taken), max(taken), limit)
 
 
 def precision(name: str | None, passages: int, questions: int) -> Iterator[Measurement]:

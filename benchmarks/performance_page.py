@@ -28,6 +28,8 @@ TARGETS = (
     ("draft, prune, regenerate / two generates", "draft → prune → regenerate, over its two `generate` calls", "≤ 1.05"),
     ("scout's answer / generate", "scout's whole answer, over plain generation from all passages", "≤ 1.0"),
     ("loading the embedded model, seconds", "loading the embedded model from its cache, seconds", "≤ 2"),
+    ("importing at2_prune, seconds", "`import at2_prune`, seconds", "≤ 0.1"),
+    ("at2-prune --help, seconds", "`at2-prune --help`, seconds", "≤ 0.3"),
 )
 """Name of a measurement, what the page calls it, and its target."""
 
