@@ -183,7 +183,7 @@ def loading(times: int, gguf: bool) -> Iterator[Measurement]:
 
 
 def starting(times: int) -> Iterator[Measurement]:
-    """Seconds to import the package, and to print the command line's help, without what Python itself takes to start."""
+    """Seconds to import the package, and to print the command line's help; Python's own start is not counted."""
     ways = {
         "importing at2_prune, seconds": ("import at2_prune", 0.1),
         "at2-prune --help, seconds": ("import sys; sys.argv = ['at2-prune', '--help']; import at2_prune.__main__", 0.3),
