@@ -3,7 +3,7 @@
     $ python research/rounds.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
 A first method keeps five passages. The model drafts again from these, AT2 scores them by the new draft's attention, and
-the best two or three are answered from; or the two methods' scores are added, as z-scores over the five. Printed: F1, and
+the best two or three are answered from; or both methods' scores are added, as z-scores over the five. Printed: F1 and
 the paired difference to the first method alone at the same k; 95 % intervals, by bootstrap over questions. Drafts and
 answers are remembered in --cache.
 """
