@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Estimate", "bootstrap_mean"]
+__all__ = ["Estimate", "bootstrap_mean", "bootstrap_ratio"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,35 @@ def bootstrap_mean(values: Sequence[float], resamples: int = 2000, seed: int = 0
     if not values:
         return Estimate(float("nan"), float("nan"), float("nan"))
     data = torch.tensor(values, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(seed)
-    draws = torch.randint(len(data), (resamples, len(data)), generator=generator)
-    means = data[draws].mean(1).sort().values
-    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Estimate(data.mean().item(), low, high)
+    return _interval(data.mean().item(), data[_draws(len(data), resamples, seed)].mean(1))
+
+
+def bootstrap_ratio(
+    numerators: Sequence[float], denominators: Sequence[float], resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """Ratio of two means over the same questions, with its percentile-bootstrap 95 % interval.
+
+    Args:
+        numerators: one per question; none gives NaN.
+        denominators: as many. Resamples whose denominator is not positive are left out, so the interval means
+            something only where they are rare.
+
+    Example:
+        >>> print(bootstrap_ratio([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [1.0] * 8))
+        0.625 [0.250, 0.875]
+    """
+    above, below = (torch.tensor(values, dtype=torch.float64) for values in (numerators, denominators))
+    if not len(above) or below.mean() <= 0:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    draws = _draws(len(above), resamples, seed)
+    tops, bottoms = above[draws].mean(1), below[draws].mean(1)
+    return _interval((above.mean() / below.mean()).item(), (tops / bottoms)[bottoms > 0])
+
+
+def _draws(count: int, resamples: int, seed: int) -> torch.Tensor:
+    return torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
+
+
+def _interval(mean: float, resampled: torch.Tensor) -> Estimate:
+    low, high = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Estimate(mean, low, high)

@@ -117,6 +117,15 @@ def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float
             outcomes.append(rows.gather(1, torch.tensor(target, device=lm.device)[:, None]).sum())
         return log_odds(torch.stack(outcomes).cpu())
 
+    scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
+
+    def scored() -> torch.Tensor:
+        written = read_draft(lm, prompt, target, scorer.row_groups, scorer.layers)
+        return scorer.score(Task(lm, some.question, some.passages, prompt, written))
+
+    inputs = described(lm, some, ablations=count, draft=len(target))
+    outcomes = partial(ablation_outcomes, lm, prompt, target, drawn)
+    yield paired("scoring a given draft / ablations by the engine", inputs, scored, outcomes, pairs)
     for name, masks in (("random ablations", drawn), ("leave-one-out", without)):
         inputs = described(lm, some, ablations=len(masks), draft=len(target))
         engine = partial(ablation_outcomes, lm, prompt, target, masks)
@@ -228,3 +237,11 @@ def precision(name: str | None, passages: int, questions: int) -> Iterator[Measu
         )
         share = sum(changed) / len(changed)
         yield Measurement(f"{dtype}: share of questions whose top 3 change", inputs, share, share, share)
+        gaps = [float((a - b).abs().max() / (a.max() - a.min())) for a, b in zip(exact, moved, strict=True)]
+        yield Measurement(
+            f"{dtype}: largest change of a score, over their range (median, range)",
+            inputs,
+            median(gaps),
+            min(gaps),
+            max(gaps),
+        )

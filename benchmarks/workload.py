@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -47,6 +48,8 @@ def case(
 ) -> Case:
     """A sample question with so many passages: its own, then those of the others, then copies under other titles.
 
+    The sample's passages are short; each here is two of them, about 130 tokens, as long as those of HotpotQA.
+
     Args:
         lm: encodes the prompt.
         passages: how many.
@@ -57,13 +60,18 @@ def case(
     questions = load_questions(sample_questions_path())
     question = questions[index % len(questions)]
     others = [p for q in questions if q is not question for p in q.passages]
-    pool = [*question.passages, *others]
+    pool = [_join(pair) for pair in pairwise([*question.passages, *others])]
     chosen = [replace(pool[i % len(pool)], title=_title(pool[i % len(pool)], i // len(pool))) for i in range(passages)]
     if merged:
         size = -(-passages // merged)
         runs = [chosen[start : start + size] for start in range(0, passages, size)]
-        chosen = [replace(run[0], text=" ".join(p.text for p in run), sentences=None) for run in runs]
+        chosen = [_join(run) for run in runs]
     return Case(question.text, chosen, lm.encode(question.text, chosen, granularity))
+
+
+def _join(passages: Sequence[Passage]) -> Passage:
+    """One passage of all their texts, under the first one's title."""
+    return replace(passages[0], text=" ".join(passage.text for passage in passages), sentences=None)
 
 
 def _title(passage: Passage, copy: int) -> str:

@@ -64,6 +64,8 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
     """A scorer's own settings; coefficients by digest."""
     settings: dict[str, Any] = {}
     for name, value in sorted(vars(scorer).items()):
+        if name == "name" or name.startswith("_"):
+            continue
         if isinstance(value, HeadCoefficients):
             groups = [group.name for group in value.row_groups]
             weight = value.weight.contiguous().numpy().tobytes().hex()
@@ -71,7 +73,7 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
             settings[name] = {"model": value.model_name, "row_groups": groups, "sha256": digest}
         elif hasattr(value, "row_groups"):  # a scorer that this one uses
             settings[name] = {"name": value.name, **_describe(value)}
-        elif name != "name" and not name.startswith("_") and isinstance(value, (str, int, float, type(None))):
+        elif isinstance(value, (str, int, float, type(None))):
             settings[name] = value
     return settings
 

@@ -49,8 +49,9 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         `config`; `n`, the number of questions; `skipped`; `empty_drafts`, the number for which a method had no draft
         to look at and kept the first k; `methods.<name>.at.<k>.<metric>` with `mean, low, high`;
         `methods.<name>.cost` of choosing, on top of the draft, in seconds, forward passes over the whole prompt (a
-        backward pass counts two) and bytes; and `paired.<reference>.<name>.<k>.f1`, the difference on the same
-        questions: a gain whose interval holds 0 is not a gain.
+        backward pass counts two) and bytes; `paired.<reference>.<name>.<k>.f1`, the difference on the same
+        questions: a gain whose interval holds 0 is not a gain; and `gap.<name>.<k>`, the part of the way in F1 from no
+        pruning to the oracle, None where the oracle is no better.
     """
     if not records:
         raise InputError("there is no question to summarise")
@@ -81,6 +82,11 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
             for reference in REFERENCES
             if reference in names
         },
+        "gap": {
+            name: {k: _gap(records, name, k) for k in records[0]["methods"][name]["at"]}
+            for name in names
+            if {"none", "oracle"} <= {*names} and name not in ("none", "oracle")
+        },
         "faithfulness": None,
     }
 
@@ -106,6 +112,15 @@ def _paired(records: Sequence[Record], name: str, reference: str) -> dict[str, A
             pairs = zip(_values(records, name, k, "f1"), _values(records, reference, other, "f1"), strict=True)
             differences[k] = {"f1": _estimate([value - base for value, base in pairs])}
     return differences
+
+
+def _gap(records: Sequence[Record], name: str, k: str) -> dict[str, float] | None:
+    """How much of the gap in F1 between no pruning and the oracle it closes."""
+    base = _values(records, "none", ALL, "f1")
+    best = _values(records, "oracle", GOLD, "f1")
+    gained = [value - none for value, none in zip(_values(records, name, k, "f1"), base, strict=True)]
+    ratio = bootstrap_ratio(gained, [value - none for value, none in zip(best, base, strict=True)])
+    return None if ratio.mean != ratio.mean else asdict(ratio)
 
 
 def _values(records: Sequence[Record], name: str, k: str, metric: str) -> list[float]:

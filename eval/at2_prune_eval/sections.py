@@ -52,7 +52,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Seed", "none, the data's own order" if data.get("seed") is None else data["seed"]),
         ("Limit", data.get("limit")),
         ("First questions left out", data.get("offset") or None),
-        ("Kinds", _joined(data.get("kinds"))),
+        ("Types", _joined(data.get("types"))),
         ("Passages shuffled", "yes" if data.get("shuffle_passages") else "no"),
         ("Prompt", _hashed(config.get("prompt", {}).get("name"), config.get("prompt", {}))),
         ("Longest answer", f"{config['max_new_tokens']} tokens" if "max_new_tokens" in config else None),
@@ -60,8 +60,12 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "Head coefficients",
             "; ".join(
-                _hashed(f"{label_of(name)}: {_joined(made.get('row_groups'))} rows", made) or ""
-                for name, made in config.get("coefficients", {}).items()
+                _hashed(f"{label_of(name)}: rows {_joined(made.get('row_groups'))}", made) or ""
+                for name, made in (
+                    (name, settings["coefficients"])
+                    for name, settings in config.get("methods", {}).items()
+                    if settings.get("coefficients")
+                )
             ),
         ),
         ("Versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
@@ -130,11 +134,12 @@ def mode_rows(results: Mapping[str, Any]) -> Rows:
     methods = results["methods"]
     whole = methods["none"]["at"][ALL].get("prompt_tokens", {}).get("mean") if "none" in methods else None
     names = by_family(methods).get("learned", [])
-    rows = [["mode", "k", "F1", "against no pruning", "passes to choose", "to answer", "in all", "passages"]]
+    header = ["mode", "k", "F1", "against no pruning", "part of the way to the oracle"]
+    rows = [[*header, "passes to choose", "to answer", "in all", "passages"]]
     if not whole or not names:
         return rows
     base = methods["none"]["at"][ALL]
-    rows.append(["No pruning", ALL, estimate(base["f1"]), "", "0", "1", "1", f"{base['passages']['mean']:.1f}"])
+    rows.append(["No pruning", ALL, estimate(base["f1"]), "", "0", "0", "1", "1", f"{base['passages']['mean']:.1f}"])
     for name in names:
         for k, entry in methods[name]["at"].items():
             difference = results["paired"].get("none", {}).get(name, {}).get(k)
@@ -145,6 +150,7 @@ def mode_rows(results: Mapping[str, Any]) -> Rows:
                     k,
                     estimate(entry["f1"]),
                     estimate(difference["f1"], "+", bold=is_outside(difference["f1"])) if difference else "",
+                    estimate(results.get("gap", {}).get(name, {}).get(k), decimals=2),
                     *(f"{passes:.2f}" for passes in (choose, answer, choose + answer)),
                     f"{entry['passages']['mean']:.1f}",
                 ]
