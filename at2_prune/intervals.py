@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ def bootstrap_mean(values: Sequence[float], resamples: int = 2000, seed: int = 0
     if not values:
         return Estimate(float("nan"), float("nan"), float("nan"))
     data = torch.tensor(values, dtype=torch.float64)
-    return _interval(data.mean().item(), data[_draws(len(data), resamples, seed)].mean(1))
+    return _interval(data.mean().item(), _counts(len(data), resamples, seed) @ data / len(data))
 
 
 def bootstrap_ratio(
@@ -55,13 +56,17 @@ def bootstrap_ratio(
     above, below = (torch.tensor(values, dtype=torch.float64) for values in (numerators, denominators))
     if not len(above) or below.mean() <= 0:
         return Estimate(float("nan"), float("nan"), float("nan"))
-    draws = _draws(len(above), resamples, seed)
-    tops, bottoms = above[draws].mean(1), below[draws].mean(1)
+    counts = _counts(len(above), resamples, seed)
+    tops, bottoms = counts @ above, counts @ below
     return _interval((above.mean() / below.mean()).item(), (tops / bottoms)[bottoms > 0])
 
 
-def _draws(count: int, resamples: int, seed: int) -> torch.Tensor:
-    return torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
+@functools.lru_cache(maxsize=4)  # all numbers of a run share their resamples
+def _counts(count: int, resamples: int, seed: int) -> torch.Tensor:
+    """How often each question is in each resample, `(resamples, questions)`."""
+    draws = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
+    one = torch.ones((), dtype=torch.float64)
+    return torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(1, draws, one.expand_as(draws))
 
 
 def _interval(mean: float, resampled: torch.Tensor) -> Estimate:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from at2_prune.errors import InputError
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import bootstrap_mean, bootstrap_ratio
 
-from .methods import ALL
+from .methods import ALL, GOLD
 from .store import Record, RunStore
 
 __all__ = ["COSTS", "FORMAT", "METRICS", "REFERENCES", "add_faithfulness", "summarize"]

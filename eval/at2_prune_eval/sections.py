@@ -53,7 +53,8 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Limit", data.get("limit")),
         ("First questions left out", data.get("offset") or None),
         ("Types", _joined(data.get("types"))),
-        ("Passages shuffled", "yes" if data.get("shuffle_passages") else "no"),
+        ("Split", data.get("split")),
+        ("Passages shuffled", _seeded(data.get("shuffle_passages"))),
         ("Prompt", _hashed(config.get("prompt", {}).get("name"), config.get("prompt", {}))),
         ("Longest answer", f"{config['max_new_tokens']} tokens" if "max_new_tokens" in config else None),
         ("Empty drafts", f"{results['empty_drafts']}; there the first k passages were kept"),
@@ -233,6 +234,10 @@ def _hashed(name: Any, described: Mapping[str, Any]) -> str | None:
     if name is None:
         return None
     return f"{name} (sha256 {described['sha256']})" if described.get("sha256") else str(name)
+
+
+def _seeded(seed: int | None) -> str:
+    return "no" if seed is None else f"yes, with seed {seed}"
 
 
 def _joined(values: Sequence[str] | str | None) -> str | None:

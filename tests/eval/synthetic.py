@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from at2_prune_eval.results import METRICS
+from at2_prune.intervals import bootstrap_mean
+from at2_prune_eval.results import summarize
 
 # name: (gold recall at k = 1, forward passes to choose, looks at the draft)
 METHODS: dict[str, tuple[float, float, bool]] = {
@@ -66,7 +67,7 @@ def _record(
 
     def entry(kept: list[int]) -> dict[str, Any]:
         found = len(set(kept) & set(gold))
-        f1 = float(ease < (0.12, 0.22, 0.45)[found] - 0.012 * len(kept))
+        f1 = float(ease < (0.12, 0.22, 0.5)[found] - 0.02 * len(kept))
         precision, recall = found / len(kept), found / 2
         return {
             "kept": kept,
@@ -91,6 +92,7 @@ def _record(
         }
 
     everything = list(range(passages))
+    free: dict[str, Any] = {"scores": None, "cost": cost(0), "fell_back": False}
     record: dict[str, Any] = {
         "id": f"q{index}",
         "question": f"Which {words(3)} is older than the {words(2)}?",
@@ -102,21 +104,21 @@ def _record(
         "draft": entry(everything)["answer"],
         "prompt_tokens": 1400,
         "draft_cost": cost(1.02),
-        "methods": {"none": {"scores": None, "cost": cost(0), "fell_back": False, "at": {"all": entry(everything)}}},
+        "methods": {"none": {**free, "uses_draft": True, "at": {"all": entry(everything)}}},
     }
     for name in methods:
-        strength, passes, _ = METHODS[name]
+        strength, passes, uses_draft = METHODS[name]
         scores = random.normal(0, 1, passages)
         scores[gold] += 5 * (strength - 0.1)
         order = [int(i) for i in np.argsort(-scores)]
         record["methods"][name] = {
             "scores": [float(score) / 100 for score in scores],
+            "uses_draft": uses_draft,
             "cost": cost(passes),
             "fell_back": False,
             "at": {str(k): entry(sorted(order[:k])) for k in ks},
         }
-    oracle = {"scores": None, "cost": cost(0), "fell_back": False, "at": {"gold": entry(gold)}}
-    record["methods"]["oracle"] = oracle
+    record["methods"]["oracle"] = {**free, "uses_draft": False, "at": {"gold": entry(gold)}}
     return record
 
 
@@ -124,64 +126,34 @@ def make_results(records: list[dict[str, Any]], faithfulness: bool = True) -> di
     """`results.json` of these records."""
     names = list(records[0]["methods"])
     rivals = [name for name in names if name not in ("none", "oracle")]
-    ks = list(records[0]["methods"][rivals[0]]["at"]) if rivals else []
-    methods: dict[str, Any] = {}
-    paired: dict[str, Any] = {"none": {}, "at2": {}}
-    f1 = {
-        (name, k): np.array([record["methods"][name]["at"][k]["f1"] for record in records])
-        for name in names
-        for k in records[0]["methods"][name]["at"]
-    }
-    for name in names:
-        entries = [record["methods"][name] for record in records]
-        methods[name] = {
-            "cost": {
-                "seconds": _estimate([entry["cost"]["seconds"] for entry in entries]),
-                "passes": _estimate([entry["cost"]["tokens"] / 1400 for entry in entries]),
-                "memory": _estimate([entry["cost"]["memory"] for entry in entries]),
-            },
-            "uses_draft": METHODS.get(name, (0, 0, False))[2],
-            "at": {
-                k: {metric: _estimate([entry["at"][k][metric] for entry in entries]) for metric in METRICS}
-                for k in entries[0]["at"]
-            },
-        }
-        if name != "none":
-            at = methods[name]["at"]
-            paired["none"][name] = {k: {"f1": _estimate(f1[name, k] - f1["none", "all"])} for k in at}
-        if name not in ("none", "at2", "oracle") and "at2" in names:
-            paired["at2"][name] = {k: {"f1": _estimate(f1[name, k] - f1["at2", k])} for k in ks}
-    return {
-        "format": 3,
-        "config": {
-            "model": "gemma-3-270m",
-            "dtype": "bfloat16",
-            "device": "cpu",
-            "prompt": {"name": "text-v1", "sha256": "ca171b77fefb1f7d"},
-            "data": {
-                "name": "validation.jsonl",
-                "limit": len(records),
-                "seed": 0,
-                "kinds": None,
-                "shuffle_passages": False,
-                "questions": len(records),
-                "sha256": "05f38ab71ed825a7",
-            },
-            "methods": names,
-            "coefficients": {"at2": {"row_groups": ["draft"], "sha256": "dd0cda97406a54da"}} if "at2" in names else {},
-            "ks": [int(k) for k in ks],
-            "max_new_tokens": 48,
-            "versions": {"at2-prune": "0.1.0", "torch": "2.13.0+cpu", "transformers": "5.23.0"},
+    described: dict[str, Any] = {name: {} for name in names}
+    if "at2" in names:
+        described["at2"] = {"coefficients": {"row_groups": ["draft"], "sha256": "dd0cda97406a54da"}}
+    config = {
+        "model": "gemma-3-270m",
+        "dtype": "bfloat16",
+        "device": "cpu",
+        "prompt": {"name": "text-v1", "sha256": "ca171b77fefb1f7d"},
+        "data": {
+            "name": "validation.jsonl",
+            "split": None,
+            "limit": len(records),
+            "offset": None,
+            "seed": 0,
+            "types": ["bridge"],
+            "shuffle_passages": 0,
+            "questions": len(records),
+            "sha256": "05f38ab71ed825a7",
         },
-        "n": len(records),
-        "skipped": {},
-        "empty_drafts": 2,
-        "methods": methods,
-        "paired": paired,
-        "faithfulness": {"passage": _faithfulness(rivals, 10), "sentence": _faithfulness(rivals, 30)}
-        if faithfulness
-        else None,
+        "methods": described,
+        "ks": list(records[0]["methods"][rivals[0]]["at"]) if rivals else [],
+        "max_new_tokens": 48,
+        "versions": {"at2-prune": "0.1.0", "torch": "2.13.0+cpu", "transformers": "5.23.0"},
     }
+    results = summarize(records, config, {})
+    if faithfulness:
+        results["faithfulness"] = {"passage": _faithfulness(rivals, 10), "sentence": _faithfulness(rivals, 30)}
+    return results
 
 
 def _faithfulness(names: list[str], sources: int) -> dict[str, Any]:
@@ -219,14 +191,7 @@ def _faithfulness(names: list[str], sources: int) -> dict[str, Any]:
 
 
 def _estimate(values: Any) -> dict[str, float]:
-    data = np.asarray(values, dtype=float)
-    low, high = np.quantile(data[_draws(len(data))].mean(1), [0.025, 0.975])
-    return {"mean": float(data.mean()), "low": float(low), "high": float(high)}
-
-
-@functools.cache
-def _draws(n: int) -> Any:
-    return np.random.default_rng(0).integers(n, size=(200, n))
+    return asdict(bootstrap_mean(list(map(float, values))))
 
 
 def write_run(folder: Path, records: list[dict[str, Any]], results: dict[str, Any]) -> Path:
