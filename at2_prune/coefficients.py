@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
 
+from .card import model_card
 from .errors import CoefficientsError
 from .measures import MEASURES, Measure
 
@@ -93,7 +94,8 @@ class HeadCoefficients(
     A source's score is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers and
     heads (AT2, arXiv 2504.13752, section 3). Where the sources' own rows are among the groups, sources that attention
     links to the best one follow it: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)` with
-    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.
+    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`; the best
+    one gets the largest of the others' links, so that it stays the best.
 
     Saved as a safetensors file and a `config.json`; `save_pretrained`, `from_pretrained` and `push_to_hub` follow
     Hugging Face's conventions, and loading is strict.
@@ -197,9 +199,8 @@ class HeadCoefficients(
         text = config.get_text_config()
         shape = (getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None))
         mine = (self.model_layers, self.weight.shape[2])
-        gaps = (
-            max(self.layers, default=-1) + 1 == self.model_layers != len(self.layers)
-        )  # its last layers may be others
+        # Some layers only, up to the last one: files of before `model_layers` was recorded, whose models may be deeper.
+        gaps = max(self.layers, default=-1) + 1 == self.model_layers != len(self.layers)
         wrong_depth = shape[0] is not None and (mine[0] > shape[0] or (mine[0] < shape[0] and not gaps))
         if (self.model_type and config.model_type != self.model_type) or wrong_depth or shape[1] not in (None, mine[1]):
             raise CoefficientsError(
@@ -226,22 +227,7 @@ class HeadCoefficients(
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that `save_pretrained` writes beside the weights: what they are for and how they were made."""
-        data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
-        rows = ", ".join(group.name for group in self.row_groups)
-        shape = f"{len(self.row_groups)} x {self.weight.shape[1]} x {self.weight.shape[2]}"
-        training = {key: value for key, value in self.training.items() if key != "curve"}
-        facts = "\n".join(f"| {key.replace('_', ' ')} | {_fact(value)} |" for key, value in training.items())
-        curve = ", ".join(f"{step}: {value:.3f}" for step, value in self.training.get("curve", []))
-        return ModelCard(
-            f"---\n{data.to_yaml()}\n---\n\n# Head coefficients for {self.model_name or 'a model'}\n\n"
-            f"Learned by the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)) for models of type "
-            f"`{self.model_type or 'unknown'}`; rows: {rows}; shape (row groups x layers x heads): {shape}. A source's "
-            "score is their inner product with its attention mass, comparable within one question only.\n\n"
-            "```python\nfrom at2_prune import AT2Pruner\n\n"
-            f'pruner = AT2Pruner.from_pretrained("{self.model_name}", coefficients="THIS_FOLDER_OR_ITS_ID")\n```\n\n'
-            f"| | |\n|---|---|\n{facts}\n"
-            + (f"\nCorrelation on the training questions by step: {curve}.\n" if curve else "")
-        )
+        return model_card(self)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -370,15 +356,6 @@ def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
     bonus = links[best] + links[:, best]
     bonus[best] = torch.cat([bonus[:best], bonus[best + 1 :]]).max()
     return scores + bonus
-
-
-def _fact(value: Any) -> str:
-    """A setting or a measurement in words."""
-    if isinstance(value, Mapping) and set(value) == {"mean", "low", "high"}:
-        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
-    if isinstance(value, Mapping):
-        return "; ".join(f"{str(key).replace('_', ' ')} {_fact(item)}" for key, item in value.items())
-    return str(value)
 
 
 def shipped_coefficients() -> dict[str, dict[str, Path]]:
