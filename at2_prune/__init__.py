@@ -1,4 +1,4 @@
-"""at2-prune: keep the retrieved passages that the answer's attention used, and answer again from those.
+"""at2-prune: keep the retrieved passages that a model's attention points to, and answer from those.
 
 Importing this package loads neither torch nor transformers; its names are imported on first use.
 """

@@ -28,6 +28,7 @@ __all__ = ["AttentionReader", "EnoughRead", "Reading", "Rows", "read_attention"]
 
 Span = tuple[int, int]
 WEIGHTS_AT_ONCE = 2**24  # heads x rows x keys held at a time: 64 MiB in float32
+STEPS_AT_ONCE = 32  # decoding steps whose rows are computed in one product
 
 
 class EnoughRead(Exception):
@@ -113,6 +114,45 @@ class _Group:
         return self.mass[layer][0] / seen if self.rows.reduce == "mean" else self.mass[layer][0]
 
 
+class _Steps:
+    """Decoding steps of one layer, one row each, that are still to be computed.
+
+    A row's query is kept, and of the keys those of the first and of the last step: what a sliding cache dropped in
+    between is the beginning of the first.
+    """
+
+    def __init__(self, key: torch.Tensor, position: int) -> None:
+        self.position = position
+        """Of the first row, which is the last key of its step."""
+        self.first_key = self.key = key
+        self.queries: list[torch.Tensor] = []
+        self.widths: list[int] = []
+        """How many keys each row attends to: up to its own."""
+
+    def continues(self, key: torch.Tensor, position: int) -> bool:
+        """Whether a step can join these: the next one, while no key between the first and the last is lost."""
+        begins = position + 1 - key.shape[2]
+        kept = begins <= self.position + 1
+        return position == self.position + len(self.queries) and kept and len(self.queries) < STEPS_AT_ONCE
+
+    def add(self, query: torch.Tensor, key: torch.Tensor) -> None:
+        self.queries.append(query)
+        self.key = key
+        self.widths.append(key.shape[2])
+
+    def joined(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+        """Queries, keys, which keys each row attends to `(1, rows, keys)`, and the position of the first key."""
+        rows, device = len(self.queries), self.key.device
+        begin = self.position + 1 - self.first_key.shape[2]
+        dropped = self.position + rows - self.key.shape[2] - begin
+        key = torch.cat([self.first_key[:, :, :dropped], self.key], dim=2) if dropped > 0 else self.key
+        begin = self.position + rows - key.shape[2]
+        row = torch.arange(self.position, self.position + rows, device=device)[:, None]
+        at = torch.arange(begin, self.position + rows, device=device)
+        allowed = (at <= row) & (at > row - torch.tensor(self.widths, device=device)[:, None])
+        return torch.cat(self.queries, dim=2), key, allowed[None], begin
+
+
 class AttentionReader:
     """Listens to a model's attention and keeps attention mass; use it through `read_attention`.
 
@@ -137,10 +177,12 @@ class AttentionReader:
         self._readings = list(readings)
         self._groups = [[_Group(rows, reading.padding) for rows in reading.rows] for reading in readings]
         self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
+        self._steps: dict[int, tuple[_Steps, dict[str, Any]]] = {}
 
     @property
     def layers(self) -> list[int]:
         """Indices of the layers whose attention was read, ascending: all of them, but for layers without attention."""
+        self.catch_up()
         return sorted({layer for groups in self._groups for group in groups for layer in group.mass})
 
     def mass(self, name: str, item: int = 0) -> torch.Tensor:
@@ -201,6 +243,10 @@ class AttentionReader:
             raise InputError(f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences")
         if kernel == "sdpa":  # takes its window from the mask, and knows no soft-cap and no sinks
             options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}
+        one_step = new == 1 and self._last is None
+        if one_step and self._put_off(layer, query, key, attention_mask, kernel, options, total - 1):
+            return
+        self.catch_up(layer)
         block = max(1, WEIGHTS_AT_ONCE // (query.shape[1] * keys))
         for item, groups in enumerate(self._groups):
             same: dict[tuple[int, int | None, Measure], list[_Group]] = {}
@@ -222,6 +268,62 @@ class AttentionReader:
                         group.add(layer, mass)
         if layer == self._last:
             raise EnoughRead
+
+    def _put_off(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        kernel: str,
+        options: dict[str, Any],
+        position: int,
+    ) -> bool:
+        """Keep a decoding step's row for later, if nothing but its query and keys is needed to compute it.
+
+        Many rows in one product cost little more than one: a step by itself is some twenty small operations a layer.
+        """
+        plain = attention_mask is None or (
+            attention_mask.dtype == torch.bool and attention_mask.device.type == "cpu" and bool(attention_mask.all())
+        )
+        groups = [
+            group
+            for some in self._groups
+            for group in some
+            if group.start <= position and (group.stop is None or position < group.stop)
+        ]
+        simple = kernel != "eager" and options.get("position_bias") is None
+        if not (plain and simple and all(group.rows.measure == "attention" for group in groups)):
+            return False
+        if groups:
+            waiting, _ = self._steps.get(layer, (None, {}))
+            if waiting is None or not waiting.continues(key, position):
+                self.catch_up(layer)
+                waiting = _Steps(key, position)
+                self._steps[layer] = waiting, options
+            waiting.add(query, key)
+        return True
+
+    @torch.no_grad()
+    def catch_up(self, layer: int | None = None) -> None:
+        """Compute the decoding steps that were put off, of one layer or of all."""
+        for waiting in list(self._steps) if layer is None else [layer]:
+            if waiting not in self._steps:
+                continue
+            steps, options = self._steps.pop(waiting)
+            query, key, allowed, begin = steps.joined()
+            stop = steps.position + query.shape[2]
+            for item, groups in enumerate(self._groups):
+                first = min((max(group.start, steps.position) for group in groups), default=stop)
+                if first >= stop:
+                    continue
+                rows = slice(first - steps.position, None)
+                weights = _softmax(query[item, :, rows], key[item], allowed[:, rows], options)
+                mass = self._sum_sources(item, weights, begin)
+                for group in groups:
+                    low, high = max(group.start, first), stop if group.stop is None else min(stop, group.stop)
+                    if low < high:
+                        group.add(waiting, mass[:, low - first : high - first])
 
     def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
         """(heads, rows, keys) -> (heads, rows, sources); key 0 stands at padded position `dropped`."""
@@ -293,6 +395,7 @@ def read_attention(
     reader = AttentionReader(readings, layers, past, stop)
     with listening(reader), suppress(EnoughRead):
         yield reader
+    reader.catch_up()  # and lets go of the keys
 
 
 def _eager_weights(
@@ -324,8 +427,33 @@ def _weights(
     options: dict[str, Any],
 ) -> torch.Tensor:
     """Weights (heads, rows, keys) of what sdpa and flash attention compute, for a few rows of one sequence."""
-    q, k = query[item, :, rows].float(), key[item].float()  # kernels do not round logits to 16 bits either
-    heads, count, width = q.shape  # k: (key/value heads, keys, head dim)
+    added = []
+    if options.get("position_bias") is not None:
+        added.append(rows_of(options["position_bias"], rows, item)[0])
+    if attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
+        added.append(rows_of(attention_mask, rows, item)[0])
+    allowed = _allowed(module, query, key, attention_mask, item, rows, options)
+    return _softmax(query[item, :, rows], key[item], allowed, options, added)
+
+
+def _softmax(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    allowed: torch.Tensor,
+    options: dict[str, Any],
+    added: Sequence[torch.Tensor] = (),
+) -> torch.Tensor:
+    """Weights (heads, rows, keys) of queries (heads, rows, head dim) and keys (key/value heads, keys, head dim).
+
+    Args:
+        query: of one sequence.
+        key: of the same.
+        allowed: which keys rows may attend to, (heads or 1, rows or 1, keys).
+        options: the kernel's: scaling, soft-cap, sinks.
+        added: to the logits.
+    """
+    q, k = query.float(), key.float()  # kernels do not round logits to 16 bits either
+    heads, count, width = q.shape
     keys = k.shape[1]
     grouped = q.reshape(k.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
     scaling = options.get("scaling")
@@ -334,12 +462,8 @@ def _weights(
     softcap = options.get("softcap")
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
-    bias = options.get("position_bias")
-    if bias is not None:
-        logits += rows_of(bias, rows, item)[0]
-    if attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
-        logits += rows_of(attention_mask, rows, item)[0]
-    allowed = _allowed(module, query, key, attention_mask, item, rows, options)
+    for bias in added:
+        logits += bias
     logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
     sinks = options.get("s_aux")
     if sinks is None:

@@ -10,7 +10,7 @@ from .errors import CoefficientsError, InputError
 from .model import LanguageModel
 from .scorers import BUILT_ON, LEARNED, SCORERS, Scorer, ScorerOptions, make_scorer
 
-__all__ = ["load_coefficients", "load_scorer"]
+__all__ = ["load_coefficients", "load_scorer", "method_of"]
 
 
 def load_scorer(
@@ -40,8 +40,13 @@ def load_scorer(
     learned = BUILT_ON.get(method, method)
     loaded = load_coefficients(language_model, coefficients, learned)
     if coefficients is not None and method in LEARNED:  # what was given says itself which of them it makes
-        method = learned = "at2" if loaded.uses_draft else "scout"
+        method = learned = method_of(loaded)
     return make_scorer(method, ScorerOptions({learned: loaded}))
+
+
+def method_of(coefficients: HeadCoefficients) -> str:
+    """The method that coefficients make: `at2` with rows of the draft, `scout` without."""
+    return "at2" if coefficients.uses_draft else "scout"
 
 
 def load_coefficients(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .config import PruneConfig, TopN
+from .embedded import EMBEDDED_MODEL_ID
 from .errors import ContextTooLongError, EmptyDraftError
 from .passages import Passage
 from .selection import AUTO, AUTO_KS, check_k, first_of_each, neighborhood, token_budget, top_k
@@ -122,6 +123,7 @@ class PruneStep:
         self._loaded = pruner
         self._pruner: AT2Pruner | None = None
         self._loading = threading.Lock()
+        self._told = False
 
     @staticmethod
     def options_of(pruner: AT2Pruner) -> dict[str, Any]:
@@ -150,17 +152,27 @@ class PruneStep:
         """The scoring model's, without loading it."""
         if self._given is not None:
             return self._given.language_model.name
-        return self.config.model or "gemma-3-270m"
+        return self.config.model or EMBEDDED_MODEL_ID
 
-    def to_draft(self, passages: Sequence[Passage]) -> list[int]:
+    def to_draft(self, passages: Sequence[Passage], offered: bool = False) -> list[int]:
         """Indices of the passages to write a draft from: each once; none if the choice takes no draft.
 
         Loads the scoring model if there is something to choose from, as only the method knows what it reads.
+
+        Args:
+            passages: what was retrieved.
+            offered: somebody set a model to draft with; if it is not needed they are told, once.
         """
         if not self.config.enabled:
             return []
         indices = [index for index, first in enumerate(self._firsts(passages)) if index == first]
-        return indices if len(indices) > 1 and self.pruner.scorer.uses_draft else []
+        if len(indices) < 2:
+            return []
+        scorer = self.pruner.scorer
+        if offered and not scorer.uses_draft and not self._told:
+            self._told = True
+            logger.warning('the method %s reads no draft: draft_llm is not asked; method="at2" reads one', scorer.name)
+        return indices if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Sequence[Passage]) -> Draft | None:
         """The scoring model's own draft, to be given to `run` for the same passages; None if it takes none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,17 +27,19 @@ from .windows import score_windows
 
 __all__ = ["AT2Pruner", "PassageLike", "PruneResult", "ScoredSource", "load_coefficients"]
 
+logger = logging.getLogger(__name__)
+
 PassageLike = str | Passage | Mapping[str, Any]
 
 
 class AT2Pruner:
-    """Prunes retrieved passages by what the draft's attention says it used.
+    """Prunes retrieved passages by what a model's attention points to.
 
     Safe to share between threads.
 
     Args:
         language_model: writes drafts and answers, and reads attention.
-        scorer: scores the sources; usually AT2 with the model's head coefficients.
+        scorer: scores the sources; usually by the model's head coefficients.
         granularity: what is scored and kept: passages, or their sentences.
         order: show kept passages in their original order, or best first.
         max_new_tokens: a draft or answer is cut there.
@@ -392,6 +395,8 @@ class AT2Pruner:
         if isinstance(draft, str):
             if not draft.strip():
                 raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
+            if not self.scorer.uses_draft:
+                logger.warning('the method %s does not read the draft given; method="at2" does', self.scorer.name)
             draft = (
                 self._read(prompt, draft)
                 if self.scorer.row_groups

@@ -1,11 +1,13 @@
 """Which rows, layers, heads and questions it takes to find supporting passages, and in which form: cross-validated.
 
     $ at2-prune train --data hotpotqa/train.jsonl --learn-from evidence --layers $(seq 0 17) \\
-          --rows question question-max last sources sources-max --dtype bfloat16 --out runs/evidence
-    $ python research/evidence.py runs/evidence
+          --rows question question-max last sources sources-max --dtype bfloat16 --out runs/evidence18
+    $ python research/evidence.py runs/evidence18
 
 Coefficients are fitted to four fifths of a run's examples and measured on the fifth, in turn. Nothing is drafted or
-ablated again. Intervals are 95 %, by bootstrap over questions; the same questions for every line.
+ablated again. Intervals are 95 %, by bootstrap over questions; the same questions for every line. The last column is
+the paired difference in recall@2: of rows to `question question-max`, of one layer to all, of a form or fewer
+coefficients to the mass itself.
 """
 
 from __future__ import annotations
@@ -118,9 +120,13 @@ def only(example: Example, layers: Sequence[int]) -> Example:
     return replace(example, mass=mass, layers=[example.layers[layer] for layer in layers])
 
 
-def line(title: str, values: dict[str, list[float]]) -> str:
+def line(title: str, values: dict[str, list[float]], base: dict[str, list[float]] | None = None) -> str:
+    """A row of a table; with a base to compare with, its paired difference in recall@2 too."""
     columns = ("gold_recall@2", "both_gold@2", "both_gold@3", "both_gold@5")
-    return f"{title:<52}" + "  ".join(str(bootstrap_mean(values[column])) for column in columns)
+    shown = [str(bootstrap_mean(values[column])) for column in columns]
+    if base:
+        shown.append(str(bootstrap_mean([b - a for a, b in zip(base[columns[0]], values[columns[0]], strict=True)])))
+    return f"{title:<52}" + "  ".join(shown)
 
 
 def draw(recall: dict[int, Estimate], path: Path) -> None:
@@ -157,10 +163,11 @@ def main() -> None:
     depth, has = len(some[0].layers), set(some[0].mass)
     print(f"{len(some)} questions, {FOLDS} folds, {depth} layers; 95 % intervals over questions")
     header = ("recall@2", "both@2", "both@3", "both@5")
-    print(f"\n{'rows, all layers':<52}" + "  ".join(f"{name:<20}" for name in header))
+    print(f"\n{'rows, all layers':<52}" + "  ".join(f"{name:<20}" for name in (*header, "recall@2, paired")))
+    base = cross_validate(some, BEST[:2], range(depth)) if set(BEST[:2]) <= has else None
     for names in ROWS:
         if set(names) <= has:
-            print(line(" ".join(names), cross_validate(some, names, range(depth))), flush=True)
+            print(line(" ".join(names), cross_validate(some, names, range(depth)), base), flush=True)
     rows = [name for name in BEST if name in has]
     print("\nfirst layers, rows " + " ".join(rows))
     for count in sorted({max(1, round(depth * part)) for part in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 1)}):
@@ -170,21 +177,23 @@ def main() -> None:
     if args.figure:
         draw({layer: bootstrap_mean(values["gold_recall@2"]) for layer, values in alone.items()}, args.figure)
     best = sorted(alone, key=lambda layer: -sum(alone[layer]["gold_recall@2"]))[:5]
+    whole = cross_validate(some, rows, range(depth))
     for layer in sorted(best):
-        print(line(f"layer {layer}", alone[layer]), flush=True)
+        print(line(f"layer {layer}; paired with all layers", alone[layer], whole), flush=True)
     print(f"\nquestions fitted to, layer {best[0]}, rows " + " ".join(rows))
     for limit in (20, 50, 100, 200):
         if limit < len(some) * (FOLDS - 1) // FOLDS:
             print(line(str(limit), cross_validate(some, rows, best[:1], limit)), flush=True)
     chosen = [only(example, best[:1]) for example in some]
     print(f"\nforms of the mass, layer {best[0]}, rows " + " ".join(rows))
-    print(line("attention mass itself", cross_validate(chosen, rows, [0])), flush=True)
+    plain = cross_validate(chosen, rows, [0])
+    print(line("attention mass itself", plain), flush=True)
     for name, form in FORMS.items():
         formed = [replace(e, mass={key: form(mass) for key, mass in e.mass.items()}) for e in chosen]
-        print(line(name, cross_validate(formed, rows, [0])), flush=True)
+        print(line(name, cross_validate(formed, rows, [0]), plain), flush=True)
     print(f"\ncoefficients left, layer {best[0]}, rows " + " ".join(rows))
     for count in (1, 2, 4, 8):
-        print(line(str(count), cross_validate(chosen, rows, [0], heads=count)), flush=True)
+        print(line(str(count), cross_validate(chosen, rows, [0], heads=count), plain), flush=True)
     if not {"sources", "sources-max"} <= has:
         return
     compared: list[tuple[Sequence[int], str]] = [(range(depth), "all layers"), (best[:1], f"layer {best[0]}")]

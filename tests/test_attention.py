@@ -235,6 +235,24 @@ def test_generating_without_a_cache_reads_the_same(family: str) -> None:
         assert torch.allclose(uncached.mass(rows.name), cached.mass(rows.name), atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma3", "phi3-longrope"])
+def test_steps_are_put_off_for_so_long_only(family: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = build(family), prompt_ids()
+    with read_attention(model, READINGS) as together:
+        generate(model, ids)
+    monkeypatch.setattr(attention, "STEPS_AT_ONCE", steps)
+    sizes = []
+    add = attention._Steps.add
+    monkeypatch.setattr(attention._Steps, "add", lambda self, *given: (add(self, *given), sizes.append(self.widths)))
+    with read_attention(model, READINGS) as apart:
+        generate(model, ids)
+    assert max(map(len, sizes)) == steps
+    assert not apart._steps  # nor are the cache's keys held any longer
+    for rows in ROWS:
+        assert torch.allclose(apart.mass(rows.name), together.mass(rows.name), atol=1e-6)
+
+
 def test_longrope_model_that_gives_its_cache_up_while_drafting() -> None:
     model, ids = build("phi3-longrope"), prompt_ids()[:, :29]  # other factors from 33 tokens on
     options: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}

@@ -10,9 +10,11 @@ import torch
 
 from at2_prune.attention import Reading, Rows
 from at2_prune.coefficients import HeadCoefficients, RowGroup
+from at2_prune.config import PruneConfig
 from at2_prune.draft import read_prompt, write_drafts
 from at2_prune.errors import EmptyDraftError
 from at2_prune.model import LanguageModel
+from at2_prune.pipeline import PruneStep
 from at2_prune.pruner import AT2Pruner
 from at2_prune.questions import Question
 from at2_prune.report import html_report, terminal_report
@@ -175,3 +177,19 @@ def test_scorer_reads_the_draft_where_it_weighs_it(tiny_lm: LanguageModel, sampl
     others = [i for i in range(len(direct)) if i != best]
     torch.testing.assert_close(scores[others], (direct + bonus)[others])
     assert int(scores.argmax()) == best
+
+
+def test_a_draft_that_nothing_reads_is_spoken_of(
+    scout: AT2Pruner, sample_questions: list[Question], caplog: pytest.LogCaptureFixture
+) -> None:
+    question = sample_questions[0]
+    passages = question.passages[:4]
+    scores = scout.score(question.text, passages, "a draft")
+    assert "the method scout does not read the draft given" in caplog.text
+    caplog.clear()
+    assert scores == scout.score(question.text, passages)
+    assert PruneStep(PruneConfig(), scout).to_draft(passages) == []
+    assert not caplog.text
+    step = PruneStep(PruneConfig(), scout)
+    assert step.to_draft(passages, offered=True) == step.to_draft(passages, offered=True) == []
+    assert caplog.text.count("draft_llm is not asked") == 1

@@ -20,7 +20,7 @@ COMMANDS = {"answer": answer, "score": score, "train": train, "eval": evaluate, 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="at2-prune",
-        description="Keep the retrieved passages that an answer's attention used, and answer again from those.",
+        description="Keep the retrieved passages that a model's attention points to, and answer from those.",
         epilog="Every command explains itself: at2-prune COMMAND --help",
     )
     parser.add_argument("--version", action="version", version=f"at2-prune {__version__}")

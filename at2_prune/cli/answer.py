@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_pruner_options(parser)
     parser.add_argument("--k", type=k_or_auto, default=3, metavar="N", help=K_HELP)
     parser.add_argument("--order", choices=["original", "score"], default="original", help="how to show what is kept")
-    parser.add_argument("--draft", metavar="TEXT", help="a draft written elsewhere, to attribute instead of our own")
-    parser.add_argument("--html", metavar="FILE", help="write a page that shows what each token was worth")
+    parser.add_argument("--draft", metavar="TEXT", help="a draft written elsewhere, for methods that read one")
+    parser.add_argument("--html", metavar="FILE", help="write a page; with --method at2 it shows each token's worth")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the sample questions)",
     )
     data.add_argument("--split", help="of a Hub data set")
+    data.add_argument("--ids", metavar="FILE", help="the questions with these ids, one a line, in this order")
     data.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
     data.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions")
     data.add_argument("--seed", type=int, metavar="S", help="shuffle the questions with it before --limit")
@@ -74,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="[NAME=]DIR_OR_ID",
-        help="head coefficients, and the method they make (default: at2, with those that come with the model)",
+        help="head coefficients, and what the method they make is called; without a name at2 if they weigh the draft's "
+        "rows, else scout (default: those that come with the model)",
     )
     methods.add_argument("--embedder", metavar="ID_OR_PATH", help="of the method dense")
     methods.add_argument("--cross-encoder", metavar="ID_OR_PATH", help="of the method cross_encoder")
@@ -86,7 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure on the first N questions how faithful scores are: LDS, top-k drop, and three tests",
     )
     faithfulness.add_argument(
-        "--sentences", type=positive, metavar="N", help="the same with sentences as sources, on the first N questions"
+        "--sentences",
+        type=positive,
+        metavar="N",
+        help="the same with sentences as sources, on the first N questions; without leave_one_out, which takes an "
+        "ablation a sentence",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="where results go")
     parser.add_argument("--document", metavar="FILE", help="write the results as a Markdown page too, with its figures")
@@ -110,6 +116,7 @@ def run(args: argparse.Namespace) -> None:
         evaluate,
         reading,
         text_table,
+        too_long,
         write_document,
         write_figures,
         write_report,
@@ -125,6 +132,7 @@ def run(args: argparse.Namespace) -> None:
     questions = load_questions(
         source,
         split=args.split,
+        ids=args.ids,
         limit=args.limit,
         offset=args.offset,
         seed=args.seed,
@@ -136,6 +144,10 @@ def run(args: argparse.Namespace) -> None:
     processes = Processes()
     args.device = args.device or processes.device
     language_model = load_model(args)
+    if args.skip_invalid:
+        fitting = [q for q in questions if too_long(language_model, q, args.max_new_tokens) is None]
+        skipped["longer than the model's context"] += len(questions) - len(fitting)
+        questions, skipped = fitting, +skipped
     scorers = _scorers(args, language_model)
     bench = Bench(language_model, ModelCache(args.cache or cache_folder() / "evaluation.sqlite"), args.max_new_tokens)
     data = {
@@ -216,11 +228,15 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
 
     from ..coefficients import shipped_coefficients
     from ..errors import CoefficientsError, MissingExtraError
-    from ..methods import load_coefficients
+    from ..methods import load_coefficients, method_of
     from ..scorers import BUILT_ON, LEARNED, SCORERS, ScorerOptions, make_scorer
 
-    given = dict(entry.split("=", 1) if "=" in entry else ("at2", entry) for entry in args.coefficients)
-    coefficients = {name: load_coefficients(language_model, path) for name, path in given.items()}
+    coefficients = {}
+    for entry in args.coefficients:
+        name, equals, path = entry.rpartition("=")
+        loaded = load_coefficients(language_model, path)
+        coefficients[name if equals else method_of(loaded)] = loaded
+    given = list(coefficients)
     learned = [name for name in LEARNED if name in {*given, *shipped_coefficients().get(language_model.name, {})}]
     methods = args.methods or [*(learned or ["at2"]), *RIVALS]
     everything = methods == ["all"]

@@ -7,17 +7,19 @@ import json
 
 from .options import add_pruner_options, load_pruner, read_passages
 
-HELP = "Score passages by their influence on a draft; nothing is pruned."
+HELP = "Score passages; nothing is pruned."
 EXAMPLES = """examples:
-  at2-prune score "Where was Adolphe Sax born?" --passages passages.json --draft "Dinant"
+  at2-prune score "Where was Adolphe Sax born?" --passages passages.json
+  at2-prune score "Where was Adolphe Sax born?" --passages passages.json --method at2 --draft "Dinant"
   at2-prune score "…" --passages - --granularity sentence --json < passages.json
 
-The draft may come from any model: one forward pass of the local one scores it. Without --draft the local one drafts."""
+With a method that reads a draft, such as at2, scores say what that draft used. It may come from any model: one forward
+pass of the local one reads it. Without --draft the local one drafts."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_pruner_options(parser)
-    parser.add_argument("--draft", metavar="TEXT", help="the draft to attribute (default: the model writes one)")
+    parser.add_argument("--draft", metavar="TEXT", help="to be attributed, by at2 say (default: the model drafts)")
 
 
 def run(args: argparse.Namespace) -> None:

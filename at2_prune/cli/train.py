@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="FILE_OR_ID", help="questions: a file or a Hub data set")
     parser.add_argument("--out", required=True, metavar="DIR", help="where examples and coefficients go")
     parser.add_argument("--split", help="of a Hub data set")
+    parser.add_argument("--ids", metavar="FILE", help="the questions with these ids, one a line, in this order")
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions")
     parser.add_argument("--ablations", type=positive, default=32, metavar="N", help="a question (default: 32)")
     parser.add_argument(
@@ -77,15 +78,8 @@ def run(args: argparse.Namespace) -> None:
     from ..training import CollectSettings, FitSettings, train
 
     row_groups = [RowGroup.from_name(name) for name in args.rows] if args.rows else None
-    questions = load_questions(args.data, split=args.split, limit=args.limit)
+    questions = load_questions(args.data, split=args.split, ids=args.ids, limit=args.limit)
     language_model = load_model(args)
-    layers = args.layers
-    if (
-        layers is None
-        and args.learn_from == "evidence"
-        and not any(name.startswith("draft") for name in args.rows or ())
-    ):
-        layers = range(max(1, language_model.model.config.get_text_config().num_hidden_layers // 3))
     settings = CollectSettings(
         args.ablations,
         args.sources,
@@ -94,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         args.max_new_tokens,
         args.seed,
         args.learn_from,
-        None if layers is None else tuple(sorted(set(layers))),
+        None if args.layers is None else tuple(sorted(set(args.layers))),
     )
     path = Path(args.data).absolute()
     name = f"{path.parent.name}/{path.name}" if path.exists() else args.data  # the same wherever the folder lies

@@ -92,7 +92,8 @@ def _gold(facts: Any, passages: Sequence[Passage], where: str) -> tuple[int, ...
 
 
 HOTPOTQA = Format(
-    lambda row: "question" in row and "context" in row,
+    ("question", "context"),
+    "supporting_facts",
     _parse,
     gold="field 'supporting_facts' is missing or empty, so there are no gold passages",
 )

@@ -27,6 +27,7 @@ def load_questions(
     source: str | Path,
     *,
     split: str | None = None,
+    ids: str | Path | None = None,
     limit: int | None = None,
     offset: int = 0,
     seed: int | None = None,
@@ -43,6 +44,7 @@ def load_questions(
             `framolfese/2WikiMultihopQA`, `dgslibisey/MuSiQue`, `databricks/databricks-dolly-15k`, or any data set whose
             rows have one of these shapes.
         split: of a Hub data set; by default `validation` for the multi-hop three and `train` otherwise.
+        ids: a text file with an id a line: these questions alone, in its order.
         limit: the first so many (of those that `kinds` leaves, after shuffling, if `seed` is given).
         offset: leave out so many before them.
         seed: shuffle the questions with it.
@@ -54,7 +56,8 @@ def load_questions(
 
     Raises:
         DataError: the source cannot be read, a row cannot be used, or none is left; the message names line and field.
-        InputError: no question is of one of the `kinds`; the message names the types there are.
+        InputError: no question is of one of the `kinds`; the message names the types there are. Or one of `ids` is
+            missing.
         MissingExtraError: the Hub needs `datasets`.
 
     Example:
@@ -90,6 +93,8 @@ def load_questions(
     if not questions:
         reasons = "".join(f"; {count} rows left out: {reason}" for reason, count in (skipped or {}).items())
         raise DataError(f"{source}: holds no question{reasons}")
+    if ids is not None:
+        questions = _of_ids(questions, Path(ids), source)
     if kinds:
         questions = _of_kinds(questions, kinds, source)
     if seed is not None:
@@ -98,6 +103,19 @@ def load_questions(
         raise InputError(f"offset {offset} leaves none of the {len(questions)} questions")
     questions = questions[offset:][:limit]
     return questions if shuffle_passages is None else [question.shuffled(shuffle_passages) for question in questions]
+
+
+def _of_ids(questions: list[Question], file: Path, source: str | Path) -> list[Question]:
+    try:
+        ids = file.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read ({error})") from None
+    known = {question.id: question for question in questions}
+    missing = [wanted for wanted in ids if wanted not in known]
+    if missing or not ids:
+        what = f"{len(missing)} of the {len(ids)} ids are not there ({missing[0]!r}, ...)" if ids else "no ids"
+        raise InputError(f"{source}: {what} (from {file})")
+    return [known[wanted] for wanted in ids]
 
 
 def _of_kinds(questions: list[Question], kinds: Collection[str], source: str | Path) -> list[Question]:

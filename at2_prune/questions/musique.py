@@ -47,7 +47,8 @@ def _passage(entry: Any, index: int, where: str) -> Passage:
 
 
 MUSIQUE = Format(
-    lambda row: "question" in row and "paragraphs" in row,
+    ("question", "paragraphs"),
+    "answerable",
     _parse,
     answer="field 'answer' is missing or empty, or field 'answerable' is false",
     gold="field 'paragraphs' marks none as is_supporting, so there are no gold passages",

@@ -32,12 +32,14 @@ def _dolly(row: Row, where: str) -> Question:
 
 
 PLAIN = Format(
-    lambda row: "question" in row and "passages" in row,
+    ("question", "passages"),
+    "gold",
     _plain,
     gold="field 'gold' is missing or empty, so there are no gold passages",
 )
 DOLLY = Format(
-    lambda row: "instruction" in row and "context" in row,
+    ("instruction", "context"),
+    "response",
     _dolly,
     answer="field 'response' is empty",
     gold="a row with field 'instruction' has one context and no gold passages",

@@ -31,8 +31,10 @@ class RowError(DataError):
 class Format(NamedTuple):
     """A shape that rows come in."""
 
-    matches: Callable[[Row], bool]
-    """Whether a row has this shape's fields."""
+    fields: tuple[str, str]
+    """What makes a row one of this shape."""
+    telling: str
+    """A field that only rows of this shape have, so that it says which field is missing."""
     parse: Callable[[Row, str], Question]
     """From a row and where it stands."""
     gold: str

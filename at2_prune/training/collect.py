@@ -54,7 +54,8 @@ class CollectSettings:
     """Ablations of the draft, as the paper has it; ablations of the known answer; or evidence: no ablations, the
     supporting passages that the data names."""
     layers: tuple[int, ...] | None = None
-    """Without ablations: indices of the layers to read; None reads all. What is past the last one never runs."""
+    """Without ablations: indices of the layers to read; what is past the last one never runs. By default the first
+    third, or all if a draft is written."""
 
 
 def collect_examples(

@@ -93,6 +93,8 @@ def train(
     depth = getattr(language_model.model.config.get_text_config(), "num_hidden_layers", None)
     if evidence:
         collect = replace(collect, ablations=0)
+        if collect.layers is None and depth and all(group.rows != "draft" for group in row_groups):
+            collect = replace(collect, layers=tuple(range(max(1, depth // 3))))
         if collect.layers is not None and not (
             collect.layers and all(0 <= layer < (depth or layer + 1) for layer in collect.layers)
         ):

@@ -42,6 +42,7 @@ _HOME = {
     "summarize_faithfulness": "faithfulness",
     "support_scores": "metrics",
     "text_table": "table",
+    "too_long": "runner",
     "write_document": "document",
     "write_figures": "figures",
     "write_report": "report",
@@ -81,6 +82,7 @@ __all__ = [
     "summarize_faithfulness",
     "support_scores",
     "text_table",
+    "too_long",
     "write_document",
     "write_figures",
     "write_report",
@@ -111,7 +113,7 @@ if TYPE_CHECKING:
     from .question import answer_question
     from .report import write_report
     from .results import add_faithfulness, summarize
-    from .runner import evaluate
+    from .runner import evaluate, too_long
     from .store import RunStore
     from .table import markdown_table, reading, text_table
 

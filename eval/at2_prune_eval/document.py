@@ -13,6 +13,7 @@ from typing import Any
 from at2_prune.errors import CacheError, DataError
 
 from .figures import HEADS, caption_of
+from .names import by_family
 from .results import FORMAT
 from .sections import (
     MARKS,
@@ -25,15 +26,17 @@ from .sections import (
     mode_rows,
     reference_line,
     run_facts,
+    whole_passes,
 )
 from .table import comparisons, markdown, reading
 
 __all__ = ["COST", "FAITHFULNESS", "load_results", "results_document", "short_table", "write_document"]
 
 COST = (
-    "Measured, a question. One pass is the model's work for a forward pass over the whole prompt; a backward pass "
-    "counts two. Methods that need the draft pay one pass for it first. Then the answer is written again, which costs "
-    "the same for all. Memory is what is held beyond the model at the peak, as far as the system tells."
+    "Measured, per question. One pass is the model's work for a forward pass over the whole prompt; a backward pass "
+    "counts two. Methods that need the draft pay one pass for it first, in which attention is read as well; what else "
+    "they read, and encoders of their own, are in the seconds and not in the passes. Writing the answer from what was "
+    "kept is not included. Memory is what is held beyond the model at the peak, as far as the system tells."
 )
 FAITHFULNESS = (
     "LDS: rank correlation, over random ablations, of the measured log-odds of the draft and the sum of kept scores. "
@@ -45,10 +48,11 @@ FAITHFULNESS = (
     "place."
 )
 MODES = (
-    "What each mode costs whole, in forward passes over the prompt with all passages, a question: to choose (a draft "
+    "What each mode costs whole, per question, in forward passes over the prompt with all passages: to choose (a draft "
     "included, where one is written), and to read what was kept before the answer is written. No pruning reads "
-    "everything once. `auto` reads the best 1, 2, 3 and 5 passages, what these contexts begin with alike once, and "
-    "takes the surest answer."
+    "everything once. `auto` reads the best 1, 2, 3 and 5 passages, their common beginning once, and takes the surest "
+    "answer. An embedder's work is not counted. The way to the oracle is its gain in F1 over no pruning; the interval "
+    "is of the ratio of the two gains on the same questions."
 )
 DIFFERENCES = {
     "none": "no pruning",
@@ -117,13 +121,14 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def short_table(results: Mapping[str, Any]) -> str:
-    """F1 by method and k without intervals, for a README; the text under it says what bold means.
+def short_table(results: Mapping[str, Any], k: str = "3") -> str:
+    """F1 by method and k without intervals, for a README, and the whole work at one k; the line under it explains both.
 
     Example:
         >>> half = {"mean": 0.5, "low": 0.4, "high": 0.6}
         >>> methods = {"none": {"at": {"all": {"f1": half}}}, "at2": {"at": {"2": {"f1": half}}}}
-        >>> print(short_table({"n": 200, "methods": methods, "paired": {"none": {"at2": {"2": {"f1": half}}}}}))
+        >>> results = {"n": 200, "methods": methods, "paired": {"none": {"at2": {"2": {"f1": half}}}}}
+        >>> print(short_table(results))
         | method | k = 2 |
         | --- | --- |
         | AT2 | **0.500** ↑ |
@@ -131,8 +136,14 @@ def short_table(results: Mapping[str, Any]) -> str:
         No pruning: 0.500 [0.400, 0.600]. ↑ ↓: higher, lower than no pruning on the same questions, outside the 95 % bootstrap interval of the difference. (N = 200, 1 comparison.)
     """  # noqa: E501
     total = len(list(comparisons(results, "none")))
+    header, *rows = f1_rows(results, intervals=False)
+    names = [name for members in by_family(results["methods"]).values() for name in members]
+    passes = [whole_passes(results, name, k) for name in names]
+    if any(passes):
+        header = [*header, f"passes, k = {k}"]
+        rows = [[*row, f"{sum(both):.2f}" if both else ""] for row, both in zip(rows, passes, strict=True)]
     return (
-        f"{markdown(f1_rows(results, intervals=False))}\n\n{reference_line(results)} {MARKS} "
+        f"{markdown([header, *rows])}\n\n{reference_line(results)} {MARKS} "
         f"(N = {results['n']}, {total} comparison{'s' * (total != 1)}.)"
     )
 
@@ -156,7 +167,7 @@ def load_results(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_document(results_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> Path:
-    """Write the page, and copy the run's `figures/` beside it.
+    """Write the page, and copy the results and the run's `figures/` beside it.
 
     Raises:
         DataError: the results cannot be read.
@@ -164,9 +175,13 @@ def write_document(results_path: str | os.PathLike[str], out_path: str | os.Path
     """
     results = load_results(results_path)
     out = Path(out_path)
-    command = f"python -m at2_prune_eval.document results.json {out.name}"
+    data = out.with_suffix(".json")
+    data_name, name = (path.name if path.is_absolute() else path.as_posix() for path in (data, out))
+    command = f"python -m at2_prune_eval.document {data_name} {name}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        if Path(results_path).resolve() != data.resolve():
+            shutil.copyfile(results_path, data)
         figures = []
         known = sorted((Path(results_path).parent / "figures").glob("*.*"))
         for path in known:
@@ -205,9 +220,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m at2_prune_eval.document RESULTS_JSON OUT`"""
     parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.document", description=main.__doc__)
     parser.add_argument("results", metavar="RESULTS_JSON")
-    parser.add_argument("out", metavar="OUT", help="docs/results.md, for example; figures go into figures/ beside it")
+    parser.add_argument(
+        "out", metavar="OUT", nargs="?", help="docs/results.md, say; figures go into figures/ beside it"
+    )
+    parser.add_argument("--short", action="store_true", help="print the short table for a README instead")
     parsed = parser.parse_args(arguments)
+    if not parsed.short and not parsed.out:
+        parser.error("OUT is missing: where to write the page; or give --short")
     try:
+        if parsed.short:
+            print(short_table(load_results(parsed.results)))
+            return
         write_document(parsed.results, parsed.out)
     except (DataError, CacheError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")

@@ -35,9 +35,9 @@ _METHODS = {
     "gradient_x_input": ("Gradient × input", "gradient"),
     "leave_one_out": ("Leave-one-out", "gradient"),
     "at2": ("AT2", "learned"),
+    # what docs/models.md calls coefficients that were trained on these measures
     "contribution_learned": ("Contribution, learned", "learned"),
     "effective_attention_learned": ("Effective, learned", "learned"),
-    "evidence": ("Evidence", "learned"),
     "scout": ("Scout", "learned"),
     "fusion": ("Fusion", "learned"),
     "oracle": ("Oracle", "other"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from at2_prune.errors import ContextTooLongError, DataError
+from at2_prune.model import LanguageModel
 from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 
@@ -19,7 +20,7 @@ from .results import summarize
 from .store import Record, RunStore
 from .table import markdown_table, reading
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "too_long"]
 
 
 def evaluate(
@@ -108,12 +109,21 @@ def _check_questions(questions: Sequence[Question], data_name: str) -> None:
             )
 
 
+def too_long(language_model: LanguageModel, question: Question, max_new_tokens: int = 48) -> str | None:
+    """Why a question with its passages does not fit the model's context; None if it does."""
+    prompt, limit = language_model.encode(question.text, question.passages), language_model.context_length
+    if limit is None or len(prompt) + max_new_tokens <= limit:
+        return None
+    return (
+        f"question {question.id!r} and its passages take {len(prompt)} tokens and the answer up to {max_new_tokens}, "
+        f"but {language_model.name} takes {limit} in all: leave it out (--skip-invalid), or take a model with a longer "
+        "context"
+    )
+
+
 def _check_lengths(bench: Bench, questions: Sequence[Question]) -> None:
     """Hours into a run is late to learn that a question does not fit."""
-    language_model = bench.language_model
     for question in questions:
-        try:
-            length = len(language_model.encode(question.text, question.passages))
-            language_model.check_length(length, bench.max_new_tokens)
-        except ContextTooLongError as error:
-            raise ContextTooLongError(f"question {question.id!r}: {error}") from None
+        fault = too_long(bench.language_model, question, bench.max_new_tokens)
+        if fault:
+            raise ContextTooLongError(fault)

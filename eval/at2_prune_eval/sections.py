@@ -20,6 +20,7 @@ __all__ = [
     "mode_rows",
     "reference_line",
     "run_facts",
+    "whole_passes",
 ]
 
 Rows = list[list[str]]
@@ -130,21 +131,28 @@ def all_rows(results: Mapping[str, Any], which: str) -> Rows:
     return rows
 
 
+def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, float] | None:
+    """Forward passes over the prompt with all passages: to choose, and to read what was kept; None if not recorded."""
+    methods = results["methods"]
+    whole = methods["none"]["at"][ALL].get("prompt_tokens", {}).get("mean") if "none" in methods else None
+    read = methods[name]["at"].get(k, {}).get("prompt_tokens")
+    return (forward_passes(methods[name]), read["mean"] / whole) if whole and read else None
+
+
 def mode_rows(results: Mapping[str, Any]) -> Rows:
     """F1 and whole cost of the methods that at2-prune is about, at each k, beside no pruning."""
     methods = results["methods"]
-    whole = methods["none"]["at"][ALL].get("prompt_tokens", {}).get("mean") if "none" in methods else None
     names = by_family(methods).get("learned", [])
     header = ["mode", "k", "F1", "against no pruning", "part of the way to the oracle"]
     rows = [[*header, "passes to choose", "to answer", "in all", "passages"]]
-    if not whole or not names:
+    if not names or whole_passes(results, names[0], next(iter(methods[names[0]]["at"]))) is None:
         return rows
     base = methods["none"]["at"][ALL]
     rows.append(["No pruning", ALL, estimate(base["f1"]), "", "0", "0", "1", "1", f"{base['passages']['mean']:.1f}"])
     for name in names:
         for k, entry in methods[name]["at"].items():
             difference = results["paired"].get("none", {}).get(name, {}).get(k)
-            choose, answer = forward_passes(methods[name]), entry["prompt_tokens"]["mean"] / whole
+            choose, answer = whole_passes(results, name, k) or (0.0, 0.0)
             rows.append(
                 [
                     label_of(name),

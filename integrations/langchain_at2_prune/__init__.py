@@ -1,4 +1,4 @@
-"""at2-prune for LangChain: keep the retrieved documents that an answer's attention used.
+"""at2-prune for LangChain: keep the retrieved documents that a model's attention points to.
 
     from langchain_at2_prune import AT2DocumentCompressor
 

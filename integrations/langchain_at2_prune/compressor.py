@@ -109,7 +109,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     def draft_input(self, documents: Sequence[Document], query: str) -> dict[str, Any] | None:
         """What a draft is to be written from: each document once. None if the choice takes no draft."""
         passages = self.passages(documents)
-        indices = self.step.to_draft(passages)
+        indices = self.step.to_draft(passages, offered=self.draft_llm is not None)
         if not indices:
             return None
         return writer_input(query, [documents[i] for i in indices], [passages[i] for i in indices])

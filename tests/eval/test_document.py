@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from at2_prune.errors import DataError
-from at2_prune_eval.document import main, results_document, short_table, write_document
+from at2_prune_eval.document import load_results, main, results_document, short_table, write_document
 from at2_prune_eval.names import label_of
 from at2_prune_eval.table import estimate
 
@@ -78,6 +78,8 @@ def test_bold_is_never_inside_the_noise(results: dict[str, Any]) -> None:
 def test_short_table_has_a_row_a_method(results: dict[str, Any]) -> None:
     table, line = short_table(results).split("\n\n")
     assert len(table.splitlines()) == len(METHODS) + 2
+    bm25 = next(line for line in table.splitlines() if line.startswith("| BM25 "))
+    assert bm25.endswith(" 0.37 |")  # 160 tokens and 120 a passage, of 1,360 with all ten
     assert f"N = 40, {len(METHODS) * len(KS)} comparisons" in line
     assert estimate(results["methods"]["oracle"]["at"]["gold"]["f1"]) in line
 
@@ -105,8 +107,20 @@ def test_command_writes_the_page_and_copies_figures(results: dict[str, Any], tmp
         assert (tmp_path / "docs" / target).is_file()
     assert text.count("![") == 2
     assert str(tmp_path) not in text
+    assert json.loads((tmp_path / "docs" / "results.json").read_text(encoding="utf-8")) == results
     again = write_document(run / "results.json", tmp_path / "docs" / "results.md")
     assert again.read_text(encoding="utf-8") == text
+
+
+def test_the_page_and_the_readme_are_those_of_the_committed_results() -> None:
+    root = Path(__file__).parents[2]
+    results = load_results(root / "docs" / "results.json")
+    page = (root / "docs" / "results.md").read_text(encoding="utf-8")
+    command = re.findall(r"by `(python -m at2_prune_eval.document [^`]*)`", page)[0]
+    figures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
+    assert results_document(results, figures, command) == page
+    table, _ = short_table(results).split("\n\n")
+    assert table in (root / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

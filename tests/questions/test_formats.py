@@ -111,6 +111,9 @@ def test_a_question_without_id_is_called_by_where_it_stands_whatever_folder_it_i
     [
         ([], "expected a JSON object, got list"),
         ({"a": 1}, r"needs question and passages; .*MuSiQue's .*; but has fields \['a'\]"),
+        ({"question": "Q?"}, "field 'context', 'paragraphs' or 'passages' is missing; but has fields"),
+        ({"question": "Q?", "supporting_facts": []}, "field 'context' is missing"),
+        ({key: value for key, value in MUSIQUE.items() if key != "question"}, "field 'question' is missing"),
         ({**HUB, "question": None}, "field 'question' must be a string, got None"),
         ({**HUB, "answer": 3}, "field 'answer' must be a string, got 3"),
         ({**HUB, "type": 3}, "field 'type' must be a string, got 3"),

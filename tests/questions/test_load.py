@@ -158,3 +158,19 @@ def test_real_files(hotpotqa: Path, tmp_path: Path, name: str) -> None:
         for row in raw
     ]
     assert load(tmp_path, json.dumps(official), "official.json") == questions
+
+
+def test_ids_from_a_file(tmp_path: Path) -> None:
+    text = lines(*({**PLAIN, "id": str(i)} for i in range(6)))
+    wanted = tmp_path / "ids.txt"
+    wanted.write_text("4\n1\n\n5\n")
+    assert [question.id for question in load(tmp_path, text, ids=wanted)] == ["4", "1", "5"]
+    assert [question.id for question in load(tmp_path, text, ids=wanted, offset=1, limit=1)] == ["1"]
+    wanted.write_text("4\n7\n8\n")
+    with pytest.raises(InputError, match=r"2 of the 3 ids are not there \('7', \.\.\.\) \(from .*ids.txt\)"):
+        load(tmp_path, text, ids=wanted)
+    wanted.write_text("\n")
+    with pytest.raises(InputError, match="no ids"):
+        load(tmp_path, text, ids=wanted)
+    with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
+        load(tmp_path, text, ids=tmp_path / "none.txt")

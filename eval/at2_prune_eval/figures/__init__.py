@@ -36,8 +36,9 @@ __all__ = [
 
 
 CAPTIONS = {
-    "f1_by_k": "Answer F1 against the number of passages kept. Bars are 95 % bootstrap intervals over questions; "
-    "the bands are those of no pruning and of the oracle, which keeps the gold passages only.",
+    "f1_by_k": "Answer F1 against the number of passages kept; BM25 is drawn faintly in every panel. Bars are 95 % "
+    "bootstrap intervals over questions; the bands are those of no pruning and of the oracle, which keeps the gold "
+    "passages only.",
     "f1_by_cost": "Answer F1 against the forward passes over the whole prompt that choosing cost, the draft's "
     "included. Among methods that cost nothing, or the draft alone, the horizontal place means nothing.",
     "faithfulness": "Left: LDS, the rank correlation over random ablations of the measured log-odds of the draft "

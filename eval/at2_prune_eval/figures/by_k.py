@@ -20,9 +20,13 @@ __all__ = ["f1_by_k_figure", "reference_lines"]
 LEFT, LABELS, TOP, BOTTOM, PANEL, GAP = 0.58, 1.42, 0.3, 0.42, 1.85, 0.45  # inches
 
 
+COMMON, FAINT = "bm25", "#8c8c8c"
+"""The rival that everybody has: drawn in every panel, so that panels can be compared; and its colour there."""
+
+
 @styled
 def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
-    """F1 with its interval against k; no pruning and the oracle run across every panel.
+    """F1 with its interval against k; no pruning, the oracle and BM25 (faint, without intervals) are in every panel.
 
     Args:
         results: what `results.json` holds.
@@ -54,6 +58,8 @@ def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
         if index >= len(families) - columns:
             axes.set_xlabel("passages kept, k")
         ends = reference_lines(axes, methods)
+        if COMMON in methods and COMMON not in names:
+            ends.append(_common_line(axes, methods[COMMON], ks))
         ends += [_line(axes, name, methods[name], ks, place, len(names), panel) for place, name in enumerate(names)]
         _labels(axes, ends, (high - low) * (SIZE + 2.5) / 72 / PANEL)
     return figure
@@ -70,6 +76,14 @@ def reference_lines(axes: Axes, methods: Mapping[str, Any]) -> list[tuple[float,
             axes.axhline(value["mean"], color=color, linestyle=line, linewidth=1.1, zorder=1)
             ends.append((value["mean"], label_of(name), color))
     return ends
+
+
+def _common_line(axes: Axes, method: Mapping[str, Any], ks: list[str]) -> tuple[float, str, str]:
+    means = {ks.index(k): entry["f1"]["mean"] for k, entry in method["at"].items()}
+    fixed = [index for index in sorted(means) if ks[index].isdigit()]
+    axes.plot(fixed, [means[index] for index in fixed], color=FAINT, linewidth=0.9, zorder=2)
+    axes.plot(sorted(set(means) - set(fixed)), [means[i] for i in sorted(set(means) - set(fixed))], "_", color=FAINT)
+    return means[max(means)], label_of(COMMON), FAINT
 
 
 def _line(

@@ -1,4 +1,4 @@
-"""at2-prune for LlamaIndex: keep the retrieved nodes that an answer's attention used.
+"""at2-prune for LlamaIndex: keep the retrieved nodes that a model's attention points to.
 
     from llama_index.postprocessor.at2_prune import AT2Postprocessor
 

@@ -81,7 +81,7 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
 
     def to_draft_from(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
         """The nodes that a draft is to be written from: each once; none if the choice takes no draft."""
-        return [nodes[index] for index in self.step.to_draft(self.passages(nodes))]
+        return [nodes[index] for index in self.step.to_draft(self.passages(nodes), self.draft_llm is not None)]
 
     def passages(self, nodes: Sequence[NodeWithScore]) -> list[Passage]:
         """The nodes as the scoring model gets them."""
