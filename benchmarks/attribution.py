@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from comparisons import ablating, answering, drafting, loading, precision, scoring, starting
-from measuring import Measurement, load, save, show
+from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from performance_page import targets, write_page
 from published import published
@@ -31,6 +31,7 @@ PARTS = (
     "scoring",
     "ablating",
     "answering",
+    "larger",
     "loading",
     "memory",
     "growth",
@@ -67,15 +68,13 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
         yield from ablating(lm, some, 8 if quick else 32, few, 1 / 3)
     if "answering" in parts:
         yield from answering(lm, some, pairs, (1.05, 1.0))
-    if {"drafting", "scoring"} & parts:
+    if "larger" in parts:
         for size in sizes[1:]:
             on = tiny if size == sizes[-1] else lm
             larger = case(on, size)
-            if "drafting" in parts:
-                yield from drafting(on, larger, drafts[0], few, None)
-                yield from drafting(on, case(on, size, "sentence"), drafts[0], few, None)
-            if "scoring" in parts:
-                yield from scoring(on, larger, drafts[0], few, None)
+            yield from drafting(on, larger, drafts[0], few, None)
+            yield from drafting(on, case(on, size, "sentence"), drafts[0], few, None)
+            yield from scoring(on, larger, drafts[0], few, None)
     if "loading" in parts and args.model is None:
         yield from loading(3 if quick else 7, gguf=not quick)
         yield from starting(3 if quick else 7)
@@ -112,8 +111,7 @@ def main() -> int:
     for measurement in measure(args):
         print(show(measurement), flush=True)
         measured.append(measurement)
-        new = {m.name for m in measured}
-        save([m for m in earlier if m.name not in new] + measured, args.out)  # stays if the rest is interrupted
+        save(merged(earlier, measured), args.out)  # what is measured stays if the rest is interrupted
     everything = load(args.out)
     print("\n".join(["", *targets(everything)]))
     if page:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Measurement", "exponent", "load", "median", "paired", "save", "show"]
+__all__ = ["Measurement", "exponent", "load", "median", "merged", "paired", "save", "show"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,19 @@ def show(measurement: Measurement) -> str:
 
 def save(measurements: Sequence[Measurement], path: Path) -> None:
     path.write_text(json.dumps([asdict(m) for m in measurements], indent=1) + "\n", encoding="utf-8")
+
+
+def merged(earlier: Sequence[Measurement], new: Sequence[Measurement]) -> list[Measurement]:
+    """Earlier measurements, those that were made anew replaced in their place; then what is measured for the first time."""
+    fresh = {_what(m): m for m in new}
+    known = [fresh.pop(_what(m), m) for m in earlier]
+    return known + list(fresh.values())
+
+
+def _what(measurement: Measurement) -> tuple[Any, ...]:
+    """The name, and the inputs that were chosen rather than measured."""
+    chosen = ("model", "passages", "sources", "draft", "k", "ablations", "times")
+    return (measurement.name, *(str(measurement.inputs.get(key)) for key in chosen))
 
 
 def load(path: Path) -> list[Measurement]:

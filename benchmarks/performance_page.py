@@ -82,7 +82,8 @@ def write_page(measurements: Sequence[Measurement], command: str) -> str:
         "",
         "Written by `make bench` from `benchmarks/results.json`; do not edit. Every ratio compares two ways in one",
         "process, in alternating order, by their medians; intervals are bootstrapped over the pairs. Where a row is no",
-        "ratio of times, its name says what it is, and its interval is the range of what was measured.",
+        "ratio of times, its name says what it is, and its interval is the range of what was measured. The plain loop",
+        "of ablations is one whole forward pass for each, with the sources masked: so does the published training code.",
         "",
         f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}. "
         f"Python {platform.python_version()}, {versions}.",

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +23,13 @@ from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 
 from .bench import Bench
+from .cache import model_fingerprint
 from .methods import OneK
 
 __all__ = ["run_config"]
+
+_PACKAGES = {"bm25s": "bm25s", "scikit-learn": "sklearn", "scipy": "scipy"}
+"""What methods compute with, by the module that says whether it is there."""
 
 
 def run_config(
@@ -39,6 +47,7 @@ def run_config(
     language_model = bench.language_model
     return {
         "model": language_model.name,
+        "weights": model_fingerprint(language_model),
         "dtype": str(language_model.model.dtype).removeprefix("torch."),
         "device": _device(language_model),
         "prompt": {"name": language_model.template.name, "sha256": _prompt_digest(language_model.template)},
@@ -50,6 +59,8 @@ def run_config(
             "at2-prune": __version__,
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
+            **{name: version(name) for name in _PACKAGES if find_spec(_PACKAGES[name]) is not None},
+            "python": platform.python_version(),
         },
     }
 
@@ -73,6 +84,8 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
             settings[name] = {"model": value.model_name, "row_groups": groups, "sha256": digest}
         elif hasattr(value, "row_groups"):  # a scorer that this one uses
             settings[name] = {"name": value.name, **_describe(value)}
+        elif isinstance(value, Path):  # of a model on this machine, which lies elsewhere on others
+            settings[name] = "/".join(value.parts[-2:])
         elif isinstance(value, (str, int, float, type(None))):
             settings[name] = value
     return settings

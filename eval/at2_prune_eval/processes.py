@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from at2_prune.errors import MissingExtraError
@@ -30,7 +31,8 @@ class Processes:
                 from accelerate import PartialState
             except ImportError:
                 raise MissingExtraError("accelerate", "eval", "Evaluating on several processes") from None
-            self._state = PartialState(cpu=not _cuda())
+            # the first to finish its share waits for the last, which may be a slow machine's
+            self._state = PartialState(cpu=not _cuda(), timeout=timedelta(days=7))
         self.rank: int = self._state.process_index if self._state else 0
         self.count: int = self._state.num_processes if self._state else 1
 

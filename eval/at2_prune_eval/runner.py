@@ -81,8 +81,7 @@ def evaluate(
         store.add(record)
         progress(record, False)
     processes.wait()
-    records = store.load()
-    results = summarize([records[question.id] for question in questions], config, skipped or {})
+    results = summarize(store.records([question.id for question in questions]), config, skipped or {})
     processes.wait()
     if processes.rank == 0:
         store.merge([question.id for question in questions])

@@ -70,6 +70,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
                 )
             ),
         ),
+        ("Embedder of dense", config.get("methods", {}).get("dense", {}).get("embedder")),
         ("Versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]

@@ -119,10 +119,26 @@ class RunStore:
         except OSError as error:
             raise CacheError(f"cannot write {self._mine}: {error}") from error
 
+    def records(self, question_ids: Sequence[str]) -> list[Record]:
+        """The records of these questions, once all processes are done.
+
+        Raises:
+            DataError: some are not there.
+        """
+        known = self.load()
+        missing = [i for i in question_ids if i not in known]
+        if missing:
+            raise DataError(
+                f"{self.folder}: {len(missing)} of {len(question_ids)} questions are missing there ({missing[0]!r}, ...): "
+                "where several machines share a run, this must be a folder that all of them see"
+            )
+        return [known[i] for i in question_ids]
+
     def merge(self, question_ids: Sequence[str]) -> Path:
-        """Put all processes' lines into one file, in the questions' order; returns its path."""
+        """Put all processes' lines into one file, in the questions' order, then what else there is; returns its path."""
         records = self.load()
-        text = b"".join(_line(records[i]) for i in question_ids if i in records).decode()
+        ordered = dict.fromkeys([*(i for i in question_ids if i in records), *records])
+        text = b"".join(_line(records[i]) for i in ordered).decode()
         path = self.write(self.QUESTIONS_FILE, text)
         for part in self._parts()[1:]:
             part.unlink()

@@ -67,6 +67,18 @@ def test_results_are_a_list_of_lines_and_the_page_holds_the_targets(tmp_path: Pa
     assert sum("not measured" in line for line in page) == len(TARGETS) - 2
 
 
+def test_what_is_measured_anew_takes_its_old_place() -> None:
+    from measuring import Measurement, merged
+
+    def one(name: str, passages: int, ratio: float) -> Measurement:
+        return Measurement(name, {"model": "m", "passages": passages, "seconds": [ratio, 1.0]}, ratio, ratio, ratio)
+
+    earlier = [one("a", 10, 1.0), one("a", 40, 2.0), one("b", 10, 3.0)]
+    new = [one("c", 10, 4.0), one("a", 10, 5.0)]
+    assert merged(earlier, new) == [new[1], earlier[1], earlier[2], new[0]]
+    assert merged([], new) == new
+
+
 def test_a_missed_target_is_explained_with_the_work_that_was_counted() -> None:
     from measuring import Measurement
     from performance_page import write_page

@@ -71,6 +71,19 @@ def test_an_interrupted_run_goes_on(bench: Bench, methods: list[Scorer], some: l
     assert lines(cut) == lines(tmp_path / "whole")
 
 
+def test_more_questions_add_to_a_run_and_fewer_leave_it(
+    bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path
+) -> None:
+    few = run_faithfulness(bench, methods, some[:1], tmp_path, {"model": "m"}, **SETTINGS)
+    seen: list[tuple[str, bool]] = []
+    run_faithfulness(
+        bench, methods, some, tmp_path, {"model": "m"}, **SETTINGS, progress=lambda r, old: seen.append((r["id"], old))
+    )
+    assert seen == [(some[0].id, True), (some[1].id, False), (some[2].id, False)]
+    assert run_faithfulness(bench, methods, some[:1], tmp_path, {"model": "m"}, **SETTINGS) == few
+    assert [line["id"] for line in lines(tmp_path)] == [question.id for question in some]
+
+
 def test_another_config_is_refused_and_sentences_have_a_file_of_their_own(
     bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:

@@ -13,7 +13,9 @@ from at2_prune.errors import InputError
 from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 from at2_prune_eval import Bench, evaluate, markdown_table, reading, summarize
+from at2_prune_eval.cache import model_fingerprint
 from at2_prune_eval.results import COSTS, METRICS
+from at2_prune_eval.sections import run_facts
 
 from .conftest import KS, MAX_NEW_TOKENS
 
@@ -81,6 +83,18 @@ def test_costs_are_in_forward_passes_over_the_prompt() -> None:
     assert results["methods"]["at2"]["cost"]["memory"]["mean"] == 10
 
 
+def test_the_gap_to_the_oracle_is_closed_in_part() -> None:
+    gap = summarize(made_up(gain=0.1), {}, {})["gap"]
+    assert gap["at2"]["3"] == pytest.approx({"mean": 1 / 3, "low": 1 / 3, "high": 1 / 3})
+    assert gap["bm25"]["3"]["high"] < 0
+    assert gap["at2"]["1"]["low"] < gap["at2"]["1"]["mean"] < gap["at2"]["1"]["high"]
+    assert set(gap) == {"at2", "bm25"}
+    records = made_up()
+    for record in records:  # an oracle that is no better
+        record["methods"]["oracle"]["at"]["gold"]["f1"] = record["methods"]["none"]["at"]["all"]["f1"]
+    assert summarize(records, {}, {})["gap"]["at2"] == {"1": None, "3": None}
+
+
 def test_nothing_to_summarise() -> None:
     with pytest.raises(InputError, match="no question"):
         summarize([], {}, {})
@@ -115,7 +129,13 @@ def test_schema_on_disk(bench: Bench, scorers: list[Scorer], questions: list[Que
         len(questions),
     )
     assert config["methods"]["at2"]["coefficients"]["row_groups"] == ["draft"]
-    assert set(config["versions"]) == {"at2-prune", "torch", "transformers"}
+    assert {"at2-prune", "torch", "transformers", "python"} <= set(config["versions"])
+    assert config["weights"] == model_fingerprint(bench.language_model)
+    assert not any(name.startswith("_") for settings in config["methods"].values() for name in settings)
+    facts = dict(run_facts(results))
+    assert facts["Head coefficients"].startswith("AT2: rows draft (sha256 ")
+    assert (facts["Seed"], facts["Passages shuffled"]) == ("3", "no")
+    assert results["gap"]["at2"].keys() == results["methods"]["at2"]["at"].keys()
     table = (tmp_path / "table.md").read_text()
     assert markdown_table(results) in table
     assert reading(results) in table

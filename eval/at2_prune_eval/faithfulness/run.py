@@ -80,7 +80,7 @@ def run_faithfulness(
         "order_for": sorted(order_for),
         "seed": seed,
     }
-    own = {"methods": [scorer.name for scorer in scorers], "questions": [question.id for question in questions]}
+    own = {"methods": [scorer.name for scorer in scorers]}  # not which questions: more of them add to the folder
     with processes.first_then_others():
         store = _store(granularity)(out, {**config, "faithfulness": settings | own}, part=processes.rank)
     done = store.load()
@@ -92,8 +92,7 @@ def run_faithfulness(
         store.add(record)
         progress(record, False)
     processes.wait()
-    records = store.load()
-    summary = summarize_faithfulness([records[question.id] for question in questions])
+    summary = summarize_faithfulness(store.records([question.id for question in questions]))
     processes.wait()
     if processes.rank == 0:
         store.merge([question.id for question in questions])
