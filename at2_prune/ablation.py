@@ -9,7 +9,6 @@ same kept sources share that prefix's keys and values.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from .errors import InputError
-from .forward import carries_state, rotates_by_length, run_piece
+from .forward import carries_state, fork, rotates_by_length, run_piece
 from .interface import enable_attention_reading, original_positions
 from .model import LanguageModel
 from .prompt import EncodedPrompt
@@ -134,7 +133,7 @@ class _Run:
                 if pending:
                     cache = self.run(done, cache, pending, logits=0)[1]
                     done = done + pending
-                self.descend(dropped, source, done, copy.deepcopy(cache), between)
+                self.descend(dropped, source, done, fork(cache), between)
                 group, pending = kept, [*range(start, stop), *between]
             else:
                 pending = [*pending, *(range(start, stop) if kept else ()), *between]

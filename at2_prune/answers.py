@@ -9,14 +9,13 @@ decoding, up to rounding, which decides near ties in 16 bits.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
 
-from .forward import Beginning, run_piece, shares_prefixes
+from .forward import Beginning, fork, run_piece, shares_prefixes
 from .model import Generation, LanguageModel, greedy_log_probabilities
 from .prompt import EncodedPrompt
 
@@ -92,10 +91,10 @@ class _Writer:
             while len(after) == 1 and () not in after:  # nothing branches off here
                 (more,) = after
                 piece, after = piece + more, after[more]
-            mine = cache if count == len(node) else copy.deepcopy(cache)
+            mine = cache if count == len(node) else fork(cache)
             deeper = {piece: children for piece, children in after.items() if piece}
             if () in after:
-                written = self.finish(list(piece), copy.deepcopy(mine) if deeper else mine, length)
+                written = self.finish(list(piece), fork(mine) if deeper else mine, length)
                 yield from ((index, written) for index in after[()])
             if deeper:
                 mine = self.run(piece, mine, length, 0)[1]
@@ -113,7 +112,7 @@ class _Writer:
         sure: list[float] = []
         while not self.ended(ids):
             guess = self.guess(ids)
-            before = copy.deepcopy(cache) if guess else None
+            before = fork(cache) if guess else None
             logits, cache = self.run([*piece, *guess], cache, length, len(guess) + 1)
             chosen = logits.argmax(-1).tolist()
             log_p = greedy_log_probabilities(logits).tolist()

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 if TYPE_CHECKING:
     from .model import LanguageModel
     from .prompt import EncodedPrompt
 
-__all__ = ["Beginning", "begin", "carries_state", "rotates_by_length", "run_piece", "shares_prefixes"]
+__all__ = ["Beginning", "begin", "carries_state", "fork", "rotates_by_length", "run_piece", "shares_prefixes"]
 
 WORTH_SHARING = 64
 """Tokens; a beginning that is shorter is run again sooner than copied."""
@@ -30,7 +31,7 @@ class Beginning:
         """A copy to go on from, for one prompt that begins so and goes on; None for any other."""
         if len(prompt) <= len(self.ids) or prompt.ids[: len(self.ids)] != self.ids:
             return None
-        return Beginning(self.ids, copy.deepcopy(self.cache))
+        return Beginning(self.ids, fork(self.cache))
 
 
 @torch.inference_mode()
@@ -46,6 +47,19 @@ def begin(language_model: LanguageModel, prompt: EncodedPrompt) -> Beginning | N
         return None
     positions = torch.arange(len(ids), device=language_model.device)
     return Beginning(ids, run_piece(language_model, ids, None, positions, 0)[1])
+
+
+def fork(cache: Any) -> Any:
+    """A cache to go on from that leaves the given one as it is.
+
+    Layers that grow by concatenation make new tensors and change none, so keys and values are shared, not copied.
+    """
+    layers = getattr(cache, "layers", None)
+    if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+        return copy.deepcopy(cache)
+    twin = copy.copy(cache)
+    twin.layers = [copy.copy(layer) for layer in layers]
+    return twin
 
 
 def run_piece(

@@ -96,7 +96,7 @@ def save(measurements: Sequence[Measurement], path: Path) -> None:
 
 
 def merged(earlier: Sequence[Measurement], new: Sequence[Measurement]) -> list[Measurement]:
-    """Earlier measurements, those that were made anew replaced in their place; then what is measured for the first time."""
+    """Earlier measurements, with those that were made anew in their old places; then what is new altogether."""
     fresh = {_what(m): m for m in new}
     known = [fresh.pop(_what(m), m) for m in earlier]
     return known + list(fresh.values())

@@ -34,6 +34,12 @@ TARGETS = (
 """Name of a measurement, what the page calls it, and its target."""
 
 FLOORS = {
+    "random ablations: engine / plain loop": """\
+**Random ablations.** The loop runs every token for every mask. The engine does not run what a mask leaves out, half of
+the sources, and runs once what masks have in common before they part. Of m random masks over n sources, about
+min(2^(i-1), m/2) different beginnings end with the i-th source: for m = 32 and n = 10 these are 1 + 2 + 4 + 8 + 6 x 16 =
+111 sources run instead of 320, a little over a third. The head is run once and the question and target m times. More
+masks share more.""",
     "leave-one-out: engine / plain loop": """\
 **Leave-one-out.** What follows a source that is left out has to be run again, in every layer: its keys and values
 depend on what came before. Only what precedes it can be shared. With n sources of equal length and nothing else in the
@@ -83,7 +89,7 @@ def write_page(measurements: Sequence[Measurement], command: str) -> str:
         "Written by `make bench` from `benchmarks/results.json`; do not edit. Every ratio compares two ways in one",
         "process, in alternating order, by their medians; intervals are bootstrapped over the pairs. Where a row is no",
         "ratio of times, its name says what it is, and its interval is the range of what was measured. The plain loop",
-        "of ablations is one whole forward pass for each, with the sources masked: so does the published training code.",
+        "of ablations is one whole forward pass for each, sources masked, as in the published training code.",
         "",
         f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}. "
         f"Python {platform.python_version()}, {versions}.",

@@ -5,8 +5,8 @@
           --out runs/answer
     $ python research/teachers.py runs/kept runs/answer
 
-The same questions, rows and folds for each teacher: coefficients are fitted to four fifths and find the gold passages of
-the fifth, in turn. Printed: how much of them is among the best 2 and 3, and the paired difference in recall@2 to
+The same questions, rows and folds for each teacher: coefficients are fitted to four fifths and find the gold passages
+of the fifth, in turn. Printed: how much of them is among the best 2 and 3, and the paired difference in recall@2 to
 ablations of the draft. Intervals are 95 %, by bootstrap over questions.
 """
 
@@ -28,7 +28,9 @@ ROWS = (("draft",), ("question",), ("question", "question-max"), ("question", "q
 Fit = Callable[[Sequence[Example], Sequence[RowGroup]], torch.Tensor]
 
 
-def recalls(examples: Sequence[Example], taught: Sequence[Example], names: Sequence[str], fitted: Fit) -> list[list[float]]:
+def recalls(
+    examples: Sequence[Example], taught: Sequence[Example], names: Sequence[str], fitted: Fit
+) -> list[list[float]]:
     """Recall at 2 and at 3 of each example, from coefficients fitted to the other folds of `taught`."""
     groups = [RowGroup.from_name(name) for name in names]
     found: list[list[float]] = [[], []]

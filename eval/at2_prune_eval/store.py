@@ -129,13 +129,13 @@ class RunStore:
         missing = [i for i in question_ids if i not in known]
         if missing:
             raise DataError(
-                f"{self.folder}: {len(missing)} of {len(question_ids)} questions are missing there ({missing[0]!r}, ...): "
-                "where several machines share a run, this must be a folder that all of them see"
+                f"{self.folder}: {len(missing)} of {len(question_ids)} questions are missing there ({missing[0]!r}, "
+                "...): where several machines share a run, this must be a folder that all of them see"
             )
         return [known[i] for i in question_ids]
 
     def merge(self, question_ids: Sequence[str]) -> Path:
-        """Put all processes' lines into one file, in the questions' order, then what else there is; returns its path."""
+        """Put all processes' lines into one file, in the questions' order, then others; returns its path."""
         records = self.load()
         ordered = dict.fromkeys([*(i for i in question_ids if i in records), *records])
         text = b"".join(_line(records[i]) for i in ordered).decode()
