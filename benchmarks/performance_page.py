@@ -37,7 +37,7 @@ FLOORS = {
     "random ablations: engine / plain loop": """\
 **Random ablations.** The loop runs every token for every mask. The engine does not run what a mask leaves out, half of
 the sources, and runs once what masks have in common before they part. Of m random masks over n sources, about
-min(2^(i-1), m/2) different beginnings end with the i-th source: for m = 32 and n = 10 these are 1 + 2 + 4 + 8 + 6 x 16 =
+min(2^(i-1), m/2) different beginnings end with the i-th source: for m = 32 and n = 10, 1 + 2 + 4 + 8 + 6 x 16 =
 111 sources run instead of 320, a little over a third. The head is run once and the question and target m times. More
 masks share more.""",
     "leave-one-out: engine / plain loop": """\
