@@ -23,7 +23,7 @@ COLUMN = 0.21
 """Inches that a label takes, written upwards."""
 FREE, DRAFT = 0.05, 1.15
 """Passes up to which a method counts as free, and as costing the draft alone."""
-LEFT, RIGHT, BOTTOM, TOP, HEIGHT = 0.6, 0.75, 0.62, 0.5, 3.1  # inches
+LEFT, RIGHT, BOTTOM, TOP, HEIGHT = 0.66, 0.75, 0.62, 0.5, 3.1  # inches
 
 
 @styled
@@ -70,7 +70,9 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
         legend.setdefault(FAMILIES[family], bar.lines[0])
     ends = reference_lines(axes, results["methods"])
     _limits(axes, results, values)
-    for height, label, _ in ends:
+    low, high = axes.get_ylim()
+    apart = spread([height for height, _, _ in ends], (high - low) * (SIZE + 2.5) / 72 / HEIGHT)
+    for height, (_, label, _) in zip(apart, ends, strict=True):
         axes.annotate(label, (inches + 0.06, height), va="center", annotation_clip=False)
     halo = withStroke(linewidth=2.5, foreground="white")
     columns = spread([places[name] for name in names], COLUMN * 0.8)

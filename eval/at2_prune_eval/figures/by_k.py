@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["f1_by_k_figure", "reference_lines"]
 
-LEFT, LABELS, TOP, BOTTOM, PANEL, GAP = 0.58, 1.42, 0.3, 0.42, 1.85, 0.45  # inches
+LEFT, LABELS, TOP, BOTTOM, PANEL, GAP = 0.64, 1.42, 0.3, 0.42, 1.85, 0.45  # inches
 
 
 COMMON, FAINT = "bm25", "#8c8c8c"
