@@ -117,40 +117,45 @@ class _Group:
 class _Steps:
     """Decoding steps of one layer, one row each, that are still to be computed.
 
-    A row's query is kept, and of the keys those of the first and of the last step: what a sliding cache dropped in
-    between is the beginning of the first.
+    A row's query is kept, and the keys of the last step, which the cache holds anyway; of a sliding cache those of the
+    first step too, whose beginning it drops. A growing one drops nothing, and its first keys would be a second cache.
     """
 
     def __init__(self, key: torch.Tensor, position: int) -> None:
         self.position = position
         """Of the first row, which is the last key of its step."""
-        self.first_key = self.key = key
+        self.begin = position + 1 - key.shape[2]
+        """Position of its first key."""
+        self.first_key: torch.Tensor | None = key
+        self.key = key
         self.queries: list[torch.Tensor] = []
         self.widths: list[int] = []
         """How many keys each row attends to: up to its own."""
 
     def continues(self, key: torch.Tensor, position: int) -> bool:
         """Whether a step can join these: the next one, while no key between the first and the last is lost."""
-        begins = position + 1 - key.shape[2]
-        kept = begins <= self.position + 1
+        begin = position + 1 - key.shape[2]
+        kept = begin == self.begin if self.first_key is None else begin <= self.position + 1
         return position == self.position + len(self.queries) and kept and len(self.queries) < STEPS_AT_ONCE
 
     def add(self, query: torch.Tensor, key: torch.Tensor) -> None:
+        if self.queries and self.position + len(self.queries) + 1 - key.shape[2] == self.begin:
+            self.first_key = None  # it grows
         self.queries.append(query)
         self.key = key
         self.widths.append(key.shape[2])
 
     def joined(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
         """Queries, keys, which keys each row attends to `(1, rows, keys)`, and the position of the first key."""
-        rows, device = len(self.queries), self.key.device
-        begin = self.position + 1 - self.first_key.shape[2]
-        dropped = self.position + rows - self.key.shape[2] - begin
-        key = torch.cat([self.first_key[:, :, :dropped], self.key], dim=2) if dropped > 0 else self.key
-        begin = self.position + rows - key.shape[2]
-        row = torch.arange(self.position, self.position + rows, device=device)[:, None]
-        at = torch.arange(begin, self.position + rows, device=device)
-        allowed = (at <= row) & (at > row - torch.tensor(self.widths, device=device)[:, None])
-        return torch.cat(self.queries, dim=2), key, allowed[None], begin
+        rows, key = len(self.queries), self.key
+        dropped = self.position + rows - key.shape[2] - self.begin
+        if dropped:
+            assert self.first_key is not None  # see `continues`
+            key = torch.cat([self.first_key[:, :, :dropped], key], dim=2)
+        row = torch.arange(self.position, self.position + rows, device=key.device)[:, None]
+        at = torch.arange(self.begin, self.position + rows, device=key.device)
+        allowed = (at <= row) & (at > row - torch.tensor(self.widths, device=key.device)[:, None])
+        return torch.cat(self.queries, dim=2), key, allowed[None], self.begin
 
 
 class AttentionReader:

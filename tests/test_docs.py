@@ -24,5 +24,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_commands_in_the_pages_name_scripts_that_are_there() -> None:
     for page in PAGES:
-        for script in re.findall(r"python ((?:benchmarks|research|examples)/\w+\.py)", page.read_text(encoding="utf-8")):
+        for script in re.findall(
+            r"python ((?:benchmarks|research|examples)/\w+\.py)", page.read_text(encoding="utf-8")
+        ):
             assert (ROOT / script).is_file(), f"{page.name}: {script}"

@@ -137,8 +137,9 @@ def test_other_measures_written_and_read_alike(lm: LanguageModel, sample_questio
     torch.testing.assert_close(draft.mass[RowGroup("draft")], draft.row_mass.mean(2))
     for group in groups:
         alone = write_drafts(lm, [prompt], [group], 10)[0]
-        assert_close(alone, {group: draft.mass[group]}, 0)
-        assert group.rows != "draft" or torch.equal(alone.row_mass, draft.row_mass)  # type: ignore[arg-type]
+        assert_close(alone, {group: draft.mass[group]}, 1e-6)  # alone, attention is computed many steps at a time
+        if group.rows == "draft":
+            torch.testing.assert_close(alone.row_mass, draft.row_mass, atol=1e-6, rtol=0)
     different = [draft.mass[group] for group in groups]
     assert all((one - other).abs().max() > 1e-3 for one, other in pairwise(different))
 
