@@ -36,10 +36,10 @@ TARGETS = (
 FLOORS = {
     "drafting with attribution / generate": """\
 **Attribution while drafting.** Where the interval is wider than a hundredth, the machine decides: runs of one kind
-differ by more. What is added can be counted (tests/test_work_done.py): no forward pass, and in each layer one product of
-the draft's rows with the keys. For Gemma 3 270M, 8 tokens after 1,609, that is 2 x 18 layers x 4 heads x 256 x 8 x 1,609
-= 0.5 GFLOP; the prompt's own pass through 100 million weights is 2 x 10^8 x 1,609 = 322 GFLOP, six hundred times as much.
-""",
+differ by more. What is added can be counted (tests/test_work_done.py): no forward pass, and in each layer one product
+of the draft's rows with the keys. For Gemma 3 270M, 8 tokens after 1,609, that is 2 x 18 layers x 4 heads x 256 x 8 x
+1,609 = 0.5 GFLOP; the prompt's own pass through 100 million weights is 2 x 10^8 x 1,609 = 322 GFLOP, six hundred times
+as much.""",
     "random ablations: engine / plain loop": """\
 **Random ablations.** The loop runs every token for every mask. The engine does not run what a mask leaves out, half of
 the sources, and runs once what masks have in common before they part. Of m random masks over n sources, about
