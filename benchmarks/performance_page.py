@@ -79,7 +79,8 @@ def floors(measurements: Sequence[Measurement]) -> list[str]:
         found = next((m for m in measurements if m.name == name), None)
         if found is None or found.limit is None or found.ratio <= found.limit:
             continue
-        work = next((m for m in measurements if m.name == name.replace(": engine", ": tokens run, engine")), None)
+        counts = name.replace(": engine", ": tokens run, engine")
+        work = next((m for m in measurements if m.name == counts != name), None)
         counted = f" Counted here: {work.ratio:.3f} of the loop's tokens." if work else ""
         lines += [*(words + counted).splitlines(), ""]
     return ["## Missed, and why", "", *lines] if lines else []
