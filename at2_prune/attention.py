@@ -23,12 +23,12 @@ from transformers import PreTrainedModel
 from .errors import InputError, ModelNotSupportedError
 from .interface import enable_attention_reading, listening, model_eager_attention, options_of, rows_of
 from .measures import Measure, apply_measure
+from .steps import DecodingSteps
 
 __all__ = ["AttentionReader", "EnoughRead", "Reading", "Rows", "read_attention"]
 
 Span = tuple[int, int]
 WEIGHTS_AT_ONCE = 2**24  # heads x rows x keys held at a time: 64 MiB in float32
-STEPS_AT_ONCE = 32  # decoding steps whose rows are computed in one product
 
 
 class EnoughRead(Exception):
@@ -114,50 +114,6 @@ class _Group:
         return self.mass[layer][0] / seen if self.rows.reduce == "mean" else self.mass[layer][0]
 
 
-class _Steps:
-    """Decoding steps of one layer, one row each, that are still to be computed.
-
-    A row's query is kept, and the keys of the last step, which the cache holds anyway; of a sliding cache those of the
-    first step too, whose beginning it drops. A growing one drops nothing, and its first keys would be a second cache.
-    """
-
-    def __init__(self, key: torch.Tensor, position: int) -> None:
-        self.position = position
-        """Of the first row, which is the last key of its step."""
-        self.begin = position + 1 - key.shape[2]
-        """Position of its first key."""
-        self.first_key: torch.Tensor | None = key
-        self.key = key
-        self.queries: list[torch.Tensor] = []
-        self.widths: list[int] = []
-        """How many keys each row attends to: up to its own."""
-
-    def continues(self, key: torch.Tensor, position: int) -> bool:
-        """Whether a step can join these: the next one, while no key between the first and the last is lost."""
-        begin = position + 1 - key.shape[2]
-        kept = begin == self.begin if self.first_key is None else begin <= self.position + 1
-        return position == self.position + len(self.queries) and kept and len(self.queries) < STEPS_AT_ONCE
-
-    def add(self, query: torch.Tensor, key: torch.Tensor) -> None:
-        if self.queries and self.position + len(self.queries) + 1 - key.shape[2] == self.begin:
-            self.first_key = None  # it grows
-        self.queries.append(query)
-        self.key = key
-        self.widths.append(key.shape[2])
-
-    def joined(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        """Queries, keys, which keys each row attends to `(1, rows, keys)`, and the position of the first key."""
-        rows, key = len(self.queries), self.key
-        dropped = self.position + rows - key.shape[2] - self.begin
-        if dropped:
-            assert self.first_key is not None  # see `continues`
-            key = torch.cat([self.first_key[:, :, :dropped], key], dim=2)
-        row = torch.arange(self.position, self.position + rows, device=key.device)[:, None]
-        at = torch.arange(self.begin, self.position + rows, device=key.device)
-        allowed = (at <= row) & (at > row - torch.tensor(self.widths, device=key.device)[:, None])
-        return torch.cat(self.queries, dim=2), key, allowed[None], self.begin
-
-
 class AttentionReader:
     """Listens to a model's attention and keeps attention mass; use it through `read_attention`.
 
@@ -182,7 +138,7 @@ class AttentionReader:
         self._readings = list(readings)
         self._groups = [[_Group(rows, reading.padding) for rows in reading.rows] for reading in readings]
         self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
-        self._steps: dict[int, tuple[_Steps, dict[str, Any]]] = {}
+        self._steps: dict[int, tuple[DecodingSteps, dict[str, Any]]] = {}
 
     @property
     def layers(self) -> list[int]:
@@ -304,7 +260,7 @@ class AttentionReader:
             waiting, _ = self._steps.get(layer, (None, {}))
             if waiting is None or not waiting.continues(key, position):
                 self.catch_up(layer)
-                waiting = _Steps(key, position)
+                waiting = DecodingSteps(key, position)
                 self._steps[layer] = waiting, options
             waiting.add(query, key)
         return True
@@ -312,10 +268,8 @@ class AttentionReader:
     @torch.no_grad()
     def catch_up(self, layer: int | None = None) -> None:
         """Compute the decoding steps that were put off, of one layer or of all."""
-        for waiting in list(self._steps) if layer is None else [layer]:
-            if waiting not in self._steps:
-                continue
-            steps, options = self._steps.pop(waiting)
+        for each in [*self._steps] if layer is None else [layer] if layer in self._steps else []:
+            steps, options = self._steps.pop(each)
             query, key, allowed, begin = steps.joined()
             stop = steps.position + query.shape[2]
             for item, groups in enumerate(self._groups):
@@ -328,7 +282,7 @@ class AttentionReader:
                 for group in groups:
                     low, high = max(group.start, first), stop if group.stop is None else min(stop, group.stop)
                     if low < high:
-                        group.add(waiting, mass[:, low - first : high - first])
+                        group.add(each, mass[:, low - first : high - first])
 
     def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
         """(heads, rows, keys) -> (heads, rows, sources); key 0 stands at padded position `dropped`."""

@@ -88,9 +88,9 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
 
 
 def embedded_tokenizer(folder: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
-    """The tokenizer that `AutoTokenizer` finds in a folder of the embedded model, in a third of its time.
+    """The tokenizer that `AutoTokenizer` finds in a folder of the embedded model, sooner.
 
-    `AutoTokenizer` parses the 31 MB of `tokenizer.json` again and again; once says everything but the names of a few
+    `AutoTokenizer` parses the large `tokenizer.json` again and again; once says everything but the names of a few
     special tokens.
 
     Args:

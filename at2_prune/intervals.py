@@ -61,7 +61,7 @@ def bootstrap_ratio(
     return _interval((above.mean() / below.mean()).item(), (tops / bottoms)[bottoms > 0])
 
 
-@functools.lru_cache(maxsize=4)  # all numbers of a run share their resamples
+@functools.lru_cache(maxsize=1)  # all numbers of a run share their resamples
 def _counts(count: int, resamples: int, seed: int) -> torch.Tensor:
     """How often each question is in each resample, `(resamples, questions)`."""
     draws = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))

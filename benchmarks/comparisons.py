@@ -24,7 +24,7 @@ from at2_prune.scorers import AT2Scorer, GradientXInputScorer, Task
 from at2_prune.selection import K
 from at2_prune_eval.cost import metered
 
-__all__ = ["ablating", "answering", "drafting", "loading", "precision", "scoring"]
+__all__ = ["ablating", "answering", "drafting", "loading", "precision", "scoring", "starting"]
 
 
 def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from attention_parity import (
 from families import FAMILIES, WINDOW, build
 
 from at2_prune import attention
+from at2_prune import steps as steps_at_once
 from at2_prune.attention import AttentionReader, Reading, Rows, read_attention
 from at2_prune.errors import InputError, ModelNotSupportedError
 from at2_prune.interface import enable_attention_reading, listening
@@ -241,10 +242,12 @@ def test_steps_are_put_off_for_so_long_only(family: str, steps: int, monkeypatch
     model, ids = build(family), prompt_ids()
     with read_attention(model, READINGS) as together:
         generate(model, ids)
-    monkeypatch.setattr(attention, "STEPS_AT_ONCE", steps)
+    monkeypatch.setattr(steps_at_once, "STEPS_AT_ONCE", steps)
     sizes = []
-    add = attention._Steps.add
-    monkeypatch.setattr(attention._Steps, "add", lambda self, *given: (add(self, *given), sizes.append(self.widths)))
+    add = steps_at_once.DecodingSteps.add
+    monkeypatch.setattr(
+        steps_at_once.DecodingSteps, "add", lambda self, *given: (add(self, *given), sizes.append(self.widths))
+    )
     with read_attention(model, READINGS) as apart:
         generate(model, ids)
     assert max(map(len, sizes)) == steps

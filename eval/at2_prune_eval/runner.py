@@ -110,14 +110,16 @@ def _check_questions(questions: Sequence[Question], data_name: str) -> None:
 
 def too_long(language_model: LanguageModel, question: Question, max_new_tokens: int = 48) -> str | None:
     """Why a question with its passages does not fit the model's context; None if it does."""
-    prompt, limit = language_model.encode(question.text, question.passages), language_model.context_length
-    if limit is None or len(prompt) + max_new_tokens <= limit:
-        return None
-    return (
-        f"question {question.id!r} and its passages take {len(prompt)} tokens and the answer up to {max_new_tokens}, "
-        f"but {language_model.name} takes {limit} in all: leave it out (--skip-invalid), or take a model with a longer "
-        "context"
-    )
+    tokens = len(language_model.encode(question.text, question.passages))
+    try:
+        language_model.check_length(tokens, max_new_tokens)
+    except ContextTooLongError:  # its advice is for pipelines
+        return (
+            f"question {question.id!r} and its passages take {tokens} tokens and the answer up to {max_new_tokens}, "
+            f"but {language_model.name} takes {language_model.context_length} in all: leave it out (--skip-invalid), "
+            "or take a model with a longer context"
+        )
+    return None
 
 
 def _check_lengths(bench: Bench, questions: Sequence[Question]) -> None:
