@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from .errors import InputError
-from .forward import carries_state, fork, rotates_by_length, run_piece
+from .forward import carries_state, fork, has_body, logits_of, rotates_by_length, run_body, run_piece
 from .interface import enable_attention_reading, original_positions
 from .model import LanguageModel
 from .prompt import EncodedPrompt
@@ -24,6 +24,8 @@ from .prompt import EncodedPrompt
 __all__ = ["Positions", "ablation_outcomes", "log_odds", "random_masks", "seeded_generator"]
 
 Positions = Literal["kept", "closed"]
+LOGITS_AT_ONCE = 64
+"""Rows of several ablations that go through the output layer together: 64 MiB in float32 for 262,144 tokens."""
 
 
 def random_masks(sources: int, count: int, generator: torch.Generator, keep: float = 0.5) -> torch.Tensor:
@@ -87,6 +89,7 @@ def ablation_outcomes(
             run.alone(index, masked=positions == "kept" and stateful)
     else:
         run.descend(list(range(len(masks))), 0, [], None, list(range(run.starts[0])))
+    run.read_out()
     log_p = torch.stack(run.token_log_probabilities)  # (ablations, target tokens)
     spans = parts or [(0, len(target))]
     return log_odds(torch.stack([log_p[:, start:stop].sum(1) for start, stop in spans], dim=1))
@@ -112,6 +115,8 @@ class _Run:
         self.closed = positions == "closed"
         self.token_log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
         self.tokens_run = 0
+        self.waiting: list[tuple[list[int], torch.Tensor]] = []
+        """Ablations that agree, and the hidden states of their target, still to go through the output layer."""
 
     def descend(self, group: list[int], source: int, done: list[int], cache: Any, pending: list[int]) -> None:
         """Run the ablations of `group`, which agree on everything before `source`.
@@ -131,13 +136,13 @@ class _Run:
             source += 1
             if kept and dropped:
                 if pending:
-                    cache = self.run(done, cache, pending, logits=0)[1]
+                    cache = self.run(done, cache, pending)[1]
                     done = done + pending
                 self.descend(dropped, source, done, fork(cache), between)
                 group, pending = kept, [*range(start, stop), *between]
             else:
                 pending = [*pending, *(range(start, stop) if kept else ()), *between]
-        self.record(group, self.run(done, cache, pending, logits=len(self.target))[0])
+        self.finish(group, done, cache, pending)
 
     def alone(self, index: int, masked: bool) -> None:
         """One ablation by itself, for models on which prefixes cannot be shared.
@@ -154,7 +159,7 @@ class _Run:
         }
         left = [position for position in range(len(self.ids)) if position not in out]
         if not masked:
-            self.record([index], self.run([], None, left, logits=len(self.target))[0])
+            self.finish([index], [], None, left)
             return
         self.tokens_run += len(self.ids)
         mask = torch.ones(1, len(self.ids), dtype=torch.long, device=self.target.device)
@@ -170,11 +175,34 @@ class _Run:
         for index in group:
             self.token_log_probabilities[index] = log_p
 
-    def run(self, done: list[int], cache: Any, pending: list[int], logits: int) -> tuple[torch.Tensor, Any]:
-        """One forward pass over `pending`; the last `logits` rows' logits and the cache after it."""
+    def finish(self, group: list[int], done: list[int], cache: Any, pending: list[int]) -> None:
+        """Run the last tokens of ablations that agree, the target's among them."""
+        rows = len(self.target)
+        if rows >= LOGITS_AT_ONCE or not has_body(self.language_model):
+            self.record(group, self.run(done, cache, pending, logits=rows)[0])
+            return
+        if (len(self.waiting) + 1) * rows > LOGITS_AT_ONCE:
+            self.read_out()
+        self.waiting.append((group, self.run(done, cache, pending, states=rows)[0]))
+
+    def read_out(self) -> None:
+        """Put what waits through the output layer."""
+        if self.waiting:
+            logits = logits_of(self.language_model, torch.cat([states for _, states in self.waiting]))
+            for (group, _), rows in zip(self.waiting, logits.split(len(self.target)), strict=True):
+                self.record(group, rows)
+            self.waiting.clear()
+
+    def run(
+        self, done: list[int], cache: Any, pending: list[int], logits: int = 0, states: int = 0
+    ) -> tuple[torch.Tensor, Any]:
+        """One forward pass over `pending`; the last rows' logits, or hidden states, and the cache after it."""
         self.tokens_run += len(pending)
         places = torch.tensor(done + pending, device=self.target.device)
         if self.closed:
             places = torch.arange(len(places), device=self.target.device)
+        ids = [self.ids[i] for i in pending]
         with original_positions(places):
-            return run_piece(self.language_model, [self.ids[i] for i in pending], cache, places, logits)
+            if states:
+                return run_body(self.language_model, ids, cache, places, states)
+            return run_piece(self.language_model, ids, cache, places, logits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,18 @@ if TYPE_CHECKING:
     from .model import LanguageModel
     from .prompt import EncodedPrompt
 
-__all__ = ["Beginning", "begin", "carries_state", "fork", "rotates_by_length", "run_piece", "shares_prefixes"]
+__all__ = [
+    "Beginning",
+    "begin",
+    "carries_state",
+    "fork",
+    "has_body",
+    "logits_of",
+    "rotates_by_length",
+    "run_body",
+    "run_piece",
+    "shares_prefixes",
+]
 
 WORTH_SHARING = 64
 """Tokens; a beginning that is shorter is run again sooner than copied."""
@@ -77,20 +89,70 @@ def run_piece(
     Returns:
         Logits `(rows, vocabulary)` and the cache after `ids`.
     """
-    model = language_model.model
-    body = model.get_decoder()
-    inputs = {
+    if rows == 0 and has_body(language_model):
+        return torch.empty(0), run_body(language_model, ids, cache, positions, 0)[1]
+    options: dict[str, Any] = {"logits_to_keep": max(rows, 1)} if language_model.keeps_logits else {}
+    output = language_model.model(**_inputs(language_model, ids, cache, positions), **options)
+    return output.logits[0, output.logits.shape[1] - rows :], output.past_key_values
+
+
+def has_body(language_model: LanguageModel) -> bool:
+    """Whether the layers can be run without the output layer: some models call that one their decoder, or both."""
+    body = language_model.model.get_decoder()
+    return isinstance(body, PreTrainedModel) and body.get_output_embeddings() is None
+
+
+def run_body(
+    language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
+) -> tuple[torch.Tensor, Any]:
+    """`run_piece` without the output layer, where the model `has_body`: `logits_of` goes on from there.
+
+    Returns:
+        The last layer's hidden states of the last rows, `(rows, width)`, and the cache after `ids`.
+    """
+    output = language_model.model.get_decoder()(**_inputs(language_model, ids, cache, positions))
+    states = output.last_hidden_state[0]
+    return states[len(states) - rows :], output.past_key_values
+
+
+def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
+    """What the model makes of hidden states that `run_body` returned, of one pass or of several.
+
+    The output layer is much larger than the others and takes nearly as long for a few rows as for many. What a model
+    does before and after it (scales, soft caps) is its own code: the model runs on one token, and these states take
+    the place of those its body returns.
+
+    Args:
+        language_model: the model.
+        states: `(rows, width)`.
+
+    Returns:
+        `(rows, vocabulary)`.
+    """
+    caller = threading.get_ident()
+
+    def replace(module: Any, args: Any, output: Any) -> Any:
+        if threading.get_ident() == caller:  # other threads may be running the same model
+            output.last_hidden_state = states[None]
+        return output
+
+    body = language_model.model.get_decoder()
+    hook = body.register_forward_hook(replace)
+    try:
+        token = torch.zeros(1, 1, dtype=torch.long, device=language_model.device)
+        return language_model.model(input_ids=token, use_cache=False).logits[0]
+    finally:
+        hook.remove()
+
+
+def _inputs(language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor) -> dict[str, Any]:
+    return {
         "input_ids": torch.tensor([ids], device=language_model.device),
         "position_ids": positions[None, -len(ids) :],
         "attention_mask": torch.ones(1, len(positions), dtype=torch.long, device=language_model.device),
         "past_key_values": cache,
         "use_cache": True,
     }
-    if rows == 0 and isinstance(body, PreTrainedModel):  # some call their output layer so
-        return torch.empty(0), body(**inputs).past_key_values
-    options: dict[str, Any] = {"logits_to_keep": max(rows, 1)} if language_model.keeps_logits else {}
-    output = model(**inputs, **options)
-    return output.logits[0, output.logits.shape[1] - rows :], output.past_key_values
 
 
 def shares_prefixes(model: PreTrainedModel) -> bool:

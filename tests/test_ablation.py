@@ -153,14 +153,15 @@ def test_a_target_of_few_tokens_and_empty_sources(models: tuple[LanguageModel, A
 
 
 def tokens_run(lm: LanguageModel, *arguments: Any, **options: Any) -> int:
-    """Tokens that go through the model's embedding."""
-    seen = []
+    """Tokens that go through the model's embedding, but for the one that takes many states to the output layer."""
+    seen: list[int] = []
     embedding: Any = lm.model.get_input_embeddings()
     handle = embedding.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].numel()))
     try:
         ablation_outcomes(lm, *arguments, **options)
     finally:
         handle.remove()
+    assert seen.pop() == 1
     return sum(seen)
 
 
