@@ -2,8 +2,10 @@
 
     python benchmarks/memory.py --model random --passages 160 --draft 64 --way attributed
 
-Prints one run's peak above the loaded model, in bytes, as JSON. `attribution.py` runs it once a way, each in a process
-of its own: what an earlier run left to the allocator would hide a later one's peak, and freed memory goes back at once.
+Prints one run's peak above the loaded model, in bytes, as JSON: what torch's allocator handed out, tensor by tensor, or
+with --resident what the process held. `attribution.py` runs each in a process of its own: what an earlier run left to
+the system's allocator would hide a later one's resident peak. That one differs by megabytes from run to run; the
+allocator's count does not.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import torch
 from measuring import Measurement, exponent
+from torch.profiler import ProfilerActivity, profile
 from workload import case, coefficients_of, endless, load_model, untouched
 
 from at2_prune.attention import AttentionReader
@@ -32,7 +36,13 @@ WAYS = ("plain", "attributed")
 
 
 def run(
-    model: str | None, passages: int, draft: int, granularity: Any, way: str, merged: int | None = None
+    model: str | None,
+    passages: int,
+    draft: int,
+    granularity: Any,
+    way: str,
+    merged: int | None = None,
+    resident: bool = False,
 ) -> dict[str, Any]:
     """One way of drafting: its peak, what the draft holds, and the seconds that reading took."""
     lm = load_model(model)
@@ -56,16 +66,21 @@ def run(
         scorer.score(Task(lm, first.question, first.passages, first.prompt, written))
         del first, written
         reading = 0.0
-        before = reset_peak(lm.device)
-        if way == "plain":
+
+        def plain() -> None:
             with untouched(lm) as bare:
                 mask = torch.ones_like(ids)
                 bare.generate(ids, attention_mask=mask, max_new_tokens=draft, do_sample=False, pad_token_id=0)
-        else:
+
+        def attributed() -> None:
+            nonlocal held
             written = write_drafts(lm, [some.prompt], scorer.row_groups, draft, scorer.layers)[0]
             scorer.score(Task(lm, some.question, some.passages, some.prompt, written))
             tensors = [*written.mass.values(), written.row_mass]
             held = sum(t.untyped_storage().nbytes() for t in tensors if t is not None)
+
+        way_of = attributed if way == "attributed" else plain
+        peak = (resident_peak if resident or lm.device.type == "cuda" else allocated_peak)(way_of, lm.device)
     config = lm.model.config.get_text_config()
     hidden = config.num_hidden_layers * len(some.prompt) * config.hidden_size * 4
     weights = config.num_hidden_layers * config.num_attention_heads * draft * len(some.prompt) * 4
@@ -75,7 +90,7 @@ def run(
         "sources": len(some.prompt.sources),
         "tokens": len(some.prompt),
         "draft": draft,
-        "peak": peak_memory(lm.device) - before,
+        "peak": peak,
         "held": held,
         "reading": reading,
         "hidden": hidden,
@@ -83,31 +98,65 @@ def run(
     }
 
 
+def resident_peak(run: Callable[[], None], device: torch.device) -> int:
+    """Bytes at the peak above where it began: of the process, or of CUDA's allocator."""
+    before = reset_peak(device)
+    run()
+    return peak_memory(device) - before
+
+
+def allocated_peak(run: Callable[[], None], device: torch.device) -> int:
+    """Bytes at the peak above where it began, by every allocation and release of a tensor's memory on the CPU."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        run()
+    assert profiled.profiler is not None
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in events), default=0)
+
+
 def apart(
-    model: str | None, passages: int, draft: int, granularity: str, way: str, merged: int | None = None
+    model: str | None,
+    passages: int,
+    draft: int,
+    granularity: str,
+    way: str,
+    merged: int | None = None,
+    resident: bool = False,
 ) -> dict[str, Any]:
     command = [sys.executable, __file__, "--passages", str(passages), "--draft", str(draft)]
     command += ["--granularity", granularity, "--way", way, *(["--model", model] if model else [])]
     command += ["--merged", str(merged)] if merged else []
+    command += ["--resident"] if resident else []
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[Measurement]:
-    """Memory that attribution adds, over the hidden states and over the weights that could be kept instead."""
-    found = {way: [apart(model, passages, draft, "passage", way) for _ in range(runs)] for way in WAYS}
-    one = found["attributed"][0]
+    """Memory that attribution adds, over the hidden states and over the weights that could be kept instead.
+
+    Args:
+        model: name of the model.
+        passages: how many.
+        draft: tokens.
+        runs: of the resident peak, each way; the allocator's count is the same every time.
+    """
+    counted = {way: apart(model, passages, draft, "passage", way) for way in WAYS}
+    found = {way: [apart(model, passages, draft, "passage", way, resident=True) for _ in range(runs)] for way in WAYS}
+    one = counted["attributed"]
     inputs = {key: one[key] for key in ("model", "passages", "tokens", "sources", "draft")}
-    added = sorted(a["peak"] - p["peak"] for a, p in zip(found["attributed"], found["plain"], strict=True))
-    middle = added[len(added) // 2]
-    inputs |= {"bytes generate": found["plain"][0]["peak"], "bytes added": middle, "bytes held": one["held"]}
-    for what in ("hidden", "weights"):
-        name = {"hidden": "all hidden states", "weights": "all weights of the draft's rows"}[what]
+    added = one["peak"] - counted["plain"]["peak"]
+    more = sorted(a["peak"] - p["peak"] for a, p in zip(found["attributed"], found["plain"], strict=True))
+    allocated = {**inputs, "bytes generate": counted["plain"]["peak"], "bytes added": added, "bytes held": one["held"]}
+    for what, name in (("hidden", "all hidden states"), ("weights", "all weights of the draft's rows")):
         size = one[what]
-        yield Measurement(f"peak memory added / {name}", inputs, middle / size, added[0] / size, added[-1] / size, 0.01)
-        share = one["held"] / size
-        yield Measurement(f"memory held / {name}", inputs, share, share, share)
+        yield Measurement(f"peak memory added / {name}", allocated, *[added / size] * 3, limit=0.01)
+        yield Measurement(f"memory held / {name}", allocated, *[one["held"] / size] * 3)
+        if more:
+            known = {**inputs, "runs": runs, "bytes added": more[len(more) // 2]}
+            ends = (more[len(more) // 2] / size, more[0] / size, more[-1] / size)
+            yield Measurement(f"resident peak added / {name} (median, range)", known, *ends)
 
 
 def growth(model: str | None, sizes: list[int], drafts: list[int]) -> Iterator[Measurement]:
@@ -133,9 +182,11 @@ def main() -> int:
     parser.add_argument("--draft", type=int, default=8, help="tokens")
     parser.add_argument("--granularity", choices=["passage", "sentence"], default="passage")
     parser.add_argument("--merged", type=int, metavar="N", help="join the passages to so many longer ones")
+    parser.add_argument("--resident", action="store_true", help="the process's peak, not the allocator's")
     parser.add_argument("--way", choices=WAYS, default="attributed")
     args = parser.parse_args()
-    print(json.dumps(run(args.model, args.passages, args.draft, args.granularity, args.way, args.merged)))
+    how = (args.model, args.passages, args.draft, args.granularity, args.way, args.merged, args.resident)
+    print(json.dumps(run(*how)))
     return 0
 
 

@@ -22,15 +22,16 @@ from .sections import (
     cost_rows,
     difference_rows,
     f1_rows,
+    faithfulness_line,
     faithfulness_rows,
     mode_rows,
     reference_line,
     run_facts,
     whole_passes,
 )
-from .table import comparisons, markdown, reading
+from .table import comparisons, estimate, markdown, reading
 
-__all__ = ["COST", "FAITHFULNESS", "load_results", "results_document", "short_table", "write_document"]
+__all__ = ["FAITHFULNESS", "about_cost", "load_results", "results_document", "short_table", "write_document"]
 
 COST = (
     "Measured, per question. One pass is the model's work for a forward pass over the whole prompt; a backward pass "
@@ -102,7 +103,7 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
             ]
     parts += [
         "## Cost of choosing",
-        COST,
+        about_cost(results),
         markdown(cost_rows(results)),
     ]
     parts += _faithfulness(results, figures)
@@ -119,6 +120,14 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
         markdown(all_rows(results, "kept")),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def about_cost(results: Mapping[str, Any]) -> str:
+    """What stands before the table of costs: how they were measured, and what the draft itself took."""
+    if not any(method["uses_draft"] for method in results["methods"].values()):
+        return COST
+    seconds = estimate(results["draft"]["seconds"], decimals=2)
+    return f"{COST} The draft itself, attention read as it is written: {seconds} seconds."
 
 
 def short_table(results: Mapping[str, Any], k: str = "3") -> str:
@@ -207,7 +216,7 @@ def _faithfulness(results: Mapping[str, Any], figures: Sequence[str]) -> list[st
         if part:
             parts += [
                 f"### {unit.capitalize()}s",
-                f"{part['n']} questions, {part['ablations']} ablations each.",
+                faithfulness_line(part),
                 markdown(ablation_rows(part)),
                 markdown(faithfulness_rows(part)),
             ]

@@ -15,7 +15,7 @@ from at2_prune.intervals import bootstrap_mean, bootstrap_ratio
 from .methods import ALL, GOLD
 from .store import Record, RunStore
 
-__all__ = ["COSTS", "FORMAT", "METRICS", "REFERENCES", "add_faithfulness", "summarize"]
+__all__ = ["COSTS", "FORMAT", "METRICS", "PAIRED", "REFERENCES", "add_faithfulness", "summarize"]
 
 FORMAT = 3
 METRICS = (
@@ -30,6 +30,8 @@ METRICS = (
     "passages",
     "prompt_tokens",
 )
+PAIRED = ("f1", "em", "precision", "recall", "gold_recall", "both_gold")
+"""Metrics whose differences on the same questions are taken."""
 COSTS = ("seconds", "passes", "memory")
 REFERENCES = ("none", "at2", "bm25", "dense")
 """The methods that differences are taken to: no pruning, and at the same k the paper's and the usual rerankers."""
@@ -49,9 +51,9 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         `config`; `n`, the number of questions; `skipped`; `empty_drafts`, the number for which a method had no draft
         to look at and kept the first k; `methods.<name>.at.<k>.<metric>` with `mean, low, high`;
         `methods.<name>.cost` of choosing, on top of the draft, in seconds, forward passes over the whole prompt (a
-        backward pass counts two) and bytes; `paired.<reference>.<name>.<k>.f1`, the difference on the same
-        questions: a gain whose interval holds 0 is not a gain; and `gap.<name>.<k>`, the part of the way in F1 from no
-        pruning to the oracle, None where the oracle is no better.
+        backward pass counts two) and bytes; `paired.<reference>.<name>.<k>.<metric>`, the difference on the same
+        questions, for the metrics of `PAIRED`: a gain whose interval holds 0 is not a gain; and `gap.<name>.<k>`, the
+        part of the way in F1 from no pruning to the oracle, None where the oracle is no better.
     """
     if not records:
         raise InputError("there is no question to summarise")
@@ -109,17 +111,23 @@ def _paired(records: Sequence[Record], name: str, reference: str) -> dict[str, A
     for k in records[0]["methods"][name]["at"]:
         other = ALL if ALL in known else k
         if other in known:
-            pairs = zip(_values(records, name, k, "f1"), _values(records, reference, other, "f1"), strict=True)
-            differences[k] = {"f1": _estimate([value - base for value, base in pairs])}
+            differences[k] = {
+                metric: _estimate(_differences(records, metric, (name, k), (reference, other))) for metric in PAIRED
+            }
     return differences
+
+
+def _differences(records: Sequence[Record], metric: str, of: tuple[str, str], to: tuple[str, str]) -> list[float]:
+    return [
+        value - base for value, base in zip(_values(records, *of, metric), _values(records, *to, metric), strict=True)
+    ]
 
 
 def _gap(records: Sequence[Record], name: str, k: str) -> dict[str, float] | None:
     """How much of the gap in F1 between no pruning and the oracle it closes."""
-    base = _values(records, "none", ALL, "f1")
-    best = _values(records, "oracle", GOLD, "f1")
-    gained = [value - none for value, none in zip(_values(records, name, k, "f1"), base, strict=True)]
-    ratio = bootstrap_ratio(gained, [value - none for value, none in zip(best, base, strict=True)])
+    none = ("none", ALL)
+    gained = _differences(records, "f1", (name, k), none)
+    ratio = bootstrap_ratio(gained, _differences(records, "f1", ("oracle", GOLD), none))
     return None if ratio.mean != ratio.mean else asdict(ratio)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "cost_rows",
     "difference_rows",
     "f1_rows",
+    "faithfulness_line",
     "faithfulness_rows",
     "mode_rows",
     "reference_line",
@@ -190,6 +191,19 @@ def cost_rows(results: Mapping[str, Any]) -> Rows:
             ]
         )
     return rows
+
+
+def faithfulness_line(part: Mapping[str, Any]) -> str:
+    """How faithfulness was measured, in words."""
+    left_out = ", ".join(f"{count} {reason}" for reason, count in part.get("left_out", {}).items())
+    settings = part.get("settings", {})
+    permuted = (
+        f" Answers from the best {settings['permutation_k']}; scores permuted {settings['permutations']} times."
+        if settings
+        else ""
+    )
+    left = f" ({left_out}: left out)" if left_out else ""
+    return f"{part['n']} questions{left}, {part['ablations']} ablations each.{permuted}"
 
 
 def ablation_rows(part: Mapping[str, Any]) -> Rows:

@@ -165,6 +165,8 @@ def _faithfulness(names: list[str], sources: int) -> dict[str, Any]:
     strength = {name: METHODS[name][0] + METHODS[name][1] / 60 for name in names}
     return {
         "n": 60,
+        "left_out": {"empty draft": 2},
+        "settings": {"permutation_k": 2, "permutations": 3},
         "ablations": 32,
         "ks": [1, 3, 5],
         "lds": {name: around(2 * value - 0.1, 0.4) for name, value in strength.items()},

@@ -53,10 +53,19 @@ def test_every_number_is_on_the_page(results: dict[str, Any]) -> None:
     for unit in ("passage", "sentence"):
         part = section(text, f"### {unit.capitalize()}s")
         found = results["faithfulness"][unit]
+        assert (
+            "60 questions (2 empty draft: left out), 32 ablations each. Answers from the best 2; scores permuted 3"
+            in part
+        )
         for value in (*found["lds"].values(), *(drop["3"] for drop in found["top_k_drop"].values())):
             assert estimate(value) in part
     assert "05f38ab71ed825a7" in section(text, "## The run")
-    assert all(f"`{name}`" in section(text, "## Cost of choosing") for name in METHODS)
+    costs = section(text, "## Cost of choosing")
+    assert all(f"`{name}`" in costs for name in METHODS)
+    assert (
+        f"The draft itself, attention read as it is written: {estimate(results['draft']['seconds'], decimals=2)}"
+        in costs
+    )
 
 
 def test_bold_is_never_inside_the_noise(results: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 from at2_prune_eval import Bench, evaluate, markdown_table, reading, summarize
 from at2_prune_eval.cache import model_fingerprint
-from at2_prune_eval.results import COSTS, METRICS
+from at2_prune_eval.results import COSTS, METRICS, PAIRED
 from at2_prune_eval.sections import run_facts
 
 from .conftest import KS, MAX_NEW_TOKENS
@@ -70,6 +70,11 @@ def test_means_and_paired_differences_against_numpy() -> None:
     assert (difference["low"], difference["high"]) == pytest.approx(numpy_interval(f1["at2", "1"] - base), abs=0.01)
     # paired: the same 0.3 on every question has an interval of no width, however wide those of the two means are
     assert list(results["paired"]["none"]["oracle"]["gold"]["f1"].values()) == pytest.approx([0.3, 0.3, 0.3])
+    assert set(results["paired"]["none"]["at2"]["1"]) == set(PAIRED)
+    em = [
+        record["methods"]["at2"]["at"]["1"]["em"] - record["methods"]["none"]["at"]["all"]["em"] for record in records
+    ]
+    assert results["paired"]["none"]["at2"]["1"]["em"]["mean"] == pytest.approx(np.mean(em))
     to_at2 = results["paired"]["at2"]["bm25"]["1"]["f1"]
     assert to_at2["mean"] == pytest.approx((f1["bm25", "1"] - f1["at2", "1"]).mean())
     assert results["paired"]["at2"]["none"] == {} == results["paired"]["at2"]["oracle"]  # no k in common

@@ -60,7 +60,7 @@ def run_faithfulness(
         progress: called with each of this process's records, and whether an earlier run had made it.
 
     Returns:
-        The summary (see `summarize_faithfulness`); the same in every process.
+        The summary (see `summarize_faithfulness`) with the `settings` above; the same in every process.
 
     Raises:
         InputError: as `measure_faithfulness`; two methods of one name, another run's folder.
@@ -92,7 +92,7 @@ def run_faithfulness(
         store.add(record)
         progress(record, False)
     processes.wait()
-    summary = summarize_faithfulness(store.records([question.id for question in questions]))
+    summary = summarize_faithfulness(store.records([question.id for question in questions])) | {"settings": settings}
     processes.wait()
     if processes.rank == 0:
         store.merge([question.id for question in questions])

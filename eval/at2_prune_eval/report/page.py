@@ -22,7 +22,7 @@ from at2_prune.errors import DataError
 from at2_prune.report import write_html_report
 from at2_prune.report.text import visible
 
-from ..document import COST, FAITHFULNESS, load_results
+from ..document import FAITHFULNESS, about_cost, load_results
 from ..figures import all_figures, caption_of, middle_k, svg
 from ..names import by_family, label_of
 from ..sections import (
@@ -32,6 +32,7 @@ from ..sections import (
     cost_rows,
     difference_rows,
     f1_rows,
+    faithfulness_line,
     faithfulness_rows,
     reference_line,
     run_facts,
@@ -109,7 +110,7 @@ def report_page(
         for name, figure in all_figures(results, coefficients, layer_types)
     ]
     faithfulness = {
-        unit: (part, ablation_rows(part), faithfulness_rows(part))
+        unit: (faithfulness_line(part), ablation_rows(part), faithfulness_rows(part))
         for unit, part in (results.get("faithfulness") or {}).items()
         if part
     }
@@ -129,7 +130,7 @@ def report_page(
         answers=all_rows(results, "answer"),
         kept=all_rows(results, "kept"),
         costs=cost_rows(results),
-        about_cost=COST,
+        about_cost=about_cost(results),
         faithfulness=faithfulness,
         about_faithfulness=FAITHFULNESS,
         pictures=pictures,
