@@ -97,13 +97,21 @@ def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float 
 
 
 def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
-    """The ablation engine over one full masked pass a mask; and how far their log-odds differ."""
+    """The ablation engine over one full masked pass a mask; and how far their log-odds differ.
+
+    Args:
+        lm: the model.
+        some: what is ablated.
+        count: random ablations; twice as many are measured too, with fewer pairs.
+        pairs: how many times both ways are run.
+        limit: of the ratios.
+    """
     prompt, target = some.prompt, lm.encode_draft("the Meuse, in the south")
     sources = len(prompt.sources)
     ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=lm.device)
     options: dict[str, Any] = {"logits_to_keep": len(target)} if lm.keeps_logits else {}
     without = torch.cat([torch.ones(1, sources, dtype=torch.bool), ~torch.eye(sources, dtype=torch.bool)])
-    drawn = random_masks(sources, count, torch.Generator().manual_seed(0))
+    drawn, more = (random_masks(sources, n, torch.Generator().manual_seed(0)) for n in (count, 2 * count))
 
     def loop(masks: torch.Tensor) -> torch.Tensor:
         outcomes = []
@@ -126,11 +134,15 @@ def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float
     inputs = described(lm, some, ablations=count, draft=len(target))
     outcomes = partial(ablation_outcomes, lm, prompt, target, drawn)
     yield paired("scoring a given draft / ablations by the engine", inputs, scored, outcomes, pairs)
-    for name, masks in (("random ablations", drawn), ("leave-one-out", without)):
+    for name, masks, times in (
+        ("random ablations", drawn, pairs),
+        ("random ablations", more, max(1, pairs // 2)),
+        ("leave-one-out", without, pairs),
+    ):
         inputs = described(lm, some, ablations=len(masks), draft=len(target))
         engine = partial(ablation_outcomes, lm, prompt, target, masks)
         bare = partial(untouched, lm)
-        yield paired(f"{name}: engine / plain loop", inputs, engine, partial(loop, masks), pairs, limit, bare)
+        yield paired(f"{name}: engine / plain loop", inputs, engine, partial(loop, masks), times, limit, bare)
         with metered(lm) as ours:
             engine()
         work = ours.tokens / (len(masks) * ids.shape[1])

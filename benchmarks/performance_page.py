@@ -45,7 +45,7 @@ as much.""",
 the sources, and runs once what masks have in common before they part. Of m random masks over n sources, about
 min(2^(i-1), m/2) different beginnings end with the i-th source: for m = 32 and n = 10, 1 + 2 + 4 + 8 + 6 x 16 =
 111 sources run instead of 320, a little over a third. The head is run once and the question and target m times. More
-masks share more.""",
+masks share more: 64 of them run 191 of 640.""",
     "leave-one-out: engine / plain loop": """\
 **Leave-one-out.** What follows a source that is left out has to be run again, in every layer: its keys and values
 depend on what came before. Only what precedes it can be shared. With n sources of equal length and nothing else in the

@@ -12,6 +12,7 @@ from at2_prune.prompt import EncodedPrompt
 from at2_prune.questions import Question
 from at2_prune.scorers import Task
 from at2_prune.selection import AUTO, AUTO_KS
+from at2_prune.surest import Candidate, surest
 
 from .bench import Answer, Bench
 from .cost import Cost, metered
@@ -152,12 +153,12 @@ def _entry(question: Question, kept: list[int], answers: Answers, prompts: Promp
 
 
 def _surest(question: Question, sets: Sequence[list[int]], answers: Answers, prompts: Prompts) -> dict[str, Any]:
-    def sureness(kept: list[int]) -> tuple[float, int]:
-        known = answers[tuple(kept)].log_probability
-        assert known is not None
-        return known, -len(kept)
+    def candidate(kept: list[int]) -> Candidate:
+        answer = answers[tuple(kept)]
+        assert answer.log_probability is not None
+        return Candidate(len(kept), kept, answer.text, answer.log_probability)
 
-    entry = _entry(question, max(sets, key=sureness), answers, prompts)
+    entry = _entry(question, surest([candidate(kept) for kept in sets]).kept, answers, prompts)
     different = dict.fromkeys(map(tuple, sets))
     return {**entry, "prompt_tokens": _distinct_tokens([prompts[kept].ids for kept in different])}
 
