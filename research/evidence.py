@@ -8,6 +8,13 @@ Coefficients are fitted to four fifths of a run's examples and measured on the f
 ablated again. Intervals are 95 %, by bootstrap over questions; the same questions for every line. The last column is
 the paired difference in recall@2: of rows to `question question-max`, of one layer to all, of a form or fewer
 coefficients to the mass itself.
+
+    $ at2-prune train --data hotpotqa/validation.jsonl --learn-from evidence --layers 5 --dtype bfloat16 \\
+          --out runs/scout-validation
+    $ python research/evidence.py runs/scout6 --test runs/scout-validation --data hotpotqa/validation.jsonl --offset 100
+
+With --test, a run on other questions, only the forms of the mass: fitted to all of the first run's examples, measured
+on the other's.
 """
 
 from __future__ import annotations
@@ -23,6 +30,7 @@ import torch
 
 from at2_prune.coefficients import RowGroup
 from at2_prune.intervals import Estimate, bootstrap_mean
+from at2_prune.questions import load_questions
 from at2_prune.training import ExampleStore, fit_evidence
 from at2_prune.training.evidence import gold_found
 from at2_prune.training.store import Example
@@ -88,11 +96,41 @@ def cross_validate(
             few = largest(train, groups, layers, weight, heads)
             weight = fit_evidence([masked(example, groups, few) for example in train], groups, layers)
         test = [only(example, layers) for place, example in enumerate(examples) if place % FOLDS == fold]
-        for k in (1, 2, 3, 5):
-            found = gold_found(test, groups, weight, k)
-            for measure in ("gold_recall", "both_gold"):
-                values.setdefault(f"{measure}@{k}", []).extend(found[measure].tolist())
+        for name, found in measured(test, groups, weight).items():
+            values.setdefault(name, []).extend(found)
     return values
+
+
+def measured(test: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor) -> dict[str, list[float]]:
+    """By measure, a value for each example."""
+    found = {k: gold_found(test, groups, weight, k) for k in (1, 2, 3, 5)}
+    return {f"{name}@{k}": values.tolist() for k, some in found.items() for name, values in some.items()}
+
+
+def formed(examples: Sequence[Example], form: Callable[[torch.Tensor], torch.Tensor]) -> list[Example]:
+    """The examples with a form of the mass in its place."""
+    return [replace(e, mass={name: form(mass) for name, mass in e.mass.items()}) for e in examples]
+
+
+def compare_forms(fitted: Sequence[Example], test: Sequence[Example]) -> None:
+    """Forms of the mass on questions that are not those they were fitted to; layers are the test's."""
+    layers = [fitted[0].layers.index(layer) for layer in test[0].layers]
+    some = [only(example, layers) for example in fitted]
+    groups = [RowGroup.from_name(name) for name in BEST]
+    print(
+        f"fitted to {len(some)} questions, layers {test[0].layers}; paired differences in recall to the mass itself\n"
+    )
+    header = ("recall@2", "recall@3", "recall@2, paired", "recall@3, paired")
+    print(f"{f'measured on {len(test)} others':<40}" + "  ".join(f"{name:<22}" for name in header))
+    base: dict[str, list[float]] = {}
+    for name, form in {"attention mass itself": torch.clone, **FORMS}.items():
+        weight = fit_evidence(formed(some, form), groups, range(len(layers)))
+        values = measured(formed(test, form), groups, weight)
+        base = base or values
+        columns = ("gold_recall@2", "gold_recall@3")
+        gains = [[b - a for a, b in zip(base[column], values[column], strict=True)] for column in columns]
+        shown = [str(bootstrap_mean(row)) for row in (*(values[column] for column in columns), *gains)]
+        print(f"{name:<40}" + "  ".join(f"{cell:<22}" for cell in shown), flush=True)
 
 
 def largest(
@@ -157,9 +195,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a folder of at2-prune train")
     parser.add_argument("--figure", type=Path, help="draw recall by layer into this SVG file")
+    parser.add_argument("--test", type=Path, help="another run: fit to the first, measure on this one")
+    parser.add_argument("--data", help="the questions of --test")
+    parser.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N of them")
     args = parser.parse_args()
     torch.manual_seed(0)
     some = load(args.run)
+    if args.test:
+        wanted = {question.id for question in load_questions(args.data, offset=args.offset)} if args.data else None
+        compare_forms(some, [e for e in load(args.test) if wanted is None or e.question_id in wanted])
+        return
     depth, has = len(some[0].layers), set(some[0].mass)
     print(f"{len(some)} questions, {FOLDS} folds, {depth} layers; 95 % intervals over questions")
     header = ("recall@2", "both@2", "both@3", "both@5")
@@ -189,8 +234,7 @@ def main() -> None:
     plain = cross_validate(chosen, rows, [0])
     print(line("attention mass itself", plain), flush=True)
     for name, form in FORMS.items():
-        formed = [replace(e, mass={key: form(mass) for key, mass in e.mass.items()}) for e in chosen]
-        print(line(name, cross_validate(formed, rows, [0]), plain), flush=True)
+        print(line(name, cross_validate(formed(chosen, form), rows, [0]), plain), flush=True)
     print(f"\ncoefficients left, layer {best[0]}, rows " + " ".join(rows))
     for count in (1, 2, 4, 8):
         print(line(str(count), cross_validate(chosen, rows, [0], heads=count), plain), flush=True)
