@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="of a Hub data set")
     parser.add_argument("--ids", metavar="FILE", help="the questions with these ids, one a line, in this order")
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions")
+    parser.add_argument(
+        "--shuffle-passages",
+        type=int,
+        metavar="S",
+        help="shuffle each question's passages, so that no place is learned",
+    )
     parser.add_argument("--ablations", type=positive, default=32, metavar="N", help="a question (default: 32)")
     parser.add_argument(
         "--sources", choices=["passage", "sentence", "token"], default="passage", help="what is scored and left out"
@@ -78,7 +84,9 @@ def run(args: argparse.Namespace) -> None:
     from ..training import CollectSettings, FitSettings, train
 
     row_groups = [RowGroup.from_name(name) for name in args.rows] if args.rows else None
-    questions = load_questions(args.data, split=args.split, ids=args.ids, limit=args.limit)
+    questions = load_questions(
+        args.data, split=args.split, ids=args.ids, limit=args.limit, shuffle_passages=args.shuffle_passages
+    )
     language_model = load_model(args)
     settings = CollectSettings(
         args.ablations,
@@ -92,6 +100,8 @@ def run(args: argparse.Namespace) -> None:
     )
     path = Path(args.data).absolute()
     name = f"{path.parent.name}/{path.name}" if path.exists() else args.data  # the same wherever the folder lies
+    if args.shuffle_passages is not None:
+        name = f"{name}, passages shuffled with seed {args.shuffle_passages}"
     bar = tqdm(
         total=len(questions),
         desc="reading" if args.learn_from == "evidence" else "ablating",
