@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass
 
 import safetensors.torch
 import torch
@@ -112,9 +112,9 @@ class Bench:
         data = self.cache.get(key)
         known, cost = ({}, Cost()) if data is None else _unpack(data)
         if any(group.name not in known for group in groups):
-            every = [replace(group, measure=groups[0].measure) for group in ROW_GROUPS if ids or group.rows != "draft"]
+            before = [RowGroup.from_name(name) for name in known]
             with metered(self.language_model) as meter:
-                draft = read_draft(self.language_model, prompt, ids, list(dict.fromkeys([*every, *groups])))
+                draft = read_draft(self.language_model, prompt, ids, list(dict.fromkeys([*before, *groups])))
             cost = meter.cost
             known = self._keep(key, draft, cost)
         return {group: known[group.name] for group in groups}, cost  # (layers, heads, sources) each
