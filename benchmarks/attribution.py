@@ -87,7 +87,8 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
     if "precision" in parts:
         yield from precision(args.model, sizes[0], 2 if quick else 12)
     if "serving" in parts:
-        yield from serving(tiny, 3, 8 if quick else 48, 1 if quick else 5, 20 if quick else 1000)
+        for method in ("at2", "scout"):
+            yield from serving(tiny, method, 3, 8 if quick else 48, 1 if quick else 5, 20 if quick else 1000)
     if "long" in parts and not quick:
         yield from peaks(args.model, sizes[-1], drafts[1], 1)
 

@@ -17,9 +17,20 @@ from at2_prune.scorers import AT2Scorer
 __all__ = ["serving"]
 
 
-def serving(lm: LanguageModel, passages: int, requests: int, rounds: int, lasting: int) -> Iterator[Measurement]:
-    """Throughput of 1, 4 and 16 threads and of batches, over one by one; resident memory after `lasting` requests."""
-    pruner = AT2Pruner(lm, AT2Scorer(coefficients_of(lm, "at2")[0]), max_new_tokens=8)
+def serving(
+    lm: LanguageModel, method: str, passages: int, requests: int, rounds: int, lasting: int
+) -> Iterator[Measurement]:
+    """Throughput of 1, 4 and 16 threads and of batches, over one by one; resident memory after `lasting` requests.
+
+    Args:
+        lm: the model, shared by all threads.
+        method: `at2` or `scout`.
+        passages: of every question.
+        requests: that are timed in one go.
+        rounds: how often each way is timed.
+        lasting: requests between the two looks at memory.
+    """
+    pruner = AT2Pruner(lm, AT2Scorer(coefficients_of(lm, method)[0], method), max_new_tokens=8)
     cases = [case(lm, passages, index=index) for index in range(4)]
     asked = [cases[index % 4] for index in range(requests)]
 
@@ -52,14 +63,14 @@ def serving(lm: LanguageModel, passages: int, requests: int, rounds: int, lastin
         ratios = [base / mine for base, mine in zip(alone, seconds, strict=True)]
         rate = round(requests / median(seconds), 3)
         inputs = {"model": lm.name, "device": str(lm.device), "passages": passages, "requests a second": rate}
-        yield Measurement(f"throughput, {way} / 1 thread", inputs, median(ratios), min(ratios), max(ratios))
+        yield Measurement(f"throughput of {method}, {way} / 1 thread", inputs, median(ratios), min(ratios), max(ratios))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(lasting // 5)))
         before = _resident()
         list(pool.map(ask, range(lasting)))
     ratio = _resident() / before
     inputs = {"model": lm.name, "passages": passages, "requests": lasting, "threads": 4}
-    yield Measurement("resident memory after / before the requests", inputs, ratio, ratio, ratio, 1.02)
+    yield Measurement(f"{method}: resident memory after / before the requests", inputs, ratio, ratio, ratio, 1.02)
 
 
 def _resident() -> int:
