@@ -10,7 +10,7 @@ same kept sources share that prefix's keys and values.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -114,7 +114,6 @@ class _Run:
         self.masks = masks
         self.closed = positions == "closed"
         self.token_log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
-        self.tokens_run = 0
         self.waiting: list[tuple[list[int], torch.Tensor]] = []
         """Ablations that agree, and the hidden states of their target, still to go through the output layer."""
 
@@ -136,7 +135,7 @@ class _Run:
             source += 1
             if kept and dropped:
                 if pending:
-                    cache = self.run(done, cache, pending)[1]
+                    cache = self.run(run_piece, done, cache, pending, 0)[1]
                     done = done + pending
                 self.descend(dropped, source, done, fork(cache), between)
                 group, pending = kept, [*range(start, stop), *between]
@@ -161,7 +160,6 @@ class _Run:
         if not masked:
             self.finish([index], [], None, left)
             return
-        self.tokens_run += len(self.ids)
         mask = torch.ones(1, len(self.ids), dtype=torch.long, device=self.target.device)
         mask[0, list(out)] = 0
         ids = torch.tensor([self.ids], device=self.target.device)
@@ -179,11 +177,11 @@ class _Run:
         """Run the last tokens of ablations that agree, the target's among them."""
         rows = len(self.target)
         if rows >= LOGITS_AT_ONCE or not has_body(self.language_model):
-            self.record(group, self.run(done, cache, pending, logits=rows)[0])
+            self.record(group, self.run(run_piece, done, cache, pending, rows)[0])
             return
         if (len(self.waiting) + 1) * rows > LOGITS_AT_ONCE:
             self.read_out()
-        self.waiting.append((group, self.run(done, cache, pending, states=rows)[0]))
+        self.waiting.append((group, self.run(run_body, done, cache, pending, rows)[0]))
 
     def read_out(self) -> None:
         """Put what waits through the output layer."""
@@ -194,15 +192,11 @@ class _Run:
             self.waiting.clear()
 
     def run(
-        self, done: list[int], cache: Any, pending: list[int], logits: int = 0, states: int = 0
+        self, piece: Callable[..., tuple[torch.Tensor, Any]], done: list[int], cache: Any, pending: list[int], rows: int
     ) -> tuple[torch.Tensor, Any]:
-        """One forward pass over `pending`; the last rows' logits, or hidden states, and the cache after it."""
-        self.tokens_run += len(pending)
+        """One pass over `pending`, by `run_piece` or `run_body`: what it makes of the last rows, and the cache."""
         places = torch.tensor(done + pending, device=self.target.device)
         if self.closed:
             places = torch.arange(len(places), device=self.target.device)
-        ids = [self.ids[i] for i in pending]
         with original_positions(places):
-            if states:
-                return run_body(self.language_model, ids, cache, places, states)
-            return run_piece(self.language_model, ids, cache, places, logits)
+            return piece(self.language_model, [self.ids[i] for i in pending], cache, places, rows)
