@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N questions (default: all)")
     parser.add_argument("--passages", type=int, nargs="+", default=[20, 30], help="how many, beside 5 and 10")
+    parser.add_argument("--only", nargs="+", metavar="WORDS", help="settings whose names hold one of these")
     parser.add_argument("--model", help="(default: the embedded one)")
     parser.add_argument("--coefficients", metavar="DIR", help="scout's, for another model")
     parser.add_argument("--dtype", default="float32")
@@ -106,6 +107,8 @@ def main() -> None:
         Setting("ten, other words and frame", template=numbered),
         Setting("ten, sentences as sources", granularity="sentence"),
     ]
+    if args.only:
+        settings = [setting for setting in settings if any(words in setting.name for words in args.only)]
     language_model = LanguageModel.load(args.model, dtype=args.dtype)
     scout = load_scorer(language_model, "scout", args.coefficients)
     print(
