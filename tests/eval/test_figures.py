@@ -135,6 +135,19 @@ def test_f1_by_cost_places_free_draft_and_dear_methods(results: dict[str, Any]) 
         f1_by_cost_figure(results, "9")
 
 
+def test_methods_of_one_cost_stand_side_by_side(results: dict[str, Any]) -> None:
+    dear = ["contribution", "contribution_learned", "effective_attention", "effective_attention_learned"]
+    costs = {name: {**results["methods"][name]["cost"], "passes": {"mean": 1.0, "low": 1, "high": 1}} for name in dear}
+    methods = {name: {**method, "cost": costs.get(name, method["cost"])} for name, method in results["methods"].items()}
+    axes = f1_by_cost_figure({**results, "methods": methods}, "3").axes[0]
+    xs = sorted(float(container.lines[0].get_xdata()[0]) for container in axes.containers)
+    assert all(later - earlier > 0.12 for earlier, later in itertools.pairwise(xs))
+    columns = [float(line.get_xdata()[0]) for line in axes.lines if len(set(line.get_xdata())) == 1]
+    two = next(float(t.get_position()[0]) for t in axes.get_xticklabels() if t.get_text() == "2")
+    assert sum(abs(x - two) < 0.5 for x in xs) == 4
+    assert min(x for x in xs if abs(x - two) < 0.5) > max(columns[:3])
+
+
 def test_faithfulness_bars_are_the_estimates(results: dict[str, Any]) -> None:
     figure = faithfulness_figure(results)
     assert [axes.get_title(loc="left") for axes in figure.axes] == 2 * ["LDS", "top-1 drop", "top-3 drop", "top-5 drop"]

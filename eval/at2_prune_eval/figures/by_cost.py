@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from at2_prune.errors import InputError
@@ -31,7 +31,8 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
     """F1 at one k against forward passes over the whole prompt, the draft's included where a method needs one.
 
     A logarithm has no place for 0, and most methods cost nothing on top of the draft: these two groups have a column
-    each, in which only the height says something. From there on the axis is logarithmic.
+    each, in which only the height says something. From there on the axis is logarithmic, and methods of about the same
+    cost stand side by side.
 
     Args:
         results: what `results.json` holds.
@@ -135,13 +136,25 @@ def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str,
             left += width
     if dear:
         low, high = math.log(min(dear.values()) / 1.35), math.log(max(dear.values()) * 1.35)
-        for name, cost in dear.items():
-            places[name] = left + (math.log(cost) - low) / (high - low) * (inches - left)
+
+        def along(cost: float, start: float) -> float:
+            return start + (math.log(cost) - low) / (high - low) * (inches - start)
+
+        start = left
+        places |= _side_by_side(dear, along, start)
+        while (hidden := left + COLUMN * 0.6 - min(places[name] for name in dear)) > 0 and start < inches / 2:
+            start += hidden  # the leftmost would stand in the column before
+            places |= _side_by_side(dear, along, start)
         for tick in (2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000):
             if low <= math.log(tick) <= high:
-                ticks.append((left + (math.log(tick) - low) / (high - low) * (inches - left), str(tick)))
+                ticks.append((along(tick, start), str(tick)))
     axes.set_xticks([place for place, _ in ticks], [label for _, label in ticks])
     return places
+
+
+def _side_by_side(costs: Mapping[str, float], along: Callable[[float, float], float], start: float) -> dict[str, float]:
+    """Places along an axis; those of equal cost would hide each other, and stand side by side."""
+    return dict(zip(costs, spread([along(cost, start) for cost in costs.values()], COLUMN * 0.8), strict=True))
 
 
 def _limits(axes: Axes, results: Mapping[str, Any], values: Mapping[str, Mapping[str, float]]) -> None:
