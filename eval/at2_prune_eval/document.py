@@ -60,6 +60,7 @@ DIFFERENCES = {
     "at2": "AT2 at the same k",
     "bm25": "BM25 at the same k",
     "dense": "dense retrieval at the same k",
+    "surrogate_32": "a surrogate of 32 ablations at the same k",
 }
 """Sections by the reference, in this order."""
 

@@ -33,8 +33,9 @@ METRICS = (
 PAIRED = ("f1", "em", "precision", "recall", "gold_recall", "both_gold")
 """Metrics whose differences on the same questions are taken."""
 COSTS = ("seconds", "passes", "memory")
-REFERENCES = ("none", "at2", "bm25", "dense")
-"""The methods that differences are taken to: no pruning, and at the same k the paper's and the usual rerankers."""
+REFERENCES = ("none", "at2", "bm25", "dense", "surrogate_32")
+"""The methods that differences are taken to: no pruning, and at the same k the paper's, the usual rerankers, and the
+usual pruning by ablations."""
 
 
 def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Mapping[str, int]) -> dict[str, Any]:
