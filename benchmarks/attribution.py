@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from comparisons import ablating, answering, drafting, loading, precision, scoring, starting
+from comparisons import ablating, answer_growth, answering, drafting, loading, precision, scoring, starting
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from performance_page import targets, write_page
@@ -83,6 +83,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
         for name, size in ((args.model, sizes[1]), (RANDOM, sizes[-1])):
             yield from peaks(name, size, drafts[len(drafts) // 2], 1 if quick else 3)
     if "growth" in parts:
+        yield from answer_growth(lm, [3, 5] if quick else [5, 10, 20, 40], 1 if quick else 3)
         yield from growth(RANDOM, sizes, drafts)
     if "precision" in parts:
         yield from precision(args.model, sizes[0], 2 if quick else 12)

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Measurement, median, paired
+from measuring import Measurement, exponent, median, paired
 from workload import Case, case, coefficients_of, endless, load_model, untouched
 
 from at2_prune import AT2Pruner, LanguageModel
@@ -24,7 +24,7 @@ from at2_prune.scorers import AT2Scorer, GradientXInputScorer, Task
 from at2_prune.selection import K
 from at2_prune_eval.cost import metered
 
-__all__ = ["ablating", "answering", "drafting", "loading", "precision", "scoring", "starting"]
+__all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "precision", "scoring", "starting"]
 
 
 def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:
@@ -177,6 +177,41 @@ def answering(
 
         inputs = described(lm, some, k=k, short=len(short), coefficients=origin)
         yield paired(name, inputs, answer, plain, pairs, limit, partial(untouched, lm))
+
+
+def answer_growth(lm: LanguageModel, sizes: Sequence[int], times: int) -> Iterator[Measurement]:
+    """How scout's whole answer and plain generation grow with the context: seconds, and exponents against tokens.
+
+    Args:
+        lm: the model.
+        sizes: numbers of passages, ascending.
+        times: runs of each; the median counts.
+    """
+    coefficients, origin = coefficients_of(lm, "scout")
+    pruner = AT2Pruner(lm, AT2Scorer(coefficients, "scout"))
+    cases = [case(lm, size) for size in sizes]
+    tokens = [len(some.prompt) for some in cases]
+    seconds: dict[str, list[float]] = {"scout's answer": [], "generate": []}
+    for some in cases:
+        taken: dict[str, list[float]] = {name: [] for name in seconds}
+        for _ in range(times):
+            started = time.perf_counter()
+            pruner.answer(some.question, some.passages, 3)
+            taken["scout's answer"].append(time.perf_counter() - started)
+            with untouched(lm):
+                started = time.perf_counter()
+                lm.generate([some.prompt], pruner.max_new_tokens)
+                taken["generate"].append(time.perf_counter() - started)
+        for name, values in taken.items():
+            seconds[name].append(median(values))
+    inputs = {"model": lm.name, "device": str(lm.device), "k": 3, "coefficients": origin, "tokens": tokens}
+    for name, values in seconds.items():
+        slope = exponent(tokens, values)
+        known = {**inputs, "seconds": [round(value, 3) for value in values]}
+        yield Measurement(f"{name}: exponent against tokens", known, slope, slope, slope)
+    for some, scout, plain in zip(cases, *seconds.values(), strict=True):
+        known = described(lm, some, k=3, coefficients=origin, seconds=[round(scout, 3), round(plain, 3)])
+        yield Measurement("growth: scout's answer / generate", known, *[scout / plain] * 3)
 
 
 def loading(times: int, gguf: bool) -> Iterator[Measurement]:
