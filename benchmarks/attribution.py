@@ -33,6 +33,7 @@ PARTS = (
     "answering",
     "larger",
     "loading",
+    "context",
     "memory",
     "growth",
     "precision",
@@ -79,11 +80,12 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
     if "loading" in parts and args.model is None:
         yield from loading(3 if quick else 7, gguf=not quick)
         yield from starting(3 if quick else 7)
+    if "context" in parts:
+        yield from answer_growth(lm, [3, 5] if quick else [5, 10, 20, 40], 1 if quick else 3)
     if "memory" in parts:
         for name, size in ((args.model, sizes[1]), (RANDOM, sizes[-1])):
             yield from peaks(name, size, drafts[len(drafts) // 2], 1 if quick else 3)
     if "growth" in parts:
-        yield from answer_growth(lm, [3, 5] if quick else [5, 10, 20, 40], 1 if quick else 3)
         yield from growth(RANDOM, sizes, drafts)
     if "precision" in parts:
         yield from precision(args.model, sizes[0], 2 if quick else 12)
