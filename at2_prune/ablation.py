@@ -114,6 +114,10 @@ class _Run:
         self.masks = masks
         self.closed = positions == "closed"
         self.token_log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
+        rows_at_once = LOGITS_AT_ONCE // len(target)
+        pays = language_model.device.type == "cpu" and has_body(language_model)  # a GPU's time goes into passes
+        self.together = min(rows_at_once, len(set(map(tuple, masks)))) if pays else 1
+        """Ablations whose target goes through the output layer at once."""
         self.waiting: list[tuple[list[int], torch.Tensor]] = []
         """Ablations that agree, and the hidden states of their target, still to go through the output layer."""
 
@@ -176,12 +180,12 @@ class _Run:
     def finish(self, group: list[int], done: list[int], cache: Any, pending: list[int]) -> None:
         """Run the last tokens of ablations that agree, the target's among them."""
         rows = len(self.target)
-        if rows >= LOGITS_AT_ONCE or not has_body(self.language_model):
+        if self.together < 2:
             self.record(group, self.run(run_piece, done, cache, pending, rows)[0])
             return
-        if (len(self.waiting) + 1) * rows > LOGITS_AT_ONCE:
-            self.read_out()
         self.waiting.append((group, self.run(run_body, done, cache, pending, rows)[0]))
+        if len(self.waiting) == self.together:
+            self.read_out()
 
     def read_out(self) -> None:
         """Put what waits through the output layer."""

@@ -35,18 +35,10 @@ __all__ = ["growth", "peaks"]
 WAYS = ("plain", "attributed")
 
 
-def run(
-    model: str | None,
-    passages: int,
-    draft: int,
-    granularity: Any,
-    way: str,
-    merged: int | None = None,
-    resident: bool = False,
-) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     """One way of drafting: its peak, what the draft holds, and the seconds that reading took."""
-    lm = load_model(model)
-    some = case(lm, passages, granularity, merged=merged)
+    lm = load_model(args.model)
+    some = case(lm, args.passages, args.granularity, merged=args.merged)
     scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
     ids = torch.tensor([some.prompt.ids], device=lm.device)
     reading = 0.0
@@ -70,26 +62,26 @@ def run(
         def plain() -> None:
             with untouched(lm) as bare:
                 mask = torch.ones_like(ids)
-                bare.generate(ids, attention_mask=mask, max_new_tokens=draft, do_sample=False, pad_token_id=0)
+                bare.generate(ids, attention_mask=mask, max_new_tokens=args.draft, do_sample=False, pad_token_id=0)
 
         def attributed() -> None:
             nonlocal held
-            written = write_drafts(lm, [some.prompt], scorer.row_groups, draft, scorer.layers)[0]
+            written = write_drafts(lm, [some.prompt], scorer.row_groups, args.draft, scorer.layers)[0]
             scorer.score(Task(lm, some.question, some.passages, some.prompt, written))
             tensors = [*written.mass.values(), written.row_mass]
             held = sum(t.untyped_storage().nbytes() for t in tensors if t is not None)
 
-        way_of = attributed if way == "attributed" else plain
-        peak = (resident_peak if resident or lm.device.type == "cuda" else allocated_peak)(way_of, lm.device)
+        peak_of = resident_peak if args.resident or lm.device.type == "cuda" else allocated_peak
+        peak = peak_of(plain if args.way == "plain" else attributed, lm.device)
     config = lm.model.config.get_text_config()
     hidden = config.num_hidden_layers * len(some.prompt) * config.hidden_size * 4
-    weights = config.num_hidden_layers * config.num_attention_heads * draft * len(some.prompt) * 4
+    weights = config.num_hidden_layers * config.num_attention_heads * args.draft * len(some.prompt) * 4
     return {
         "model": lm.name,
-        "passages": passages,
+        "passages": args.passages,
         "sources": len(some.prompt.sources),
         "tokens": len(some.prompt),
-        "draft": draft,
+        "draft": args.draft,
         "peak": peak,
         "held": held,
         "reading": reading,
@@ -115,19 +107,12 @@ def allocated_peak(run: Callable[[], None], device: torch.device) -> int:
     return max(accumulate(event.nbytes() for event in events), default=0)
 
 
-def apart(
-    model: str | None,
-    passages: int,
-    draft: int,
-    granularity: str,
-    way: str,
-    merged: int | None = None,
-    resident: bool = False,
-) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--passages", str(passages), "--draft", str(draft)]
-    command += ["--granularity", granularity, "--way", way, *(["--model", model] if model else [])]
-    command += ["--merged", str(merged)] if merged else []
-    command += ["--resident"] if resident else []
+def apart(**options: Any) -> dict[str, Any]:
+    """`run` in a process of its own, with these options of the command line, but for those that are None or False."""
+    command = [sys.executable, __file__]
+    for name, value in options.items():
+        if value is not None and value is not False:
+            command += [f"--{name}", *([] if value is True else [str(value)])]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
@@ -142,8 +127,9 @@ def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[M
         draft: tokens.
         runs: of the resident peak, each way; the allocator's count is the same every time.
     """
-    counted = {way: apart(model, passages, draft, "passage", way) for way in WAYS}
-    found = {way: [apart(model, passages, draft, "passage", way, resident=True) for _ in range(runs)] for way in WAYS}
+    how = {"model": model, "passages": passages, "draft": draft}
+    counted = {way: apart(**how, way=way) for way in WAYS}
+    found = {way: [apart(**how, way=way, resident=True) for _ in range(runs)] for way in WAYS}
     one = counted["attributed"]
     inputs = {key: one[key] for key in ("model", "passages", "tokens", "sources", "draft")}
     added = one["peak"] - counted["plain"]["peak"]
@@ -162,10 +148,13 @@ def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[M
 def growth(model: str | None, sizes: list[int], drafts: list[int]) -> Iterator[Measurement]:
     """Exponents of the seconds spent reading and of the memory held, each against one size."""
     middle = drafts[len(drafts) // 2]
+    timed = {"model": model, "resident": True}  # counting allocations takes time
     series = {
-        "tokens": [apart(model, size, middle, "passage", "attributed", sizes[0]) for size in sizes],
-        "draft": [apart(model, sizes[0], draft, "passage", "attributed") for draft in drafts],
-        "sources": [apart(model, sizes[0], middle, kind, "attributed") for kind in ("passage", "sentence")],
+        "tokens": [apart(**timed, passages=size, draft=middle, merged=sizes[0]) for size in sizes],
+        "draft": [apart(**timed, passages=sizes[0], draft=draft) for draft in drafts],
+        "sources": [
+            apart(**timed, passages=sizes[0], draft=middle, granularity=kind) for kind in ("passage", "sentence")
+        ],
     }
     for against, rows in series.items():
         at = [row[against] for row in rows]
@@ -185,8 +174,7 @@ def main() -> int:
     parser.add_argument("--resident", action="store_true", help="the process's peak, not the allocator's")
     parser.add_argument("--way", choices=WAYS, default="attributed")
     args = parser.parse_args()
-    how = (args.model, args.passages, args.draft, args.granularity, args.way, args.merged, args.resident)
-    print(json.dumps(run(*how)))
+    print(json.dumps(run(args)))
     return 0
 
 

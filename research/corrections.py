@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from evidence import BEST, FOLDS, load, only
+from evidence import BEST, FOLDS, cross_fitted, load, only
 from tqdm import tqdm
 
 from at2_prune.coefficients import RowGroup
@@ -25,7 +25,6 @@ from at2_prune.intervals import bootstrap_mean
 from at2_prune.model import LanguageModel
 from at2_prune.questions import Question, load_questions
 from at2_prune.training import EvidenceSettings, Example, fit_evidence
-from at2_prune.training.evidence import gold_found
 
 NOTHING_ASKED = "N/A"
 GROUPS = [RowGroup.from_name(name) for name in BEST]
@@ -33,15 +32,10 @@ GROUPS = [RowGroup.from_name(name) for name in BEST]
 
 def found(examples: Sequence[Example], settings: EvidenceSettings | None = None) -> dict[str, list[float]]:
     """By measure, a value for each example, from coefficients fitted to the other folds."""
-    values: dict[str, list[float]] = {"recall@2": [], "both@3": []}
-    for fold in range(FOLDS):
-        weight = fit_evidence(
-            [e for i, e in enumerate(examples) if i % FOLDS != fold], GROUPS, [0], settings or EvidenceSettings()
-        )
-        test = [e for i, e in enumerate(examples) if i % FOLDS == fold]
-        values["recall@2"] += gold_found(test, GROUPS, weight, 2)["gold_recall"].tolist()
-        values["both@3"] += gold_found(test, GROUPS, weight, 3)["both_gold"].tolist()
-    return values
+    values = cross_fitted(
+        examples, GROUPS, lambda some, fold: fit_evidence(some, GROUPS, [0], settings or EvidenceSettings())
+    )
+    return {"recall@2": values["gold_recall@2"], "both@3": values["both_gold@3"]}
 
 
 def with_features(example: Example, *features: torch.Tensor) -> Example:

@@ -75,6 +75,29 @@ FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 """What coefficients could weigh in place of attention mass itself."""
 
 
+def cross_fitted(
+    examples: Sequence[Example],
+    groups: Sequence[RowGroup],
+    fitted: Callable[[list[Example], int], torch.Tensor],
+    taught: Sequence[Sequence[Example]] = (),
+) -> dict[str, list[float]]:
+    """By measure, a value for each example, from coefficients fitted to the other folds.
+
+    Args:
+        examples: measured on.
+        groups: row groups of the coefficients.
+        fitted: from the examples of the other folds, and the fold's number, to coefficients.
+        taught: other readings of the same questions in the same order, to fit to in the examples' place.
+    """
+    values: dict[str, list[float]] = {}
+    for fold in range(FOLDS):
+        train = [e for some in taught or [examples] for place, e in enumerate(some) if place % FOLDS != fold]
+        test = [example for place, example in enumerate(examples) if place % FOLDS == fold]
+        for name, found in measured(test, groups, fitted(train, fold)).items():
+            values.setdefault(name, []).extend(found)
+    return values
+
+
 def cross_validate(
     examples: Sequence[Example],
     names: Sequence[str],
@@ -82,23 +105,21 @@ def cross_validate(
     limit: int | None = None,
     heads: int | None = None,
 ) -> dict[str, list[float]]:
-    """By measure, a value for each example, from coefficients fitted to (so many of) the other folds.
+    """`cross_fitted` to supporting facts, to so many of the other folds' examples.
 
     With `heads`, to so many coefficients: those that weigh most in a fit to all of them.
     """
     groups = [RowGroup.from_name(name) for name in names]
-    values: dict[str, list[float]] = {}
-    for fold in range(FOLDS):
-        train = [example for place, example in enumerate(examples) if place % FOLDS != fold]
+
+    def fitted(train: list[Example], fold: int) -> torch.Tensor:
         random.Random(fold).shuffle(train)
-        weight = fit_evidence(train[:limit], groups, layers)
-        if heads is not None:
-            few = largest(train, groups, layers, weight, heads)
-            weight = fit_evidence([masked(example, groups, few) for example in train], groups, layers)
-        test = [only(example, layers) for place, example in enumerate(examples) if place % FOLDS == fold]
-        for name, found in measured(test, groups, weight).items():
-            values.setdefault(name, []).extend(found)
-    return values
+        weight = fit_evidence(train[:limit], groups, range(len(layers)))
+        if heads is None:
+            return weight
+        few = largest(train, groups, range(len(layers)), weight, heads)
+        return fit_evidence([masked(example, groups, few) for example in train], groups, range(len(layers)))
+
+    return cross_fitted([only(example, layers) for example in examples], groups, fitted)
 
 
 def measured(test: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor) -> dict[str, list[float]]:

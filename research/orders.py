@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from evidence import BEST, FOLDS, load, only
+from evidence import BEST, FOLDS, cross_fitted, load, only
 
 from at2_prune.coefficients import RowGroup
 from at2_prune.intervals import bootstrap_mean
 from at2_prune.training import fit_evidence
-from at2_prune.training.evidence import gold_found
 
 GROUPS = [RowGroup.from_name(name) for name in BEST]
 
@@ -35,23 +34,17 @@ def main() -> None:
         for order, folder in (("own", args.own), ("shuffled", args.shuffled))
     }
     ids = sorted(set(read["own"]) & set(read["shuffled"]))
-    both = [*read["own"].items(), *read["shuffled"].items()]
+    own, shuffled = ([some[key] for key in ids] for some in read.values())
     print(f"{len(ids)} questions, {FOLDS} folds, layer {args.layer}; 95 % intervals over questions\n")
     print(f"{'fitted to':<18}{'measured on':<14}{'recall@2':<22}{'recall@3':<22}recall@2, paired")
-    for measured in read:
+    for measured, test in (("own", own), ("shuffled", shuffled)):
         base: list[float] = []
-        for fitted in ("own", "shuffled", "own and shuffled"):
-            found: list[list[float]] = [[], []]
-            for fold in range(FOLDS):
-                test = [read[measured][key] for place, key in enumerate(ids) if place % FOLDS == fold]
-                rest = {key for place, key in enumerate(ids) if place % FOLDS != fold}
-                pool = both if fitted not in read else read[fitted].items()
-                weight = fit_evidence([example for key, example in pool if key in rest], GROUPS, [0])
-                for values, k in zip(found, (2, 3), strict=True):
-                    values += gold_found(test, GROUPS, weight, k)["gold_recall"].tolist()
+        for fitted, taught in (("own", [own]), ("shuffled", [shuffled]), ("own and shuffled", [own, shuffled])):
+            values = cross_fitted(test, GROUPS, lambda some, fold: fit_evidence(some, GROUPS, [0]), taught)
+            found = [values["gold_recall@2"], values["gold_recall@3"]]
             base = base or found[0]
             gain = bootstrap_mean([new - old for new, old in zip(found[0], base, strict=True)])
-            means = "".join(f"{bootstrap_mean(values)!s:<22}" for values in found)
+            means = "".join(f"{bootstrap_mean(recalls)!s:<22}" for recalls in found)
             print(f"{fitted:<18}{measured:<14}{means}{gain}", flush=True)
 
 

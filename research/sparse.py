@@ -16,16 +16,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from evidence import FOLDS, load
+from evidence import FOLDS, cross_fitted, load
 
 from at2_prune.coefficients import RowGroup
 from at2_prune.intervals import bootstrap_mean
 from at2_prune.training import Example, fit_evidence
-from at2_prune.training.evidence import gold_found
 
 GROUPS = [RowGroup("question"), RowGroup.from_name("question-max")]
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)
 STEPS = 2000
+Fit = Callable[[Sequence[Example]], torch.Tensor]
 
 
 def fit_l1(examples: Sequence[Example], penalty: float) -> torch.Tensor:
@@ -64,25 +64,24 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a folder of at2-prune train --learn-from evidence")
     examples = load(parser.parse_args().run)
     layers = range(len(examples[0].layers))
-    fits: dict[str, Callable[[Sequence[Example]], torch.Tensor]] = {
-        "L2 0.01 (ships)": lambda some: fit_evidence(some, GROUPS, layers)
-    }
+    fits: dict[str, Fit] = {"L2 0.01 (ships)": lambda some: fit_evidence(some, GROUPS, layers)}
     fits |= {f"L1 {penalty:g}": partial(fit_l1, penalty=penalty) for penalty in PENALTIES}
     print(f"{len(examples)} questions, {FOLDS} folds, {len(layers)} layers, rows question question-max\n")
     print(f"{'penalty':<18}{'coefficients':<14}{'recall@2':<22}{'recall@3':<22}recall@2, paired")
     base: list[float] = []
     for title, fitted in fits.items():
-        found: list[list[float]] = [[], []]
-        left = []
-        for fold in range(FOLDS):
-            weight = fitted([example for i, example in enumerate(examples) if i % FOLDS != fold])
+        left: list[int] = []
+
+        def counted(some: list[Example], fold: int, fitted: Fit = fitted, left: list[int] = left) -> torch.Tensor:
+            weight = fitted(some)
             left.append(int((weight != 0).sum()))
-            test = [example for i, example in enumerate(examples) if i % FOLDS == fold]
-            for values, k in zip(found, (2, 3), strict=True):
-                values += gold_found(test, GROUPS, weight, k)["gold_recall"].tolist()
+            return weight
+
+        values = cross_fitted(examples, GROUPS, counted)
+        found = [values["gold_recall@2"], values["gold_recall@3"]]
         base = base or found[0]
         gain = bootstrap_mean([new - old for new, old in zip(found[0], base, strict=True)])
-        means = "".join(f"{bootstrap_mean(values)!s:<22}" for values in found)
+        means = "".join(f"{bootstrap_mean(recalls)!s:<22}" for recalls in found)
         print(f"{title:<18}{sum(left) / FOLDS:<14.1f}{means}{gain}", flush=True)
 
 

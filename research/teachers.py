@@ -17,12 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from evidence import FOLDS, load
+from evidence import FOLDS, cross_fitted, load
 
 from at2_prune.coefficients import RowGroup
 from at2_prune.intervals import bootstrap_mean
 from at2_prune.training import Example, fit, fit_evidence
-from at2_prune.training.evidence import gold_found
 
 ROWS = (("draft",), ("question",), ("question", "question-max"), ("question", "question-max", "draft", "draft-max"))
 Fit = Callable[[Sequence[Example], Sequence[RowGroup]], torch.Tensor]
@@ -33,13 +32,8 @@ def recalls(
 ) -> list[list[float]]:
     """Recall at 2 and at 3 of each example, from coefficients fitted to the other folds of `taught`."""
     groups = [RowGroup.from_name(name) for name in names]
-    found: list[list[float]] = [[], []]
-    for fold in range(FOLDS):
-        weight = fitted([example for i, example in enumerate(taught) if i % FOLDS != fold], groups)
-        test = [example for i, example in enumerate(examples) if i % FOLDS == fold]
-        for values, k in zip(found, (2, 3), strict=True):
-            values += gold_found(test, groups, weight, k)["gold_recall"].tolist()
-    return found
+    values = cross_fitted(examples, groups, lambda some, fold: fitted(some, groups), [taught])
+    return [values["gold_recall@2"], values["gold_recall@3"]]
 
 
 def main() -> None:

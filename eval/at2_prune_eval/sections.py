@@ -195,15 +195,12 @@ def cost_rows(results: Mapping[str, Any]) -> Rows:
 
 def faithfulness_line(part: Mapping[str, Any]) -> str:
     """How faithfulness was measured, in words."""
-    left_out = ", ".join(f"{count} {reason}" for reason, count in part.get("left_out", {}).items())
-    settings = part.get("settings", {})
-    permuted = (
-        f" Answers from the best {settings['permutation_k']}; scores permuted {settings['permutations']} times."
-        if settings
-        else ""
+    left_out = ", ".join(f"{count} {reason}" for reason, count in part["left_out"].items())
+    settings = part["settings"]
+    return (
+        f"{part['n']} questions{f' ({left_out}: left out)' if left_out else ''}, {part['ablations']} ablations each. "
+        f"Answers from the best {settings['permutation_k']}; scores permuted {settings['permutations']} times."
     )
-    left = f" ({left_out}: left out)" if left_out else ""
-    return f"{part['n']} questions{left}, {part['ablations']} ablations each.{permuted}"
 
 
 def ablation_rows(part: Mapping[str, Any]) -> Rows:

@@ -76,12 +76,10 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
     for height, (_, label, _) in zip(apart, ends, strict=True):
         axes.annotate(label, (inches + 0.06, height), va="center", annotation_clip=False)
     halo = withStroke(linewidth=2.5, foreground="white")
-    columns = spread([places[name] for name in names], COLUMN * 0.8)
-    for name, column in zip(names, columns, strict=True):
-        high = values[name]["high"]
+    for name in names:
         axes.annotate(
             label_of(name),
-            (column, high),
+            (places[name], values[name]["high"]),
             (0, 3),
             textcoords="offset points",
             rotation=90,
