@@ -19,6 +19,7 @@ import torch
 from comparisons import ablating, answer_growth, answering, drafting, loading, precision, scoring, starting
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
+from own_time import own_time
 from performance_page import targets, write_page
 from published import published
 from serving import serving
@@ -55,6 +56,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
         for draft in drafts:
             times = 3 * pairs if draft == drafts[0] else pairs if draft < 100 else few  # a hundredth is hard to see
             yield from drafting(lm, some, draft, times, 1.01)
+            yield from own_time(lm, some, draft, few, 0.01)
         yield from drafting(lm, case(lm, sizes[0], "sentence"), drafts[0], few, None)
     if "published" in parts:
         if args.at2_path:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from measuring import Measurement, exponent, median, paired
-from workload import Case, case, coefficients_of, endless, load_model, untouched
+from workload import Case, case, coefficients_of, described, endless, load_model, untouched
 
 from at2_prune import AT2Pruner, LanguageModel
 from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
@@ -25,17 +25,6 @@ from at2_prune.selection import K
 from at2_prune_eval.cost import metered
 
 __all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "precision", "scoring", "starting"]
-
-
-def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:
-    return {
-        "model": lm.name,
-        "device": str(lm.device),
-        "passages": len(some.passages),
-        "tokens": len(some.prompt),
-        "sources": len(some.prompt.sources),
-        **more,
-    }
 
 
 def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Measurement", "exponent", "load", "median", "merged", "paired", "save", "show"]
+__all__ = ["Measurement", "exponent", "load", "median", "median_interval", "merged", "paired", "save", "show"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,14 @@ def paired(
     one, other = times.quantile(0.5, dim=0).tolist()
     inputs = {**inputs, "pairs": pairs, "seconds": [round(one, 4), round(other, 4)]}
     return Measurement(name, inputs, one / other, low, high, limit)
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median, and the ends of its 95 % bootstrap interval."""
+    drawn = torch.randint(len(values), (2000, len(values)), generator=torch.Generator().manual_seed(0))
+    medians = torch.tensor(values, dtype=torch.float64)[drawn].quantile(0.5, dim=1)
+    low, high = medians.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return median(values), low, high
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:

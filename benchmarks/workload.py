@@ -130,6 +130,18 @@ def _random_model(name: str) -> LanguageModel:
     return LanguageModel(AutoModelForCausalLM.from_config(config), fast, TextTemplate(), name=name)
 
 
+def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:
+    """The inputs of a measurement."""
+    return {
+        "model": lm.name,
+        "device": str(lm.device),
+        "passages": len(some.passages),
+        "tokens": len(some.prompt),
+        "sources": len(some.prompt.sources),
+        **more,
+    }
+
+
 def coefficients_of(lm: LanguageModel, method: str) -> tuple[HeadCoefficients, str]:
     """Those that come with at2-prune, else random ones of the same shape; and which of the two.
 

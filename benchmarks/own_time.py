@@ -1,0 +1,85 @@
+"""What of drafting's time passes in attribution's own code: seen within one run, so that no two runs can differ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+from measuring import Measurement, median_interval
+from workload import Case, coefficients_of, described, endless
+
+from at2_prune import LanguageModel
+from at2_prune.attention import AttentionReader
+from at2_prune.draft import write_drafts
+from at2_prune.model import _Sureness
+from at2_prune.scorers import AT2Scorer, Task
+
+__all__ = ["own_time"]
+
+OWN = ((AttentionReader, "__call__"), (AttentionReader, "catch_up"), (_Sureness, "__call__"))
+"""What runs inside `generate` and is not its own."""
+
+
+class Clock:
+    """Adds up the seconds between outermost entries and exits of the functions it is put around."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._depth = 0
+
+    def around(self, way: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
+            self._depth += 1
+            started = time.perf_counter()
+            try:
+                return way(*args, **options)
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    self.seconds += time.perf_counter() - started
+
+        return timed
+
+
+def own_time(lm: LanguageModel, some: Case, draft: int, times: int, limit: float | None) -> Iterator[Measurement]:
+    """Attribution's own code over the rest of drafting.
+
+    Its own is what the model's attention and sampling call, and all that is around `generate`: tensors of ids, texts,
+    scores. What a GPU is asked to do ends later than the call that asks, so nothing is measured there.
+
+    Args:
+        lm: the model.
+        some: what is drafted from.
+        draft: tokens.
+        times: drafts, after one that does not count.
+        limit: of the ratio.
+    """
+    if lm.device.type != "cpu":
+        return
+    scorer, prompt = AT2Scorer(coefficients_of(lm, "at2")[0]), some.prompt
+    inside, rest, ratios = Clock(), 0.0, []
+    plain = lm.model.generate
+
+    def generate(*args: Any, **options: Any) -> Any:
+        nonlocal rest
+        inside.seconds = 0.0
+        started = time.perf_counter()
+        output = plain(*args, **options)
+        rest = time.perf_counter() - started - inside.seconds
+        return output
+
+    parts = [(owner, name, inside.around(getattr(owner, name))) for owner, name in OWN]
+    with endless(lm), ExitStack() as patches:
+        for owner, name, timed in [*parts, (lm.model, "generate", generate)]:
+            patches.enter_context(patch.object(owner, name, timed))
+        for _ in range(times + 1):
+            started = time.perf_counter()
+            written = write_drafts(lm, [prompt], scorer.row_groups, draft, scorer.layers)[0]
+            scorer.score(Task(lm, some.question, some.passages, prompt, written))
+            ratios.append((time.perf_counter() - started - rest) / rest)
+    ratios = ratios[1:]
+    inputs = described(lm, some, draft=draft, times=times)
+    yield Measurement("drafting: attribution's own code / the rest", inputs, *median_interval(ratios), limit)
