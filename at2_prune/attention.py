@@ -114,6 +114,33 @@ class _Group:
         return self.mass[layer][0] / seen if self.rows.reduce == "mean" else self.mass[layer][0]
 
 
+class _Step:
+    """What all layers of one decoding step have in common, found out once."""
+
+    def __init__(self, position: int, groups: Sequence[Sequence[_Group]]) -> None:
+        self.position = position
+        due = [
+            group
+            for some in groups
+            for group in some
+            if group.start <= position and (group.stop is None or position < group.stop)
+        ]
+        self.due = bool(due)
+        """Whether its row is in any group."""
+        self.plain = all(group.rows.measure == "attention" for group in due)
+        """Whether nothing but attention itself is read of it."""
+        self._masks: dict[int, tuple[torch.Tensor, bool]] = {}
+
+    def sees_all(self, mask: torch.Tensor | None) -> bool:
+        """Whether the row attends to every key of its layer, so far as that can be told without waiting for a GPU."""
+        if mask is None:
+            return True
+        if id(mask) not in self._masks:  # which stays another's while it is held here
+            seen = mask.dtype == torch.bool and mask.device.type == "cpu" and bool(mask.all())
+            self._masks[id(mask)] = mask, seen
+        return self._masks[id(mask)][1]
+
+
 class AttentionReader:
     """Listens to a model's attention and keeps attention mass; use it through `read_attention`.
 
@@ -139,6 +166,7 @@ class AttentionReader:
         self._groups = [[_Group(rows, reading.padding) for rows in reading.rows] for reading in readings]
         self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
         self._steps: dict[int, tuple[DecodingSteps, dict[str, Any]]] = {}
+        self._step: _Step | None = None
 
     @property
     def layers(self) -> list[int]:
@@ -168,7 +196,6 @@ class AttentionReader:
                 return torch.stack([group.result(layer) for layer in self.layers])
         raise InputError(f"no row group {name!r}; there are {[group.rows.name for group in self._groups[item]]}")
 
-    @torch.no_grad()
     def __call__(
         self,
         module: torch.nn.Module,
@@ -208,6 +235,23 @@ class AttentionReader:
         if one_step and self._put_off(layer, query, key, attention_mask, kernel, options, total - 1):
             return
         self.catch_up(layer)
+        self._read(layer, (module, query, key, value, attention_mask), kernel, options, past, seen)
+        if layer == self._last:
+            raise EnoughRead
+
+    @torch.no_grad()
+    def _read(
+        self,
+        layer: int,
+        inputs: tuple[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None],
+        kernel: str,
+        options: dict[str, Any],
+        past: int,
+        seen: int,
+    ) -> None:
+        """Read the rows of this call; `seen` tokens were read before it, `past` of them are not in its rows."""
+        module, query, key, value, attention_mask = inputs
+        keys, total = key.shape[2], past + query.shape[2]
         block = max(1, WEIGHTS_AT_ONCE // (query.shape[1] * keys))
         for item, groups in enumerate(self._groups):
             same: dict[tuple[int, int | None, Measure], list[_Group]] = {}
@@ -217,7 +261,6 @@ class AttentionReader:
                 first, last = max(begin, seen), min(total, total if end is None else end)
                 for start in range(first, last, block):
                     rows = slice(start - past, min(start + block, last) - past)
-                    inputs = (module, query, key, value, attention_mask)
                     read = _eager_weights if kernel == "eager" else _weights
                     weights = read(*inputs, item, rows, options)
                     if measure != "attention":
@@ -227,8 +270,6 @@ class AttentionReader:
                     mass = self._sum_sources(item, weights, total - keys)
                     for group in alike:
                         group.add(layer, mass)
-        if layer == self._last:
-            raise EnoughRead
 
     def _put_off(
         self,
@@ -244,19 +285,13 @@ class AttentionReader:
 
         Many rows in one product cost little more than one: a step by itself is some twenty small operations a layer.
         """
-        plain = attention_mask is None or (
-            attention_mask.dtype == torch.bool and attention_mask.device.type == "cpu" and bool(attention_mask.all())
-        )
-        groups = [
-            group
-            for some in self._groups
-            for group in some
-            if group.start <= position and (group.stop is None or position < group.stop)
-        ]
-        simple = kernel != "eager" and options.get("position_bias") is None
-        if not (plain and simple and all(group.rows.measure == "attention" for group in groups)):
+        if kernel == "eager" or options.get("position_bias") is not None:
             return False
-        if groups:
+        if self._step is None or self._step.position != position:
+            self._step = _Step(position, self._groups)
+        if not (self._step.plain and self._step.sees_all(attention_mask)):
+            return False
+        if self._step.due:
             waiting, _ = self._steps.get(layer, (None, {}))
             if waiting is None or not waiting.continues(key, position):
                 self.catch_up(layer)
@@ -416,14 +451,14 @@ def _softmax(
     keys = k.shape[1]
     grouped = q.reshape(k.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
     scaling = options.get("scaling")
+    grouped = grouped * (width**-0.5 if scaling is None else scaling)
     logits = (grouped @ k.transpose(1, 2)).reshape(heads, count, keys)
-    logits *= width**-0.5 if scaling is None else scaling
     softcap = options.get("softcap")
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
     for bias in added:
         logits += bias
-    logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
+    logits.masked_fill_(~allowed, torch.finfo(logits.dtype).min)
     sinks = options.get("s_aux")
     if sinks is None:
         return logits.softmax(dim=-1)

@@ -15,7 +15,13 @@ __all__ = ["model_card"]
 
 _OF_ABLATIONS = ("ablations", "targets", "positions", "max_new_tokens", "seed")
 _AT_2 = {"gold_recall": "gold recall at 2", "both_gold": "both gold passages at 2"}
-_NOT_SHOWN = ("curve", "learn_from", "versions")
+_NOT_SHOWN = ("curve", "versions")
+_MADE = {
+    "draft": "Learned by the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)), from ablations",
+    "answer": "Learned as in AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)), but from ablations of the "
+    "known answer",
+    "evidence": "Learned from supporting facts (which passages are evidence), by multinomial logistic regression",
+}
 
 
 def model_card(coefficients: HeadCoefficients) -> ModelCard:
@@ -23,12 +29,9 @@ def model_card(coefficients: HeadCoefficients) -> ModelCard:
     data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
     training = coefficients.training
     evidence = training.get("learn_from") == "evidence"
+    made = _MADE[training.get("learn_from", "draft")]
     rows = ", ".join(group.name for group in coefficients.row_groups)
     shape = f"{len(coefficients.row_groups)} x {coefficients.weight.shape[1]} x {coefficients.weight.shape[2]}"
-    if evidence:
-        made = "Learned from supporting facts (which passages are evidence), by multinomial logistic regression"
-    else:
-        made = "Learned by the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)), from ablations"
     score = "A source's score is the inner product of coefficients and attention mass"
     if any(group.rows == "sources" for group in coefficients.row_groups):
         score += ", and what links it to the best source"
@@ -57,12 +60,12 @@ def _facts(training: Mapping[str, Any], evidence: bool) -> list[tuple[str, str]]
     if "versions" in training:
         facts.append(("versions", training["versions"]))
     return [
-        (f"{name}, on the questions held out" if _has_interval(value) else name, _fact(value)) for name, value in facts
+        (f"{name}, on the questions held out" if _is_measure(value) else name, _fact(value)) for name, value in facts
     ]
 
 
-def _has_interval(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(item, Mapping) and "low" in item for item in value.values())
+def _is_measure(value: Any) -> bool:
+    return isinstance(value, Mapping) and "learned" in value
 
 
 def _fact(value: Any) -> str:
@@ -77,8 +80,9 @@ def _fact(value: Any) -> str:
 
 
 def _command(coefficients: HeadCoefficients) -> str:
-    """What makes them again, but for the questions that were left out."""
+    """What makes them again."""
     training = coefficients.training
+    drafts = training["learn_from"] != "evidence" or coefficients.uses_draft
     command = ["at2-prune", "train", "--model", coefficients.model_name, "--data", str(training["data"])]
     if training["learn_from"] != "draft":
         command += ["--learn-from", training["learn_from"]]
@@ -88,11 +92,17 @@ def _command(coefficients: HeadCoefficients) -> str:
         command += ["--layers", *map(str, training["layers"])]
     command += ["--rows", *(group.name for group in coefficients.row_groups)]
     for setting, option, usual in (
+        ("split", "--split", None),
+        ("ids", "--ids", None),
+        ("limit", "--limit", None),
+        ("shuffle_passages", "--shuffle-passages", None),
         ("granularity", "--sources", "passage"),
         ("positions", "--positions", "kept"),
         ("targets", "--targets", "draft"),
+        ("max_new_tokens", "--max-new-tokens", 48),
+        ("holdout", "--holdout", 0.15),
         ("seed", "--seed", 0),
     ):
-        if training.get(setting, usual) != usual:
+        if training.get(setting, usual) != usual and (drafts or setting != "max_new_tokens"):
             command += [option, str(training[setting])]
     return shlex.join([*command, "--dtype", str(training.get("dtype")), "--out", "DIR"])

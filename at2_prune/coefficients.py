@@ -199,10 +199,8 @@ class HeadCoefficients(
         text = config.get_text_config()
         shape = (getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None))
         mine = (self.model_layers, self.weight.shape[2])
-        # Some layers only, up to the last one: files of before `model_layers` was recorded, whose models may be deeper.
-        gaps = max(self.layers, default=-1) + 1 == self.model_layers != len(self.layers)
-        wrong_depth = shape[0] is not None and (mine[0] > shape[0] or (mine[0] < shape[0] and not gaps))
-        if (self.model_type and config.model_type != self.model_type) or wrong_depth or shape[1] not in (None, mine[1]):
+        other_type = self.model_type and config.model_type != self.model_type
+        if other_type or any(its not in (None, own) for its, own in zip(shape, mine, strict=True)):
             raise CoefficientsError(
                 f"these head coefficients were made for {self.model_name or 'another model'} (type "
                 f"{self.model_type or 'unknown'!s}, {mine[0]} layers x {mine[1]} heads); this model is of type "

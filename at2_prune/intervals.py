@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Estimate", "bootstrap_mean", "bootstrap_ratio"]
+__all__ = ["Estimate", "bootstrap_difference", "bootstrap_mean", "bootstrap_ratio"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,20 @@ def bootstrap_mean(values: Sequence[float], resamples: int = 2000, seed: int = 0
         return Estimate(float("nan"), float("nan"), float("nan"))
     data = torch.tensor(values, dtype=torch.float64)
     return _interval(data.mean().item(), _counts(len(data), resamples, seed) @ data / len(data))
+
+
+def bootstrap_difference(values: Sequence[float], base: Sequence[float]) -> Estimate:
+    """Mean of the paired differences to a base, with its interval as in `bootstrap_mean`.
+
+    Args:
+        values: one per question.
+        base: of the same questions, in the same order.
+
+    Example:
+        >>> print(bootstrap_difference([1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]))
+        0.250 [0.000, 0.750]
+    """
+    return bootstrap_mean([new - old for new, old in zip(values, base, strict=True)])
 
 
 def bootstrap_ratio(

@@ -276,7 +276,9 @@ class AT2Pruner:
             for question, some, values, draft in zip(questions, items, scores, drafts, strict=True):
                 candidates.append(write_candidates(self, question, some, values, ks, draft, begun))
         finished = clock()
-        again = [i for i in range(n) if any(new.log_probability != drafts[i].log_probability for new in candidates[i])]
+        again = [  # where everything is kept, the draft is the answer
+            i for i in range(n) if not drafts[i].text or any(len(new.kept) < len(scores[i]) for new in candidates[i])
+        ]
         seconds = {"draft": (drafted - started) / n, "score": (scored - drafted) / n}
         regenerate = (finished - scored) / max(1, len(again))
         return [

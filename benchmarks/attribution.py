@@ -17,13 +17,16 @@ from pathlib import Path
 
 import torch
 from comparisons import ablating, answer_growth, answering, drafting, loading, precision, scoring, starting
+from learning import learning
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from own_time import own_time
 from performance_page import targets, write_page
 from published import published
 from serving import serving
-from workload import RANDOM, case, load_model
+from workload import QWEN, RANDOM, case, load_model
+
+from at2_prune.training import CollectSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (
@@ -33,6 +36,7 @@ PARTS = (
     "ablating",
     "answering",
     "larger",
+    "learning",
     "loading",
     "context",
     "memory",
@@ -79,6 +83,12 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
             yield from drafting(on, larger, drafts[0], few, None)
             yield from drafting(on, case(on, size, "sentence"), drafts[0], few, None)
             yield from scoring(on, larger, drafts[0], few, None)
+    if "learning" in parts:
+        evidence = CollectSettings(learn_from="evidence")
+        yield from learning(lm, sizes[0], evidence, 2 if quick else 6)
+        yield from learning(lm, sizes[0], CollectSettings(ablations=8), 1 if quick else 3)
+        if not quick:
+            yield from learning(load_model(QWEN, args.device), sizes[0], evidence, 6)
     if "loading" in parts and args.model is None:
         yield from loading(3 if quick else 7, gguf=not quick)
         yield from starting(3 if quick else 7)

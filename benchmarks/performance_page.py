@@ -32,6 +32,11 @@ TARGETS = (
     ("random ablations: largest difference of log-odds", "largest difference of log-odds, float32", "≤ 1e-4"),
     ("draft, prune, regenerate / two generates", "draft → prune → regenerate, over its two `generate` calls", "≤ 1.05"),
     ("scout's answer / generate", "scout's whole answer, over plain generation from all passages", "≤ 1.0"),
+    (
+        "learning from evidence, minutes for 100 questions",
+        "`at2-prune train --learn-from evidence`, minutes for 100 questions",
+        "≤ 30",
+    ),
     ("loading the embedded model, seconds", "loading the embedded model from its cache, seconds", "≤ 2"),
     ("importing at2_prune, seconds", "`import at2_prune`, seconds", "≤ 0.1"),
     ("at2-prune --help, seconds", "`at2-prune --help`, seconds", "≤ 0.3"),

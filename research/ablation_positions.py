@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from evidence import examples
+from folds import examples
 
 from at2_prune.coefficients import DRAFT_ROWS
 from at2_prune.intervals import bootstrap_mean

@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from evidence import BEST, FOLDS, cross_fitted, load, only
+from folds import BEST, FOLDS, cross_fitted, load, only
 from tqdm import tqdm
 
 from at2_prune.coefficients import RowGroup
 from at2_prune.draft import read_prompt
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import bootstrap_difference, bootstrap_mean
 from at2_prune.model import LanguageModel
 from at2_prune.questions import Question, load_questions
 from at2_prune.training import EvidenceSettings, Example, fit_evidence
@@ -85,7 +85,7 @@ def main() -> None:
     base = found(examples)
 
     def line(title: str, values: dict[str, list[float]], reference: dict[str, list[float]] = base) -> None:
-        gain = bootstrap_mean([b - a for a, b in zip(reference["recall@2"], values["recall@2"], strict=True)])
+        gain = bootstrap_difference(values["recall@2"], reference["recall@2"])
         means = "  ".join(f"{bootstrap_mean(values[name])!s:<20}" for name in values)
         print(f"{title:<44}{means}  {gain}", flush=True)
 

@@ -6,8 +6,8 @@
 
 Coefficients are fitted to four fifths of a run's examples and measured on the fifth, in turn. Nothing is drafted or
 ablated again. Intervals are 95 %, by bootstrap over questions; the same questions for every line. The last column is
-the paired difference in recall@2: of rows to `question question-max`, of one layer to all, of a form or fewer
-coefficients to the mass itself.
+the paired difference in recall@2: of rows to `question question-max`, of one layer to all, of fewer questions, another
+form or fewer coefficients to the mass itself with all questions of the other folds.
 
     $ at2-prune train --data hotpotqa/validation.jsonl --learn-from evidence --layers 5 --dtype bfloat16 \\
           --out runs/scout-validation
@@ -20,19 +20,18 @@ on the other's.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from folds import BEST, FOLDS, cross_fitted, load, measured, only
 
 from at2_prune.coefficients import RowGroup
-from at2_prune.intervals import Estimate, bootstrap_mean
+from at2_prune.intervals import Estimate, bootstrap_difference, bootstrap_mean
 from at2_prune.questions import load_questions
-from at2_prune.training import ExampleStore, fit_evidence
-from at2_prune.training.evidence import gold_found
+from at2_prune.training import fit_evidence
 from at2_prune.training.store import Example
 
 ROWS = (
@@ -44,23 +43,11 @@ ROWS = (
     ("question", "question-max", "sources"),
     ("question", "question-max", "sources-max"),
     ("question", "question-max", "sources", "sources-max"),
+    ("question-contribution", "question-max-contribution"),
+    ("question", "question-max", "question-contribution", "question-max-contribution"),
     ("question", "question-max", "draft", "draft-max", "last"),
     ("question", "question-max", "draft", "draft-max", "last", "sources", "sources-max"),
 )
-BEST = ("question", "question-max", "sources", "sources-max")
-FOLDS = 5
-
-
-def examples(folder: Path) -> list[Example]:
-    """All examples of a run of at2-prune train, in an order that only their ids decide."""
-    store = ExampleStore(folder, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
-    files = sorted((folder / "examples").glob("*.safetensors"))
-    return [example for file in files for example in store.read(file)]
-
-
-def load(folder: Path) -> list[Example]:
-    """Those that have gold sources and others."""
-    return [example for example in examples(folder) if bool(example.gold.any()) and not bool(example.gold.all())]
 
 
 FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -73,29 +60,6 @@ FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "over the head's largest": lambda mass: mass / (mass.amax(-1, keepdim=True) + 1e-9),
 }
 """What coefficients could weigh in place of attention mass itself."""
-
-
-def cross_fitted(
-    examples: Sequence[Example],
-    groups: Sequence[RowGroup],
-    fitted: Callable[[list[Example], int], torch.Tensor],
-    taught: Sequence[Sequence[Example]] = (),
-) -> dict[str, list[float]]:
-    """By measure, a value for each example, from coefficients fitted to the other folds.
-
-    Args:
-        examples: measured on.
-        groups: row groups of the coefficients.
-        fitted: from the examples of the other folds, and the fold's number, to coefficients.
-        taught: other readings of the same questions in the same order, to fit to in the examples' place.
-    """
-    values: dict[str, list[float]] = {}
-    for fold in range(FOLDS):
-        train = [e for some in taught or [examples] for place, e in enumerate(some) if place % FOLDS != fold]
-        test = [example for place, example in enumerate(examples) if place % FOLDS == fold]
-        for name, found in measured(test, groups, fitted(train, fold)).items():
-            values.setdefault(name, []).extend(found)
-    return values
 
 
 def cross_validate(
@@ -122,12 +86,6 @@ def cross_validate(
     return cross_fitted([only(example, layers) for example in examples], groups, fitted)
 
 
-def measured(test: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor) -> dict[str, list[float]]:
-    """By measure, a value for each example."""
-    found = {k: gold_found(test, groups, weight, k) for k in (1, 2, 3, 5)}
-    return {f"{name}@{k}": values.tolist() for k, some in found.items() for name, values in some.items()}
-
-
 def formed(examples: Sequence[Example], form: Callable[[torch.Tensor], torch.Tensor]) -> list[Example]:
     """The examples with a form of the mass in its place."""
     return [replace(e, mass={name: form(mass) for name, mass in e.mass.items()}) for e in examples]
@@ -149,8 +107,8 @@ def compare_forms(fitted: Sequence[Example], test: Sequence[Example]) -> None:
         values = measured(formed(test, form), groups, weight)
         base = base or values
         columns = ("gold_recall@2", "gold_recall@3")
-        gains = [[b - a for a, b in zip(base[column], values[column], strict=True)] for column in columns]
-        shown = [str(bootstrap_mean(row)) for row in (*(values[column] for column in columns), *gains)]
+        shown = [str(bootstrap_mean(values[column])) for column in columns]
+        shown += [str(bootstrap_difference(values[column], base[column])) for column in columns]
         print(f"{name:<40}" + "  ".join(f"{cell:<22}" for cell in shown), flush=True)
 
 
@@ -173,18 +131,12 @@ def masked(example: Example, groups: Sequence[RowGroup], few: torch.Tensor) -> E
     return replace(example, mass=mass)
 
 
-def only(example: Example, layers: Sequence[int]) -> Example:
-    """The example as it was read with these layers only."""
-    mass = {name: value[:, list(layers)] for name, value in example.mass.items()}
-    return replace(example, mass=mass, layers=[example.layers[layer] for layer in layers])
-
-
 def line(title: str, values: dict[str, list[float]], base: dict[str, list[float]] | None = None) -> str:
     """A row of a table; with a base to compare with, its paired difference in recall@2 too."""
     columns = ("gold_recall@2", "both_gold@2", "both_gold@3", "both_gold@5")
     shown = [str(bootstrap_mean(values[column])) for column in columns]
     if base:
-        shown.append(str(bootstrap_mean([b - a for a, b in zip(base[columns[0]], values[columns[0]], strict=True)])))
+        shown.append(str(bootstrap_difference(values[columns[0]], base[columns[0]])))
     return f"{title:<52}" + "  ".join(shown)
 
 
@@ -246,13 +198,13 @@ def main() -> None:
     whole = cross_validate(some, rows, range(depth))
     for layer in sorted(best):
         print(line(f"layer {layer}; paired with all layers", alone[layer], whole), flush=True)
+    chosen = [only(example, best[:1]) for example in some]
+    plain = cross_validate(chosen, rows, [0])
     print(f"\nquestions fitted to, layer {best[0]}, rows " + " ".join(rows))
     for limit in (20, 50, 100, 200):
         if limit < len(some) * (FOLDS - 1) // FOLDS:
-            print(line(str(limit), cross_validate(some, rows, best[:1], limit)), flush=True)
-    chosen = [only(example, best[:1]) for example in some]
+            print(line(str(limit), cross_validate(chosen, rows, [0], limit), plain), flush=True)
     print(f"\nforms of the mass, layer {best[0]}, rows " + " ".join(rows))
-    plain = cross_validate(chosen, rows, [0])
     print(line("attention mass itself", plain), flush=True)
     for name, form in FORMS.items():
         print(line(name, cross_validate(formed(chosen, form), rows, [0]), plain), flush=True)
@@ -265,7 +217,7 @@ def main() -> None:
     for layers, title in compared:
         without = cross_validate(some, BEST[:2], layers)["gold_recall@2"]
         linked = cross_validate(some, BEST, layers)["gold_recall@2"]
-        gain = bootstrap_mean([b - a for a, b in zip(without, linked, strict=True)])
+        gain = bootstrap_difference(linked, without)
         print(f"\nwhat links add to recall@2, {title}, paired: {gain}")
 
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from evidence import BEST, FOLDS, load
+from folds import BEST, FOLDS, load
 
 from at2_prune.coefficients import HeadCoefficients, RowGroup
 from at2_prune.draft import Draft
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import bootstrap_difference, bootstrap_mean
 from at2_prune.model import LanguageModel
 from at2_prune.questions import load_questions
 from at2_prune.scorers import BM25Scorer, DenseScorer, Scorer, Task
@@ -84,7 +84,7 @@ def main() -> None:
         ]
         for title, scores in mixed.items():
             found = recall(examples, scores)
-            gain = bootstrap_mean([b - a for a, b in zip(base, found, strict=True)])
+            gain = bootstrap_difference(found, base)
             print(f"{title:<26}{bootstrap_mean(found)}   against attention alone {gain}", flush=True)
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from evidence import BEST, FOLDS, cross_fitted, load, only
+from folds import BEST, FOLDS, cross_fitted, load, only
 
 from at2_prune.coefficients import RowGroup
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import bootstrap_difference, bootstrap_mean
 from at2_prune.training import fit_evidence
 
 GROUPS = [RowGroup.from_name(name) for name in BEST]
@@ -43,7 +43,7 @@ def main() -> None:
             values = cross_fitted(test, GROUPS, lambda some, fold: fit_evidence(some, GROUPS, [0]), taught)
             found = [values["gold_recall@2"], values["gold_recall@3"]]
             base = base or found[0]
-            gain = bootstrap_mean([new - old for new, old in zip(found[0], base, strict=True)])
+            gain = bootstrap_difference(found[0], base)
             means = "".join(f"{bootstrap_mean(recalls)!s:<22}" for recalls in found)
             print(f"{fitted:<18}{measured:<14}{means}{gain}", flush=True)
 

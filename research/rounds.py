@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from at2_prune.draft import Draft
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import bootstrap_difference, bootstrap_mean
 from at2_prune.methods import load_scorer
 from at2_prune.model import LanguageModel
 from at2_prune.questions import Question, load_questions
@@ -92,7 +92,7 @@ def main() -> None:
     print(f"{lm.name}, {len(questions)} questions\n\n{'':<26}{'F1':<24}against the first method alone")
     for name, values in found.items():
         alone = found[f"{name.split()[0].rstrip(',')}, k = {name[-1]}"]
-        gain = bootstrap_mean([new - old for new, old in zip(values, alone, strict=True)])
+        gain = bootstrap_difference(values, alone)
         print(f"{name:<26}{bootstrap_mean(values)!s:<24}{gain if alone is not values else ''}")
 
 

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from evidence import FOLDS, cross_fitted, load
+from folds import FOLDS, cross_fitted, load
 
 from at2_prune.coefficients import RowGroup
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import bootstrap_difference, bootstrap_mean
 from at2_prune.training import Example, fit_evidence
 
 GROUPS = [RowGroup("question"), RowGroup.from_name("question-max")]
@@ -80,7 +80,7 @@ def main() -> None:
         values = cross_fitted(examples, GROUPS, counted)
         found = [values["gold_recall@2"], values["gold_recall@3"]]
         base = base or found[0]
-        gain = bootstrap_mean([new - old for new, old in zip(found[0], base, strict=True)])
+        gain = bootstrap_difference(found[0], base)
         means = "".join(f"{bootstrap_mean(recalls)!s:<22}" for recalls in found)
         print(f"{title:<18}{sum(left) / FOLDS:<14.1f}{means}{gain}", flush=True)
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from evidence import FOLDS, cross_fitted, load
+from folds import FOLDS, cross_fitted, load
 
 from at2_prune.coefficients import RowGroup
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import bootstrap_difference, bootstrap_mean
 from at2_prune.training import Example, fit, fit_evidence
 
 ROWS = (("draft",), ("question",), ("question", "question-max"), ("question", "question-max", "draft", "draft-max"))
@@ -59,7 +59,7 @@ def main() -> None:
         for teacher, taught, fitted in teachers:
             two, three = recalls(own, taught, names, fitted)
             base = base or two
-            gain = bootstrap_mean([b - a for a, b in zip(base, two, strict=True)])
+            gain = bootstrap_difference(two, base)
             print(f"{' '.join(names):<42}{teacher:<26}{bootstrap_mean(two)!s:<22}{bootstrap_mean(three)!s:<22}{gain}")
 
 

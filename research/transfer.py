@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from at2_prune.draft import Draft
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.intervals import bootstrap_difference, bootstrap_mean
 from at2_prune.methods import load_scorer
 from at2_prune.model import LanguageModel
 from at2_prune.passages import Granularity
@@ -115,7 +115,7 @@ def main() -> None:
         f"{language_model.name}, {len(questions)} questions; recall of gold passages, 95 % intervals over questions\n"
     )
     columns = ["scout@2", "scout@3", "BM25@3", "dense@3", "scout - BM25 @3", "scout - dense @3"]
-    print(f"{'':<40}" + "".join(f"{name:<22}" for name in columns))
+    print(f"{'':<40}" + "".join(f"{name:<23}" for name in columns))
     for setting in settings:
         lm = LanguageModel(language_model.model, language_model.tokenizer, setting.template, language_model.name)
         rankers = {"scout": scout, "bm25": BM25Scorer(), "dense": DenseScorer()}
@@ -126,9 +126,9 @@ def main() -> None:
                 values[name].append(recalls(ranker, lm, setting, changed))
         two, three = ([row[place] for row in values["scout"]] for place in range(len(KS)))
         bm25, dense = ([row[-1] for row in values[name]] for name in ("bm25", "dense"))
-        shown = [two, three, bm25, dense]
-        shown += [[a - b for a, b in zip(three, other, strict=True)] for other in (bm25, dense)]
-        print(f"{setting.name:<40}" + "".join(f"{bootstrap_mean(value)!s:<22}" for value in shown), flush=True)
+        shown = [bootstrap_mean(value) for value in (two, three, bm25, dense)]
+        shown += [bootstrap_difference(three, other) for other in (bm25, dense)]
+        print(f"{setting.name:<40}" + "".join(f"{value!s:<22} " for value in shown), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from at2_prune_eval.metrics import answer_scores, gold_recall
 
-    from ..intervals import bootstrap_mean
+    from ..intervals import bootstrap_difference, bootstrap_mean
     from ..pruner import AT2Pruner
     from ..questions import load_questions, sample_questions_path
     from ..report import terminal_report
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
             f"{result.answer[:40]}",
             flush=True,
         )
-    gain = bootstrap_mean([b - a for a, b in zip(before, after, strict=True)])
+    gain = bootstrap_difference(after, before)
     print(f"\nF1 before pruning  {bootstrap_mean(before)}")
     print(f"F1 after pruning   {bootstrap_mean(after)}   (95 % intervals over {len(questions)} questions)")
     print(f"difference         {gain}   recall of the two gold passages {sum(recall) / len(recall):.2f}")

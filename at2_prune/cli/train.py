@@ -100,8 +100,6 @@ def run(args: argparse.Namespace) -> None:
     )
     path = Path(args.data).absolute()
     name = f"{path.parent.name}/{path.name}" if path.exists() else args.data  # the same wherever the folder lies
-    if args.shuffle_passages is not None:
-        name = f"{name}, passages shuffled with seed {args.shuffle_passages}"
     bar = tqdm(
         total=len(questions),
         desc="reading" if args.learn_from == "evidence" else "ablating",
@@ -113,6 +111,12 @@ def run(args: argparse.Namespace) -> None:
         questions,
         args.out,
         data_name=name,
+        selection={
+            "split": args.split,
+            "ids": args.ids and Path(args.ids).name,
+            "limit": args.limit,
+            "shuffle_passages": args.shuffle_passages,
+        },
         collect=settings,
         fit_settings=FitSettings(seed=args.seed),
         row_groups=row_groups,

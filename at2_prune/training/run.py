@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ __all__ = ["EVIDENCE_ROWS", "TrainingReport", "train"]
 
 EVIDENCE_ROWS = (RowGroup("question"), RowGroup("question", "max"), RowGroup("sources"), RowGroup("sources", "max"))
 """What finds evidence without a draft."""
+METHODS = {
+    "draft": "AT2: within-example correlation with ablation outcomes",
+    "answer": "within-example correlation with ablation outcomes of the known answer",
+    "evidence": "supporting passages by multinomial logistic regression",
+}
+"""What fits, by what is learned from."""
 _NEW = {"learn_from": "draft", "layers": None}  # settings that folders begun without them have
 
 
@@ -53,6 +59,7 @@ def train(
     out: str | os.PathLike[str],
     *,
     data_name: str,
+    selection: Mapping[str, Any] | None = None,
     collect: CollectSettings = CollectSettings(),  # noqa: B008
     fit_settings: FitSettings = FitSettings(),  # noqa: B008
     row_groups: Sequence[RowGroup] | None = None,
@@ -74,6 +81,8 @@ def train(
             to learn from ablations of drafts.
         out: a folder; one that was begun with other settings is refused.
         data_name: recorded.
+        selection: how the questions were chosen from the data, options of `at2-prune train` by name (`split`, `ids`,
+            `limit`, `shuffle_passages`; None is left out): recorded, and part of the command on the card.
         collect: what to learn from, ablations a question and the like.
         fit_settings: the optimiser's, for ablations.
         evidence_settings: the same for evidence.
@@ -105,6 +114,8 @@ def train(
         )
     elif collect.layers is not None:
         raise InputError("ablations run all layers: layers is for learning from evidence")
+    elif collect.learn_from == "answer" and collect.targets == "sentence":
+        raise InputError("the known answer is one target: to learn from the sentences of a draft, learn from drafts")
     elif collect.ablations < 2:
         raise InputError(f"ablations must be at least 2 (a correlation needs two points), got {collect.ablations}")
     if not 0 <= holdout < 1:
@@ -119,6 +130,9 @@ def train(
         "data": data_name,
         **{key: value for key, value in asdict(collect).items() if key not in _NEW or value != _NEW[key]},
     }
+    selection = {key: value for key, value in (selection or {}).items() if value is not None}
+    if "shuffle_passages" in selection:  # the rest says which questions, this what they look like
+        settings["shuffle_passages"] = selection["shuffle_passages"]
     store = ExampleStore(out if examples is None else examples, settings)
     skipped = collect_examples(language_model, questions, store, collect, progress, row_groups)
     held_ids = {i for i in ids if int(hashlib.sha256(i.encode()).hexdigest()[:8], 16) / 2**32 < holdout}
@@ -141,11 +155,11 @@ def train(
         for measure, values in found.items() if held else ():
             measures.setdefault(measure, {})[name] = bootstrap_mean(values.tolist())
     recorded: dict[str, Any] = {
-        "method": "supporting passages by multinomial logistic regression"
-        if evidence
-        else "AT2: within-example correlation with ablation outcomes",
+        "method": METHODS[collect.learn_from],
         "learn_from": collect.learn_from,
         **settings,
+        **selection,
+        "holdout": holdout,
         "questions_fitted": len(fitted),
         "questions_held_out": len(held),
         "fit": asdict(evidence_settings if evidence else fit_settings),

@@ -26,7 +26,7 @@ from .bench import Bench
 from .cache import model_fingerprint
 from .methods import OneK
 
-__all__ = ["run_config"]
+__all__ = ["coefficients_digest", "run_config"]
 
 _PACKAGES = {"bm25s": "bm25s", "scikit-learn": "sklearn", "scipy": "scipy"}
 """What methods compute with, by the module that says whether it is there."""
@@ -79,9 +79,11 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
             continue
         if isinstance(value, HeadCoefficients):
             groups = [group.name for group in value.row_groups]
-            weight = value.weight.contiguous().numpy().tobytes().hex()
-            digest = _digest([groups, value.layers, weight])
-            settings[name] = {"model": value.model_name, "row_groups": groups, "sha256": digest}
+            settings[name] = {
+                "model": value.model_name,
+                "row_groups": groups,
+                "sha256": coefficients_digest(value),
+            }
         elif hasattr(value, "row_groups"):  # a scorer that this one uses
             settings[name] = {"name": value.name, **_describe(value)}
         elif isinstance(value, Path):  # of a model on this machine, which lies elsewhere on others
@@ -89,6 +91,12 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
         elif isinstance(value, (str, int, float, type(None))):
             settings[name] = value
     return settings
+
+
+def coefficients_digest(coefficients: HeadCoefficients) -> str:
+    """Of what head coefficients weigh, and how."""
+    groups = [group.name for group in coefficients.row_groups]
+    return _digest([groups, coefficients.layers, coefficients.weight.contiguous().numpy().tobytes().hex()])
 
 
 def _prompt_digest(template: PromptTemplate) -> str:

@@ -15,7 +15,7 @@ from at2_prune.intervals import bootstrap_mean, bootstrap_ratio
 from .methods import ALL, GOLD
 from .store import Record, RunStore
 
-__all__ = ["COSTS", "FORMAT", "METRICS", "PAIRED", "REFERENCES", "add_faithfulness", "summarize"]
+__all__ = ["COMPARED_TO", "COSTS", "FORMAT", "METRICS", "PAIRED", "add_faithfulness", "summarize"]
 
 FORMAT = 3
 METRICS = (
@@ -33,9 +33,9 @@ METRICS = (
 PAIRED = ("f1", "em", "precision", "recall", "gold_recall", "both_gold")
 """Metrics whose differences on the same questions are taken."""
 COSTS = ("seconds", "passes", "memory")
-REFERENCES = ("none", "at2", "bm25", "dense", "surrogate_32")
-"""The methods that differences are taken to: no pruning, and at the same k the paper's, the usual rerankers, and the
-usual pruning by ablations."""
+COMPARED_TO = ("none", "at2", "scout", "bm25", "dense", "surrogate_32")
+"""The methods that differences are taken to: no pruning, and at the same k the paper's, the default one, the usual
+rerankers, and the usual pruning by ablations."""
 
 
 def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Mapping[str, int]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         },
         "paired": {
             reference: {name: _paired(records, name, reference) for name in names if name != reference}
-            for reference in REFERENCES
+            for reference in COMPARED_TO
             if reference in names
         },
         "gap": {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from at2_prune.scorers import LEARNED
 
 from .names import ALL, GOLD, REFERENCES, by_family, k_label, label_of
 from .table import estimate, forward_passes, is_outside, ordered
@@ -20,6 +23,7 @@ __all__ = [
     "faithfulness_rows",
     "mode_rows",
     "reference_line",
+    "run_command",
     "run_facts",
     "whole_passes",
 ]
@@ -38,6 +42,24 @@ _KEPT = {
     "gold_f1": "gold F1",
     "both_gold": "both gold",
 }
+
+
+def run_command(config: Mapping[str, Any]) -> str:
+    """The command that makes the same numbers; coefficients that did not come with the package are its `DIR`."""
+    data, methods = config.get("data", {}), config.get("methods", {})
+    command = ["at2-prune", "eval", "--data", str(data.get("name"))]
+    for name in ("split", "offset", "limit", "seed", "shuffle_passages"):
+        if data.get(name) is not None and (name, data[name]) != ("offset", 0):
+            command += [f"--{name.replace('_', '-')}", str(data[name])]
+    command += ["--type", *data["types"]] if data.get("types") else []
+    command += ["--k", *map(str, config.get("ks", []))]
+    own = [name for name, settings in methods.items() if "coefficients" in settings and name not in LEARNED]
+    command += ["--methods", *(name for name in methods if name not in (*REFERENCES, *own))]
+    command += ["--coefficients", *(f"{name}=DIR" for name in own)] if own else []
+    command += ["--model", str(config.get("model")), "--dtype", str(config.get("dtype"))]
+    if config.get("max_new_tokens", 48) != 48:
+        command += ["--max-new-tokens", str(config["max_new_tokens"])]
+    return shlex.join([*command, "--out", "DIR"])
 
 
 def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:

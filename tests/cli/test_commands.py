@@ -90,7 +90,7 @@ def test_train_goes_on_and_its_coefficients_are_used(
     assert main([*command, "--seed", "1"]) == 2
     assert "seed: 0 there, 1 now" in capsys.readouterr().err
     assert main([*command, "--shuffle-passages", "7"]) == 2  # what was read belongs to another order
-    assert "passages shuffled with seed 7' now" in capsys.readouterr().err
+    assert "shuffle_passages: None there, 7 now" in capsys.readouterr().err
     answer = ["answer", "Which river?", "--passages", str(passages_file), "--model", str(model_folder)]
     assert main([*answer, "--coefficients", str(out), "--json"]) == 0
     shuffled = [*command[:-5], str(tmp_path / "shuffled"), *command[-4:], "--shuffle-passages", "7"]

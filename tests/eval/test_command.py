@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from at2_prune.cli import main
+from at2_prune.cli.evaluate import EXAMPLES
 from at2_prune.coefficients import HeadCoefficients
+from at2_prune.config import METHODS
 from at2_prune.model import LanguageModel
 from at2_prune.questions import Question
+from at2_prune.scorers import BUILT_ON, LEARNED, SCORERS
+from at2_prune_eval.names import label_of
 
 
 @pytest.fixture
@@ -152,3 +157,11 @@ def test_embedded_model(embedded_lm: LanguageModel, tmp_path: Path, capsys: pyte
     assert [line["id"] for line in lines] == ["sample-01", "sample-02"]
     assert all(line["draft"] for line in lines)
     assert all(len(line["methods"]["average_attention"]["at"]["3"]["kept"]) == 3 for line in lines)
+
+
+def test_every_method_has_its_name_everywhere() -> None:
+    there = {*SCORERS, *LEARNED, *BUILT_ON}
+    assert {*METHODS} == there - {"cross_encoder"}  # which needs a model's name too
+    for name in there:
+        assert label_of(name) != name, f"{name}: the evaluator has no label for it"
+        assert re.search(rf"\b{name}\b", EXAMPLES), f"{name}: at2-prune eval --help does not name it"

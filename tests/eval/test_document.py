@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from at2_prune.errors import DataError
+from at2_prune.cli.evaluate import add_arguments
+from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients
+from at2_prune.errors import DataError, InputError
+from at2_prune_eval.cards import record_evaluation
+from at2_prune_eval.config import coefficients_digest
 from at2_prune_eval.document import load_results, main, results_document, short_table, write_document
 from at2_prune_eval.names import label_of
+from at2_prune_eval.sections import run_command
 from at2_prune_eval.table import estimate
 
 from .synthetic import KS, METHODS, make_records, make_results, write_run
@@ -153,3 +160,45 @@ def test_data_names_cannot_break_a_table(results: dict[str, Any]) -> None:
     config["data"]["name"] = "a | b\n<script>"
     lines = results_document({**results, "config": config}).splitlines()
     assert "| Data | a \\| b &lt;script> (sha256 05f38ab71ed825a7) |" in lines
+
+
+def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    config = results["config"]
+    learned = {"coefficients": {"row_groups": ["draft-contribution"], "sha256": "0"}}
+    config = {**config, "methods": {**config["methods"], "mine": learned}}
+    asked = parser.parse_args(shlex.split(run_command(config))[2:])
+    data = config["data"]
+    for name in ("split", "limit", "seed", "shuffle_passages"):
+        assert getattr(asked, name) == data[name]
+    assert (asked.data, asked.offset, asked.type) == (data["name"], 0, data["types"])
+    assert (asked.k, asked.methods, asked.coefficients) == (list(KS), list(METHODS), ["mine=DIR"])
+    assert (asked.model, asked.dtype, asked.max_new_tokens) == ("gemma-3-270m", "bfloat16", 48)
+    other = {**config, "data": {**data, "offset": 100, "types": None}, "ks": [1, "auto"], "max_new_tokens": 9}
+    asked = parser.parse_args(shlex.split(run_command(other))[2:])
+    assert (asked.offset, asked.type, asked.k, asked.max_new_tokens) == (100, None, [1, "auto"], 9)
+
+
+def test_an_evaluation_goes_into_the_card(tmp_path: Path, results: dict[str, Any]) -> None:
+    coefficients = HeadCoefficients.average(2, 4, "llama")
+    coefficients.save_pretrained(tmp_path / "mine")
+    methods = {**results["config"]["methods"], "at2": {"coefficients": {"sha256": coefficients_digest(coefficients)}}}
+    write_run(tmp_path / "run", [], {**results, "config": {**results["config"], "methods": methods}})
+    paths = [str(tmp_path / name) for name in ("run/results.json", "results.md")]
+    main([*paths, "--cards", str(tmp_path / "mine")])
+    card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in card.splitlines() if line.startswith("| evaluation |")]
+    at2, none = results["methods"]["at2"]["at"]["3"], results["methods"]["none"]["at"]["all"]
+    for value in (at2["f1"], none["f1"], results["paired"]["none"]["at2"]["3"]["f1"], at2["gold_recall"]):
+        assert estimate(value) in line
+    assert f"questions {results['n']}; k 3;" in line
+    again = HeadCoefficients.from_pretrained(tmp_path / "mine")
+    assert again.weight.equal(coefficients.weight)
+    assert again.row_groups == (DRAFT_ROWS,)
+
+    HeadCoefficients(coefficients.weight * 2, model_type="llama").save_pretrained(tmp_path / "other")
+    before = (tmp_path / "other" / "README.md").read_bytes()
+    with pytest.raises(InputError, match="the results are of other head coefficients"):
+        record_evaluation(tmp_path / "other", load_results(paths[0]))
+    assert (tmp_path / "other" / "README.md").read_bytes() == before

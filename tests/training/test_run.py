@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from at2_prune.ablation import ablation_outcomes
+from at2_prune.cli.train import add_arguments
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
 from at2_prune.draft import read_draft
 from at2_prune.errors import DataError, InputError
@@ -70,6 +73,7 @@ def test_from_questions_to_a_pruner(tiny_lm: LanguageModel, questions: list[Ques
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "sample.jsonl" in card
     assert tiny_lm.name in card
+    assert f"$ at2-prune train --model {tiny_lm.name} --data sample.jsonl --ablations 4 --rows draft" in card
 
     pruner = AT2Pruner.from_pretrained(tiny_lm, tmp_path, max_new_tokens=6)
     result = pruner.answer(questions[0].text, questions[0].passages, 2)
@@ -156,6 +160,7 @@ def test_a_damaged_example_is_made_anew_before_fitting(
         ({"collect": replace(COLLECT, positions="closed")}, "positions: 'kept' there, 'closed' now"),
         ({"collect": replace(COLLECT, seed=3)}, "seed: 0 there, 3 now"),
         ({"data_name": "other.jsonl"}, "data: 'sample.jsonl' there, 'other.jsonl' now"),
+        ({"selection": {"shuffle_passages": 7}}, "shuffle_passages: None there, 7 now"),
     ],
 )
 def test_a_folder_of_another_run_is_refused(
@@ -185,6 +190,34 @@ def test_more_questions_go_on_in_the_same_folder(
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| questions fitted | 4 |" in first_card
     assert "| questions fitted | 8 |" in card  # the card is the new run's
+
+
+def test_the_card_says_how_to_make_them_again(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path
+) -> None:
+    chosen = {"split": "train", "ids": "some ids.txt", "limit": 8, "shuffle_passages": 0}
+    run(tiny_lm, questions, tmp_path, selection=chosen, collect=replace(COLLECT, learn_from="answer", seed=1))
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "from ablations of the known answer" in card
+    command = next(line for line in card.splitlines() if line.startswith("$ at2-prune train"))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    made = parser.parse_args(shlex.split(command)[3:])
+    assert {name: getattr(made, name) for name in chosen} == chosen
+    assert (made.model, made.data, made.learn_from) == (tiny_lm.name, "sample.jsonl", "answer")
+    assert (made.ablations, made.seed, made.holdout, made.rows) == (4, 1, 0.4, ["draft"])
+    assert made.max_new_tokens == COLLECT.max_new_tokens
+
+    run(tiny_lm, questions, tmp_path / "plain", selection=dict.fromkeys(chosen))
+    card = (tmp_path / "plain" / "README.md").read_text(encoding="utf-8")
+    assert not any(f"--{name.replace('_', '-')} " in card for name in chosen)
+
+
+def test_sentences_of_a_known_answer_are_refused(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="the known answer is one target"):
+        run(tiny_lm, questions, tmp_path, collect=replace(COLLECT, learn_from="answer", targets="sentence"))
 
 
 def test_other_rows_and_targets(tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:

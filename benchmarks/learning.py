@@ -1,0 +1,53 @@
+"""How long it takes to learn head coefficients for a model: `at2-prune train` on a few questions, counted up."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+from measuring import Measurement, median
+from workload import case
+
+from at2_prune import LanguageModel
+from at2_prune.questions import Question
+from at2_prune.training import CollectSettings, train
+
+__all__ = ["learning"]
+
+
+def learning(lm: LanguageModel, passages: int, settings: CollectSettings, questions: int) -> Iterator[Measurement]:
+    """Minutes that a hundred questions would take: a hundred times a question's median, and the fit.
+
+    Args:
+        lm: the model to learn for.
+        passages: of each question.
+        settings: what to learn from.
+        questions: how many are run.
+    """
+    cases = [case(lm, passages, index=i) for i in range(questions)]
+    asked = [Question(str(i), some.question, tuple(some.passages), "nobody", (0, 1)) for i, some in enumerate(cases)]
+    times = [time.perf_counter()]
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            lm,
+            asked,
+            folder,
+            data_name="sample",
+            collect=settings,
+            holdout=0,
+            progress=lambda: times.append(time.perf_counter()),
+        )
+    fit = time.perf_counter() - times[-1]
+    each = [(100 * (after - before) + fit) / 60 for before, after in pairwise(times)]
+    inputs = {
+        "model": lm.name,
+        "device": str(lm.device),
+        "passages": passages,
+        "tokens": round(sum(len(some.prompt) for some in cases) / len(cases)),
+        "ablations": 0 if settings.learn_from == "evidence" else settings.ablations,
+        "times": questions,
+    }
+    name = f"learning from {settings.learn_from}, minutes for 100 questions"
+    yield Measurement(name, inputs, median(each), min(each), max(each), 30)

@@ -1,0 +1,66 @@
+"""What the scripts about evidence share: a run's examples, and five folds of them to fit to and to measure on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from at2_prune.coefficients import RowGroup
+from at2_prune.training import ExampleStore
+from at2_prune.training.evidence import gold_found
+from at2_prune.training.store import Example
+
+BEST = ("question", "question-max", "sources", "sources-max")
+"""Scout's rows."""
+FOLDS = 5
+
+
+def examples(folder: Path) -> list[Example]:
+    """All examples of a run of at2-prune train, in an order that only their ids decide."""
+    store = ExampleStore(folder, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
+    files = sorted((folder / "examples").glob("*.safetensors"))
+    return [example for file in files for example in store.read(file)]
+
+
+def load(folder: Path) -> list[Example]:
+    """Those that have gold sources and others."""
+    return [example for example in examples(folder) if bool(example.gold.any()) and not bool(example.gold.all())]
+
+
+def only(example: Example, layers: Sequence[int]) -> Example:
+    """The example as it was read with these layers only."""
+    mass = {name: value[:, list(layers)] for name, value in example.mass.items()}
+    return replace(example, mass=mass, layers=[example.layers[layer] for layer in layers])
+
+
+def measured(test: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor) -> dict[str, list[float]]:
+    """By measure, a value for each example."""
+    found = {k: gold_found(test, groups, weight, k) for k in (1, 2, 3, 5)}
+    return {f"{name}@{k}": values.tolist() for k, some in found.items() for name, values in some.items()}
+
+
+def cross_fitted(
+    examples: Sequence[Example],
+    groups: Sequence[RowGroup],
+    fitted: Callable[[list[Example], int], torch.Tensor],
+    taught: Sequence[Sequence[Example]] = (),
+) -> dict[str, list[float]]:
+    """By measure, a value for each example, from coefficients fitted to the other folds.
+
+    Args:
+        examples: measured on.
+        groups: row groups of the coefficients.
+        fitted: from the examples of the other folds, and the fold's number, to coefficients.
+        taught: other readings of the same questions in the same order, to fit to in the examples' place.
+    """
+    values: dict[str, list[float]] = {}
+    for fold in range(FOLDS):
+        train = [e for some in taught or [examples] for place, e in enumerate(some) if place % FOLDS != fold]
+        test = [example for place, example in enumerate(examples) if place % FOLDS == fold]
+        for name, found in measured(test, groups, fitted(train, fold)).items():
+            values.setdefault(name, []).extend(found)
+    return values
