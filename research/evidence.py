@@ -137,7 +137,7 @@ def line(title: str, values: dict[str, list[float]], base: dict[str, list[float]
     shown = [str(bootstrap_mean(values[column])) for column in columns]
     if base:
         shown.append(str(bootstrap_difference(values[columns[0]], base[columns[0]])))
-    return f"{title:<52}" + "  ".join(shown)
+    return f"{title:<51} " + "  ".join(shown)
 
 
 def draw(recall: dict[int, Estimate], path: Path) -> None:

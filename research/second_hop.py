@@ -24,7 +24,6 @@ from at2_prune.passages import Passage
 from at2_prune.questions import Question, load_questions
 from at2_prune.scorers import Scorer, Task
 from at2_prune.scorers.fusion import standardised
-from at2_prune.selection import top_k
 
 KS = (2, 3)
 
@@ -47,7 +46,7 @@ def rankings(scorer: Scorer, lm: LanguageModel, question: Question) -> dict[str,
     last = scores(question.text, [*others, best])
 
     def after_best(second: torch.Tensor) -> list[int]:
-        return [best, *(others[i] for i in top_k(second[others].tolist(), KS[-1] - 1))]
+        return [best, *sorted(others, key=lambda i: -float(second[i]))[: KS[-1] - 1]]
 
     def added(second: torch.Tensor) -> torch.Tensor:
         total = torch.zeros(len(passages))
