@@ -285,7 +285,8 @@ class AttentionReader:
 
         Many rows in one product cost little more than one: a step by itself is some twenty small operations a layer.
         """
-        if kernel == "eager" or options.get("position_bias") is not None:
+        window = options.get("sliding_window")  # of kernels that are handed no mask for it
+        if kernel == "eager" or options.get("position_bias") is not None or (window and key.shape[2] > window):
             return False
         if self._step is None or self._step.position != position:
             self._step = _Step(position, self._groups)
@@ -293,7 +294,8 @@ class AttentionReader:
             return False
         if self._step.due:
             waiting, _ = self._steps.get(layer, (None, {}))
-            if waiting is None or not waiting.continues(key, position):
+            few = WEIGHTS_AT_ONCE // (query.shape[1] * key.shape[2])
+            if waiting is None or len(waiting.queries) >= few or not waiting.continues(key, position):
                 self.catch_up(layer)
                 waiting = DecodingSteps(key, position)
                 self._steps[layer] = waiting, options

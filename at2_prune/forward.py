@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +141,16 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
     body = language_model.model.get_decoder()
     hook = body.register_forward_hook(replace)
     try:
-        token = torch.zeros(1, 1, dtype=torch.long, device=language_model.device)
-        return language_model.model(input_ids=token, use_cache=False).logits[0]
+        with _as_written():
+            token = torch.zeros(1, 1, dtype=torch.long, device=language_model.device)
+            return language_model.model(input_ids=token, use_cache=False).logits[0]
     finally:
         hook.remove()
+
+
+def _as_written() -> AbstractContextManager[Any]:
+    """Code that was compiled runs uncompiled: a graph does not know of hooks that came later."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _inputs(language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from measuring import Measurement, exponent, median, paired
-from workload import Case, case, coefficients_of, described, endless, load_model, untouched
+from workload import Case, case, coefficients_of, described, device_of, endless, load_model, untouched
 
 from at2_prune import AT2Pruner, LanguageModel
 from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
@@ -168,39 +168,30 @@ def answering(
         yield paired(name, inputs, answer, plain, pairs, limit, partial(untouched, lm))
 
 
-def answer_growth(lm: LanguageModel, sizes: Sequence[int], times: int) -> Iterator[Measurement]:
-    """How scout's whole answer and plain generation grow with the context: seconds, and exponents against tokens.
+def answer_growth(lm: LanguageModel, sizes: Sequence[int], pairs: int) -> Iterator[Measurement]:
+    """How scout's whole answer and plain generation grow with the context: ratios, and exponents against tokens.
 
     Args:
         lm: the model.
         sizes: numbers of passages, ascending.
-        times: runs of each; the median counts.
+        pairs: how many times both are run.
     """
     coefficients, origin = coefficients_of(lm, "scout")
     pruner = AT2Pruner(lm, AT2Scorer(coefficients, "scout"))
-    cases = [case(lm, size) for size in sizes]
-    tokens = [len(some.prompt) for some in cases]
-    seconds: dict[str, list[float]] = {"scout's answer": [], "generate": []}
-    for some in cases:
-        taken: dict[str, list[float]] = {name: [] for name in seconds}
-        for _ in range(times):
-            started = time.perf_counter()
-            pruner.answer(some.question, some.passages, 3)
-            taken["scout's answer"].append(time.perf_counter() - started)
-            with untouched(lm):
-                started = time.perf_counter()
-                lm.generate([some.prompt], pruner.max_new_tokens)
-                taken["generate"].append(time.perf_counter() - started)
-        for name, values in taken.items():
-            seconds[name].append(median(values))
-    inputs = {"model": lm.name, "device": str(lm.device), "k": 3, "coefficients": origin, "tokens": tokens}
-    for name, values in seconds.items():
+    tokens, seconds = [], []
+    for size in sizes:
+        some = case(lm, size)
+        answer = partial(pruner.answer, some.question, some.passages, 3)
+        plain = partial(lm.generate, [some.prompt], pruner.max_new_tokens)
+        inputs = described(lm, some, k=3, coefficients=origin)
+        found = paired("growth: scout's answer / generate", inputs, answer, plain, pairs, None, partial(untouched, lm))
+        tokens.append(len(some.prompt))
+        seconds.append(found.inputs["seconds"])
+        yield found
+    inputs = {"model": lm.name, "device": device_of(lm), "k": 3, "coefficients": origin, "tokens": tokens}
+    for name, values in zip(("scout's answer", "generate"), zip(*seconds, strict=True), strict=True):
         slope = exponent(tokens, values)
-        known = {**inputs, "seconds": [round(value, 3) for value in values]}
-        yield Measurement(f"{name}: exponent against tokens", known, slope, slope, slope)
-    for some, scout, plain in zip(cases, *seconds.values(), strict=True):
-        known = described(lm, some, k=3, coefficients=origin, seconds=[round(scout, 3), round(plain, 3)])
-        yield Measurement("growth: scout's answer / generate", known, *[scout / plain] * 3)
+        yield Measurement(f"{name}: exponent against tokens", {**inputs, "seconds": list(values)}, *[slope] * 3)
 
 
 def loading(times: int, gguf: bool) -> Iterator[Measurement]:
@@ -243,41 +234,47 @@ def starting(times: int) -> Iterator[Measurement]:
         yield Measurement(name, {"times": times}, median(taken), min(taken), max(taken), limit)
 
 
-def precision(name: str | None, passages: int, questions: int) -> Iterator[Measurement]:
+def precision(name: str | None, device: str | None, passages: int, questions: int) -> Iterator[Measurement]:
     """How far 16 bits move scores: Kendall's tau with those of float32, and how often the top three change."""
     from scipy.stats import kendalltau
 
-    full = load_model(name, dtype="float32")
-    scorer = AT2Scorer(coefficients_of(full, "at2")[0])
+    full = load_model(name, device, dtype="float32")
     cases = [case(full, passages, index=i) for i in range(questions)]
     drafts = [write_drafts(full, [some.prompt])[0] for some in cases]
+    scorers = [AT2Scorer(coefficients_of(full, method)[0], method) for method in ("at2", "scout")]
 
-    def scores(lm: LanguageModel) -> list[torch.Tensor]:
-        return [
-            scorer.score(Task(lm, s.question, s.passages, s.prompt, read_draft(lm, s.prompt, d.ids, scorer.row_groups)))
-            for s, d in zip(cases, drafts, strict=True)
-            if d.ids
-        ]
+    def scores(lm: LanguageModel) -> list[list[torch.Tensor]]:
+        """By scorer and question."""
+        found = []
+        for scorer in scorers:
+            tasks = [
+                Task(lm, some.question, some.passages, some.prompt, _reading(lm, scorer, some, draft.ids))
+                for some, draft in zip(cases, drafts, strict=True)
+                if draft.ids
+            ]
+            found.append([scorer.score(task).cpu() for task in tasks])
+        return found
 
     exact = scores(full)
     for dtype in ("bfloat16", "float16"):
-        moved = scores(load_model(name, dtype=dtype))
-        taus = [float(kendalltau(a, b).statistic) for a, b in zip(exact, moved, strict=True)]
-        changed = [
-            float(set(a.topk(3).indices.tolist()) != set(b.topk(3).indices.tolist()))
-            for a, b in zip(exact, moved, strict=True)
-        ]
-        inputs = {"model": full.name, "passages": passages, "questions": len(taus)}
-        yield Measurement(
-            f"{dtype}: Kendall tau with float32 (median, range)", inputs, median(taus), min(taus), max(taus)
-        )
-        share = sum(changed) / len(changed)
-        yield Measurement(f"{dtype}: share of questions whose top 3 change", inputs, share, share, share)
-        gaps = [float((a - b).abs().max() / (a.max() - a.min())) for a, b in zip(exact, moved, strict=True)]
-        yield Measurement(
-            f"{dtype}: largest change of a score, over their range (median, range)",
-            inputs,
-            median(gaps),
-            min(gaps),
-            max(gaps),
-        )
+        moved = scores(load_model(name, device, dtype=dtype))
+        for scorer, before, after in zip(scorers, exact, moved, strict=True):
+            pairs = list(zip(before, after, strict=True))
+            taus = [float(kendalltau(a, b).statistic) for a, b in pairs]
+            gaps = [float((a - b).abs().max() / (a.max() - a.min())) for a, b in pairs]
+            share = sum({*a.topk(3).indices.tolist()} != {*b.topk(3).indices.tolist()} for a, b in pairs) / len(pairs)
+            inputs = {"model": full.name, "device": device_of(full), "passages": passages, "questions": len(pairs)}
+            what = f"{dtype}, {scorer.name}"
+            yield Measurement(f"{what}: Kendall tau with float32 (median, range)", inputs, *_spread(taus))
+            yield Measurement(f"{what}: share of questions whose top 3 change", inputs, *[share] * 3)
+            over = f"{what}: largest change of a score, over their range (median, range)"
+            yield Measurement(over, inputs, *_spread(gaps))
+
+
+def _reading(lm: LanguageModel, scorer: AT2Scorer, some: Case, draft: Sequence[int]) -> Draft:
+    """What the scorer needs: rows of a given draft, or none."""
+    return read_draft(lm, some.prompt, draft, scorer.row_groups, scorer.layers) if scorer.uses_draft else Draft("", [])
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return median(values), min(values), max(values)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from measuring import Measurement, median
-from workload import case
+from workload import case, device_of
 
 from at2_prune import LanguageModel
 from at2_prune.questions import Question
@@ -43,7 +43,7 @@ def learning(lm: LanguageModel, passages: int, settings: CollectSettings, questi
     each = [(100 * (after - before) + fit) / 60 for before, after in pairwise(times)]
     inputs = {
         "model": lm.name,
-        "device": str(lm.device),
+        "device": device_of(lm),
         "passages": passages,
         "tokens": round(sum(len(some.prompt) for some in cases) / len(cases)),
         "ablations": 0 if settings.learn_from == "evidence" else settings.ablations,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Measurement", "exponent", "load", "median", "median_interval", "merged", "paired", "save", "show"]
+__all__ = ["Clock", "Measurement", "exponent", "load", "median", "median_interval", "merged", "paired", "save", "show"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,27 @@ class Measurement:
     """Ends of the 95 % bootstrap interval over pairs."""
     limit: float | None = None
     """The ratio should not exceed it."""
+
+
+class Clock:
+    """Adds up the seconds between outermost entries and exits of the functions it is put around."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._depth = 0
+
+    def around(self, way: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
+            self._depth += 1
+            started = time.perf_counter()
+            try:
+                return way(*args, **options)
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    self.seconds += time.perf_counter() - started
+
+        return timed
 
 
 def median(values: Sequence[float]) -> float:
@@ -112,7 +133,7 @@ def merged(earlier: Sequence[Measurement], new: Sequence[Measurement]) -> list[M
 
 def _what(measurement: Measurement) -> tuple[Any, ...]:
     """The name, and the inputs that were chosen rather than measured."""
-    chosen = ("model", "passages", "sources", "draft", "k", "ablations", "times")
+    chosen = ("model", "device", "passages", "sources", "draft", "k", "ablations", "times")
     return (measurement.name, *(str(measurement.inputs.get(key)) for key in chosen))
 
 

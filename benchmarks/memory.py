@@ -15,13 +15,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any
 
 import torch
-from measuring import Measurement, exponent
+from measuring import Clock, Measurement, exponent, median
 from torch.profiler import ProfilerActivity, profile
 from workload import case, coefficients_of, endless, load_model, untouched
 
@@ -41,23 +40,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     some = case(lm, args.passages, args.granularity, merged=args.merged)
     scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
     ids = torch.tensor([some.prompt.ids], device=lm.device)
-    reading = 0.0
-    read = AttentionReader.__call__
-
-    def timed(self: AttentionReader, *args: Any) -> None:
-        nonlocal reading
-        started = time.perf_counter()
-        read(self, *args)
-        reading += time.perf_counter() - started
-
-    AttentionReader.__call__ = timed  # type: ignore[method-assign,assignment]
-    held = 0
+    clock, held = Clock(), 0
+    for name in ("__call__", "catch_up"):
+        setattr(AttentionReader, name, clock.around(getattr(AttentionReader, name)))
     with endless(lm):
         first = case(lm, 2)  # what is set up once
         written = write_drafts(lm, [first.prompt], scorer.row_groups, 2, scorer.layers)[0]
         scorer.score(Task(lm, first.question, first.passages, first.prompt, written))
         del first, written
-        reading = 0.0
+        clock.seconds = 0.0
 
         def plain() -> None:
             with untouched(lm) as bare:
@@ -84,7 +75,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "draft": args.draft,
         "peak": peak,
         "held": held,
-        "reading": reading,
+        "reading": clock.seconds,
         "hidden": hidden,
         "weights": weights,
     }
@@ -145,23 +136,36 @@ def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[M
             yield Measurement(f"resident peak added / {name} (median, range)", known, *ends)
 
 
-def growth(model: str | None, sizes: list[int], drafts: list[int]) -> Iterator[Measurement]:
-    """Exponents of the seconds spent reading and of the memory held, each against one size."""
-    middle = drafts[len(drafts) // 2]
-    timed = {"model": model, "resident": True}  # counting allocations takes time
-    series = {
-        "tokens": [apart(**timed, passages=size, draft=middle, merged=sizes[0]) for size in sizes],
-        "draft": [apart(**timed, passages=sizes[0], draft=draft) for draft in drafts],
-        "sources": [
-            apart(**timed, passages=sizes[0], draft=middle, granularity=kind) for kind in ("passage", "sentence")
-        ],
+def growth(model: str | None, sizes: list[int], drafts: list[int], runs: int) -> Iterator[Measurement]:
+    """Exponents of the seconds spent reading and of the memory added, each against one size.
+
+    Args:
+        model: name of the model.
+        sizes: numbers of passages, joined to the first of them where tokens grow and sources do not.
+        drafts: tokens.
+        runs: of the seconds; the interval is the range of the runs' exponents.
+    """
+    middle, some = drafts[len(drafts) // 2], sizes[0]
+    series: dict[str, list[dict[str, Any]]] = {
+        "tokens": [{"passages": size, "draft": middle, "merged": some} for size in sizes],
+        "draft": [{"passages": some, "draft": draft} for draft in drafts],
+        "sources": [{"passages": some, "draft": middle, "merged": count} for count in (some // 4 or 1, some // 2)]
+        + [{"passages": some, "draft": middle, "granularity": kind} for kind in ("passage", "sentence")],
     }
-    for against, rows in series.items():
-        at = [row[against] for row in rows]
-        for cost, name in (("reading", "time reading"), ("held", "memory held")):
-            slope = exponent(at, [row[cost] for row in rows])
-            inputs = {"model": rows[0]["model"], against: at, cost: [round(row[cost], 4) for row in rows]}
-            yield Measurement(f"{name}: exponent against {against}", inputs, slope, slope, slope)
+    for against, cases in series.items():
+        timed = [[apart(model=model, resident=True, **how) for _ in range(runs)] for how in cases]
+        counted = [[apart(model=model, way=way, **how)["peak"] for way in WAYS] for how in cases]
+        at = [rows[0][against] for rows in timed]
+        inputs = {"model": timed[0][0]["model"], against: at}
+        slopes = [exponent(at, [rows[run]["reading"] for rows in timed]) for run in range(runs)]
+        seconds = [median([row["reading"] for row in rows]) for rows in timed]
+        known = {**inputs, "seconds": [round(value, 4) for value in seconds], "runs": runs}
+        yield Measurement(
+            f"time reading: exponent against {against}", known, exponent(at, seconds), min(slopes), max(slopes)
+        )
+        added = [attributed - plain for plain, attributed in counted]
+        slope = exponent(at, added)
+        yield Measurement(f"memory added: exponent against {against}", {**inputs, "bytes": added}, *[slope] * 3)
 
 
 def main() -> int:

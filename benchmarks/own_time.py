@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
-from measuring import Measurement, median_interval
+from measuring import Clock, Measurement, median_interval
 from workload import Case, coefficients_of, described, endless
 
-from at2_prune import LanguageModel
+from at2_prune import LanguageModel, model
 from at2_prune.attention import AttentionReader
 from at2_prune.draft import write_drafts
-from at2_prune.model import _Sureness
 from at2_prune.scorers import AT2Scorer, Task
 
 __all__ = ["own_time"]
 
-OWN = ((AttentionReader, "__call__"), (AttentionReader, "catch_up"), (_Sureness, "__call__"))
+OWN = ((AttentionReader, "__call__"), (AttentionReader, "catch_up"), (model, "greedy_log_probabilities"))
 """What runs inside `generate` and is not its own."""
-
-
-class Clock:
-    """Adds up the seconds between outermost entries and exits of the functions it is put around."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._depth = 0
-
-    def around(self, way: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **options: Any) -> Any:
-            self._depth += 1
-            started = time.perf_counter()
-            try:
-                return way(*args, **options)
-            finally:
-                self._depth -= 1
-                if not self._depth:
-                    self.seconds += time.perf_counter() - started
-
-        return timed
 
 
 def own_time(lm: LanguageModel, some: Case, draft: int, times: int, limit: float | None) -> Iterator[Measurement]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from comparisons import drafting
 from measuring import Measurement, paired
-from workload import QWEN, Case, case, coefficients_of, endless, load_model, untouched
+from workload import QWEN, Case, case, coefficients_of, device_of, endless, load_model, untouched
 
 from at2_prune import LanguageModel
 from at2_prune.draft import write_drafts
@@ -35,7 +35,7 @@ def published(passages: int, draft: int, pairs: int, path: Path) -> Iterator[Mea
     lm = load_model(QWEN)
     some = case(lm, passages)
     attributed, plain = _ways(lm, some, draft, _weights_of(path))
-    inputs = {"model": lm.name, "device": str(lm.device), "tokens": len(some.prompt), "draft": draft}
+    inputs = {"model": lm.name, "device": device_of(lm), "tokens": len(some.prompt), "draft": draft}
     with endless(lm), untouched(lm):
         yield paired("published AT2: drafting with attribution / generate", inputs, attributed, plain, pairs)
         theirs = torch.tensor(attributed())

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from measuring import Measurement, median
-from workload import case, coefficients_of
+from workload import case, coefficients_of, device_of
 
 from at2_prune import AT2Pruner, LanguageModel
 from at2_prune.scorers import AT2Scorer
@@ -18,7 +18,7 @@ __all__ = ["serving"]
 
 
 def serving(
-    lm: LanguageModel, method: str, passages: int, requests: int, rounds: int, lasting: int
+    lm: LanguageModel, method: str, passages: int, k: int, requests: int, rounds: int, lasting: int
 ) -> Iterator[Measurement]:
     """Throughput of 1, 4 and 16 threads and of batches, over one by one; resident memory after `lasting` requests.
 
@@ -26,9 +26,10 @@ def serving(
         lm: the model, shared by all threads.
         method: `at2` or `scout`.
         passages: of every question.
+        k: how many of them are kept.
         requests: that are timed in one go.
         rounds: how often each way is timed.
-        lasting: requests between the two looks at memory.
+        lasting: requests between the two looks at memory; 0 looks at none.
     """
     pruner = AT2Pruner(lm, AT2Scorer(coefficients_of(lm, method)[0], method), max_new_tokens=8)
     cases = [case(lm, passages, index=index) for index in range(4)]
@@ -36,7 +37,7 @@ def serving(
 
     def ask(index: int) -> list[int]:
         some = cases[index % 4]
-        return pruner.answer(some.question, some.passages, 3).kept
+        return pruner.answer(some.question, some.passages, k).kept
 
     def threaded(threads: int) -> float:
         started = time.perf_counter()
@@ -48,7 +49,7 @@ def serving(
         started = time.perf_counter()
         for first in range(0, requests, 4):
             some = asked[first : first + 4]
-            pruner.answer_batch([s.question for s in some], [s.passages for s in some], 3)
+            pruner.answer_batch([s.question for s in some], [s.passages for s in some], k)
         return time.perf_counter() - started
 
     ways = {"1 thread": lambda: threaded(1), "4 threads": lambda: threaded(4), "16 threads": lambda: threaded(16)}
@@ -62,14 +63,16 @@ def serving(
     for way, seconds in taken.items():
         ratios = [base / mine for base, mine in zip(alone, seconds, strict=True)]
         rate = round(requests / median(seconds), 3)
-        inputs = {"model": lm.name, "device": str(lm.device), "passages": passages, "requests a second": rate}
+        inputs = {"model": lm.name, "device": device_of(lm), "passages": passages, "k": k, "requests a second": rate}
         yield Measurement(f"throughput of {method}, {way} / 1 thread", inputs, median(ratios), min(ratios), max(ratios))
+    if not lasting:
+        return
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(lasting // 5)))
         before = _resident()
         list(pool.map(ask, range(lasting)))
     ratio = _resident() / before
-    inputs = {"model": lm.name, "passages": passages, "requests": lasting, "threads": 4}
+    inputs = {"model": lm.name, "passages": passages, "k": k, "requests": lasting, "threads": 4}
     yield Measurement(f"{method}: resident memory after / before the requests", inputs, ratio, ratio, ratio, 1.02)
 
 

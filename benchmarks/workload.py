@@ -20,7 +20,18 @@ from at2_prune.methods import load_coefficients
 from at2_prune.passages import Granularity
 from at2_prune.prompt import EncodedPrompt, TextTemplate
 
-__all__ = ["QWEN", "RANDOM", "Case", "case", "coefficients_of", "endless", "load_model", "untouched"]
+__all__ = [
+    "QWEN",
+    "RANDOM",
+    "Case",
+    "case",
+    "coefficients_of",
+    "described",
+    "device_of",
+    "endless",
+    "load_model",
+    "untouched",
+]
 
 RANDOM = "random"
 """Name of the model without a download: Gemma 3 270M's depth and heads, a tenth of its width, random weights."""
@@ -130,11 +141,16 @@ def _random_model(name: str) -> LanguageModel:
     return LanguageModel(AutoModelForCausalLM.from_config(config), fast, TextTemplate(), name=name)
 
 
+def device_of(lm: LanguageModel) -> str:
+    """What it runs on, a GPU by its name."""
+    return torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else lm.device.type
+
+
 def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:
     """The inputs of a measurement."""
     return {
         "model": lm.name,
-        "device": str(lm.device),
+        "device": device_of(lm),
         "passages": len(some.passages),
         "tokens": len(some.prompt),
         "sources": len(some.prompt.sources),

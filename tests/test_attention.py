@@ -256,6 +256,25 @@ def test_steps_are_put_off_for_so_long_only(family: str, steps: int, monkeypatch
         assert torch.allclose(apart.mass(rows.name), together.mass(rows.name), atol=1e-6)
 
 
+def test_steps_that_are_put_off_hold_no_more_weights_than_a_pass(
+    llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = prompt_ids()
+    with read_attention(llama, READINGS) as together:
+        generate(llama, ids)
+    most = 2 * llama.config.num_attention_heads * (ids.shape[1] + 8)  # two rows of the longest
+    monkeypatch.setattr(attention, "WEIGHTS_AT_ONCE", most)
+    shapes = []
+    softmax = attention._softmax
+    monkeypatch.setattr(attention, "_softmax", lambda q, k, *rest: shapes.append((q, k)) or softmax(q, k, *rest))
+    with read_attention(llama, READINGS) as bounded:
+        generate(llama, ids)
+    assert max(query.shape[0] * query.shape[1] * key.shape[1] for query, key in shapes) <= most
+    assert max(query.shape[1] for query, _ in shapes) == 2
+    for rows in ROWS:
+        assert torch.allclose(bounded.mass(rows.name), together.mass(rows.name), atol=1e-6)
+
+
 def test_longrope_model_that_gives_its_cache_up_while_drafting() -> None:
     model, ids = build("phi3-longrope"), prompt_ids()[:, :29]  # other factors from 33 tokens on
     options: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
@@ -477,6 +496,22 @@ def test_flash_attention(family: str, flash: Callable[[PreTrainedModel], PreTrai
             model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=4, do_sample=False)
         for name in ("question", "max", "draft"):
             assert torch.allclose(batched.mass(name, item), single.mass(name), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "gemma2", "gemma3", "gpt-oss"])
+def test_flash_attention_keeps_its_window_in_a_cache_that_does_not(
+    family: str, flash: Callable[[PreTrainedModel], PreTrainedModel]
+) -> None:
+    model, ids = flash(build(family)), prompt_ids()
+    eager = build(family)
+    eager.set_attn_implementation("eager")
+    cache = DynamicCache()  # of no config: every layer keeps everything
+    options: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
+    with read_attention(model, READINGS) as drafting:
+        text = model.generate(ids, past_key_values=cache, **options)[:, :-1]
+    attentions = run_eager(eager, text)
+    for rows in ROWS:
+        assert torch.allclose(drafting.mass(rows.name), expected_mass(attentions, rows, SOURCES), atol=TOLERANCE)
 
 
 # Errors

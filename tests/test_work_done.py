@@ -331,3 +331,25 @@ def test_a_compiled_model_is_read_as_it_was(tiny_pruner: AT2Pruner, question: Qu
     result = AT2Pruner(lm, tiny_pruner.scorer, max_new_tokens=8).answer(question.text, question.passages[:3], 2)
     assert (result.draft, result.answer, result.kept) == (expected.draft, expected.answer, expected.kept)
     assert result.scores == pytest.approx(expected.scores, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_stops_early_and_is_ablated_as_it_was(
+    tiny_lm: LanguageModel, question: Question, tiny_model: Any
+) -> None:
+    compiled = copy.deepcopy(tiny_model)
+    compiled.compile(backend="eager")
+    both = [tiny_lm, LanguageModel(compiled, tiny_lm.tokenizer, name=tiny_lm.name)]
+    made = HeadCoefficients(torch.ones(1, 1, 4), [RowGroup("question")], layers=[0], model_layers=LAYERS)
+    masks = random_masks(4, 6, torch.Generator().manual_seed(0))
+    results, outcomes = [], []
+    for lm in both:
+        pruner = AT2Pruner(lm, AT2Scorer(made, "scout"), max_new_tokens=8)
+        for _ in range(2):  # the second time what was compiled runs
+            prompt = lm.encode(question.text, question.passages[:4])
+            results.append(pruner.answer(question.text, question.passages[:4], 2))
+            outcomes.append(ablation_outcomes(lm, prompt, [5, 6, 7], masks))
+    for result, outcome in zip(results[1:], outcomes[1:], strict=True):
+        assert (result.answer, result.kept) == (results[0].answer, results[0].kept)
+        assert result.scores == pytest.approx(results[0].scores, abs=1e-6)
+        assert torch.allclose(outcome, outcomes[0], atol=1e-4)

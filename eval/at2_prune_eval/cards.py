@@ -17,7 +17,7 @@ __all__ = ["evaluation_of", "record_evaluation"]
 
 
 def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, Any]:
-    """What a card says of a method: its answers' F1 against no pruning and the oracle, and the evidence it found.
+    """What a card says of a method: its answers' F1 against no pruning and the oracle, the evidence it found, its LDS.
 
     Args:
         results: what `results.json` holds.
@@ -41,7 +41,9 @@ def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, An
         found["difference"] = results["paired"]["none"][name][k]["f1"]
     if "oracle" in methods:
         found["f1_of_the_oracle"] = methods["oracle"]["at"][GOLD]["f1"]
-    return {**found, "gold_recall": methods[name]["at"][k]["gold_recall"]}
+    found["gold_recall"] = methods[name]["at"][k]["gold_recall"]
+    fidelity = (results.get("faithfulness") or {}).get("passage", {}).get("lds", {})
+    return {**found, "lds": fidelity[name]} if name in fidelity else found
 
 
 def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any], k: str = "3") -> None:

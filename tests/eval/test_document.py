@@ -190,7 +190,8 @@ def test_an_evaluation_goes_into_the_card(tmp_path: Path, results: dict[str, Any
     card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
     (line,) = [line for line in card.splitlines() if line.startswith("| evaluation |")]
     at2, none = results["methods"]["at2"]["at"]["3"], results["methods"]["none"]["at"]["all"]
-    for value in (at2["f1"], none["f1"], results["paired"]["none"]["at2"]["3"]["f1"], at2["gold_recall"]):
+    difference, lds = results["paired"]["none"]["at2"]["3"]["f1"], results["faithfulness"]["passage"]["lds"]["at2"]
+    for value in (at2["f1"], none["f1"], difference, at2["gold_recall"], lds):
         assert estimate(value) in line
     assert f"questions {results['n']}; k 3;" in line
     again = HeadCoefficients.from_pretrained(tmp_path / "mine")
