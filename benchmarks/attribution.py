@@ -120,10 +120,13 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of {' '.join(PARTS)}")
     parser.add_argument("--add", action="store_true", help="keep what --out holds and this run does not measure anew")
     parser.add_argument("--at2-path", type=Path, metavar="PATH", help="folder with the published package at2")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results.json", metavar="FILE")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="(default: benchmarks/results.json, quick.json with --quick)"
+    )
     parser.add_argument("--page", type=Path, metavar="FILE", help="(default: docs/performance.md, none with --quick)")
     args = parser.parse_args()
     args.pairs = args.pairs or (3 if args.quick else 15)
+    args.out = args.out or ROOT / "benchmarks" / ("quick.json" if args.quick else "results.json")
     page = args.page or (None if args.quick else ROOT / "docs" / "performance.md")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.pairs} pairs", file=sys.stderr)
     earlier = load(args.out) if args.add else []
