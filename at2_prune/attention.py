@@ -182,6 +182,7 @@ class AttentionReader:
 
         Raises:
             InputError: no such group, or the model did not run all of its rows or sources.
+            ModelNotSupportedError: nothing readable ran, or the weights are not finite.
         """
         reading = self._readings[item]
         for group in self._groups[item]:
@@ -193,7 +194,13 @@ class AttentionReader:
                     raise InputError(f"the sources end at token {reading.sources[-1][1]}, but the model ran {seen}")
                 if not self.layers:
                     raise InputError(f"row group {name!r}: the model ran none of the rows asked for")
-                return torch.stack([group.result(layer) for layer in self.layers])
+                mass = torch.stack([group.result(layer) for layer in self.layers])
+                if not bool(mass.isfinite().all()):
+                    raise ModelNotSupportedError(
+                        f"the attention of row group {name!r} is not finite: the model overflows in the precision it "
+                        "was loaded with, so what it writes means nothing either; load it in bfloat16 or float32"
+                    )
+                return mass
         raise InputError(f"no row group {name!r}; there are {[group.rows.name for group in self._groups[item]]}")
 
     def __call__(

@@ -20,6 +20,7 @@ from at2_prune import AT2Pruner, LanguageModel
 from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
 from at2_prune.draft import Draft, read_draft, write_drafts
 from at2_prune.embedded import embedded_is_cached, embedded_is_installed, embedded_model_path
+from at2_prune.errors import ModelNotSupportedError
 from at2_prune.scorers import AT2Scorer, GradientXInputScorer, Task
 from at2_prune.selection import K
 from at2_prune_eval.cost import metered
@@ -243,23 +244,23 @@ def precision(name: str | None, device: str | None, passages: int, questions: in
     drafts = [write_drafts(full, [some.prompt])[0] for some in cases]
     scorers = [AT2Scorer(coefficients_of(full, method)[0], method) for method in ("at2", "scout")]
 
-    def scores(lm: LanguageModel) -> list[list[torch.Tensor]]:
-        """By scorer and question."""
-        found = []
-        for scorer in scorers:
-            tasks = [
-                Task(lm, some.question, some.passages, some.prompt, _reading(lm, scorer, some, draft.ids))
-                for some, draft in zip(cases, drafts, strict=True)
-                if draft.ids
-            ]
-            found.append([scorer.score(task).cpu() for task in tasks])
-        return found
+    def scores(lm: LanguageModel, scorer: AT2Scorer) -> list[torch.Tensor]:
+        tasks = [
+            Task(lm, some.question, some.passages, some.prompt, _reading(lm, scorer, some, draft.ids))
+            for some, draft in zip(cases, drafts, strict=True)
+            if draft.ids
+        ]
+        return [scorer.score(task).cpu() for task in tasks]
 
-    exact = scores(full)
+    exact = [scores(full, scorer) for scorer in scorers]
     for dtype in ("bfloat16", "float16"):
-        moved = scores(load_model(name, device, dtype=dtype))
-        for scorer, before, after in zip(scorers, exact, moved, strict=True):
-            pairs = list(zip(before, after, strict=True))
+        rounded = load_model(name, device, dtype=dtype)
+        for scorer, before in zip(scorers, exact, strict=True):
+            try:
+                pairs = list(zip(before, scores(rounded, scorer), strict=True))
+            except ModelNotSupportedError as error:
+                print(f"{dtype}, {scorer.name}: {error}", file=sys.stderr)
+                continue
             taus = [float(kendalltau(a, b).statistic) for a, b in pairs]
             gaps = [float((a - b).abs().max() / (a.max() - a.min())) for a, b in pairs]
             share = sum({*a.topk(3).indices.tolist()} != {*b.topk(3).indices.tolist()} for a, b in pairs) / len(pairs)

@@ -529,6 +529,13 @@ def test_rows_and_sources_must_lie_within_the_sequence(llama: PreTrainedModel) -
         read(llama, ids, Rows("last", 43), sources=[(0, 5), (5, 45)])
 
 
+def test_a_model_that_overflows_is_refused(llama: PreTrainedModel) -> None:
+    with torch.no_grad():
+        llama.get_decoder().layers[1].self_attn.q_proj.weight.fill_(float("inf"))
+    with pytest.raises(ModelNotSupportedError, match=r"group 'last' is not finite.*bfloat16 or float32"):
+        read(llama, prompt_ids(), Rows("last", 43))
+
+
 def test_readings_must_make_sense(llama: PreTrainedModel) -> None:
     with pytest.raises(InputError, match=r"source 1 spans tokens \(4, 9\)"):
         Reading([(0, 5), (4, 9)], [])
