@@ -21,9 +21,10 @@ import torch
 from transformers import PreTrainedModel
 
 from .errors import InputError, ModelNotSupportedError
-from .interface import enable_attention_reading, listening, model_eager_attention, options_of, rows_of
+from .interface import enable_attention_reading, listening
 from .measures import Measure, apply_measure
-from .steps import DecodingSteps
+from .steps import CurrentStep, DecodingSteps
+from .weights import allowed_keys, eager_weights, kernel_weights, softmax_weights
 
 __all__ = ["AttentionReader", "EnoughRead", "Reading", "Rows", "read_attention"]
 
@@ -89,6 +90,9 @@ class _Group:
         self.mass: dict[int, list[torch.Tensor]] = {}
         self.seen: dict[int, int] = {}
 
+    def has(self, position: int) -> bool:
+        return self.start <= position and (self.stop is None or position < self.stop)
+
     def add(self, layer: int, mass: torch.Tensor) -> None:  # (heads, rows, sources)
         self.seen[layer] = self.seen.get(layer, 0) + mass.shape[1]
         parts = self.mass.setdefault(layer, [])
@@ -112,33 +116,6 @@ class _Group:
         if self.rows.reduce == "none":
             return torch.cat(self.mass[layer], dim=1)
         return self.mass[layer][0] / seen if self.rows.reduce == "mean" else self.mass[layer][0]
-
-
-class _Step:
-    """What all layers of one decoding step have in common, found out once."""
-
-    def __init__(self, position: int, groups: Sequence[Sequence[_Group]]) -> None:
-        self.position = position
-        due = [
-            group
-            for some in groups
-            for group in some
-            if group.start <= position and (group.stop is None or position < group.stop)
-        ]
-        self.due = bool(due)
-        """Whether its row is in any group."""
-        self.plain = all(group.rows.measure == "attention" for group in due)
-        """Whether nothing but attention itself is read of it."""
-        self._masks: dict[int, tuple[torch.Tensor, bool]] = {}
-
-    def sees_all(self, mask: torch.Tensor | None) -> bool:
-        """Whether the row attends to every key of its layer, so far as that can be told without waiting for a GPU."""
-        if mask is None:
-            return True
-        if id(mask) not in self._masks:  # which stays another's while it is held here
-            seen = mask.dtype == torch.bool and mask.device.type == "cpu" and bool(mask.all())
-            self._masks[id(mask)] = mask, seen
-        return self._masks[id(mask)][1]
 
 
 class AttentionReader:
@@ -166,7 +143,7 @@ class AttentionReader:
         self._groups = [[_Group(rows, reading.padding) for rows in reading.rows] for reading in readings]
         self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
         self._steps: dict[int, tuple[DecodingSteps, dict[str, Any]]] = {}
-        self._step: _Step | None = None
+        self._step: CurrentStep | None = None
 
     @property
     def layers(self) -> list[int]:
@@ -268,11 +245,13 @@ class AttentionReader:
                 first, last = max(begin, seen), min(total, total if end is None else end)
                 for start in range(first, last, block):
                     rows = slice(start - past, min(start + block, last) - past)
-                    read = _eager_weights if kernel == "eager" else _weights
+                    read = eager_weights if kernel == "eager" else kernel_weights
                     weights = read(*inputs, item, rows, options)
                     if measure != "attention":
-                        allowed = _allowed(module, query, key, attention_mask, item, rows, options)[0]  # of all heads
-                        allowed = allowed.expand(weights.shape[1], keys)
+                        allowed = allowed_keys(module, query, key, attention_mask, item, rows, options)[
+                            0
+                        ]  # of all heads
+                        allowed = allowed.expand(weights.shape[1], keys)  # one for all heads
                         weights = apply_measure(measure, weights, value[item], allowed)
                     mass = self._sum_sources(item, weights, total - keys)
                     for group in alike:
@@ -296,7 +275,8 @@ class AttentionReader:
         if kernel == "eager" or options.get("position_bias") is not None or (window and key.shape[2] > window):
             return False
         if self._step is None or self._step.position != position:
-            self._step = _Step(position, self._groups)
+            groups = [group for some in self._groups for group in some if group.has(position)]
+            self._step = CurrentStep(position, [group.rows.measure for group in groups])
         if not (self._step.plain and self._step.sees_all(attention_mask)):
             return False
         if self._step.due:
@@ -321,7 +301,7 @@ class AttentionReader:
                 if first >= stop:
                     continue
                 rows = slice(first - steps.position, None)
-                weights = _softmax(query[item, :, rows], key[item], allowed[:, rows], options)
+                weights = softmax_weights(query[item, :, rows], key[item], allowed[:, rows], options)
                 mass = self._sum_sources(item, weights, begin)
                 for group in groups:
                     low, high = max(group.start, first), stop if group.stop is None else min(stop, group.stop)
@@ -399,104 +379,3 @@ def read_attention(
     with listening(reader), suppress(EnoughRead):
         yield reader
     reader.catch_up()  # and lets go of the keys
-
-
-def _eager_weights(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    item: int,
-    rows: slice,
-    options: dict[str, Any],
-) -> torch.Tensor:
-    """Weights (heads, rows, keys) by the model's own eager function: soft-caps, sinks and whatever else it does."""
-    one = slice(item, item + 1)
-    mask = None if attention_mask is None else rows_of(attention_mask, rows, item)
-    options = {**options_of(options, query.shape[2], rows, item), "dropout": 0.0}
-    _, weights = model_eager_attention(module)(module, query[one, :, rows], key[one], value[one], mask, **options)
-    return weights[0].float()
-
-
-def _weights(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    item: int,
-    rows: slice,
-    options: dict[str, Any],
-) -> torch.Tensor:
-    """Weights (heads, rows, keys) of what sdpa and flash attention compute, for a few rows of one sequence."""
-    added = []
-    if options.get("position_bias") is not None:
-        added.append(rows_of(options["position_bias"], rows, item)[0])
-    if attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
-        added.append(rows_of(attention_mask, rows, item)[0])
-    allowed = _allowed(module, query, key, attention_mask, item, rows, options)
-    return _softmax(query[item, :, rows], key[item], allowed, options, added)
-
-
-def _softmax(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    allowed: torch.Tensor,
-    options: dict[str, Any],
-    added: Sequence[torch.Tensor] = (),
-) -> torch.Tensor:
-    """Weights (heads, rows, keys) of queries (heads, rows, head dim) and keys (key/value heads, keys, head dim).
-
-    Args:
-        query: of one sequence.
-        key: of the same.
-        allowed: which keys rows may attend to, (heads or 1, rows or 1, keys).
-        options: the kernel's: scaling, soft-cap, sinks.
-        added: to the logits.
-    """
-    q, k = query.float(), key.float()  # kernels do not round logits to 16 bits either
-    heads, count, width = q.shape
-    keys = k.shape[1]
-    grouped = q.reshape(k.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
-    scaling = options.get("scaling")
-    grouped = grouped * (width**-0.5 if scaling is None else scaling)
-    logits = (grouped @ k.transpose(1, 2)).reshape(heads, count, keys)
-    softcap = options.get("softcap")
-    if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
-    for bias in added:
-        logits += bias
-    logits.masked_fill_(~allowed, torch.finfo(logits.dtype).min)
-    sinks = options.get("s_aux")
-    if sinks is None:
-        return logits.softmax(dim=-1)
-    sink = sinks.reshape(-1, 1, 1).expand(heads, count, 1).float()
-    return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
-
-
-def _allowed(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    item: int,
-    rows: slice,
-    options: dict[str, Any],
-) -> torch.Tensor:
-    """Which keys rows may attend to, `(heads or 1, rows or 1, keys)`: causal, in the window, not padding."""
-    if attention_mask is not None and attention_mask.dim() == 4:
-        mask = rows_of(attention_mask, rows, item)[0]
-        return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    keys = key.shape[2]
-    allowed = torch.ones(1, 1, keys, dtype=torch.bool, device=key.device)
-    causal = options.get("is_causal")
-    if getattr(module, "is_causal", True) if causal is None else causal:
-        at = torch.arange(keys, device=key.device) + query.shape[2] - keys  # counted from the first new token
-        row = torch.arange(rows.start, rows.stop, device=key.device)[:, None]
-        allowed = allowed & (at <= row)
-        if options.get("sliding_window") is not None:
-            allowed &= at > row - options["sliding_window"]
-    if attention_mask is not None:  # flash attention's: (batch, keys seen), 0 for padding
-        allowed = allowed & attention_mask[item, None, None, -keys:].bool()
-    return allowed

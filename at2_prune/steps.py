@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-__all__ = ["STEPS_AT_ONCE", "DecodingSteps"]
+from .measures import Measure
+
+__all__ = ["STEPS_AT_ONCE", "CurrentStep", "DecodingSteps"]
 
 STEPS_AT_ONCE = 32
+
+
+class CurrentStep:
+    """What all layers of a decoding step have in common, found out once.
+
+    Args:
+        position: of its row.
+        measures: what is read of it, by row group.
+    """
+
+    def __init__(self, position: int, measures: Sequence[Measure]) -> None:
+        self.position = position
+        self.due = bool(measures)
+        """Whether it is read at all."""
+        self.plain = all(measure == "attention" for measure in measures)
+        """Whether nothing but attention itself is."""
+        self._masks: dict[int, tuple[torch.Tensor, bool]] = {}
+
+    def sees_all(self, mask: torch.Tensor | None) -> bool:
+        """Whether the row attends to every key of its layer, so far as that can be told without waiting for a GPU."""
+        if mask is None:
+            return True
+        if id(mask) not in self._masks:  # no other mask gets this id while this one is held
+            self._masks[id(mask)] = mask, mask.dtype == torch.bool and mask.device.type == "cpu" and bool(mask.all())
+        return self._masks[id(mask)][1]
 
 
 class DecodingSteps:

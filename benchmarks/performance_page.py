@@ -100,7 +100,7 @@ def targets(measurements: Sequence[Measurement]) -> list[str]:
             continue
         limit = LINEAR if target == "linear" else found.limit
         reached = "" if limit is None else "yes" if found.ratio <= limit else "no"
-        lines.append(f"| {title} | {target} | {found.ratio:.4g} | [{found.low:.4g}, {found.high:.4g}] | {reached} |")
+        lines.append(f"| {title} | {target} | {found.ratio:.5g} | [{found.low:.4g}, {found.high:.4g}] | {reached} |")
     return lines
 
 

@@ -265,8 +265,8 @@ def test_steps_that_are_put_off_hold_no_more_weights_than_a_pass(
     most = 2 * llama.config.num_attention_heads * (ids.shape[1] + 8)  # two rows of the longest
     monkeypatch.setattr(attention, "WEIGHTS_AT_ONCE", most)
     shapes = []
-    softmax = attention._softmax
-    monkeypatch.setattr(attention, "_softmax", lambda q, k, *rest: shapes.append((q, k)) or softmax(q, k, *rest))
+    softmax = attention.softmax_weights
+    monkeypatch.setattr(attention, "softmax_weights", lambda q, k, *rest: shapes.append((q, k)) or softmax(q, k, *rest))
     with read_attention(llama, READINGS) as bounded:
         generate(llama, ids)
     assert max(query.shape[0] * query.shape[1] * key.shape[1] for query, key in shapes) <= most
