@@ -65,8 +65,9 @@ def paired(
     pairs: int,
     limit: float | None = None,
     around_second: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    warm_up: bool = True,
 ) -> Measurement:
-    """Time two ways in alternating order, after one run of each that does not count.
+    """Time two ways in alternating order.
 
     Args:
         name: of the measurement.
@@ -76,10 +77,12 @@ def paired(
         pairs: how many times both are run.
         limit: of the ratio.
         around_second: a context that the second way runs in, entered before the clock starts.
+        warm_up: run each once before, which does not count.
     """
-    first()
-    with around_second():
-        second()
+    if warm_up:
+        first()
+        with around_second():
+            second()
     seconds: list[list[float]] = []
     for turn in range(pairs):
         ways = [(0, first, nullcontext), (1, second, around_second)]

@@ -83,8 +83,8 @@ def test_a_missed_target_is_explained_with_the_work_that_was_counted() -> None:
     from measuring import Measurement
     from performance_page import write_page
 
-    missed = Measurement("leave-one-out: engine / plain loop", {}, 0.55, 0.5, 0.6, 1 / 3)
-    work = Measurement("leave-one-out: tokens run, engine / plain loop", {}, 0.512, 0.512, 0.512)
+    missed = Measurement("leave-one-out: engine / lean loop", {}, 0.55, 0.5, 0.6, 1 / 3)
+    work = Measurement("leave-one-out: tokens run, engine / loop", {}, 0.512, 0.512, 0.512)
     assert "0.512 of the loop's tokens" in write_page([missed, work], "")
     slow = Measurement("drafting with attribution / generate", {}, 1.2, 1.1, 1.3, 1.01)
     assert "Counted here" not in write_page([slow], "")  # it has no loop to be counted against
