@@ -16,7 +16,16 @@ from typing import Any, Literal
 import torch
 
 from .errors import InputError
-from .forward import carries_state, fork, has_body, logits_of, rotates_by_length, run_body, run_piece
+from .forward import (
+    bound_by_passes,
+    carries_state,
+    fork,
+    has_body,
+    logits_of,
+    rotates_by_length,
+    run_body,
+    run_piece,
+)
 from .interface import enable_attention_reading, original_positions
 from .model import LanguageModel
 from .prompt import EncodedPrompt
@@ -115,7 +124,7 @@ class _Run:
         self.closed = positions == "closed"
         self.token_log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
         rows_at_once = LOGITS_AT_ONCE // len(target)
-        pays = language_model.device.type == "cpu" and has_body(language_model)  # a GPU's time goes into passes
+        pays = has_body(language_model) and not bound_by_passes(language_model)
         self.together = min(rows_at_once, len(set(map(tuple, masks)))) if pays else 1
         """Ablations whose target goes through the output layer at once."""
         self.waiting: list[tuple[list[int], torch.Tensor]] = []
@@ -123,6 +132,9 @@ class _Run:
 
     def descend(self, group: list[int], source: int, done: list[int], cache: Any, pending: list[int]) -> None:
         """Run the ablations of `group`, which agree on everything before `source`.
+
+        What is held at a time are the keys and values of the beginnings on the way down: of random masks, which halve
+        at every source, about log2(masks) times the prompt's; at worst masks times.
 
         Args:
             group: indices of ablations.

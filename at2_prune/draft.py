@@ -16,7 +16,16 @@ from .measures import MEASURES, Measure
 from .model import LanguageModel
 from .prompt import EncodedPrompt
 
-__all__ = ["Draft", "prompt_mass", "prompt_rows", "read_draft", "read_prompt", "write_drafts"]
+__all__ = [
+    "Draft",
+    "prompt_mass",
+    "prompt_rows",
+    "read_draft",
+    "read_drafts",
+    "read_prompt",
+    "read_prompts",
+    "write_drafts",
+]
 
 
 @dataclass(frozen=True)
@@ -114,12 +123,23 @@ def read_draft(
     groups: Sequence[RowGroup],
     layers: Collection[int] | None = None,
 ) -> Draft:
-    """Attention of a draft that was written elsewhere, in one forward pass.
+    """`read_drafts` of one."""
+    return read_drafts(language_model, [prompt], [draft], groups, layers)[0]
+
+
+def read_drafts(
+    language_model: LanguageModel,
+    prompts: Sequence[EncodedPrompt],
+    drafts: Sequence[str | Sequence[int]],
+    groups: Sequence[RowGroup],
+    layers: Collection[int] | None = None,
+) -> list[Draft]:
+    """Attention of drafts that were written elsewhere, in one forward pass over all of them.
 
     Args:
         language_model: the model that reads; any other may have written.
-        prompt: question and passages.
-        draft: its text or its token ids.
+        prompts: question and passages, one or more.
+        drafts: of each its text or its token ids.
         groups: row groups to read.
         layers: layers to read, after the last of which the pass ends; None reads all.
 
@@ -127,25 +147,23 @@ def read_draft(
         EmptyDraftError: a draft without text, where draft rows are asked for.
         ContextTooLongError: prompt and draft do not fit into the context.
     """
-    ids = language_model.encode_draft(draft) if isinstance(draft, str) else list(draft)
-    text = draft.strip() if isinstance(draft, str) else language_model.codec.decode(ids).strip()
-    wants_draft = any(group.rows == "draft" for group in groups)
-    if wants_draft and not ids:
-        raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
-    language_model.check_length(len(prompt), len(ids))
-    first = len(prompt) - 1  # the row that predicts the draft's first token
-    rows = prompt_rows(prompt, groups)
-    rows += [
-        Rows(group.name, first, first + len(ids), group.reduce, group.measure)
-        for group in groups
-        if group.rows == "draft"
-    ]
-    reader = language_model.read(prompt, ids, Reading(prompt.sources, rows), layers)
-    mass = {
-        group: reader.mass(group.name) if group.rows == "draft" else prompt_mass(reader, prompt, group)
-        for group in groups
-    }
-    return Draft(text, ids, mass, reader.layers, prompt_ids=prompt.ids)
+    codec, wants_draft = language_model.codec, any(group.rows == "draft" for group in groups)
+    targets, texts, rows = [], [], []
+    for prompt, draft in zip(prompts, drafts, strict=True):
+        ids = language_model.encode_draft(draft) if isinstance(draft, str) else list(draft)
+        if wants_draft and not ids:
+            raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
+        targets.append(ids)
+        texts.append(draft.strip() if isinstance(draft, str) else codec.decode(ids).strip())
+        first = len(prompt) - 1  # the row that predicts the draft's first token
+        rows.append(
+            [
+                Rows(group.name, first, first + len(ids), group.reduce, group.measure)
+                for group in groups
+                if group.rows == "draft"
+            ]
+        )
+    return _read(language_model, prompts, texts, targets, groups, rows, layers)
 
 
 def read_prompt(
@@ -155,28 +173,65 @@ def read_prompt(
     layers: Collection[int] | None = None,
     begun: Beginning | None = None,
 ) -> Draft:
-    """Attention of the prompt's own rows, without a draft: one forward pass that ends with the last layer wanted.
+    """`read_prompts` of one."""
+    return read_prompts(language_model, [prompt], groups, layers, begun)[0]
+
+
+def read_prompts(
+    language_model: LanguageModel,
+    prompts: Sequence[EncodedPrompt],
+    groups: Sequence[RowGroup],
+    layers: Collection[int] | None = None,
+    begun: Beginning | None = None,
+) -> list[Draft]:
+    """Attention of the prompts' own rows, without a draft: one forward pass that ends with the last layer wanted.
 
     Args:
         language_model: the model that reads.
-        prompt: question and passages.
+        prompts: question and passages, one or more.
         groups: row groups to read, none of them the draft's.
         layers: layers to read; None reads all.
-        begun: how the prompt begins, if that has been run.
+        begun: how a single prompt begins, if that has been run.
 
     Returns:
-        A draft without text, for what was read.
+        A draft without text for each prompt, for what was read.
 
     Raises:
         EmptyDraftError: draft rows are asked for.
-        ContextTooLongError: the prompt does not fit into the context.
+        ContextTooLongError: a prompt does not fit into the context.
     """
     if any(group.rows == "draft" for group in groups):
         raise EmptyDraftError("rows of the draft are asked for, but there is no draft")
-    language_model.check_length(len(prompt), 0)
-    reader = language_model.read(prompt, [], Reading(prompt.sources, prompt_rows(prompt, groups)), layers, begun)
-    mass = {group: prompt_mass(reader, prompt, group) for group in groups}
-    return Draft("", [], mass, reader.layers, prompt_ids=prompt.ids)
+    none: list[list[int]] = [[] for _ in prompts]
+    return _read(language_model, prompts, [""] * len(prompts), none, groups, [[] for _ in prompts], layers, begun)
+
+
+def _read(
+    language_model: LanguageModel,
+    prompts: Sequence[EncodedPrompt],
+    texts: Sequence[str],
+    targets: Sequence[list[int]],
+    groups: Sequence[RowGroup],
+    draft_rows: Sequence[list[Rows]],
+    layers: Collection[int] | None,
+    begun: Beginning | None = None,
+) -> list[Draft]:
+    """One pass over prompts and targets, and what it read, as drafts."""
+    for prompt, ids in zip(prompts, targets, strict=True):
+        language_model.check_length(len(prompt), len(ids))
+    readings = [
+        Reading(prompt.sources, prompt_rows(prompt, groups) + rows)
+        for prompt, rows in zip(prompts, draft_rows, strict=True)
+    ]
+    reader = language_model.read(prompts, targets, readings, layers, begun)
+    drafts = []
+    for item, (prompt, text, ids) in enumerate(zip(prompts, texts, targets, strict=True)):
+        mass = {
+            group: reader.mass(group.name, item) if group.rows == "draft" else prompt_mass(reader, prompt, group, item)
+            for group in groups
+        }
+        drafts.append(Draft(text, ids, mass, reader.layers, prompt_ids=prompt.ids))
+    return drafts
 
 
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:

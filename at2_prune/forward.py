@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Beginning",
     "begin",
+    "bound_by_passes",
     "carries_state",
     "fork",
     "has_body",
@@ -57,10 +58,15 @@ def begin(language_model: LanguageModel, prompt: EncodedPrompt) -> Beginning | N
         and for models whose beginnings cannot be shared.
     """
     ids = prompt.ids[: prompt.sources[0][0]] if prompt.sources else []
-    if len(ids) < WORTH_SHARING or language_model.device.type == "cuda" or not shares_prefixes(language_model.model):
+    if len(ids) < WORTH_SHARING or bound_by_passes(language_model) or not shares_prefixes(language_model.model):
         return None
     positions = torch.arange(len(ids), device=language_model.device)
     return Beginning(ids, run_piece(language_model, ids, None, positions, 0)[1])
+
+
+def bound_by_passes(language_model: LanguageModel) -> bool:
+    """Whether a pass over few tokens takes about as long as over many: on a GPU, where batches pay, padding and all."""
+    return language_model.device.type != "cpu"
 
 
 def fork(cache: Any) -> Any:

@@ -85,7 +85,9 @@ class LanguageModel:
         self.codec = TextCodec(tokenizer)
         self.template: PromptTemplate = template or default_template(tokenizer)
         self.name = name or model.config.name_or_path or type(model).__name__
-        self.keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        takes = inspect.signature(model.forward).parameters
+        self.keeps_logits = "logits_to_keep" in takes
+        self._takes_positions = "position_ids" in takes
 
     @classmethod
     def load(
@@ -192,10 +194,7 @@ class LanguageModel:
         longest = max(len(prompt) for prompt in prompts)
         self.check_length(longest, max_new_tokens)
         start = begun.of(prompts[0]) if begun and len(prompts) == 1 else None
-        pad = self._pad_id()
-        padding = [longest - len(prompt) for prompt in prompts]
-        ids = torch.tensor([[pad] * n + prompt.ids for n, prompt in zip(padding, prompts, strict=True)])
-        mask = torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(padding, prompts, strict=True)])
+        ids, mask, padding = self._padded([prompt.ids for prompt in prompts])
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,  # this and what follows would otherwise come from the model's generation_config.json
@@ -206,10 +205,10 @@ class LanguageModel:
             use_cache=True,
             cache_implementation=None if start else "dynamic",
             eos_token_id=sorted(self._end_ids()) or None,
-            pad_token_id=pad,
+            pad_token_id=self._pad_id(),
         )
         stopping = StoppingCriteriaList([_StopAt(self, longest)] if self.template.stop else [])
-        inputs = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        inputs = {"input_ids": ids, "attention_mask": mask}
         if start:
             inputs["past_key_values"] = start.cache
         past = len(start.ids) if start else 0
@@ -219,8 +218,7 @@ class LanguageModel:
             output = self.model.generate(**inputs, generation_config=config, **options)
             reader = None
         else:
-            padded = [Reading(r.sources, r.rows, n) for r, n in zip(readings, padding, strict=True)]
-            with read_attention(self.model, padded, layers, past) as reader:
+            with read_attention(self.model, _shifted(readings, padding), layers, past) as reader:
                 output = self.model.generate(**inputs, generation_config=config, **options)
         log_p = torch.stack(sureness.steps, dim=1).tolist()
         written = output[:, longest:].tolist()
@@ -229,30 +227,36 @@ class LanguageModel:
     @torch.inference_mode()
     def read(
         self,
-        prompt: EncodedPrompt,
-        target: Sequence[int],
-        reading: Reading,
+        prompts: Sequence[EncodedPrompt],
+        targets: Sequence[Sequence[int]],
+        readings: Sequence[Reading],
         layers: Collection[int] | None = None,
         begun: Beginning | None = None,
     ) -> AttentionReader:
-        """One forward pass over prompt and target, teacher-forced, reading attention; no answer is written.
+        """One forward pass over prompts and targets, teacher-forced, reading attention; no answer is written.
 
         Args:
-            prompt: the prompt.
-            target: tokens that follow it; may be empty.
-            reading: what to read.
+            prompts: one or more, run as one batch; shorter ones are padded on the left.
+            targets: tokens that follow each; may be empty.
+            readings: what to read of each.
             layers: which layers to read, None for all; the pass ends with the last of them.
-            begun: how the prompt begins, so that only the rest of it is run.
+            begun: how a single prompt begins, so that only the rest of it is run.
         """
-        start = begun.of(prompt) if begun else None
+        start = begun.of(prompts[0]) if begun and len(prompts) == 1 else None
         past = len(start.ids) if start else 0
-        ids = [*prompt.ids, *target[:-1]]  # the last token's row predicts no target
-        inputs: dict[str, Any] = {"input_ids": torch.tensor([ids[past:]], device=self.device), "use_cache": False}
+        # the last token's row predicts no target
+        ids, mask, padding = self._padded(
+            [[*prompt.ids, *target[:-1]] for prompt, target in zip(prompts, targets, strict=True)]
+        )
+        inputs: dict[str, Any] = {"input_ids": ids[:, past:], "use_cache": False}
         if start:
-            inputs |= {"past_key_values": start.cache, "use_cache": True}
-            inputs["attention_mask"] = torch.ones(1, len(ids), dtype=torch.long, device=self.device)
+            inputs |= {"past_key_values": start.cache, "use_cache": True, "attention_mask": mask}
+        elif any(padding):
+            inputs["attention_mask"] = mask
+            if self._takes_positions:
+                inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         options: dict[str, Any] = {"logits_to_keep": 1} if self.keeps_logits else {}
-        with read_attention(self.model, [reading], layers, past, stop=True) as reader:
+        with read_attention(self.model, _shifted(readings, padding), layers, past, stop=True) as reader:
             self.model(**inputs, **options)
         return reader
 
@@ -284,6 +288,14 @@ class LanguageModel:
         known = log_probabilities if stop > start else ()
         sure = math.fsum(known[start : stop + 1]) if known else -math.inf  # with the token that ends it
         return Generation(ids, (start, stop), text.strip(), sure)
+
+    def _padded(self, sequences: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """Token ids and attention mask of a batch, `(sequences, tokens)`, and the padding to the left of each."""
+        longest = max(map(len, sequences))
+        padding = [longest - len(ids) for ids in sequences]
+        rows = [[self._pad_id()] * n + ids for n, ids in zip(padding, sequences, strict=True)]
+        mask = [[0] * n + [1] * (longest - n) for n in padding]
+        return torch.tensor(rows, device=self.device), torch.tensor(mask, device=self.device), padding
 
     def _after_thoughts(self, ids: list[int]) -> int:
         """Where the final answer starts: 0 without thoughts, past the end if they never closed."""
@@ -348,6 +360,10 @@ def greedy_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """
     logits = logits.float()
     return logits.amax(-1) - logits.logsumexp(-1)
+
+
+def _shifted(readings: Sequence[Reading], padding: Sequence[int]) -> list[Reading]:
+    return [Reading(r.sources, r.rows, n) for r, n in zip(readings, padding, strict=True)]
 
 
 def _first_line(error: Exception) -> str:

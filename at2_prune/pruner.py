@@ -12,15 +12,15 @@ import torch
 
 from .coefficients import HeadCoefficients
 from .config import DEFAULT_METHOD
-from .draft import Draft, read_draft, write_drafts
+from .draft import Draft, read_draft, read_drafts, read_prompts, write_drafts
 from .errors import ContextTooLongError, EmptyDraftError, InputError
-from .forward import Beginning, begin
+from .forward import Beginning, begin, bound_by_passes
 from .methods import load_coefficients, load_scorer
 from .model import LanguageModel
 from .passages import Granularity, Passage, as_passages, only_kept
 from .prompt import EncodedPrompt, PromptTemplate
 from .result import PruneResult, ScoredSource, scored_sources
-from .scorers import Scorer, Task, read_layers
+from .scorers import Scorer, Task, prompt_groups, read_layers
 from .selection import K, Order, as_ks, top_k
 from .surest import Candidate, surest, write_candidates
 from .windows import score_windows
@@ -151,6 +151,34 @@ class AT2Pruner:
         """
         return self._score(question, self._passages(passages), draft)[2]
 
+    def score_batch(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Iterable[PassageLike]],
+        drafts: Sequence[str | Draft] | None = None,
+    ) -> list[list[float]]:
+        """`score` for several questions: drafted as one batch, or their drafts read as one where that pays, on a GPU.
+
+        Args:
+            questions: any number.
+            passages: of each question.
+            drafts: of each question, as in `score`; None drafts first.
+
+        Raises:
+            InputError: as `score`, and if there are not as many lists of passages, or drafts, as questions.
+            EmptyDraftError: as `score`.
+        """
+        _as_many(questions, passages, "lists of passages")
+        if drafts is not None:
+            _as_many(questions, drafts, "drafts")
+        if not questions:
+            return []
+        items = [self._passages(some) for some in passages]
+        given: Sequence[str | Draft | None] = drafts or [None] * len(questions)
+        if self.overflow == "windows" and not all(map(self.fits, questions, items, given)):
+            return [self._score(*one)[2] for one in zip(questions, items, given, strict=True)]
+        return self._score_all(questions, items, drafts)[2]
+
     def attribute(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
     ) -> list[ScoredSource]:
@@ -234,7 +262,7 @@ class AT2Pruner:
     def answer_batch(
         self, questions: Sequence[str], passages: Sequence[Iterable[PassageLike]], k: K = 3
     ) -> list[PruneResult]:
-        """`answer` for several questions, drafted and (with one k) answered as batches.
+        """`answer` for several questions, drafted, scored and (with one k) answered as batches.
 
         Each question's `seconds` are its share of the batch's. Pays on a GPU; on a CPU it saves little.
 
@@ -242,8 +270,7 @@ class AT2Pruner:
             InputError: as `answer`, and if there are not as many lists of passages as questions.
         """
         ks = as_ks(k)
-        if len(questions) != len(passages):
-            raise InputError(f"{len(questions)} questions but {len(passages)} lists of passages")
+        _as_many(questions, passages, "lists of passages")
         if not questions:
             return []
         items = [self._passages(some) for some in passages]
@@ -253,16 +280,14 @@ class AT2Pruner:
         started = clock()
         prompts = [self._encode(question, some) for question, some in zip(questions, items, strict=True)]
         begun = begin(self.language_model, prompts[0]) if n == 1 else None
-        if self.scorer.uses_draft:
-            drafts = self._write(prompts, begun)
-        else:
-            drafts = [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
+        drafts = self._drafts(prompts, begun)
         drafted = clock() if self.scorer.uses_draft else started
+        reads = self._read_prompts(prompts)
         scores: list[list[float]] = []
         fallbacks: list[str | None] = []
-        for question, some, prompt, draft in zip(questions, items, prompts, drafts, strict=True):
+        for question, some, prompt, draft, read in zip(questions, items, prompts, drafts, reads, strict=True):
             try:
-                task = Task(self.language_model, question, some, prompt, draft, begun=begun)
+                task = Task(self.language_model, question, some, prompt, draft, begun=begun, read=read)
                 scores.append(self.scorer.score(task).tolist())
                 fallbacks.append(None)
             except EmptyDraftError as error:
@@ -367,12 +392,11 @@ class AT2Pruner:
     def _encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
         return self.language_model.encode(question, passages, self.granularity)
 
-    def _draft(self, question: str, passages: Sequence[Passage]) -> tuple[EncodedPrompt, Draft]:
-        """The prompt and the draft; an empty one for a method that looks at none."""
-        prompt = self._encode(question, passages)
+    def _drafts(self, prompts: Sequence[EncodedPrompt], begun: Beginning | None = None) -> list[Draft]:
+        """The drafts, written as one batch; empty ones for a method that looks at none."""
         if not self.scorer.uses_draft:
-            return prompt, Draft("", [], prompt_ids=prompt.ids)
-        return prompt, self._write([prompt])[0]
+            return [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
+        return self._write(prompts, begun)
 
     def _write(self, prompts: Sequence[EncodedPrompt], begun: Beginning | None = None) -> list[Draft]:
         """Drafts with what the scorer reads of them."""
@@ -383,33 +407,61 @@ class AT2Pruner:
         """A draft written elsewhere, with what the scorer reads of it."""
         return read_draft(self.language_model, prompt, draft, self.scorer.row_groups, read_layers(self.scorer))
 
+    def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Draft | None]:
+        """What a scorer wants of prompts without a draft, read as one batch where that pays; else it reads itself."""
+        groups = prompt_groups(self.scorer)
+        if not groups or len(prompts) == 1 or not bound_by_passes(self.language_model):
+            return [None] * len(prompts)
+        return read_prompts(self.language_model, prompts, groups, read_layers(self.scorer))
+
     def _score(
         self, question: str, passages: list[Passage], draft: str | Draft | None
     ) -> tuple[EncodedPrompt, Draft, list[float]]:
-        if draft is not None and not isinstance(draft, (str, Draft)):
-            raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
-        if self.overflow == "windows" and not self.fits(question, passages, draft):
+        if self.overflow == "windows" and not self.fits(question, passages, draft and _checked(draft)):
             return score_windows(self, question, passages, draft)
-        if draft is None:
-            prompt, draft = self._draft(question, passages)
+        (prompt,), (draft,), (scores,) = self._score_all([question], [passages], None if draft is None else [draft])
+        return prompt, draft, scores
+
+    def _score_all(
+        self, questions: Sequence[str], passages: Sequence[list[Passage]], drafts: Sequence[str | Draft] | None
+    ) -> tuple[list[EncodedPrompt], list[Draft], list[list[float]]]:
+        """Prompts, drafts and scores of questions that fit the context."""
+        prompts = [self._encode(question, some) for question, some in zip(questions, passages, strict=True)]
+        written = self._drafts(prompts) if drafts is None else self._given(prompts, drafts)
+        tasks = [
+            Task(self.language_model, *one[:4], read=one[4])
+            for one in zip(questions, passages, prompts, written, self._read_prompts(prompts), strict=True)
+        ]
+        return prompts, written, [self.scorer.score(task).tolist() for task in tasks]
+
+    def _given(self, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]) -> list[Draft]:
+        """Drafts from elsewhere, with what the scorer reads of those that are texts."""
+        model = self.language_model
+        known: dict[int, Draft] = {}
+        texts: dict[int, str] = {}
+        for index, (prompt, draft) in enumerate(zip(prompts, map(_checked, drafts), strict=True)):
+            if isinstance(draft, str):
+                texts[index] = draft
+            elif draft.prompt_ids not in ((), prompt.ids) or any(
+                mass.shape[-1] != len(prompt.sources) for mass in draft.mass.values()
+            ):
+                raise InputError("this draft was written for another question or from other passages than these")
+            else:
+                known[index] = draft
+        for text in texts.values():
+            if not text.strip():
+                raise EmptyDraftError(f"the draft is empty ({text!r}), so there is nothing to attribute; pass a text")
+        if texts and not self.scorer.uses_draft:
+            logger.warning('the method %s does not read the draft given; method="at2" does', self.scorer.name)
+        if not self.scorer.row_groups:
+            known |= {index: Draft(text.strip(), model.encode_draft(text)) for index, text in texts.items()}
+        elif len(texts) > 1 and bound_by_passes(model):
+            of, layers = [prompts[index] for index in texts], read_layers(self.scorer)
+            read = read_drafts(model, of, [*texts.values()], self.scorer.row_groups, layers)
+            known |= dict(zip(texts, read, strict=True))
         else:
-            prompt = self._encode(question, passages)
-        if isinstance(draft, str):
-            if not draft.strip():
-                raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
-            if not self.scorer.uses_draft:
-                logger.warning('the method %s does not read the draft given; method="at2" does', self.scorer.name)
-            draft = (
-                self._read(prompt, draft)
-                if self.scorer.row_groups
-                else Draft(draft.strip(), self.language_model.encode_draft(draft))
-            )
-        elif draft.prompt_ids not in ((), prompt.ids) or any(
-            mass.shape[-1] != len(prompt.sources) for mass in draft.mass.values()
-        ):
-            raise InputError("this draft was written for another question or from other passages than these")
-        task = Task(self.language_model, question, passages, prompt, draft)
-        return prompt, draft, self.scorer.score(task).tolist()
+            known |= {index: self._read(prompts[index], text) for index, text in texts.items()}
+        return [known[index] for index in range(len(prompts))]
 
     def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
         """Whether the context holds the passages and the longer of the draft given and an answer."""
@@ -420,6 +472,17 @@ class AT2Pruner:
         except ContextTooLongError:
             return False
         return True
+
+
+def _as_many(questions: Sequence[str], others: Sequence[Any], what: str) -> None:
+    if len(questions) != len(others):
+        raise InputError(f"{len(questions)} questions but {len(others)} {what}")
+
+
+def _checked(draft: Any) -> str | Draft:
+    if not isinstance(draft, (str, Draft)):
+        raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
+    return draft
 
 
 def _fallback(error: EmptyDraftError, ks: Sequence[int]) -> str:

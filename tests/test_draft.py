@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from at2_prune.coefficients import RowGroup
-from at2_prune.draft import Draft, read_draft, write_drafts
+from at2_prune.draft import Draft, read_draft, read_drafts, read_prompt, read_prompts, write_drafts
 from at2_prune.errors import ContextTooLongError, EmptyDraftError
 from at2_prune.measures import MEASURES
 from at2_prune.model import LanguageModel
@@ -124,6 +124,22 @@ def test_an_unrelated_draft_as_in_the_full_attention(lm: LanguageModel) -> None:
         assert_close(read, expected)
         assert (read.text, read.ids) == ("It is Canberra, of course.", ids)
         assert list(read.prompt_ids) == prompt.ids
+
+
+def test_a_batch_is_read_as_each_alone(lm: LanguageModel, sample_questions: list[Question]) -> None:
+    """Padding moves no number: neither the mask's, nor positions', nor a sliding window's."""
+    prompts = [lm.encode(q.text, q.passages[: 1 + 2 * i]) for i, q in enumerate(sample_questions[:3])]
+    texts = ["the river Meuse, in the south", "Canberra", "It is Dinant."]
+    for text, prompt, read in zip(texts, prompts, read_drafts(lm, prompts, texts, GROUPS), strict=True):
+        alone = read_draft(lm, prompt, text, GROUPS)
+        assert_close(read, alone.mass)
+        assert (read.text, read.ids, read.prompt_ids) == (alone.text, alone.ids, alone.prompt_ids)
+    groups = [group for group in GROUPS if group.rows != "draft"]
+    for prompt, read in zip(prompts, read_prompts(lm, prompts, groups, [0]), strict=True):
+        assert_close(read, read_prompt(lm, prompt, groups, [0]).mass)
+        assert (read.text, read.ids, list(read.layers)) == ("", [], [0])
+    with pytest.raises(EmptyDraftError, match="nothing to attribute"):
+        read_drafts(lm, prompts, [texts[0], " ", texts[2]], GROUPS)
 
 
 def test_other_measures_written_and_read_alike(lm: LanguageModel, sample_questions: list[Question]) -> None:

@@ -50,7 +50,7 @@ def test_what_follows_a_beginning_is_what_it_was(name: str, tiny_tokenizer: PreT
         assert read_on is not None
         for group in rows:
             assert torch.allclose(read_on.mass(group.name), read.mass(group.name), atol=1e-5)
-    once = lm.read(prompt, [], Reading(SOURCES, rows[::2]), begun=begun)
+    once = lm.read([prompt], [[]], [Reading(SOURCES, rows[::2])], begun=begun)
     assert torch.allclose(once.mass("question"), read.mass("question"), atol=1e-5)
     short = made_prompt([*ids[:HEAD], *ids[SOURCES[1][0] :]], [(HEAD, HEAD + 14)])
     written = write_answers(lm, [short, prompt], (), NEW, begun)

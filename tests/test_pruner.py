@@ -167,6 +167,53 @@ def test_an_answer_of_a_batch_is_the_answer_alone(tiny_pruner: AT2Pruner, sample
         tiny_pruner.answer_batch(questions[:2], passages[:1])
 
 
+def several(sample_questions: list[Question]) -> tuple[list[str], list[list[Passage]]]:
+    """Questions with 1, 3, 5 and 7 passages."""
+    some = sample_questions[:4]
+    return [question.text for question in some], [list(q.passages[: 1 + 2 * i]) for i, q in enumerate(some)]
+
+
+@pytest.mark.parametrize("pays", [False, True])
+def test_scores_of_a_batch_are_those_alone(
+    tiny_pruner: AT2Pruner,
+    sample_questions: list[Question],
+    calls: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+    pays: bool,
+) -> None:
+    monkeypatch.setattr("at2_prune.pruner.bound_by_passes", lambda model: pays)
+    questions, passages = several(sample_questions)
+    texts = ["the Meuse", "It is Canberra.", "Dinant, in the south", "no"]
+    drafted = tiny_pruner.draft(questions[1], passages[1])
+    for drafts in (None, texts, [texts[0], drafted, *texts[2:]]):
+        calls.update(generate=0, read=0)
+        together = tiny_pruner.score_batch(questions, passages, drafts)
+        given = 0 if drafts is None else sum(isinstance(draft, str) for draft in drafts)
+        assert calls == {"generate": int(drafts is None), "read": min(given, 1) if pays else given}
+        for one in zip(questions, passages, drafts or [None] * 4, together, strict=True):
+            assert one[3] == pytest.approx(tiny_pruner.score(*one[:3]), abs=1e-5)
+    assert tiny_pruner.score_batch([], []) == []
+    with pytest.raises(InputError, match="4 questions but 1 drafts"):
+        tiny_pruner.score_batch(questions, passages, texts[:1])
+    with pytest.raises(InputError, match="a draft must be a text or a Draft, got NoneType"):
+        tiny_pruner.score_batch(questions, passages, [*texts[:3], None])  # type: ignore[list-item]
+    with pytest.raises(EmptyDraftError, match=r"the draft is empty \(' '\)"):
+        tiny_pruner.score_batch(questions, passages, [*texts[:3], " "])
+
+
+def test_scores_of_a_batch_where_one_does_not_fit(tiny_pruner: AT2Pruner, sample_questions: list[Question]) -> None:
+    questions, passages = several(sample_questions)
+    model = tiny_pruner.language_model
+    lengths = sorted(len(model.encode(q, some)) for q, some in zip(questions, passages, strict=True))
+    windowed = small(tiny_pruner, lengths[-1] - 1, overflow="windows")
+    drafts = ["the Meuse"] * 4
+    expected = [windowed.score(*one) for one in zip(questions, passages, drafts, strict=True)]
+    for values, want in zip(windowed.score_batch(questions, passages, drafts), expected, strict=True):
+        assert values == pytest.approx(want, abs=1e-6)
+    with pytest.raises(ContextTooLongError, match="overflow='windows'"):
+        small(tiny_pruner, lengths[-1] - 1).score_batch(questions, passages, drafts)
+
+
 def test_passages_of_any_kind(tiny_pruner: AT2Pruner) -> None:
     mixed = [PASSAGES[0].text, {"text": PASSAGES[1].text, "title": "Sydney", "id": 3, "score": 1}, PASSAGES[2]]
     plain = [Passage(PASSAGES[0].text), PASSAGES[1], PASSAGES[2]]

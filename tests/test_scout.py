@@ -18,7 +18,7 @@ from at2_prune.pipeline import PruneStep
 from at2_prune.pruner import AT2Pruner
 from at2_prune.questions import Question
 from at2_prune.report import html_report, terminal_report
-from at2_prune.scorers import AT2Scorer, BM25Scorer, Task
+from at2_prune.scorers import AT2Scorer, BM25Scorer, FusionScorer, Task
 
 GROUPS = (RowGroup("question"), RowGroup("question", "max"), RowGroup("sources"), RowGroup("sources", "max"))
 
@@ -93,7 +93,7 @@ def test_the_pass_ends_with_the_last_layer_wanted(
 def test_a_model_that_was_stopped_runs_on_as_before(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
     prompt = tiny_lm.encode(sample_questions[0].text, sample_questions[0].passages)
     before = tiny_lm.model(torch.tensor([prompt.ids])).logits
-    tiny_lm.read(prompt, [], Reading(prompt.sources, [Rows("question", *prompt.question)]), [0])
+    tiny_lm.read([prompt], [[]], [Reading(prompt.sources, [Rows("question", *prompt.question)])], [0])
     assert torch.equal(tiny_lm.model(torch.tensor([prompt.ids])).logits, before)
 
 
@@ -116,6 +116,30 @@ def test_one_early_pass_and_one_short_answer(
     assert next((r.kept, r.answer, r.draft) for r in batch) == (result.kept, result.answer, None)
     everything = scout.answer(question.text, question.passages, 10)
     assert everything.answer == scout.regenerate(question.text, question.passages)
+
+
+@pytest.mark.parametrize("method", ["scout", "fusion"])
+def test_a_batch_is_scouted_in_one_early_pass_where_that_pays(
+    scout: AT2Pruner,
+    sample_questions: list[Question],
+    layers_run: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    lm = scout.language_model
+    pruner = scout if method == "scout" else AT2Pruner(lm, FusionScorer(scout.scorer, BM25Scorer()), max_new_tokens=8)
+    questions, passages = zip(*[(q.text, q.passages[: 2 + i]) for i, q in enumerate(sample_questions[:3])], strict=True)
+    alone = [pruner.answer(*one, 2) for one in zip(questions, passages, strict=True)]
+    monkeypatch.setattr("at2_prune.pruner.bound_by_passes", lambda model: True)
+    longest = max(len(lm.encode(*one)) for one in zip(questions, passages, strict=True))
+    layers_run.clear()
+    scores = pruner.score_batch(questions, passages)
+    assert layers_run == [(0, longest)]
+    for values, result in zip(scores, alone, strict=True):
+        assert values == pytest.approx(result.scores, abs=1e-5)
+    together = pruner.answer_batch(questions, passages, 2)
+    assert layers_run[1] == (0, longest)
+    assert [(r.kept, r.answer) for r in together] == [(r.kept, r.answer) for r in alone]
 
 
 def test_a_draft_given_is_not_needed_but_kept(scout: AT2Pruner, sample_questions: list[Question]) -> None:

@@ -115,6 +115,24 @@ def test_draft_and_score_are_one_prefill_and_one_step_a_token(
     assert work.logits == [1] * len(work.passes)
 
 
+def test_a_batch_is_drafted_and_read_in_the_passes_of_its_generation(
+    tiny_pruner: AT2Pruner, sample_questions: list[Question]
+) -> None:
+    lm, some = tiny_pruner.language_model, sample_questions[:3]
+    passages = [question.passages[: 2 + i] for i, question in enumerate(some)]
+    prompts = [lm.encode(question.text, shown) for question, shown in zip(some, passages, strict=True)]
+    with counted(lm) as plain:
+        lm.generate(prompts, NEW)
+    with counted(lm) as work:
+        tiny_pruner.score_batch([question.text for question in some], passages)
+    assert work == plain
+    assert work.passes[0] == 3 * max(map(len, prompts))
+    with counted(lm) as work:
+        tiny_pruner.answer_batch([question.text for question in some], passages, 1)
+    assert work.passes[: len(plain.passes)] == plain.passes
+    assert sum(rows > 3 for rows in work.passes) == 2  # and the short prompts, as one batch
+
+
 def test_reading_adds_one_product_a_row_and_layer(tiny_lm: LanguageModel, prompt: EncodedPrompt) -> None:
     plain = products(tiny_lm, lambda: tiny_lm.generate([prompt], NEW))
     draft = drafted(tiny_lm, prompt)

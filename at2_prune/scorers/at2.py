@@ -28,6 +28,7 @@ class AT2Scorer:
         self.name = name
         self.uses_draft = coefficients.uses_draft
         self.row_groups: tuple[RowGroup, ...] = coefficients.row_groups if self.uses_draft else ()
+        self.prompt_groups: tuple[RowGroup, ...] = () if self.uses_draft else coefficients.row_groups
         self._weighed = _without_zero_layers(coefficients)
         self.layers = self._weighed.layers
 
@@ -36,7 +37,7 @@ class AT2Scorer:
         if self.uses_draft:
             task.need_draft()
             return coefficients.score(task.draft.mass, task.draft.layers)
-        read = read_prompt(task.language_model, task.prompt, coefficients.row_groups, self.layers, task.begun)
+        read = task.read or read_prompt(task.language_model, task.prompt, self.prompt_groups, self.layers, task.begun)
         return coefficients.score(read.mass, read.layers)
 
 

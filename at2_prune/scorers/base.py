@@ -17,7 +17,7 @@ from ..model import LanguageModel
 from ..passages import Passage
 from ..prompt import EncodedPrompt
 
-__all__ = ["Scorer", "Task", "read_layers"]
+__all__ = ["Scorer", "Task", "prompt_groups", "read_layers"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Task:
     """Runs ablations in `ablate`'s place: one that remembers lets methods share them."""
     begun: Beginning | None = None
     """What stands before the sources, if that has been run."""
+    read: Draft | None = None
+    """What the `prompt_groups` attended to, if that has been read, as one batch with other questions say."""
 
     def ablate(self, masks: torch.Tensor) -> torch.Tensor:
         """Log-odds of the draft under ablations.
@@ -82,3 +84,8 @@ class Scorer(Protocol):
 def read_layers(scorer: Scorer) -> Collection[int] | None:
     """The layers whose attention a scorer looks at: its `layers` if it has any, else None for all."""
     return getattr(scorer, "layers", None)
+
+
+def prompt_groups(scorer: Scorer) -> tuple[RowGroup, ...]:
+    """Attention that a scorer reads from the prompt alone, before anything is written: its `prompt_groups` if any."""
+    return getattr(scorer, "prompt_groups", ())

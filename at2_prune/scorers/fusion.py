@@ -8,7 +8,7 @@ from collections.abc import Collection
 import torch
 
 from ..coefficients import RowGroup
-from .base import Scorer, Task, read_layers
+from .base import Scorer, Task, prompt_groups, read_layers
 
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
 
@@ -44,6 +44,11 @@ class FusionScorer:
     def layers(self) -> Collection[int] | None:
         """The layers that the leading method reads."""
         return read_layers(self.attention)
+
+    @property
+    def prompt_groups(self) -> tuple[RowGroup, ...]:
+        """What the leading method reads of the prompt."""
+        return prompt_groups(self.attention)
 
     def score(self, task: Task) -> torch.Tensor:
         own = [passage.score for passage in task.passages]

@@ -194,7 +194,7 @@ def _read_parts(
     for index, (start, stop) in enumerate(parts):
         for group in draft_groups:
             rows.append(Rows(f"{group.name} {index}", first + start, first + stop, group.reduce, group.measure))
-    reader = language_model.read(prompt, ids, Reading(prompt.sources, rows))
+    reader = language_model.read([prompt], [ids], [Reading(prompt.sources, rows)])
     own = [group for group in groups if group.rows != "draft"]
     mass = {group.name: prompt_mass(reader, prompt, group)[None].float().cpu() for group in own}
     for group in draft_groups:
