@@ -11,7 +11,7 @@ import torch
 from .attention import AttentionReader, Reading, Rows
 from .coefficients import RowGroup
 from .errors import EmptyDraftError
-from .forward import Beginning
+from .forward import Beginning, pads_exactly
 from .measures import MEASURES, Measure
 from .model import LanguageModel
 from .prompt import EncodedPrompt
@@ -71,7 +71,10 @@ def write_drafts(
 
     Returns:
         One draft a prompt. A model may write nothing: then the text is empty and the draft's rows are missing.
+        Models that do not pad exactly write one by one.
     """
+    if len(prompts) > 1 and not pads_exactly(language_model):
+        return [write_drafts(language_model, [one], groups, max_new_tokens, layers)[0] for one in prompts]
     if not groups:
         generations, _ = language_model.generate(prompts, max_new_tokens, begun=begun)
         return [
@@ -163,7 +166,7 @@ def read_drafts(
                 if group.rows == "draft"
             ]
         )
-    return _read(language_model, prompts, texts, targets, groups, rows, layers)
+    return _read(language_model, prompts, texts, targets, rows, groups, layers)
 
 
 def read_prompt(
@@ -202,8 +205,8 @@ def read_prompts(
     """
     if any(group.rows == "draft" for group in groups):
         raise EmptyDraftError("rows of the draft are asked for, but there is no draft")
-    none: list[list[int]] = [[] for _ in prompts]
-    return _read(language_model, prompts, [""] * len(prompts), none, groups, [[] for _ in prompts], layers, begun)
+    n = len(prompts)
+    return _read(language_model, prompts, [""] * n, [[]] * n, [[]] * n, groups, layers, begun)
 
 
 def _read(
@@ -211,12 +214,17 @@ def _read(
     prompts: Sequence[EncodedPrompt],
     texts: Sequence[str],
     targets: Sequence[list[int]],
-    groups: Sequence[RowGroup],
     draft_rows: Sequence[list[Rows]],
+    groups: Sequence[RowGroup],
     layers: Collection[int] | None,
     begun: Beginning | None = None,
 ) -> list[Draft]:
     """One pass over prompts and targets, and what it read, as drafts."""
+    if len(prompts) > 1 and not pads_exactly(language_model):
+        return [
+            _read(language_model, [prompt], [text], [ids], [rows], groups, layers)[0]
+            for prompt, text, ids, rows in zip(prompts, texts, targets, draft_rows, strict=True)
+        ]
     for prompt, ids in zip(prompts, targets, strict=True):
         language_model.check_length(len(prompt), len(ids))
     readings = [

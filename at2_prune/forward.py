@@ -25,6 +25,7 @@ __all__ = [
     "fork",
     "has_body",
     "logits_of",
+    "pads_exactly",
     "rotates_by_length",
     "run_body",
     "run_piece",
@@ -67,6 +68,16 @@ def begin(language_model: LanguageModel, prompt: EncodedPrompt) -> Beginning | N
 def bound_by_passes(language_model: LanguageModel) -> bool:
     """Whether a pass over few tokens takes about as long as over many: on a GPU, where batches pay, padding and all."""
     return language_model.device.type != "cpu"
+
+
+def pads_exactly(language_model: LanguageModel) -> bool:
+    """Whether a padded batch computes what each of its sequences would alone.
+
+    It does not where positions count the padding, nor where rotary embeddings go by the longest sequence.
+    """
+    model = language_model.model
+    by_index = getattr(model.config.get_text_config(), "attn_temperature_tuning", False)
+    return language_model.takes_positions and not rotates_by_length(model) and not by_index
 
 
 def fork(cache: Any) -> Any:

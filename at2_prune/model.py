@@ -87,7 +87,7 @@ class LanguageModel:
         self.name = name or model.config.name_or_path or type(model).__name__
         takes = inspect.signature(model.forward).parameters
         self.keeps_logits = "logits_to_keep" in takes
-        self._takes_positions = "position_ids" in takes
+        self.takes_positions = "position_ids" in takes
 
     @classmethod
     def load(
@@ -253,7 +253,7 @@ class LanguageModel:
             inputs |= {"past_key_values": start.cache, "use_cache": True, "attention_mask": mask}
         elif any(padding):
             inputs["attention_mask"] = mask
-            if self._takes_positions:
+            if self.takes_positions:
                 inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         options: dict[str, Any] = {"logits_to_keep": 1} if self.keeps_logits else {}
         with read_attention(self.model, _shifted(readings, padding), layers, past, stop=True) as reader:

@@ -164,17 +164,22 @@ class AT2Pruner:
             passages: of each question.
             drafts: of each question, as in `score`; None drafts first.
 
+        Returns:
+            As `score` for each. Memory grows with the batch; if one question needs windows, none is batched.
+
         Raises:
             InputError: as `score`, and if there are not as many lists of passages, or drafts, as questions.
-            EmptyDraftError: as `score`.
+            EmptyDraftError, ContextTooLongError: as `score`, of any one.
         """
         _as_many(questions, passages, "lists of passages")
         if drafts is not None:
             _as_many(questions, drafts, "drafts")
+            for draft in drafts:
+                _check(draft)
         if not questions:
             return []
         items = [self._passages(some) for some in passages]
-        given: Sequence[str | Draft | None] = drafts or [None] * len(questions)
+        given = [None] * len(questions) if drafts is None else drafts
         if self.overflow == "windows" and not all(map(self.fits, questions, items, given)):
             return [self._score(*one)[2] for one in zip(questions, items, given, strict=True)]
         return self._score_all(questions, items, drafts)[2]
@@ -334,7 +339,7 @@ class AT2Pruner:
         again = [i for i, indices in enumerate(kept) if indices != list(range(len(scores[i]))) or not drafts[i].text]
         if again:
             prompts = [self._encode(questions[i], self.shown(passages[i], kept[i])) for i in again]
-            written, _ = self.language_model.generate(prompts, self.max_new_tokens)
+            written = write_drafts(self.language_model, prompts, max_new_tokens=self.max_new_tokens)
             for i, new in zip(again, written, strict=True):
                 answers[i] = new.text, new.log_probability
         return [[Candidate(k, *of)] for of in zip(kept, *zip(*answers, strict=True), strict=True)]
@@ -417,7 +422,9 @@ class AT2Pruner:
     def _score(
         self, question: str, passages: list[Passage], draft: str | Draft | None
     ) -> tuple[EncodedPrompt, Draft, list[float]]:
-        if self.overflow == "windows" and not self.fits(question, passages, draft and _checked(draft)):
+        if draft is not None:
+            _check(draft)
+        if self.overflow == "windows" and not self.fits(question, passages, draft):
             return score_windows(self, question, passages, draft)
         (prompt,), (draft,), (scores,) = self._score_all([question], [passages], None if draft is None else [draft])
         return prompt, draft, scores
@@ -428,19 +435,25 @@ class AT2Pruner:
         """Prompts, drafts and scores of questions that fit the context."""
         prompts = [self._encode(question, some) for question, some in zip(questions, passages, strict=True)]
         written = self._drafts(prompts) if drafts is None else self._given(prompts, drafts)
-        tasks = [
-            Task(self.language_model, *one[:4], read=one[4])
-            for one in zip(questions, passages, prompts, written, self._read_prompts(prompts), strict=True)
+        reads = self._read_prompts(prompts)
+        scores = [
+            self.scorer.score(Task(self.language_model, question, some, prompt, draft, read=read)).tolist()
+            for question, some, prompt, draft, read in zip(questions, passages, prompts, written, reads, strict=True)
         ]
-        return prompts, written, [self.scorer.score(task).tolist() for task in tasks]
+        return prompts, written, scores
 
     def _given(self, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]) -> list[Draft]:
         """Drafts from elsewhere, with what the scorer reads of those that are texts."""
         model = self.language_model
         known: dict[int, Draft] = {}
         texts: dict[int, str] = {}
-        for index, (prompt, draft) in enumerate(zip(prompts, map(_checked, drafts), strict=True)):
+        for index, (prompt, draft) in enumerate(zip(prompts, drafts, strict=True)):
             if isinstance(draft, str):
+                if not draft.strip():
+                    which = f" of question {index}" if len(prompts) > 1 else ""
+                    raise EmptyDraftError(
+                        f"the draft{which} is empty ({draft!r}), so there is nothing to attribute; pass a text"
+                    )
                 texts[index] = draft
             elif draft.prompt_ids not in ((), prompt.ids) or any(
                 mass.shape[-1] != len(prompt.sources) for mass in draft.mass.values()
@@ -448,14 +461,11 @@ class AT2Pruner:
                 raise InputError("this draft was written for another question or from other passages than these")
             else:
                 known[index] = draft
-        for text in texts.values():
-            if not text.strip():
-                raise EmptyDraftError(f"the draft is empty ({text!r}), so there is nothing to attribute; pass a text")
         if texts and not self.scorer.uses_draft:
             logger.warning('the method %s does not read the draft given; method="at2" does', self.scorer.name)
         if not self.scorer.row_groups:
             known |= {index: Draft(text.strip(), model.encode_draft(text)) for index, text in texts.items()}
-        elif len(texts) > 1 and bound_by_passes(model):
+        elif texts and bound_by_passes(model):
             of, layers = [prompts[index] for index in texts], read_layers(self.scorer)
             read = read_drafts(model, of, [*texts.values()], self.scorer.row_groups, layers)
             known |= dict(zip(texts, read, strict=True))
@@ -479,10 +489,9 @@ def _as_many(questions: Sequence[str], others: Sequence[Any], what: str) -> None
         raise InputError(f"{len(questions)} questions but {len(others)} {what}")
 
 
-def _checked(draft: Any) -> str | Draft:
+def _check(draft: Any) -> None:
     if not isinstance(draft, (str, Draft)):
         raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
-    return draft
 
 
 def _fallback(error: EmptyDraftError, ks: Sequence[int]) -> str:

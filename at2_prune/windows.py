@@ -47,7 +47,7 @@ def score_windows(
     if draft is None and scorer.uses_draft:
         best = -float("inf")
         for window in windows:
-            (candidate,) = pruner._drafts([pruner._encode(question, window)])
+            candidate = pruner.draft(question, window)
             if candidate.log_probability > best:
                 best, draft = candidate.log_probability, candidate.text
         if draft is None:

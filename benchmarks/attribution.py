@@ -22,7 +22,7 @@ from learning import learning
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from own_time import own_time
-from performance_page import FLOORS, by_device, targets, write_page
+from performance_page import by_device, explained, over_limit, targets, write_page
 from published import published
 from serving import serving
 from workload import QWEN, RANDOM, case, load_model
@@ -140,7 +140,7 @@ def main() -> int:
         print("\n".join(["", device, *targets(some)]))
     if page:
         page.write_text(write_page(everything, f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()))
-    return int(any(m.limit is not None and m.ratio > m.limit and m.name not in FLOORS for m in measured))
+    return int(any(over_limit(m) and not explained(m) for m in measured))
 
 
 if __name__ == "__main__":

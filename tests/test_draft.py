@@ -127,7 +127,6 @@ def test_an_unrelated_draft_as_in_the_full_attention(lm: LanguageModel) -> None:
 
 
 def test_a_batch_is_read_as_each_alone(lm: LanguageModel, sample_questions: list[Question]) -> None:
-    """Padding moves no number: neither the mask's, nor positions', nor a sliding window's."""
     prompts = [lm.encode(q.text, q.passages[: 1 + 2 * i]) for i, q in enumerate(sample_questions[:3])]
     texts = ["the river Meuse, in the south", "Canberra", "It is Dinant."]
     for text, prompt, read in zip(texts, prompts, read_drafts(lm, prompts, texts, GROUPS), strict=True):

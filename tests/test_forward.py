@@ -12,9 +12,11 @@ from transformers import PreTrainedTokenizerFast
 from at2_prune import forward
 from at2_prune.answers import write_answers
 from at2_prune.attention import Reading, Rows
-from at2_prune.forward import WORTH_SHARING, begin, shares_prefixes
+from at2_prune.coefficients import RowGroup
+from at2_prune.draft import read_drafts, write_drafts
+from at2_prune.forward import WORTH_SHARING, begin, pads_exactly, shares_prefixes
 from at2_prune.model import LanguageModel
-from at2_prune.prompt import EncodedPrompt
+from at2_prune.prompt import EncodedPrompt, TextTemplate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from families import FAMILIES, build
@@ -56,6 +58,33 @@ def test_what_follows_a_beginning_is_what_it_was(name: str, tiny_tokenizer: PreT
     written = write_answers(lm, [short, prompt], (), NEW, begun)
     alone = [lm.generate([some], NEW)[0][0] for some in (short, prompt)]
     assert [some.ids for some in written] == [some.ids for some in alone]
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_padded_batch_is_what_each_is_alone(name: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """On families that pad exactly as one batch, on the others one by one."""
+    lm = LanguageModel(build(name), tiny_tokenizer, TextTemplate(stop=()))
+    drawn = torch.Generator().manual_seed(0)
+    prompts = [
+        made_prompt(torch.randint(3, 120, (length,), generator=drawn).tolist(), [(2, 9), (9, length - 8)])
+        for length in (24, 44, 37, 44)
+    ]
+    groups = [RowGroup("question"), RowGroup("draft")]
+    targets = [[5, 6, 7], [8, 9], [11, 12, 13, 14], [9]]
+    passes: list[int] = []
+    hook = lm.model.get_decoder().register_forward_pre_hook(lambda *_: passes.append(1))
+    read = read_drafts(lm, prompts, targets, groups)
+    assert len(passes) == (1 if pads_exactly(lm) else len(prompts))
+    hook.remove()
+    written = write_drafts(lm, prompts, groups, NEW)
+    for prompt, target, given, own in zip(prompts, targets, read, written, strict=True):
+        alone = write_drafts(lm, [prompt], groups, NEW)[0]
+        assert (own.ids, own.text) == (alone.ids, alone.text)
+        assert own.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
+        for one, other in ((own, alone), (given, read_drafts(lm, [prompt], [target], groups)[0])):
+            assert set(one.mass) == set(other.mass)
+            for group, mass in other.mass.items():
+                assert torch.allclose(one.mass[group], mass, atol=1e-5)
 
 
 def test_what_does_not_begin_so_is_run_whole(tiny_lm: LanguageModel) -> None:

@@ -197,8 +197,10 @@ def test_scores_of_a_batch_are_those_alone(
         tiny_pruner.score_batch(questions, passages, texts[:1])
     with pytest.raises(InputError, match="a draft must be a text or a Draft, got NoneType"):
         tiny_pruner.score_batch(questions, passages, [*texts[:3], None])  # type: ignore[list-item]
-    with pytest.raises(EmptyDraftError, match=r"the draft is empty \(' '\)"):
+    with pytest.raises(EmptyDraftError, match=r"the draft of question 3 is empty \(' '\)"):
         tiny_pruner.score_batch(questions, passages, [*texts[:3], " "])
+    with pytest.raises(InputError, match="this draft was written for another question"):
+        tiny_pruner.score_batch(questions, passages, [drafted, *texts[1:]])
 
 
 def test_scores_of_a_batch_where_one_does_not_fit(tiny_pruner: AT2Pruner, sample_questions: list[Question]) -> None:
@@ -210,6 +212,8 @@ def test_scores_of_a_batch_where_one_does_not_fit(tiny_pruner: AT2Pruner, sample
     expected = [windowed.score(*one) for one in zip(questions, passages, drafts, strict=True)]
     for values, want in zip(windowed.score_batch(questions, passages, drafts), expected, strict=True):
         assert values == pytest.approx(want, abs=1e-6)
+    with pytest.raises(InputError, match="a draft must be a text or a Draft, got NoneType"):
+        windowed.score_batch(questions, passages, [*drafts[:3], None])  # type: ignore[list-item]
     with pytest.raises(ContextTooLongError, match="overflow='windows'"):
         small(tiny_pruner, lengths[-1] - 1).score_batch(questions, passages, drafts)
 

@@ -64,7 +64,11 @@ class Task:
 
 
 class Scorer(Protocol):
-    """A method that scores sources."""
+    """A method that scores sources.
+
+    It may have two more attributes: `layers`, the only ones it looks at (see `read_layers`), and `prompt_groups`, what
+    it reads without a draft (see the function of that name).
+    """
 
     name: str
     row_groups: tuple[RowGroup, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 
@@ -55,7 +56,7 @@ class FusionScorer:
         if all(score is not None and math.isfinite(score) for score in own):
             retrieved = torch.tensor([own[index] for index in task.prompt.source_passage], dtype=torch.float)
         else:
-            retrieved = self.fallback.score(task).cpu().float()
+            retrieved = self.fallback.score(replace(task, read=None)).cpu().float()  # what was read is the other one's
         return standardised(self.attention.score(task).cpu().float()) + self.weight * standardised(retrieved)
 
 

@@ -86,6 +86,31 @@ def test_a_missed_target_is_explained_with_the_work_that_was_counted() -> None:
     missed = Measurement("leave-one-out: engine / lean loop", {}, 0.55, 0.5, 0.6, 1 / 3)
     work = Measurement("leave-one-out: tokens run, engine / loop", {}, 0.512, 0.512, 0.512)
     assert "0.512 of the loop's tokens" in write_page([missed, work], "")
-    slow = Measurement("drafting with attribution / generate", {}, 1.2, 1.1, 1.3, 1.01)
-    assert "Counted here" not in write_page([slow], "")  # it has no loop to be counted against
-    assert "Missed" not in write_page([Measurement(missed.name, {}, 0.3, 0.3, 0.3, 1 / 3), work], "")
+    noisy = Measurement("drafting with attribution / generate", {}, 1.02, 0.98, 1.1, 1.01)
+    assert "Missed" in write_page([noisy], "")
+    assert "Counted here" not in write_page([noisy], "")  # it has no loop to be counted against
+    larger = Measurement(missed.name, {"ablations": 33}, 0.6, 0.6, 0.6, 1 / 3)
+    counted = Measurement(work.name, {"ablations": 33}, 0.521, 0.521, 0.521)
+    fine = Measurement(missed.name, {}, 0.3, 0.3, 0.3, 1 / 3)
+    assert "0.521 of the loop's tokens" in write_page([fine, work, larger, counted], "")
+    assert "Missed" not in write_page([fine, work], "")
+
+
+@pytest.mark.parametrize(
+    ("name", "draft", "low", "excused"),
+    [
+        ("drafting with attribution / generate", 8, 0.99, True),
+        ("drafting with attribution / generate", 8, 1.05, False),
+        ("drafting: attribution's own code / the rest", 8, 1.05, False),
+        ("drafting: attribution's own code / the rest", 64, 1.05, True),
+        ("random ablations: engine / plain loop", 8, 1.05, True),
+        ("scoring a given draft / forward pass", 8, 1.05, False),
+    ],
+)
+def test_what_nothing_excuses_fails(name: str, draft: int, low: float, excused: bool) -> None:
+    from measuring import Measurement
+    from performance_page import explained, over_limit
+
+    missed = Measurement(name, {"draft": draft}, 1.1, low, 1.2, 1.01)
+    assert over_limit(missed)
+    assert explained(missed) == excused
