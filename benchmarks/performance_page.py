@@ -51,7 +51,7 @@ SHORT_DRAFT = 16
 FLOORS = {
     "drafting with attribution / generate": """\
 **Attribution while drafting, by two runs.** Runs of one kind differ by more than a hundredth on this machine, so an
-interval that holds 1 shows neither gain nor loss; the clock inside one draft has no such noise.""",
+interval that holds 1 shows neither gain nor loss; the clock inside one draft has no such noise. Long drafts: see there.""",
     "drafting: attribution's own code / the rest": """\
 **Attribution's own time.** What is added can be counted (tests/test_work_done.py): no forward pass, and in each layer
 one product of the draft's rows with the keys. For Gemma 3 270M, 8 tokens after 1,609, that is
@@ -91,10 +91,11 @@ def over_limit(measurement: Measurement) -> bool:
 def explained(measurement: Measurement) -> bool:
     """Whether the page can say why this one misses its limit."""
     name = FLOOR_OF.get(measurement.name, measurement.name)
+    long = measurement.inputs.get("draft", 0) > SHORT_DRAFT
     if name == "drafting with attribution / generate":
-        return measurement.limit is not None and measurement.low <= measurement.limit
+        return long or (measurement.limit is not None and measurement.low <= measurement.limit)
     if name == "drafting: attribution's own code / the rest":
-        return measurement.inputs.get("draft", 0) > SHORT_DRAFT
+        return long
     return name in FLOORS
 
 

@@ -101,6 +101,7 @@ def test_a_missed_target_is_explained_with_the_work_that_was_counted() -> None:
     [
         ("drafting with attribution / generate", 8, 0.99, True),
         ("drafting with attribution / generate", 8, 1.05, False),
+        ("drafting with attribution / generate", 256, 1.05, True),
         ("drafting: attribution's own code / the rest", 8, 1.05, False),
         ("drafting: attribution's own code / the rest", 64, 1.05, True),
         ("random ablations: engine / plain loop", 8, 1.05, True),
