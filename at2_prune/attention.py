@@ -248,10 +248,8 @@ class AttentionReader:
                     read = eager_weights if kernel == "eager" else kernel_weights
                     weights = read(*inputs, item, rows, options)
                     if measure != "attention":
-                        allowed = allowed_keys(module, query, key, attention_mask, item, rows, options)[
-                            0
-                        ]  # of all heads
-                        allowed = allowed.expand(weights.shape[1], keys)  # one for all heads
+                        allowed = allowed_keys(module, query, key, attention_mask, item, rows, options)
+                        allowed = allowed[0].expand(weights.shape[1], keys)  # the same for all heads
                         weights = apply_measure(measure, weights, value[item], allowed)
                     mass = self._sum_sources(item, weights, total - keys)
                     for group in alike:
