@@ -24,7 +24,7 @@ from .errors import InputError, ModelNotSupportedError
 from .interface import enable_attention_reading, listening
 from .measures import Measure, apply_measure
 from .steps import CurrentStep, DecodingSteps
-from .weights import allowed_keys, eager_weights, kernel_weights, softmax_weights
+from .weights import LayerInputs, allowed_keys, eager_weights, kernel_weights, softmax_weights
 
 __all__ = ["AttentionReader", "EnoughRead", "Reading", "Rows", "read_attention"]
 
@@ -219,24 +219,16 @@ class AttentionReader:
         if one_step and self._put_off(layer, query, key, attention_mask, kernel, options, total - 1):
             return
         self.catch_up(layer)
-        self._read(layer, (module, query, key, value, attention_mask), kernel, options, past, seen)
+        self._read(layer, LayerInputs(module, query, key, value, attention_mask, options), kernel, past, seen)
         if layer == self._last:
             raise EnoughRead
 
     @torch.no_grad()
-    def _read(
-        self,
-        layer: int,
-        inputs: tuple[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None],
-        kernel: str,
-        options: dict[str, Any],
-        past: int,
-        seen: int,
-    ) -> None:
+    def _read(self, layer: int, inputs: LayerInputs, kernel: str, past: int, seen: int) -> None:
         """Read the rows of this call; `seen` tokens were read before it, `past` of them are not in its rows."""
-        module, query, key, value, attention_mask = inputs
-        keys, total = key.shape[2], past + query.shape[2]
-        block = max(1, WEIGHTS_AT_ONCE // (query.shape[1] * keys))
+        _, heads, new, _ = inputs.query.shape
+        keys, total = inputs.key.shape[2], past + new
+        block = max(1, WEIGHTS_AT_ONCE // (heads * keys))
         for item, groups in enumerate(self._groups):
             same: dict[tuple[int, int | None, Measure], list[_Group]] = {}
             for group in groups:
@@ -246,11 +238,11 @@ class AttentionReader:
                 for start in range(first, last, block):
                     rows = slice(start - past, min(start + block, last) - past)
                     read = eager_weights if kernel == "eager" else kernel_weights
-                    weights = read(*inputs, item, rows, options)
+                    weights = read(inputs, item, rows)
                     if measure != "attention":
-                        allowed = allowed_keys(module, query, key, attention_mask, item, rows, options)
+                        allowed = allowed_keys(inputs, item, rows)
                         allowed = allowed[0].expand(weights.shape[1], keys)  # the same for all heads
-                        weights = apply_measure(measure, weights, value[item], allowed)
+                        weights = apply_measure(measure, weights, inputs.value[item], allowed)
                     mass = self._sum_sources(item, weights, total - keys)
                     for group in alike:
                         group.add(layer, mass)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .interface import model_eager_attention, options_of, rows_of
 
-__all__ = ["allowed_keys", "eager_weights", "kernel_weights", "softmax_weights"]
+__all__ = ["LayerInputs", "allowed_keys", "eager_weights", "kernel_weights", "softmax_weights"]
 
 
-def eager_weights(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    item: int,
-    rows: slice,
-    options: dict[str, Any],
-) -> torch.Tensor:
+class LayerInputs(NamedTuple):
+    """What a layer's kernel received."""
+
+    module: torch.nn.Module
+    query: torch.Tensor
+    """`(batch, heads, new tokens, head dim)`."""
+    key: torch.Tensor
+    """`(batch, key/value heads, keys, head dim)`."""
+    value: torch.Tensor
+    """`(batch, key/value heads, keys, value dim)`."""
+    attention_mask: torch.Tensor | None
+    options: dict[str, Any]
+    """Scaling, soft-cap, window and what else the family hands over."""
+
+
+def eager_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
     """Weights (heads, rows, keys) by the model's own eager function: soft-caps, sinks and whatever else it does."""
+    module, query, key, value, attention_mask, options = inputs
     one = slice(item, item + 1)
     mask = None if attention_mask is None else rows_of(attention_mask, rows, item)
     options = {**options_of(options, query.shape[2], rows, item), "dropout": 0.0}
@@ -30,23 +37,15 @@ def eager_weights(
     return weights[0].float()
 
 
-def kernel_weights(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    item: int,
-    rows: slice,
-    options: dict[str, Any],
-) -> torch.Tensor:
+def kernel_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
     """Weights (heads, rows, keys) of what sdpa and flash attention compute, for a few rows of one sequence."""
+    _, query, key, _, attention_mask, options = inputs
     added = []
     if options.get("position_bias") is not None:
         added.append(rows_of(options["position_bias"], rows, item)[0])
     if attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
         added.append(rows_of(attention_mask, rows, item)[0])
-    allowed = allowed_keys(module, query, key, attention_mask, item, rows, options)
+    allowed = allowed_keys(inputs, item, rows)
     return softmax_weights(query[item, :, rows], key[item], allowed, options, added)
 
 
@@ -86,16 +85,9 @@ def softmax_weights(
     return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
 
 
-def allowed_keys(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    item: int,
-    rows: slice,
-    options: dict[str, Any],
-) -> torch.Tensor:
+def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
     """Which keys rows may attend to, `(heads or 1, rows or 1, keys)`: causal, in the window, not padding."""
+    module, query, key, _, attention_mask, options = inputs
     if attention_mask is not None and attention_mask.dim() == 4:
         mask = rows_of(attention_mask, rows, item)[0]
         return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
