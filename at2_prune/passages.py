@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .errors import DataError, InputError, MissingExtraError
 
-__all__ = ["Granularity", "Passage", "as_passages", "only_kept", "passages_from_json", "split_sentences"]
+__all__ = ["Granularity", "Passage", "PassageLike", "as_passages", "only_kept", "passages_from_json", "split_sentences"]
 
 Granularity = Literal["passage", "sentence", "token"]
 
@@ -40,7 +40,10 @@ class Passage:
             raise InputError(f"a passage's sentences do not join to its text: {self.text!r:.80}")
 
 
-def as_passages(passages: Iterable[str | Passage | Mapping[str, Any]]) -> list[Passage]:
+PassageLike = Passage | str | Mapping[str, Any]
+
+
+def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
     """Strings, `Passage` objects or mappings with a `text` (and `title`, `id`, `score`) as a list of `Passage`.
 
     Raises:

@@ -12,18 +12,18 @@ from .prompt import EncodedPrompt
 from .scorers import Task
 
 if TYPE_CHECKING:
-    from .pruner import AT2Pruner
+    from .attributor import Attributor
 
 __all__ = ["score_windows"]
 
 
 def score_windows(
-    pruner: AT2Pruner, question: str, passages: Sequence[Passage], draft: str | Draft | None
+    attributor: Attributor, question: str, passages: Sequence[Passage], draft: str | Draft | None
 ) -> tuple[EncodedPrompt, Draft, list[float]]:
     """Scores by runs of passages that fit the context, all against one draft.
 
     Args:
-        pruner: scores.
+        attributor: drafts and scores a window.
         question: the question.
         passages: too many for one prompt.
         draft: given, or None: each window is drafted, and the draft the model is surest of is scored in every window.
@@ -35,10 +35,10 @@ def score_windows(
         EmptyDraftError: the model wrote nothing from any window.
         ContextTooLongError: a passage alone does not fit.
     """
-    model, scorer = pruner.language_model, pruner.scorer
+    model, scorer = attributor.language_model, attributor.scorer
     windows: list[list[Passage]] = []
     for passage in passages:
-        if windows and pruner.fits(question, [*windows[-1], passage], draft):
+        if windows and attributor.fits(question, [*windows[-1], passage], draft):
             windows[-1].append(passage)
         else:
             windows.append([passage])
@@ -47,7 +47,7 @@ def score_windows(
     if draft is None and scorer.uses_draft:
         best = -float("inf")
         for window in windows:
-            candidate = pruner.draft(question, window)
+            candidate = attributor.draft(question, window)
             if candidate.log_probability > best:
                 best, draft = candidate.log_probability, candidate.text
         if draft is None:
@@ -56,7 +56,7 @@ def score_windows(
     ids = model.encode_draft(text)
     scores: list[float] = []
     for window in windows:
-        prompt = pruner._encode(question, window)
-        read = pruner._read(prompt, text) if scorer.row_groups else Draft(text, ids)
+        prompt = attributor.encode(question, window)
+        read = attributor.read(prompt, text) if scorer.row_groups else Draft(text, ids)
         scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
-    return pruner._encode(question, passages), Draft(text, ids), scores
+    return attributor.encode(question, passages), Draft(text, ids), scores
