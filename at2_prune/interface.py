@@ -80,12 +80,14 @@ def listening(listener: AttentionListener) -> Iterator[None]:
 def original_positions(positions: torch.Tensor) -> Iterator[None]:
     """Build attention masks as if token `i` of the sequence stood at `positions[i]`.
 
+    A batch takes `(sequences, tokens)`; its padding, on the left, stands at negative positions that count up to -1.
+
     Dropping tokens from the input while keeping the others' position ids is the same computation as masking the
     dropped ones, at the cost of the kept ones only; sliding windows and chunks, which transformers measures by index,
     are the exception that this mends. It holds for layers with attention: recurrent and convolutional layers (Mamba,
     Qwen3-Next, LFM2) run over masked tokens and skip dropped ones.
     """
-    token = _positions.set(positions)
+    token = _positions.set(torch.atleast_2d(positions))
     try:
         yield
     finally:
@@ -166,10 +168,11 @@ class _PositionedMask:
         function = options.get("mask_function")
         if positions is None or function is None:
             return self.original(*args, **options)
-        last = len(positions) - 1
+        last = positions.shape[1] - 1
         window = options.get("local_size")
-        if window is not None and int(positions[-1]) >= window:
-            if "flash" in self.kernel and int(positions[-1]) > last:
+        if window is not None and int(positions[:, -1].max()) >= window:
+            gaps = positions[:, -1] - positions[:, 0] > last
+            if "flash" in self.kernel and bool(gaps.any()):
                 raise ModelNotSupportedError(
                     f"{self.kernel} measures its window of {window} tokens by index, so tokens cannot be left out "
                     "while the others keep their positions; load the model with attn_implementation='sdpa'"
@@ -177,7 +180,8 @@ class _PositionedMask:
             options["allow_is_causal_skip"] = False
 
         def at_original_positions(batch: Any, head: Any, query: Any, key: Any) -> Any:
-            return function(batch, head, positions[query.clamp(max=last)], positions[key.clamp(max=last)])
+            at = [positions[batch, index.clamp(max=last)] for index in (query, key)]
+            return function(batch, head, *at)
 
         return self.original(*args, **{**options, "mask_function": at_original_positions})
 

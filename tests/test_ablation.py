@@ -97,10 +97,18 @@ def task(lm: LanguageModel, question: Question, granularity: Any = "passage", co
     return prompt, lm.encode_draft("Canberra. It is a city.")
 
 
+@pytest.fixture(params=["tree", "batches"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As on a CPU, or as on a GPU; batches are small, so that there are several and some are padded."""
+    monkeypatch.setattr("at2_prune.ablation.outcomes.bound_by_passes", lambda model: request.param == "batches")
+    monkeypatch.setattr("at2_prune.ablation.whole.TOKENS_AT_ONCE", 1600)
+    return request.param
+
+
 @pytest.mark.parametrize("positions", ["kept", "closed"])
 @pytest.mark.parametrize("granularity", ["passage", "sentence"])
 def test_outcomes_as_a_plain_loop(
-    models: tuple[LanguageModel, Any], sample_questions: list[Question], positions: Any, granularity: str
+    models: tuple[LanguageModel, Any], sample_questions: list[Question], positions: Any, granularity: str, way: str
 ) -> None:
     lm, reference = models
     prompt, target = task(lm, sample_questions[1], granularity)
@@ -127,7 +135,7 @@ def test_the_two_kinds_of_positions_differ(tiny_lm: LanguageModel, sample_questi
     assert abs(float(kept[1] - closed[1])) > 1e-3
 
 
-def test_single_tokens_as_sources(models: tuple[LanguageModel, Any]) -> None:
+def test_single_tokens_as_sources(models: tuple[LanguageModel, Any], way: str) -> None:
     lm, reference = models
     passages = [Passage("Canberra is the capital.", title="Canberra"), Passage("Sydney is larger.")]
     prompt = lm.encode("Which city?", passages, "token")
@@ -141,7 +149,7 @@ def test_single_tokens_as_sources(models: tuple[LanguageModel, Any]) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_target_of_few_tokens_and_empty_sources(models: tuple[LanguageModel, Any], count: int) -> None:
+def test_a_target_of_few_tokens_and_empty_sources(models: tuple[LanguageModel, Any], count: int, way: str) -> None:
     lm, reference = models
     prompt = lm.encode("Which city?", [Passage("", sentences=("",)), Passage("a", sentences=("a", ""))], "sentence")
     assert any(start == stop for start, stop in prompt.sources)
@@ -185,7 +193,9 @@ def test_work_is_shared(tiny_lm: LanguageModel, sample_questions: list[Question]
     assert kept_only - run >= 15 * prefix  # what stands before the first source runs once
 
 
-def test_the_order_of_ablations_does_not_matter(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
+def test_the_order_of_ablations_does_not_matter(
+    tiny_lm: LanguageModel, sample_questions: list[Question], way: str
+) -> None:
     prompt, target = task(tiny_lm, sample_questions[0])
     masks = random_masks(len(prompt.sources), 8, torch.Generator().manual_seed(0))
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
@@ -196,7 +206,7 @@ def test_the_order_of_ablations_does_not_matter(tiny_lm: LanguageModel, sample_q
     assert torch.equal(ablation_outcomes(tiny_lm, prompt, target, masks), outcomes)
 
 
-def test_eight_threads_on_one_model(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
+def test_eight_threads_on_one_model(tiny_lm: LanguageModel, sample_questions: list[Question], way: str) -> None:
     lm = LanguageModel(copy.deepcopy(tiny_lm.model), tiny_lm.tokenizer)  # not read from before the threads start
     tasks = []
     for i in range(8):

@@ -21,9 +21,13 @@ SOURCES = [(4, 14), (14, 26), (28, 40), (40, 50)]
 MASKS = torch.tensor([[1, 1, 0, 1], [1, 1, 1, 0], [0, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 1]]).bool()
 
 
+@pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("positions", ["kept", "closed"])
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_outcomes_equal_the_plain_loop(name: str, positions: str, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_outcomes_equal_the_plain_loop(
+    name: str, positions: str, batched: bool, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("at2_prune.ablation.outcomes.bound_by_passes", lambda model: batched)
     model = build(name)
     plain = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)

@@ -16,7 +16,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from at2_prune.ablation import LOGITS_AT_ONCE, ablation_outcomes, random_masks
+from at2_prune.ablation import ablation_outcomes, random_masks
+from at2_prune.ablation.tree import LOGITS_AT_ONCE
+from at2_prune.ablation.whole import TOKENS_AT_ONCE
 from at2_prune.answers import write_answers
 from at2_prune.attention import Reading, Rows
 from at2_prune.coefficients import HeadCoefficients, RowGroup
@@ -252,6 +254,23 @@ def test_ablations_share_prefixes_and_want_the_targets_rows_only(
     assert sum(work.passes) - heads == _tokens_of_the_tree(prompt, len(target), masks) < plain / 2
     assert sum(work.logits) == len(masks) * len(target)
     assert len(work.logits) == heads < len(masks) / 4  # the rows of many ablations go through together
+
+
+def test_ablations_in_batches_take_few_passes(
+    tiny_lm: LanguageModel, prompt: EncodedPrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: what is left out is not run, ablations that agree are run once, and little is padding."""
+    monkeypatch.setattr("at2_prune.ablation.outcomes.bound_by_passes", lambda model: True)
+    target = tiny_lm.encode_draft("the Meuse")
+    masks = random_masks(len(prompt.sources), 32, torch.Generator().manual_seed(0))
+    with counted(tiny_lm) as work:
+        ablation_outcomes(tiny_lm, prompt, target, torch.cat([masks, masks]))
+    unique = masks.unique(dim=0).tolist()
+    ids = len(prompt) + len(target) - 1
+    lengths = [sum(_shown(position, prompt, mask) for position in range(ids)) for mask in unique]
+    assert len(work.passes) <= sum(lengths) / TOKENS_AT_ONCE + 2 < len(unique) / 4
+    assert sum(lengths) <= sum(work.passes) < 1.25 * sum(lengths) < len(unique) * ids
+    assert work.logits == [len(target)] * len(work.passes)  # of every ablation in the pass
 
 
 def _tokens_of_the_tree(prompt: EncodedPrompt, target: int, masks: torch.Tensor) -> int:

@@ -1,0 +1,84 @@
+"""Ablations: how the target's log-odds change when sources are left out.
+
+For a target of tokens with joint probability :math:`p`, an ablation's outcome is :math:`\\log p - \\log(1 - p)`
+(ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out by attention mask with positions kept, as
+in the paper, or by closing the gap, as pruning does. Either way the tokens left out are never computed: dropping a
+token while the others keep their position ids is the same computation as masking it.
+
+On a CPU, ablations that start with the same kept sources share that prefix's keys and values (`tree`). On a GPU, where
+a pass over few tokens takes about as long as over many, whole ablations go through the model in batches (`whole`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import InputError
+from ..forward import bound_by_passes, carries_state, pads_exactly, rotates_by_length
+from ..interface import enable_attention_reading
+from ..model import LanguageModel
+from ..prompt import EncodedPrompt
+from .run import Positions, Run
+from .tree import Tree
+from .whole import run_alone, run_in_batches, run_masked
+
+__all__ = ["ablation_outcomes", "log_odds"]
+
+
+def log_odds(log_probability: torch.Tensor) -> torch.Tensor:
+    """log p - log(1 - p), elementwise, in float64; finite for p up to 1 - 1e-12.
+
+    Example:
+        >>> [round(x, 4) for x in log_odds(torch.tensor([0.5, 0.9], dtype=torch.float64).log()).tolist()]
+        [0.0, 2.1972]
+    """
+    log_p = log_probability.double().clamp(max=-1e-12)
+    return log_p - torch.log(-torch.expm1(log_p))
+
+
+@torch.inference_mode()
+def ablation_outcomes(
+    language_model: LanguageModel,
+    prompt: EncodedPrompt,
+    target: Sequence[int],
+    masks: torch.Tensor,
+    parts: Sequence[tuple[int, int]] | None = None,
+    positions: Positions = "kept",
+) -> torch.Tensor:
+    """Log-odds of the target under each ablation.
+
+    Args:
+        language_model: the model.
+        prompt: with its sources.
+        target: token ids that follow the prompt.
+        masks: `(ablations, sources)` bool, True where a source is kept.
+        parts: spans of the target that are outcomes of their own (its sentences, say); default: the whole target.
+        positions: "kept" masks the sources out where they stand; "closed" removes them and moves the rest up.
+
+    Returns:
+        `(ablations, parts)` float64.
+
+    Raises:
+        InputError: an empty target, no masks or of another width, a prompt that ends in a source.
+    """
+    if not target:
+        raise InputError("the target of an ablation is empty")
+    if masks.dim() != 2 or not len(masks) or masks.shape[1] != len(prompt.sources):
+        raise InputError(f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources")
+    if prompt.sources and prompt.sources[-1][1] == len(prompt):
+        raise InputError("the prompt ends in a source, so what predicts the target would be left out with it")
+    enable_attention_reading(language_model.model)
+    model, run = language_model.model, Run(language_model, prompt, target, masks.tolist(), positions)
+    if carries_state(model) and positions == "kept":
+        run_masked(run)
+    elif carries_state(model) or rotates_by_length(model):
+        run_alone(run)
+    elif bound_by_passes(language_model) and pads_exactly(language_model):
+        run_in_batches(run)
+    else:
+        Tree(run).walk()
+    log_p = run.log_probabilities()
+    spans = parts or [(0, len(target))]
+    return log_odds(torch.stack([log_p[:, start:stop].sum(1) for start, stop in spans], dim=1))
