@@ -35,7 +35,7 @@ demo: venv  ## prune the passages of a few questions with the embedded model
 test: venv  ## run the tests; ARGS="-m 'not slow'" passes options to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: venv  ## measure what attribution costs, about an hour; ARGS="--quick" for a look; writes docs/performance.md
+bench: venv  ## measure what attribution costs, some hours; ARGS="--quick" for a look; writes docs/performance.md
 	$(BIN)/python benchmarks/attribution.py $(ARGS)
 
 lint: venv  ## check style, formatting and types

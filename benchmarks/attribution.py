@@ -22,12 +22,14 @@ from learning import learning
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from own_time import own_time
+from performance_figure import NAME, attribution_cost, picture
 from performance_page import by_device, explained, over_limit, targets, write_page
 from published import published
 from serving import serving
 from workload import QWEN, RANDOM, case, load_model
 
 from at2_prune.training import CollectSettings
+from at2_prune_eval.figures.style import save_figure
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (
@@ -139,7 +141,11 @@ def main() -> int:
     for device, some in by_device(everything).items():
         print("\n".join(["", device, *targets(some)]))
     if page:
-        page.write_text(write_page(everything, f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()))
+        command = f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()
+        drawn = picture(everything, "figures")
+        page.write_text(write_page(everything, command, drawn))
+        if drawn:
+            save_figure(attribution_cost(everything), page.parent / "figures", NAME)
     return int(any(over_limit(m) and not explained(m) for m in measured))
 
 

@@ -150,8 +150,8 @@ def floors(measurements: Sequence[Measurement]) -> list[str]:
     return ["## Missed, and why", "", *lines] if lines else []
 
 
-def write_page(measurements: Sequence[Measurement], command: str) -> str:
-    """The page's Markdown."""
+def write_page(measurements: Sequence[Measurement], command: str, picture: str = "") -> str:
+    """The page's Markdown, with a picture's after the targets."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("at2-prune", "torch", "transformers"))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     cpu, *others = by_device(measurements).items()
@@ -174,6 +174,8 @@ def write_page(measurements: Sequence[Measurement], command: str) -> str:
         *targets(cpu[1]),
         "",
         *(line for name, some in others for line in (f"On {name}:", "", *targets(some), "")),
+        *picture.splitlines(),
+        *([""] if picture else []),
         *floors(cpu[1]),
         "## Everything measured",
         "",

@@ -115,3 +115,25 @@ def test_what_nothing_excuses_fails(name: str, draft: int, low: float, excused: 
     missed = Measurement(name, {"draft": draft}, 1.1, low, 1.2, 1.01)
     assert over_limit(missed)
     assert explained(missed) == excused
+
+
+def test_the_figure_draws_what_was_measured(tmp_path: Path) -> None:
+    from measuring import Measurement, load, save
+    from performance_figure import WAYS, attribution_cost, picture, seconds_by_way
+
+    some = [
+        Measurement("drafting with attribution / generate", {"model": "tiny", "seconds": [2.1, 2.0]}, 1.0, 1.0, 1.0),
+        Measurement("drafting: attribution's own code / the rest", {"model": "tiny"}, 0.01, 0.01, 0.01),
+        Measurement("random ablations: engine / plain loop", {"model": "tiny", "seconds": [3.0, 12.0]}, 0.25, 0.2, 0.3),
+    ]
+    save(some, tmp_path / "results.json")
+    ways = seconds_by_way(load(tmp_path / "results.json"))
+    assert [seconds for _, seconds, _ in ways] == [0.02, 3.0, 12.0]
+    figure = attribution_cost(some)
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    assert drawn == ["0.02 s", "3 s", "12 s", "writing the draft"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [label for label, _, _ in ways]
+    assert "](figures/attribution_cost.png)" in picture(some, "figures")
+    assert picture([], "figures") == ""
+    everything = load(BENCHMARKS / "results.json")
+    assert len(seconds_by_way(everything)) == len(WAYS) + 1  # the page's own picture misses none
