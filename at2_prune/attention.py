@@ -215,11 +215,11 @@ class AttentionReader:
             raise InputError(f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences")
         if kernel == "sdpa":  # takes its window from the mask, and knows no soft-cap and no sinks
             options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}
-        one_step = new == 1 and self._last is None
-        if one_step and self._put_off(layer, query, key, attention_mask, kernel, options, total - 1):
+        inputs = LayerInputs(module, query, key, value, attention_mask, options)
+        if new == 1 and self._last is None and self._put_off(layer, inputs, kernel, total - 1):
             return
         self.catch_up(layer)
-        self._read(layer, LayerInputs(module, query, key, value, attention_mask, options), kernel, past, seen)
+        self._read(layer, inputs, kernel, past, seen)
         if layer == self._last:
             raise EnoughRead
 
@@ -247,20 +247,12 @@ class AttentionReader:
                     for group in alike:
                         group.add(layer, mass)
 
-    def _put_off(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        kernel: str,
-        options: dict[str, Any],
-        position: int,
-    ) -> bool:
+    def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
         """Keep a decoding step's row for later, if nothing but its query and keys is needed to compute it.
 
         Many rows in one product cost little more than one: a step by itself is some twenty small operations a layer.
         """
+        _, query, key, _, attention_mask, options = inputs
         window = options.get("sliding_window")  # of kernels that are handed no mask for it
         if kernel == "eager" or options.get("position_bias") is not None or (window and key.shape[2] > window):
             return False

@@ -16,7 +16,7 @@ from .result import ScoredSource, scored_sources
 from .scorers import Scorer, Task, prompt_groups, read_layers
 from .windows import score_windows
 
-__all__ = ["Attributor", "as_many"]
+__all__ = ["Attributor", "check_one_each"]
 
 logger = logging.getLogger(__name__)
 
@@ -99,9 +99,9 @@ class Attributor:
             InputError: as `score`, and if there are not as many lists of passages, or drafts, as questions.
             EmptyDraftError, ContextTooLongError: as `score`, of any one.
         """
-        as_many(questions, passages, "lists of passages")
+        check_one_each(questions, passages, "lists of passages")
         if drafts is not None:
-            as_many(questions, drafts, "drafts")
+            check_one_each(questions, drafts, "drafts")
             for draft in drafts:
                 _check(draft)
         if not questions:
@@ -148,7 +148,7 @@ class Attributor:
         return tokens
 
     def encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
-        """The prompt from these passages, with the token span of every source."""
+        """The prompt from these passages, which are not checked, with the token span of every source."""
         return self.language_model.encode(question, passages, self.granularity)
 
     def read(self, prompt: EncodedPrompt, draft: str | Sequence[int]) -> Draft:
@@ -244,7 +244,7 @@ class Attributor:
         return [known[index] for index in range(len(prompts))]
 
 
-def as_many(questions: Sequence[str], others: Sequence[Any], what: str) -> None:
+def check_one_each(questions: Sequence[str], others: Sequence[Any], what: str) -> None:
     """Refuses lists that do not go with the questions one to one."""
     if len(questions) != len(others):
         raise InputError(f"{len(questions)} questions but {len(others)} {what}")

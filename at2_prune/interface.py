@@ -80,7 +80,8 @@ def listening(listener: AttentionListener) -> Iterator[None]:
 def original_positions(positions: torch.Tensor) -> Iterator[None]:
     """Build attention masks as if token `i` of the sequence stood at `positions[i]`.
 
-    A batch takes `(sequences, tokens)`; its padding, on the left, stands at negative positions that count up to -1.
+    One sequence takes positions of shape `(tokens,)`, a batch `(sequences, tokens)`: there a sequence's padding, on the
+    left, stands at 0, 1, ..., and its tokens are moved up by as much.
 
     Dropping tokens from the input while keeping the others' position ids is the same computation as masking the
     dropped ones, at the cost of the kept ones only; sliding windows and chunks, which transformers measures by index,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .attributor import Attributor, as_many
+from .attributor import Attributor, check_one_each
 from .coefficients import HeadCoefficients
 from .config import DEFAULT_METHOD
 from .draft import Draft, write_drafts
@@ -190,7 +190,7 @@ class AT2Pruner(Attributor):
             InputError: as `answer`, and if there are not as many lists of passages as questions.
         """
         ks = as_ks(k)
-        as_many(questions, passages, "lists of passages")
+        check_one_each(questions, passages, "lists of passages")
         if not questions:
             return []
         items = [self._passages(some) for some in passages]

@@ -142,10 +142,11 @@ def main() -> int:
         print("\n".join(["", device, *targets(some)]))
     if page:
         command = f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()
-        drawn = picture(everything, "figures")
+        on_cpu = by_device(everything)["cpu"]
+        drawn = picture(on_cpu, "figures")
         page.write_text(write_page(everything, command, drawn))
         if drawn:
-            save_figure(attribution_cost(everything), page.parent / "figures", NAME)
+            save_figure(attribution_cost(on_cpu), page.parent / "figures", NAME)
     return int(any(over_limit(m) and not explained(m) for m in measured))
 
 

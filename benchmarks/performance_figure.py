@@ -22,10 +22,12 @@ WAYS = (
     ("AT2, given a draft", "scoring a given draft / forward pass", 0, "learned"),
     ("all attention weights\n(output_attentions=True)", "output_attentions=True / forward pass", 0, "attention"),
     ("gradient × input", "gradient x input / forward pass", 0, "gradient"),
-    ("leave-one-out, prefixes shared", "leave-one-out: engine / plain loop", 0, "gradient"),
+    ("leave-one-out, shared work", "leave-one-out: engine / plain loop", 0, "gradient"),
+    ("leave-one-out, the target's logits only", "leave-one-out: engine / lean loop", 1, "gradient"),
     ("leave-one-out, whole passes", "leave-one-out: engine / plain loop", 1, "gradient"),
-    ("32 ablations, prefixes shared", "random ablations: engine / plain loop", 0, "gradient"),
-    ("32 ablations, whole passes", "random ablations: engine / plain loop", 1, "gradient"),
+    ("{ablations} ablations, shared work", "random ablations: engine / plain loop", 0, "gradient"),
+    ("{ablations} ablations, the target's logits only", "random ablations: engine / lean loop", 1, "gradient"),
+    ("{ablations} ablations, whole passes", "random ablations: engine / plain loop", 1, "gradient"),
 )
 """Label, measurement, which of its two sides, and the family that colours it."""
 
@@ -39,7 +41,7 @@ def seconds_by_way(measurements: Sequence[Measurement]) -> list[tuple[str, float
     for label, name, side, family in WAYS:
         found = measured(measurements, name)
         if found:
-            ways.append((label, found.inputs["seconds"][side], family))
+            ways.append((label.format(**found.inputs), found.inputs["seconds"][side], family))
     return ways
 
 
@@ -50,7 +52,8 @@ def picture(measurements: Sequence[Measurement], folder: str) -> str:
     what = "What attributing one draft costs"
     return (
         f"![{what}]({folder}/{NAME}.png)\n\n*{what}: medians in seconds, on a logarithmic scale, of rows in the table "
-        "below. The draft is written anyway; while it is written, AT2 adds the time in its own code.*\n"
+        "below. The draft is written anyway; while it is written, AT2 adds the time in its own code. Whole passes, "
+        "with every row's logits, are the published code's.*\n"
     )
 
 

@@ -52,7 +52,7 @@ FLOORS = {
     "drafting with attribution / generate": """\
 **Attribution while drafting, by two runs.** Runs of one kind differ by more than a hundredth on this machine, so an
 interval that holds 1 shows neither gain nor loss; the clock inside one draft has no such noise. Long drafts do cost
-more, as the next paragraph says.""",
+more: every token adds its product with all keys, and there is no shorter way to its attention.""",
     "drafting: attribution's own code / the rest": """\
 **Attribution's own time.** What is added can be counted (tests/test_work_done.py): no forward pass, and in each layer
 one product of the draft's rows with the keys. For Gemma 3 270M, 8 tokens after 1,609, that is

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
-from at2_prune.errors import InputError
+from at2_prune.errors import InputError, ModelNotSupportedError
 from at2_prune.model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.prompt import EncodedPrompt, Piece, TextTemplate
@@ -124,6 +124,25 @@ def test_outcomes_as_a_plain_loop(
     assert float(outcomes[:, 0].std()) > 0.01
     whole = ablation_outcomes(lm, prompt, target, masks, positions=positions)
     assert torch.equal(whole, outcomes[:, :1])
+
+
+def test_a_model_that_has_logits_of_every_row_only(
+    tiny_lm: LanguageModel, tiny_model: Any, sample_questions: list[Question], way: str
+) -> None:
+    prompt, target = task(tiny_lm, sample_questions[0])
+    masks = random_masks(len(prompt.sources), 4, torch.Generator().manual_seed(0))
+    tiny_lm.keeps_logits = False
+    outcomes = ablation_outcomes(tiny_lm, prompt, target, masks)
+    expected = plain_loop(tiny_model, prompt, target, masks, [(0, len(target))], "kept")
+    torch.testing.assert_close(outcomes, expected, atol=1e-4, rtol=0)
+
+
+def test_a_model_that_overflows_is_refused(tiny_lm: LanguageModel, sample_questions: list[Question], way: str) -> None:
+    lm = LanguageModel(copy.deepcopy(tiny_lm.model), tiny_lm.tokenizer)
+    lm.model.get_output_embeddings().weight.data.fill_(float("nan"))
+    prompt, target = task(lm, sample_questions[0])
+    with pytest.raises(ModelNotSupportedError, match="logits are not numbers"):
+        ablation_outcomes(lm, prompt, target, torch.ones(1, len(prompt.sources), dtype=torch.bool))
 
 
 def test_the_two_kinds_of_positions_differ(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:

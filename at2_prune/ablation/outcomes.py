@@ -2,8 +2,8 @@
 
 For a target of tokens with joint probability :math:`p`, an ablation's outcome is :math:`\\log p - \\log(1 - p)`
 (ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out by attention mask with positions kept, as
-in the paper, or by closing the gap, as pruning does. Either way the tokens left out are never computed: dropping a
-token while the others keep their position ids is the same computation as masking it.
+in the paper, or by closing the gap, as pruning does. Either way, but for recurrent layers, the tokens left out are
+never computed: dropping a token while the others keep their position ids is the same computation as masking it.
 
 On a CPU, ablations that start with the same kept sources share that prefix's keys and values (`tree`). On a GPU, where
 a pass over few tokens takes about as long as over many, whole ablations go through the model in batches (`whole`).
@@ -75,10 +75,12 @@ def ablation_outcomes(
         run_masked(run)
     elif carries_state(model) or rotates_by_length(model):
         run_alone(run)
-    elif bound_by_passes(language_model) and pads_exactly(language_model):
+    elif not bound_by_passes(language_model):
+        Tree(run).walk()
+    elif pads_exactly(language_model):
         run_in_batches(run)
     else:
-        Tree(run).walk()
+        run_alone(run)
     log_p = run.log_probabilities()
     spans = parts or [(0, len(target))]
     return log_odds(torch.stack([log_p[:, start:stop].sum(1) for start, stop in spans], dim=1))

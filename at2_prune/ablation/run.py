@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from ..errors import ModelNotSupportedError
 from ..model import LanguageModel
 from ..prompt import EncodedPrompt
 
@@ -39,27 +40,36 @@ class Run:
         self.target = torch.tensor(list(target), device=language_model.device)
         self.sources = prompt.sources
         self.closed = positions == "closed"
-        self.same: dict[tuple[bool, ...], list[int]] = {}
-        """Which ablations keep these sources."""
+        self.ablations: dict[tuple[bool, ...], list[int]] = {}
+        """By the sources they keep; those that keep the same are run once."""
         for index, mask in enumerate(masks):
-            self.same.setdefault(tuple(mask), []).append(index)
+            self.ablations.setdefault(tuple(mask), []).append(index)
         self._log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
 
-    def out(self, mask: Sequence[bool]) -> set[int]:
+    def dropped(self, mask: Sequence[bool]) -> set[int]:
         """Positions of the tokens that are left out."""
         return {
             position for kept, span in zip(mask, self.sources, strict=True) if not kept for position in range(*span)
         }
 
-    def left(self, mask: Sequence[bool]) -> list[int]:
-        """Positions of the tokens that are not."""
-        out = self.out(mask)
-        return [position for position in range(len(self.ids)) if position not in out]
+    def kept(self, mask: Sequence[bool]) -> list[int]:
+        """Positions of the tokens that are not left out."""
+        dropped = self.dropped(mask)
+        return [position for position in range(len(self.ids)) if position not in dropped]
 
     def record(self, mask: tuple[bool, ...], logits: torch.Tensor) -> None:
-        """What an ablation makes of the target: logits `(target tokens, vocabulary)`."""
+        """What an ablation makes of the target: logits `(target tokens, vocabulary)`.
+
+        Raises:
+            ModelNotSupportedError: they are not numbers.
+        """
         log_p = logits.float().log_softmax(-1).gather(1, self.target[:, None])[:, 0].double().cpu()
-        for index in self.same[mask]:
+        if bool(log_p.isnan().any()):
+            raise ModelNotSupportedError(
+                "the model's logits are not numbers: it overflows in the precision it was loaded with; load it in "
+                "bfloat16 or float32"
+            )
+        for index in self.ablations[mask]:
             self._log_probabilities[index] = log_p
 
     def log_probabilities(self) -> torch.Tensor:

@@ -25,14 +25,14 @@ class Tree:
         self._model = run.language_model
         self._starts = [start for start, _ in run.sources] + [len(run.ids)]
         rows_at_once = LOGITS_AT_ONCE // len(run.target)
-        self._together = min(rows_at_once, len(run.same)) if has_body(self._model) else 1
+        self._together = min(rows_at_once, len(run.ablations)) if has_body(self._model) else 1
         """Ablations whose target goes through the output layer at once."""
         self._waiting: list[tuple[tuple[bool, ...], torch.Tensor]] = []
         """Ablations, and the hidden states of their target, still to go through the output layer."""
 
     def walk(self) -> None:
         """Run everything."""
-        self._descend(list(self._run.same), 0, [], None, list(range(self._starts[0])))
+        self._descend(list(self._run.ablations), 0, [], None, list(range(self._starts[0])))
         self._read_out()
 
     def _descend(
