@@ -138,15 +138,15 @@ def main() -> int:
         measured.append(measurement)
         save(merged(earlier, measured), args.out)  # what is measured stays if the rest is interrupted
     everything = load(args.out)
-    for device, some in by_device(everything).items():
+    devices = by_device(everything)
+    for device, some in devices.items():
         print("\n".join(["", device, *targets(some)]))
     if page:
         command = f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()
-        on_cpu = by_device(everything)["cpu"]
-        drawn = picture(on_cpu, "figures")
-        page.write_text(write_page(everything, command, drawn))
+        drawn = picture(devices["cpu"], "figures")
         if drawn:
-            save_figure(attribution_cost(on_cpu), page.parent / "figures", NAME)
+            save_figure(attribution_cost(devices["cpu"]), page.parent / "figures", NAME)
+        page.write_text(write_page(everything, command, drawn))
     return int(any(over_limit(m) and not explained(m) for m in measured))
 
 

@@ -52,8 +52,8 @@ def picture(measurements: Sequence[Measurement], folder: str) -> str:
     what = "What attributing one draft costs"
     return (
         f"![{what}]({folder}/{NAME}.png)\n\n*{what}: medians in seconds, on a logarithmic scale, of rows in the table "
-        "below. The draft is written anyway; while it is written, AT2 adds the time in its own code. Whole passes, "
-        "with every row's logits, are the published code's.*\n"
+        "below. The draft is written anyway; while it is written, AT2 adds the time in its own code, its share "
+        "of the draft's. Whole passes, with every row's logits, are the published code's.*\n\n"
     )
 
 

@@ -175,7 +175,6 @@ def write_page(measurements: Sequence[Measurement], command: str, picture: str =
         "",
         *(line for name, some in others for line in (f"On {name}:", "", *targets(some), "")),
         *picture.splitlines(),
-        *([""] if picture else []),
         *floors(cpu[1]),
         "## Everything measured",
         "",

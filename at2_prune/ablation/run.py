@@ -57,6 +57,10 @@ class Run:
         dropped = self.dropped(mask)
         return [position for position in range(len(self.ids)) if position not in dropped]
 
+    def places(self, tokens: list[int]) -> list[int]:
+        """Position ids of the tokens that are kept, from their positions in the whole."""
+        return list(range(len(tokens))) if self.closed else tokens
+
     def record(self, mask: tuple[bool, ...], logits: torch.Tensor) -> None:
         """What an ablation makes of the target: logits `(target tokens, vocabulary)`.
 

@@ -88,8 +88,6 @@ class Tree:
         self, piece: Callable[..., tuple[torch.Tensor, Any]], done: list[int], cache: Any, pending: list[int], rows: int
     ) -> tuple[torch.Tensor, Any]:
         """One pass over `pending`, by `run_piece` or `run_body`: what it makes of the last rows, and the cache."""
-        places = torch.tensor(done + pending, device=self._run.target.device)
-        if self._run.closed:
-            places = torch.arange(len(places), device=self._run.target.device)
+        places = torch.tensor(self._run.places(done + pending), device=self._run.target.device)
         with original_positions(places):
             return piece(self._model, [self._run.ids[i] for i in pending], cache, places, rows)

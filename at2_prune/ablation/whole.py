@@ -36,9 +36,9 @@ def _run_batch(run: Run, batch: list[tuple[bool, ...]], kept: list[list[int]]) -
     padding = [width - len(tokens) for tokens in kept]
     rows, device = len(run.target), run.target.device
     ids = [[0] * n + [run.ids[i] for i in tokens] for n, tokens in zip(padding, kept, strict=True)]
-    at = [range(len(tokens)) if run.closed else tokens for tokens in kept]
     # (ablations, width); the padding's are negative
-    places = torch.tensor([[*range(-n, 0), *some] for n, some in zip(padding, at, strict=True)], device=device)
+    at = [[*range(-n, 0), *run.places(tokens)] for n, tokens in zip(padding, kept, strict=True)]
+    places = torch.tensor(at, device=device)
     options: dict[str, Any] = {"logits_to_keep": rows} if run.language_model.keeps_logits else {}
     with original_positions(places - places[:, :1].clamp(max=0)):
         logits = run.language_model.model(
@@ -56,7 +56,7 @@ def run_alone(run: Run) -> None:
     """One after the other, the tokens left out never run: where nothing can be shared, and no batch be padded."""
     for mask in run.ablations:
         kept = run.kept(mask)
-        places = torch.tensor([*range(len(kept))] if run.closed else kept, device=run.target.device)
+        places = torch.tensor(run.places(kept), device=run.target.device)
         with original_positions(places):
             ids = [run.ids[i] for i in kept]
             run.record(mask, run_piece(run.language_model, ids, None, places, len(run.target))[0])
