@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 if TYPE_CHECKING:
     from .model import LanguageModel
@@ -24,11 +24,14 @@ __all__ = [
     "carries_state",
     "fork",
     "has_body",
+    "join",
+    "joins",
     "logits_of",
     "pads_exactly",
     "rotates_by_length",
     "run_body",
     "run_piece",
+    "run_step",
     "shares_prefixes",
 ]
 
@@ -83,14 +86,54 @@ def pads_exactly(language_model: LanguageModel) -> bool:
 def fork(cache: Any) -> Any:
     """A cache to go on from that leaves the given one as it is.
 
-    Layers that grow by concatenation make new tensors and change none, so keys and values are shared, not copied.
+    Layers that grow by concatenation share keys and values with it, copying none.
     """
     layers = getattr(cache, "layers", None)
-    if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+    if not layers or not all(map(_grows, layers)):
         return copy.deepcopy(cache)
     twin = copy.copy(cache)
     twin.layers = [copy.copy(layer) for layer in layers]
     return twin
+
+
+def joins(language_model: LanguageModel) -> bool:
+    """Whether the caches of several sequences can become the cache of a padded batch of them, by `join`."""
+    if not (shares_prefixes(language_model.model) and pads_exactly(language_model)):
+        return False
+    return all(map(_grows, DynamicCache(config=language_model.model.config.get_text_config()).layers))
+
+
+def join(caches: list[Cache]) -> Cache:
+    """One cache for a batch, shorter sequences padded on the left; where the model `joins`. The given ones are used up.
+
+    A sliding layer holds each sequence's last keys. They stand at the right end, so that distances stay what they are.
+    """
+    joined = caches[0]
+    for index, layer in enumerate(joined.layers):
+        alike: list[Any] = [cache.layers[index] for cache in caches]
+        if not layer.is_initialized:  # shares the keys of another layer
+            continue
+        length = max(one.get_seq_length() for one in alike)
+        layer.keys, layer.values = (_padded([getattr(one, name) for one in alike]) for name in ("keys", "values"))
+        if isinstance(layer, DynamicSlidingWindowLayer):
+            layer.cumulative_length = length
+        for one in alike[1:]:
+            one.reset()
+    return joined
+
+
+def _padded(tensors: list[torch.Tensor]) -> torch.Tensor:  # (1, heads, tokens, width) each
+    longest = max(one.shape[2] for one in tensors)
+    _, heads, _, width = tensors[0].shape
+    batch = tensors[0].new_zeros(len(tensors), heads, longest, width)
+    for row, one in zip(batch, tensors, strict=True):
+        row[:, longest - one.shape[2] :] = one[0]
+    return batch
+
+
+def _grows(layer: Any) -> bool:
+    """Whether a cache's layer grows by concatenation, and so makes new tensors and changes none."""
+    return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 def run_piece(
@@ -113,6 +156,35 @@ def run_piece(
     options: dict[str, Any] = {"logits_to_keep": max(rows, 1)} if language_model.keeps_logits else {}
     output = language_model.model(**_inputs(language_model, ids, cache, positions), **options)
     return output.logits[0, output.logits.shape[1] - rows :], output.past_key_values
+
+
+def run_step(
+    language_model: LanguageModel, ids: list[int], cache: Cache, lengths: list[int]
+) -> tuple[torch.Tensor, Cache]:
+    """One token more of every sequence of a batch.
+
+    Args:
+        language_model: the model.
+        ids: a token each.
+        cache: of a padded batch, by `join`; it is used up.
+        lengths: tokens of each sequence, the new one not among them.
+
+    Returns:
+        Logits `(sequences, vocabulary)` and the cache after the tokens.
+    """
+    device = language_model.device
+    have = torch.tensor(lengths, device=device)[:, None]
+    total = cache.get_seq_length() + 1
+    options: dict[str, Any] = {"logits_to_keep": 1} if language_model.keeps_logits else {}
+    output = language_model.model(
+        input_ids=torch.tensor(ids, device=device)[:, None],
+        position_ids=have,
+        attention_mask=(torch.arange(total, device=device) >= total - 1 - have).long(),
+        past_key_values=cache,
+        use_cache=True,
+        **options,
+    )
+    return output.logits[:, -1], output.past_key_values
 
 
 def has_body(language_model: LanguageModel) -> bool:

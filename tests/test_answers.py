@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import combinations, pairwise
 
 import pytest
 
+from at2_prune import answers
 from at2_prune.answers import write_answers
 from at2_prune.errors import ContextTooLongError
 from at2_prune.model import LanguageModel
@@ -46,19 +49,46 @@ def test_a_prompt_that_begins_another_is_answered_too(tiny_lm: LanguageModel) ->
     assert [g.ids for g in write_answers(tiny_lm, nested, (), 8)] == plain
 
 
-def test_shared_beginnings_run_once(tiny_lm: LanguageModel) -> None:
-    counted = 0
-
-    def count(module, args, kwargs):  # type: ignore[no-untyped-def]
-        nonlocal counted
-        counted += kwargs["input_ids"].numel()
-
-    prompts = prompts_of(tiny_lm, (2, 3))
-    hook = tiny_lm.model.get_decoder().register_forward_pre_hook(count, with_kwargs=True)
+@contextmanager
+def passes_of(lm: LanguageModel) -> Iterator[list[tuple[int, int]]]:
+    """Shape of the token ids of every pass, as they come."""
+    seen: list[tuple[int, int]] = []
+    hook = lm.model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
     try:
-        write_answers(tiny_lm, prompts, (), 1)
+        yield seen
     finally:
         hook.remove()
+
+
+@pytest.mark.parametrize("keys_at_once", [1, 120_000, 2**30])
+def test_many_answers_are_written_together(
+    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, keys_at_once: int
+) -> None:
+    """In as many batches as their keys and values take, from prompts of different lengths, until each has ended."""
+    prompts = prompts_of(tiny_lm)
+    plain = [tiny_lm.generate([prompt], 12)[0][0] for prompt in prompts]
+    ends = {plain[0].ids[1], plain[3].ids[4]}  # so that some are shorter than others
+    monkeypatch.setattr(tiny_lm, "ends", lambda ids: ids[-1] in ends)
+    expected = [g.ids[: next((i for i, t in enumerate(g.ids, start=1) if t in ends), 12)] for g in plain]
+    monkeypatch.setattr(answers, "KEYS_AT_ONCE", keys_at_once)
+    with passes_of(tiny_lm) as passes:
+        written = write_answers(tiny_lm, prompts, (), 12)
+    assert [g.ids for g in written] == expected
+    assert len({len(ids) for ids in expected}) > 2  # or it would not matter when each ends
+    widest = max(rows for rows, _ in passes)
+    assert widest in {1: [1], 120_000: range(2, 9), 2**30: [len(prompts)]}[keys_at_once]
+    for one, alone in zip(written, plain, strict=True):
+        if one.ids == alone.ids:
+            assert one.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
+
+
+def test_shared_beginnings_run_once(tiny_lm: LanguageModel) -> None:
+    prompts = prompts_of(tiny_lm, (2, 3))
+    with passes_of(tiny_lm) as passes:
+        write_answers(tiny_lm, prompts, (), 1)
+    counted = sum(rows * tokens for rows, tokens in passes)
     begun: set[tuple[int, ...]] = set()
     total = 0
     for prompt in prompts:
@@ -67,7 +97,7 @@ def test_shared_beginnings_run_once(tiny_lm: LanguageModel) -> None:
             if tuple(prompt.ids[:end]) not in begun:
                 begun.add(tuple(prompt.ids[:end]))
                 total += end - begin
-    assert counted == total < sum(map(len, prompts))
+    assert counted == total + 1 < sum(map(len, prompts))  # and one token, for the output layer of all
 
 
 def test_too_long_a_prompt_is_refused(tiny_lm: LanguageModel) -> None:

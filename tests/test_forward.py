@@ -14,7 +14,7 @@ from at2_prune.answers import write_answers
 from at2_prune.attention import Reading, Rows
 from at2_prune.coefficients import RowGroup
 from at2_prune.draft import read_drafts, write_drafts
-from at2_prune.forward import WORTH_SHARING, begin, pads_exactly, shares_prefixes
+from at2_prune.forward import WORTH_SHARING, begin, has_body, joins, pads_exactly, shares_prefixes
 from at2_prune.model import LanguageModel
 from at2_prune.prompt import EncodedPrompt, TextTemplate
 
@@ -85,6 +85,39 @@ def test_a_padded_batch_is_what_each_is_alone(name: str, tiny_tokenizer: PreTrai
             assert set(one.mass) == set(other.mass)
             for group, mass in other.mass.items():
                 assert torch.allclose(one.mass[group], mass, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_answers_written_together_are_what_each_is_alone(
+    name: str, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some prompts are longer than the families' windows, some shorter, and they begin alike or do not."""
+    lm = LanguageModel(build(name), tiny_tokenizer, TextTemplate(stop=()))
+    monkeypatch.setattr("at2_prune.answers.WORTH_BATCHING", 2)
+    drawn = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 120, (50,), generator=drawn).tolist()
+    other = torch.randint(3, 120, (50,), generator=drawn).tolist()
+    whole = made_prompt(ids, [(6, 16), (16, 30), (30, 42)])
+    prompts = [
+        whole,
+        made_prompt([*ids[:16], *ids[42:]], [(6, 16)]),
+        made_prompt([*ids[:6], *ids[16:30], *ids[42:]], [(6, 20)]),
+        made_prompt([*ids[:30], *ids[42:]], [(6, 16), (16, 30)]),
+        made_prompt(other, whole.sources),
+        whole,
+    ]
+    batches: list[int] = []
+    hook = lm.model.get_decoder().register_forward_pre_hook(
+        lambda module, args, kwargs: batches.append(len(kwargs["input_ids"] if "input_ids" in kwargs else args[0])),
+        with_kwargs=True,
+    )
+    written = write_answers(lm, prompts, (), NEW)
+    hook.remove()
+    assert max(batches) == (5 if has_body(lm) and joins(lm) else 1)
+    for prompt, together in zip(prompts, written, strict=True):
+        alone = lm.generate([prompt], NEW)[0][0]
+        assert together.ids == alone.ids
+        assert together.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
 
 
 def test_what_does_not_begin_so_is_run_whole(tiny_lm: LanguageModel) -> None:
