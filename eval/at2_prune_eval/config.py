@@ -10,7 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -24,9 +24,11 @@ from at2_prune.scorers import Scorer
 
 from .bench import Bench
 from .cache import model_fingerprint
-from .methods import OneK
 
-__all__ = ["coefficients_digest", "run_config"]
+if TYPE_CHECKING:
+    from .methods import OneK
+
+__all__ = ["coefficients_digest", "describe_scorer", "run_config"]
 
 _PACKAGES = {"bm25s": "bm25s", "scikit-learn": "sklearn", "scipy": "scipy"}
 """What methods compute with, by the module that says whether it is there."""
@@ -52,7 +54,7 @@ def run_config(
         "device": _device(language_model),
         "prompt": {"name": language_model.template.name, "sha256": _prompt_digest(language_model.template)},
         "data": {**data, "questions": len(questions), "sha256": _digest([asdict(question) for question in questions])},
-        "methods": {"none": {}, **{scorer.name: _describe(scorer) for scorer in scorers}, "oracle": {}},
+        "methods": {"none": {}, **{scorer.name: describe_scorer(scorer) for scorer in scorers}, "oracle": {}},
         "ks": list(ks),
         "max_new_tokens": bench.max_new_tokens,
         "versions": {
@@ -71,8 +73,8 @@ def _device(language_model: LanguageModel) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
-def _describe(scorer: Scorer) -> dict[str, Any]:
-    """A scorer's own settings; coefficients by digest."""
+def describe_scorer(scorer: Scorer) -> dict[str, Any]:
+    """A method's own settings, JSON values; coefficients by digest."""
     settings: dict[str, Any] = {}
     for name, value in sorted(vars(scorer).items()):
         if name == "name" or name.startswith("_"):
@@ -85,7 +87,7 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
                 "sha256": coefficients_digest(value),
             }
         elif hasattr(value, "row_groups"):  # a scorer that this one uses
-            settings[name] = {"name": value.name, **_describe(value)}
+            settings[name] = {"name": value.name, **describe_scorer(value)}
         elif isinstance(value, Path):  # of a model on this machine, which lies elsewhere on others
             settings[name] = "/".join(value.parts[-2:])
         elif isinstance(value, (str, int, float, type(None))):

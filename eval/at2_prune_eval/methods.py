@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from at2_prune.coefficients import RowGroup
@@ -11,6 +11,10 @@ from at2_prune.errors import DataError, EmptyDraftError, InputError
 from at2_prune.questions import Question
 from at2_prune.scorers import Scorer, Task
 from at2_prune.selection import AUTO, check_k, top_k
+
+from .bench import Bench
+from .cost import Cost
+from .scoring import score
 
 __all__ = ["ALL", "GOLD", "Choice", "Method", "NoPruning", "OneK", "Oracle", "Pruning", "as_methods", "check_ks"]
 
@@ -30,6 +34,8 @@ class Choice:
     is the one of `AUTO_KS` whose answer turns out to be the surest."""
     scores: list[float] | None = None
     """One a passage, for a method that scores."""
+    cost: Cost = field(default_factory=Cost)
+    """Of choosing, on top of the draft and of what was read while it was written."""
     fell_back: bool = False
     """The draft was empty, so there were no scores: the first k passages are kept."""
 
@@ -46,7 +52,7 @@ class Method(Protocol):
     scores: bool
     """Whether it ranks, so that it can keep any number of passages."""
 
-    def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+    def choose(self, bench: Bench, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         """Kept passages at every k; `task` holds the prompt, the draft and its attention."""
         ...
 
@@ -59,7 +65,7 @@ class NoPruning:
     uses_draft = True
     scores = False
 
-    def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+    def choose(self, bench: Bench, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         return Choice({ALL: list(range(len(task.passages)))})
 
 
@@ -75,7 +81,7 @@ class Oracle:
     uses_draft = False
     scores = False
 
-    def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+    def choose(self, bench: Bench, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         if not question.gold:
             raise DataError(f"question {question.id!r} names no gold passages (supporting_facts), so it has no oracle")
         return Choice({GOLD: list(question.gold)})
@@ -96,12 +102,12 @@ class Pruning:
         self.row_groups = tuple(scorer.row_groups)
         self.uses_draft = scorer.uses_draft
 
-    def choose(self, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+    def choose(self, bench: Bench, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         try:
-            scores = self.scorer.score(task).tolist()
+            scores, cost = score(bench, self.scorer, task)
         except EmptyDraftError:
             return Choice({str(k): list(range(min(k, len(task.passages)))) for k in ks}, fell_back=True)
-        return Choice({str(k): top_k(scores, k) for k in ks}, scores)
+        return Choice({str(k): top_k(scores, k) for k in ks}, scores, cost)
 
 
 def as_methods(scorers: Sequence[Scorer]) -> list[Method]:

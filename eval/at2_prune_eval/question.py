@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import torch
-
 from at2_prune.prompt import EncodedPrompt
 from at2_prune.questions import Question
 from at2_prune.scorers import Task
@@ -15,8 +13,7 @@ from at2_prune.selection import AUTO, AUTO_KS
 from at2_prune.surest import Candidate, surest
 
 from .bench import Answer, Bench
-from .cost import Cost, metered
-from .methods import Choice, Method, OneK
+from .methods import Method, OneK
 from .metrics import answer_scores, support_scores
 from .store import Record
 
@@ -48,15 +45,9 @@ def answer_question(bench: Bench, methods: Sequence[Method], question: Question,
     groups = tuple(dict.fromkeys(group for method in methods for group in method.row_groups))
     prompt = bench.language_model.encode(question.text, question.passages)
     drafted = bench.draft(prompt, groups)
-    ablator = Ablator(bench, prompt, drafted.draft.ids)
-    task = Task(bench.language_model, question.text, question.passages, prompt, drafted.draft, ablator)
-    choices: dict[str, Choice] = {}
-    costs: dict[str, Cost] = {}
-    for method in methods:
-        ablator.begin()
-        with metered(bench.language_model) as meter:
-            choices[method.name] = method.choose(task, question, sorted(set(tried)))
-        costs[method.name] = ablator.correct(meter.cost) + drafted.reading(method.row_groups)
+    task = Task(bench.language_model, question.text, question.passages, prompt, drafted.draft)
+    choices = {method.name: method.choose(bench, task, question, sorted(set(tried))) for method in methods}
+    costs = {method.name: choices[method.name].cost + drafted.reading(method.row_groups) for method in methods}
     uses_draft = {method.name: method.uses_draft for method in methods}
     everything = tuple(range(len(question.passages)))
     sets = {tuple(kept) for choice in choices.values() for kept in choice.kept.values()} - {everything}
@@ -106,38 +97,6 @@ def answer_question(bench: Bench, methods: Sequence[Method], question: Question,
             for name, choice, at in ((m.name, choices[m.name], entries(m)) for m in methods)
         },
     }
-
-
-class Ablator:
-    """Runs a task's ablations on the bench, and keeps the account straight.
-
-    What the bench remembers takes no time now, but is part of what a method costs.
-    """
-
-    def __init__(self, bench: Bench, prompt: Any, target: Sequence[int]) -> None:
-        self._bench = bench
-        self._prompt = prompt
-        self._target = target
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget what earlier methods asked for."""
-        self._due = self._spent = Cost()
-
-    def __call__(self, masks: torch.Tensor) -> torch.Tensor:
-        with metered(self._bench.language_model) as meter:
-            outcomes, cost = self._bench.outcomes(self._prompt, self._target, masks)
-        self._spent += meter.cost
-        self._due += cost
-        return outcomes
-
-    def correct(self, measured: Cost) -> Cost:
-        """The measured cost of a method, with that of its ablations as if they had been run for it."""
-        return Cost(
-            max(0.0, measured.seconds - self._spent.seconds) + self._due.seconds,
-            max(0.0, measured.tokens - self._spent.tokens) + self._due.tokens,
-            self._due.memory or measured.memory,
-        )
 
 
 def _entry(question: Question, kept: list[int], answers: Answers, prompts: Prompts) -> dict[str, Any]:
