@@ -36,7 +36,7 @@ __all__ = ["write_answers"]
 
 WORTH_BATCHING = 8
 """Prompts; the answers to fewer are guessed in less time than they take together."""
-KEYS_AT_ONCE = 2**30
+KEYS_AT_ONCE = 2**28
 """Bytes of keys and values that the answers written together may hold."""
 
 

@@ -108,7 +108,7 @@ def join(caches: list[Cache]) -> Cache:
 
     A sliding layer holds each sequence's last keys. They stand at the right end, so that distances stay what they are.
     """
-    joined = caches[0]
+    joined: Any = caches[0]
     for index, layer in enumerate(joined.layers):
         alike: list[Any] = [cache.layers[index] for cache in caches]
         if not layer.is_initialized:  # shares the keys of another layer

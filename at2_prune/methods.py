@@ -22,9 +22,10 @@ def load_scorer(
 
     Args:
         language_model: the model it scores with.
-        method: one with head coefficients (`at2`, `scout`, `fusion`), or any of `at2_prune.scorers.SCORERS`.
-        coefficients: of a method that has them, see `load_coefficients`; with rows of the draft they make `at2`,
-            without them `scout`.
+        method: one with head coefficients (`fusion`, or one of `at2_prune.scorers.LEARNED`), or any of
+            `at2_prune.scorers.SCORERS`.
+        coefficients: of a method that has them, see `load_coefficients`; they say themselves which one they make, see
+            `method_of`.
 
     Raises:
         InputError: no such method, or coefficients for one that has none.
@@ -45,8 +46,17 @@ def load_scorer(
 
 
 def method_of(coefficients: HeadCoefficients) -> str:
-    """The method that coefficients make: `at2` with rows of the draft, `scout` without."""
-    return "at2" if coefficients.uses_draft else "scout"
+    """The method that coefficients make, by the rows they weigh.
+
+    That is `scout` without rows of the draft; with them `at2`, or `contribution_learned` and
+    `effective_attention_learned` where they weigh nothing but these.
+    """
+    if not coefficients.uses_draft:
+        return "scout"
+    measures = {group.measure for group in coefficients.row_groups}
+    if measures == {"contribution"}:
+        return "contribution_learned"
+    return "effective_attention_learned" if measures == {"effective"} else "at2"
 
 
 def load_coefficients(

@@ -16,6 +16,7 @@ from transformers import AutoConfig, LlamaConfig
 
 from at2_prune.coefficients import HeadCoefficients, RowGroup, shipped_coefficients
 from at2_prune.errors import CoefficientsError
+from at2_prune.methods import method_of
 from at2_prune.scorers import LEARNED
 
 GROUPS = (RowGroup("draft"), RowGroup("question", "max"))
@@ -442,3 +443,25 @@ def test_first_layers_of_what_was_read() -> None:
 def test_how_deep_the_model_is_survives_saving(tmp_path: Path) -> None:
     HeadCoefficients(torch.ones(1, 2, 4), layers=[0, 1], model_layers=6).save_pretrained(tmp_path)
     assert HeadCoefficients.from_pretrained(tmp_path).model_layers == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "method"),
+    [
+        (["draft"], "at2"),
+        (["draft-max", "question"], "at2"),
+        (["draft-contribution"], "contribution_learned"),
+        (["draft-effective", "draft-max-effective"], "effective_attention_learned"),
+        (["draft", "draft-effective"], "at2"),
+        (["question-contribution"], "scout"),
+    ],
+)
+def test_coefficients_say_which_method_they_make(rows: list[str], method: str) -> None:
+    groups = tuple(RowGroup.from_name(name) for name in rows)
+    assert method_of(HeadCoefficients(torch.ones(len(groups), 2, 4), groups)) == method
+
+
+def test_shipped_coefficients_are_filed_under_the_method_they_make() -> None:
+    for methods in shipped_coefficients().values():
+        for method, path in methods.items():
+            assert method_of(HeadCoefficients.from_pretrained(path)) == method

@@ -42,7 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 for an error of the user's, 130 when interrupted."""
     args = build_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: args.verbose or record.levelno >= logging.WARNING or _is_ours(record.name))
+    level = logging.INFO if args.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler])
     logging.getLogger("at2_prune").setLevel(logging.INFO)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not args.verbose:
@@ -59,3 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, `| head` say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _is_ours(logger: str) -> bool:
+    """Whether a logger is at2-prune's: others set a level of their own, and then say more than anybody asked for."""
+    return logger.split(".")[0] in ("at2_prune", "at2_prune_eval")

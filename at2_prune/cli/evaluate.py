@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..scorers import Scorer
 
 HELP = "Measure what pruning does to answers: methods x k, with 95 % intervals, figures and a report."
+MAIN = ("at2", "scout")
 RIVALS = ("average_attention", "bm25", "retriever_order", "random")
 EXAMPLES = """examples:
   at2-prune eval --out runs/sample                      (the dozen questions that come with at2-prune)
@@ -29,8 +30,9 @@ EXAMPLES = """examples:
   torchrun --nproc_per_node 4 -m at2_prune eval --data musique_ans_v1.0_dev.jsonl --out runs/musique
 
 No pruning (none) and the gold passages only (oracle) are always compared. Methods: at2, scout, fusion,
-average_attention, last_layer_attention, contribution, effective_attention, gradient_x_input, leave_one_out,
-surrogate_32, surrogate_64, bm25, dense, cross_encoder, retriever_order, random; and every name given to --coefficients.
+average_attention, last_layer_attention, contribution, effective_attention, contribution_learned,
+effective_attention_learned, gradient_x_input, leave_one_out, surrogate_32, surrogate_64, bm25, dense, cross_encoder,
+retriever_order, random; and every name given to --coefficients.
 DIR gets questions.jsonl, a line a question as it is done; results.json; table.md; figures; and report.html.
 An interrupted run goes on where it stopped when the same command is given again. Drafts, ablations and answers are
 remembered in --cache by content, so that another run with more methods pays for those only."""
@@ -76,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[NAME=]DIR_OR_ID",
         help="head coefficients, and what the method they make is called; without a name at2 if they weigh the draft's "
-        "rows, else scout (default: those that come with the model)",
+        "attention, scout if they need no draft (default: those that come with the model)",
     )
     methods.add_argument("--embedder", metavar="ID_OR_PATH", help="of the method dense")
     methods.add_argument("--cross-encoder", metavar="ID_OR_PATH", help="of the method cross_encoder")
@@ -237,7 +239,7 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
         loaded = load_coefficients(language_model, path)
         coefficients[name if equals else method_of(loaded)] = loaded
     given = list(coefficients)
-    learned = [name for name in LEARNED if name in {*given, *shipped_coefficients().get(language_model.name, {})}]
+    learned = [name for name in MAIN if name in {*given, *shipped_coefficients().get(language_model.name, {})}]
     methods = args.methods or [*(learned or ["at2"]), *RIVALS]
     everything = methods == ["all"]
     wanted = {*methods, *(BUILT_ON.get(name, name) for name in methods)}

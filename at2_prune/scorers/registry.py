@@ -67,6 +67,8 @@ SCORERS: dict[str, Callable[[ScorerOptions], Scorer]] = {
 LEARNED: dict[str, tuple[str, ...]] = {
     "at2": (),
     "scout": ("--learn-from", "evidence"),
+    "contribution_learned": ("--rows", "draft-contribution"),
+    "effective_attention_learned": ("--rows", "draft-effective"),
 }
 """Methods with learned coefficients that may come with at2-prune, and the options of `at2-prune train` for them."""
 

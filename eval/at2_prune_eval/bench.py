@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 
 import safetensors.torch
 import torch
@@ -82,8 +82,9 @@ class Bench:
     def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> Drafted:
         """The model's draft with what the rows of `groups` looked at, and what that cost.
 
-        Attention of all row groups is read while the draft is written. Other measures take a forward pass over the
-        finished draft each, so that methods without them do not pay.
+        Attention of all row groups is read while the draft is written. A pruner reads other measures then, too; here
+        each takes a forward pass over the finished draft, so that methods without them do not pay. The seconds of that
+        pass are counted, its tokens are not.
         """
         key = digest("draft", self._writing, prompt.ids, prompt.sources)
         known = self.cache.get(key)
@@ -101,7 +102,7 @@ class Bench:
             some = [group for group in groups if group.measure == measure and (value["ids"] or group.rows != "draft")]
             stored, cost = self._read(f"{key}/{measure}", prompt, value["ids"], some)
             mass |= stored
-            reads[measure] = Cost() if measure == "attention" else cost
+            reads[measure] = Cost() if measure == "attention" else replace(cost, tokens=0.0)
         draft = Draft(
             value["text"], value["ids"], mass, value["layers"], thoughts=value["thoughts"], prompt_ids=prompt.ids
         )

@@ -37,9 +37,11 @@ __all__ = ["FAITHFULNESS", "about_cost", "load_results", "results_document", "sh
 
 COST = (
     "Measured, per question. One pass is the model's work for a forward pass over the whole prompt; a backward pass "
-    "counts two. Methods that need the draft pay one pass for it first, in which attention is read as well; what else "
-    "they read, and encoders of their own, are in the seconds and not in the passes. Writing the answer from what was "
-    "kept is not included. Memory is what is held beyond the model at the peak, as far as the system tells."
+    "counts two. Methods that need the draft pay one pass for it first, in which attention is read as well. "
+    "Contribution and effective attention, which a pruner reads then too, were read in a pass of their own: its "
+    "seconds are counted, the pass is not. Encoders are in the seconds and not in the passes. Seconds are the clock's, "
+    "whatever else the machine did; passes do not depend on it. Writing the answer from what was kept is not included. "
+    "Memory is what is held beyond the model at the peak, as far as the system tells."
 )
 FAITHFULNESS = (
     "LDS: rank correlation, over random ablations, of the measured log-odds of the draft and the sum of kept scores. "

@@ -31,7 +31,8 @@ class Calls:
         if self.passes == self.interrupt_at:
             raise KeyboardInterrupt
         self.passes += 1
-        self.tokens += kwargs["input_ids"].numel()
+        given = kwargs["input_ids"] if kwargs.get("inputs_embeds") is None else kwargs["inputs_embeds"][..., 0]
+        self.tokens += given.numel()
 
     def remove(self) -> None:
         self._hook.remove()

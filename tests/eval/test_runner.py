@@ -20,6 +20,7 @@ from at2_prune.scorers import (
     AT2Scorer,
     AverageAttentionScorer,
     ContributionScorer,
+    GradientXInputScorer,
     LeaveOneOutScorer,
     RandomScorer,
     Scorer,
@@ -171,11 +172,13 @@ def test_costs_are_those_of_choosing_alone(bench: Bench, scorers: list[Scorer], 
     assert reordered["methods"]["leave_one_out"]["cost"]["tokens"] == tokens["leave_one_out"]
 
 
-def test_measures_beside_attention_pay_for_their_pass(bench: Bench, questions: list[Question], calls: Calls) -> None:
+def test_measures_beside_attention_pay_no_pass(bench: Bench, questions: list[Question], calls: Calls) -> None:
+    """They have one of their own here, so that other methods do not pay for them; a pruner reads them in the draft."""
     methods = as_methods([AverageAttentionScorer(), ContributionScorer()])
     record = answer_question(bench, methods, questions[0], [1])
-    cost = record["methods"]["contribution"]["cost"]["tokens"]
-    assert record["prompt_tokens"] <= cost <= record["prompt_tokens"] + MAX_NEW_TOKENS
+    cost = {name: record["methods"][name]["cost"] for name in ("average_attention", "contribution")}
+    assert cost["contribution"]["tokens"] == 0
+    assert cost["contribution"]["seconds"] > cost["average_attention"]["seconds"]
     prompt = bench.language_model.encode(questions[0].text, questions[0].passages)
     ids = bench.draft(prompt).draft.ids
     group = RowGroup("draft", measure="contribution")
@@ -190,6 +193,20 @@ def test_measures_beside_attention_pay_for_their_pass(bench: Bench, questions: l
     assert again[both[1]].shape == read.shape
     bench.draft(prompt, [group])
     assert calls.passes == before + 1
+
+
+def test_scores_are_remembered(bench: Bench, questions: list[Question], calls: Calls) -> None:
+    """Another run with one more method pays for that method only; a changed setting or file is another method."""
+    scorers = [GradientXInputScorer(), SurrogateScorer(8), AverageAttentionScorer()]
+    first = answer_question(bench, as_methods(scorers), questions[0], [1])
+    before = calls.passes
+    again = answer_question(bench, as_methods([RandomScorer(), *scorers]), questions[0], [10])  # nothing to answer
+    assert calls.passes == before
+    for name in ("gradient_x_input", "surrogate_8", "average_attention"):
+        assert again["methods"][name]["scores"] == first["methods"][name]["scores"]
+        assert again["methods"][name]["cost"] == first["methods"][name]["cost"]
+    others = answer_question(bench, as_methods([SurrogateScorer(8, alpha=10.0)]), questions[0], [10])
+    assert others["methods"]["surrogate_8"]["scores"] != first["methods"]["surrogate_8"]["scores"]
 
 
 def test_row_groups_of_all_scorers_are_read_in_the_one_draft(
