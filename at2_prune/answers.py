@@ -19,6 +19,7 @@ import torch
 
 from .forward import (
     Beginning,
+    bound_by_passes,
     fork,
     has_body,
     join,
@@ -37,7 +38,7 @@ __all__ = ["write_answers"]
 WORTH_BATCHING = 8
 """Prompts; the answers to fewer are guessed in less time than they take together."""
 KEYS_AT_ONCE = 2**28
-"""Bytes of keys and values that the answers written together may hold."""
+"""Bytes of keys and values that the answers written together may hold on a CPU; eight times that on a GPU."""
 
 
 @torch.inference_mode()
@@ -80,7 +81,7 @@ def write_answers(
     many = len(set(pieces)) >= WORTH_BATCHING and has_body(language_model) and joins(language_model)
     writer = _Writer(language_model, list(guess), max_new_tokens, many)
     writer.descend(tree, start.cache if start else None, len(start.ids) if start else 0)
-    writer.write_waiting()
+    writer.write_waiting(last=True)
     return [language_model.generation(*writer.written[index]) for index in range(len(prompts))]
 
 
@@ -89,6 +90,10 @@ def _pieces(prompt: EncodedPrompt) -> tuple[tuple[int, ...], ...]:
     starts = [start for start, _ in prompt.sources]
     cuts = [0, *starts, *([prompt.sources[-1][1]] if starts else []), len(prompt)]
     return tuple(tuple(prompt.ids[start:stop]) for start, stop in pairwise(cuts) if stop > start)
+
+
+def _size(cache: Any) -> int:  # bytes
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if layer.is_initialized)
 
 
 @dataclass
@@ -123,6 +128,9 @@ class _Writer:
         """By the prompt's index: what was written after it, and each token's log-probability."""
         self._waiting: list[tuple[_Answer, torch.Tensor, Any]] = []
         """Answers to write together, the last hidden state of the prompt of each, and its cache."""
+        self._begun: tuple[list[_Answer], list[Any]] = [], []
+        """Answers that are being written together, and their cache."""
+        self._may_hold = KEYS_AT_ONCE * (8 if bound_by_passes(language_model) else 1)
         self._held = 0
 
     def descend(self, node: dict[tuple[int, ...], Any], cache: Any, length: int) -> None:
@@ -181,26 +189,31 @@ class _Writer:
         positions = torch.arange(answer.length, device=self.language_model.device)
         state, cache = run_body(self.language_model, piece, cache, positions, 1)
         self._waiting.append((answer, state, cache))
-        self._held += sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if layer.is_initialized)
-        if self._held >= KEYS_AT_ONCE:
+        self._held += _size(cache)
+        if self._held >= self._may_hold:
             self.write_waiting()
 
-    def write_waiting(self) -> None:
-        """Write the answers that were put off, a token of each at a time."""
-        if not self._waiting:
+    def write_waiting(self, last: bool = False) -> None:
+        """Write the answers that were put off, a token of each at a time.
+
+        Args:
+            last: until all have ended; else until half of them have, and the others go on with later ones.
+        """
+        answers, caches = self._begun
+        if self._waiting:
+            new, states, their_caches = zip(*self._waiting, strict=True)
+            self._waiting = []
+            self.add(new, logits_of(self.language_model, torch.cat(states)))
+            answers, caches = [*answers, *new], [*caches, *their_caches]
+        self._begun, self._held = ([], []), 0
+        if not answers:
             return
-        answers, states, caches = (list(some) for some in zip(*self._waiting, strict=True))
-        self._waiting, self._held = [], 0
-        logits = logits_of(self.language_model, torch.cat(states))
+        enough = 0 if last else len(answers) // 2
         cache = join(caches)
+        del caches
         while True:
-            log_p = greedy_log_probabilities(logits).tolist()
-            for answer, token, one in zip(answers, logits.argmax(-1).tolist(), log_p, strict=True):
-                if not self.ended(answer):
-                    answer.ids.append(token)
-                    answer.sure.append(one)
             going_on = [index for index, answer in enumerate(answers) if not self.ended(answer)]
-            if len(going_on) <= len(answers) * 3 // 4:  # to leave the others out takes as long as a step
+            if len(going_on) <= max(enough, len(answers) * 3 // 4):  # to leave the others out takes as long as a step
                 for answer in answers:
                     if self.ended(answer):
                         self.keep(answer)
@@ -208,8 +221,21 @@ class _Writer:
                 if not answers:
                     return
                 cache.batch_select_indices(torch.tensor(going_on, device=self.language_model.device))
+            if len(answers) <= enough:
+                self._begun, self._held = (answers, [cache]), _size(cache)
+                return
             lengths = [answer.length + len(answer.ids) - 1 for answer in answers]
-            logits, cache = run_step(self.language_model, [answer.ids[-1] for answer in answers], cache, lengths)
+            tokens = [answer.ids[-1] for answer in answers]
+            logits, cache = run_step(self.language_model, tokens, cache, lengths)
+            self.add(answers, logits)
+
+    def add(self, answers: Sequence[_Answer], logits: torch.Tensor) -> None:
+        """Add to each answer the likeliest token, unless it has ended."""
+        log_p = greedy_log_probabilities(logits).tolist()
+        for answer, token, one in zip(answers, logits.argmax(-1).tolist(), log_p, strict=True):
+            if not self.ended(answer):
+                answer.ids.append(token)
+                answer.sure.append(one)
 
     def keep(self, answer: _Answer) -> None:
         self.written |= dict.fromkeys(answer.indices, (answer.ids, answer.sure))

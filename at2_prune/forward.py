@@ -104,9 +104,10 @@ def joins(language_model: LanguageModel) -> bool:
 
 
 def join(caches: list[Cache]) -> Cache:
-    """One cache for a batch, shorter sequences padded on the left; where the model `joins`. The given ones are used up.
+    """One cache for the sequences of all, shorter ones padded on the left; where the model `joins`.
 
-    A sliding layer holds each sequence's last keys. They stand at the right end, so that distances stay what they are.
+    The given ones, each of a sequence or of a padded batch, are used up. A sliding layer holds each sequence's last
+    keys. They stand at the right end, so that distances stay what they are.
     """
     joined: Any = caches[0]
     for index, layer in enumerate(joined.layers):
@@ -122,12 +123,12 @@ def join(caches: list[Cache]) -> Cache:
     return joined
 
 
-def _padded(tensors: list[torch.Tensor]) -> torch.Tensor:  # (1, heads, tokens, width) each
+def _padded(tensors: list[torch.Tensor]) -> torch.Tensor:  # (sequences, heads, tokens, width) each
     longest = max(one.shape[2] for one in tensors)
     _, heads, _, width = tensors[0].shape
-    batch = tensors[0].new_zeros(len(tensors), heads, longest, width)
-    for row, one in zip(batch, tensors, strict=True):
-        row[:, longest - one.shape[2] :] = one[0]
+    batch = tensors[0].new_zeros(sum(map(len, tensors)), heads, longest, width)
+    for rows, one in zip(batch.split([len(one) for one in tensors]), tensors, strict=True):
+        rows[:, :, longest - one.shape[2] :] = one
     return batch
 
 

@@ -34,8 +34,8 @@ average_attention, last_layer_attention, contribution, effective_attention, cont
 effective_attention_learned, gradient_x_input, leave_one_out, surrogate_32, surrogate_64, bm25, dense, cross_encoder,
 retriever_order, random; and every name given to --coefficients.
 DIR gets questions.jsonl, a line a question as it is done; results.json; table.md; figures; and report.html.
-An interrupted run goes on where it stopped when the same command is given again. Drafts, ablations and answers are
-remembered in --cache by content, so that another run with more methods pays for those only."""
+An interrupted run goes on where it stopped when the same command is given again. Drafts, ablations, scores and answers
+are remembered in --cache by content, so that another run with more methods pays for those only."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
