@@ -14,6 +14,7 @@ from . import answer, demo, evaluate, models, score, train
 
 __all__ = ["main"]
 
+OURS = ("at2_prune", "at2_prune_eval")
 COMMANDS = {"answer": answer, "score": score, "train": train, "eval": evaluate, "models": models, "demo": demo}
 
 
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.addFilter(lambda record: args.verbose or record.levelno >= logging.WARNING or _is_ours(record.name))
     level = logging.INFO if args.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler])
-    logging.getLogger("at2_prune").setLevel(logging.INFO)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not args.verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -66,4 +68,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _is_ours(logger: str) -> bool:
     """Whether a logger is at2-prune's: others set a level of their own, and then say more than anybody asked for."""
-    return logger.split(".")[0] in ("at2_prune", "at2_prune_eval")
+    return logger.split(".")[0] in OURS

@@ -93,8 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sentences",
         type=positive,
         metavar="N",
-        help="the same with sentences as sources, on the first N questions; without leave_one_out, which takes an "
-        "ablation a sentence",
+        help="the same with sentences as sources, on the first N questions",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="where results go")
     parser.add_argument("--document", metavar="FILE", help="write the results as a Markdown page too, with its figures")
@@ -160,6 +159,7 @@ def run(args: argparse.Namespace) -> None:
         "seed": args.seed,
         "types": args.type,
         "shuffle_passages": args.shuffle_passages,
+        **({"ids": Path(args.ids).name} if args.ids else {}),
     }
     total = len(processes.share(questions))
     with ProgressBar(total, args.k, scorers[0].name if scorers else "oracle", shown=processes.rank == 0) as bar:
@@ -208,8 +208,6 @@ def _faithfulness(
 
     from at2_prune_eval import run_faithfulness
 
-    if granularity == "sentence":  # one ablation for each of some forty sentences
-        scorers = [scorer for scorer in scorers if scorer.name != "leave_one_out"]
     count = len(processes.share(questions))
     with tqdm(total=count, desc=f"faithfulness, {granularity}s", unit="question", disable=processes.rank > 0) as bar:
         run_faithfulness(

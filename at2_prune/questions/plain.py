@@ -22,7 +22,7 @@ def _plain(row: Row, where: str) -> Question:
         raise RowError(where, "field 'gold' must be a list of passage indices", f" below {len(passages)}")
     text, answer = string(row, "question", where), optional_string(row, "answer", where)
     aliases = strings(row, "aliases", where)
-    return Question(identifier(row, where), text, passages, answer, tuple(gold), kind(row, where), aliases)
+    return Question(identifier(row, where), text, passages, answer, tuple(sorted(set(gold))), kind(row, where), aliases)
 
 
 def _dolly(row: Row, where: str) -> Question:

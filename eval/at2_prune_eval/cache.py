@@ -1,8 +1,9 @@
 """What the model was asked before: drafts, ablation outcomes and answers, kept by content in one file.
 
 A key is the digest of everything the value depends on: the model's weights, precision, device and library versions, and
-the very token ids it was given. So every method shares one draft and one set of outcomes, a method that is added later
-costs only itself, and nothing can go stale.
+the very token ids it was given. So every method shares one draft and one set of outcomes, and a method that is added
+later costs only itself. Of code, only that of methods is part of a key (`scoring`): a change of how drafts, ablations
+or answers are computed that is more than rounding needs a new file.
 """
 
 from __future__ import annotations

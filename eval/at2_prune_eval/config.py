@@ -28,7 +28,7 @@ from .cache import model_fingerprint
 if TYPE_CHECKING:
     from .methods import OneK
 
-__all__ = ["coefficients_digest", "describe_scorer", "run_config"]
+__all__ = ["coefficients_digest", "describe_scorer", "package_versions", "prompt_text", "run_config"]
 
 _PACKAGES = {"bm25s": "bm25s", "scikit-learn": "sklearn", "scipy": "scipy"}
 """What methods compute with, by the module that says whether it is there."""
@@ -61,10 +61,15 @@ def run_config(
             "at2-prune": __version__,
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
-            **{name: version(name) for name in _PACKAGES if find_spec(_PACKAGES[name]) is not None},
+            **package_versions(),
             "python": platform.python_version(),
         },
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Of what methods compute with, where it is installed."""
+    return {name: version(name) for name in _PACKAGES if find_spec(_PACKAGES[name]) is not None}
 
 
 def _device(language_model: LanguageModel) -> str:
@@ -99,6 +104,12 @@ def coefficients_digest(coefficients: HeadCoefficients) -> str:
     """Of what head coefficients weigh, and how."""
     groups = [group.name for group in coefficients.row_groups]
     return _digest([groups, coefficients.layers, coefficients.weight.contiguous().numpy().tobytes().hex()])
+
+
+def prompt_text(template: PromptTemplate) -> str:
+    """The prompt as the model gets it, with `{question}`, and with `{title}` and `{text}` of one passage."""
+    before, after = template.around("{question}")
+    return "".join(piece.text for piece in before) + template.passage + "".join(piece.text for piece in after)
 
 
 def _prompt_digest(template: PromptTemplate) -> str:

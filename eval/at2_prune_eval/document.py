@@ -18,6 +18,7 @@ from .names import by_family
 from .results import FORMAT
 from .sections import (
     MARKS,
+    ablation_difference_rows,
     ablation_rows,
     all_rows,
     cost_rows,
@@ -90,6 +91,11 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
         "## The run",
         f"```console\n$ {run_command(results['config'])}\n```",
         markdown([["setting", "value"], *map(list, run_facts(results))]),
+        *(
+            [f"The prompt, a passage in it once:\n\n```text\n{results['prompt'].rstrip()}\n```"]
+            if results.get("prompt")
+            else []
+        ),
         "## In words",
         reading(results),
         "All comparisons are made on the same questions, so they are not independent of one another; intervals are not "
@@ -229,6 +235,9 @@ def _faithfulness(results: Mapping[str, Any], figures: Sequence[str]) -> list[st
                 markdown(ablation_rows(part)),
                 markdown(faithfulness_rows(part)),
             ]
+            differences = ablation_difference_rows(part)
+            if len(differences) > 1:
+                parts += [f"Less AT2's, on the same {unit}s. Bold: the interval leaves out 0.", markdown(differences)]
     if not parts:
         return []
     return ["## Faithfulness", FAITHFULNESS, *_pictures(figures, ("faithfulness",)), *parts]

@@ -12,7 +12,7 @@ from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 
 from .bench import Bench
-from .config import run_config
+from .config import prompt_text, run_config
 from .methods import OneK, as_methods, check_ks
 from .processes import Processes
 from .question import answer_question
@@ -70,25 +70,27 @@ def evaluate(
     config = run_config(bench, scorers, questions, ks, data)
     with processes.first_then_others():
         store = RunStore(out, config, part=processes.rank)
-    done = store.load()
-    _check_lengths(bench, [question for question in questions if question.id not in done])
-    processes.wait()  # nobody adds a line before all have seen which questions are done
-    waiting = [question for question in questions if question.id not in done]
-    for question in processes.share([question for question in questions if question.id in done]):
-        progress(done[question.id], True)
-    for question in processes.share(waiting):
-        record = answer_question(bench, methods, question, ks)
-        store.add(record)
-        progress(record, False)
-    processes.wait()
-    results = summarize(store.records([question.id for question in questions]), config, skipped or {})
-    processes.wait()
-    if processes.rank == 0:
-        store.merge([question.id for question in questions])
-        store.write_results(results)
-        store.write("table.md", f"{markdown_table(results)}\n\n{reading(results)}\n")
-    processes.wait()
-    return results
+    with store.writing():
+        done = store.load()
+        _check_lengths(bench, [question for question in questions if question.id not in done])
+        processes.wait()  # nobody adds a line before all have seen which questions are done
+        waiting = [question for question in questions if question.id not in done]
+        for question in processes.share([question for question in questions if question.id in done]):
+            progress(done[question.id], True)
+        for question in processes.share(waiting):
+            record = answer_question(bench, methods, question, ks)
+            store.add(record)
+            progress(record, False)
+        processes.wait()
+        results = summarize(store.records([question.id for question in questions]), config, skipped or {})
+        results["prompt"] = prompt_text(bench.language_model.template)
+        processes.wait()
+        if processes.rank == 0:
+            store.merge([question.id for question in questions])
+            store.write_results(results)
+            store.write("table.md", f"{markdown_table(results)}\n\n{reading(results)}\n")
+        processes.wait()
+        return results
 
 
 def _check_questions(questions: Sequence[Question], data_name: str) -> None:

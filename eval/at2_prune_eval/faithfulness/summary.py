@@ -26,7 +26,8 @@ def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
         `ks`; `lds.<method>`, `top_k_drop.<method>.<k>`, `kendall.<reference>.<method>`;
         `permutation.<method>.<scores, permuted, difference>`, the share of questions whose answer from the top k is
         the draft, and under `log_p` the same three for the draft's log-probability given the top k;
-        `order.<method>.<content, position>`, and `order_skipped`, the methods that were not put through it.
+        `paired.<method>` with `lds` and `top_k_drop.<k>`, the method's less AT2's on the same questions, where AT2 is
+        among them; `order.<method>.<content, position>`, and `order_skipped`, the methods that were not put through it.
         Estimates are `mean, low, high`; what no question has is missing.
     """
     measured = [record for record in records if record["left_out"] is None]
@@ -43,6 +44,7 @@ def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
         "top_k_drop": {
             name: _each({str(k): [entry["top_k_drop"][str(k)] for entry in of[name]] for k in ks}) for name in names
         },
+        "paired": {name: _less(of[name], of["at2"], ks) for name in names if name != "at2"} if "at2" in names else {},
         "kendall": {
             reference: _each(
                 {name: [entry["kendall"][reference] for entry in of[name]] for name in names if name != reference}
@@ -58,6 +60,17 @@ def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
             if (tested := [entry for entry in of[name] if entry["order"] is not None])
         },
         "order_skipped": list(dict.fromkeys(name for record in measured for name in record["order_skipped"])),
+    }
+
+
+def _less(entries: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
+    pairs = list(zip(entries, others, strict=True))
+    lds = [one["lds"] - other["lds"] for one, other in pairs if one["lds"] is not None and other["lds"] is not None]
+    return {
+        "lds": asdict(bootstrap_mean(lds)) if lds else None,
+        "top_k_drop": _each(
+            {str(k): [one["top_k_drop"][str(k)] - other["top_k_drop"][str(k)] for one, other in pairs] for k in ks}
+        ),
     }
 
 

@@ -101,14 +101,14 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
 
 
 def middle_k(results: Mapping[str, Any]) -> str:
-    """3, or the middle one of those that were run.
+    """3, or the middle one of those that were run; `auto` where it was the only one.
 
     Example:
         >>> middle_k({"methods": {"at2": {"at": {"1": {}, "2": {}, "5": {}}}}})
         '2'
     """
     ks = sorted({int(k) for method in results["methods"].values() for k in method["at"] if k.isdigit()})
-    return str(3 if 3 in ks else ks[(len(ks) - 1) // 2])
+    return "auto" if not ks else str(3 if 3 in ks else ks[(len(ks) - 1) // 2])
 
 
 def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str, float]:

@@ -27,6 +27,7 @@ from ..figures import all_figures, caption_of, middle_k, svg
 from ..names import by_family, label_of
 from ..sections import (
     MARKS,
+    ablation_difference_rows,
     ablation_rows,
     all_rows,
     cost_rows,
@@ -110,7 +111,12 @@ def report_page(
         for name, figure in all_figures(results, coefficients, layer_types)
     ]
     faithfulness = {
-        unit: (faithfulness_line(part), ablation_rows(part), faithfulness_rows(part))
+        unit: (
+            faithfulness_line(part),
+            ablation_rows(part),
+            faithfulness_rows(part),
+            ablation_difference_rows(part),
+        )
         for unit, part in (results.get("faithfulness") or {}).items()
         if part
     }
