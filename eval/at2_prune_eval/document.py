@@ -89,7 +89,7 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
         "percentile-bootstrap intervals over questions (2,000 resamples, seed 0). Nothing inside its interval is "
         "called a difference.",
         "## The run",
-        f"```console\n$ {run_command(results['config'])}\n```",
+        f"```console\n$ {run_command(results['config'], results.get('faithfulness'))}\n```",
         markdown([["setting", "value"], *map(list, run_facts(results))]),
         *(
             [f"The prompt, a passage in it once:\n\n```text\n{results['prompt'].rstrip()}\n```"]

@@ -74,8 +74,9 @@ def _identity(scorer: Scorer) -> list[Any] | None:
         return None
     if not _settings_can_be_told(scorer):
         return None
+    listed = {name: repr(value) for name, value in sorted(vars(scorer).items()) if isinstance(value, (list, tuple))}
     changed = [_last_change(value) for value in vars(scorer).values()]  # of encoders on this machine
-    return [scorer.name, describe_scorer(scorer), changed, code, _own_code(), package_versions()]
+    return [scorer.name, describe_scorer(scorer), listed, changed, code, _own_code(), package_versions()]
 
 
 def _settings_can_be_told(scorer: Any) -> bool:

@@ -47,8 +47,13 @@ _KEPT = {
 }
 
 
-def run_command(config: Mapping[str, Any]) -> str:
-    """The command that makes the same numbers; coefficients that did not come with the package are its `DIR`."""
+def run_command(config: Mapping[str, Any], faithfulness: Mapping[str, Any] | None = None) -> str:
+    """The command that makes the same numbers; coefficients that did not come with the package are its `DIR`.
+
+    Args:
+        config: of the run.
+        faithfulness: what the results hold of it.
+    """
     data, methods = config.get("data", {}), config.get("methods", {})
     command = ["at2-prune", "eval", "--data", str(data.get("name"))]
     for name in ("split", "ids", "offset", "limit", "seed", "shuffle_passages"):
@@ -74,6 +79,9 @@ def run_command(config: Mapping[str, Any]) -> str:
     command += ["--model", str(config.get("model")), "--dtype", str(config.get("dtype"))]
     if config.get("max_new_tokens", 48) != 48:
         command += ["--max-new-tokens", str(config["max_new_tokens"])]
+    for unit, option in (("passage", "--faithfulness"), ("sentence", "--sentences")):
+        if part := (faithfulness or {}).get(unit):
+            command += [option, str(part["n"] + sum(part["left_out"].values()))]
     return shlex.join([*command, "--out", "DIR"])
 
 

@@ -14,11 +14,12 @@ import pytest
 from at2_prune.cli.evaluate import add_arguments
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients
 from at2_prune.errors import DataError, InputError
+from at2_prune.scorers import DenseScorer
 from at2_prune_eval.cards import record_evaluation
-from at2_prune_eval.config import coefficients_digest
+from at2_prune_eval.config import coefficients_digest, describe_scorer
 from at2_prune_eval.document import load_results, main, results_document, short_table, write_document
 from at2_prune_eval.names import label_of
-from at2_prune_eval.sections import run_command
+from at2_prune_eval.sections import OFFLINE_EMBEDDER, _shipped, run_command
 from at2_prune_eval.table import estimate
 
 from .synthetic import KS, METHODS, make_records, make_results, write_run
@@ -178,6 +179,26 @@ def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None
     other = {**config, "data": {**data, "offset": 100, "types": None}, "ks": [1, "auto"], "max_new_tokens": 9}
     asked = parser.parse_args(shlex.split(run_command(other))[2:])
     assert (asked.offset, asked.type, asked.k, asked.max_new_tokens) == (100, None, [1, "auto"], 9)
+    methods = {
+        "at2": learned,
+        "fusion": {"attention": {"name": "scout", **learned}},
+        "dense": {"embedder": "a/b"},
+        "cross_encoder": {"model": "c"},
+    }
+    mine = {**config, "data": {**data, "ids": "ids.txt"}, "methods": methods}
+    asked = parser.parse_args(shlex.split(run_command(mine))[2:])
+    assert (asked.ids, asked.embedder, asked.cross_encoder) == ("ids.txt", "a/b", "c")
+    assert (asked.methods, asked.coefficients) == (list(methods), ["at2=DIR", "scout=DIR"])
+    packaged = {
+        "at2": {"coefficients": {"sha256": _shipped("gemma-3-270m")["at2"]}},
+        "dense": {"embedder": OFFLINE_EMBEDDER},
+    }
+    asked = parser.parse_args(shlex.split(run_command({**config, "methods": packaged}))[2:])
+    assert (asked.methods, asked.coefficients, asked.embedder) == (["at2", "dense"], [], None)
+
+
+def test_the_packaged_embedder_is_recorded_as_such() -> None:
+    assert describe_scorer(DenseScorer())["embedder"] == OFFLINE_EMBEDDER
 
 
 def test_an_evaluation_goes_into_the_card(tmp_path: Path, results: dict[str, Any]) -> None:

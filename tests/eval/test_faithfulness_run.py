@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,11 @@ def test_the_summary_counts_and_averages(
         check(summary["permutation"][name]["scores"], name, "permutation", "scores", "same")
         check(summary["permutation"][name]["permuted"], name, "permutation", "permuted", "same")
         check(summary["permutation"][name]["log_p"]["scores"], name, "permutation", "scores", "log_p")
+    assert list(summary["paired"]) == names[1:]
+    differences = [r["methods"]["bm25"]["lds"] - r["methods"]["at2"]["lds"] for r in (first, third)]
+    assert summary["paired"]["bm25"]["lds"] == asdict(bootstrap_mean(differences))
+    drops = [r["methods"]["bm25"]["top_k_drop"]["1"] - r["methods"]["at2"]["top_k_drop"]["1"] for r in (first, third)]
+    assert summary["paired"]["bm25"]["top_k_drop"]["1"] == asdict(bootstrap_mean(drops))
     check(summary["kendall"]["gradient_x_input"]["bm25"], "bm25", "kendall", "gradient_x_input")
     check(summary["order"]["at2"]["position"], "at2", "order", "position")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
 from at2_prune.draft import read_draft, write_drafts
@@ -27,7 +28,7 @@ from at2_prune.scorers import (
     SurrogateScorer,
     Task,
 )
-from at2_prune_eval import Bench, answer_question, answer_scores, evaluate
+from at2_prune_eval import Bench, answer_question, answer_scores, evaluate, scoring
 from at2_prune_eval.cache import digest
 from at2_prune_eval.methods import as_methods, check_ks
 
@@ -207,6 +208,65 @@ def test_scores_are_remembered(bench: Bench, questions: list[Question], calls: C
         assert again["methods"][name]["cost"] == first["methods"][name]["cost"]
     others = answer_question(bench, as_methods([SurrogateScorer(8, alpha=10.0)]), questions[0], [10])
     assert others["methods"]["surrogate_8"]["scores"] != first["methods"]["surrogate_8"]["scores"]
+
+
+class Counted(RandomScorer):
+    """Counts how often it is asked."""
+
+    def __init__(self, setting: Any = 1) -> None:
+        super().__init__()
+        self.name = "counted"
+        self.setting = setting
+        self._asked = 0
+
+    def score(self, task: Task) -> torch.Tensor:
+        self._asked += 1
+        return super().score(task)
+
+
+@pytest.mark.parametrize("setting", [2, "text", [1, 2], ["a"]])
+def test_a_method_with_other_settings_or_code_is_asked_again(
+    bench: Bench, questions: list[Question], monkeypatch: pytest.MonkeyPatch, setting: Any
+) -> None:
+    def asked(scorer: Counted) -> int:
+        answer_question(bench, as_methods([scorer]), questions[0], [10])
+        return scorer._asked
+
+    assert (asked(Counted()), asked(Counted())) == (1, 0)
+    assert (asked(Counted(setting)), asked(Counted(setting))) == (1, 0)
+    monkeypatch.setattr(scoring, "_own_code", lambda: "edited")
+    assert asked(Counted()) == 1
+
+
+def test_a_method_whose_settings_cannot_be_told_is_always_asked(bench: Bench, questions: list[Question]) -> None:
+    for setting in (torch.ones(2), len, {"a": 1}):
+        for _ in range(2):
+            scorer = Counted(setting)
+            answer_question(bench, as_methods([scorer]), questions[0], [10])
+            assert scorer._asked == 1
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused_by_name(bench: Bench, questions: list[Question], bad: float) -> None:
+    class Broken(Counted):
+        def score(self, task: Task) -> torch.Tensor:
+            return super().score(task) * bad
+
+    for _ in range(2):  # and not remembered
+        with pytest.raises(InputError, match=r"the method counted gives scores that are not finite.*for the question"):
+            answer_question(bench, as_methods([Broken()]), questions[0], [1])
+
+
+def test_two_runs_do_not_write_into_one_folder(
+    bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path
+) -> None:
+    def another(record: dict[str, Any], resumed: bool) -> None:
+        with pytest.raises(InputError, match="another run is writing there"):
+            run(bench, scorers, questions, tmp_path)
+
+    run(bench, scorers, questions, tmp_path, progress=another)
+    run(bench, scorers, questions, tmp_path)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_row_groups_of_all_scorers_are_read_in_the_one_draft(
