@@ -12,6 +12,7 @@ from at2_prune.scorers import Task
 from at2_prune.selection import AUTO, AUTO_KS
 from at2_prune.surest import Candidate, surest
 
+from .archive import text_of
 from .bench import Answer, Bench
 from .methods import Method, OneK
 from .metrics import answer_scores, support_scores
@@ -77,12 +78,9 @@ def answer_question(bench: Bench, methods: Sequence[Method], question: Question,
 
     return {
         "id": question.id,
-        "question": question.text,
-        "answer": question.answer,
-        "aliases": list(question.aliases),
+        **text_of(question),
         "kind": question.kind,
         "gold": list(question.gold),
-        "passages": [{"title": passage.title, "text": passage.text} for passage in question.passages],
         "draft": drafted.draft.text,
         "prompt_tokens": len(prompt),
         "draft_cost": asdict(drafted.cost),

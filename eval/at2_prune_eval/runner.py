@@ -11,6 +11,7 @@ from at2_prune.model import LanguageModel
 from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 
+from .archive import with_text
 from .bench import Bench
 from .config import prompt_text, run_config
 from .methods import OneK, as_methods, check_ks
@@ -86,7 +87,10 @@ def evaluate(
         results["prompt"] = prompt_text(bench.language_model.template)
         processes.wait()
         if processes.rank == 0:
-            store.merge([question.id for question in questions])
+            asked = {question.id: question for question in questions}
+            store.merge(
+                [*asked], lambda record: with_text(record, asked[record["id"]]) if record["id"] in asked else record
+            )
             store.write_results(results)
             store.write("table.md", f"{markdown_table(results)}\n\n{reading(results)}\n")
         processes.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -161,9 +161,14 @@ class RunStore:
             )
         return [known[i] for i in question_ids]
 
-    def merge(self, question_ids: Sequence[str]) -> Path:
-        """Put all processes' lines into one file, in the questions' order, then others; returns its path."""
-        records = self.load()
+    def merge(self, question_ids: Sequence[str], complete: Callable[[Record], Record] = lambda record: record) -> Path:
+        """Put all processes' lines into one file, in the questions' order, then others; returns its path.
+
+        Args:
+            question_ids: the run's.
+            complete: adds to a record what it may lack.
+        """
+        records = {name: complete(record) for name, record in self.load().items()}
         ordered = dict.fromkeys([*(i for i in question_ids if i in records), *records])
         text = b"".join(_line(records[i]) for i in ordered).decode()
         path = self.write(self.QUESTIONS_FILE, text)
