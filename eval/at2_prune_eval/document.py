@@ -38,11 +38,18 @@ __all__ = ["FAITHFULNESS", "about_cost", "load_results", "results_document", "sh
 
 COST = (
     "Measured, per question. One pass is the model's work for a forward pass over the whole prompt; a backward pass "
-    "counts two. Methods that need the draft pay one pass for it first, in which attention is read as well. "
-    "Contribution and effective attention, which a pruner reads then too, were read in a pass of their own: its "
-    "seconds are counted, the pass is not. Encoders are in the seconds and not in the passes. Seconds are the clock's, "
-    "whatever else the machine did; passes do not depend on it. Writing the answer from what was kept is not included. "
-    "Memory is what is held beyond the model at the peak, as far as the system tells."
+    "counts two. Methods that need the draft pay one pass for it first, in which attention is read as well. Encoders "
+    "are in the seconds and not in the passes. Seconds are the clock's, whatever else the machine did; passes do not "
+    "depend on it. Writing the answer from what was kept is not included. Memory is what is held beyond the model at the "
+    "peak, as far as the system tells."
+)
+READ_APART = (
+    "Contribution and effective attention, which a pruner reads while the draft is written, were read in a pass of "
+    "their own: its seconds are counted, the pass is not."
+)
+ABLATED = (
+    "An ablation costs its share of the call that ran it, in which common beginnings run once; of two surrogates, the "
+    "larger one runs the smaller one's ablations and more."
 )
 FAITHFULNESS = (
     "LDS: rank correlation, over random ablations, of the measured log-odds of the draft and the sum of kept scores. "
@@ -139,10 +146,16 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
 
 def about_cost(results: Mapping[str, Any]) -> str:
     """What stands before the table of costs: how they were measured, and what the draft itself took."""
-    if not any(method["uses_draft"] for method in results["methods"].values()):
-        return COST
-    seconds = estimate(results["draft"]["seconds"], decimals=2)
-    return f"{COST} The draft itself, attention read as it is written: {seconds} seconds."
+    methods = results["methods"]
+    parts = [COST]
+    if any(name.startswith(("contribution", "effective_attention")) for name in methods):
+        parts.append(READ_APART)
+    if any(name.startswith("surrogate") for name in methods):
+        parts.append(ABLATED)
+    if any(method["uses_draft"] for method in methods.values()):
+        seconds = estimate(results["draft"]["seconds"], decimals=2)
+        parts.append(f"The draft itself, attention read as it is written: {seconds} seconds.")
+    return " ".join(parts)
 
 
 def short_table(results: Mapping[str, Any], k: str = "3") -> str:
