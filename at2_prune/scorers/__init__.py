@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .at2 import AT2Scorer
 from .average_attention import AverageAttentionScorer
-from .base import Scorer, Task, prompt_groups, read_layers
+from .base import Scorer, Task, prepare, prompt_groups, read_layers
 from .bm25 import BM25Scorer
 from .contribution import ContributionScorer
 from .cross_encoder import CrossEncoderScorer
@@ -41,6 +41,7 @@ __all__ = [
     "SurrogateScorer",
     "Task",
     "make_scorer",
+    "prepare",
     "prompt_groups",
     "read_layers",
 ]

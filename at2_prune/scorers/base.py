@@ -17,7 +17,7 @@ from ..model import LanguageModel
 from ..passages import Passage
 from ..prompt import EncodedPrompt
 
-__all__ = ["Scorer", "Task", "prompt_groups", "read_layers"]
+__all__ = ["Scorer", "Task", "prepare", "prompt_groups", "read_layers"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Task:
 class Scorer(Protocol):
     """A method that scores sources.
 
-    It may have two more attributes: `layers`, the only ones it looks at (see `read_layers`), and `prompt_groups`, what
-    it reads without a draft (see the function of that name).
+    It may have more attributes: `layers`, the only ones it looks at; `prompt_groups`, what it reads without a draft; and
+    `prepare`, which loads what it needs beside the model. See `read_layers` and the functions of the other names.
     """
 
     name: str
@@ -83,6 +83,19 @@ class Scorer(Protocol):
             EmptyDraftError: the method needs a draft and the draft is empty.
         """
         ...
+
+
+def prepare(scorer: Scorer, device: torch.device) -> None:
+    """Let a scorer load what it needs beside the model, an embedder say, before the first question is scored.
+
+    Args:
+        scorer: its `prepare(device)` is called if it has one.
+        device: where to.
+
+    Raises:
+        InputError: what it needs cannot be loaded.
+    """
+    getattr(scorer, "prepare", lambda _: None)(device)
 
 
 def read_layers(scorer: Scorer) -> Collection[int] | None:

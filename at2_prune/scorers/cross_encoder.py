@@ -35,18 +35,23 @@ class CrossEncoderScorer:
         self.batch_size = batch_size
         self._encoder: Encoder | None = None
 
-    def score(self, task: Task) -> torch.Tensor:
+    def prepare(self, device: torch.device) -> Encoder:
+        """Load the reranker, if that has not been done."""
         if self._encoder is None:
-            encoder = Encoder(AutoModelForSequenceClassification, self.model, task.language_model.device)
+            encoder = Encoder(AutoModelForSequenceClassification, self.model, device)
             if encoder.model.config.num_labels != 1:
                 raise InputError(
                     f"{os.fspath(self.model)!r} classifies into {encoder.model.config.num_labels} labels; a reranker "
                     "has one output"
                 )
             self._encoder = encoder
+        return self._encoder
+
+    def score(self, task: Task) -> torch.Tensor:
+        encoder = self.prepare(task.language_model.device)
         texts = task.titled_texts
         scores = [torch.empty(0)]
         for start in range(0, len(texts), self.batch_size):
             batch = texts[start : start + self.batch_size]
-            scores.append(self._encoder([task.question] * len(batch), batch)[0].logits[:, 0].float().cpu())
+            scores.append(encoder([task.question] * len(batch), batch)[0].logits[:, 0].float().cpu())
         return torch.cat(scores)

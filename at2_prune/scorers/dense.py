@@ -40,12 +40,17 @@ class DenseScorer:
         self.batch_size = batch_size
         self._encoder: Encoder | None = None
 
-    def score(self, task: Task) -> torch.Tensor:
+    def prepare(self, device: torch.device) -> Encoder:
+        """Load the embedder, if that has not been done."""
         if self._encoder is None:
-            self._encoder = Encoder(AutoModel, self.embedder, task.language_model.device)
+            self._encoder = Encoder(AutoModel, self.embedder, device)
+        return self._encoder
+
+    def score(self, task: Task) -> torch.Tensor:
+        encoder = self.prepare(task.language_model.device)
         texts = [task.question, *task.titled_texts]
         starts = range(0, len(texts), self.batch_size)
-        vectors = torch.cat([_embed(self._encoder, texts[start : start + self.batch_size]) for start in starts])
+        vectors = torch.cat([_embed(encoder, texts[start : start + self.batch_size]) for start in starts])
         return (vectors[1:] @ vectors[0]).cpu()
 
 

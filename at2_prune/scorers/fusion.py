@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from ..coefficients import RowGroup
-from .base import Scorer, Task, prompt_groups, read_layers
+from .base import Scorer, Task, prepare, prompt_groups, read_layers
 
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
 
@@ -50,6 +50,11 @@ class FusionScorer:
     def prompt_groups(self) -> tuple[RowGroup, ...]:
         """What the leading method reads of the prompt."""
         return prompt_groups(self.attention)
+
+    def prepare(self, device: torch.device) -> None:
+        """Load what the two methods need."""
+        for scorer in (self.attention, self.fallback):
+            prepare(scorer, device)
 
     def score(self, task: Task) -> torch.Tensor:
         own = [passage.score for passage in task.passages]

@@ -40,8 +40,8 @@ COST = (
     "Measured, per question. One pass is the model's work for a forward pass over the whole prompt; a backward pass "
     "counts two. Methods that need the draft pay one pass for it first, in which attention is read as well. Encoders "
     "are in the seconds and not in the passes. Seconds are the clock's, whatever else the machine did; passes do not "
-    "depend on it. Writing the answer from what was kept is not included. Memory is what is held beyond the model at the "
-    "peak, as far as the system tells."
+    "depend on it. Writing the answer from what was kept is not included. Memory is what is held beyond the model at "
+    "the peak, as far as the system tells."
 )
 READ_APART = (
     "Contribution and effective attention, which a pruner reads while the draft is written, were read in a pass of "

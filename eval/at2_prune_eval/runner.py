@@ -9,7 +9,7 @@ from typing import Any
 from at2_prune.errors import ContextTooLongError, DataError
 from at2_prune.model import LanguageModel
 from at2_prune.questions import Question
-from at2_prune.scorers import Scorer
+from at2_prune.scorers import Scorer, prepare
 
 from .archive import with_text
 from .bench import Bench
@@ -68,6 +68,8 @@ def evaluate(
     methods = as_methods(scorers)
     name = str(data.get("name", "the data"))
     _check_questions(questions, name)
+    for scorer in scorers:  # so that no question's seconds include it
+        prepare(scorer, bench.language_model.device)
     config = run_config(bench, scorers, questions, ks, data)
     with processes.first_then_others():
         store = RunStore(out, config, part=processes.rank)

@@ -21,6 +21,7 @@ from at2_prune.scorers import (
     AT2Scorer,
     AverageAttentionScorer,
     ContributionScorer,
+    FusionScorer,
     GradientXInputScorer,
     LeaveOneOutScorer,
     RandomScorer,
@@ -236,6 +237,23 @@ def test_a_method_with_other_settings_or_code_is_asked_again(
     assert (asked(Counted(setting)), asked(Counted(setting))) == (1, 0)
     monkeypatch.setattr(scoring, "_own_code", lambda: "edited")
     assert asked(Counted()) == 1
+
+
+def test_what_a_method_loads_is_loaded_before_the_first_question(
+    bench: Bench, questions: list[Question], tmp_path: Path
+) -> None:
+    happened: list[str] = []
+
+    class Loading(Counted):
+        def prepare(self, device: torch.device) -> None:
+            happened.append(device.type)
+
+        def score(self, task: Task) -> torch.Tensor:
+            happened.append("score")
+            return super().score(task)
+
+    run(bench, [FusionScorer(Loading(), Loading(2))], questions[:2], tmp_path)
+    assert happened == ["cpu", "cpu", *["score"] * 4]
 
 
 def test_a_method_whose_settings_cannot_be_told_is_always_asked(bench: Bench, questions: list[Question]) -> None:
