@@ -66,8 +66,8 @@ class Task:
 class Scorer(Protocol):
     """A method that scores sources.
 
-    It may have more attributes: `layers`, the only ones it looks at; `prompt_groups`, what it reads without a draft; and
-    `prepare`, which loads what it needs beside the model. See `read_layers` and the functions of the other names.
+    It may have more attributes: `layers`, the only ones it looks at; `prompt_groups`, what it reads without a draft;
+    and `prepare`, which loads what it needs beside the model. See `read_layers` and the functions of the other names.
     """
 
     name: str
