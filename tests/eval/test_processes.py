@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from at2_prune.answers import WORTH_BATCHING
 from at2_prune.model import LanguageModel
 
 
 def command(tiny_lm: LanguageModel, folder: Path, out: str) -> list[str]:
     tiny_lm.model.save_pretrained(folder / "model")
     tiny_lm.tokenizer.save_pretrained(folder / "model")
-    options = ["--model", str(folder / "model"), "--limit", "5", "--k", "1", "3", "--max-new-tokens", "4"]
+    options = ["--model", str(folder / "model"), "--limit", "5", "--k", "1", "2", "3", "4", "--max-new-tokens", "4"]
     methods = ["--methods", "average_attention", "leave_one_out", "random"]
     return ["eval", *options, *methods, "--cache", str(folder / f"{out}.sqlite"), "--out", str(folder / out)]
 
@@ -49,4 +50,9 @@ def test_two_processes_give_the_table_of_one(tiny_lm: LanguageModel, tmp_path: P
     files = [(tmp_path / name / "questions.jsonl").read_text().splitlines() for name in ("one", "two")]
     assert [unmeasured(json.loads(line)) for line in files[0]] == [unmeasured(json.loads(line)) for line in files[1]]
     assert len(files[0]) == 5
+    kept = [
+        {tuple(at["kept"]) for method in json.loads(line)["methods"].values() for at in method["at"].values()}
+        for line in files[0]
+    ]
+    assert max(map(len, kept)) > WORTH_BATCHING  # so that answers are written together too
     assert not list((tmp_path / "two").glob("questions.*.jsonl"))
