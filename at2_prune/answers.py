@@ -148,9 +148,8 @@ class _Writer:
             mine = cache if count == len(node) else fork(cache)
             deeper = {piece: children for piece, children in after.items() if piece}
             if () in after:
-                mine_too = fork(mine) if deeper else mine
-                answer = _Answer(after[()], length + len(piece))
-                (self.put_off if self.together else self.finish)(answer, list(piece), mine_too)
+                write = self.put_off if self.together else self.finish
+                write(_Answer(after[()], length + len(piece)), list(piece), fork(mine) if deeper else mine)
             if deeper:
                 mine = self.run(piece, mine, length, 0)[1]
                 self.descend(deeper, mine, length + len(piece))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HELP = "Measure what pruning does to answers: methods x k, with 95 % intervals, figures and a report."
 MAIN = ("at2", "scout")
+"""Compared by default where there are coefficients for them; and their rivals."""
 RIVALS = ("average_attention", "bm25", "retriever_order", "random")
 EXAMPLES = """examples:
   at2-prune eval --out runs/sample                      (the dozen questions that come with at2-prune)

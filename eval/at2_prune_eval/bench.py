@@ -75,9 +75,9 @@ class Bench:
         self.language_model = language_model
         self.cache = ModelCache(None) if cache is None else cache
         self.max_new_tokens = max_new_tokens
-        self.model = model_fingerprint(language_model)
-        """Its digest: part of every key."""
-        self._writing = [self.model, max_new_tokens, list(language_model.template.stop)]
+        self.fingerprint = model_fingerprint(language_model)
+        """Of the model: part of every key."""
+        self._writing = [self.fingerprint, max_new_tokens, list(language_model.template.stop)]
 
     def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> Drafted:
         """The model's draft with what the rows of `groups` looked at, and what that cost.
@@ -134,7 +134,7 @@ class Bench:
 
         An ablation's cost is its share of the call that measured it: ablations with a common beginning share work.
         """
-        key = digest("outcomes", self.model, prompt.ids, prompt.sources, list(target), positions)
+        key = digest("outcomes", self.fingerprint, prompt.ids, prompt.sources, list(target), positions)
         known = json.loads(self.cache.get(key) or b"{}")
         names = ["".join("01"[bit] for bit in mask) for mask in masks.long().tolist()]
         missing = [name for name in dict.fromkeys(names) if name not in known]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -67,6 +68,7 @@ def run_config(
     }
 
 
+@functools.cache
 def package_versions() -> dict[str, str]:
     """Of what methods compute with, where it is installed."""
     return {name: version(name) for name in _PACKAGES if find_spec(_PACKAGES[name]) is not None}

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ from at2_prune.scorers import Scorer, Task
 
 from .bench import Bench
 from .cache import digest
-from .config import describe_scorer, package_versions
+from .config import coefficients_digest, package_versions
 from .cost import Cost, metered
 
 __all__ = ["Ablator", "score"]
@@ -48,7 +49,7 @@ def score(bench: Bench, scorer: Scorer, task: Task) -> tuple[list[float], Cost]:
     identity = _identity(scorer)
     passages = [[passage.title, passage.text, passage.score] for passage in task.passages]
     shown = [task.question, passages, task.prompt.ids, task.prompt.sources, list(task.draft.ids)]
-    key = digest("scores", bench.model, identity, shown)
+    key = digest("scores", bench.fingerprint, identity, shown)
     known = bench.cache.get(key) if identity else None
     if known is None:
         ablator = Ablator(bench, task.prompt, task.draft.ids)
@@ -70,31 +71,33 @@ def _identity(scorer: Scorer) -> list[Any] | None:
     """Everything that a method's scores depend on beside the task; None if that cannot be told."""
     try:
         code = inspect.getsource(sys.modules[type(scorer).__module__])
+        return [_told(scorer), code, _own_code(), package_versions()]
     except (KeyError, OSError, TypeError):  # written in an interpreter, say
         return None
-    if not _settings_can_be_told(scorer):
-        return None
-    listed = {name: repr(value) for name, value in sorted(vars(scorer).items()) if isinstance(value, (list, tuple))}
-    changed = [_last_change(value) for value in vars(scorer).values()]  # of encoders on this machine
-    return [scorer.name, describe_scorer(scorer), listed, changed, code, _own_code(), package_versions()]
 
 
-def _settings_can_be_told(scorer: Any) -> bool:
-    return all(_can_be_told(value) for name, value in vars(scorer).items() if not name.startswith("_"))
+def _told(value: Any) -> Any:
+    """A setting as JSON; of a method, or one that it uses, all that are not private.
 
-
-def _can_be_told(value: Any) -> bool:
+    Raises:
+        TypeError: it cannot be written down.
+    """
+    if isinstance(value, HeadCoefficients):
+        return coefficients_digest(value)
+    if isinstance(value, RowGroup):
+        return value.name
+    if hasattr(value, "row_groups"):  # a method
+        settings = {name: setting for name, setting in vars(value).items() if name != "name" and name[0] != "_"}
+        return [type(value).__qualname__, value.name, {name: _told(setting) for name, setting in settings.items()}]
     if isinstance(value, (list, tuple)):
-        return all(isinstance(entry, (str, int, float, RowGroup)) for entry in value)
-    if hasattr(value, "row_groups") and not isinstance(value, HeadCoefficients):  # a method that this one uses
-        return _settings_can_be_told(value)
-    return isinstance(value, (str, int, float, type(None), Path, HeadCoefficients))
-
-
-def _last_change(value: Any) -> float | None:
-    if not isinstance(value, (str, Path)) or not Path(value).is_dir():
-        return None
-    return max((path.stat().st_mtime for path in Path(value).rglob("*")), default=None)
+        return [_told(entry) for entry in value]
+    if isinstance(value, Path):
+        value = str(value)
+    if isinstance(value, str) and os.path.isdir(value):  # an encoder, which may be trained again
+        return [value, max((path.stat().st_mtime for path in Path(value).rglob("*")), default=0.0)]
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    raise TypeError(f"{type(value).__name__} is no setting that can be written down")
 
 
 @functools.cache
