@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Estimate", "bootstrap_difference", "bootstrap_mean", "bootstrap_ratio"]
+__all__ = ["LEVEL", "RESAMPLES", "SEED", "Estimate", "bootstrap_difference", "bootstrap_mean", "bootstrap_ratio"]
+
+RESAMPLES, SEED, LEVEL = 2000, 0, 0.95
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Estimate:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap_mean(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> Estimate:
+def bootstrap_mean(values: Sequence[float], resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
     """Mean of the values with its percentile-bootstrap 95 % interval.
 
     Args:
@@ -54,7 +56,7 @@ def bootstrap_difference(values: Sequence[float], base: Sequence[float]) -> Esti
 
 
 def bootstrap_ratio(
-    numerators: Sequence[float], denominators: Sequence[float], resamples: int = 2000, seed: int = 0
+    numerators: Sequence[float], denominators: Sequence[float], resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate:
     """Ratio of two means over the same questions, with its percentile-bootstrap 95 % interval.
 
@@ -84,5 +86,6 @@ def _counts(count: int, resamples: int, seed: int) -> torch.Tensor:
 
 
 def _interval(mean: float, resampled: torch.Tensor) -> Estimate:
-    low, high = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    tail = round((1 - LEVEL) / 2, 9)
+    low, high = resampled.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return Estimate(mean, low, high)

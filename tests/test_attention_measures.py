@@ -164,6 +164,28 @@ def test_what_they_mean() -> None:
     assert torch.equal(apply_measure("attention", weights, value), weights)
 
 
+def test_effective_attention_inverts_matrices_of_the_width_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of keys: never a decomposition of keys x keys."""
+    keys, width = 300, 8
+    decomposed: list[tuple[int, ...]] = []
+
+    def spied(name: str) -> None:
+        original = getattr(torch.linalg, name)
+
+        def spy(matrix: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            decomposed.append(tuple(matrix.shape[-2:]))
+            return original(matrix, *args, **kwargs)
+
+        monkeypatch.setattr(torch.linalg, name, spy)
+
+    for name in ("pinv", "inv", "svd", "svdvals", "eigh", "eig", "qr", "lstsq", "solve", "matrix_rank"):
+        spied(name)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(2, 3, keys, generator=generator).softmax(-1)
+    apply_measure("effective", weights, torch.randn(1, keys, width, generator=generator))
+    assert set(decomposed) == {(width, width)}
+
+
 def test_fewer_keys_than_the_values_are_wide() -> None:
     """Then nothing is left out, unless values repeat."""
     generator = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from at2_prune_eval import Bench, Processes
 
+    from ..coefficients import HeadCoefficients
     from ..model import LanguageModel
     from ..passages import Granularity
     from ..questions import Question
@@ -79,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[NAME=]DIR_OR_ID",
         help="head coefficients, and what the method they make is called; without a name at2 if they weigh the draft's "
-        "attention, scout if they need no draft (default: those that come with the model)",
+        "attention, contribution_learned or effective_attention_learned if they weigh that, scout if they need no "
+        "draft (default: those that come with the model)",
     )
     methods.add_argument("--embedder", metavar="ID_OR_PATH", help="of the method dense")
     methods.add_argument("--cross-encoder", metavar="ID_OR_PATH", help="of the method cross_encoder")
@@ -163,7 +166,7 @@ def run(args: argparse.Namespace) -> None:
         **({"ids": Path(args.ids).name} if args.ids else {}),
     }
     total = len(processes.share(questions))
-    with ProgressBar(total, args.k, scorers[0].name if scorers else "oracle", shown=processes.rank == 0) as bar:
+    with ProgressBar(total, args.k, scorers[0].name, shown=processes.rank == 0) as bar:
         results = evaluate(
             bench, scorers, questions, args.k, args.out, data=data, skipped=skipped, processes=processes, progress=bar
         )
@@ -180,7 +183,10 @@ def run(args: argparse.Namespace) -> None:
     for reason, count in results["skipped"].items():
         print(f"{count} rows left out: {reason}")
     if results["empty_drafts"]:
-        print(f"The model drafted nothing for {results['empty_drafts']} questions; there the first k were kept.")
+        print(
+            f"The model drafted nothing for {results['empty_drafts']} questions; there methods that look at the draft "
+            "kept the first k passages."
+        )
     written = ["results.json", "questions.jsonl", "table.md"]
     coefficients = {scorer.name: scorer.coefficients for scorer in scorers if isinstance(scorer, AT2Scorer)}
     layer_types = getattr(language_model.model.config.get_text_config(), "layer_types", None) or ()
@@ -232,11 +238,14 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
     from ..methods import load_coefficients, method_of
     from ..scorers import BUILT_ON, LEARNED, SCORERS, ScorerOptions, make_scorer
 
-    coefficients = {}
+    coefficients: dict[str, HeadCoefficients] = {}
     for entry in args.coefficients:
-        name, equals, path = entry.rpartition("=")
-        loaded = load_coefficients(language_model, path)
-        coefficients[name if equals else method_of(loaded)] = loaded
+        named = re.fullmatch(r"(\w+)=(.+)", entry)
+        loaded = load_coefficients(language_model, named[2] if named else entry)
+        name = named[1] if named else method_of(loaded)
+        if name in coefficients:
+            raise InputError(f"--coefficients {entry}: a second method called {name}; give it a name: NAME={entry}")
+        coefficients[name] = loaded
     given = list(coefficients)
     learned = [name for name in MAIN if name in {*given, *shipped_coefficients().get(language_model.name, {})}]
     methods = args.methods or [*(learned or ["at2"]), *RIVALS]

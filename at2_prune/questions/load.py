@@ -107,7 +107,7 @@ def load_questions(
 
 def _of_ids(questions: list[Question], file: Path, source: str | Path) -> list[Question]:
     try:
-        ids = file.read_text(encoding="utf-8").split()
+        ids = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error})") from None
     known = {question.id: question for question in questions}

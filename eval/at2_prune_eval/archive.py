@@ -15,32 +15,14 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from at2_prune.errors import AT2PruneError, CacheError, DataError
-from at2_prune.questions import Question
 
-__all__ = ["TEXT", "text_of", "with_text", "write_archive"]
+from .store import TEXT
 
-TEXT = ("question", "answer", "aliases", "passages")
-"""Keys of a record that hold the data set's text."""
-
-
-def text_of(question: Question) -> dict[str, Any]:
-    """The data set's text in a question's record."""
-    return {
-        "question": question.text,
-        "answer": question.answer,
-        "aliases": list(question.aliases),
-        "passages": [{"title": passage.title, "text": passage.text} for passage in question.passages],
-    }
-
-
-def with_text(record: Mapping[str, Any], question: Question) -> dict[str, Any]:
-    """A record out of an archive as it was; one that has its text already stays as it is."""
-    return {"id": record["id"], **text_of(question), **record}
+__all__ = ["write_archive"]
 
 
 def write_archive(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:

@@ -42,10 +42,10 @@ def run_config(
     ks: Sequence[OneK],
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A run's config, JSON values only; two runs with equal configs give equal answers.
+    """A run's config, JSON values only; two runs of the same code with equal configs give equal answers.
 
     Content goes in by digest: a file that was changed under the same name, other coefficients for the same model or
-    an edited prompt make another config.
+    an edited prompt make another config. The code of a method of one's own does not.
     """
     language_model = bench.language_model
     return {
@@ -84,7 +84,7 @@ def describe_scorer(scorer: Scorer) -> dict[str, Any]:
     """A method's own settings, JSON values; coefficients by digest."""
     settings: dict[str, Any] = {}
     for name, value in sorted(vars(scorer).items()):
-        if name == "name" or name.startswith("_"):
+        if name in ("name", "row_groups") or name.startswith("_"):  # coefficients tell the row groups
             continue
         if isinstance(value, HeadCoefficients):
             groups = [group.name for group in value.row_groups]
@@ -99,6 +99,8 @@ def describe_scorer(scorer: Scorer) -> dict[str, Any]:
             settings[name] = "/".join(value.parts[-2:])
         elif isinstance(value, (str, int, float, type(None))):
             settings[name] = value
+        elif isinstance(value, (list, tuple)) and all(isinstance(one, (str, int, float, type(None))) for one in value):
+            settings[name] = list(value)
     return settings
 
 

@@ -52,7 +52,8 @@ ABLATED = (
     "larger one runs the smaller one's ablations and more."
 )
 FAITHFULNESS = (
-    "LDS: rank correlation, over random ablations, of the measured log-odds of the draft and the sum of kept scores. "
+    "LDS: rank correlation, over random ablations, of the measured log-odds of the draft and the sum of kept scores; "
+    "ablations keep more or fewer sources, so that it sees the level of scores as well as their order. "
     "Top-k drop: log-probability of the draft from everything, minus that without the k best sources. τ: Kendall's "
     "rank correlation of a method's scores with another's. Same answer: the share of questions whose answer, written "
     "again from the k best sources, is the draft; with the scores, and with the scores permuted among the sources: "
@@ -96,7 +97,7 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
         "percentile-bootstrap intervals over questions (2,000 resamples, seed 0). Nothing inside its interval is "
         "called a difference.",
         "## The run",
-        f"```console\n$ {run_command(results['config'], results.get('faithfulness'))}\n```",
+        f"```console\n$ {run_command(results)}\n```",
         markdown([["setting", "value"], *map(list, run_facts(results))]),
         *(
             [f"The prompt, a passage in it once:\n\n```text\n{results['prompt'].rstrip()}\n```"]
@@ -208,10 +209,13 @@ def write_document(results_path: str | os.PathLike[str], out_path: str | os.Path
 
     Raises:
         DataError: the results cannot be read.
+        InputError: the page's name ends in .json.
         CacheError: the page or the figures cannot be written.
     """
     results = load_results(results_path)
     out = Path(out_path)
+    if out.suffix == ".json":
+        raise InputError(f"{out}: the page is Markdown, and its results go into a .json beside it; name it .md")
     data = out.with_suffix(".json")
     data_name, name = (path.name if path.is_absolute() else path.as_posix() for path in (data, out))
     command = f"python -m at2_prune_eval.document {data_name} {name}"

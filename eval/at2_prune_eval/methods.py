@@ -14,15 +14,12 @@ from at2_prune.selection import AUTO, check_k, top_k
 
 from .bench import Bench
 from .cost import Cost
+from .names import ALL, GOLD
 from .scoring import score
 
-__all__ = ["ALL", "GOLD", "Choice", "Method", "NoPruning", "OneK", "Oracle", "Pruning", "as_methods", "check_ks"]
+__all__ = ["Choice", "Method", "NoPruning", "OneK", "Oracle", "Pruning", "as_methods", "check_ks"]
 
 OneK = int | Literal["auto"]
-ALL = "all"
-"""In k's place where every passage is kept."""
-GOLD = "gold"
-"""In k's place where the gold passages are."""
 
 
 @dataclass(frozen=True)

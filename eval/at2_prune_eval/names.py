@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["ALL", "FAMILIES", "GOLD", "REFERENCES", "by_family", "family_of", "k_label", "label_of"]
+__all__ = ["ALL", "FAMILIES", "GOLD", "REFERENCES", "by_family", "family_of", "k_label", "label_of", "sorted_ks"]
 
 REFERENCES = ("none", "oracle")
 """What methods are held against: all passages, and the gold ones only."""
 ALL, GOLD = "all", "gold"
-"""What stands in k's place for these two."""
+"""What stands in k's place where every passage is kept, and where the gold ones are."""
 
 FAMILIES = {
     "retrieval": "Rankers that read no draft",
@@ -87,3 +87,13 @@ def by_family(names: Iterable[str]) -> dict[str, list[str]]:
 def k_label(name: str, k: str) -> str:
     """What a table shows as k: `all` for no pruning and `gold` for the oracle."""
     return {"none": ALL, "oracle": GOLD}.get(name, k)
+
+
+def sorted_ks(ks: Iterable[str]) -> list[str]:
+    """Values of k as tables and figures show them, each once: numbers first.
+
+    Example:
+        >>> sorted_ks(["auto", "10", "2", "10"])
+        ['2', '10', 'auto']
+    """
+    return sorted({*ks}, key=lambda k: (not k.isdigit(), int(k) if k.isdigit() else 0, k))

@@ -7,7 +7,8 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
-from .methods import ALL, OneK, check_ks
+from .methods import OneK, check_ks
+from .names import ALL
 from .store import Record
 
 __all__ = ["ProgressBar"]

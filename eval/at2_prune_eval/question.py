@@ -12,11 +12,10 @@ from at2_prune.scorers import Task
 from at2_prune.selection import AUTO, AUTO_KS
 from at2_prune.surest import Candidate, surest
 
-from .archive import text_of
 from .bench import Answer, Bench
 from .methods import Method, OneK
 from .metrics import answer_scores, support_scores
-from .store import Record
+from .store import Record, text_of
 
 __all__ = ["answer_question"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from at2_prune.errors import InputError
-from at2_prune.intervals import bootstrap_mean, bootstrap_ratio
+from at2_prune.intervals import LEVEL, RESAMPLES, SEED, bootstrap_mean, bootstrap_ratio
 
-from .methods import ALL, GOLD
+from .names import ALL, GOLD
 from .store import Record, RunStore
 
 __all__ = ["COMPARED_TO", "COSTS", "FORMAT", "METRICS", "PAIRED", "add_faithfulness", "summarize"]
@@ -49,12 +49,13 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         skipped: rows of the data that were left out, by reason.
 
     Returns:
-        `config`; `n`, the number of questions; `skipped`; `empty_drafts`, the number for which a method had no draft
-        to look at and kept the first k; `methods.<name>.at.<k>.<metric>` with `mean, low, high`;
-        `methods.<name>.cost` of choosing, on top of the draft, in seconds, forward passes over the whole prompt (a
-        backward pass counts two) and bytes; `paired.<reference>.<name>.<k>.<metric>`, the difference on the same
-        questions, for the metrics of `PAIRED`: a gain whose interval holds 0 is not a gain; and `gap.<name>.<k>`, the
-        part of the way in F1 from no pruning to the oracle, None where the oracle is no better.
+        `config`; `n`, the number of questions; `skipped`; `empty_drafts`, the number for which the model drafted
+        nothing, so that methods that look at the draft kept the first k; `methods.<name>.at.<k>.<metric>` with
+        `mean, low, high`; `methods.<name>.cost` of choosing, on top of the draft, in seconds, forward passes over the
+        whole prompt (a backward pass counts two) and bytes; `paired.<reference>.<name>.<k>.<metric>`, the difference on
+        the same questions, for the metrics of `PAIRED`: a gain whose interval holds 0 is not a gain; `gap.<name>.<k>`,
+        the part of the way in F1 from no pruning to the oracle, None where the oracle is no better; and `bootstrap`,
+        how the intervals were made.
     """
     if not records:
         raise InputError("there is no question to summarise")
@@ -64,7 +65,7 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         "config": dict(config),
         "n": len(records),
         "skipped": dict(skipped),
-        "empty_drafts": sum(any(m["fell_back"] for m in record["methods"].values()) for record in records),
+        "empty_drafts": sum(not record["draft"] for record in records),
         "draft": {cost: _estimate([_cost(record, record["draft_cost"], cost) for record in records]) for cost in COSTS},
         "methods": {
             name: {
@@ -91,6 +92,7 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
             if {"none", "oracle"} <= {*names} and name not in ("none", "oracle")
         },
         "faithfulness": None,
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL},
     }
 
 

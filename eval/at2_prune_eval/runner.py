@@ -11,14 +11,13 @@ from at2_prune.model import LanguageModel
 from at2_prune.questions import Question
 from at2_prune.scorers import Scorer, prepare
 
-from .archive import with_text
 from .bench import Bench
 from .config import prompt_text, run_config
 from .methods import OneK, as_methods, check_ks
 from .processes import Processes
 from .question import answer_question
 from .results import summarize
-from .store import Record, RunStore
+from .store import Record, RunStore, with_text
 from .table import markdown_table, reading
 
 __all__ = ["evaluate", "too_long"]
@@ -68,6 +67,9 @@ def evaluate(
     methods = as_methods(scorers)
     name = str(data.get("name", "the data"))
     _check_questions(questions, name)
+    for question in questions:  # hours into a run is late to learn that one does not fit
+        if fault := too_long(bench.language_model, question, bench.max_new_tokens):
+            raise ContextTooLongError(fault)
     for scorer in scorers:  # so that no question's seconds include it
         prepare(scorer, bench.language_model.device)
     config = run_config(bench, scorers, questions, ks, data)
@@ -75,7 +77,6 @@ def evaluate(
         store = RunStore(out, config, part=processes.rank)
     with store.writing():
         done = store.load()
-        _check_lengths(bench, [question for question in questions if question.id not in done])
         processes.wait()  # nobody adds a line before all have seen which questions are done
         waiting = [question for question in questions if question.id not in done]
         for question in processes.share([question for question in questions if question.id in done]):
@@ -128,11 +129,3 @@ def too_long(language_model: LanguageModel, question: Question, max_new_tokens: 
             "or take a model with a longer context"
         )
     return None
-
-
-def _check_lengths(bench: Bench, questions: Sequence[Question]) -> None:
-    """Hours into a run is late to learn that a question does not fit."""
-    for question in questions:
-        fault = too_long(bench.language_model, question, bench.max_new_tokens)
-        if fault:
-            raise ContextTooLongError(fault)

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from at2_prune.questions import sample_questions_path
 from at2_prune.scorers import LEARNED
 
-from .names import ALL, GOLD, REFERENCES, by_family, k_label, label_of
+from .names import ALL, GOLD, REFERENCES, by_family, k_label, label_of, sorted_ks
 from .table import estimate, forward_passes, is_outside, ordered
 
 __all__ = [
@@ -47,19 +48,18 @@ _KEPT = {
 }
 
 
-def run_command(config: Mapping[str, Any], faithfulness: Mapping[str, Any] | None = None) -> str:
-    """The command that makes the same numbers; coefficients that did not come with the package are its `DIR`.
-
-    Args:
-        config: of the run.
-        faithfulness: what the results hold of it.
-    """
+def run_command(results: Mapping[str, Any]) -> str:
+    """The command that makes the same numbers; coefficients that did not come with the package are its `DIR`."""
+    config = results["config"]
     data, methods = config.get("data", {}), config.get("methods", {})
-    command = ["at2-prune", "eval", "--data", str(data.get("name"))]
+    command = ["at2-prune", "eval"]
+    if data.get("name") != sample_questions_path().name:  # these are the default
+        command += ["--data", str(data.get("name"))]
     for name in ("split", "ids", "offset", "limit", "seed", "shuffle_passages"):
         if data.get(name) is not None and (name, data[name]) != ("offset", 0):
             command += [f"--{name.replace('_', '-')}", str(data[name])]
     command += ["--type", *data["types"]] if data.get("types") else []
+    command += ["--skip-invalid"] if results.get("skipped") else []
     command += ["--k", *map(str, config.get("ks", []))]
     learned = {name: settings["coefficients"] for name, settings in methods.items() if "coefficients" in settings}
     learned |= {
@@ -73,16 +73,25 @@ def run_command(config: Mapping[str, Any], faithfulness: Mapping[str, Any] | Non
     unknown = {*own} - {*LEARNED}  # --coefficients names them
     command += ["--methods", *(name for name in methods if name not in {*REFERENCES, *unknown})]
     command += ["--coefficients", *(f"{name}=DIR" for name in own)] if own else []
-    for method, setting, option in (("dense", "embedder", "embedder"), ("cross_encoder", "model", "cross-encoder")):
-        if methods.get(method, {}).get(setting, OFFLINE_EMBEDDER) != OFFLINE_EMBEDDER:
-            command += [f"--{option}", str(methods[method][setting])]
+    for option, encoder in (
+        ("embedder", _embedder(methods)),
+        ("cross-encoder", methods.get("cross_encoder", {}).get("model")),
+    ):
+        if encoder not in (None, OFFLINE_EMBEDDER):
+            command += [f"--{option}", str(encoder)]
     command += ["--model", str(config.get("model")), "--dtype", str(config.get("dtype"))]
     if config.get("max_new_tokens", 48) != 48:
         command += ["--max-new-tokens", str(config["max_new_tokens"])]
     for unit, option in (("passage", "--faithfulness"), ("sentence", "--sentences")):
-        if part := (faithfulness or {}).get(unit):
+        if part := (results.get("faithfulness") or {}).get(unit):
             command += [option, str(part["n"] + sum(part["left_out"].values()))]
     return shlex.join([*command, "--out", "DIR"])
+
+
+def _embedder(methods: Mapping[str, Any]) -> str | None:
+    """Of dense, or of the method that ranks for fusion where a retriever does not."""
+    found: str | None = methods.get("dense", {}).get("embedder")
+    return found or methods.get("fusion", {}).get("fallback", {}).get("embedder")
 
 
 def _shipped(model: str) -> dict[str, str]:
@@ -114,7 +123,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Passages shuffled", _seeded(data.get("shuffle_passages"))),
         ("Prompt", _hashed(config.get("prompt", {}).get("name"), config.get("prompt", {}))),
         ("Longest answer", f"{config['max_new_tokens']} tokens" if "max_new_tokens" in config else None),
-        ("Empty drafts", f"{results['empty_drafts']}; there the first k passages were kept"),
+        ("Empty drafts", f"{results['empty_drafts']}; there methods that look at the draft kept the first k"),
         (
             "Head coefficients",
             "; ".join(
@@ -126,7 +135,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
                 )
             ),
         ),
-        ("Embedder of dense", config.get("methods", {}).get("dense", {}).get("embedder")),
+        ("Embedder", _embedder(config.get("methods", {}))),
         ("Versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
     ]
     return [(name, str(value)) for name, value in facts if value not in (None, "")]
@@ -240,9 +249,11 @@ def cost_rows(results: Mapping[str, Any]) -> Rows:
                 f"`{name}`",
                 "yes" if method["uses_draft"] else "no",
                 estimate(cost["passes"], decimals=2),
-                f"{forward_passes(method):.2f}",
+                estimate(
+                    {key: value + bool(method["uses_draft"]) for key, value in cost["passes"].items()}, decimals=2
+                ),
                 estimate(cost["seconds"], decimals=2),
-                f"{cost['memory']['mean'] / 2**20:.0f}",
+                estimate({key: value / 2**20 for key, value in cost["memory"].items()}, decimals=0),
             ]
         )
     return rows
@@ -252,9 +263,11 @@ def faithfulness_line(part: Mapping[str, Any]) -> str:
     """How faithfulness was measured, in words."""
     left_out = ", ".join(f"{count} {reason}" for reason, count in part["left_out"].items())
     settings = part["settings"]
+    skipped = ", ".join(label_of(name) for name in part.get("order_skipped", ()))
     return (
         f"{part['n']} questions{f' ({left_out}: left out)' if left_out else ''}, {part['ablations']} ablations each. "
         f"Answers from the best {settings['permutation_k']}; scores permuted {settings['permutations']} times."
+        f"{f' Not scored again in another order: {skipped}.' if skipped else ''}"
     )
 
 
@@ -307,8 +320,7 @@ def faithfulness_rows(part: Mapping[str, Any]) -> Rows:
 
 def _by_k(methods: Mapping[str, Any], cell: Any) -> Rows:
     names = [name for members in by_family(methods).values() for name in members]
-    ks = list(dict.fromkeys(k for name in names for k in methods[name]["at"]))
-    ks.sort(key=lambda k: (not k.isdigit(), int(k) if k.isdigit() else 0))
+    ks = sorted_ks(k for name in names for k in methods[name]["at"])
     return [["method", *(f"k = {k}" for k in ks)], *([label_of(name), *(cell(name, k) for k in ks)] for name in names)]
 
 

@@ -13,13 +13,32 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from at2_prune.errors import CacheError, DataError, InputError
+from at2_prune.questions import Question
 
-__all__ = ["Record", "RunStore"]
+__all__ = ["TEXT", "Record", "RunStore", "text_of", "with_text"]
 
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 """One line of `questions.jsonl`; see `at2_prune_eval.question.answer_question`."""
+
+TEXT = ("question", "answer", "aliases", "passages")
+"""Keys of a record that hold the data set's text."""
+
+
+def text_of(question: Question) -> dict[str, Any]:
+    """The data set's text in a question's record."""
+    return {
+        "question": question.text,
+        "answer": question.answer,
+        "aliases": list(question.aliases),
+        "passages": [{"title": passage.title, "text": passage.text} for passage in question.passages],
+    }
+
+
+def with_text(record: Record, question: Question) -> Record:
+    """A record out of an archive as it was; one that has its text already stays as it is."""
+    return {"id": record["id"], **text_of(question), **record}
 
 
 class RunStore:
@@ -100,8 +119,7 @@ class RunStore:
         try:
             yield
         finally:
-            lock.release()
-            path.unlink(missing_ok=True)
+            lock.release()  # the file stays: one that is removed may have been opened by the next already
 
     def load(self) -> dict[str, Record]:
         """What is done, by question id. A torn last line, which a killed run may leave, is passed over.

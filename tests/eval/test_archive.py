@@ -12,7 +12,8 @@ import pytest
 from at2_prune.questions import Question
 from at2_prune.scorers import BM25Scorer, RandomScorer
 from at2_prune_eval import Bench, evaluate
-from at2_prune_eval.archive import TEXT, main, write_archive
+from at2_prune_eval.archive import main, write_archive
+from at2_prune_eval.store import TEXT
 
 from .conftest import KS, Calls
 

@@ -7,14 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from at2_prune.cli import main
 from at2_prune.cli.evaluate import EXAMPLES
 from at2_prune.coefficients import HeadCoefficients
 from at2_prune.config import METHODS
+from at2_prune.draft import Draft
 from at2_prune.model import LanguageModel
+from at2_prune.passages import Passage
 from at2_prune.questions import Question
-from at2_prune.scorers import BUILT_ON, LEARNED, SCORERS
+from at2_prune.scorers import BUILT_ON, LEARNED, SCORERS, CrossEncoderScorer, DenseScorer, Task
 from at2_prune_eval.names import label_of
 
 
@@ -137,6 +141,83 @@ def test_without_at2(
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {"average_attention", "leave_one_out", "surrogate_64", "gradient_x_input"} < set(results["methods"])
     assert "at2" not in results["methods"]
+
+
+def test_rows_too_long_for_the_model(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"id": name, "question": "?", "answer": "a", "passages": [text, "b"], "gold": [1]}
+        for name, text in (("long", "word " * 5000), ("short", "word"))
+    ]
+    data, out = tmp_path / "data.jsonl", tmp_path / "out"
+    data.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    command = ["eval", "--data", str(data), "--model", model, "--methods", "random", "--k", "1"]
+    command += ["--max-new-tokens", "2", "--cache", str(tmp_path / "cache.sqlite"), "--out", str(out)]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "question 'long' and its passages take" in error
+    assert "--skip-invalid" in error
+    assert not out.exists()
+    assert main([*command, "--skip-invalid"]) == 0
+    assert "1 rows left out: longer than the model's context" in capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    assert (results["n"], results["skipped"]) == (1, {"longer than the model's context": 1})
+
+
+def test_encoders_by_path(
+    model: str,
+    tiny_lm: LanguageModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(tiny_tokenizer), pad_token_id=tiny_tokenizer.pad_token_id, num_labels=1, **sizes)
+    torch.manual_seed(0)
+    for kind, name in ((BertModel, "embedder"), (BertForSequenceClassification, "reranker")):
+        kind(config).save_pretrained(tmp_path / name)
+        tiny_tokenizer.save_pretrained(tmp_path / name)
+    command = ["eval", "--limit", "2", "--k", "1", "--max-new-tokens", "2", "--model", model, "--out"]
+    command += [str(tmp_path / "out"), "--cache", str(tmp_path / "cache.sqlite"), "--methods", "dense", "cross_encoder"]
+    command += ["--embedder", str(tmp_path / "embedder"), "--cross-encoder", str(tmp_path / "reranker")]
+    assert main(command) == 0
+    assert "Cross-encoder" in capsys.readouterr().out
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["config"]["methods"]["dense"]["embedder"] == str(tmp_path / "embedder")
+    assert results["config"]["methods"]["cross_encoder"]["model"] == str(tmp_path / "reranker")
+    records = [json.loads(line) for line in (tmp_path / "out" / "questions.jsonl").read_text().splitlines()]
+    for record in records:
+        passages = [Passage(p["text"], title=p["title"]) for p in record["passages"]]
+        prompt = tiny_lm.encode(record["question"], passages)
+        task = Task(tiny_lm, record["question"], passages, prompt, Draft("", []))
+        for scorer in (DenseScorer(tmp_path / "embedder"), CrossEncoderScorer(tmp_path / "reranker")):
+            found = record["methods"][scorer.name]["scores"]
+            assert found == pytest.approx(scorer.score(task).tolist(), abs=1e-5)
+            assert len(set(found)) > 1
+
+
+def test_coefficients_by_name(model: str, trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "lr=0.1" / "coefficients"
+    HeadCoefficients.average(2, 4, "llama").save_pretrained(other)
+    command = ["eval", "--limit", "1", "--k", "1", "--max-new-tokens", "2", "--model", model, "--methods", "random"]
+    command += ["--cache", str(tmp_path / "cache.sqlite"), "--out", str(tmp_path / "out"), "--coefficients"]
+    assert main([*command, trained, str(other)]) == 2
+    assert "a second method called at2; give it a name: NAME=" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*command, trained, f"flat={other}"]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(results["methods"]) == ["none", "random", "at2", "flat", "oracle"]
+    assert (tmp_path / "out" / "figures" / "coefficients_flat.png").exists()
+
+
+def test_a_terminal_that_cannot_show_it_all(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows writes code page 1252 into a file; the table has a delta."""
+    file = tmp_path / "table.txt"
+    command = ["eval", "--limit", "1", "--k", "1", "--max-new-tokens", "2", "--model", model, "--methods", "random"]
+    with open(file, "w", encoding="cp1252") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        assert main([*command, "--cache", str(tmp_path / "cache.sqlite"), "--out", str(tmp_path / "out")]) == 0
+    assert "\\u0394F1 vs none" in file.read_text(encoding="cp1252")
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 @pytest.mark.parametrize("k", ["0", "-1", "x"])

@@ -14,7 +14,7 @@ import pytest
 from at2_prune.cli.evaluate import add_arguments
 from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients
 from at2_prune.errors import DataError, InputError
-from at2_prune.scorers import DenseScorer
+from at2_prune.scorers import LEARNED, DenseScorer
 from at2_prune_eval.cards import record_evaluation
 from at2_prune_eval.config import coefficients_digest, describe_scorer
 from at2_prune_eval.document import load_results, main, results_document, short_table, write_document
@@ -134,10 +134,23 @@ def test_the_page_and_the_readme_are_those_of_the_committed_results() -> None:
     results = load_results(root / "docs" / "results.json")
     page = (root / "docs" / "results.md").read_text(encoding="utf-8")
     command = re.findall(r"by `(python -m at2_prune_eval.document [^`]*)`", page)[0]
-    figures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
+    figures = [f"figures/{path.name}" for path in sorted((root / "docs" / "figures").glob("*.png"))]
+    shown = {*re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)}
+    wanted = {"f1_by_k", "f1_by_cost", *(f"coefficients_{name}" for name in LEARNED if name in results["methods"])}
+    assert shown == {
+        f"figures/{name}.png" for name in wanted | ({"faithfulness"} if results["faithfulness"] else set())
+    }
     assert results_document(results, figures, command) == page
     table, _ = short_table(results).split("\n\n")
     assert table in (root / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_page_is_not_written_over_its_own_results(results: dict[str, Any], tmp_path: Path) -> None:
+    path = write_run(tmp_path, [], results) / "results.json"
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"name it \.md"):
+        write_document(path, path)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -169,7 +182,11 @@ def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None
     config = results["config"]
     learned = {"coefficients": {"row_groups": ["draft-contribution"], "sha256": "0"}}
     config = {**config, "methods": {**config["methods"], "mine": learned}}
-    asked = parser.parse_args(shlex.split(run_command(config))[2:])
+
+    def ask(config: dict[str, Any], **results: Any) -> argparse.Namespace:
+        return parser.parse_args(shlex.split(run_command({"config": config, **results}))[2:])
+
+    asked = ask(config)
     data = config["data"]
     for name in ("split", "limit", "seed", "shuffle_passages"):
         assert getattr(asked, name) == data[name]
@@ -177,7 +194,7 @@ def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None
     assert (asked.k, asked.methods, asked.coefficients) == (list(KS), list(METHODS), ["mine=DIR"])
     assert (asked.model, asked.dtype, asked.max_new_tokens) == ("gemma-3-270m", "bfloat16", 48)
     other = {**config, "data": {**data, "offset": 100, "types": None}, "ks": [1, "auto"], "max_new_tokens": 9}
-    asked = parser.parse_args(shlex.split(run_command(other))[2:])
+    asked = ask(other)
     assert (asked.offset, asked.type, asked.k, asked.max_new_tokens) == (100, None, [1, "auto"], 9)
     methods = {
         "at2": learned,
@@ -186,15 +203,23 @@ def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None
         "cross_encoder": {"model": "c"},
     }
     mine = {**config, "data": {**data, "ids": "ids.txt"}, "methods": methods}
-    asked = parser.parse_args(shlex.split(run_command(mine))[2:])
+    asked = ask(mine)
     assert (asked.ids, asked.embedder, asked.cross_encoder) == ("ids.txt", "a/b", "c")
     assert (asked.methods, asked.coefficients) == (list(methods), ["at2=DIR", "scout=DIR"])
     packaged = {
         "at2": {"coefficients": {"sha256": _shipped("gemma-3-270m")["at2"]}},
         "dense": {"embedder": OFFLINE_EMBEDDER},
     }
-    asked = parser.parse_args(shlex.split(run_command({**config, "methods": packaged}))[2:])
+    asked = ask({**config, "methods": packaged})
     assert (asked.methods, asked.coefficients, asked.embedder) == (["at2", "dense"], [], None)
+    fused = {"fusion": {"attention": {"name": "bm25"}, "fallback": {"name": "dense", "embedder": "a/b"}}}
+    assert ask({**config, "methods": fused}).embedder == "a/b"
+    asked = ask({**config, "data": {"name": "sample_questions.jsonl"}}, skipped={"no answer": 2})
+    assert (asked.data, asked.skip_invalid) == (None, True)
+    assert not ask(config, skipped={}).skip_invalid
+    measured = {"passage": {"n": 9, "left_out": {"empty draft": 1}}}
+    asked = ask(config, faithfulness=measured)
+    assert (asked.faithfulness, asked.sentences) == (10, None)
 
 
 def test_the_packaged_embedder_is_recorded_as_such() -> None:

@@ -246,7 +246,7 @@ def test_attention_is_read_again_from_the_shuffled_prompt(
 
 
 def test_methods_that_run_ablations_are_reordered_only_where_asked(
-    bench: WatchedBench, methods: list[Scorer], question: Question
+    bench: WatchedBench, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
 ) -> None:
     record = measure_faithfulness(bench, methods, question, ks=[1])
     assert record["order_skipped"] == ["leave_one_out", "surrogate_32"]
@@ -255,7 +255,18 @@ def test_methods_that_run_ablations_are_reordered_only_where_asked(
     assert record["order_skipped"] == ["surrogate_32"]
     assert len(bench.asked) == 2 * asked + 1
     assert bench.asked[-1][0].ids != bench.asked[0][0].ids
-    assert -1 <= record["methods"]["leave_one_out"]["order"]["content"] <= 1
+    entry = record["methods"]["leave_one_out"]
+    order = shuffled_order(7, seeded_generator(0, f"faithfulness order {question.text}"))
+    shuffled = tiny_lm.encode(question.text, [question.passages[i] for i in order])
+    draft = bench.draft(tiny_lm.encode(question.text, question.passages)).draft.ids
+    log_odds = []
+    for out in range(8):  # the last leaves nothing out
+        log_p = direct_log_p(tiny_lm, shuffled, draft, [i != out for i in range(7)])
+        log_odds.append(log_p - math.log(-math.expm1(log_p)))
+    after = [log_odds[7] - without for without in log_odds[:7]]
+    moved = [entry["scores"][i] for i in order]
+    assert entry["order"]["content"] == pytest.approx(kendalltau(moved, after).statistic)
+    assert entry["order"]["position"] == pytest.approx(kendalltau(entry["scores"], after).statistic)
 
 
 def test_sentences(bench: WatchedBench, tiny_lm: LanguageModel, question: Question) -> None:

@@ -20,6 +20,7 @@ matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.text import Text  # noqa: E402
 
 from at2_prune_eval.figures import (  # noqa: E402
+    all_figures,
     coefficients_figure,
     f1_by_cost_figure,
     f1_by_k_figure,
@@ -109,12 +110,11 @@ def test_lines_of_a_panel_differ_without_colour(results: dict[str, Any]) -> None
 def test_f1_by_cost_places_free_draft_and_dear_methods(results: dict[str, Any]) -> None:
     figure = f1_by_cost_figure(results, "3")
     axes = figure.axes[0]
-    names = list(METHODS)
-    places = {}
-    for container in axes.containers:
-        x, y = (float(values[0]) for values in container.lines[0].get_data())
-        name = next(n for n in names if n not in places and results["methods"][n]["at"]["3"]["f1"]["mean"] == y)
-        places.setdefault(name, x)
+    found = {text.get_text(): text for text in texts(figure)}
+    drawn = [tuple(float(values[0]) for values in container.lines[0].get_data()) for container in axes.containers]
+    for name in METHODS:  # its label stands over its own point
+        mean = results["methods"][name]["at"]["3"]["f1"]["mean"]
+        assert (found[label_of(name)].xy[0], mean) in drawn
     ticks = {text.get_text().split("\n")[0]: float(text.get_position()[0]) for text in axes.get_xticklabels()}
     assert ticks["0"] < ticks["1"] < ticks["5"] < ticks["10"] < ticks["20"]
     # a logarithm from there on: 5 to 10 is as far as 10 to 20
@@ -151,12 +151,32 @@ def test_methods_of_one_cost_stand_side_by_side(results: dict[str, Any]) -> None
 def test_faithfulness_bars_are_the_estimates(results: dict[str, Any]) -> None:
     figure = faithfulness_figure(results)
     assert [axes.get_title(loc="left") for axes in figure.axes] == 2 * ["LDS", "top-1 drop", "top-3 drop", "top-5 drop"]
-    widths = [round(bar.get_width(), 9) for bar in figure.axes[0].patches]
-    lds = results["faithfulness"]["passage"]["lds"]
-    assert sorted(widths) == sorted(round(value["mean"], 9) for value in lds.values())
+    for index, axes in enumerate(figure.axes):
+        part = results["faithfulness"][("passage", "sentence")[index // 4]]
+        columns = [part["lds"], *({name: drops[k] for name, drops in part["top_k_drop"].items()} for k in "135")]
+        values = columns[index % 4]
+        first = figure.axes[index // 4 * 4]
+        ticks = zip(first.get_yticks(), first.get_yticklabels(), strict=True)
+        labels = {round(tick, 6): text.get_text() for tick, text in ticks}
+        bars = {labels[round(bar.get_y() + bar.get_height() / 2, 6)]: bar.get_width() for bar in axes.patches}
+        assert bars == pytest.approx({label_of(name): value["mean"] for name, value in values.items()})
+        intervals = [c.lines[2][0].get_paths()[0].vertices[:, 0] for c in axes.containers if hasattr(c, "has_xerr")]
+        assert len(intervals) == len(values)
+        assert np.allclose(sorted(map(tuple, intervals)), sorted((v["low"], v["high"]) for v in values.values()))
     check_legible(figure, {label_of(name) for name in METHODS})
     with pytest.raises(InputError, match="no faithfulness"):
         faithfulness_figure({"faithfulness": None})
+
+
+def test_faithfulness_of_few_sources_or_none(results: dict[str, Any]) -> None:
+    """LDS needs ablations that no method has seen; with two passages there are none."""
+    passage = results["faithfulness"]["passage"]
+    few = faithfulness_figure({"faithfulness": {"passage": {**passage, "lds": {}}}})
+    assert len(few.axes[0].patches) == 0
+    assert len(few.axes[1].patches) == len(passage["top_k_drop"])
+    nothing = {**passage, "n": 0, "lds": {}, "top_k_drop": {}}
+    without = {**results, "faithfulness": {"passage": nothing, "sentence": None}}
+    assert [name for name, _ in all_figures(without)] == ["f1_by_k", "f1_by_cost"]
 
 
 def test_heat_map_is_layers_by_heads_centred_at_zero(coefficients: HeadCoefficients) -> None:

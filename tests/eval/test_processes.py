@@ -1,11 +1,13 @@
-"""Two processes under torchrun give the table of one."""
+"""Processes of the command line: two under torchrun give the table of one, and one that is interrupted goes on."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ def command(tiny_lm: LanguageModel, folder: Path, out: str) -> list[str]:
     tiny_lm.tokenizer.save_pretrained(folder / "model")
     options = ["--model", str(folder / "model"), "--limit", "5", "--k", "1", "2", "3", "4", "--max-new-tokens", "4"]
     methods = ["--methods", "average_attention", "leave_one_out", "random"]
+    methods += ["--faithfulness", "3"]
     return ["eval", *options, *methods, "--cache", str(folder / f"{out}.sqlite"), "--out", str(folder / out)]
 
 
@@ -50,9 +53,36 @@ def test_two_processes_give_the_table_of_one(tiny_lm: LanguageModel, tmp_path: P
     files = [(tmp_path / name / "questions.jsonl").read_text().splitlines() for name in ("one", "two")]
     assert [unmeasured(json.loads(line)) for line in files[0]] == [unmeasured(json.loads(line)) for line in files[1]]
     assert len(files[0]) == 5
+    assert results[0]["faithfulness"]["passage"]["n"] == 3
     kept = [
         {tuple(at["kept"]) for method in json.loads(line)["methods"].values() for at in method["at"].values()}
         for line in files[0]
     ]
     assert max(map(len, kept)) > WORTH_BATCHING  # so that answers are written together too
     assert not list((tmp_path / "two").glob("questions.*.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")
+def test_interrupted_from_outside(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    arguments = command(tiny_lm, tmp_path, "cut")
+    arguments[arguments.index("--limit") + 1] = "12"
+    arguments[arguments.index("--methods") + 1 : arguments.index("--faithfulness")] = ["surrogate_32", "surrogate_64"]
+    lines = tmp_path / "cut" / "questions.jsonl"
+    started = [sys.executable, "-m", "at2_prune", *arguments]
+    with subprocess.Popen(started, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (lines.exists() and lines.stat().st_size):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert error.rstrip().endswith("the same command goes on from there")
+    assert "Traceback" not in error
+    done = lines.read_text(encoding="utf-8")
+    assert done.endswith("\n")
+    assert 1 <= len([json.loads(line) for line in done.splitlines()]) < 12
+    assert not (tmp_path / "cut" / "results.json").exists()
+    again = run(["at2_prune", *arguments])
+    assert again.returncode == 0, again.stderr
+    assert lines.read_text(encoding="utf-8").startswith(done)
+    assert json.loads((tmp_path / "cut" / "results.json").read_text(encoding="utf-8"))["n"] == 12

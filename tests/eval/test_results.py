@@ -15,7 +15,8 @@ from at2_prune.scorers import Scorer
 from at2_prune_eval import Bench, evaluate, markdown_table, reading, summarize
 from at2_prune_eval.cache import model_fingerprint
 from at2_prune_eval.results import COSTS, METRICS, PAIRED
-from at2_prune_eval.sections import run_facts
+from at2_prune_eval.sections import cost_rows, run_facts
+from at2_prune_eval.table import estimate
 
 from .conftest import KS, MAX_NEW_TOKENS
 
@@ -24,22 +25,23 @@ def made_up(n: int = 60, gain: float = 0.0) -> list[dict[str, Any]]:
     """Records with F1 drawn at random, and `gain` more for at2 at k = 3 on every question."""
     random = np.random.default_rng(0)
 
-    def method(at: dict[str, float], tokens: float = 0.0, fell_back: bool = False) -> dict[str, Any]:
+    def method(at: dict[str, float], tokens: float = 0.0) -> dict[str, Any]:
         cost = {"seconds": float(random.random()), "tokens": tokens, "memory": 10}
         entries = {k: {**dict.fromkeys(METRICS, 0.5), "f1": f1} for k, f1 in at.items()}
-        return {"scores": None, "uses_draft": True, "cost": cost, "fell_back": fell_back, "at": entries}
+        return {"scores": None, "uses_draft": True, "cost": cost, "fell_back": False, "at": entries}
 
     records = []
     for index in range(n):
         base = float(random.random())
         methods = {
             "none": method({"all": base}),
-            "at2": method({"1": float(random.random()), "3": base + gain}, fell_back=index < 2),
+            "at2": method({"1": float(random.random()), "3": base + gain}),
             "bm25": method({"1": float(random.random()), "3": base - 0.1}, tokens=100.0 * (index + 1)),
             "oracle": method({"gold": base + 0.3}),
         }
         draft = {"seconds": 1.0, "tokens": 1000, "memory": 5}
-        records.append({"id": str(index), "prompt_tokens": 100, "draft_cost": draft, "methods": methods})
+        text = "" if index < 2 else "a draft"
+        records.append({"id": str(index), "draft": text, "prompt_tokens": 100, "draft_cost": draft, "methods": methods})
     return records
 
 
@@ -60,9 +62,9 @@ def test_means_and_paired_differences_against_numpy() -> None:
         for k in method["at"]
     }
     for (name, k), values in f1.items():
-        estimate = results["methods"][name]["at"][k]["f1"]
-        assert estimate["mean"] == pytest.approx(values.mean())
-        assert (estimate["low"], estimate["high"]) == pytest.approx(numpy_interval(values), abs=0.01)
+        found = results["methods"][name]["at"][k]["f1"]
+        assert found["mean"] == pytest.approx(values.mean())
+        assert (found["low"], found["high"]) == pytest.approx(numpy_interval(values), abs=0.01)
     base = f1["none", "all"]
     assert set(results["paired"]["none"]) == {"at2", "bm25", "oracle"}
     difference = results["paired"]["none"]["at2"]["1"]["f1"]
@@ -86,6 +88,12 @@ def test_costs_are_in_forward_passes_over_the_prompt() -> None:
     assert results["methods"]["at2"]["cost"]["passes"] == {"mean": 0, "low": 0, "high": 0}
     assert results["draft"]["passes"]["mean"] == 10
     assert results["methods"]["at2"]["cost"]["memory"]["mean"] == 10
+    header, *rows = cost_rows(results)
+    costs = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    passes = results["methods"]["bm25"]["cost"]["passes"]
+    assert costs["BM25"]["passes beyond it"] == estimate(passes, decimals=2)
+    more = {key: value + 1 for key, value in passes.items()}  # the draft, which these made-up methods all look at
+    assert costs["BM25"]["passes in all"] == estimate(more, decimals=2)
 
 
 def test_the_gap_to_the_oracle_is_closed_in_part() -> None:
@@ -121,9 +129,9 @@ def test_schema_on_disk(bench: Bench, scorers: list[Scorer], questions: list[Que
         assert list(method["cost"]) == list(COSTS)
         for entry in method["at"].values():
             assert list(entry) == list(METRICS)
-            for estimate in entry.values():
-                assert list(estimate) == ["mean", "low", "high"]
-                assert estimate["low"] - 1e-12 <= estimate["mean"] <= estimate["high"] + 1e-12
+            for value in entry.values():
+                assert list(value) == ["mean", "low", "high"]
+                assert value["low"] - 1e-12 <= value["mean"] <= value["high"] + 1e-12
     config = results["config"]
     assert config == json.loads((tmp_path / "config.json").read_text())
     assert (config["model"], config["dtype"], config["device"]) == ("tiny-random-llama", "float32", "cpu")

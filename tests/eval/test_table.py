@@ -82,9 +82,10 @@ def test_marks_in_the_table_agree_with_the_differences(results: dict[str, Any]) 
 def test_costs_count_the_draft_once(results: dict[str, Any]) -> None:
     rows = {row[1]: row for row in cost_rows(results)[1:]}
     assert set(rows) == {f"`{name}`" for name in METHODS}
-    assert (rows["`bm25`"][2], rows["`bm25`"][4]) == ("no", "0.00")
-    assert (rows["`at2`"][2], rows["`at2`"][4]) == ("yes", "1.00")
-    assert rows["`surrogate_32`"][3:5] == ["16.00 [16.00, 16.00]", "17.00"]
+    assert (rows["`bm25`"][2], rows["`bm25`"][4]) == ("no", "0.00 [0.00, 0.00]")
+    assert (rows["`at2`"][2], rows["`at2`"][4]) == ("yes", "1.00 [1.00, 1.00]")
+    assert rows["`surrogate_32`"][3:5] == ["16.00 [16.00, 16.00]", "17.00 [17.00, 17.00]"]
+    assert rows["`at2`"][6] == "1 [1, 1]"  # MiB
 
 
 def test_a_faithfulness_test_that_was_not_made_leaves_a_dash(results: dict[str, Any]) -> None:

@@ -51,6 +51,16 @@ def test_kinds(tmp_path: Path) -> None:
         load(tmp_path, lines(PLAIN), kinds=["bridge"])
 
 
+def test_ids_may_hold_spaces(tmp_path: Path) -> None:
+    """Those that rows without one get do; they are one a line."""
+    file = tmp_path / "ids.txt"
+    file.write_text("q.jsonl, line 2\n\n  q.jsonl, line 1  \n")
+    assert [question.id for question in load(tmp_path, lines(PLAIN, PLAIN), ids=file)] == [
+        "q.jsonl, line 2",
+        "q.jsonl, line 1",
+    ]
+
+
 def test_shuffled_passages_keep_their_gold(tmp_path: Path) -> None:
     text = lines(*({**MUSIQUE, "id": str(i)} for i in range(20)))
     plain, shuffled = load(tmp_path, text), load(tmp_path, text, shuffle_passages=3)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..names import by_family, label_of
 from .by_cost import f1_by_cost_figure, middle_k
 from .by_k import f1_by_k_figure
-from .faithfulness import faithfulness_figure
+from .faithfulness import faithfulness_figure, measured
 from .heads import coefficients_figure
 from .style import save_figure, svg
 
@@ -80,7 +80,7 @@ def all_figures(
     if by_family(results["methods"]):
         yield "f1_by_k", f1_by_k_figure(results)
         yield "f1_by_cost", f1_by_cost_figure(results)
-    if any((results.get("faithfulness") or {}).values()):
+    if measured(results):
         yield "faithfulness", faithfulness_figure(results)
     for name, learned in (coefficients or {}).items():
         yield f"{HEADS}{name}", coefficients_figure(learned, label_of(name), layer_types)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from at2_prune.errors import InputError
 
-from ..names import ALL, FAMILIES, GOLD, by_family, label_of
+from ..names import ALL, FAMILIES, GOLD, by_family, label_of, sorted_ks
 from .style import COLORS, LINES, MARKERS, SIZE, WIDTH, error, new_figure, spread, styled
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
     families = by_family(methods)
     if not families:
         raise InputError("there is no method to draw: the run holds no pruning and the oracle only")
-    ks = sorted({k for names in families.values() for name in names for k in methods[name]["at"]}, key=_place)
+    ks = sorted_ks(k for names in families.values() for name in names for k in methods[name]["at"])
     columns = min(2, len(families))
     rows = math.ceil(len(families) / columns)
     width = WIDTH if columns == 2 else (WIDTH + LEFT) / 2
@@ -89,7 +89,7 @@ def _common_line(axes: Axes, method: Mapping[str, Any], ks: list[str]) -> tuple[
 def _line(
     axes: Axes, name: str, method: Mapping[str, Any], ks: list[str], place: int, count: int, inches: float
 ) -> tuple[float, str, str]:
-    shift = (place - (count - 1) / 2) * min(0.12, 0.5 / count)
+    shift = (place - (count - 1) / 2) * min(0.17, 0.85 / count)
     entries = {ks.index(k): entry["f1"] for k, entry in method["at"].items()}
     color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
     fixed = [index for index in sorted(entries) if ks[index].isdigit()]
@@ -121,7 +121,3 @@ def _limits(results: Mapping[str, Any]) -> tuple[float, float]:
     low, high = min(value["low"] for value in estimates), max(value["high"] for value in estimates)
     margin = 0.05 * (high - low) or 0.05
     return low - margin, high + margin
-
-
-def _place(k: str) -> tuple[bool, int, str]:
-    return (not k.isdigit(), int(k) if k.isdigit() else 0, k)

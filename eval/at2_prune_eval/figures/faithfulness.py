@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["faithfulness_figure"]
+__all__ = ["faithfulness_figure", "measured"]
 
 LEFT, RIGHT, GAP, HEAD, BOTTOM, ROW = 1.5, 0.12, 0.16, 0.45, 0.27, 0.18  # inches
 HATCHES = {"retrieval": "", "attention": "////", "gradient": "....", "learned": "\\\\\\\\", "other": ""}
@@ -30,10 +30,13 @@ def faithfulness_figure(results: Mapping[str, Any]) -> Figure:
     Raises:
         InputError: faithfulness was not measured.
     """
-    blocks = {unit: part for unit, part in (results.get("faithfulness") or {}).items() if part}
+    blocks = measured(results)
     if not blocks:
         raise InputError("the results hold no faithfulness: run the evaluation with it")
-    names = {unit: [name for some in by_family(part["lds"]).values() for name in some] for unit, part in blocks.items()}
+    names = {
+        unit: [name for some in by_family({**part["top_k_drop"], **part["lds"]}).values() for name in some]
+        for unit, part in blocks.items()
+    }
     rows = {unit: _rows(names[unit]) for unit in blocks}
     heights = {unit: ROW * (rows[unit][-1] + 1) for unit in blocks}
     total = sum(heights.values()) + len(blocks) * (HEAD + BOTTOM)
@@ -56,6 +59,12 @@ def faithfulness_figure(results: Mapping[str, Any]) -> Figure:
             _bars(axes, {place: (name, values[name]) for name, place in places.items() if name in values})
         top -= heights[unit] + BOTTOM
     return figure
+
+
+def measured(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The units, passages or sentences, that there is something to show of."""
+    parts = (results.get("faithfulness") or {}).items()
+    return {unit: part for unit, part in parts if part and (part["lds"] or part["top_k_drop"])}
 
 
 def _bars(axes: Axes, bars: Mapping[float, tuple[str, Mapping[str, float]]]) -> None:

@@ -24,7 +24,7 @@ from at2_prune.report.text import visible
 
 from ..document import FAITHFULNESS, about_cost, load_results
 from ..figures import all_figures, caption_of, middle_k, svg
-from ..names import by_family, label_of
+from ..names import by_family, label_of, sorted_ks
 from ..sections import (
     MARKS,
     ablation_difference_rows,
@@ -99,10 +99,7 @@ def report_page(
         HTML.
     """
     methods = [name for names in by_family(results["methods"]).values() for name in names]
-    ks = sorted(
-        {k for name in methods for k in results["methods"][name]["at"]},
-        key=lambda k: (not k.isdigit(), int(k) if k.isdigit() else 0),
-    )
+    ks = sorted_ks(k for name in methods for k in results["methods"][name]["at"])
     chosen_k = middle_k(results) if methods else ""
     chosen = "at2" if "at2" in methods else methods[0] if methods else ""
     questions = choose(records, chosen, chosen_k) if methods else []
