@@ -31,6 +31,7 @@ METHODS: dict[str, tuple[float, float, bool]] = {
     "effective_attention_learned": (0.2, 0, True),
     "cross_encoder": (0.42, 0, False),
 }
+WITHOUT_DRAFT = {"scout": (0.42, 0.33, False), "fusion": (0.43, 0.33, False)}
 KS = (1, 2, 3, 4, 5, 7)
 WORDS = [
     "river",
@@ -107,7 +108,7 @@ def _record(
         "methods": {"none": {**free, "uses_draft": True, "at": {"all": entry(everything)}}},
     }
     for name in methods:
-        strength, passes, uses_draft = METHODS[name]
+        strength, passes, uses_draft = (METHODS | WITHOUT_DRAFT)[name]
         scores = random.normal(0, 1, passages)
         scores[gold] += 5 * (strength - 0.1)
         order = [int(i) for i in np.argsort(-scores)]
@@ -162,7 +163,8 @@ def _faithfulness(names: list[str], sources: int) -> dict[str, Any]:
     def around(mean: float, spread: float) -> dict[str, float]:
         return _estimate(random.normal(mean, spread, 60))
 
-    strength = {name: METHODS[name][0] + METHODS[name][1] / 60 for name in names}
+    known = METHODS | WITHOUT_DRAFT
+    strength = {name: known[name][0] + known[name][1] / 60 for name in names}
     return {
         "n": 60,
         "left_out": {"empty draft": 2},

@@ -31,7 +31,7 @@ from at2_prune_eval.figures import (  # noqa: E402
 from at2_prune_eval.figures.style import SIZE, spread  # noqa: E402
 from at2_prune_eval.names import label_of  # noqa: E402
 
-from .synthetic import KS, METHODS, make_records, make_results  # noqa: E402
+from .synthetic import KS, METHODS, WITHOUT_DRAFT, make_records, make_results  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,18 @@ def test_f1_by_k_draws_every_estimate_in_panels_of_few_lines(results: dict[str, 
     value = results["methods"]["bm25"]["at"]["2"]["f1"]
     assert (round(value["low"], 9), round(value["high"], 9)) in bars
     check_legible(figure, {label_of(name) for name in (*METHODS, "none", "oracle")})
+
+
+def test_every_method_and_every_k_at_once() -> None:
+    """What `--methods all --k 1 2 3 4 5 7 auto` draws."""
+    everything = make_results(make_records(methods=(*METHODS, *WITHOUT_DRAFT)))
+    for name in (*METHODS, *WITHOUT_DRAFT):
+        at = everything["methods"][name]["at"]
+        at["auto"] = at["2"]
+    labels = {label_of(name) for name in (*METHODS, *WITHOUT_DRAFT, "none", "oracle")}
+    for figure in (f1_by_k_figure(everything), f1_by_cost_figure(everything)):
+        check_legible(figure, labels)
+    check_legible(faithfulness_figure(everything), labels)
 
 
 def test_lines_of_a_panel_differ_without_colour(results: dict[str, Any]) -> None:
