@@ -83,8 +83,11 @@ def _device(language_model: LanguageModel) -> str:
 def describe_scorer(scorer: Scorer) -> dict[str, Any]:
     """A method's own settings, JSON values; coefficients by digest."""
     settings: dict[str, Any] = {}
+    told = {"name", "row_groups"}
+    if any(isinstance(value, HeadCoefficients) for value in vars(scorer).values()):
+        told |= {"prompt_groups", "layers"}  # by the coefficients
     for name, value in sorted(vars(scorer).items()):
-        if name in ("name", "row_groups") or name.startswith("_"):  # coefficients tell the row groups
+        if name in told or name.startswith("_"):
             continue
         if isinstance(value, HeadCoefficients):
             groups = [group.name for group in value.row_groups]

@@ -50,7 +50,7 @@ def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
         row, column = divmod(index, columns)
         left, bottom = LEFT + column * (panel + LABELS), BOTTOM + (rows - 1 - row) * (PANEL + GAP)
         axes = figure.add_axes((left / width, bottom / height, panel / width, PANEL / height))
-        axes.set(ylim=(low, high), xlim=(-0.4, len(ks) - 0.6), title=FAMILIES[family])
+        axes.set(ylim=(low, high), xlim=(-0.5, len(ks) - 0.5), title=FAMILIES[family])
         axes.set_xticks(range(len(ks)), ks)
         axes.tick_params(labelleft=column == 0)
         if column == 0:
@@ -89,7 +89,7 @@ def _common_line(axes: Axes, method: Mapping[str, Any], ks: list[str]) -> tuple[
 def _line(
     axes: Axes, name: str, method: Mapping[str, Any], ks: list[str], place: int, count: int, inches: float
 ) -> tuple[float, str, str]:
-    shift = (place - (count - 1) / 2) * min(0.17, 0.85 / count)
+    shift = (place - (count - 1) / 2) * min(0.13, 0.65 / count)
     entries = {ks.index(k): entry["f1"] for k, entry in method["at"].items()}
     color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
     fixed = [index for index in sorted(entries) if ks[index].isdigit()]
