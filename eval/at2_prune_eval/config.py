@@ -11,7 +11,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
@@ -25,9 +25,7 @@ from at2_prune.scorers import Scorer
 
 from .bench import Bench
 from .cache import model_fingerprint
-
-if TYPE_CHECKING:
-    from .methods import OneK
+from .names import OneK
 
 __all__ = ["coefficients_digest", "describe_scorer", "package_versions", "prompt_text", "run_config"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from at2_prune.coefficients import RowGroup
 from at2_prune.errors import DataError, EmptyDraftError, InputError
@@ -14,12 +14,10 @@ from at2_prune.selection import AUTO, check_k, top_k
 
 from .bench import Bench
 from .cost import Cost
-from .names import ALL, GOLD
+from .names import ALL, GOLD, OneK
 from .scoring import score
 
-__all__ = ["Choice", "Method", "NoPruning", "OneK", "Oracle", "Pruning", "as_methods", "check_ks"]
-
-OneK = int | Literal["auto"]
+__all__ = ["Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods", "check_ks"]
 
 
 @dataclass(frozen=True)

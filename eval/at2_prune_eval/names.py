@@ -1,14 +1,28 @@
-"""Methods as figures and tables name them, and the family each is drawn with."""
+"""Methods as figures and tables name them, the family each is drawn with, and the values of k."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Literal
 
-__all__ = ["ALL", "FAMILIES", "GOLD", "REFERENCES", "by_family", "family_of", "k_label", "label_of", "sorted_ks"]
+__all__ = [
+    "ALL",
+    "FAMILIES",
+    "GOLD",
+    "REFERENCES",
+    "OneK",
+    "by_family",
+    "family_of",
+    "k_label",
+    "label_of",
+    "sorted_ks",
+]
 
 REFERENCES = ("none", "oracle")
 """What methods are held against: all passages, and the gold ones only."""
+OneK = int | Literal["auto"]
+"""How many passages to keep; `auto` chooses for each question."""
 ALL, GOLD = "all", "gold"
 """What stands in k's place where every passage is kept, and where the gold ones are."""
 

@@ -7,8 +7,8 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
-from .methods import OneK, check_ks
-from .names import ALL
+from .methods import check_ks
+from .names import ALL, OneK
 from .store import Record
 
 __all__ = ["ProgressBar"]

@@ -13,8 +13,9 @@ from at2_prune.selection import AUTO, AUTO_KS
 from at2_prune.surest import Candidate, surest
 
 from .bench import Answer, Bench
-from .methods import Method, OneK
+from .methods import Method
 from .metrics import answer_scores, support_scores
+from .names import OneK
 from .store import Record, text_of
 
 __all__ = ["answer_question"]

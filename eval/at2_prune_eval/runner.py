@@ -13,7 +13,8 @@ from at2_prune.scorers import Scorer, prepare
 
 from .bench import Bench
 from .config import prompt_text, run_config
-from .methods import OneK, as_methods, check_ks
+from .methods import as_methods, check_ks
+from .names import OneK
 from .processes import Processes
 from .question import answer_question
 from .results import summarize
