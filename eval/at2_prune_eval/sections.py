@@ -10,7 +10,7 @@ from at2_prune.questions import sample_questions_path
 from at2_prune.scorers import LEARNED
 
 from .names import ALL, GOLD, REFERENCES, by_family, k_label, label_of, sorted_ks
-from .table import estimate, forward_passes, is_outside, ordered
+from .table import FEW_QUESTIONS, TOO_FEW, estimate, forward_passes, is_outside, ordered
 
 __all__ = [
     "MARKS",
@@ -268,6 +268,7 @@ def faithfulness_line(part: Mapping[str, Any]) -> str:
         f"{part['n']} questions{f' ({left_out}: left out)' if left_out else ''}, {part['ablations']} ablations each. "
         f"Answers from the best {settings['permutation_k']}; scores permuted {settings['permutations']} times."
         f"{f' Not scored again in another order: {skipped}.' if skipped else ''}"
+        f"{f' {TOO_FEW}' if part['n'] < FEW_QUESTIONS else ''}"
     )
 
 

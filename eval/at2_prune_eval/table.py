@@ -9,6 +9,7 @@ from .names import REFERENCES, by_family, k_label, label_of
 
 __all__ = [
     "FEW_QUESTIONS",
+    "TOO_FEW",
     "Estimates",
     "comparisons",
     "estimate",
@@ -23,6 +24,7 @@ __all__ = [
 
 FEW_QUESTIONS = 30
 """With fewer, a bootstrap interval is too narrow to go by."""
+TOO_FEW = f"With fewer than {FEW_QUESTIONS} questions the intervals themselves are too narrow to go by."
 
 Estimates = Mapping[str, Any]
 """`mean, low, high`."""
@@ -95,7 +97,7 @@ def reading(results: Mapping[str, Any]) -> str:
             f"average; N = {n}.)"
         )
     if n < FEW_QUESTIONS:
-        text.append(f"With fewer than {FEW_QUESTIONS} questions the intervals themselves are too narrow to go by.")
+        text.append(TOO_FEW)
     return "\n\n".join(text)
 
 

@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from at2_prune_eval.names import FAMILIES, by_family, family_of, label_of
-from at2_prune_eval.sections import cost_rows, difference_rows, f1_rows, faithfulness_rows, mode_rows, run_facts
-from at2_prune_eval.table import estimate, markdown, markdown_table, reading, text_table
+from at2_prune_eval.sections import (
+    cost_rows,
+    difference_rows,
+    f1_rows,
+    faithfulness_line,
+    faithfulness_rows,
+    mode_rows,
+    run_facts,
+)
+from at2_prune_eval.table import TOO_FEW, estimate, markdown, markdown_table, reading, text_table
 
 from .synthetic import KS, METHODS, make_records, make_results
 
@@ -95,6 +103,15 @@ def test_a_faithfulness_test_that_was_not_made_leaves_a_dash(results: dict[str, 
     assert rows["BM25"][-2:] == ["–", "–"]
     assert rows["AT2"][-2] == estimate(part["order"]["at2"]["content"])
     assert {len(row) for row in rows.values()} == {8}
+
+
+def test_few_questions_of_faithfulness_are_warned_of(results: dict[str, Any]) -> None:
+    part = results["faithfulness"]["passage"]
+    assert TOO_FEW not in faithfulness_line(part)
+    assert TOO_FEW in faithfulness_line({**part, "n": 29})
+    assert "in another order: Random, Leave-one-out." in faithfulness_line(
+        {**part, "order_skipped": ["random", "leave_one_out"]}
+    )
 
 
 def test_facts_name_what_numbers_depend_on(results: dict[str, Any]) -> None:
