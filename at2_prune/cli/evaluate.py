@@ -240,11 +240,12 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
 
     coefficients: dict[str, HeadCoefficients] = {}
     for entry in args.coefficients:
-        named = re.fullmatch(r"(\w+)=(.+)", entry)
-        loaded = load_coefficients(language_model, named[2] if named else entry)
+        named = re.fullmatch(r"([^=/\\]+)=(.+)", entry)  # a path with = in it may begin with ./
+        path = named[2] if named else entry
+        loaded = load_coefficients(language_model, path)
         name = named[1] if named else method_of(loaded)
         if name in coefficients:
-            raise InputError(f"--coefficients {entry}: a second method called {name}; give it a name: NAME={entry}")
+            raise InputError(f"--coefficients {entry}: a second method called {name}; give it another: NAME={path}")
         coefficients[name] = loaded
     given = list(coefficients)
     learned = [name for name in MAIN if name in {*given, *shipped_coefficients().get(language_model.name, {})}]

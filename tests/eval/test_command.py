@@ -201,12 +201,12 @@ def test_coefficients_by_name(model: str, trained: str, tmp_path: Path, capsys: 
     command = ["eval", "--limit", "1", "--k", "1", "--max-new-tokens", "2", "--model", model, "--methods", "random"]
     command += ["--cache", str(tmp_path / "cache.sqlite"), "--out", str(tmp_path / "out"), "--coefficients"]
     assert main([*command, trained, str(other)]) == 2
-    assert "a second method called at2; give it a name: NAME=" in capsys.readouterr().err
+    assert "a second method called at2; give it another: NAME=" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main([*command, trained, f"flat={other}"]) == 0
+    assert main([*command, trained, f"flat-0.5={other}"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert list(results["methods"]) == ["none", "random", "at2", "flat", "oracle"]
-    assert (tmp_path / "out" / "figures" / "coefficients_flat.png").exists()
+    assert list(results["methods"]) == ["none", "random", "at2", "flat-0.5", "oracle"]
+    assert (tmp_path / "out" / "figures" / "coefficients_flat-0.5.png").exists()
 
 
 def test_a_terminal_that_cannot_show_it_all(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
