@@ -52,7 +52,7 @@ def run_command(results: Mapping[str, Any]) -> str:
     """The command that makes the same numbers; coefficients that did not come with the package are its `DIR`."""
     config = results["config"]
     data, methods = config.get("data", {}), config.get("methods", {})
-    command = ["at2-prune", "eval"]
+    command = [*(f"{name}={value}" for name, value in config.get("environment", {}).items()), "at2-prune", "eval"]
     if data.get("name") != sample_questions_path().name:  # these are the default
         command += ["--data", str(data.get("name"))]
     for name in ("split", "ids", "offset", "limit", "seed", "shuffle_passages"):
@@ -113,6 +113,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Model", config.get("model")),
         ("Precision", config.get("dtype")),
         ("Device", config.get("device")),
+        ("Environment", ", ".join(f"{name}={value}" for name, value in config.get("environment", {}).items())),
         ("Questions", f"{results['n']}{f' ({skipped}: skipped)' if skipped else ''}"),
         ("Data", _hashed(data.get("name"), data)),
         ("Seed", "none, the data's own order" if data.get("seed") is None else data["seed"]),

@@ -217,6 +217,8 @@ def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None
     asked = ask({**config, "data": {"name": "sample_questions.jsonl"}}, skipped={"no answer": 2})
     assert (asked.data, asked.skip_invalid) == (None, True)
     assert not ask(config, skipped={}).skip_invalid
+    switched = {"config": {**config, "environment": {"TRANSFORMERS_SDPA_FORCE_GQA": "1"}}}
+    assert run_command(switched) == f"TRANSFORMERS_SDPA_FORCE_GQA=1 {run_command({'config': config})}"
     measured = {"passage": {"n": 9, "left_out": {"empty draft": 1}}}
     asked = ask(config, faithfulness=measured)
     assert (asked.faithfulness, asked.sentences) == (10, None)

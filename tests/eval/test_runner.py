@@ -258,6 +258,7 @@ def test_another_config_is_refused(
     coefficients: HeadCoefficients,
     questions: list[Question],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lm = bench.language_model
     run(bench, scorers, questions[:2], tmp_path)
@@ -275,6 +276,10 @@ def test_another_config_is_refused(
     other = LanguageModel(lm.model, lm.tokenizer, TextTemplate(examples=""), lm.name)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"prompt\.sha256"):
         run(Bench(other, None, MAX_NEW_TOKENS), scorers, questions[:2], tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setenv("TRANSFORMERS_SDPA_FORCE_GQA", "1")  # another kernel, other rounding
+        with pytest.raises(InputError, match=r"environment\.TRANSFORMERS_SDPA_FORCE_GQA: None there, '1' now"):
+            run(bench, scorers, questions[:2], tmp_path)
     tuned = RandomScorer()
     tuned.name, tuned.places = "average_attention", [0, 1]  # type: ignore[attr-defined]  # a setting of one's own
     with pytest.raises(InputError, match=r"methods\.average_attention\.places: None there, \[0, 1\] now"):
