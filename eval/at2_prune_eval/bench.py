@@ -18,7 +18,7 @@ from at2_prune.model import LanguageModel
 from at2_prune.prompt import EncodedPrompt
 from at2_prune.training.collect import ROW_GROUPS
 
-from .cache import ModelCache, digest, model_fingerprint
+from .cache import ModelCache, digest, kernel_switches, model_fingerprint
 from .cost import Cost, metered
 
 __all__ = ["Answer", "Bench", "Drafted"]
@@ -75,8 +75,10 @@ class Bench:
         self.language_model = language_model
         self.cache = ModelCache(None) if cache is None else cache
         self.max_new_tokens = max_new_tokens
-        self.fingerprint = model_fingerprint(language_model)
-        """Of the model: part of every key."""
+        self.switches = kernel_switches()
+        weights = model_fingerprint(language_model)
+        self.fingerprint = digest(weights, self.switches) if self.switches else weights
+        """Of the model and its kernels: part of every key."""
         self._writing = [self.fingerprint, max_new_tokens, list(language_model.template.stop)]
 
     def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> Drafted:

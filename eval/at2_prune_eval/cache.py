@@ -24,8 +24,10 @@ from filelock import FileLock
 from at2_prune.errors import CacheError
 from at2_prune.model import LanguageModel
 
-__all__ = ["ModelCache", "digest", "model_fingerprint"]
+__all__ = ["ModelCache", "digest", "kernel_switches", "model_fingerprint"]
 
+SWITCHES = ("TRANSFORMERS_SDPA_FORCE_GQA",)
+"""Environment variables by which transformers takes another kernel, with other rounding, where they are 1."""
 SAMPLES = 16  # values of each parameter that go into a model's fingerprint
 
 
@@ -52,6 +54,11 @@ def model_fingerprint(language_model: LanguageModel) -> str:
         some = flat[:: max(1, len(flat) // SAMPLES)].float().cpu()
         state.update(f"{name} {tuple(parameter.shape)}".encode() + some.numpy().tobytes())
     return state.hexdigest()[:32]
+
+
+def kernel_switches() -> dict[str, str]:
+    """Those of `SWITCHES` that are on."""
+    return {name: os.environ[name] for name in SWITCHES if os.environ.get(name) == "1"}
 
 
 class ModelCache:

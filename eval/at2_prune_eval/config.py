@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -32,8 +31,6 @@ __all__ = ["coefficients_digest", "describe_scorer", "package_versions", "prompt
 
 _PACKAGES = {"bm25s": "bm25s", "scikit-learn": "sklearn", "scipy": "scipy"}
 """What methods compute with, by the module that says whether it is there."""
-_SWITCHES = ("TRANSFORMERS_SDPA_FORCE_GQA",)
-"""Environment variables by which transformers takes another kernel: faster, with other rounding."""
 
 
 def run_config(
@@ -49,9 +46,8 @@ def run_config(
     an edited prompt make another config. The code of a method of one's own does not.
     """
     language_model = bench.language_model
-    switches = {name: os.environ[name] for name in _SWITCHES if os.environ.get(name, "0") != "0"}
     return {
-        **({"environment": switches} if switches else {}),
+        **({"environment": bench.switches} if bench.switches else {}),
         "model": language_model.name,
         "weights": model_fingerprint(language_model),
         "dtype": str(language_model.model.dtype).removeprefix("torch."),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from at2_prune.errors import CacheError, CoefficientsError, DataError, InputError
+from at2_prune.intervals import RESAMPLES, SEED
 
 from .cards import record_evaluation
 from .figures import HEADS, caption_of
@@ -94,8 +95,8 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
     parts = [
         "# Results",
         f"Written from `results.json`{f' by `{command}`' if command else ''}; do not edit by hand. Brackets hold 95 % "
-        "percentile-bootstrap intervals over questions (2,000 resamples, seed 0). Nothing inside its interval is "
-        "called a difference.",
+        f"percentile-bootstrap intervals over questions ({RESAMPLES:,} resamples, seed {SEED}). Nothing inside its "
+        "interval is called a difference.",
         "## The run",
         f"```console\n$ {run_command(results)}\n```",
         markdown([["setting", "value"], *map(list, run_facts(results))]),

@@ -10,7 +10,7 @@ from at2_prune.questions import sample_questions_path
 from at2_prune.scorers import LEARNED
 
 from .names import ALL, GOLD, REFERENCES, by_family, k_label, label_of, sorted_ks
-from .table import FEW_QUESTIONS, TOO_FEW, estimate, forward_passes, is_outside, ordered
+from .table import FEW_QUESTIONS, TOO_FEW, estimate, forward_passes, is_outside, ordered, passes_in_all
 
 __all__ = [
     "MARKS",
@@ -250,9 +250,7 @@ def cost_rows(results: Mapping[str, Any]) -> Rows:
                 f"`{name}`",
                 "yes" if method["uses_draft"] else "no",
                 estimate(cost["passes"], decimals=2),
-                estimate(
-                    {key: value + bool(method["uses_draft"]) for key, value in cost["passes"].items()}, decimals=2
-                ),
+                estimate(passes_in_all(method), decimals=2),
                 estimate(cost["seconds"], decimals=2),
                 estimate({key: value / 2**20 for key, value in cost["memory"].items()}, decimals=0),
             ]

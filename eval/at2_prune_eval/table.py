@@ -18,6 +18,7 @@ __all__ = [
     "markdown",
     "markdown_table",
     "ordered",
+    "passes_in_all",
     "reading",
     "text_table",
 ]
@@ -121,10 +122,14 @@ def is_outside(difference: Estimates) -> bool:
     return bool(difference["low"] > 0 or difference["high"] < 0)
 
 
-def forward_passes(method: Mapping[str, Any]) -> float:
+def passes_in_all(method: Mapping[str, Any]) -> dict[str, float]:
     """Forward passes over the whole prompt to choose passages; the draft, where one is needed, is the first."""
-    passes: float = method["cost"]["passes"]["mean"]
-    return passes + bool(method["uses_draft"])
+    return {key: value + bool(method["uses_draft"]) for key, value in method["cost"]["passes"].items()}
+
+
+def forward_passes(method: Mapping[str, Any]) -> float:
+    """The mean of `passes_in_all`."""
+    return passes_in_all(method)["mean"]
 
 
 def estimate(value: Estimates | None, sign: str = "", decimals: int = 3, bold: bool = False) -> str:

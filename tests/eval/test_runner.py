@@ -279,7 +279,7 @@ def test_another_config_is_refused(
     with monkeypatch.context() as patch:
         patch.setenv("TRANSFORMERS_SDPA_FORCE_GQA", "1")  # another kernel, other rounding
         with pytest.raises(InputError, match=r"environment\.TRANSFORMERS_SDPA_FORCE_GQA: None there, '1' now"):
-            run(bench, scorers, questions[:2], tmp_path)
+            run(Bench(lm, bench.cache, MAX_NEW_TOKENS), scorers, questions[:2], tmp_path)
     tuned = RandomScorer()
     tuned.name, tuned.places = "average_attention", [0, 1]  # type: ignore[attr-defined]  # a setting of one's own
     with pytest.raises(InputError, match=r"methods\.average_attention\.places: None there, \[0, 1\] now"):

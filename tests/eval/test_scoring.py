@@ -38,6 +38,21 @@ def test_scores_are_remembered(bench: Bench, questions: list[Question], calls: C
     assert others["methods"]["surrogate_8"]["scores"] != first["methods"]["surrogate_8"]["scores"]
 
 
+def test_what_another_kernel_rounded_is_asked_again(
+    bench: Bench, questions: list[Question], calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = answer_question(bench, as_methods([SurrogateScorer(8)]), questions[0], [1])
+    before = calls.passes
+    monkeypatch.setenv("TRANSFORMERS_SDPA_FORCE_GQA", "1")
+    for again in (True, False):  # asked again once
+        other = Bench(bench.language_model, bench.cache, bench.max_new_tokens)
+        found = answer_question(other, as_methods([SurrogateScorer(8)]), questions[0], [1])
+        assert (calls.passes > before) == again
+        before = calls.passes
+        scores = [record["methods"]["surrogate_8"]["scores"] for record in (first, found)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
 class Counted(RandomScorer):
     """Counts how often it is asked."""
 
