@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOME = {
-    "AT2Pruner": "pruner",
-    "Draft": "draft",
-    "HeadCoefficients": "coefficients",
-    "LanguageModel": "model",
+    "AT2Pruner": "pruning.pruner",
+    "Draft": "models.drafts",
+    "HeadCoefficients": "coefficients.head_coefficients",
+    "LanguageModel": "models.language_model",
     "Passage": "passages",
-    "PruneConfig": "config",
-    "PruneResult": "result",
-    "Question": "questions",
-    "load_questions": "questions",
-    "sample_questions_path": "questions",
+    "PruneConfig": "pipeline.config",
+    "PruneResult": "pruning.results",
+    "Question": "datasets",
+    "load_questions": "datasets",
+    "sample_questions_path": "datasets",
 }
 
 __all__ = [
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .coefficients import HeadCoefficients
-    from .config import PruneConfig
-    from .draft import Draft
-    from .model import LanguageModel
+    from .coefficients.head_coefficients import HeadCoefficients
+    from .datasets import Question, load_questions, sample_questions_path
+    from .models.drafts import Draft
+    from .models.language_model import LanguageModel
     from .passages import Passage
-    from .pruner import AT2Pruner
-    from .questions import Question, load_questions, sample_questions_path
-    from .result import PruneResult
+    from .pipeline.config import PruneConfig
+    from .pruning.pruner import AT2Pruner
+    from .pruning.results import PruneResult
 
 
 def __getattr__(name: str) -> object:

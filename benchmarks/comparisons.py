@@ -18,11 +18,11 @@ from workload import Case, case, coefficients_of, described, device_of, endless,
 
 from at2_prune import AT2Pruner, LanguageModel
 from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
-from at2_prune.draft import Draft, read_draft, write_drafts
-from at2_prune.embedded import embedded_is_cached, embedded_is_installed, embedded_model_path
 from at2_prune.errors import ModelNotSupportedError
+from at2_prune.models.default_model import embedded_is_cached, embedded_is_installed, embedded_model_path
+from at2_prune.models.drafts import Draft, read_draft, write_drafts
+from at2_prune.pruning.selection import K
 from at2_prune.scorers import AT2Scorer, GradientXInputScorer, Task
-from at2_prune.selection import K
 from at2_prune_eval.cost import metered
 
 __all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "precision", "scoring", "starting"]

@@ -11,7 +11,7 @@ from measuring import Measurement, median
 from workload import case, device_of
 
 from at2_prune import LanguageModel
-from at2_prune.questions import Question
+from at2_prune.datasets import Question
 from at2_prune.training import CollectSettings, train
 
 __all__ = ["learning"]

@@ -24,8 +24,8 @@ from measuring import Clock, Measurement, exponent, median
 from torch.profiler import ProfilerActivity, profile
 from workload import case, coefficients_of, endless, load_model, untouched
 
-from at2_prune.attention import AttentionReader
-from at2_prune.draft import write_drafts
+from at2_prune.attention.reader import AttentionReader
+from at2_prune.models.drafts import write_drafts
 from at2_prune.scorers import AT2Scorer, Task
 from at2_prune_eval.cost import peak_memory, reset_peak
 

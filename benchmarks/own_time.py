@@ -12,8 +12,8 @@ from measuring import Clock, Measurement, median_interval
 from workload import Case, coefficients_of, described, endless
 
 from at2_prune import LanguageModel, model
-from at2_prune.attention import AttentionReader
-from at2_prune.draft import write_drafts
+from at2_prune.attention.reader import AttentionReader
+from at2_prune.models.drafts import write_drafts
 from at2_prune.scorers import AT2Scorer, Task
 
 __all__ = ["own_time"]

@@ -14,7 +14,7 @@ from measuring import Measurement, paired
 from workload import QWEN, Case, case, coefficients_of, device_of, endless, load_model, untouched
 
 from at2_prune import LanguageModel
-from at2_prune.draft import write_drafts
+from at2_prune.models.drafts import write_drafts
 from at2_prune.scorers import AT2Scorer, Task
 
 __all__ = ["published"]

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from at2_prune import Question, load_questions, sample_questions_path
-from at2_prune.config import PruneConfig
+from at2_prune.pipeline.config import PruneConfig
 
 THREADS = 16
 Ways = tuple[Callable[[Question], Any], Callable[[Question], Awaitable[Any]]]

@@ -13,12 +13,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from at2_prune import LanguageModel, Passage, load_questions, sample_questions_path
-from at2_prune.coefficients import HeadCoefficients, RowGroup
+from at2_prune.attention.hooks import enable_attention_reading
+from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
 from at2_prune.errors import CoefficientsError
-from at2_prune.interface import enable_attention_reading
-from at2_prune.methods import load_coefficients
+from at2_prune.models.prompts import EncodedPrompt, TextTemplate
 from at2_prune.passages import Granularity
-from at2_prune.prompt import EncodedPrompt, TextTemplate
+from at2_prune.scorers.loading import load_coefficients
 
 __all__ = [
     "QWEN",

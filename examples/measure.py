@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from at2_prune import AT2Pruner, LanguageModel, PruneConfig, Question
+from at2_prune.bootstrap import Estimate, bootstrap_mean
 from at2_prune.errors import AT2PruneError
-from at2_prune.intervals import Estimate, bootstrap_mean
 from at2_prune_eval.metrics import answer_scores
 from at2_prune_eval.store import RunStore
 

@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import make_pipeline
 
 from at2_prune import LanguageModel, Passage, Question, load_questions, sample_questions_path
-from at2_prune.prompt import EncodedPrompt, TextTemplate
+from at2_prune.models.prompts import EncodedPrompt, TextTemplate
 
 HOTPOTQA = Path(__file__).resolve().parents[2] / "shared" / "data" / "hotpotqa"
 RETRIEVED = 10

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from at2_prune.intervals import bootstrap_difference, bootstrap_mean
+from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
 from at2_prune_eval.metrics import normalize_answer
 
 KS = (1, 2, 3, 5)

@@ -19,11 +19,11 @@ import torch
 from folds import BEST, FOLDS, cross_fitted, load, only
 from tqdm import tqdm
 
-from at2_prune.coefficients import RowGroup
-from at2_prune.draft import read_prompt
-from at2_prune.intervals import bootstrap_difference, bootstrap_mean
-from at2_prune.model import LanguageModel
-from at2_prune.questions import Question, load_questions
+from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
+from at2_prune.coefficients.head_coefficients import RowGroup
+from at2_prune.datasets import Question, load_questions
+from at2_prune.models.drafts import read_prompt
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.training import EvidenceSettings, Example, fit_evidence
 
 NOTHING_ASKED = "N/A"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from at2_prune.coefficients import RowGroup
+from at2_prune.coefficients.head_coefficients import RowGroup
 from at2_prune.training import ExampleStore
 from at2_prune.training.evidence import gold_found
-from at2_prune.training.store import Example
+from at2_prune.training.examples import Example
 
 BEST = ("question", "question-max", "sources", "sources-max")
 """Scout's rows."""

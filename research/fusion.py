@@ -16,15 +16,15 @@ from pathlib import Path
 import torch
 from folds import BEST, FOLDS, load
 
-from at2_prune.coefficients import HeadCoefficients, RowGroup
-from at2_prune.draft import Draft
-from at2_prune.intervals import bootstrap_difference, bootstrap_mean
-from at2_prune.model import LanguageModel
-from at2_prune.questions import load_questions
+from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
+from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.datasets import load_questions
+from at2_prune.models.drafts import Draft
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.scorers import BM25Scorer, DenseScorer, Scorer, Task
 from at2_prune.scorers.fusion import standardised
 from at2_prune.training import fit_evidence
-from at2_prune.training.store import Example
+from at2_prune.training.examples import Example
 
 Scores = Sequence[torch.Tensor]
 

@@ -16,14 +16,14 @@ import argparse
 import torch
 from tqdm import tqdm
 
-from at2_prune.draft import Draft
-from at2_prune.intervals import bootstrap_difference, bootstrap_mean
-from at2_prune.methods import load_scorer
-from at2_prune.model import LanguageModel
+from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
+from at2_prune.datasets import Question, load_questions
+from at2_prune.models.drafts import Draft
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
-from at2_prune.questions import Question, load_questions
 from at2_prune.scorers import Scorer, Task
 from at2_prune.scorers.fusion import standardised
+from at2_prune.scorers.loading import load_scorer
 
 KS = (2, 3)
 

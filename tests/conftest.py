@@ -12,11 +12,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from at2_prune.coefficients import HeadCoefficients
-from at2_prune.embedded import embedded_is_cached, embedded_is_installed
-from at2_prune.model import LanguageModel
-from at2_prune.pruner import AT2Pruner
-from at2_prune.questions import Question, load_questions, sample_questions_path
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.datasets import Question, load_questions, sample_questions_path
+from at2_prune.models.default_model import embedded_is_cached, embedded_is_installed
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.pruning.pruner import AT2Pruner
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

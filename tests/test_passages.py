@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError, MissingExtraError
 from at2_prune.passages import Passage, as_passages, passages_from_json, split_sentences
-from at2_prune.questions import Question
 
 
 def test_every_accepted_kind_of_passage() -> None:

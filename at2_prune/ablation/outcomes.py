@@ -15,11 +15,11 @@ from collections.abc import Sequence
 
 import torch
 
+from ..attention.hooks import enable_attention_reading
 from ..errors import InputError
-from ..forward import bound_by_passes, carries_state, pads_exactly, rotates_by_length
-from ..interface import enable_attention_reading
-from ..model import LanguageModel
-from ..prompt import EncodedPrompt
+from ..models.forward import bound_by_passes, carries_state, pads_exactly, rotates_by_length
+from ..models.language_model import LanguageModel
+from ..models.prompts import EncodedPrompt
 from .run import Positions, Run
 from .tree import Tree
 from .whole import run_alone, run_in_batches, run_masked

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 
 from ..errors import ModelNotSupportedError
-from ..model import LanguageModel
-from ..prompt import EncodedPrompt
+from ..models.language_model import LanguageModel
+from ..models.prompts import EncodedPrompt
 
 __all__ = ["Positions", "Run"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ..forward import fork, has_body, logits_of, run_body, run_piece
-from ..interface import original_positions
+from ..attention.hooks import original_positions
+from ..models.forward import fork, has_body, logits_of, run_body, run_piece
 from .run import Run
 
 __all__ = ["Tree"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ..forward import run_piece
-from ..interface import original_positions
+from ..attention.hooks import original_positions
+from ..models.forward import run_piece
 from .run import Run
 
 __all__ = ["run_alone", "run_in_batches", "run_masked"]

@@ -1,4 +1,8 @@
-"""The command line: one command a file, each with `add_arguments` and `run`; what is heavy is imported by `run`."""
+"""The command line: one command a file, with `HELP`, `EXAMPLES`, `add_arguments` and `run`.
+
+A command module imports torch and transformers in `run` only, so that `--help` is quick. Other packages add commands
+through the entry point group `at2_prune.commands`.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,25 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
+from types import ModuleType
 
 from .. import __version__
 from ..errors import AT2PruneError
-from . import answer, demo, evaluate, models, score, train
+from . import answer, models, score, train
 
 __all__ = ["main"]
 
 OURS = ("at2_prune", "at2_prune_eval")
-COMMANDS = {"answer": answer, "score": score, "train": train, "eval": evaluate, "models": models, "demo": demo}
+COMMANDS = {"answer": answer, "score": score, "train": train, "models": models}
+GROUP = "at2_prune.commands"
+"""Entry points of this group are command modules; the entry point's name is the command's."""
+
+
+def commands() -> dict[str, ModuleType]:
+    """The command modules by name: this package's, then those that entry points register."""
+    registered = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return COMMANDS | {point.name: point.load() for point in registered}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,9 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"at2-prune {__version__}")
     parser.add_argument("--verbose", action="store_true", help="log what is going on, to stderr")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
-        command = commands.add_parser(
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in commands().items():
+        command = subparsers.add_parser(
             name,
             help=module.HELP.replace("%", "%%"),  # argparse formats it
             description=module.HELP,

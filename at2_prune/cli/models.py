@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
-    from ..embedded import (
+    from ..models.default_model import (
         EMBEDDED_MODEL_ID,
         EMBEDDED_MODEL_LICENCE,
         embedded_cache_path,
@@ -67,13 +67,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _shipped() -> dict[str, Any]:
-    from ..coefficients import shipped_coefficients
+    from ..coefficients.head_coefficients import shipped_coefficients
 
     return shipped_coefficients()
 
 
 def _coefficients(name: str, method: str, path: Any) -> dict[str, Any]:
-    from ..coefficients import HeadCoefficients
+    from ..coefficients.head_coefficients import HeadCoefficients
 
     coefficients = HeadCoefficients.from_pretrained(path)
     training = coefficients.training

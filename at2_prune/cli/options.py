@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import DEFAULT_METHOD, METHODS
 from ..errors import DataError
-from ..selection import AUTO, K
+from ..pipeline.config import DEFAULT_METHOD, METHODS
+from ..pruning.selection import AUTO, K
 
 if TYPE_CHECKING:
-    from ..model import LanguageModel
+    from ..models.language_model import LanguageModel
     from ..passages import Passage
-    from ..pruner import AT2Pruner
+    from ..pruning.pruner import AT2Pruner
 
 __all__ = [
     "K_HELP",
@@ -84,7 +84,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
 def load_model(args: argparse.Namespace) -> LanguageModel:
     from transformers.utils import logging as transformers_logging
 
-    from ..model import LanguageModel
+    from ..models.language_model import LanguageModel
 
     if not args.verbose:
         transformers_logging.disable_progress_bar()
@@ -92,7 +92,7 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
 
 def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
-    from ..pruner import AT2Pruner
+    from ..pruning.pruner import AT2Pruner
 
     return AT2Pruner.from_pretrained(
         load_model(args),

@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> None:
 
     from tqdm.auto import tqdm
 
-    from ..coefficients import RowGroup
-    from ..questions import load_questions
+    from ..coefficients.head_coefficients import RowGroup
+    from ..datasets import load_questions
     from ..training import CollectSettings, FitSettings, train
 
     row_groups = [RowGroup.from_name(name) for name in args.rows] if args.rows else None

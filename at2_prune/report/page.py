@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from ..passages import Passage
-    from ..result import PruneResult
+    from ..pruning.results import PruneResult
 
 __all__ = ["check_report_path", "html_report", "write_html_report"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from .text import by_sentences, count, decimals_for, k_line, kept_line, name_of, number, ranking, seconds_of, visible
 
 if TYPE_CHECKING:
-    from ..result import PruneResult
+    from ..pruning.results import PruneResult
 
 __all__ = ["terminal_report", "wants_color"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..passages import Passage
-    from ..result import PruneResult
+    from ..pruning.results import PruneResult
 
 __all__ = [
     "by_sentences",

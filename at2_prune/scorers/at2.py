@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..coefficients import HeadCoefficients, RowGroup
-from ..draft import read_prompt
+from ..coefficients.head_coefficients import HeadCoefficients, RowGroup
+from ..models.drafts import read_prompt
 from .base import Task
 
 __all__ = ["AT2Scorer"]

@@ -9,13 +9,13 @@ from typing import Protocol
 import torch
 
 from ..ablation import ablation_outcomes
-from ..coefficients import RowGroup
-from ..draft import Draft
+from ..coefficients.head_coefficients import RowGroup
 from ..errors import EmptyDraftError
-from ..forward import Beginning
-from ..model import LanguageModel
+from ..models.drafts import Draft
+from ..models.forward import Beginning
+from ..models.language_model import LanguageModel
+from ..models.prompts import EncodedPrompt
 from ..passages import Passage
-from ..prompt import EncodedPrompt
 
 __all__ = ["Scorer", "Task", "prepare", "prompt_groups", "read_layers"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..coefficients import RowGroup
+from ..coefficients.head_coefficients import RowGroup
 from .base import Task
 
 __all__ = ["ContributionScorer"]
@@ -13,7 +13,7 @@ CONTRIBUTION = RowGroup("draft", measure="contribution")
 
 
 class ContributionScorer:
-    """Scores sources by what their tokens add to the heads' outputs; see `at2_prune.measures`."""
+    """Scores sources by what their tokens add to the heads' outputs; see `at2_prune.attention.measures`."""
 
     name = "contribution"
     row_groups: tuple[RowGroup, ...] = (CONTRIBUTION,)

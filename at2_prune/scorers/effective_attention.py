@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..coefficients import RowGroup
+from ..coefficients.head_coefficients import RowGroup
 from .base import Task
 
 __all__ = ["EffectiveAttentionScorer"]
@@ -13,7 +13,7 @@ EFFECTIVE = RowGroup("draft", measure="effective")
 
 
 class EffectiveAttentionScorer:
-    """Scores sources by effective attention (Naim and Asher 2024, arXiv 2410.18541); see `at2_prune.measures`."""
+    """Scores sources by effective attention (Naim and Asher 2024, arXiv 2410.18541; `at2_prune.attention.measures`)."""
 
     name = "effective_attention"
     row_groups: tuple[RowGroup, ...] = (EFFECTIVE,)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..coefficients import RowGroup
+from ..coefficients.head_coefficients import RowGroup
 from .base import Task
 
 __all__ = ["GradientXInputScorer"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..coefficients import HeadCoefficients
+from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import InputError
 from .at2 import AT2Scorer
 from .average_attention import AverageAttentionScorer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
+from .examples import Example, ExampleStore
 from .fit import Fidelity, FitSettings, fidelity, fit
-from .run import TrainingReport, train
-from .store import Example, ExampleStore
+from .trainer import TrainingReport, train
 
 __all__ = [
     "CollectSettings",

@@ -10,15 +10,15 @@ from typing import Literal
 import torch
 
 from ..ablation import Positions, ablation_outcomes, random_masks, seeded_generator
-from ..attention import Reading, Rows
-from ..coefficients import RowGroup
-from ..draft import Draft, prompt_mass, prompt_rows, read_prompt, write_drafts
+from ..attention.reader import Reading, Rows
+from ..coefficients.head_coefficients import RowGroup
+from ..datasets import Question
 from ..errors import ContextTooLongError
-from ..model import LanguageModel
+from ..models.drafts import Draft, prompt_mass, prompt_rows, read_prompt, write_drafts
+from ..models.language_model import LanguageModel
+from ..models.prompts import EncodedPrompt
 from ..passages import Granularity, Passage, split_sentences
-from ..prompt import EncodedPrompt
-from ..questions import Question
-from .store import Example, ExampleStore
+from .examples import Example, ExampleStore
 
 __all__ = ["ROW_GROUPS", "CollectSettings", "LearnFrom", "collect_examples", "draft_parts"]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..coefficients import HeadCoefficients, RowGroup
+from ..coefficients.head_coefficients import HeadCoefficients, RowGroup
 from ..errors import DataError, InputError
-from ..selection import top_k
-from .store import Example
+from ..pruning.selection import top_k
+from .examples import Example
 
 __all__ = ["EvidenceSettings", "fit_evidence", "gold_found"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..coefficients import RowGroup
+from ..coefficients.head_coefficients import RowGroup
 from ..errors import DataError, MissingExtraError
-from .store import Example
+from .examples import Example
 
 __all__ = ["Fidelity", "FitSettings", "fidelity", "fit"]
 

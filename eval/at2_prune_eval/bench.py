@@ -10,12 +10,12 @@ import safetensors.torch
 import torch
 
 from at2_prune.ablation import Positions, ablation_outcomes
-from at2_prune.answers import write_answers
-from at2_prune.coefficients import RowGroup
-from at2_prune.draft import Draft, read_draft, write_drafts
+from at2_prune.coefficients.head_coefficients import RowGroup
 from at2_prune.errors import InputError
-from at2_prune.model import LanguageModel
-from at2_prune.prompt import EncodedPrompt
+from at2_prune.models.drafts import Draft, read_draft, write_drafts
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.prompts import EncodedPrompt
+from at2_prune.models.shared_prefix import write_answers
 from at2_prune.training.collect import ROW_GROUPS
 
 from .cache import ModelCache, digest, kernel_switches, model_fingerprint

@@ -22,7 +22,7 @@ import transformers
 from filelock import FileLock
 
 from at2_prune.errors import CacheError
-from at2_prune.model import LanguageModel
+from at2_prune.models.language_model import LanguageModel
 
 __all__ = ["ModelCache", "digest", "kernel_switches", "model_fingerprint"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from at2_prune.coefficients import HeadCoefficients
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import InputError
 
 from .config import coefficients_digest

@@ -17,10 +17,10 @@ import torch
 import transformers
 
 from at2_prune import __version__
-from at2_prune.coefficients import HeadCoefficients
-from at2_prune.model import LanguageModel
-from at2_prune.prompt import PromptTemplate
-from at2_prune.questions import Question
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.datasets import Question
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.prompts import PromptTemplate
 from at2_prune.scorers import Scorer
 
 from .bench import Bench

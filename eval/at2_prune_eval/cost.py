@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from at2_prune.model import LanguageModel
+from at2_prune.models.language_model import LanguageModel
 
 __all__ = ["Cost", "Meter", "metered", "peak_memory", "reset_peak"]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from at2_prune.bootstrap import RESAMPLES, SEED
 from at2_prune.errors import CacheError, CoefficientsError, DataError, InputError
-from at2_prune.intervals import RESAMPLES, SEED
 
 from .cards import record_evaluation
 from .figures import HEADS, caption_of

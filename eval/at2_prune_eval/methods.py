@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from at2_prune.coefficients import RowGroup
+from at2_prune.coefficients.head_coefficients import RowGroup
+from at2_prune.datasets import Question
 from at2_prune.errors import DataError, EmptyDraftError, InputError
-from at2_prune.questions import Question
+from at2_prune.pruning.selection import AUTO, check_k, top_k
 from at2_prune.scorers import Scorer, Task
-from at2_prune.selection import AUTO, check_k, top_k
 
 from .bench import Bench
 from .cost import Cost

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from at2_prune.prompt import EncodedPrompt
-from at2_prune.questions import Question
+from at2_prune.datasets import Question
+from at2_prune.models.prompts import EncodedPrompt
+from at2_prune.pruning.auto_k import Candidate, surest
+from at2_prune.pruning.selection import AUTO, AUTO_KS
 from at2_prune.scorers import Task
-from at2_prune.selection import AUTO, AUTO_KS
-from at2_prune.surest import Candidate, surest
 
 from .bench import Answer, Bench
 from .methods import Method

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from at2_prune.bootstrap import LEVEL, RESAMPLES, SEED, bootstrap_mean, bootstrap_ratio
 from at2_prune.errors import InputError
-from at2_prune.intervals import LEVEL, RESAMPLES, SEED, bootstrap_mean, bootstrap_ratio
 
 from .names import ALL, GOLD
 from .store import Record, RunStore

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from at2_prune.datasets import Question
 from at2_prune.errors import ContextTooLongError, DataError
-from at2_prune.model import LanguageModel
-from at2_prune.questions import Question
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.scorers import Scorer, prepare
 
 from .bench import Bench

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from at2_prune.questions import sample_questions_path
+from at2_prune.datasets import sample_questions_path
 from at2_prune.scorers import LEARNED
 
 from .names import ALL, GOLD, REFERENCES, by_family, k_label, label_of, sorted_ks
@@ -96,7 +96,7 @@ def _embedder(methods: Mapping[str, Any]) -> str | None:
 
 def _shipped(model: str) -> dict[str, str]:
     """Digests of the head coefficients that come with the package for a model, by method."""
-    from at2_prune.coefficients import HeadCoefficients, shipped_coefficients
+    from at2_prune.coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
 
     from .config import coefficients_digest
 

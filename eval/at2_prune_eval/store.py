@@ -12,8 +12,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from at2_prune.datasets import Question
 from at2_prune.errors import CacheError, DataError, InputError
-from at2_prune.questions import Question
 
 __all__ = ["TEXT", "Record", "RunStore", "text_of", "with_text"]
 

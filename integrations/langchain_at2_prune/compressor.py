@@ -13,10 +13,10 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import Field
 
-from at2_prune.adapter import PruneSettings
-from at2_prune.config import TopN
 from at2_prune.passages import Passage
-from at2_prune.pipeline import Pruned
+from at2_prune.pipeline.config import TopN
+from at2_prune.pipeline.settings import PruneSettings
+from at2_prune.pipeline.step import Pruned
 
 from .drafts import QA_PROMPT, as_writer, writer_input
 

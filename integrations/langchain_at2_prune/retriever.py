@@ -11,7 +11,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, RetrieverLike
 from pydantic import ConfigDict, Field
 
-from at2_prune.config import PruneConfig, TopN
+from at2_prune.pipeline.config import PruneConfig, TopN
 
 from .compressor import AT2DocumentCompressor
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from at2_prune.cli import COMMANDS, main
-from at2_prune.coefficients import HeadCoefficients
-from at2_prune.model import LanguageModel
-from at2_prune.pruner import AT2Pruner
-from at2_prune.questions import Question
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.datasets import Question
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import LEARNED
 
 
@@ -77,7 +77,7 @@ def test_score_ranks_every_source(options: list[str], capsys: pytest.CaptureFixt
 def test_train_goes_on_and_its_coefficients_are_used(
     model_folder: Path, passages_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from at2_prune.questions import sample_questions_path
+    from at2_prune.datasets import sample_questions_path
 
     out = tmp_path / "coefficients"
     command = ["train", "--model", str(model_folder), "--data", str(sample_questions_path()), "--ablations", "4"]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from at2_prune.coefficients import HeadCoefficients
-from at2_prune.draft import write_drafts
-from at2_prune.model import LanguageModel
-from at2_prune.questions import Question
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.datasets import Question
+from at2_prune.models.drafts import write_drafts
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.scorers import AT2Scorer, AverageAttentionScorer, Scorer
 from at2_prune_eval import Bench
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from at2_prune.questions import Question
+from at2_prune.datasets import Question
 from at2_prune.scorers import BM25Scorer, RandomScorer
 from at2_prune_eval import Bench, evaluate
 from at2_prune_eval.archive import main, write_archive

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from at2_prune.model import LanguageModel
+from at2_prune.models.language_model import LanguageModel
 from at2_prune_eval.cost import Cost, metered
 
 TOKENS = 7

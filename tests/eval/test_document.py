@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from at2_prune.cli.evaluate import add_arguments
-from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients
+from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients
 from at2_prune.errors import DataError, InputError
 from at2_prune.scorers import LEARNED, DenseScorer
 from at2_prune_eval.cards import record_evaluation
+from at2_prune_eval.commands.evaluate import add_arguments
 from at2_prune_eval.config import coefficients_digest, describe_scorer
 from at2_prune_eval.document import load_results, main, results_document, short_table, write_document
 from at2_prune_eval.names import label_of

@@ -13,12 +13,12 @@ import torch
 from scipy.stats import kendalltau, spearmanr
 
 from at2_prune.ablation import Positions, random_masks, seeded_generator
-from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.datasets import Question
 from at2_prune.errors import InputError
-from at2_prune.model import LanguageModel
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.prompts import EncodedPrompt, TextTemplate
 from at2_prune.passages import only_kept
-from at2_prune.prompt import EncodedPrompt, TextTemplate
-from at2_prune.questions import Question
 from at2_prune.scorers import (
     AT2Scorer,
     AverageAttentionScorer,

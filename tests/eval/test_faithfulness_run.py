@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from at2_prune.coefficients import HeadCoefficients
+from at2_prune.bootstrap import bootstrap_mean
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError
-from at2_prune.intervals import bootstrap_mean
-from at2_prune.model import LanguageModel
-from at2_prune.questions import Question
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.scorers import AT2Scorer, BM25Scorer, GradientXInputScorer, RandomScorer, Scorer
 from at2_prune_eval.bench import Bench
 from at2_prune_eval.faithfulness import run_faithfulness, summarize_faithfulness

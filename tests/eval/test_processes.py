@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from at2_prune.answers import WORTH_BATCHING
-from at2_prune.model import LanguageModel
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.shared_prefix import WORTH_BATCHING
 
 
 def command(tiny_lm: LanguageModel, folder: Path, out: str) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from at2_prune.datasets import Question
 from at2_prune.errors import InputError
-from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 from at2_prune_eval import Bench, evaluate, markdown_table, reading, summarize
 from at2_prune_eval.cache import model_fingerprint

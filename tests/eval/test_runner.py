@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from at2_prune.coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
-from at2_prune.draft import read_draft, write_drafts
+from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.datasets import Question
 from at2_prune.errors import ContextTooLongError, DataError, InputError
-from at2_prune.model import Generation, LanguageModel
-from at2_prune.prompt import TextTemplate
-from at2_prune.pruner import AT2Pruner
-from at2_prune.questions import Question
+from at2_prune.models.drafts import read_draft, write_drafts
+from at2_prune.models.language_model import Generation, LanguageModel
+from at2_prune.models.prompts import TextTemplate
+from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import (
     AT2Scorer,
     AverageAttentionScorer,

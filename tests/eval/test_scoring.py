@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from at2_prune.datasets import Question
 from at2_prune.errors import InputError
-from at2_prune.questions import Question
 from at2_prune.scorers import (
     AverageAttentionScorer,
     FusionScorer,

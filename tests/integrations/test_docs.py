@@ -19,7 +19,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from at2_prune import AT2Pruner, Question
-from at2_prune.config import _KINDS
+from at2_prune.pipeline.config import _KINDS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "integrations.md"

@@ -25,8 +25,8 @@ from pydantic import ValidationError
 import langchain_at2_prune.chain
 import langchain_at2_prune.compressor
 from at2_prune import AT2Pruner, Passage, Question
-from at2_prune.config import PruneConfig
 from at2_prune.errors import InputError
+from at2_prune.pipeline.config import PruneConfig
 from at2_prune.scorers import make_scorer
 from langchain_at2_prune import AT2DocumentCompressor
 

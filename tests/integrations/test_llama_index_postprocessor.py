@@ -28,8 +28,8 @@ from pydantic import ValidationError
 
 import llama_index.postprocessor.at2_prune.base as module
 from at2_prune import AT2Pruner, Question
-from at2_prune.config import PruneConfig
 from at2_prune.errors import InputError
+from at2_prune.pipeline.config import PruneConfig
 from at2_prune.scorers import make_scorer
 from llama_index.postprocessor.at2_prune import AT2Postprocessor
 
@@ -241,7 +241,7 @@ def test_off_does_not_import_torch() -> None:
         "assert postprocessor.postprocess_nodes(nodes) is nodes\n"
         "response = AT2Synthesizer(postprocessor=postprocessor, llm=MockLLM()).synthesize('?', nodes)\n"
         "assert response.source_nodes == nodes\n"
-        "print('torch' in sys.modules, 'at2_prune.pruner' in sys.modules)"
+        "print('torch' in sys.modules, 'at2_prune.pruning.pruner' in sys.modules)"
     )
     environ = {"AT2_PRUNE": "off", "AT2_PRUNE_MODEL": "no/such", "PATH": "/usr/bin"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)

@@ -11,10 +11,10 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from at2_prune.ablation import ablation_outcomes
-from at2_prune.draft import write_drafts
-from at2_prune.model import LanguageModel
+from at2_prune.datasets import Question
+from at2_prune.models.drafts import write_drafts
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
-from at2_prune.questions import Question
 from at2_prune.training import CollectSettings, Example, ExampleStore, collect_examples
 from at2_prune.training.collect import ROW_GROUPS, draft_parts
 

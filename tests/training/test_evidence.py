@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from at2_prune.coefficients import HeadCoefficients, RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
 from at2_prune.errors import DataError, InputError
 from at2_prune.training.evidence import EvidenceSettings, fit_evidence, gold_found
-from at2_prune.training.store import Example
+from at2_prune.training.examples import Example
 
 QUESTION, LINKS = RowGroup("question"), RowGroup("sources")
 

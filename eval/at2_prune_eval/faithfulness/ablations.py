@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 
 from at2_prune.ablation import random_masks
-from at2_prune.prompt import EncodedPrompt
+from at2_prune.models.prompts import EncodedPrompt
 
 from ..bench import Bench
 from .ranks import spearman

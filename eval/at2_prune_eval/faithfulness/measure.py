@@ -20,11 +20,11 @@ from collections.abc import Collection, Sequence
 import torch
 
 from at2_prune.ablation import seeded_generator
+from at2_prune.datasets import Question
 from at2_prune.errors import InputError
 from at2_prune.passages import Granularity, only_kept
-from at2_prune.questions import Question
+from at2_prune.pruning.selection import check_k, top_k
 from at2_prune.scorers import RandomScorer, Scorer, Task
-from at2_prune.selection import check_k, top_k
 
 from ..bench import Bench
 from ..methods import check_ks

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from at2_prune.draft import Draft, read_draft
+from at2_prune.models.drafts import Draft, read_draft
 from at2_prune.passages import Granularity
 from at2_prune.scorers import Scorer, Task
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from at2_prune.selection import top_k
+from at2_prune.pruning.selection import top_k
 
 __all__ = ["compare", "kept_sets", "permute", "random_rankings"]
 

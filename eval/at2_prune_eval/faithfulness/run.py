@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from at2_prune.datasets import Question
 from at2_prune.errors import DataError
 from at2_prune.passages import Granularity
-from at2_prune.questions import Question
 from at2_prune.scorers import Scorer
 
 from ..bench import Bench

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from at2_prune.intervals import bootstrap_mean
+from at2_prune.bootstrap import bootstrap_mean
 
 from ..store import Record
 from .measure import REFERENCES

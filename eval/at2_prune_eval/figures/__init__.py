@@ -17,7 +17,7 @@ from .style import save_figure, svg
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from at2_prune.coefficients import HeadCoefficients
+    from at2_prune.coefficients.head_coefficients import HeadCoefficients
 
 __all__ = [
     "CAPTIONS",

@@ -10,7 +10,7 @@ from .style import SIZE, WIDTH, new_figure, styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from at2_prune.coefficients import HeadCoefficients
+    from at2_prune.coefficients.head_coefficients import HeadCoefficients
 
 __all__ = ["coefficients_figure"]
 

@@ -44,7 +44,7 @@ from .questions import cards, choose
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from at2_prune.coefficients import HeadCoefficients
+    from at2_prune.coefficients.head_coefficients import HeadCoefficients
 
 __all__ = ["report_page", "write_report"]
 

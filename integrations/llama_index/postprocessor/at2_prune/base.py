@@ -18,11 +18,11 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 
-from at2_prune.adapter import PruneSettings
 from at2_prune.errors import InputError
 from at2_prune.passages import Passage
-from at2_prune.pipeline import Pruned
-from at2_prune.selection import as_ks
+from at2_prune.pipeline.settings import PruneSettings
+from at2_prune.pipeline.step import Pruned
+from at2_prune.pruning.selection import as_ks
 
 if TYPE_CHECKING:
     from at2_prune import Draft

@@ -1,0 +1,255 @@
+"""The one place this package hooks into transformers: attention and mask functions that somebody can listen to.
+
+`AttentionInterface` hands every attention layer's query, key and value to a function chosen by name, after
+projections, q/k norm, rotary embedding and the cache update. The functions registered here run the model's own
+kernel unchanged and, when somebody is listening, pass query, key and mask on to the listener. No listener: a pure
+pass-through. Listeners and position maps live in context variables, so threads that share a model do not see each
+other's.
+
+The functions go by names of their own (`at2_sdpa`, `at2_eager`). Where a name means something to transformers they
+take the kernel's place in the registry instead: flash attention loads its implementation by name, and some families
+build other masks for `sdpa` than for the rest.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from ..errors import ModelNotSupportedError
+
+__all__ = [
+    "AttentionListener",
+    "enable_attention_reading",
+    "listening",
+    "model_eager_attention",
+    "options_of",
+    "original_positions",
+    "rows_of",
+]
+
+PREFIX = "at2_"
+EAGER_ROWS = 256  # query rows handed to a model's eager attention at once: bounds its rows x keys weights
+
+
+class AttentionListener(Protocol):
+    """Called once a layer, with what the layer's own kernel received."""
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,  # (batch, heads, new tokens, head dim)
+        key: torch.Tensor,  # (batch, key/value heads, keys, head dim)
+        value: torch.Tensor,  # (batch, key/value heads, keys, value dim)
+        attention_mask: torch.Tensor | None,
+        kernel: str,
+        options: dict[str, Any],
+    ) -> None: ...
+
+
+_listener: ContextVar[AttentionListener | None] = ContextVar("at2_prune_listener", default=None)
+_positions: ContextVar[torch.Tensor | None] = ContextVar("at2_prune_positions", default=None)
+_enabling = threading.Lock()
+
+
+@contextmanager
+def listening(listener: AttentionListener) -> Iterator[None]:
+    """Pass the attention inputs of every layer that runs in this context to `listener`."""
+    if "torch._dynamo" in sys.modules:  # the model may be compiled: what listens is not to be traced with it
+        listener = torch.compiler.disable(listener.__call__)
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextmanager
+def original_positions(positions: torch.Tensor) -> Iterator[None]:
+    """Build attention masks as if token `i` of the sequence stood at `positions[i]`.
+
+    One sequence takes positions of shape `(tokens,)`, a batch `(sequences, tokens)`: there a sequence's padding, on the
+    left, stands at 0, 1, ..., and its tokens are moved up by as much.
+
+    Dropping tokens from the input while keeping the others' position ids is the same computation as masking the
+    dropped ones, at the cost of the kept ones only; sliding windows and chunks, which transformers measures by index,
+    are the exception that this mends. It holds for layers with attention: recurrent and convolutional layers (Mamba,
+    Qwen3-Next, LFM2) run over masked tokens and skip dropped ones.
+    """
+    token = _positions.set(torch.atleast_2d(positions))
+    try:
+        yield
+    finally:
+        _positions.reset(token)
+
+
+def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """The eager attention function of the file that defines `module`: the family's own reference."""
+    function = getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
+    if function is None:
+        raise ModelNotSupportedError(
+            f"{type(module).__name__} ({type(module).__module__}) has no eager_attention_forward, so its attention "
+            "cannot be read; use a model whose transformers implementation has one."
+        )
+    return function
+
+
+def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch.Tensor:
+    """The part of a mask or bias `(batch or 1, heads or 1, rows or 1, keys)` for some rows, and for one sequence."""
+    if item is not None and tensor.shape[0] > 1:
+        tensor = tensor[item : item + 1]
+    return tensor if tensor.shape[2] == 1 else tensor[:, :, rows]
+
+
+def options_of(options: dict[str, Any], new: int, rows: slice, item: int | None = None) -> dict[str, Any]:
+    """A kernel's options for some of the `new` rows: biases and sinks may come row by row."""
+    return {
+        name: rows_of(option, rows, item)
+        if isinstance(option, torch.Tensor) and option.dim() == 4 and option.shape[2] == new
+        else option
+        for name, option in options.items()
+    }
+
+
+def _notify(module: torch.nn.Module, query: Any, key: Any, value: Any, mask: Any, kernel: str, options: dict) -> None:
+    listener = _listener.get()
+    if listener is not None:
+        listener(module, query, key, value, mask, kernel, options)
+
+
+@dataclass(frozen=True)
+class _ListeningKernel:
+    kernel: str
+    original: Callable[..., Any]
+
+    def __call__(self, module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
+        _notify(module, query, key, value, attention_mask, self.kernel, options)
+        if _positions.get() is not None and "flash" in self.kernel:
+            options.pop("position_ids", None)  # it would take gaps for the borders of packed sequences
+        return self.original(module, query, key, value, attention_mask, **options)
+
+
+def _listening_eager(module, query, key, value, attention_mask, **options):  # type: ignore[no-untyped-def]
+    """The model's own eager attention, block by block of query rows, so that no tokens x tokens weights exist.
+
+    They do if the caller wants them: `output_attentions=True` works as before.
+    """
+    _notify(module, query, key, value, attention_mask, "eager", options)
+    eager = model_eager_attention(module)
+    if query.shape[2] <= EAGER_ROWS or options.get("output_attentions"):
+        return eager(module, query, key, value, attention_mask, **options)
+    outputs = []
+    for start in range(0, query.shape[2], EAGER_ROWS):
+        rows = slice(start, start + EAGER_ROWS)
+        mask = None if attention_mask is None else rows_of(attention_mask, rows)
+        some = options_of(options, query.shape[2], rows)
+        outputs.append(eager(module, query[:, :, rows], key, value, mask, **some)[0])
+    return torch.cat(outputs, dim=1), None
+
+
+@dataclass(frozen=True)
+class _PositionedMask:
+    kernel: str
+    original: Callable[..., Any]
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        positions = _positions.get()
+        function = options.get("mask_function")
+        if positions is None or function is None:
+            return self.original(*args, **options)
+        last = positions.shape[1] - 1
+        window = options.get("local_size")
+        if window is not None and int(positions[:, -1].max()) >= window:
+            gaps = positions[:, -1] - positions[:, 0] > last
+            if "flash" in self.kernel and bool(gaps.any()):
+                raise ModelNotSupportedError(
+                    f"{self.kernel} measures its window of {window} tokens by index, so tokens cannot be left out "
+                    "while the others keep their positions; load the model with attn_implementation='sdpa'"
+                )
+            options["allow_is_causal_skip"] = False
+
+        def at_original_positions(batch: Any, head: Any, query: Any, key: Any) -> Any:
+            at = [positions[batch, index.clamp(max=last)] for index in (query, key)]
+            return function(batch, head, *at)
+
+        return self.original(*args, **{**options, "mask_function": at_original_positions})
+
+
+def enable_attention_reading(model: PreTrainedModel) -> None:
+    """Let listeners see `model`'s attention; its outputs do not change. Idempotent.
+
+    The kernel the model was loaded with stays in use (sdpa, flash attention, or the family's own eager attention
+    where it supports nothing faster). Of a model for images or sound, the language model is enabled.
+
+    Raises:
+        ModelNotSupportedError: the model is not a decoder, has no attention, does not go through
+            `AttentionInterface`, or uses a kernel whose inputs cannot be read row by row (flex attention, paged
+            attention).
+    """
+    with _enabling:
+        _enable(model)
+
+
+def _enable(model: PreTrainedModel) -> None:
+    name = f"{type(model).__name__} (model type {model.config.model_type!r})"
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelNotSupportedError(f"{name} is an encoder-decoder; at2-prune reads decoder-only language models.")
+    decoder = model.get_decoder()
+    if not isinstance(decoder, PreTrainedModel):  # some call their output layer so
+        decoder = model
+    kernel = decoder.config._attn_implementation or "none"
+    if kernel.startswith(PREFIX):
+        return
+    source = _attention_source(decoder)
+    if not decoder._can_set_attn_implementation() or "ALL_ATTENTION_FUNCTIONS" not in source:
+        raise ModelNotSupportedError(
+            f"{name} has no attention that goes through transformers' AttentionInterface, so none can be read while "
+            "its own kernel runs; use another model family."
+        )
+    flash = "flash" in kernel and not kernel.startswith("paged")
+    if not flash and kernel not in ("sdpa", "eager"):
+        raise ModelNotSupportedError(
+            f"{name} runs attn_implementation={kernel!r}, whose attention cannot be read; load it with "
+            "attn_implementation='sdpa' (or 'eager')."
+        )
+    by_name = re.search(rf"""_attn_implementation\s*(==|in)[^\n]*["']{re.escape(kernel)}["']""", source)
+    if by_name and kernel == "eager":  # not in the registry, where it could be taken over
+        raise ModelNotSupportedError(
+            f"{name} treats the attention function called 'eager' unlike every other, so a function that listens would "
+            "change its outputs; load it with attn_implementation='sdpa', or use another model family."
+        )
+    registered = kernel if flash or by_name else PREFIX + kernel
+    _register(kernel, registered)
+    if registered != kernel:
+        decoder.set_attn_implementation(registered)
+    if decoder.config._attn_implementation != registered:
+        raise ModelNotSupportedError(f"{name} refused the attention function {registered!r}; use another model family.")
+
+
+def _attention_source(decoder: PreTrainedModel) -> str:
+    """The code of the files that define a model's layers."""
+    layers = {type(module).__module__ for module in decoder.modules() if getattr(module, "layer_idx", None) is not None}
+    files = [sys.modules[name] for name in sorted(layers | {type(decoder).__module__}) if name in sys.modules]
+    return "\n".join(inspect.getsource(file) for file in files if getattr(file, "__file__", None))
+
+
+def _register(kernel: str, name: str) -> None:
+    """Make `name` in transformers' registries the listening version of `kernel`."""
+    mask = ALL_MASK_ATTENTION_FUNCTIONS[kernel]
+    mask = mask.original if isinstance(mask, _PositionedMask) else mask
+    attention = ALL_ATTENTION_FUNCTIONS.get(kernel)
+    attention = attention.original if isinstance(attention, _ListeningKernel) else attention
+    AttentionMaskInterface.register(name, _PositionedMask(kernel, mask))
+    AttentionInterface.register(name, _listening_eager if attention is None else _ListeningKernel(kernel, attention))

@@ -1,0 +1,363 @@
+"""Attention mass per head, from chosen rows to every source, read while the model runs.
+
+For a layer with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass that head :math:`h` sends
+from row :math:`t` to a source (a token span :math:`S`) is
+
+.. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
+
+(the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel; only the rows asked for are computed
+beside it, and they are summed per source at once. What stays in memory is layers x heads x (rows x) sources. Other
+measures than the weights themselves are in `at2_prune.attention.measures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from ..errors import InputError, ModelNotSupportedError
+from .decoding import CurrentStep, DecodingSteps
+from .hooks import enable_attention_reading, listening
+from .measures import Measure, apply_measure
+from .weights import LayerInputs, allowed_keys, eager_weights, kernel_weights, softmax_weights
+
+__all__ = ["AttentionReader", "EnoughRead", "Reading", "Rows", "read_attention"]
+
+Span = tuple[int, int]
+WEIGHTS_AT_ONCE = 2**24  # heads x rows x keys held at a time: 64 MiB in float32
+
+
+class EnoughRead(Exception):
+    """Raised inside the model once the last layer that was asked for has been read: later layers need not run."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A group of query positions whose attention is read together.
+
+    Row `t` is the position whose output predicts token `t + 1`: the rows of a draft at tokens `[a, b)` are
+    `Rows("draft", a - 1, b - 1)`.
+    """
+
+    name: str
+    """How the group is called in the result and in the head coefficients."""
+    start: int
+    """First row, a position in the unpadded sequence."""
+    stop: int | None = None
+    """One past the last row; None reads every row from `start` on, as many as the model gets to."""
+    reduce: Literal["mean", "max", "none"] = "mean"
+    """Mean or max over the group's rows, or one entry a row."""
+    measure: Measure = "attention"
+    """What is summed over a source's tokens; see `at2_prune.attention.measures`."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to read from one sequence of a batch."""
+
+    sources: Sequence[Span]
+    """Token spans `(start, stop)` in the unpadded sequence, in order, without overlap; a span may be empty."""
+    rows: Sequence[Rows]
+    padding: int = 0
+    """Padding tokens to the left of the sequence."""
+
+    def __post_init__(self) -> None:
+        end = 0
+        for index, (start, stop) in enumerate(self.sources):
+            if start < end or stop < start:
+                raise InputError(f"source {index} spans tokens {(start, stop)}: spans must be in order and not overlap")
+            end = stop
+        names = [group.name for group in self.rows]
+        if len(set(names)) != len(names):
+            raise InputError(f"row groups must have different names, got {names}")
+        for group in self.rows:
+            if group.start < 0 or (group.stop is not None and group.stop <= group.start):
+                raise InputError(f"row group {group.name!r} is empty: rows [{group.start}, {group.stop})")
+
+
+class _Group:
+    """One row group of one sequence: what has been read of it, by layer."""
+
+    def __init__(self, rows: Rows, padding: int) -> None:
+        self.rows = rows
+        self.start = rows.start + padding
+        self.stop = None if rows.stop is None else rows.stop + padding
+        self.mass: dict[int, list[torch.Tensor]] = {}
+        self.seen: dict[int, int] = {}
+
+    def has(self, position: int) -> bool:
+        return self.start <= position and (self.stop is None or position < self.stop)
+
+    def add(self, layer: int, mass: torch.Tensor) -> None:  # (heads, rows, sources)
+        self.seen[layer] = self.seen.get(layer, 0) + mass.shape[1]
+        parts = self.mass.setdefault(layer, [])
+        if self.rows.reduce == "none":
+            parts.append(mass)
+        elif self.rows.reduce == "mean":
+            total = mass.sum(dim=1)
+            parts[:] = [parts[0] + total if parts else total]
+        else:
+            peak = mass.amax(dim=1)
+            parts[:] = [torch.maximum(parts[0], peak) if parts else peak]
+
+    def result(self, layer: int) -> torch.Tensor:  # (heads, sources) or (heads, rows, sources)
+        expected = None if self.stop is None else self.stop - self.start
+        seen = self.seen.get(layer, 0)
+        if seen == 0 or (expected is not None and seen != expected):
+            raise InputError(
+                f"row group {self.rows.name!r} asked for rows [{self.rows.start}, {self.rows.stop}) but the model ran "
+                f"{seen} of them in layer {layer}"
+            )
+        if self.rows.reduce == "none":
+            return torch.cat(self.mass[layer], dim=1)
+        return self.mass[layer][0] / seen if self.rows.reduce == "mean" else self.mass[layer][0]
+
+
+class AttentionReader:
+    """Listens to a model's attention and keeps attention mass; use it through `read_attention`.
+
+    Args:
+        readings: one per sequence of the batch.
+        layers: which layers to read; None reads all of them.
+        past: tokens that the model's cache already holds before the first call.
+        stop: raise `EnoughRead` after the last of `layers`.
+    """
+
+    def __init__(
+        self,
+        readings: Sequence[Reading],
+        layers: Collection[int] | None = None,
+        past: int = 0,
+        stop: bool = False,
+    ) -> None:
+        self._only = None if layers is None else frozenset(layers)
+        self._last = max(layers) if stop and layers else None
+        self._past = past
+        self._seen: dict[int, int] = {}
+        self._readings = list(readings)
+        self._groups = [[_Group(rows, reading.padding) for rows in reading.rows] for reading in readings]
+        self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
+        self._steps: dict[int, tuple[DecodingSteps, dict[str, Any]]] = {}
+        self._step: CurrentStep | None = None
+
+    @property
+    def layers(self) -> list[int]:
+        """Indices of the layers whose attention was read, ascending: all of them, but for layers without attention."""
+        self.catch_up()
+        return sorted({layer for groups in self._groups for group in groups for layer in group.mass})
+
+    def mass(self, name: str, item: int = 0) -> torch.Tensor:
+        """Attention mass of a row group of sequence `item`, float32, on the model's device.
+
+        Returns:
+            `(layers, heads, sources)`, or `(layers, heads, rows, sources)` for a group with `reduce="none"`.
+
+        Raises:
+            InputError: no such group, or the model did not run all of its rows or sources.
+            ModelNotSupportedError: nothing readable ran, or the weights are not finite.
+        """
+        reading = self._readings[item]
+        for group in self._groups[item]:
+            if group.rows.name == name:
+                if not self._seen:
+                    raise ModelNotSupportedError("the model ran without a single readable attention layer")
+                seen = max(self._seen.values()) - reading.padding
+                if reading.sources and reading.sources[-1][1] > seen:
+                    raise InputError(f"the sources end at token {reading.sources[-1][1]}, but the model ran {seen}")
+                if not self.layers:
+                    raise InputError(f"row group {name!r}: the model ran none of the rows asked for")
+                mass = torch.stack([group.result(layer) for layer in self.layers])
+                if not bool(mass.isfinite().all()):
+                    raise ModelNotSupportedError(
+                        f"the attention of row group {name!r} is not finite: the model overflows in the precision it "
+                        "was loaded with, so what it writes means nothing either; load it in bfloat16 or float32"
+                    )
+                return mass
+        raise InputError(f"no row group {name!r}; there are {[group.rows.name for group in self._groups[item]]}")
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        kernel: str,
+        options: dict[str, Any],
+    ) -> None:
+        layer = getattr(module, "layer_idx", None)
+        if layer is None:
+            raise ModelNotSupportedError(f"{type(module).__name__} does not say which layer it is (layer_idx)")
+        seen = self._seen.get(layer, self._past)
+        new, keys = query.shape[2], key.shape[2]
+        # Without a cache, and where a longrope model gives its cache up, a step runs the whole text again.
+        past = 0 if keys == new == seen + 1 else seen
+        total = past + new
+        if keys > total:
+            raise ModelNotSupportedError(
+                f"layer {layer} attends to {keys} keys after {total} tokens: pass past= if the cache held tokens; "
+                "static caches, and layers that skip prompt rows because they share keys, cannot be read"
+            )
+        if past and keys == new and new > 1:
+            raise ModelNotSupportedError(
+                f"layer {layer} ran twice from its first token on: a reading is for one run of the model, and models "
+                "that run a layer's attention several times a pass cannot be read"
+            )
+        self._seen[layer] = total
+        if self._only is not None and layer not in self._only:
+            return
+        if len(self._readings) != query.shape[0]:
+            raise InputError(f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences")
+        if kernel == "sdpa":  # takes its window from the mask, and knows no soft-cap and no sinks
+            options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}
+        inputs = LayerInputs(module, query, key, value, attention_mask, options)
+        if new == 1 and self._last is None and self._put_off(layer, inputs, kernel, total - 1):
+            return
+        self.catch_up(layer)
+        self._read(layer, inputs, kernel, past, seen)
+        if layer == self._last:
+            raise EnoughRead
+
+    @torch.no_grad()
+    def _read(self, layer: int, inputs: LayerInputs, kernel: str, past: int, seen: int) -> None:
+        """Read the rows of this call; `seen` tokens were read before it, `past` of them are not in its rows."""
+        _, heads, new, _ = inputs.query.shape
+        keys, total = inputs.key.shape[2], past + new
+        block = max(1, WEIGHTS_AT_ONCE // (heads * keys))
+        for item, groups in enumerate(self._groups):
+            same: dict[tuple[int, int | None, Measure], list[_Group]] = {}
+            for group in groups:
+                same.setdefault((group.start, group.stop, group.rows.measure), []).append(group)
+            for (begin, end, measure), alike in same.items():
+                first, last = max(begin, seen), min(total, total if end is None else end)
+                for start in range(first, last, block):
+                    rows = slice(start - past, min(start + block, last) - past)
+                    read = eager_weights if kernel == "eager" else kernel_weights
+                    weights = read(inputs, item, rows)
+                    if measure != "attention":
+                        allowed = allowed_keys(inputs, item, rows)
+                        allowed = allowed[0].expand(weights.shape[1], keys)  # the same for all heads
+                        weights = apply_measure(measure, weights, inputs.value[item], allowed)
+                    mass = self._sum_sources(item, weights, total - keys)
+                    for group in alike:
+                        group.add(layer, mass)
+
+    def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
+        """Keep a decoding step's row for later, if nothing but its query and keys is needed to compute it.
+
+        Many rows in one product cost little more than one: a step by itself is some twenty small operations a layer.
+        """
+        _, query, key, _, attention_mask, options = inputs
+        window = options.get("sliding_window")  # of kernels that are handed no mask for it
+        if kernel == "eager" or options.get("position_bias") is not None or (window and key.shape[2] > window):
+            return False
+        if self._step is None or self._step.position != position:
+            groups = [group for some in self._groups for group in some if group.has(position)]
+            self._step = CurrentStep(position, [group.rows.measure for group in groups])
+        if not (self._step.plain and self._step.sees_all(attention_mask)):
+            return False
+        if self._step.due:
+            waiting, _ = self._steps.get(layer, (None, {}))
+            few = WEIGHTS_AT_ONCE // (query.shape[1] * key.shape[2])
+            if waiting is None or len(waiting.queries) >= few or not waiting.continues(key, position):
+                self.catch_up(layer)
+                waiting = DecodingSteps(key, position)
+                self._steps[layer] = waiting, options
+            waiting.add(query, key)
+        return True
+
+    @torch.no_grad()
+    def catch_up(self, layer: int | None = None) -> None:
+        """Compute the decoding steps that were put off, of one layer or of all."""
+        for each in [*self._steps] if layer is None else [layer] if layer in self._steps else []:
+            steps, options = self._steps.pop(each)
+            query, key, allowed, begin = steps.joined()
+            stop = steps.position + query.shape[2]
+            for item, groups in enumerate(self._groups):
+                first = min((max(group.start, steps.position) for group in groups), default=stop)
+                if first >= stop:
+                    continue
+                rows = slice(first - steps.position, None)
+                weights = softmax_weights(query[item, :, rows], key[item], allowed[:, rows], options)
+                mass = self._sum_sources(item, weights, begin)
+                for group in groups:
+                    low, high = max(group.start, first), stop if group.stop is None else min(stop, group.stop)
+                    if low < high:
+                        group.add(each, mass[:, low - first : high - first])
+
+    def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
+        """(heads, rows, keys) -> (heads, rows, sources); key 0 stands at padded position `dropped`."""
+        reading = self._readings[item]
+        heads, rows, keys = weights.shape
+        mass = weights.new_zeros(heads, rows, len(reading.sources) + 1)
+        if not reading.sources:
+            return mass[..., :-1]
+        begin = reading.sources[0][0] + reading.padding
+        end = reading.sources[-1][1] + reading.padding
+        low, high = max(begin, dropped), min(end, dropped + keys)
+        if low < high:
+            segments = self._segment_ids(item, weights.device)[low - begin : high - begin]
+            mass.index_add_(2, segments, weights[..., low - dropped : high - dropped])
+        return mass[..., :-1]
+
+    def _segment_ids(self, item: int, device: torch.device) -> torch.Tensor:
+        """For each token from the first source's start to the last one's stop, its source (or one past the last)."""
+        if (item, device) not in self._segments:
+            sources = self._readings[item].sources
+            begin = sources[0][0]
+            segments = torch.full((sources[-1][1] - begin,), len(sources), dtype=torch.long)
+            for index, (start, stop) in enumerate(sources):
+                segments[start - begin : stop - begin] = index
+            self._segments[item, device] = segments.to(device)
+        return self._segments[item, device]
+
+
+@contextmanager
+def read_attention(
+    model: PreTrainedModel,
+    readings: Sequence[Reading],
+    layers: Collection[int] | None = None,
+    past: int = 0,
+    stop: bool = False,
+) -> Iterator[AttentionReader]:
+    """Read attention mass from every forward pass that runs in this context, `generate` included.
+
+    The same numbers come from drafting with a key/value cache and from one pass over the finished text (to 1e-5 in
+    float32). Threads that share a model each read their own.
+
+    Args:
+        model: any decoder-only model that goes through transformers' `AttentionInterface`.
+        readings: what to read, one per sequence of the batch.
+        layers: which layers to read; None reads all that have attention.
+        past: tokens already in the cache that the first forward pass will be given.
+        stop: end the block once the last of `layers` has been read; the model's later layers do not run.
+
+    Raises:
+        ModelNotSupportedError: the model's attention cannot be read.
+        InputError: spans or rows that do not fit the sequences.
+
+    Example:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> _ = torch.manual_seed(0)
+        >>> config = LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        ...                      num_attention_heads=4, num_key_value_heads=2)
+        >>> model = LlamaForCausalLM(config).eval()
+        >>> reading = Reading(sources=[(1, 4), (4, 8)], rows=[Rows("question", 8, 10)])
+        >>> with torch.no_grad(), read_attention(model, [reading]) as reader:
+        ...     _ = model(torch.arange(10)[None])
+        >>> reader.mass("question").shape  # (layers, heads, sources)
+        torch.Size([2, 4, 2])
+        >>> [round(x, 2) for x in reader.mass("question").mean((0, 1)).tolist()]  # untrained: near 3/10 and 4/10
+        [0.32, 0.42]
+    """
+    enable_attention_reading(model)
+    reader = AttentionReader(readings, layers, past, stop)
+    with listening(reader), suppress(EnoughRead):
+        yield reader
+    reader.catch_up()  # and lets go of the keys

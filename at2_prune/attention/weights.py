@@ -1,0 +1,105 @@
+"""Attention weights of some rows, from what a layer's kernel received: what eager, sdpa and flash attention compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from .hooks import model_eager_attention, options_of, rows_of
+
+__all__ = ["LayerInputs", "allowed_keys", "eager_weights", "kernel_weights", "softmax_weights"]
+
+
+class LayerInputs(NamedTuple):
+    """What a layer's kernel received."""
+
+    module: torch.nn.Module
+    query: torch.Tensor
+    """`(batch, heads, new tokens, head dim)`."""
+    key: torch.Tensor
+    """`(batch, key/value heads, keys, head dim)`."""
+    value: torch.Tensor
+    """`(batch, key/value heads, keys, value dim)`."""
+    attention_mask: torch.Tensor | None
+    options: dict[str, Any]
+    """Scaling, soft-cap, window and what else the family hands over."""
+
+
+def eager_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
+    """Weights (heads, rows, keys) by the model's own eager function: soft-caps, sinks and whatever else it does."""
+    module, query, key, value, attention_mask, options = inputs
+    one = slice(item, item + 1)
+    mask = None if attention_mask is None else rows_of(attention_mask, rows, item)
+    options = {**options_of(options, query.shape[2], rows, item), "dropout": 0.0}
+    _, weights = model_eager_attention(module)(module, query[one, :, rows], key[one], value[one], mask, **options)
+    return weights[0].float()
+
+
+def kernel_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
+    """Weights (heads, rows, keys) of what sdpa and flash attention compute, for a few rows of one sequence."""
+    _, query, key, _, attention_mask, options = inputs
+    added = []
+    if options.get("position_bias") is not None:
+        added.append(rows_of(options["position_bias"], rows, item)[0])
+    if attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
+        added.append(rows_of(attention_mask, rows, item)[0])
+    allowed = allowed_keys(inputs, item, rows)
+    return softmax_weights(query[item, :, rows], key[item], allowed, options, added)
+
+
+def softmax_weights(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    allowed: torch.Tensor,
+    options: dict[str, Any],
+    added: Sequence[torch.Tensor] = (),
+) -> torch.Tensor:
+    """Weights (heads, rows, keys) of queries (heads, rows, head dim) and keys (key/value heads, keys, head dim).
+
+    Args:
+        query: of one sequence.
+        key: of the same.
+        allowed: which keys rows may attend to, (heads or 1, rows or 1, keys).
+        options: the kernel's: scaling, soft-cap, sinks.
+        added: to the logits.
+    """
+    q, k = query.float(), key.float()  # kernels do not round logits to 16 bits either
+    heads, count, width = q.shape
+    keys = k.shape[1]
+    grouped = q.reshape(k.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
+    scaling = options.get("scaling")
+    grouped = grouped * (width**-0.5 if scaling is None else scaling)
+    logits = (grouped @ k.transpose(1, 2)).reshape(heads, count, keys)
+    softcap = options.get("softcap")
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    for bias in added:
+        logits += bias
+    logits.masked_fill_(~allowed, torch.finfo(logits.dtype).min)
+    sinks = options.get("s_aux")
+    if sinks is None:
+        return logits.softmax(dim=-1)
+    sink = sinks.reshape(-1, 1, 1).expand(heads, count, 1).float()
+    return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
+
+
+def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
+    """Which keys rows may attend to, `(heads or 1, rows or 1, keys)`: causal, in the window, not padding."""
+    module, query, key, _, attention_mask, options = inputs
+    if attention_mask is not None and attention_mask.dim() == 4:
+        mask = rows_of(attention_mask, rows, item)[0]
+        return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    keys = key.shape[2]
+    allowed = torch.ones(1, 1, keys, dtype=torch.bool, device=key.device)
+    causal = options.get("is_causal")
+    if getattr(module, "is_causal", True) if causal is None else causal:
+        at = torch.arange(keys, device=key.device) + query.shape[2] - keys  # counted from the first new token
+        row = torch.arange(rows.start, rows.stop, device=key.device)[:, None]
+        allowed = allowed & (at <= row)
+        if options.get("sliding_window") is not None:
+            allowed &= at > row - options["sliding_window"]
+    if attention_mask is not None:  # flash attention's: (batch, keys seen), 0 for padding
+        allowed = allowed & attention_mask[item, None, None, -keys:].bool()
+    return allowed

@@ -1,0 +1,375 @@
+"""Head coefficients: one learned weight per row group, layer and head.
+
+The score of source :math:`S` is the coefficients' inner product with its attention mass,
+
+.. math:: \\tau(S) = \\sum_{g, l, h} \\theta_{g,l,h}\\, m_{g,l,h}(S)
+
+(AT2, arXiv 2504.13752, section 3, where the one row group is the draft's rows).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from transformers import PretrainedConfig
+
+from ..attention.measures import MEASURES, Measure
+from ..errors import CoefficientsError
+from .model_card import model_card
+
+__all__ = ["HeadCoefficients", "RowGroup", "shipped_coefficients"]
+
+WEIGHTS_FILE = "head_coefficients.safetensors"
+CONFIG_FILE = "config.json"
+FORMAT = 1
+ROWS: tuple[Literal["draft", "question", "last", "sources"], ...] = ("draft", "question", "last", "sources")
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows of the prompt or the draft that are read together, by what they are rather than by position."""
+
+    rows: Literal["draft", "question", "last", "sources"]
+    """The rows that predict the draft's tokens; the question's own tokens; the prompt's last row; or each source's own
+    tokens, whose attention to earlier sources links the two."""
+    reduce: Literal["mean", "max"] = "mean"
+    measure: Measure = "attention"
+    """Attention itself, or what is made of it; see `at2_prune.attention.measures`."""
+
+    def __post_init__(self) -> None:
+        if self.rows not in ROWS or self.reduce not in ("mean", "max"):
+            raise CoefficientsError(
+                f"row group {self.rows!r} by {self.reduce!r} is unknown: rows are {', '.join(ROWS)}, reduced by mean "
+                "or max"
+            )
+        if self.measure not in MEASURES:
+            raise CoefficientsError(f"measure {self.measure!r} is unknown: there are {', '.join(MEASURES)}")
+
+    @property
+    def name(self) -> str:
+        """`rows`, then what is not the default: `draft`, `question-max`, `draft-max-contribution`."""
+        parts = [self.rows, self.reduce, self.measure]
+        return "-".join(part for part in parts if part not in ("mean", "attention"))
+
+    @classmethod
+    def from_name(cls, name: str) -> RowGroup:
+        """The row group of that name.
+
+        Raises:
+            CoefficientsError: there is none.
+
+        Example:
+            >>> RowGroup.from_name("draft-contribution")
+            RowGroup(rows='draft', reduce='mean', measure='contribution')
+        """
+        reductions: tuple[Literal["mean", "max"], ...] = ("mean", "max")
+        groups = {g.name: g for g in (cls(r, by, measure) for r in ROWS for by in reductions for measure in MEASURES)}
+        if name not in groups:
+            raise CoefficientsError(f"no row group is called {name!r}; there are {', '.join(groups)}")
+        return groups[name]
+
+
+DRAFT_ROWS = RowGroup("draft")
+
+
+class HeadCoefficients(
+    ModelHubMixin,
+    library_name="at2-prune",
+    tags=["at2-prune", "context-attribution"],
+    repo_url="https://arxiv.org/abs/2504.13752",
+):
+    """Learned head coefficients for one model.
+
+    A source's score is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers and
+    heads (AT2, arXiv 2504.13752, section 3). Where the sources' own rows are among the groups, sources that attention
+    links to the best one follow it: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)` with
+    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`; the best
+    one gets the largest of the others' links, so that it stays the best.
+
+    Saved as a safetensors file and a `config.json`; `save_pretrained`, `from_pretrained` and `push_to_hub` follow
+    Hugging Face's conventions, and loading is strict.
+
+    Args:
+        weight: `(row groups, layers, heads)`.
+        row_groups: one per first axis of `weight`.
+        layers: indices of the model's layers that the second axis stands for.
+        model_name: the model they were made for.
+        model_type: its `config.model_type`.
+        training: how they were made: data, prompt, ablations, training curve, fidelity; JSON values only.
+        model_layers: how many layers the model has; None if `layers` are all of them.
+
+    Example:
+        >>> coefficients = HeadCoefficients.average(layers=2, heads=4, model_type="llama")
+        >>> coefficients.weight.shape
+        torch.Size([1, 2, 4])
+        >>> mass = {RowGroup("draft"): torch.ones(2, 4, 3)}  # (layers, heads, sources)
+        >>> coefficients.score(mass)
+        tensor([1., 1., 1.])
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        row_groups: Sequence[RowGroup] = (DRAFT_ROWS,),
+        layers: Sequence[int] | None = None,
+        model_name: str = "",
+        model_type: str = "",
+        training: Mapping[str, Any] | None = None,
+        model_layers: int | None = None,
+    ) -> None:
+        self.weight = weight.detach().float().cpu()
+        self.row_groups = tuple(row_groups)
+        if self.weight.dim() != 3 or self.weight.shape[0] != len(self.row_groups):
+            raise CoefficientsError(
+                f"head coefficients must have shape (row groups, layers, heads) with {len(self.row_groups)} row "
+                f"groups, got {tuple(weight.shape)}"
+            )
+        if not torch.isfinite(self.weight).all():
+            raise CoefficientsError("head coefficients hold values that are not finite")
+        self.layers = list(range(self.weight.shape[1])) if layers is None else [int(layer) for layer in layers]
+        if len(self.layers) != self.weight.shape[1]:
+            raise CoefficientsError(f"{len(self.layers)} layer indices for {self.weight.shape[1]} layers")
+        self.model_name = model_name
+        self.model_type = model_type
+        self.training = dict(training or {})
+        self.model_layers = max(self.layers, default=-1) + 1 if model_layers is None else model_layers
+
+    @property
+    def uses_draft(self) -> bool:
+        """Whether rows of the draft are weighed; without them the prompt alone is read, as far as `layers` go."""
+        return any(group.rows == "draft" for group in self.row_groups)
+
+    @classmethod
+    def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
+        """Equal weights: average attention, where training starts."""
+        return cls(torch.full((1, layers, heads), 1 / (layers * heads)), model_type=model_type)
+
+    def score(self, mass: Mapping[RowGroup, torch.Tensor], layers: Sequence[int] | None = None) -> torch.Tensor:
+        """Scores of the sources.
+
+        Args:
+            mass: for every row group, `(layers, heads, sources)`; for the sources' own rows `(layers, heads, sources,
+                sources)`, row source first.
+            layers: indices of the layers in `mass`; by default those of the coefficients.
+
+        Returns:
+            `(sources,)` float32; comparable within one question only.
+
+        Raises:
+            CoefficientsError: a row group is missing, or layers or heads differ.
+        """
+        missing = [group.name for group in self.row_groups if group not in mass]
+        if missing:
+            raise CoefficientsError(f"the attention mass of row groups {missing} was not read")
+        read = self.layers if layers is None else list(layers)
+        places = [read.index(layer) for layer in self.layers if layer in read]
+        total = links = torch.zeros(())
+        for weight, group in zip(self.weight, self.row_groups, strict=True):
+            shape = tuple(mass[group].shape[:2])
+            if len(places) != len(self.layers) or shape != (len(read), self.weight.shape[2]):
+                raise CoefficientsError(
+                    f"coefficients made for {self.model_name or 'a model'} have shape (layers, heads) "
+                    f"{tuple(self.weight.shape[1:])} on layers {self.layers}, but attention was read with shape "
+                    f"{shape} on layers {read}"
+                )
+            part = torch.einsum("lh,lh...->...", weight, mass[group][places].float().cpu())
+            if group.rows == "sources":
+                links = links + part
+            else:
+                total = total + part
+        return _follow(total, links) if links.dim() else total
+
+    def check_model(self, config: PretrainedConfig) -> None:
+        """Refuse a model these coefficients were not made for.
+
+        Raises:
+            CoefficientsError: model type, number of layers or of heads differ; both shapes are named.
+        """
+        text = config.get_text_config()
+        shape = (getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None))
+        mine = (self.model_layers, self.weight.shape[2])
+        other_type = self.model_type and config.model_type != self.model_type
+        if other_type or any(its not in (None, own) for its, own in zip(shape, mine, strict=True)):
+            raise CoefficientsError(
+                f"these head coefficients were made for {self.model_name or 'another model'} (type "
+                f"{self.model_type or 'unknown'!s}, {mine[0]} layers x {mine[1]} heads); this model is of type "
+                f"{config.model_type} with {shape[0]} layers x {shape[1]} heads"
+            )
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        config = {
+            "format": FORMAT,
+            "model_name": self.model_name,
+            "model_type": self.model_type,
+            "layers": self.layers,
+            "model_layers": self.model_layers,
+            "heads": self.weight.shape[2],
+            "row_groups": [asdict(group) for group in self.row_groups],
+            "training": self.training,
+        }
+        weights = save({"weight": self.weight.contiguous()})  # save_file would make a file for the owner alone
+        _replace(save_directory / WEIGHTS_FILE, lambda path: path.write_bytes(weights))
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        _replace(save_directory / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card that `save_pretrained` writes beside the weights: what they are for and how they were made."""
+        return model_card(self)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
+    ) -> HeadCoefficients:
+        """Load from a folder or the Hub; options as in `ModelHubMixin.from_pretrained`.
+
+        Raises:
+            CoefficientsError: there are none, or they cannot be read.
+        """
+        try:
+            return super().from_pretrained(os.fspath(pretrained_model_name_or_path), **options)
+        except CoefficientsError:
+            raise
+        except (OSError, ValueError, AttributeError, TypeError) as error:  # the mixin reads the config before we do
+            raise CoefficientsError(
+                f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read "
+                f"nor a repository the Hub gives us ({type(error).__name__}: {error})"
+            ) from error
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        **_: Any,
+    ) -> HeadCoefficients:
+        def locate(name: str) -> Path:
+            if Path(model_id).is_dir():
+                return Path(model_id) / name
+            try:
+                return Path(
+                    hf_hub_download(
+                        model_id,
+                        name,
+                        revision=revision,
+                        cache_dir=cache_dir,
+                        force_download=force_download,
+                        local_files_only=local_files_only,
+                        token=token,
+                    )
+                )
+            except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+                raise CoefficientsError(
+                    f"{model_id!r} is neither a folder with {name} nor a repository the Hub gives us: {error}"
+                ) from error
+
+        path = locate(CONFIG_FILE)
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            weight = load_file(locate(WEIGHTS_FILE))
+            groups = [RowGroup(**group) for group in config["row_groups"]]
+            layers, heads, model_name, model_type, training = (
+                config[key] for key in ("layers", "heads", "model_name", "model_type", "training")
+            )
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise CoefficientsError(
+                f"{model_id}: no head coefficients that can be read ({type(error).__name__}: {error})"
+            ) from error
+        if config.get("format") != FORMAT or set(weight) != {"weight"}:
+            raise CoefficientsError(
+                f"{model_id}: format {config.get('format')!r} with tensors {sorted(weight)}; this version reads format "
+                f"{FORMAT} with the one tensor 'weight'"
+            )
+        expected = (len(groups), len(layers), heads)
+        if tuple(weight["weight"].shape) != expected:
+            raise CoefficientsError(
+                f"{model_id}: the weights have shape {tuple(weight['weight'].shape)}, the config says {expected}"
+            )
+        return cls(weight["weight"], groups, layers, model_name, model_type, training, config.get("model_layers"))
+
+    @classmethod
+    def from_at2_estimator(
+        cls, source: str | os.PathLike[str], config: PretrainedConfig, model_name: str = ""
+    ) -> HeadCoefficients:
+        """Import an estimator that AT2's authors published, without unpickling objects.
+
+        Args:
+            source: the path of a `score_estimator.pt`, or a Hub id such as `madrylab/at2-phi-4-mini-instruct`.
+            config: the config of the model it was made for.
+            model_name: recorded.
+
+        Raises:
+            CoefficientsError: not such a file, or made for a model of another shape.
+        """
+        path = Path(source)
+        try:
+            if not path.is_file():
+                path = Path(hf_hub_download(str(source), "score_estimator.pt"))
+            data = torch.load(path, map_location="cpu", weights_only=True)
+            weight = data["state_dict"]["linear.weight"].float()
+        except Exception as error:  # torch.load raises many kinds; all mean the same to the caller
+            raise CoefficientsError(
+                f"{source}: not a published AT2 estimator that can be read safely ({type(error).__name__}: {error})"
+            ) from error
+        text = config.get_text_config()
+        shape = (text.num_hidden_layers, text.num_attention_heads)
+        if tuple(weight.shape) != (1, shape[0] * shape[1]):
+            raise CoefficientsError(
+                f"{source}: the estimator has shape {tuple(weight.shape)}; a model with {shape[0]} layers x {shape[1]} "
+                f"heads needs {(1, shape[0] * shape[1])}"
+            )
+        return cls(
+            weight.reshape(1, *shape),
+            model_name=model_name or str(source),
+            model_type=config.model_type,
+            training={"imported_from": str(source), "method": "AT2 as published"},
+        )
+
+
+def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
+    """Scores with the links to the best source, which stays the best.
+
+    Args:
+        scores: `(sources,)`.
+        links: `(sources, sources)`, row source first; attention reaches back only, so that half of it is zero.
+    """
+    if len(scores) < 2:
+        return scores
+    best = int(scores.argmax())
+    bonus = links[best] + links[:, best]
+    bonus[best] = torch.cat([bonus[:best], bonus[best + 1 :]]).max()
+    return scores + bonus
+
+
+def shipped_coefficients() -> dict[str, dict[str, Path]]:
+    """Folders of the head coefficients that come with the package, by the model's name and the method's."""
+    folder = Path(str(files("at2_prune") / "data" / "coefficients"))
+    shipped: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.glob(f"*/*/{CONFIG_FILE}")):
+        shipped.setdefault(path.parents[1].name, {})[path.parent.name] = path.parent
+    return shipped
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Write a file beside its place and move it there: readers see the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+"""The card beside head coefficients: what they are for, how they were made, how well they do."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+if TYPE_CHECKING:
+    from .head_coefficients import HeadCoefficients
+
+__all__ = ["model_card"]
+
+_OF_ABLATIONS = ("ablations", "targets", "positions", "max_new_tokens", "seed")
+_AT_2 = {"gold_recall": "gold recall at 2", "both_gold": "both gold passages at 2"}
+_NOT_SHOWN = ("curve", "versions")
+_MADE = {
+    "draft": "Learned by the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)), from ablations",
+    "answer": "Learned as in AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)), but from ablations of the "
+    "known answer",
+    "evidence": "Learned from supporting facts (which passages are evidence), by multinomial logistic regression",
+}
+
+
+def model_card(coefficients: HeadCoefficients) -> ModelCard:
+    """The card of these coefficients, in Markdown with the Hub's header."""
+    data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
+    training = coefficients.training
+    evidence = training.get("learn_from") == "evidence"
+    made = _MADE[training.get("learn_from", "draft")]
+    rows = ", ".join(group.name for group in coefficients.row_groups)
+    shape = f"{len(coefficients.row_groups)} x {coefficients.weight.shape[1]} x {coefficients.weight.shape[2]}"
+    score = "A source's score is the inner product of coefficients and attention mass"
+    if any(group.rows == "sources" for group in coefficients.row_groups):
+        score += ", and what links it to the best source"
+    parts = [
+        f"---\n{data.to_yaml()}\n---",
+        f"# Head coefficients for {coefficients.model_name or 'a model'}",
+        f"{made}, for models of type `{coefficients.model_type or 'unknown'}`; rows: {rows}; shape (row groups x "
+        f"layers x heads): {shape}. {score}; it says something within one question only.",
+        "```python\nfrom at2_prune import AT2Pruner\n\n"
+        f'pruner = AT2Pruner.from_pretrained("{coefficients.model_name}", coefficients="THIS_FOLDER_OR_ITS_ID")\n```',
+    ]
+    facts = _facts(training, evidence)
+    if facts:
+        parts.append("\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts)]))
+    if "data" in training and "learn_from" in training:
+        parts.append(f"Made by\n\n```console\n$ {_command(coefficients)}\n```")
+    if training.get("curve"):
+        curve = ", ".join(f"{step}: {value:.3f}" for step, value in training["curve"])
+        parts.append(f"Correlation on the training questions by step: {curve}.")
+    return ModelCard("\n\n".join(parts) + "\n")
+
+
+def _facts(training: Mapping[str, Any], evidence: bool) -> list[tuple[str, str]]:
+    left_out = {*_NOT_SHOWN, *(_OF_ABLATIONS if evidence else ())}
+    facts = [(_AT_2.get(key, key.replace("_", " ")), value) for key, value in training.items() if key not in left_out]
+    if "versions" in training:
+        facts.append(("versions", training["versions"]))
+    return [
+        (f"{name}, on the questions held out" if _is_measure(value) else name, _fact(value)) for name, value in facts
+    ]
+
+
+def _is_measure(value: Any) -> bool:
+    return isinstance(value, Mapping) and "learned" in value
+
+
+def _fact(value: Any) -> str:
+    """A setting or a measurement in words."""
+    if isinstance(value, Mapping) and set(value) == {"mean", "low", "high"}:
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{str(key).replace('_', ' ')} {_fact(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_fact, value))
+    return str(value)
+
+
+def _command(coefficients: HeadCoefficients) -> str:
+    """What makes them again."""
+    training = coefficients.training
+    drafts = training["learn_from"] != "evidence" or coefficients.uses_draft
+    command = ["at2-prune", "train", "--model", coefficients.model_name, "--data", str(training["data"])]
+    if training["learn_from"] != "draft":
+        command += ["--learn-from", training["learn_from"]]
+    if training["learn_from"] != "evidence":
+        command += ["--ablations", str(training.get("ablations"))]
+    if training.get("layers"):
+        command += ["--layers", *map(str, training["layers"])]
+    command += ["--rows", *(group.name for group in coefficients.row_groups)]
+    for setting, option, usual in (
+        ("split", "--split", None),
+        ("ids", "--ids", None),
+        ("limit", "--limit", None),
+        ("shuffle_passages", "--shuffle-passages", None),
+        ("granularity", "--sources", "passage"),
+        ("positions", "--positions", "kept"),
+        ("targets", "--targets", "draft"),
+        ("max_new_tokens", "--max-new-tokens", 48),
+        ("holdout", "--holdout", 0.15),
+        ("seed", "--seed", 0),
+    ):
+        if training.get(setting, usual) != usual and (drafts or setting != "max_new_tokens"):
+            command += [option, str(training[setting])]
+    return shlex.join([*command, "--dtype", str(training.get("dtype")), "--out", "DIR"])

@@ -1,0 +1,1 @@
+"""The shapes that rows of questions come in, one file a data format."""

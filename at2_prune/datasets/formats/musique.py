@@ -1,0 +1,55 @@
+"""MuSiQue's official shape, and the Hub's.
+
+Trivedi et al., "MuSiQue: Multihop Questions via Single-hop Question Composition" (TACL 2022),
+https://github.com/StonyBrookNLP/musique.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ...errors import InputError
+from ...passages import Passage
+from ..question import Question
+from .row import Format, Row, RowError, identifier, optional_string, string, strings
+
+__all__ = ["MUSIQUE"]
+
+_HOPS = re.compile(r"(\dhop\d?)__")
+
+
+def _parse(row: Row, where: str) -> Question:
+    paragraphs, answerable = row["paragraphs"], row.get("answerable", True)
+    if not isinstance(paragraphs, list):
+        raise RowError(where, "field 'paragraphs' must be a list", f", got {paragraphs!r:.80}")
+    if not isinstance(answerable, bool):
+        raise RowError(where, "field 'answerable' must be true or false", f", got {answerable!r:.80}")
+    passages = tuple(_passage(entry, index, where) for index, entry in enumerate(paragraphs))
+    gold = tuple(index for index, entry in enumerate(paragraphs) if entry.get("is_supporting"))
+    text, answer = string(row, "question", where), optional_string(row, "answer", where)
+    aliases = strings(row, "answer_aliases", where)
+    if not answerable:  # of MuSiQue-Full: the passages do not hold the answer, and the official script scores none
+        answer, gold, aliases = None, (), ()
+    name = identifier(row, where)
+    hops = _HOPS.match(name)
+    return Question(name, text, passages, answer, gold, hops[1] if hops else None, aliases)
+
+
+def _passage(entry: Any, index: int, where: str) -> Passage:
+    try:
+        if not isinstance(entry.get("is_supporting", False), bool):
+            raise TypeError(f"is_supporting must be true or false, got {entry['is_supporting']!r:.80}")
+        return Passage(entry["paragraph_text"], title=entry["title"], id=str(entry.get("idx", index)))
+    except (AttributeError, InputError, KeyError, TypeError) as error:
+        reason = "field 'paragraphs' must hold objects with title, paragraph_text and is_supporting"
+        raise RowError(where, reason, f" (paragraph {index}: {error})") from None
+
+
+MUSIQUE = Format(
+    ("question", "paragraphs"),
+    "answerable",
+    _parse,
+    answer="field 'answer' is missing or empty, or field 'answerable' is false",
+    gold="field 'paragraphs' marks none as is_supporting, so there are no gold passages",
+)

@@ -1,0 +1,46 @@
+"""This package's own shape, `question, passages[, answer, aliases, gold, type]`; and Dolly's."""
+
+from __future__ import annotations
+
+from ...errors import InputError
+from ...passages import Passage, as_passages
+from ..question import Question
+from .row import Format, Row, RowError, identifier, kind, optional_string, string, strings
+
+__all__ = ["DOLLY", "PLAIN"]
+
+
+def _plain(row: Row, where: str) -> Question:
+    if not isinstance(row["passages"], list):
+        raise RowError(where, "field 'passages' must be a list")
+    try:
+        passages = tuple(as_passages(row["passages"]))
+    except InputError as error:
+        raise RowError(where, "field 'passages' must hold strings or {title, text}", f" ({error})") from None
+    gold = row.get("gold", [])
+    if not isinstance(gold, list) or not all(type(g) is int and 0 <= g < len(passages) for g in gold):
+        raise RowError(where, "field 'gold' must be a list of passage indices", f" below {len(passages)}")
+    text, answer = string(row, "question", where), optional_string(row, "answer", where)
+    aliases = strings(row, "aliases", where)
+    return Question(identifier(row, where), text, passages, answer, tuple(sorted(set(gold))), kind(row, where), aliases)
+
+
+def _dolly(row: Row, where: str) -> Question:
+    context = Passage(string(row, "context", where))
+    text = string(row, "instruction", where)
+    return Question(identifier(row, where), text, (context,), string(row, "response", where))
+
+
+PLAIN = Format(
+    ("question", "passages"),
+    "gold",
+    _plain,
+    gold="field 'gold' is missing or empty, so there are no gold passages",
+)
+DOLLY = Format(
+    ("instruction", "context"),
+    "response",
+    _dolly,
+    answer="field 'response' is empty",
+    gold="a row with field 'instruction' has one context and no gold passages",
+)

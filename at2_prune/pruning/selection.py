@@ -1,0 +1,133 @@
+"""Scores -> which passages to keep, and in which order they are shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+from ..errors import InputError
+
+__all__ = [
+    "AUTO",
+    "AUTO_KS",
+    "K",
+    "Order",
+    "as_ks",
+    "check_k",
+    "first_of_each",
+    "neighborhood",
+    "token_budget",
+    "top_k",
+]
+
+Order = Literal["original", "score"]
+K = int | Literal["auto"] | Sequence[int]
+"""How many sources to keep: a number, or several of which the one with the surest answer is taken."""
+AUTO: Literal["auto"] = "auto"
+AUTO_KS = (1, 2, 3, 5)
+"""What "auto" chooses from; see docs/research.md, entry 7."""
+
+
+def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
+    """Indices of the k highest scores; ties go to the earlier one.
+
+    Args:
+        scores: one per passage.
+        k: at least 1; more than there are keeps all.
+        order: "original" as they were given, "score" best first.
+
+    Raises:
+        InputError: k below 1, an unknown order, a score that is not a number.
+
+    Example:
+        >>> top_k([0.1, 0.7, 0.2, 0.7], k=3)
+        [1, 2, 3]
+        >>> top_k([0.1, 0.7, 0.2, 0.7], k=3, order="score")
+        [1, 3, 2]
+    """
+    check_k(k)
+    if order not in ("original", "score"):
+        raise InputError(f"order must be 'original' or 'score', got {order!r}")
+    for index, score in enumerate(scores):
+        if math.isnan(score):
+            raise InputError(f"score {index} is not a number")
+    best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:k]
+    return best if order == "score" else sorted(best)
+
+
+def token_budget(
+    ranking: Sequence[int], groups: Sequence[Sequence[int]], sizes: Sequence[int], budget: int
+) -> list[int]:
+    """The sources of `ranking` that fit into a budget, best first.
+
+    One that no longer fits is left out; a smaller one after it may still fit.
+
+    Args:
+        ranking: sources, best first.
+        groups: for each source, what is kept if it is: itself, and its neighbors if wanted; each is paid for once.
+        sizes: tokens of each source.
+        budget: tokens in all.
+
+    Example:
+        >>> token_budget([1, 0, 2], groups=[[0], [1], [2]], sizes=[60, 50, 40], budget=100)
+        [1, 2]
+    """
+    chosen: list[int] = []
+    paid: set[int] = set()
+    for source in ranking:
+        new = set(groups[source]) - paid
+        cost = sum(sizes[i] for i in new)
+        if cost <= budget:
+            chosen.append(source)
+            paid |= new
+            budget -= cost
+    return chosen
+
+
+def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
+    """The source and those up to `reach` before and after it that have the same owner.
+
+    Example:
+        >>> neighborhood(2, owners=[0, 0, 0, 1], reach=1)  # sentences 0 to 2 are of passage 0, sentence 3 of passage 1
+        [1, 2]
+    """
+    near = range(max(0, source - reach), min(len(owners), source + reach + 1))
+    return [i for i in near if owners[i] == owners[source]]
+
+
+def first_of_each(keys: Sequence[Hashable]) -> list[int]:
+    """For each key the index of the first that equals it; a key that is its own first is no duplicate.
+
+    Example:
+        >>> first_of_each(["a", "b", "a"])
+        [0, 1, 0]
+    """
+    first: dict[Hashable, int] = {}
+    return [first.setdefault(key, index) for index, key in enumerate(keys)]
+
+
+def as_ks(k: K) -> tuple[int, ...]:
+    """The numbers of sources to choose from.
+
+    Raises:
+        InputError: none, one below 1, or not a number.
+
+    Example:
+        >>> as_ks(3), as_ks("auto"), as_ks([5, 2])
+        ((3,), (1, 2, 3, 5), (2, 5))
+    """
+    if k == AUTO:
+        return AUTO_KS
+    several: Sequence[int] = (k,) if isinstance(k, str) or not isinstance(k, Sequence) else k  # type: ignore[assignment]
+    for one in several:
+        check_k(one)
+    if not several:
+        raise InputError("k is empty: give at least one number of passages to keep")
+    return tuple(sorted(set(several)))
+
+
+def check_k(k: int) -> None:
+    """Raise `InputError` unless k is an integer of at least 1."""
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise InputError(f"k is the number of passages to keep and must be an integer of at least 1, got {k!r:.80}")

@@ -1,0 +1,30 @@
+"""Every page that a page points to is there, and says something; so are figures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(text) > 500
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+    for link in links:
+        target = page.parent / link
+        assert target.exists(), link
+        assert target.is_dir() or target.stat().st_size > 100, link
+
+
+def test_commands_in_the_pages_name_scripts_that_are_there() -> None:
+    for page in PAGES:
+        for script in re.findall(
+            r"python ((?:benchmarks|research|examples)/\w+\.py)", page.read_text(encoding="utf-8")
+        ):
+            assert (ROOT / script).is_file(), f"{page.name}: {script}"

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import doctest
+import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import at2_prune.pipeline.step
+import at2_prune.pruning.selection
+from at2_prune import AT2Pruner, Passage, Question
+from at2_prune.errors import ContextTooLongError, InputError
+from at2_prune.pipeline.config import PruneConfig
+from at2_prune.pipeline.step import PruneStep
+
+
+@pytest.fixture
+def question(sample_questions: list[Question]) -> Question:
+    return sample_questions[0]
+
+
+def tokens(pruner: AT2Pruner, texts: list[str]) -> int:
+    return sum(len(pruner.language_model.codec.plain(text)[0]) for text in texts)
+
+
+def test_examples_in_docstrings() -> None:
+    for module in (at2_prune.pipeline.step, at2_prune.pruning.selection):
+        assert doctest.testmod(module).failed == 0
+
+
+def test_keeps_what_the_pruner_keeps(tiny_pruner: AT2Pruner, question: Question) -> None:
+    pruned = PruneStep(PruneConfig(top_n=3), tiny_pruner).run(question.text, question.passages)
+    result = tiny_pruner.answer(question.text, question.passages, k=3)
+    assert [item.index for item in pruned.kept] == result.kept
+    assert pruned.scores == pytest.approx(result.scores)
+    assert pruned.draft == result.draft
+    assert [item.text for item in pruned.kept] == [question.passages[i].text for i in result.kept]
+    assert sorted([*result.kept, *(item.index for item in pruned.dropped)]) == list(range(10))
+    assert all("the top 3 are kept" in item.reason for item in pruned.dropped)
+
+
+def test_keeps_the_sentences_the_pruner_keeps(tiny_pruner: AT2Pruner, question: Question) -> None:
+    pruned = PruneStep(PruneConfig(top_n=4, granularity="sentence"), tiny_pruner).run(question.text, question.passages)
+    by_sentence = AT2Pruner(tiny_pruner.language_model, tiny_pruner.scorer, granularity="sentence", max_new_tokens=8)
+    result = by_sentence.answer(question.text, question.passages, k=4)
+    shown = by_sentence.shown(list(question.passages), by_sentence.select([s.score for s in result.sources], 4))
+    assert [item.text for item in pruned.kept] == [passage.text.strip() for passage in shown]
+    assert pruned.scores == pytest.approx(result.scores, abs=1e-7)
+
+
+def test_order(tiny_pruner: AT2Pruner, question: Question) -> None:
+    best_first = PruneStep(PruneConfig(order="score"), tiny_pruner).run(question.text, question.passages).kept
+    as_given = PruneStep(PruneConfig(), tiny_pruner).run(question.text, question.passages).kept
+    assert [item.score for item in best_first] == sorted((item.score for item in best_first), reverse=True)
+    assert sorted(best_first, key=lambda item: item.index) == list(as_given)
+
+
+def test_a_given_draft_is_what_is_scored(tiny_pruner: AT2Pruner, question: Question) -> None:
+    step = PruneStep(PruneConfig(), tiny_pruner)
+    elsewhere = step.run(question.text, question.passages, "the river Meuse")
+    assert elsewhere.draft == "the river Meuse"
+    assert elsewhere.scores == pytest.approx(tiny_pruner.score(question.text, question.passages, "the river Meuse"))
+    own = step.draft(question.text, question.passages)
+    assert step.run(question.text, question.passages, own) == step.run(question.text, question.passages)
+
+
+def test_neighbors(tiny_pruner: AT2Pruner, question: Question) -> None:
+    config = PruneConfig(granularity="sentence", top_n=1)
+    alone = PruneStep(config, tiny_pruner).run(question.text, question.passages).kept
+    config = PruneConfig(granularity="sentence", top_n=1, neighbors=1)
+    around = PruneStep(config, tiny_pruner).run(question.text, question.passages).kept
+    assert len(alone) == len(around) == 1
+    sentences = question.passages[alone[0].index].sentences
+    assert sentences is not None
+    place = [sentence.strip() for sentence in sentences].index(alone[0].text)
+    assert around[0].text == "".join(sentences[max(0, place - 1) : place + 2]).strip()
+
+
+@pytest.mark.parametrize("neighbors", [0, 1])
+@pytest.mark.parametrize("budget", [1, 40, 90, 300, 10_000])
+def test_token_budget_of_sentences(tiny_pruner: AT2Pruner, question: Question, budget: int, neighbors: int) -> None:
+    config = PruneConfig(granularity="sentence", max_tokens=budget, min_documents=0, neighbors=neighbors)
+    kept = PruneStep(config, tiny_pruner).run(question.text, question.passages).kept
+    assert tokens(tiny_pruner, [item.text for item in kept]) <= budget
+    if budget == 10_000:
+        assert [item.text for item in kept] == [passage.text for passage in question.passages]
+
+
+def test_token_budget_takes_the_best_that_fit(tiny_pruner: AT2Pruner, question: Question) -> None:
+    sizes = [tokens(tiny_pruner, [passage.text]) for passage in question.passages]
+    config = PruneConfig(max_tokens=400, order="score", top_n=1)
+    pruned = PruneStep(config, tiny_pruner).run(question.text, question.passages)
+    expected, left = [], 400
+    for index in sorted(range(10), key=lambda i: -pruned.scores[i]):
+        if sizes[index] <= left:
+            expected.append(index)
+            left -= sizes[index]
+    assert [item.index for item in pruned.kept] == expected
+    assert len(expected) > 1
+    assert "fills the 400 tokens" in pruned.dropped[0].reason
+    assert len(PruneStep(config, tiny_pruner).run(question.text, question.passages, top_n=2).kept) == 2
+
+
+def test_min_documents(tiny_pruner: AT2Pruner, question: Question) -> None:
+    tight = PruneStep(PruneConfig(max_tokens=1), tiny_pruner).run(question.text, question.passages)
+    assert [item.index for item in tight.kept] == [max(range(10), key=lambda i: tight.scores[i])]
+    config = PruneConfig(granularity="sentence", top_n=1, min_documents=4, order="score")
+    assert len(PruneStep(config, tiny_pruner).run(question.text, question.passages).kept) == 4
+    config = PruneConfig(min_documents=99)
+    assert PruneStep(config, tiny_pruner).run(question.text, question.passages).unchanged
+
+
+def test_duplicates_are_dropped_before_anything_is_read(tiny_pruner: AT2Pruner, question: Question) -> None:
+    first, second, *rest = question.passages
+    passages = [first, second, Passage(f" {first.text}\n", title=first.title), second, *rest]
+    step = PruneStep(PruneConfig(), tiny_pruner)
+    pruned = step.run(question.text, passages)
+    alone = step.run(question.text, question.passages)
+    reasons = {item.index: item.reason for item in pruned.dropped}
+    assert (reasons[2], reasons[3]) == ("repeats passage 0", "repeats passage 1")
+    assert [item.text for item in pruned.kept] == [item.text for item in alone.kept]
+    assert pruned.scores[2] is None
+    assert step.to_draft(passages) == [0, 1, *range(4, 12)]
+    keeps = PruneStep(PruneConfig(drop_duplicates=False, top_n=12), tiny_pruner)
+    assert keeps.run(question.text, passages).unchanged
+
+
+@pytest.mark.parametrize("passages", [[], ["one"], ["one", "one ", "one"]])
+def test_nothing_to_choose_takes_no_model(passages: list[str]) -> None:
+    step = PruneStep(PruneConfig(model="no/such-model"))
+    pruned = step.run("Which?", [Passage(text) for text in passages])
+    assert [item.text for item in pruned.kept] == passages[:1]
+    assert pruned.draft is None
+    assert step.to_draft([Passage(text) for text in passages]) == []
+    assert step.draft("Which?", [Passage(text) for text in passages]) is None
+
+
+def test_off_takes_no_model_and_no_torch() -> None:
+    code = (
+        "import sys; from at2_prune.pipeline.step import PruneStep; from at2_prune.pipeline.config import PruneConfig;"
+        "from at2_prune.passages import Passage; passages = [Passage('a'), Passage('b'), Passage('a')];"
+        "print(PruneStep(PruneConfig(enabled=False, model='no/such')).run('?', passages).unchanged, "
+        "'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "True False\n"
+
+
+@pytest.mark.parametrize("granularity", ["passage", "sentence"])
+def test_an_empty_draft_keeps_the_first(
+    tiny_pruner: AT2Pruner, question: Question, granularity: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = PruneStep(PruneConfig(granularity=granularity), tiny_pruner)
+    pruned = step.run(question.text, question.passages, " ")
+    assert [(item.index, item.text, item.score) for item in pruned.kept] == [
+        (index, question.passages[index].text, None) for index in range(3)
+    ]
+    assert pruned.fallback is not None
+    assert pruned.fallback in caplog.text
+    assert pruned.fallback in pruned.explain()
+
+
+def test_passages_without_text(tiny_pruner: AT2Pruner, question: Question) -> None:
+    passages = [Passage(""), *question.passages[:2], Passage(" ", title="blank")]
+    for granularity in ("passage", "sentence"):
+        config = PruneConfig(granularity=granularity, top_n=1)
+        assert len(PruneStep(config, tiny_pruner).run(question.text, passages).kept) == 1
+    config = PruneConfig(granularity="sentence", top_n=1)
+    empty = [Passage(""), Passage("", title="t")]
+    assert PruneStep(config, tiny_pruner).run(question.text, empty).kept == ()
+
+
+def test_overflow(tiny_pruner: AT2Pruner, question: Question) -> None:
+    passages = [Passage(f"{n} {passage.text}", passage.title) for n in range(4) for passage in question.passages]
+    pruned = PruneStep(PruneConfig(), tiny_pruner).run(question.text, passages, "the river Meuse")
+    assert len(pruned.kept) == 3
+    assert None not in pruned.scores
+    step = PruneStep(PruneConfig(overflow="error"), tiny_pruner)
+    with pytest.raises(ContextTooLongError):
+        step.run(question.text, passages)
+    with pytest.raises(ContextTooLongError):
+        step.draft(question.text, passages)
+    assert PruneStep(PruneConfig(), tiny_pruner).draft(question.text, passages) is None
+
+
+def test_mistakes(tiny_pruner: AT2Pruner, question: Question) -> None:
+    step = PruneStep(PruneConfig(), tiny_pruner)
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        step.run(question.text, question.passages, top_n=0)
+    with pytest.raises(InputError, match="question must be a text"):
+        step.run("", question.passages)
+
+
+def test_explain_and_log(tiny_pruner: AT2Pruner, question: Question, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "at2_prune.pipeline.step"):
+        pruned = PruneStep(PruneConfig(), tiny_pruner).run(question.text, question.passages)
+    assert pruned.explain() in caplog.text
+    lines = pruned.explain().splitlines()
+    assert len(lines) == 11
+    assert sum(line.startswith("  dropped") for line in lines) == 7
+    assert "Theobald Boehm: Theobald Boehm was" in lines[1]
+
+
+def test_the_model_is_loaded_once(
+    monkeypatch: pytest.MonkeyPatch, tiny_pruner: AT2Pruner, sample_questions: list[Question]
+) -> None:
+    loads = []
+
+    def load(*args: object, **options: object) -> AT2Pruner:
+        loads.append((args, options))
+        return tiny_pruner
+
+    monkeypatch.setattr(AT2Pruner, "from_pretrained", load)
+    step = PruneStep(PruneConfig(model="some/model", method="average_attention", dtype="bfloat16", max_new_tokens=5))
+    assert step.model_name == "some/model"
+    assert not loads
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda q: step.run(q.text, q.passages[:2]), sample_questions[:8]))
+    expected = {"method": "average_attention", "device": None, "dtype": "bfloat16", "max_new_tokens": 5}
+    assert loads == [(("some/model", None), expected)]

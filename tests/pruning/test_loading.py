@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.errors import CoefficientsError, InputError
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.pruning.pruner import AT2Pruner, load_coefficients
+from at2_prune.scorers import AverageAttentionScorer
+
+from .cases import PASSAGES, QUESTION
+
+
+def test_from_pretrained_from_disk(tiny_pruner: AT2Pruner, tmp_path: Path) -> None:
+    lm = tiny_pruner.language_model
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    coefficients: HeadCoefficients = tiny_pruner.scorer.coefficients  # type: ignore[attr-defined]
+    coefficients.save_pretrained(tmp_path / "coefficients")
+    pruner = AT2Pruner.from_pretrained(tmp_path / "model", tmp_path / "coefficients", device="cpu", max_new_tokens=8)
+    result, expected = pruner.answer(QUESTION, PASSAGES, 2), tiny_pruner.answer(QUESTION, PASSAGES, 2)
+    assert (result.scores, result.kept, result.answer) == (expected.scores, expected.kept, expected.answer)
+
+
+def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    average = AT2Pruner.from_pretrained(tiny_lm, method="average_attention", max_new_tokens=8)
+    assert isinstance(average.scorer, AverageAttentionScorer)
+    equal = AT2Pruner.from_pretrained(tiny_lm, HeadCoefficients.average(2, 4), max_new_tokens=8)
+    assert average.score(QUESTION, PASSAGES) == pytest.approx(equal.score(QUESTION, PASSAGES), abs=1e-6)
+    with pytest.raises(
+        CoefficientsError, match="no head coefficients of the method scout come with at2-prune for tiny"
+    ):
+        load_coefficients(tiny_lm)
+    with pytest.raises(CoefficientsError, match=r"2 layers x 8 heads\).*2 layers x 4 heads"):
+        load_coefficients(tiny_lm, HeadCoefficients.average(2, 8, "llama"))
+    with pytest.raises(CoefficientsError, match="neither a folder"):
+        load_coefficients(tiny_lm, tmp_path / "none")
+    torch.save({"state_dict": {"linear.weight": torch.arange(8.0)[None]}}, tmp_path / "score_estimator.pt")
+    imported = load_coefficients(tiny_lm, tmp_path / "score_estimator.pt")
+    assert imported.weight.flatten().tolist() == list(map(float, range(8)))
+
+
+def test_options_for_loading_are_refused_with_a_loaded_model(tiny_lm: LanguageModel) -> None:
+    with pytest.raises(InputError, match="device, dtype"):
+        AT2Pruner.from_pretrained(tiny_lm, method="average_attention", device="cpu", dtype="float32")

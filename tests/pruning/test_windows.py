@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from at2_prune.errors import ContextTooLongError
+from at2_prune.passages import Passage
+from at2_prune.pruning.pruner import AT2Pruner
+
+from .cases import PASSAGES, QUESTION, small, with_options
+
+
+def window_runs(pruner: AT2Pruner, passages: list[Passage], room: int) -> list[list[int]]:
+    """Runs of passages that fit, taken greedily."""
+    lm, runs = pruner.language_model, [[0]]
+    for i in range(1, len(passages)):
+        length = len(lm.encode(QUESTION, [passages[j] for j in [*runs[-1], i]]))
+        assert lm.context_length is not None
+        if length + room <= lm.context_length:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
+
+
+@pytest.mark.parametrize("granularity", ["passage", "sentence"])
+def test_windows(tiny_pruner: AT2Pruner, granularity: str) -> None:
+    pruner = small(tiny_pruner, 450, overflow="windows", granularity=granularity)
+    passages = [Passage(f"{passage.text} It is number {i}.", passage.title) for i in range(5) for passage in PASSAGES]
+    runs = window_runs(pruner, passages, 8)
+    assert 2 < len(runs) < len(passages)
+    drafts = [pruner.draft(QUESTION, [passages[i] for i in run]) for run in runs]
+    sureness = []
+    for draft in drafts:  # a window's prompt and draft in one forward pass
+        ids = torch.tensor([[*draft.prompt_ids, *draft.ids]])
+        with torch.no_grad():
+            log_p = pruner.language_model.model(ids).logits[0, -len(draft.ids) - 1 : -1].log_softmax(-1)
+        sureness.append(float(log_p[range(len(draft.ids)), draft.ids].sum()) if draft.ids else -1e9)
+    result = pruner.answer(QUESTION, passages, 2)
+    assert result.draft == drafts[max(range(len(runs)), key=sureness.__getitem__)].text
+    expected: list[float] = []
+    for run in runs:
+        expected += pruner.score(QUESTION, [passages[i] for i in run], result.draft)
+    assert [source.score for source in result.sources] == expected
+    assert len(result.scores) == 20
+    chosen = sorted(sorted(range(len(expected)), key=lambda i: -expected[i])[:2])
+    assert [i for i, source in enumerate(result.sources) if source.kept] == chosen
+    assert result.answer == pruner.regenerate(QUESTION, passages, chosen)
+    given = pruner.answer(QUESTION, passages, 2, draft="It is Canberra.")
+    assert given.draft == "It is Canberra."
+    assert pruner.score(QUESTION, passages, pruner.draft(QUESTION, passages[:2]))  # its text is what counts
+    with pytest.raises(ContextTooLongError, match="but tiny takes 450 in all"):
+        pruner.answer(QUESTION, passages, 40)  # keeping all does not fit, draft or no draft
+
+
+def test_windows_where_everything_fits_change_nothing(tiny_pruner: AT2Pruner, calls: dict[str, int]) -> None:
+    result = with_options(tiny_pruner, overflow="windows").answer(QUESTION, PASSAGES, 2)
+    assert calls == {"generate": 2, "read": 0}
+    expected = tiny_pruner.answer(QUESTION, PASSAGES, 2)
+    assert (result.scores, result.kept, result.answer) == (expected.scores, expected.kept, expected.answer)
+    assert with_options(tiny_pruner, overflow="windows").answer(QUESTION, PASSAGES, 9).answer == expected.draft
+
+
+def test_windows_leave_room_for_a_long_draft(tiny_pruner: AT2Pruner) -> None:
+    pruner = small(tiny_pruner, 520, overflow="windows")
+    draft = "It is Canberra, the capital of Australia, which lies between Sydney and Melbourne, and not Perth. " * 2
+    tokens = len(pruner.language_model.encode_draft(draft))
+    passages = PASSAGES * 4
+    runs, usual = (window_runs(pruner, passages, room) for room in (tokens, 8))
+    assert len(runs) > len(usual)
+    expected: list[float] = []
+    for run in runs:
+        expected += pruner.score(QUESTION, [passages[i] for i in run], draft)
+    assert pruner.score(QUESTION, passages, draft) == expected
+
+
+def test_windows_of_a_batch(tiny_pruner: AT2Pruner) -> None:
+    pruner = small(tiny_pruner, 450, overflow="windows")
+    results = pruner.answer_batch([QUESTION, QUESTION], [PASSAGES[:2], PASSAGES * 5], 1)
+    for result, passages in zip(results, (PASSAGES[:2], PASSAGES * 5), strict=True):
+        alone = pruner.answer(QUESTION, passages, 1)
+        assert (result.kept, result.answer, result.draft) == (alone.kept, alone.answer, alone.draft)
+        assert len(result.scores) == len(passages)
+
+
+@pytest.mark.parametrize("draft", [None, "Canberra"])
+def test_a_single_passage_that_does_not_fit_any_window(tiny_pruner: AT2Pruner, draft: str | None) -> None:
+    pruner = small(tiny_pruner, 450, overflow="windows")
+    long = Passage("word " * 400)
+    length = len(pruner.language_model.encode(QUESTION, [long]))
+    with pytest.raises(ContextTooLongError, match=f"take {length} tokens and the answer up to .*tiny takes 450 in all"):
+        pruner.answer(QUESTION, [*PASSAGES, long], 1, draft)
