@@ -18,7 +18,8 @@ import torch
 from families import FAMILIES, build
 from transformers import PreTrainedModel
 
-from at2_prune.attention.reader import AttentionReader, Reading, Rows, read_attention
+from at2_prune.attention.reader import AttentionReader, read_attention
+from at2_prune.attention.rows import Reading, Rows
 
 TOLERANCE = 1e-5
 PROMPT, NEW = 44, 8

@@ -56,7 +56,7 @@ def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float 
     scorer, prompt = AT2Scorer(coefficients), some.prompt
     target = (prompt.ids[prompt.question[0] : prompt.question[1]] * draft)[:draft]
     ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=lm.device)
-    options: dict[str, Any] = {"logits_to_keep": 1} if lm.keeps_logits else {}
+    options: dict[str, Any] = {"logits_to_keep": 1} if lm.compatibility.keeps_logits else {}
     inputs = described(lm, some, draft=draft)
 
     def task(written: Draft) -> Task:
@@ -102,7 +102,7 @@ def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float
     prompt, target = some.prompt, lm.encode_draft("the Meuse, in the south")
     sources = len(prompt.sources)
     ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=lm.device)
-    target_only: dict[str, Any] = {"logits_to_keep": len(target)} if lm.keeps_logits else {}
+    target_only: dict[str, Any] = {"logits_to_keep": len(target)} if lm.compatibility.keeps_logits else {}
     without = torch.cat([torch.ones(1, sources, dtype=torch.bool), ~torch.eye(sources, dtype=torch.bool)])
     drawn, more = (random_masks(sources, n, torch.Generator().manual_seed(0)) for n in (count, 2 * count))
 
@@ -158,7 +158,7 @@ def answering(
     ways: list[tuple[str, K, str, float | None]] = [
         ("at2", 3, "draft, prune, regenerate / two generates", limits[0]),
         ("scout", 3, "scout's answer / generate", limits[1]),
-        ("scout", "auto", "scout's surest of four answers / generate", None),
+        ("scout", "auto", "scout's most confident of four answers / generate", None),
     ]
     for method, k, name, limit in ways:
         coefficients, origin = coefficients_of(lm, method)

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Pr
 
 from at2_prune import LanguageModel, Passage, load_questions, sample_questions_path
 from at2_prune.attention.hooks import enable_attention_reading
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.attention.rows import RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import CoefficientsError
 from at2_prune.models.prompts import EncodedPrompt, TextTemplate
 from at2_prune.passages import Granularity

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from folds import examples
 
+from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.bootstrap import bootstrap_mean
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS
 from at2_prune.training import fidelity, fit
 from at2_prune.training.evidence import gold_found
 

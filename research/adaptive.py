@@ -128,7 +128,7 @@ def main() -> None:
             for name, ks in chosen.items()
         }
         auto = [entry["at"]["auto"] for entry in entries]
-        values["auto: the surest answer"] = (
+        values["auto: the most confident answer"] = (
             [one["f1"] for one in auto],
             sum(one["passages"] for one in auto) / len(auto),
         )

@@ -19,8 +19,8 @@ import torch
 from folds import BEST, FOLDS, cross_fitted, load, only
 from tqdm import tqdm
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
-from at2_prune.coefficients.head_coefficients import RowGroup
 from at2_prune.datasets import Question, load_questions
 from at2_prune.models.drafts import read_prompt
 from at2_prune.models.language_model import LanguageModel

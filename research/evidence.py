@@ -28,8 +28,8 @@ from pathlib import Path
 import torch
 from folds import BEST, FOLDS, cross_fitted, load, measured, only
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
-from at2_prune.coefficients.head_coefficients import RowGroup
 from at2_prune.datasets import load_questions
 from at2_prune.training import fit_evidence
 from at2_prune.training.examples import Example

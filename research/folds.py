@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from at2_prune.coefficients.head_coefficients import RowGroup
+from at2_prune.attention.rows import RowGroup
 from at2_prune.training import ExampleStore
 from at2_prune.training.evidence import gold_found
 from at2_prune.training.examples import Example

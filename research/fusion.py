@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from folds import BEST, FOLDS, load
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import load_questions
 from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from folds import BEST, FOLDS, cross_fitted, load, only
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
-from at2_prune.coefficients.head_coefficients import RowGroup
 from at2_prune.training import fit_evidence
 
 GROUPS = [RowGroup.from_name(name) for name in BEST]

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from folds import FOLDS, cross_fitted, load
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
-from at2_prune.coefficients.head_coefficients import RowGroup
 from at2_prune.training import Example, fit_evidence
 
 GROUPS = [RowGroup("question"), RowGroup.from_name("question-max")]

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from folds import FOLDS, cross_fitted, load
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
-from at2_prune.coefficients.head_coefficients import RowGroup
 from at2_prune.training import Example, fit, fit_evidence
 
 ROWS = (("draft",), ("question",), ("question", "question-max"), ("question", "question-max", "draft", "draft-max"))

@@ -17,7 +17,6 @@ import torch
 
 from ..attention.hooks import enable_attention_reading
 from ..errors import InputError
-from ..models.forward import bound_by_passes, carries_state, pads_exactly, rotates_by_length
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
 from .run import Positions, Run
@@ -70,14 +69,15 @@ def ablation_outcomes(
     if prompt.sources and prompt.sources[-1][1] == len(prompt):
         raise InputError("the prompt ends in a source, so what predicts the target would be left out with it")
     enable_attention_reading(language_model.model)
-    model, run = language_model.model, Run(language_model, prompt, target, masks.tolist(), positions)
-    if carries_state(model) and positions == "kept":
+    run = Run(language_model, prompt, target, masks.tolist(), positions)
+    allowed = language_model.compatibility
+    if allowed.carries_state and positions == "kept":
         run_masked(run)
-    elif carries_state(model) or rotates_by_length(model):
+    elif not allowed.shares_prefixes:
         run_alone(run)
-    elif not bound_by_passes(language_model):
+    elif not language_model.batching_pays:
         Tree(run).walk()
-    elif pads_exactly(language_model):
+    elif allowed.pads_exactly:
         run_in_batches(run)
     else:
         run_alone(run)

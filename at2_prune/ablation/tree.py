@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..attention.hooks import original_positions
-from ..models.forward import fork, has_body, logits_of, run_body, run_piece
+from ..models.forward import logits_of, run_backbone, run_tokens
+from ..models.kv_cache import fork_cache
 from .run import Run
 
 __all__ = ["Tree"]
@@ -25,7 +26,7 @@ class Tree:
         self._model = run.language_model
         self._starts = [start for start, _ in run.sources] + [len(run.ids)]
         rows_at_once = LOGITS_AT_ONCE // len(run.target)
-        self._together = min(rows_at_once, len(run.ablations)) if has_body(self._model) else 1
+        self._together = min(rows_at_once, len(run.ablations)) if self._model.compatibility.has_backbone else 1
         """Ablations whose target goes through the output layer at once."""
         self._waiting: list[tuple[tuple[bool, ...], torch.Tensor]] = []
         """Ablations, and the hidden states of their target, still to go through the output layer."""
@@ -58,9 +59,9 @@ class Tree:
             source += 1
             if kept and dropped:
                 if pending:
-                    cache = self._pass(run_piece, done, cache, pending, 0)[1]
+                    cache = self._pass(run_tokens, done, cache, pending, 0)[1]
                     done = done + pending
-                self._descend(dropped, source, done, fork(cache), between)
+                self._descend(dropped, source, done, fork_cache(cache), between)
                 group, pending = kept, [*range(start, stop), *between]
             else:
                 pending = [*pending, *(range(start, stop) if kept else ()), *between]
@@ -70,9 +71,9 @@ class Tree:
         """Run the last tokens of an ablation, the target's among them."""
         rows = len(self._run.target)
         if self._together < 2:
-            self._run.record(mask, self._pass(run_piece, done, cache, pending, rows)[0])
+            self._run.record(mask, self._pass(run_tokens, done, cache, pending, rows)[0])
             return
-        self._waiting.append((mask, self._pass(run_body, done, cache, pending, rows)[0]))
+        self._waiting.append((mask, self._pass(run_backbone, done, cache, pending, rows)[0]))
         if len(self._waiting) == self._together:
             self._read_out()
 
@@ -87,7 +88,7 @@ class Tree:
     def _pass(
         self, piece: Callable[..., tuple[torch.Tensor, Any]], done: list[int], cache: Any, pending: list[int], rows: int
     ) -> tuple[torch.Tensor, Any]:
-        """One pass over `pending`, by `run_piece` or `run_body`: what it makes of the last rows, and the cache."""
+        """One pass over `pending`, by `run_tokens` or `run_backbone`: what it makes of the last rows, and the cache."""
         places = torch.tensor(self._run.places(done + pending), device=self._run.target.device)
         with original_positions(places):
             return piece(self._model, [self._run.ids[i] for i in pending], cache, places, rows)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..attention.hooks import original_positions
-from ..models.forward import run_piece
+from ..models.forward import run_tokens
 from .run import Run
 
 __all__ = ["run_alone", "run_in_batches", "run_masked"]
@@ -25,7 +25,7 @@ def run_in_batches(run: Run) -> None:
     rows = len(run.target)
     while waiting:
         width = len(kept[waiting[-1]])
-        logits = rows if run.language_model.keeps_logits else width
+        logits = rows if run.language_model.compatibility.keeps_logits else width
         size = max(1, min(TOKENS_AT_ONCE // width, ROWS_AT_ONCE // logits))
         batch, waiting = waiting[-size:], waiting[:-size]
         _run_batch(run, batch, [kept[mask] for mask in batch])
@@ -39,7 +39,7 @@ def _run_batch(run: Run, batch: list[tuple[bool, ...]], kept: list[list[int]]) -
     # (ablations, width); the padding's are negative
     at = [[*range(-n, 0), *run.places(tokens)] for n, tokens in zip(padding, kept, strict=True)]
     places = torch.tensor(at, device=device)
-    options: dict[str, Any] = {"logits_to_keep": rows} if run.language_model.keeps_logits else {}
+    options: dict[str, Any] = {"logits_to_keep": rows} if run.language_model.compatibility.keeps_logits else {}
     with original_positions(places - places[:, :1].clamp(max=0)):
         logits = run.language_model.model(
             input_ids=torch.tensor(ids, device=device),
@@ -59,7 +59,7 @@ def run_alone(run: Run) -> None:
         places = torch.tensor(run.places(kept), device=run.target.device)
         with original_positions(places):
             ids = [run.ids[i] for i in kept]
-            run.record(mask, run_piece(run.language_model, ids, None, places, len(run.target))[0])
+            run.record(mask, run_tokens(run.language_model, ids, None, places, len(run.target))[0])
 
 
 def run_masked(run: Run) -> None:

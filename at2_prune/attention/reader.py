@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -24,60 +23,16 @@ from ..errors import InputError, ModelNotSupportedError
 from .decoding import CurrentStep, DecodingSteps
 from .hooks import enable_attention_reading, listening
 from .measures import Measure, apply_measure
+from .rows import Reading, Rows
 from .weights import LayerInputs, allowed_keys, eager_weights, kernel_weights, softmax_weights
 
-__all__ = ["AttentionReader", "EnoughRead", "Reading", "Rows", "read_attention"]
+__all__ = ["AttentionReader", "EnoughRead", "read_attention"]
 
-Span = tuple[int, int]
 WEIGHTS_AT_ONCE = 2**24  # heads x rows x keys held at a time: 64 MiB in float32
 
 
 class EnoughRead(Exception):
     """Raised inside the model once the last layer that was asked for has been read: later layers need not run."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A group of query positions whose attention is read together.
-
-    Row `t` is the position whose output predicts token `t + 1`: the rows of a draft at tokens `[a, b)` are
-    `Rows("draft", a - 1, b - 1)`.
-    """
-
-    name: str
-    """How the group is called in the result and in the head coefficients."""
-    start: int
-    """First row, a position in the unpadded sequence."""
-    stop: int | None = None
-    """One past the last row; None reads every row from `start` on, as many as the model gets to."""
-    reduce: Literal["mean", "max", "none"] = "mean"
-    """Mean or max over the group's rows, or one entry a row."""
-    measure: Measure = "attention"
-    """What is summed over a source's tokens; see `at2_prune.attention.measures`."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What to read from one sequence of a batch."""
-
-    sources: Sequence[Span]
-    """Token spans `(start, stop)` in the unpadded sequence, in order, without overlap; a span may be empty."""
-    rows: Sequence[Rows]
-    padding: int = 0
-    """Padding tokens to the left of the sequence."""
-
-    def __post_init__(self) -> None:
-        end = 0
-        for index, (start, stop) in enumerate(self.sources):
-            if start < end or stop < start:
-                raise InputError(f"source {index} spans tokens {(start, stop)}: spans must be in order and not overlap")
-            end = stop
-        names = [group.name for group in self.rows]
-        if len(set(names)) != len(names):
-            raise InputError(f"row groups must have different names, got {names}")
-        for group in self.rows:
-            if group.start < 0 or (group.stop is not None and group.stop <= group.start):
-                raise InputError(f"row group {group.name!r} is empty: rows [{group.start}, {group.stop})")
 
 
 class _Group:

@@ -31,7 +31,7 @@ __all__ = [
 
 K_HELP = (
     "passages (or sentences) to keep (default: 3); auto answers from the best 1, 2, 3 and 5 and takes the answer that "
-    "the model is surest of"
+    "the model is most confident of"
 )
 
 

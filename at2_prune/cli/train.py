@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
     from tqdm.auto import tqdm
 
-    from ..coefficients.head_coefficients import RowGroup
+    from ..attention.rows import RowGroup
     from ..datasets import load_questions
     from ..training import CollectSettings, FitSettings, train
 

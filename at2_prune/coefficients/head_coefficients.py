@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
@@ -24,63 +24,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
 
-from ..attention.measures import MEASURES, Measure
+from ..attention.rows import DRAFT_ROWS, RowGroup
 from ..errors import CoefficientsError
 from .model_card import model_card
 
-__all__ = ["HeadCoefficients", "RowGroup", "shipped_coefficients"]
+__all__ = ["HeadCoefficients", "shipped_coefficients"]
 
 WEIGHTS_FILE = "head_coefficients.safetensors"
 CONFIG_FILE = "config.json"
 FORMAT = 1
-ROWS: tuple[Literal["draft", "question", "last", "sources"], ...] = ("draft", "question", "last", "sources")
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """Rows of the prompt or the draft that are read together, by what they are rather than by position."""
-
-    rows: Literal["draft", "question", "last", "sources"]
-    """The rows that predict the draft's tokens; the question's own tokens; the prompt's last row; or each source's own
-    tokens, whose attention to earlier sources links the two."""
-    reduce: Literal["mean", "max"] = "mean"
-    measure: Measure = "attention"
-    """Attention itself, or what is made of it; see `at2_prune.attention.measures`."""
-
-    def __post_init__(self) -> None:
-        if self.rows not in ROWS or self.reduce not in ("mean", "max"):
-            raise CoefficientsError(
-                f"row group {self.rows!r} by {self.reduce!r} is unknown: rows are {', '.join(ROWS)}, reduced by mean "
-                "or max"
-            )
-        if self.measure not in MEASURES:
-            raise CoefficientsError(f"measure {self.measure!r} is unknown: there are {', '.join(MEASURES)}")
-
-    @property
-    def name(self) -> str:
-        """`rows`, then what is not the default: `draft`, `question-max`, `draft-max-contribution`."""
-        parts = [self.rows, self.reduce, self.measure]
-        return "-".join(part for part in parts if part not in ("mean", "attention"))
-
-    @classmethod
-    def from_name(cls, name: str) -> RowGroup:
-        """The row group of that name.
-
-        Raises:
-            CoefficientsError: there is none.
-
-        Example:
-            >>> RowGroup.from_name("draft-contribution")
-            RowGroup(rows='draft', reduce='mean', measure='contribution')
-        """
-        reductions: tuple[Literal["mean", "max"], ...] = ("mean", "max")
-        groups = {g.name: g for g in (cls(r, by, measure) for r in ROWS for by in reductions for measure in MEASURES)}
-        if name not in groups:
-            raise CoefficientsError(f"no row group is called {name!r}; there are {', '.join(groups)}")
-        return groups[name]
-
-
-DRAFT_ROWS = RowGroup("draft")
 
 
 class HeadCoefficients(

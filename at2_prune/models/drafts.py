@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 
 from ..attention.measures import MEASURES, Measure
-from ..attention.reader import AttentionReader, Reading, Rows
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.reader import AttentionReader
+from ..attention.rows import Reading, RowGroup, Rows
 from ..errors import EmptyDraftError
-from .forward import Beginning, pads_exactly
+from .kv_cache import Prefix
 from .language_model import LanguageModel
 from .prompts import EncodedPrompt
 
@@ -57,7 +57,7 @@ def write_drafts(
     groups: Sequence[RowGroup] = (),
     max_new_tokens: int = 48,
     layers: Collection[int] | None = None,
-    begun: Beginning | None = None,
+    prefix: Prefix | None = None,
 ) -> list[Draft]:
     """Let the model draft, as one batch, and read attention as it does: no extra forward pass.
 
@@ -67,16 +67,16 @@ def write_drafts(
         groups: row groups to read.
         max_new_tokens: a draft is cut there.
         layers: layers to read; None reads all.
-        begun: how a single prompt begins, if that has been run.
+        prefix: how a single prompt begins, if that has been run.
 
     Returns:
         One draft a prompt. A model may write nothing: then the text is empty and the draft's rows are missing.
         Models that do not pad exactly write one by one.
     """
-    if len(prompts) > 1 and not pads_exactly(language_model):
+    if len(prompts) > 1 and not language_model.compatibility.pads_exactly:
         return [write_drafts(language_model, [one], groups, max_new_tokens, layers)[0] for one in prompts]
     if not groups:
-        generations, _ = language_model.generate(prompts, max_new_tokens, begun=begun)
+        generations, _ = language_model.generate(prompts, max_new_tokens, prefix=prefix)
         return [
             Draft(
                 g.text,
@@ -96,7 +96,7 @@ def write_drafts(
             Reading(reading.sources, [*reading.rows, *(_each_row(prompt, measure) for measure in measures)])
             for prompt, reading in zip(prompts, readings, strict=True)
         ]
-    generations, reader = language_model.generate(prompts, max_new_tokens, readings, layers, begun)
+    generations, reader = language_model.generate(prompts, max_new_tokens, readings, layers, prefix)
     assert reader is not None
     drafts = []
     for item, generation in enumerate(generations):
@@ -174,10 +174,10 @@ def read_prompt(
     prompt: EncodedPrompt,
     groups: Sequence[RowGroup],
     layers: Collection[int] | None = None,
-    begun: Beginning | None = None,
+    prefix: Prefix | None = None,
 ) -> Draft:
     """`read_prompts` of one."""
-    return read_prompts(language_model, [prompt], groups, layers, begun)[0]
+    return read_prompts(language_model, [prompt], groups, layers, prefix)[0]
 
 
 def read_prompts(
@@ -185,7 +185,7 @@ def read_prompts(
     prompts: Sequence[EncodedPrompt],
     groups: Sequence[RowGroup],
     layers: Collection[int] | None = None,
-    begun: Beginning | None = None,
+    prefix: Prefix | None = None,
 ) -> list[Draft]:
     """Attention of the prompts' own rows, without a draft: one forward pass that ends with the last layer wanted.
 
@@ -194,7 +194,7 @@ def read_prompts(
         prompts: question and passages, one or more.
         groups: row groups to read, none of them the draft's.
         layers: layers to read; None reads all.
-        begun: how a single prompt begins, if that has been run.
+        prefix: how a single prompt begins, if that has been run.
 
     Returns:
         A draft without text for each prompt, for what was read.
@@ -206,7 +206,7 @@ def read_prompts(
     if any(group.rows == "draft" for group in groups):
         raise EmptyDraftError("rows of the draft are asked for, but there is no draft")
     n = len(prompts)
-    return _read(language_model, prompts, [""] * n, [[]] * n, [[]] * n, groups, layers, begun)
+    return _read(language_model, prompts, [""] * n, [[]] * n, [[]] * n, groups, layers, prefix)
 
 
 def _read(
@@ -217,10 +217,10 @@ def _read(
     draft_rows: Sequence[list[Rows]],
     groups: Sequence[RowGroup],
     layers: Collection[int] | None,
-    begun: Beginning | None = None,
+    prefix: Prefix | None = None,
 ) -> list[Draft]:
     """One pass over prompts and targets, and what it read, as drafts."""
-    if len(prompts) > 1 and not pads_exactly(language_model):
+    if len(prompts) > 1 and not language_model.compatibility.pads_exactly:
         return [
             _read(language_model, [prompt], [text], [ids], [rows], groups, layers)[0]
             for prompt, text, ids, rows in zip(prompts, texts, targets, draft_rows, strict=True)
@@ -231,7 +231,7 @@ def _read(
         Reading(prompt.sources, prompt_rows(prompt, groups) + rows)
         for prompt, rows in zip(prompts, draft_rows, strict=True)
     ]
-    reader = language_model.read(prompts, targets, readings, layers, begun)
+    reader = language_model.read(prompts, targets, readings, layers, prefix)
     drafts = []
     for item, (prompt, text, ids) in enumerate(zip(prompts, texts, targets, strict=True)):
         mass = {

@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache
 
-if TYPE_CHECKING:
-    from .language_model import LanguageModel
-    from .prompts import EncodedPrompt
+from .kv_cache import Prefix
+from .language_model import LanguageModel
+from .prompts import EncodedPrompt
 
-__all__ = [
-    "Beginning",
-    "begin",
-    "bound_by_passes",
-    "carries_state",
-    "fork",
-    "has_body",
-    "join",
-    "joins",
-    "logits_of",
-    "pads_exactly",
-    "rotates_by_length",
-    "run_body",
-    "run_piece",
-    "run_step",
-    "shares_prefixes",
-]
+__all__ = ["logits_of", "run_backbone", "run_prefix", "run_step", "run_tokens"]
 
 WORTH_SHARING = 64
 """Tokens; a beginning that is shorter is run again sooner than copied."""
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """Tokens that several prompts begin with, and the keys and values the model made of them."""
-
-    ids: list[int]
-    cache: Any
-
-    def of(self, prompt: EncodedPrompt) -> Beginning | None:
-        """A copy to go on from, for one prompt that begins so and goes on; None for any other."""
-        if len(prompt) <= len(self.ids) or prompt.ids[: len(self.ids)] != self.ids:
-            return None
-        return Beginning(self.ids, fork(self.cache))
-
-
 @torch.inference_mode()
-def begin(language_model: LanguageModel, prompt: EncodedPrompt) -> Beginning | None:
+def run_prefix(language_model: LanguageModel, prompt: EncodedPrompt) -> Prefix | None:
     """What stands before a prompt's sources, run once for all prompts that differ in their sources only.
 
     Returns:
@@ -62,82 +29,13 @@ def begin(language_model: LanguageModel, prompt: EncodedPrompt) -> Beginning | N
         and for models whose beginnings cannot be shared.
     """
     ids = prompt.ids[: prompt.sources[0][0]] if prompt.sources else []
-    if len(ids) < WORTH_SHARING or bound_by_passes(language_model) or not shares_prefixes(language_model.model):
+    if len(ids) < WORTH_SHARING or language_model.batching_pays or not language_model.compatibility.shares_prefixes:
         return None
     positions = torch.arange(len(ids), device=language_model.device)
-    return Beginning(ids, run_piece(language_model, ids, None, positions, 0)[1])
+    return Prefix(ids, run_tokens(language_model, ids, None, positions, 0)[1])
 
 
-def bound_by_passes(language_model: LanguageModel) -> bool:
-    """Whether a pass over few tokens takes about as long as over many: on a GPU, where batches pay, padding and all."""
-    return language_model.device.type != "cpu"
-
-
-def pads_exactly(language_model: LanguageModel) -> bool:
-    """Whether a padded batch computes what each of its sequences would alone.
-
-    It does not where positions count the padding, nor where rotary embeddings go by the longest sequence.
-    """
-    model = language_model.model
-    by_index = getattr(model.config.get_text_config(), "attn_temperature_tuning", False)
-    return language_model.takes_positions and not rotates_by_length(model) and not by_index
-
-
-def fork(cache: Any) -> Any:
-    """A cache to go on from that leaves the given one as it is.
-
-    Layers that grow by concatenation share keys and values with it, copying none.
-    """
-    layers = getattr(cache, "layers", None)
-    if not layers or not all(map(_grows, layers)):
-        return copy.deepcopy(cache)
-    twin = copy.copy(cache)
-    twin.layers = [copy.copy(layer) for layer in layers]
-    return twin
-
-
-def joins(language_model: LanguageModel) -> bool:
-    """Whether the caches of several sequences can become the cache of a padded batch of them, by `join`."""
-    if not (shares_prefixes(language_model.model) and pads_exactly(language_model)):
-        return False
-    return all(map(_grows, DynamicCache(config=language_model.model.config.get_text_config()).layers))
-
-
-def join(caches: list[Cache]) -> Cache:
-    """One cache for the sequences of all, shorter ones padded on the left; where the model `joins`.
-
-    The given ones, each of a sequence or of a padded batch, are used up. A sliding layer holds each sequence's last
-    keys. They stand at the right end, so that distances stay what they are.
-    """
-    joined: Any = caches[0]
-    for index, layer in enumerate(joined.layers):
-        alike: list[Any] = [cache.layers[index] for cache in caches]
-        if not layer.is_initialized:  # shares the keys of another layer
-            continue
-        length = max(one.get_seq_length() for one in alike)
-        layer.keys, layer.values = (_padded([getattr(one, name) for one in alike]) for name in ("keys", "values"))
-        if isinstance(layer, DynamicSlidingWindowLayer):
-            layer.cumulative_length = length
-        for one in alike[1:]:
-            one.reset()
-    return joined
-
-
-def _padded(tensors: list[torch.Tensor]) -> torch.Tensor:  # (sequences, heads, tokens, width) each
-    longest = max(one.shape[2] for one in tensors)
-    _, heads, _, width = tensors[0].shape
-    batch = tensors[0].new_zeros(sum(map(len, tensors)), heads, longest, width)
-    for rows, one in zip(batch.split([len(one) for one in tensors]), tensors, strict=True):
-        rows[:, :, longest - one.shape[2] :] = one
-    return batch
-
-
-def _grows(layer: Any) -> bool:
-    """Whether a cache's layer grows by concatenation, and so makes new tensors and changes none."""
-    return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
-
-
-def run_piece(
+def run_tokens(
     language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, Any]:
     """One forward pass over `ids`, which follow what `cache` holds.
@@ -152,9 +50,9 @@ def run_piece(
     Returns:
         Logits `(rows, vocabulary)` and the cache after `ids`.
     """
-    if rows == 0 and has_body(language_model):
-        return torch.empty(0), run_body(language_model, ids, cache, positions, 0)[1]
-    options: dict[str, Any] = {"logits_to_keep": max(rows, 1)} if language_model.keeps_logits else {}
+    if rows == 0 and language_model.compatibility.has_backbone:
+        return torch.empty(0), run_backbone(language_model, ids, cache, positions, 0)[1]
+    options: dict[str, Any] = {"logits_to_keep": max(rows, 1)} if language_model.compatibility.keeps_logits else {}
     output = language_model.model(**_inputs(language_model, ids, cache, positions), **options)
     return output.logits[0, output.logits.shape[1] - rows :], output.past_key_values
 
@@ -176,7 +74,7 @@ def run_step(
     device = language_model.device
     have = torch.tensor(lengths, device=device)[:, None]
     total = cache.get_seq_length() + 1
-    options: dict[str, Any] = {"logits_to_keep": 1} if language_model.keeps_logits else {}
+    options: dict[str, Any] = {"logits_to_keep": 1} if language_model.compatibility.keeps_logits else {}
     output = language_model.model(
         input_ids=torch.tensor(ids, device=device)[:, None],
         position_ids=have,
@@ -188,16 +86,10 @@ def run_step(
     return output.logits[:, -1], output.past_key_values
 
 
-def has_body(language_model: LanguageModel) -> bool:
-    """Whether the layers can be run without the output layer: some models call that one their decoder, or both."""
-    body = language_model.model.get_decoder()
-    return isinstance(body, PreTrainedModel) and body.get_output_embeddings() is None
-
-
-def run_body(
+def run_backbone(
     language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, Any]:
-    """`run_piece` without the output layer, where the model `has_body`: `logits_of` goes on from there.
+    """`run_tokens` without the output layer, where the model `has_body`: `logits_of` goes on from there.
 
     Returns:
         The last layer's hidden states of the last rows, `(rows, width)`, and the cache after `ids`.
@@ -208,7 +100,7 @@ def run_body(
 
 
 def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
-    """What the model makes of hidden states that `run_body` returned, of one pass or of several.
+    """What the model makes of hidden states that `run_backbone` returned, of one pass or of several.
 
     The output layer is much larger than the others and takes nearly as long for a few rows as for many. What a model
     does before and after it (scales, soft caps) is its own code: the model runs on one token, and these states take
@@ -251,21 +143,3 @@ def _inputs(language_model: LanguageModel, ids: list[int], cache: Any, positions
         "past_key_values": cache,
         "use_cache": True,
     }
-
-
-def shares_prefixes(model: PreTrainedModel) -> bool:
-    """Whether a beginning that two sequences share can be computed once, and its keys and values used for both."""
-    return not carries_state(model) and not rotates_by_length(model)
-
-
-def carries_state(model: PreTrainedModel) -> bool:
-    """Whether some layer passes a state over every token, masked or not: recurrent and convolution layers do."""
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or []
-    return bool(getattr(model, "_is_stateful", False)) or any("attention" not in kind for kind in kinds)
-
-
-def rotates_by_length(model: PreTrainedModel) -> bool:
-    """Whether rotary embeddings depend on how long the text gets, so that a prefix's keys cannot be used again."""
-    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
-    return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import os
@@ -24,24 +23,18 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from ..attention.reader import AttentionReader, Reading, read_attention
+from ..attention.reader import AttentionReader, read_attention
+from ..attention.rows import Reading
 from ..errors import ContextTooLongError, InputError
 from ..passages import Granularity, Passage
+from .compatibility import THOUGHTS, Compatibility, context_length
 from .default_model import EMBEDDED_MODEL_ID, embedded_model_path, embedded_tokenizer
-from .forward import Beginning
+from .kv_cache import Prefix
 from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
 
 __all__ = ["Generation", "LanguageModel", "greedy_log_probabilities"]
 
 logger = logging.getLogger(__name__)
-
-THOUGHTS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<|channel|>analysis", "<|channel|>final<|message|>"),
-)
-"""How reasoning models open and close their thoughts; the answer is what follows the close."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Generation:
     text: str
     """The final answer; empty if there is none."""
     log_probability: float = -math.inf
-    """Of the final answer and of ending it there: how sure the model is. Minus infinity without an answer."""
+    """Of the final answer and of ending it there: how confident the model is. Minus infinity without an answer."""
 
     @property
     def answer_ids(self) -> list[int]:
@@ -85,9 +78,7 @@ class LanguageModel:
         self.codec = TextCodec(tokenizer)
         self.template: PromptTemplate = template or default_template(tokenizer)
         self.name = name or model.config.name_or_path or type(model).__name__
-        takes = inspect.signature(model.forward).parameters
-        self.keeps_logits = "logits_to_keep" in takes
-        self.takes_positions = "position_ids" in takes
+        self.compatibility = Compatibility(model)
 
     @classmethod
     def load(
@@ -147,8 +138,16 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int | None:
-        """Tokens the model can take, prompt and answer together; None if its config does not say."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        """The tokens that the model can take, prompt and answer together; None if its config does not say."""
+        return context_length(self.model.config)
+
+    @property
+    def batching_pays(self) -> bool:
+        """Whether a pass over few tokens takes about as long as over many, so that batches pay, padding and all.
+
+        That is so on a GPU.
+        """
+        return self.device.type != "cpu"
 
     def encode(self, question: str, passages: Sequence[Passage], granularity: Granularity = "passage") -> EncodedPrompt:
         """The prompt for a question; see `at2_prune.models.prompts.encode_prompt`."""
@@ -177,7 +176,7 @@ class LanguageModel:
         max_new_tokens: int = 48,
         readings: Sequence[Reading] | None = None,
         layers: Collection[int] | None = None,
-        begun: Beginning | None = None,
+        prefix: Prefix | None = None,
     ) -> tuple[list[Generation], AttentionReader | None]:
         """Continue prompts greedily, as one batch, reading attention on the way if asked to.
 
@@ -186,14 +185,14 @@ class LanguageModel:
             max_new_tokens: an answer is cut there.
             readings: what to read of each prompt; row groups with `stop=None` go on into the answer's rows.
             layers: which layers to read; None reads all.
-            begun: how a single prompt begins, so that only the rest of it is run.
+            prefix: how a single prompt begins, so that only the rest of it is run.
 
         Returns:
             One generation a prompt, and the reader (None without `readings`).
         """
         longest = max(len(prompt) for prompt in prompts)
         self.check_length(longest, max_new_tokens)
-        start = begun.of(prompts[0]) if begun and len(prompts) == 1 else None
+        start = prefix.fork_for(prompts[0]) if prefix and len(prompts) == 1 else None
         ids, mask, padding = self._padded([prompt.ids for prompt in prompts])
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -212,15 +211,15 @@ class LanguageModel:
         if start:
             inputs["past_key_values"] = start.cache
         past = len(start.ids) if start else 0
-        sureness = _Sureness()
-        options = {"stopping_criteria": stopping, "logits_processor": LogitsProcessorList([sureness])}
+        probabilities = _GreedyLogProbabilities()
+        options = {"stopping_criteria": stopping, "logits_processor": LogitsProcessorList([probabilities])}
         if readings is None:
             output = self.model.generate(**inputs, generation_config=config, **options)
             reader = None
         else:
             with read_attention(self.model, _shifted(readings, padding), layers, past) as reader:
                 output = self.model.generate(**inputs, generation_config=config, **options)
-        log_p = torch.stack(sureness.steps, dim=1).tolist()
+        log_p = torch.stack(probabilities.steps, dim=1).tolist()
         written = output[:, longest:].tolist()
         return [self.generation(ids, log_p[item]) for item, ids in enumerate(written)], reader
 
@@ -231,7 +230,7 @@ class LanguageModel:
         targets: Sequence[Sequence[int]],
         readings: Sequence[Reading],
         layers: Collection[int] | None = None,
-        begun: Beginning | None = None,
+        prefix: Prefix | None = None,
     ) -> AttentionReader:
         """One forward pass over prompts and targets, teacher-forced, reading attention; no answer is written.
 
@@ -240,9 +239,9 @@ class LanguageModel:
             targets: tokens that follow each; may be empty.
             readings: what to read of each.
             layers: which layers to read, None for all; the pass ends with the last of them.
-            begun: how a single prompt begins, so that only the rest of it is run.
+            prefix: how a single prompt begins, so that only the rest of it is run.
         """
-        start = begun.of(prompts[0]) if begun and len(prompts) == 1 else None
+        start = prefix.fork_for(prompts[0]) if prefix and len(prompts) == 1 else None
         past = len(start.ids) if start else 0
         # the last token's row predicts no target
         ids, mask, padding = self._padded(
@@ -253,9 +252,9 @@ class LanguageModel:
             inputs |= {"past_key_values": start.cache, "use_cache": True, "attention_mask": mask}
         elif any(padding):
             inputs["attention_mask"] = mask
-            if self.takes_positions:
+            if self.compatibility.takes_positions:
                 inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
-        options: dict[str, Any] = {"logits_to_keep": 1} if self.keeps_logits else {}
+        options: dict[str, Any] = {"logits_to_keep": 1} if self.compatibility.keeps_logits else {}
         with read_attention(self.model, _shifted(readings, padding), layers, past, stop=True) as reader:
             self.model(**inputs, **options)
         return reader
@@ -271,7 +270,7 @@ class LanguageModel:
 
         Args:
             ids: the tokens, what ended the answer among them.
-            log_probabilities: one a token; without them the model's sureness is not known.
+            log_probabilities: one a token; without them the answer's log-probability is not known.
         """
         closing = {self._pad_id(), *self._end_ids()}
         while ids and ids[-1] in closing:
@@ -286,8 +285,8 @@ class LanguageModel:
             stop -= 1
         text = _before(self._text(ids[start:stop]), self.template.stop)
         known = log_probabilities if stop > start else ()
-        sure = math.fsum(known[start : stop + 1]) if known else -math.inf  # with the token that ends it
-        return Generation(ids, (start, stop), text.strip(), sure)
+        total = math.fsum(known[start : stop + 1]) if known else -math.inf  # with the token that ends it
+        return Generation(ids, (start, stop), text.strip(), total)
 
     def _padded(self, sequences: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """Token ids and attention mask of a batch, `(sequences, tokens)`, and the padding to the left of each."""
@@ -337,7 +336,7 @@ class _StopAt(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
 
 
-class _Sureness(LogitsProcessor):
+class _GreedyLogProbabilities(LogitsProcessor):
     """Remembers the log-probability of every token that greedy decoding takes."""
 
     def __init__(self) -> None:

@@ -17,19 +17,8 @@ from typing import Any
 
 import torch
 
-from .forward import (
-    Beginning,
-    bound_by_passes,
-    fork,
-    has_body,
-    join,
-    joins,
-    logits_of,
-    run_body,
-    run_piece,
-    run_step,
-    shares_prefixes,
-)
+from .forward import logits_of, run_backbone, run_step, run_tokens
+from .kv_cache import Prefix, cache_bytes, fork_cache, join_caches
 from .language_model import Generation, LanguageModel, greedy_log_probabilities
 from .prompts import EncodedPrompt
 
@@ -47,7 +36,7 @@ def write_answers(
     prompts: Sequence[EncodedPrompt],
     guess: Sequence[int] = (),
     max_new_tokens: int = 48,
-    begun: Beginning | None = None,
+    prefix: Prefix | None = None,
 ) -> list[Generation]:
     """Continue each prompt greedily, as `LanguageModel.generate` does one by one.
 
@@ -56,7 +45,7 @@ def write_answers(
         prompts: at least one.
         guess: token ids of a likely answer, the draft's say; a wrong one costs a little time.
         max_new_tokens: an answer is cut there.
-        begun: how all of them begin, if that has been run.
+        prefix: how all of them begin, if that has been run.
 
     Returns:
         One generation a prompt.
@@ -68,17 +57,18 @@ def write_answers(
         >>> answers = write_answers(language_model, [encode([0, 1]), encode([0, 2])], draft.ids)  # doctest: +SKIP
     """
     language_model.check_length(max(len(prompt) for prompt in prompts), max_new_tokens)
-    if not shares_prefixes(language_model.model):
+    if not language_model.compatibility.shares_prefixes:
         return [language_model.generate([prompt], max_new_tokens)[0][0] for prompt in prompts]
     pieces = [_pieces(prompt) for prompt in prompts]
-    start = begun.of(prompts[0]) if begun and all(some[0] == tuple(begun.ids) for some in pieces) else None
+    start = prefix.fork_for(prompts[0]) if prefix and all(some[0] == tuple(prefix.ids) for some in pieces) else None
     tree: dict[tuple[int, ...], Any] = {}
     for index, some in enumerate(pieces):
         node = tree
         for piece in some[1:] if start else some:
             node = node.setdefault(piece, {})
         node.setdefault((), []).append(index)
-    many = len(set(pieces)) >= WORTH_BATCHING and has_body(language_model) and joins(language_model)
+    allowed = language_model.compatibility
+    many = len(set(pieces)) >= WORTH_BATCHING and allowed.has_backbone and allowed.joins_caches
     writer = _Writer(language_model, list(guess), max_new_tokens, many)
     writer.descend(tree, start.cache if start else None, len(start.ids) if start else 0)
     writer.write_waiting(last=True)
@@ -92,10 +82,6 @@ def _pieces(prompt: EncodedPrompt) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(prompt.ids[start:stop]) for start, stop in pairwise(cuts) if stop > start)
 
 
-def _size(cache: Any) -> int:  # bytes
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if layer.is_initialized)
-
-
 @dataclass
 class _Answer:
     """An answer that is being written."""
@@ -105,8 +91,8 @@ class _Answer:
     length: int
     """Tokens of the prompt."""
     ids: list[int] = field(default_factory=list)
-    sure: list[float] = field(default_factory=list)
-    """Each token's log-probability."""
+    log_probabilities: list[float] = field(default_factory=list)
+    """One a token."""
 
 
 class _Writer:
@@ -130,7 +116,7 @@ class _Writer:
         """Answers to write together, the last hidden state of the prompt of each, and its cache."""
         self._begun: tuple[list[_Answer], list[Any]] = [], []
         """Answers that are being written together, and their cache."""
-        self._may_hold = KEYS_AT_ONCE * (8 if bound_by_passes(language_model) else 1)
+        self._may_hold = KEYS_AT_ONCE * (8 if language_model.batching_pays else 1)
         self._held = 0
 
     def descend(self, node: dict[tuple[int, ...], Any], cache: Any, length: int) -> None:
@@ -145,11 +131,11 @@ class _Writer:
             while len(after) == 1 and () not in after:  # nothing branches off here
                 (more,) = after
                 piece, after = piece + more, after[more]
-            mine = cache if count == len(node) else fork(cache)
+            mine = cache if count == len(node) else fork_cache(cache)
             deeper = {piece: children for piece, children in after.items() if piece}
             if () in after:
                 write = self.put_off if self.together else self.finish
-                write(_Answer(after[()], length + len(piece)), list(piece), fork(mine) if deeper else mine)
+                write(_Answer(after[()], length + len(piece)), list(piece), fork_cache(mine) if deeper else mine)
             if deeper:
                 mine = self.run(piece, mine, length, 0)[1]
                 self.descend(deeper, mine, length + len(piece))
@@ -165,7 +151,7 @@ class _Writer:
         length = answer.length - len(piece)
         while not self.ended(answer):
             guess = self.guess(answer.ids)
-            before = fork(cache) if guess else None
+            before = fork_cache(cache) if guess else None
             logits, cache = self.run([*piece, *guess], cache, length, len(guess) + 1)
             chosen = logits.argmax(-1).tolist()
             log_p = greedy_log_probabilities(logits).tolist()
@@ -173,7 +159,7 @@ class _Writer:
             for token, one in zip(chosen[: agreed + 1], log_p, strict=False):
                 if not self.ended(answer):
                     answer.ids.append(token)
-                    answer.sure.append(one)
+                    answer.log_probabilities.append(one)
             if agreed == len(guess):
                 length += len(piece) + agreed
                 piece = chosen[-1:]
@@ -186,9 +172,9 @@ class _Writer:
     def put_off(self, answer: _Answer, piece: list[int], cache: Any) -> None:
         """Run what is left of a prompt; its answer is written with others. Arguments as of `finish`."""
         positions = torch.arange(answer.length, device=self.language_model.device)
-        state, cache = run_body(self.language_model, piece, cache, positions, 1)
+        state, cache = run_backbone(self.language_model, piece, cache, positions, 1)
         self._waiting.append((answer, state, cache))
-        self._held += _size(cache)
+        self._held += cache_bytes(cache)
         if self._held >= self._may_hold:
             self.write_waiting()
 
@@ -208,7 +194,7 @@ class _Writer:
         if not answers:
             return
         enough = 0 if last else len(answers) // 2
-        cache = join(caches)
+        cache = join_caches(caches)
         del caches
         while True:
             going_on = [index for index, answer in enumerate(answers) if not self.ended(answer)]
@@ -221,7 +207,7 @@ class _Writer:
                     return
                 cache.batch_select_indices(torch.tensor(going_on, device=self.language_model.device))
             if len(answers) <= enough:
-                self._begun, self._held = (answers, [cache]), _size(cache)
+                self._begun, self._held = (answers, [cache]), cache_bytes(cache)
                 return
             lengths = [answer.length + len(answer.ids) - 1 for answer in answers]
             tokens = [answer.ids[-1] for answer in answers]
@@ -234,10 +220,10 @@ class _Writer:
         for answer, token, one in zip(answers, logits.argmax(-1).tolist(), log_p, strict=True):
             if not self.ended(answer):
                 answer.ids.append(token)
-                answer.sure.append(one)
+                answer.log_probabilities.append(one)
 
     def keep(self, answer: _Answer) -> None:
-        self.written |= dict.fromkeys(answer.indices, (answer.ids, answer.sure))
+        self.written |= dict.fromkeys(answer.indices, (answer.ids, answer.log_probabilities))
 
     def guess(self, ids: list[int]) -> list[int]:
         """How the latest answer that began like this one went on, but for its last token."""
@@ -251,4 +237,4 @@ class _Writer:
 
     def run(self, piece: Sequence[int], cache: Any, length: int, rows: int) -> tuple[torch.Tensor, Any]:
         positions = torch.arange(length + len(piece), device=self.language_model.device)
-        return run_piece(self.language_model, list(piece), cache, positions, rows)
+        return run_tokens(self.language_model, list(piece), cache, positions, rows)

@@ -69,7 +69,7 @@ class PruneConfig:
     scout's; or a rival by name, `bm25` say."""
     top_n: TopN = 3
     """Passages (or sentences) to keep; `auto` lets the scoring model answer from the best 1, 2, 3 and 5 and keeps those
-    that it was surest with."""
+    that it was most confident with."""
     max_tokens: int | None = None
     """Keep the best that fit into so many tokens of the scoring model's tokenizer; takes the place of `top_n`."""
     granularity: Unit = "passage"

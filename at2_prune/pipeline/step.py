@@ -247,14 +247,14 @@ class PruneStep:
     def _how_many(
         self, question: str, passages: list[Passage], scores: list[float], draft: Draft | None, top_n: TopN
     ) -> int:
-        """How many sources to keep: as asked, or those that the scoring model answers from with the surest answer."""
+        """How many sources to keep: as asked, or as many as give the scoring model's most confident answer."""
         if top_n != AUTO:
             return top_n
         if draft is None:  # there was nothing to score by
             return AUTO_KS[-1]
-        from ..pruning.auto_k import surest, write_candidates  # imports torch
+        from ..pruning.auto_k import most_confident, write_candidates  # imports torch
 
-        return surest(write_candidates(self.pruner, question, passages, scores, AUTO_KS, draft)).k
+        return most_confident(write_candidates(self.pruner, question, passages, scores, AUTO_KS, draft)).k
 
     def _firsts(self, passages: Sequence[Passage]) -> list[int]:
         """For each passage the first that says the same: itself, unless duplicates are to be dropped."""

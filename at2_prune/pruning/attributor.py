@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ContextTooLongError, EmptyDraftError, InputError
 from ..models.drafts import Draft, read_draft, read_drafts, read_prompts, write_drafts
-from ..models.forward import Beginning, bound_by_passes
+from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
 from ..passages import Granularity, Passage, PassageLike, as_passages
@@ -30,7 +30,7 @@ class Attributor:
         granularity: what is scored: passages, or their sentences.
         max_new_tokens: a draft is cut there.
         overflow: passages that do not fit the model's context are an "error", or are scored in "windows": runs of
-            passages that fit, each drafted; the draft the model is surest of is then scored in every window.
+            passages that fit, each drafted; the draft the model is most confident of is then scored in every window.
     """
 
     def __init__(
@@ -171,21 +171,21 @@ class Attributor:
             raise InputError("passages is empty: give at least one passage")
         return items
 
-    def _drafts(self, prompts: Sequence[EncodedPrompt], begun: Beginning | None = None) -> list[Draft]:
+    def _drafts(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         """The drafts, written as one batch; empty ones for a method that looks at none."""
         if not self.scorer.uses_draft:
             return [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
-        return self._write(prompts, begun)
+        return self._write(prompts, prefix)
 
-    def _write(self, prompts: Sequence[EncodedPrompt], begun: Beginning | None = None) -> list[Draft]:
+    def _write(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         """Drafts with what the scorer reads of them."""
         groups, layers = self.scorer.row_groups, read_layers(self.scorer)
-        return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers, begun)
+        return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers, prefix)
 
     def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Draft | None]:
         """What a scorer wants of prompts without a draft, read as one batch where that pays; else it reads itself."""
         groups = prompt_groups(self.scorer)
-        if not groups or len(prompts) == 1 or not bound_by_passes(self.language_model):
+        if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)
         return read_prompts(self.language_model, prompts, groups, read_layers(self.scorer))
 
@@ -235,7 +235,7 @@ class Attributor:
             logger.warning('the method %s does not read the draft given; method="at2" does', self.scorer.name)
         if not self.scorer.row_groups:
             known |= {index: Draft(text.strip(), model.encode_draft(text)) for index, text in texts.items()}
-        elif texts and bound_by_passes(model):
+        elif texts and model.batching_pays:
             of, layers = [prompts[index] for index in texts], read_layers(self.scorer)
             read = read_drafts(model, of, [*texts.values()], self.scorer.row_groups, layers)
             known |= dict(zip(texts, read, strict=True))

@@ -1,4 +1,4 @@
-"""How many passages to keep: as many as make the model surest of its answer.
+"""How many passages to keep: as many as make the model most confident of its answer.
 
 A question is answered from its best k1, k2, ... passages, and the answer with the highest probability under its own
 context wins: :math:`k^* = \\arg\\max_k \\log p(a_k \\mid q, S_k)` with :math:`a_k` the greedy answer from the top k
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..models.drafts import Draft
-from ..models.forward import Beginning
+from ..models.kv_cache import Prefix
 from ..models.shared_prefix import write_answers
 
 if TYPE_CHECKING:
     from ..passages import Passage
     from .pruner import AT2Pruner
 
-__all__ = ["Candidate", "surest", "write_candidates"]
+__all__ = ["Candidate", "most_confident", "write_candidates"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def write_candidates(
     scores: Sequence[float],
     ks: Sequence[int],
     draft: Draft | None = None,
-    begun: Beginning | None = None,
+    prefix: Prefix | None = None,
 ) -> list[Candidate]:
     """An answer from the top k sources, for each k.
 
@@ -52,7 +52,7 @@ def write_candidates(
         scores: one a source.
         ks: how many sources to keep, ascending; of several that keep all the first counts.
         draft: what the pruner's own model wrote from all sources, which is then the answer from all.
-        begun: what stands before the sources, if that has been run.
+        prefix: what stands before the sources, if that has been run.
 
     Returns:
         By k, ascending; where not even the smallest fits the context, `ContextTooLongError` is raised.
@@ -68,19 +68,19 @@ def write_candidates(
     if asked:
         prompts = [pruner.language_model.encode(question, shown[k]) for k in asked]
         if len(asked) == 1:
-            written, _ = pruner.language_model.generate(prompts, pruner.max_new_tokens, begun=begun)
+            written, _ = pruner.language_model.generate(prompts, pruner.max_new_tokens, prefix=prefix)
         else:
             guess = () if draft is None else draft.ids
-            written = write_answers(pruner.language_model, prompts, guess, pruner.max_new_tokens, begun)
+            written = write_answers(pruner.language_model, prompts, guess, pruner.max_new_tokens, prefix)
         known |= {k: (new.text, new.log_probability) for k, new in zip(asked, written, strict=True)}
     return [Candidate(k, kept[k], *known[k]) for k in kept if k in known]
 
 
-def surest(candidates: Sequence[Candidate]) -> Candidate:
+def most_confident(candidates: Sequence[Candidate]) -> Candidate:
     """The one whose answer is likeliest; of equals the one with the fewest sources.
 
     Example:
-        >>> surest([Candidate(1, [3], "Ghent", -2.5), Candidate(2, [1, 3], "Dinant", -0.5)]).answer
+        >>> most_confident([Candidate(1, [3], "Ghent", -2.5), Candidate(2, [1, 3], "Dinant", -0.5)]).answer
         'Dinant'
     """
     return max(candidates, key=lambda candidate: (candidate.log_probability, -candidate.k))

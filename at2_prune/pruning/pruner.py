@@ -12,7 +12,7 @@ import torch
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import EmptyDraftError, InputError
 from ..models.drafts import Draft, write_drafts
-from ..models.forward import begin
+from ..models.forward import run_prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt, PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
@@ -20,7 +20,7 @@ from ..pipeline.config import DEFAULT_METHOD
 from ..scorers import Scorer, Task
 from ..scorers.loading import load_coefficients, load_scorer
 from .attributor import Attributor, check_one_each
-from .auto_k import Candidate, surest, write_candidates
+from .auto_k import Candidate, most_confident, write_candidates
 from .results import PruneResult, ScoredSource, scored_sources
 from .selection import K, Order, as_ks, top_k
 
@@ -39,7 +39,7 @@ class AT2Pruner(Attributor):
         order: show kept passages in their original order, or best first.
         max_new_tokens: a draft or answer is cut there.
         overflow: passages that do not fit the model's context are an "error", or are scored in "windows": runs of
-            passages that fit, each drafted; the draft the model is surest of is then scored in every window.
+            passages that fit, each drafted; the draft the model is most confident of is then scored in every window.
 
     Example:
         >>> pruner = AT2Pruner.from_pretrained()  # doctest: +SKIP
@@ -151,7 +151,7 @@ class AT2Pruner(Attributor):
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
             k: sources to keep, at least 1; with several, or "auto" for 1, 2, 3 and 5, an answer is written from each
-                and the one the model is surest of is taken (see `at2_prune.pruning.auto_k`).
+                and the one the model is most confident of is taken (see `at2_prune.pruning.auto_k`).
             draft: as in `score`; a text given here is never replaced.
 
         Raises:
@@ -199,15 +199,15 @@ class AT2Pruner(Attributor):
         clock, n = time.perf_counter, len(questions)
         started = clock()
         prompts = [self.encode(question, some) for question, some in zip(questions, items, strict=True)]
-        begun = begin(self.language_model, prompts[0]) if n == 1 else None
-        drafts = self._drafts(prompts, begun)
+        prefix = run_prefix(self.language_model, prompts[0]) if n == 1 else None
+        drafts = self._drafts(prompts, prefix)
         drafted = clock() if self.scorer.uses_draft else started
         reads = self._read_prompts(prompts)
         scores: list[list[float]] = []
         fallbacks: list[str | None] = []
         for question, some, prompt, draft, read in zip(questions, items, prompts, drafts, reads, strict=True):
             try:
-                task = Task(self.language_model, question, some, prompt, draft, begun=begun, read=read)
+                task = Task(self.language_model, question, some, prompt, draft, prefix=prefix, read=read)
                 scores.append(self.scorer.score(task).tolist())
                 fallbacks.append(None)
             except EmptyDraftError as error:
@@ -219,7 +219,7 @@ class AT2Pruner(Attributor):
             candidates = self._answer_all(questions, items, scores, ks[0], drafts)
         else:
             for question, some, values, draft in zip(questions, items, scores, drafts, strict=True):
-                candidates.append(write_candidates(self, question, some, values, ks, draft, begun))
+                candidates.append(write_candidates(self, question, some, values, ks, draft, prefix))
         finished = clock()
         again = [  # where everything is kept, the draft is the answer
             i for i in range(n) if not drafts[i].text or any(len(new.kept) < len(scores[i]) for new in candidates[i])
@@ -270,7 +270,7 @@ class AT2Pruner(Attributor):
         seconds: dict[str, float],
         fallback: str | None,
     ) -> PruneResult:
-        best = surest(candidates)
+        best = most_confident(candidates)
         sources = scored_sources(prompt, scores, best.kept)
         by_passage = [0.0] * len(passages)
         for source in sources:

@@ -23,7 +23,7 @@ __all__ = [
 
 Order = Literal["original", "score"]
 K = int | Literal["auto"] | Sequence[int]
-"""How many sources to keep: a number, or several of which the one with the surest answer is taken."""
+"""How many sources to keep: a number, or several of which the one with the most confident answer is taken."""
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """What "auto" chooses from; see docs/research.md, entry 7."""

@@ -26,7 +26,7 @@ def score_windows(
         attributor: drafts and scores a window.
         question: the question.
         passages: too many for one prompt.
-        draft: given, or None: each window is drafted, and the draft the model is surest of is scored in every window.
+        draft: given, or None: each window is drafted, and the most confident draft is scored in every window.
 
     Returns:
         The prompt of all passages, the draft, and the scores of all sources.

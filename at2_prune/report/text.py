@@ -112,7 +112,7 @@ def kept_line(result: PruneResult) -> str:
 def k_line(result: PruneResult) -> str:
     """`k = 3`, or how it was chosen."""
     tried = ", ".join(str(candidate.k) for candidate in result.candidates)
-    return f"k = {result.k}" + (f", the surest of {tried}" if len(result.candidates) > 1 else "")
+    return f"k = {result.k}" + (f", the most confident of {tried}" if len(result.candidates) > 1 else "")
 
 
 def count(n: int, noun: str, every: str = "") -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..coefficients.head_coefficients import HeadCoefficients, RowGroup
+from ..attention.rows import RowGroup
+from ..coefficients.head_coefficients import HeadCoefficients
 from ..models.drafts import read_prompt
 from .base import Task
 
@@ -37,7 +38,7 @@ class AT2Scorer:
         if self.uses_draft:
             task.need_draft()
             return coefficients.score(task.draft.mass, task.draft.layers)
-        read = task.read or read_prompt(task.language_model, task.prompt, self.prompt_groups, self.layers, task.begun)
+        read = task.read or read_prompt(task.language_model, task.prompt, self.prompt_groups, self.layers, task.prefix)
         return coefficients.score(read.mass, read.layers)
 
 

@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 
 from ..ablation import ablation_outcomes
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from ..errors import EmptyDraftError
 from ..models.drafts import Draft
-from ..models.forward import Beginning
+from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
 from ..passages import Passage
@@ -31,7 +31,7 @@ class Task:
     draft: Draft
     outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
     """Runs ablations in `ablate`'s place: one that remembers lets methods share them."""
-    begun: Beginning | None = None
+    prefix: Prefix | None = None
     """What stands before the sources, if that has been run."""
     read: Draft | None = None
     """What the `prompt_groups` attended to, if that has been read, as one batch with other questions say."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from .base import Task
 
 __all__ = ["ContributionScorer"]

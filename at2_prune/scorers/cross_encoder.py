@@ -7,7 +7,7 @@ import os
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from ..errors import InputError
 from .base import Task
 from .encoder import Encoder

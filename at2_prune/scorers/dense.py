@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel
 
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from ..errors import MissingExtraError
 from .base import Task
 from .encoder import Encoder

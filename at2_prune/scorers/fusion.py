@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from .base import Scorer, Task, prepare, prompt_groups, read_layers
 
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from .base import Task
 
 __all__ = ["GradientXInputScorer"]
@@ -32,7 +32,7 @@ class GradientXInputScorer:
         task.need_draft()
         language_model, target = task.language_model, task.draft.ids
         model = language_model.model
-        options: dict[str, Any] = {"logits_to_keep": len(target)} if language_model.keeps_logits else {}
+        options: dict[str, Any] = {"logits_to_keep": len(target)} if language_model.compatibility.keeps_logits else {}
         with torch.inference_mode(False), torch.enable_grad():
             ids = torch.tensor([[*task.prompt.ids, *target[:-1]]], device=language_model.device)
             expected = torch.tensor(target, device=language_model.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..coefficients.head_coefficients import DRAFT_ROWS, RowGroup
+from ..attention.rows import DRAFT_ROWS, RowGroup
 from .base import Task
 
 __all__ = ["LastLayerAttentionScorer"]

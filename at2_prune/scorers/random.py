@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..ablation import seeded_generator
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from .base import Task
 
 __all__ = ["RandomScorer"]

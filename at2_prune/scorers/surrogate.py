@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..ablation import random_masks, seeded_generator
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from ..errors import InputError, MissingExtraError
 from .base import Task
 

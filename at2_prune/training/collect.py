@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 
 from ..ablation import Positions, ablation_outcomes, random_masks, seeded_generator
-from ..attention.reader import Reading, Rows
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import Reading, RowGroup, Rows
 from ..datasets import Question
 from ..errors import ContextTooLongError
 from ..models.drafts import Draft, prompt_mass, prompt_rows, read_prompt, write_drafts

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..coefficients.head_coefficients import HeadCoefficients, RowGroup
+from ..attention.rows import RowGroup
+from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import DataError, InputError
 from ..pruning.selection import top_k
 from .examples import Example

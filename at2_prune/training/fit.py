@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..coefficients.head_coefficients import RowGroup
+from ..attention.rows import RowGroup
 from ..errors import DataError, MissingExtraError
 from .examples import Example
 

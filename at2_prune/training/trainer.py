@@ -12,8 +12,9 @@ from typing import Any
 import torch
 import transformers
 
+from ..attention.rows import DRAFT_ROWS, RowGroup
 from ..bootstrap import Estimate, bootstrap_mean
-from ..coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from ..coefficients.head_coefficients import HeadCoefficients
 from ..datasets import Question
 from ..errors import DataError, InputError
 from ..models.language_model import LanguageModel

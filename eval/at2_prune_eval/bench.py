@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from at2_prune.ablation import Positions, ablation_outcomes
-from at2_prune.coefficients.head_coefficients import RowGroup
+from at2_prune.attention.rows import RowGroup
 from at2_prune.errors import InputError
 from at2_prune.models.drafts import Draft, read_draft, write_drafts
 from at2_prune.models.language_model import LanguageModel

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from at2_prune.coefficients.head_coefficients import RowGroup
+from at2_prune.attention.rows import RowGroup
 from at2_prune.datasets import Question
 from at2_prune.errors import DataError, EmptyDraftError, InputError
 from at2_prune.pruning.selection import AUTO, check_k, top_k
@@ -26,7 +26,7 @@ class Choice:
 
     kept: dict[str, list[int]]
     """By k as a string, `all` or `gold`: indices of passages, in the order they are shown. `auto` is not among them: it
-    is the one of `AUTO_KS` whose answer turns out to be the surest."""
+    is the one of `AUTO_KS` whose answer turns out to be the most confident."""
     scores: list[float] | None = None
     """One a passage, for a method that scores."""
     cost: Cost = field(default_factory=Cost)

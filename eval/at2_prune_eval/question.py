@@ -8,7 +8,7 @@ from typing import Any
 
 from at2_prune.datasets import Question
 from at2_prune.models.prompts import EncodedPrompt
-from at2_prune.pruning.auto_k import Candidate, surest
+from at2_prune.pruning.auto_k import Candidate, most_confident
 from at2_prune.pruning.selection import AUTO, AUTO_KS
 from at2_prune.scorers import Task
 
@@ -32,7 +32,7 @@ def answer_question(bench: Bench, methods: Sequence[Method], question: Question,
         methods: what to compare.
         question: with answer and gold passages.
         ks: how many passages to keep; with `auto`, every method also answers from the best 1, 2, 3 and 5, and the
-            answer that the model is surest of is taken.
+            answer that the model is most confident of is taken.
 
     Returns:
         JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost` and
@@ -115,7 +115,7 @@ def _surest(question: Question, sets: Sequence[list[int]], answers: Answers, pro
         assert answer.log_probability is not None
         return Candidate(len(kept), kept, answer.text, answer.log_probability)
 
-    entry = _entry(question, surest([candidate(kept) for kept in sets]).kept, answers, prompts)
+    entry = _entry(question, most_confident([candidate(kept) for kept in sets]).kept, answers, prompts)
     different = dict.fromkeys(map(tuple, sets))
     return {**entry, "prompt_tokens": _distinct_tokens([prompts[kept].ids for kept in different])}
 

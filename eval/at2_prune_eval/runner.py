@@ -47,7 +47,7 @@ def evaluate(
         scorers: methods that score; their names must differ.
         questions: with answers and gold passages.
         ks: how many passages to keep; duplicates count once, and k of at least a question's passages keeps all. `auto`
-            answers from the best 1, 2, 3 and 5 and takes the answer the model is surest of.
+            answers from the best 1, 2, 3 and 5 and takes the answer the model is most confident of.
         out: a folder, the same for all processes; one that holds a run with another config is refused.
         data: where the questions come from; recorded, and part of the config.
         skipped: rows of the data that were left out, counted by reason; recorded.

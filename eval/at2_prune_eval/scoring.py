@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 import at2_prune
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.attention.rows import RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import InputError
 from at2_prune.models.prompts import EncodedPrompt
 from at2_prune.scorers import Scorer, Task

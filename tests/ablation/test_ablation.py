@@ -100,7 +100,7 @@ def task(lm: LanguageModel, question: Question, granularity: Any = "passage", co
 @pytest.fixture(params=["tree", "batches"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """As on a CPU, or as on a GPU; batches are small, so that there are several and some are padded."""
-    monkeypatch.setattr("at2_prune.ablation.outcomes.bound_by_passes", lambda model: request.param == "batches")
+    monkeypatch.setattr(LanguageModel, "batching_pays", request.param == "batches")
     monkeypatch.setattr("at2_prune.ablation.whole.TOKENS_AT_ONCE", 1600)
     return request.param
 
@@ -131,7 +131,7 @@ def test_a_model_that_has_logits_of_every_row_only(
 ) -> None:
     prompt, target = task(tiny_lm, sample_questions[0])
     masks = random_masks(len(prompt.sources), 4, torch.Generator().manual_seed(0))
-    tiny_lm.keeps_logits = False
+    tiny_lm.compatibility.keeps_logits = False
     outcomes = ablation_outcomes(tiny_lm, prompt, target, masks)
     expected = plain_loop(tiny_model, prompt, target, masks, [(0, len(target))], "kept")
     torch.testing.assert_close(outcomes, expected, atol=1e-4, rtol=0)

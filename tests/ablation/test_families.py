@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from at2_prune.ablation import Positions, ablation_outcomes, log_odds
-from at2_prune.models.forward import carries_state, pads_exactly
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt
 
@@ -68,11 +67,12 @@ def test_outcomes_where_passes_are_what_costs(
     name: str, positions: Positions, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU: one padded batch where the family pads exactly, else each alone; those that agree are run once."""
-    monkeypatch.setattr("at2_prune.ablation.outcomes.bound_by_passes", lambda model: True)
+    monkeypatch.setattr(LanguageModel, "batching_pays", True)
     # llama4's temperature goes by a token's index, padding included; its chunks do not
     model = build(name, **({"attn_temperature_tuning": False} if name == "llama4" else {}))
     passes = assert_plain(model, positions, tiny_tokenizer)
-    together = not carries_state(model) and pads_exactly(LanguageModel(model, tiny_tokenizer))
+    allowed = LanguageModel(model, tiny_tokenizer).compatibility
+    together = not allowed.carries_state and allowed.pads_exactly
     assert passes == ([5] if together else [1] * 5)
 
 
@@ -80,5 +80,5 @@ def test_outcomes_where_passes_are_what_costs(
 def test_a_family_that_does_not_pad_exactly(
     positions: Positions, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("at2_prune.ablation.outcomes.bound_by_passes", lambda model: True)
+    monkeypatch.setattr(LanguageModel, "batching_pays", True)
     assert assert_plain(build("llama4"), positions, tiny_tokenizer) == [1] * 5

@@ -29,7 +29,8 @@ from families import FAMILIES, build
 
 from at2_prune.attention import hooks as interface
 from at2_prune.attention.hooks import enable_attention_reading, original_positions
-from at2_prune.attention.reader import Reading, read_attention
+from at2_prune.attention.reader import read_attention
+from at2_prune.attention.rows import Reading
 from at2_prune.errors import ModelNotSupportedError
 
 READINGS = [Reading(SOURCES, ROWS)]

@@ -20,7 +20,8 @@ from transformers import (
 from at2_prune.attention import measures
 from at2_prune.attention import reader as attention
 from at2_prune.attention.measures import MEASURES, apply_measure
-from at2_prune.attention.reader import Reading, Rows, read_attention
+from at2_prune.attention.reader import read_attention
+from at2_prune.attention.rows import Reading, Rows
 
 PROMPT, NEW, WINDOW = 40, 5, 24
 SOURCES = [(1, 9), (9, 20), (22, 33)]

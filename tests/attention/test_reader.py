@@ -34,7 +34,8 @@ from families import FAMILIES, WINDOW, build
 from at2_prune.attention import decoding as steps_at_once
 from at2_prune.attention import reader as attention
 from at2_prune.attention.hooks import enable_attention_reading, listening
-from at2_prune.attention.reader import AttentionReader, Reading, Rows, read_attention
+from at2_prune.attention.reader import AttentionReader, read_attention
+from at2_prune.attention.rows import Reading, Rows
 from at2_prune.errors import InputError, ModelNotSupportedError
 
 READINGS = [Reading(SOURCES, ROWS)]

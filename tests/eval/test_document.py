@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients
+from at2_prune.attention.rows import DRAFT_ROWS
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import DataError, InputError
 from at2_prune.scorers import LEARNED, DenseScorer
 from at2_prune_eval.cards import record_evaluation

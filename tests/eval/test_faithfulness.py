@@ -13,7 +13,8 @@ import torch
 from scipy.stats import kendalltau, spearmanr
 
 from at2_prune.ablation import Positions, random_masks, seeded_generator
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import InputError
 from at2_prune.models.language_model import LanguageModel

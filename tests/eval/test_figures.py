@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.attention.rows import RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import InputError, MissingExtraError
 
 matplotlib = pytest.importorskip("matplotlib")

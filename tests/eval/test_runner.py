@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import ContextTooLongError, DataError, InputError
 from at2_prune.models.drafts import read_draft, write_drafts

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from at2_prune.attention.measures import MEASURES
-from at2_prune.coefficients.head_coefficients import RowGroup
+from at2_prune.attention.rows import RowGroup
 from at2_prune.datasets import Question
 from at2_prune.errors import ContextTooLongError, EmptyDraftError
 from at2_prune.models.drafts import Draft, read_draft, read_drafts, read_prompt, read_prompts, write_drafts

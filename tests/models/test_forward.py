@@ -9,11 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from at2_prune.attention.reader import Reading, Rows
-from at2_prune.coefficients.head_coefficients import RowGroup
+from at2_prune.attention.rows import Reading, RowGroup, Rows
 from at2_prune.models import forward
 from at2_prune.models.drafts import read_drafts, write_drafts
-from at2_prune.models.forward import WORTH_SHARING, begin, has_body, joins, pads_exactly, shares_prefixes
+from at2_prune.models.forward import WORTH_SHARING, run_prefix
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt, TextTemplate
 from at2_prune.models.shared_prefix import write_answers
@@ -36,26 +35,26 @@ def test_what_follows_a_beginning_is_what_it_was(name: str, tiny_tokenizer: PreT
     lm = LanguageModel(build(name), tiny_tokenizer)
     ids = torch.randint(3, 120, (HEAD + 32,), generator=torch.Generator().manual_seed(0)).tolist()
     prompt = made_prompt(ids, SOURCES)
-    begun = begin(lm, prompt)
-    if not shares_prefixes(lm.model):
-        assert begun is None
+    prefix = run_prefix(lm, prompt)
+    if not lm.compatibility.shares_prefixes:
+        assert prefix is None
         return
-    assert begun is not None
-    assert begun.ids == ids[:HEAD]
+    assert prefix is not None
+    assert prefix.ids == ids[:HEAD]
     rows = [Rows("question", *prompt.question), Rows("draft", len(ids) - 1, None, "none"), Rows("s", *SOURCES[1])]
     for _ in range(2):  # it is not used up
         plain, read = lm.generate([prompt], NEW, [Reading(SOURCES, rows)])
-        shared, read_on = lm.generate([prompt], NEW, [Reading(SOURCES, rows)], begun=begun)
+        shared, read_on = lm.generate([prompt], NEW, [Reading(SOURCES, rows)], prefix=prefix)
         assert shared[0].ids == plain[0].ids
         assert shared[0].log_probability == pytest.approx(plain[0].log_probability, abs=1e-4)
         assert read is not None
         assert read_on is not None
         for group in rows:
             assert torch.allclose(read_on.mass(group.name), read.mass(group.name), atol=1e-5)
-    once = lm.read([prompt], [[]], [Reading(SOURCES, rows[::2])], begun=begun)
+    once = lm.read([prompt], [[]], [Reading(SOURCES, rows[::2])], prefix=prefix)
     assert torch.allclose(once.mass("question"), read.mass("question"), atol=1e-5)
     short = made_prompt([*ids[:HEAD], *ids[SOURCES[1][0] :]], [(HEAD, HEAD + 14)])
-    written = write_answers(lm, [short, prompt], (), NEW, begun)
+    written = write_answers(lm, [short, prompt], (), NEW, prefix)
     alone = [lm.generate([some], NEW)[0][0] for some in (short, prompt)]
     assert [some.ids for some in written] == [some.ids for some in alone]
 
@@ -74,7 +73,7 @@ def test_a_padded_batch_is_what_each_is_alone(name: str, tiny_tokenizer: PreTrai
     passes: list[int] = []
     hook = lm.model.get_decoder().register_forward_pre_hook(lambda *_: passes.append(1))
     read = read_drafts(lm, prompts, targets, groups)
-    assert len(passes) == (1 if pads_exactly(lm) else len(prompts))
+    assert len(passes) == (1 if lm.compatibility.pads_exactly else len(prompts))
     hook.remove()
     written = write_drafts(lm, prompts, groups, NEW)
     for prompt, target, given, own in zip(prompts, targets, read, written, strict=True):
@@ -113,7 +112,7 @@ def test_answers_written_together_are_what_each_is_alone(
     )
     written = write_answers(lm, prompts, (), NEW)
     hook.remove()
-    assert max(batches) == (5 if has_body(lm) and joins(lm) else 1)
+    assert max(batches) == (5 if lm.compatibility.has_backbone and lm.compatibility.joins_caches else 1)
     for prompt, together in zip(prompts, written, strict=True):
         alone = lm.generate([prompt], NEW)[0][0]
         assert together.ids == alone.ids
@@ -123,21 +122,21 @@ def test_answers_written_together_are_what_each_is_alone(
 def test_what_does_not_begin_so_is_run_whole(tiny_lm: LanguageModel) -> None:
     ids = torch.randint(3, 120, (HEAD + 32,), generator=torch.Generator().manual_seed(0)).tolist()
     prompt = made_prompt(ids, SOURCES)
-    begun = begin(tiny_lm, prompt)
-    assert begun is not None
+    prefix = run_prefix(tiny_lm, prompt)
+    assert prefix is not None
     other = made_prompt([5, *ids[1:]], SOURCES)
-    assert begun.of(other) is None
-    assert begun.of(made_prompt(ids[:HEAD], [])) is None  # nothing is left to run
-    assert tiny_lm.generate([other], NEW, begun=begun)[0] == tiny_lm.generate([other], NEW)[0]
-    both = tiny_lm.generate([prompt, other], NEW, begun=begun)[0]  # a batch does not share
+    assert prefix.fork_for(other) is None
+    assert prefix.fork_for(made_prompt(ids[:HEAD], [])) is None  # nothing is left to run
+    assert tiny_lm.generate([other], NEW, prefix=prefix)[0] == tiny_lm.generate([other], NEW)[0]
+    both = tiny_lm.generate([prompt, other], NEW, prefix=prefix)[0]  # a batch does not share
     assert [g.ids for g in both] == [tiny_lm.generate([some], NEW)[0][0].ids for some in (prompt, other)]
     alone = [tiny_lm.generate([some], NEW)[0][0].ids for some in (prompt, other)]
-    assert [g.ids for g in write_answers(tiny_lm, [prompt, other], (), NEW, begun)] == alone
+    assert [g.ids for g in write_answers(tiny_lm, [prompt, other], (), NEW, prefix)] == alone
 
 
 def test_short_beginnings_are_not_shared(tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = torch.randint(3, 120, (60,), generator=torch.Generator().manual_seed(0)).tolist()
-    assert begin(tiny_lm, made_prompt(ids, [(20, 40)])) is None
-    assert begin(tiny_lm, made_prompt(ids, [])) is None
+    assert run_prefix(tiny_lm, made_prompt(ids, [(20, 40)])) is None
+    assert run_prefix(tiny_lm, made_prompt(ids, [])) is None
     monkeypatch.setattr(forward, "WORTH_SHARING", 20)
-    assert begin(tiny_lm, made_prompt(ids, [(20, 40)])) is not None
+    assert run_prefix(tiny_lm, made_prompt(ids, [(20, 40)])) is not None

@@ -89,13 +89,13 @@ def test_shared_beginnings_run_once(tiny_lm: LanguageModel) -> None:
     with passes_of(tiny_lm) as passes:
         write_answers(tiny_lm, prompts, (), 1)
     counted = sum(rows * tokens for rows, tokens in passes)
-    begun: set[tuple[int, ...]] = set()
+    prefix: set[tuple[int, ...]] = set()
     total = 0
     for prompt in prompts:
         cuts = [0, *[start for start, _ in prompt.sources], prompt.sources[-1][1], len(prompt)]
         for begin, end in pairwise(cuts):
-            if tuple(prompt.ids[:end]) not in begun:
-                begun.add(tuple(prompt.ids[:end]))
+            if tuple(prompt.ids[:end]) not in prefix:
+                prefix.add(tuple(prompt.ids[:end]))
                 total += end - begin
     assert counted == total + 1 < sum(map(len, prompts))  # and one token, for the output layer of all
 

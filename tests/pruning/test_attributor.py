@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, RowGroup
+from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
 from at2_prune.errors import CoefficientsError, EmptyDraftError, InputError
 from at2_prune.models.drafts import Draft, read_draft
 from at2_prune.passages import Passage

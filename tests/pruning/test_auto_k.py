@@ -1,4 +1,4 @@
-"""How many passages to keep: as many as make the model surest of its answer."""
+"""How many passages to keep: as many as make the model most confident of its answer."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_left_out(tiny_pruner: AT2Pruner, question: Questio
 def test_reports(tiny_pruner: AT2Pruner, question: Question) -> None:
     result = tiny_pruner.answer(question.text, question.passages, "auto")
     for page in (terminal_report(result, width=100, color=False), html_report(result, model="tiny", scorer="at2")):
-        assert "the surest of 1, 2, 3, 5" in page
+        assert "the most confident of 1, 2, 3, 5" in page
 
 
 def test_pipelines_keep_what_the_pruner_keeps(tiny_pruner: AT2Pruner, sample_questions: list[Question]) -> None:

@@ -40,7 +40,7 @@ def test_scores_of_a_batch_are_those_alone(
     monkeypatch: pytest.MonkeyPatch,
     pays: bool,
 ) -> None:
-    monkeypatch.setattr("at2_prune.pruning.attributor.bound_by_passes", lambda model: pays)
+    monkeypatch.setattr(LanguageModel, "batching_pays", pays)
     questions, passages = several(sample_questions)
     texts = ["the Meuse", "It is Canberra.", "Dinant, in the south", "no"]
     drafted = tiny_pruner.draft(questions[1], passages[1])

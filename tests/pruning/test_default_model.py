@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from at2_prune.ablation import ablation_outcomes
-from at2_prune.coefficients.head_coefficients import RowGroup
+from at2_prune.attention.rows import RowGroup
 from at2_prune.datasets import Question
 from at2_prune.models.default_model import EMBEDDED_MODEL_ID
 from at2_prune.models.drafts import read_draft, write_drafts

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS
+from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.datasets import Question
 from at2_prune.errors import EmptyDraftError, InputError
 from at2_prune.models.drafts import write_drafts

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from at2_prune.ablation import ablation_outcomes, random_masks
 from at2_prune.ablation.tree import LOGITS_AT_ONCE
 from at2_prune.ablation.whole import TOKENS_AT_ONCE
-from at2_prune.attention.reader import Reading, Rows
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.attention.rows import Reading, RowGroup, Rows
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.models.drafts import Draft, write_drafts
 from at2_prune.models.language_model import LanguageModel
@@ -188,11 +188,11 @@ def test_the_surest_of_several_answers_runs_what_they_share_once(
     lm = tiny_pruner.language_model
     with counted(lm) as work:
         result = tiny_pruner.answer(question.text, question.passages, "auto")
-    begun: set[tuple[int, ...]] = set()
+    prefix: set[tuple[int, ...]] = set()
     for candidate in result.candidates:
         ids = lm.encode(question.text, [question.passages[i] for i in candidate.kept]).ids
-        begun |= {tuple(ids[: stop + 1]) for stop in range(len(ids))}
-    least = len(begun) + len(prompt) - prompt.sources[0][0]
+        prefix |= {tuple(ids[: stop + 1]) for stop in range(len(ids))}
+    least = len(prefix) + len(prompt) - prompt.sources[0][0]
     steps = (len(result.candidates) + 1) * 2 * tiny_pruner.max_new_tokens  # wrong guesses included
     alike = 8 * len(result.candidates)  # different passages may begin with the same few tokens
     assert least <= sum(work.passes) <= least + steps + alike
@@ -260,7 +260,7 @@ def test_ablations_in_batches_take_few_passes(
     tiny_lm: LanguageModel, prompt: EncodedPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU: what is left out is not run, ablations that agree are run once, and little is padding."""
-    monkeypatch.setattr("at2_prune.ablation.outcomes.bound_by_passes", lambda model: True)
+    monkeypatch.setattr(LanguageModel, "batching_pays", True)
     target = tiny_lm.encode_draft("the Meuse")
     masks = random_masks(len(prompt.sources), 32, torch.Generator().manual_seed(0))
     with counted(tiny_lm) as work:

@@ -8,7 +8,8 @@ from statistics import mean, stdev
 import pytest
 import torch
 
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.attention.rows import RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import CoefficientsError, InputError
 from at2_prune.models.drafts import Draft

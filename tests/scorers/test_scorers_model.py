@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import EmptyDraftError, InputError, MissingExtraError
 from at2_prune.models.drafts import read_draft, write_drafts

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from at2_prune.attention.reader import Reading, Rows
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.attention.rows import Reading, RowGroup, Rows
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import EmptyDraftError
 from at2_prune.models.drafts import read_prompt, write_drafts
@@ -130,7 +130,7 @@ def test_a_batch_is_scouted_in_one_early_pass_where_that_pays(
     pruner = scout if method == "scout" else AT2Pruner(lm, FusionScorer(scout.scorer, BM25Scorer()), max_new_tokens=8)
     questions, passages = zip(*[(q.text, q.passages[: 2 + i]) for i, q in enumerate(sample_questions[:3])], strict=True)
     alone = [pruner.answer(*one, 2) for one in zip(questions, passages, strict=True)]
-    monkeypatch.setattr("at2_prune.pruning.attributor.bound_by_passes", lambda model: True)
+    monkeypatch.setattr(LanguageModel, "batching_pays", True)
     longest = max(len(lm.encode(*one)) for one in zip(questions, passages, strict=True))
     layers_run.clear()
     scores = pruner.score_batch(questions, passages)

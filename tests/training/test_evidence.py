@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, RowGroup
+from at2_prune.attention.rows import RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import DataError, InputError
 from at2_prune.training.evidence import EvidenceSettings, fit_evidence, gold_found
 from at2_prune.training.examples import Example

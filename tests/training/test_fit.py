@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
 
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, RowGroup
+from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
 from at2_prune.errors import DataError, MissingExtraError
 from at2_prune.training import Example, FitSettings, fidelity, fit
 

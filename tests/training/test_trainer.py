@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from at2_prune.ablation import ablation_outcomes
+from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
 from at2_prune.cli.train import add_arguments
-from at2_prune.coefficients.head_coefficients import DRAFT_ROWS, HeadCoefficients, RowGroup
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError
 from at2_prune.models.drafts import read_draft

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[1, 2, 3, 5],
         metavar="K",
-        help="passages to keep (default: 1 2 3 5); auto takes the surest of the answers from 1, 2, 3 and 5",
+        help="passages to keep (default: 1 2 3 5); auto takes the most confident of the answers from 1, 2, 3 and 5",
     )
     methods.add_argument(
         "--coefficients",

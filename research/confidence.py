@@ -1,6 +1,6 @@
 """When to keep how much: the answer's own probability as the judge, against fixed k and other signals.
 
-    $ python research/surest.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
+    $ python research/confidence.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
 Every question is answered from the best 1, 2, 3 and 5 passages of a method and from all of them. Rules then choose one
 of these answers by what is known without the truth. Printed: F1 of each fixed k and of each rule, with 95 % bootstrap
