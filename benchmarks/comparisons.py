@@ -20,9 +20,9 @@ from at2_prune import AT2Pruner, LanguageModel
 from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
 from at2_prune.errors import ModelNotSupportedError
 from at2_prune.models.default_model import embedded_is_cached, embedded_is_installed, embedded_model_path
-from at2_prune.models.drafts import Draft, read_draft, write_drafts
+from at2_prune.models.drafts import Draft, read_drafts, write_drafts
 from at2_prune.pruning.selection import K
-from at2_prune.scorers import AT2Scorer, GradientXInputScorer, Task
+from at2_prune.scorers import GradientXInputScorer, LearnedScorer, Task
 from at2_prune_eval.cost import metered
 
 __all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "precision", "scoring", "starting"]
@@ -31,7 +31,7 @@ __all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "pre
 def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
     """Drafting with attribution over plain `generate` of the same tokens."""
     coefficients, _ = coefficients_of(lm, "at2")
-    scorer, prompt = AT2Scorer(coefficients), some.prompt
+    scorer, prompt = LearnedScorer(coefficients), some.prompt
     ids = torch.tensor([prompt.ids], device=lm.device)
     model: Any = lm.model
 
@@ -53,7 +53,7 @@ def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float
 def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
     """Scoring a given draft, a backward pass and average attention by eager weights, each over a forward pass."""
     coefficients, _ = coefficients_of(lm, "at2")
-    scorer, prompt = AT2Scorer(coefficients), some.prompt
+    scorer, prompt = LearnedScorer(coefficients), some.prompt
     target = (prompt.ids[prompt.question[0] : prompt.question[1]] * draft)[:draft]
     ids = torch.tensor([[*prompt.ids, *target[:-1]]], device=lm.device)
     options: dict[str, Any] = {"logits_to_keep": 1} if lm.compatibility.keeps_logits else {}
@@ -63,7 +63,7 @@ def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float 
         return Task(lm, some.question, some.passages, prompt, written)
 
     def given() -> torch.Tensor:
-        return scorer.score(task(read_draft(lm, prompt, target, scorer.row_groups, scorer.layers)))
+        return scorer.score(task(read_drafts(lm, [prompt], [target], scorer.row_groups, scorer.layers)[0]))
 
     def forward() -> Any:
         return lm.model(input_ids=ids, use_cache=False, **options)
@@ -118,10 +118,10 @@ def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float
             outcomes.append(rows.gather(1, torch.tensor(target, device=lm.device)[:, None]).sum())
         return log_odds(torch.stack(outcomes).cpu())
 
-    scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
+    scorer = LearnedScorer(coefficients_of(lm, "at2")[0])
 
     def scored() -> torch.Tensor:
-        written = read_draft(lm, prompt, target, scorer.row_groups, scorer.layers)
+        written = read_drafts(lm, [prompt], [target], scorer.row_groups, scorer.layers)[0]
         return scorer.score(Task(lm, some.question, some.passages, prompt, written))
 
     inputs = described(lm, some, ablations=count, draft=len(target))
@@ -162,7 +162,7 @@ def answering(
     ]
     for method, k, name, limit in ways:
         coefficients, origin = coefficients_of(lm, method)
-        pruner = AT2Pruner(lm, AT2Scorer(coefficients, method))
+        pruner = AT2Pruner(lm, LearnedScorer(coefficients, method))
         answer = partial(pruner.answer, some.question, some.passages, k)
         kept = sorted(answer().kept)
         short = lm.encode(some.question, [some.passages[i] for i in kept])
@@ -185,7 +185,7 @@ def answer_growth(lm: LanguageModel, sizes: Sequence[int], pairs: int) -> Iterat
         pairs: how many times both are run.
     """
     coefficients, origin = coefficients_of(lm, "scout")
-    pruner = AT2Pruner(lm, AT2Scorer(coefficients, "scout"))
+    pruner = AT2Pruner(lm, LearnedScorer(coefficients, "scout"))
     tokens, seconds = [], []
     for size in sizes:
         some = case(lm, size)
@@ -249,9 +249,9 @@ def precision(name: str | None, device: str | None, passages: int, questions: in
     full = load_model(name, device, dtype="float32")
     cases = [case(full, passages, index=i) for i in range(questions)]
     drafts = [write_drafts(full, [some.prompt])[0] for some in cases]
-    scorers = [AT2Scorer(coefficients_of(full, method)[0], method) for method in ("at2", "scout")]
+    scorers = [LearnedScorer(coefficients_of(full, method)[0], method) for method in ("at2", "scout")]
 
-    def scores(lm: LanguageModel, scorer: AT2Scorer) -> list[torch.Tensor]:
+    def scores(lm: LanguageModel, scorer: LearnedScorer) -> list[torch.Tensor]:
         tasks = [
             Task(lm, some.question, some.passages, some.prompt, _reading(lm, scorer, some, draft.ids))
             for some, draft in zip(cases, drafts, strict=True)
@@ -279,9 +279,13 @@ def precision(name: str | None, device: str | None, passages: int, questions: in
             yield Measurement(over, inputs, *_spread(gaps))
 
 
-def _reading(lm: LanguageModel, scorer: AT2Scorer, some: Case, draft: Sequence[int]) -> Draft:
+def _reading(lm: LanguageModel, scorer: LearnedScorer, some: Case, draft: Sequence[int]) -> Draft:
     """What the scorer needs: rows of a given draft, or none."""
-    return read_draft(lm, some.prompt, draft, scorer.row_groups, scorer.layers) if scorer.uses_draft else Draft("", [])
+    return (
+        read_drafts(lm, [some.prompt], [draft], scorer.row_groups, scorer.layers)[0]
+        if scorer.uses_draft
+        else Draft("", [])
+    )
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float, float]:

@@ -26,7 +26,7 @@ from workload import case, coefficients_of, endless, load_model, untouched
 
 from at2_prune.attention.reader import AttentionReader
 from at2_prune.models.drafts import write_drafts
-from at2_prune.scorers import AT2Scorer, Task
+from at2_prune.scorers import LearnedScorer, Task
 from at2_prune_eval.cost import peak_memory, reset_peak
 
 __all__ = ["growth", "peaks"]
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """One way of drafting: its peak, what the draft holds, and the seconds that reading took."""
     lm = load_model(args.model)
     some = case(lm, args.passages, args.granularity, merged=args.merged)
-    scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
+    scorer = LearnedScorer(coefficients_of(lm, "at2")[0])
     ids = torch.tensor([some.prompt.ids], device=lm.device)
     clock, held = Clock(), 0
     for name in ("__call__", "catch_up"):
@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             nonlocal held
             written = write_drafts(lm, [some.prompt], scorer.row_groups, args.draft, scorer.layers)[0]
             scorer.score(Task(lm, some.question, some.passages, some.prompt, written))
-            tensors = [*written.mass.values(), written.row_mass]
+            readout = written.readout
+            assert readout is not None
+            tensors = [*readout.mass.values(), readout.row_mass]
             held = sum(t.untyped_storage().nbytes() for t in tensors if t is not None)
 
         peak_of = resident_peak if args.resident or lm.device.type == "cuda" else allocated_peak

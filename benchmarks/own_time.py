@@ -14,7 +14,7 @@ from workload import Case, coefficients_of, described, endless
 from at2_prune import LanguageModel, model
 from at2_prune.attention.reader import AttentionReader
 from at2_prune.models.drafts import write_drafts
-from at2_prune.scorers import AT2Scorer, Task
+from at2_prune.scorers import LearnedScorer, Task
 
 __all__ = ["own_time"]
 
@@ -37,7 +37,7 @@ def own_time(lm: LanguageModel, some: Case, draft: int, times: int, limit: float
     """
     if lm.device.type != "cpu":
         return
-    scorer, prompt = AT2Scorer(coefficients_of(lm, "at2")[0]), some.prompt
+    scorer, prompt = LearnedScorer(coefficients_of(lm, "at2")[0]), some.prompt
     inside, rest, ratios = Clock(), 0.0, []
     plain = lm.model.generate
 

@@ -15,7 +15,7 @@ from workload import QWEN, Case, case, coefficients_of, device_of, endless, load
 
 from at2_prune import LanguageModel
 from at2_prune.models.drafts import write_drafts
-from at2_prune.scorers import AT2Scorer, Task
+from at2_prune.scorers import LearnedScorer, Task
 
 __all__ = ["published"]
 
@@ -42,7 +42,7 @@ def published(passages: int, draft: int, pairs: int, path: Path) -> Iterator[Mea
     for ours in drafting(lm, some, draft, pairs, None):
         yield replace(ours, name=f"at2-prune beside it: {ours.name}")
     with endless(lm):
-        scorer = AT2Scorer(coefficients_of(lm, "at2")[0])
+        scorer = LearnedScorer(coefficients_of(lm, "at2")[0])
         written = write_drafts(lm, [some.prompt], scorer.row_groups, draft)[0]
         scores = scorer.score(Task(lm, some.question, some.passages, some.prompt, written))
     gap = float((scores - theirs).abs().max() / theirs.abs().max())

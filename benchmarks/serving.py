@@ -12,7 +12,7 @@ from measuring import Measurement, median
 from workload import case, coefficients_of, device_of
 
 from at2_prune import AT2Pruner, LanguageModel
-from at2_prune.scorers import AT2Scorer
+from at2_prune.scorers import LearnedScorer
 
 __all__ = ["serving"]
 
@@ -31,7 +31,7 @@ def serving(
         rounds: how often each way is timed.
         lasting: requests between the two looks at memory; 0 looks at none.
     """
-    pruner = AT2Pruner(lm, AT2Scorer(coefficients_of(lm, method)[0], method), max_new_tokens=8)
+    pruner = AT2Pruner(lm, LearnedScorer(coefficients_of(lm, method)[0], method), max_new_tokens=8)
     cases = [case(lm, passages, index=index) for index in range(4)]
     asked = [cases[index % 4] for index in range(requests)]
 

@@ -27,7 +27,7 @@ from at2_prune.pruning.selection import top_k
 from at2_prune.scorers import Scorer, Task
 from at2_prune.scorers.fusion import standardised
 from at2_prune.scorers.loading import load_scorer
-from at2_prune_eval import Bench, answer_scores
+from at2_prune_eval import CachedLoop, answer_scores
 from at2_prune_eval.cache import ModelCache
 from at2_prune_eval.metrics import normalize_answer
 
@@ -53,34 +53,29 @@ class Asked:
     scores: list[float]
 
 
-def ask(bench: Bench, scorer: Scorer, questions: Sequence[Question], ks: Sequence[int]) -> list[Asked]:
-    lm = bench.language_model
+def ask(loop: CachedLoop, scorer: Scorer, questions: Sequence[Question], ks: Sequence[int]) -> list[Asked]:
+    lm = loop.language_model
     asked = []
     for question in tqdm(questions, unit="question"):
         whole = lm.encode(question.text, question.passages)
-        draft = bench.draft(whole, scorer.row_groups).draft if scorer.uses_draft else Draft("", [])
+        draft = loop.draft(whole, scorer.row_groups).draft if scorer.uses_draft else Draft("", [])
         scores = scorer.score(Task(lm, question.text, question.passages, whole, draft)).tolist()
         kept = {k: top_k(scores, k) for k in ks}
         prompts = {ALL: whole} | {
             k: lm.encode(question.text, [question.passages[i] for i in some]) for k, some in kept.items()
         }
-        written = bench.answers(list(prompts.values()), draft.ids, [True] * len(prompts))
+        written = loop.write_answers(list(prompts.values()), draft.ids)
         answers = {
             k: Tried(
                 answer.text,
                 answer_scores(answer.text, [question.answer or "", *question.aliases]).f1,
-                _known(answer.log_probability),
+                answer.log_probability,
                 max(1, len(lm.encode_draft(answer.text))),
             )
             for k, answer in zip(prompts, written, strict=True)
         }
         asked.append(Asked(answers, sorted(scores, reverse=True)))
     return asked
-
-
-def _known(log_probability: float | None) -> float:
-    assert log_probability is not None  # it was asked for
-    return log_probability
 
 
 def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
@@ -149,7 +144,7 @@ def main() -> None:
     questions = load_questions(args.data, limit=args.limit, offset=args.offset, require=["answer"])
     scorer = load_scorer(lm, args.method, args.coefficients)
     ks = sorted({*args.k, 2})
-    asked = ask(Bench(lm, ModelCache(args.cache)), scorer, questions, ks)
+    asked = ask(CachedLoop(lm, ModelCache(args.cache)), scorer, questions, ks)
     base = [one.answers[ALL].f1 for one in asked]
     print(f"{lm.name}, {args.method}, {len(asked)} questions\n")
     print(f"{'':<34}{'F1':<24}{'against all':<26}right to wrong, wrong to right")

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
 from at2_prune.datasets import Question, load_questions
-from at2_prune.models.drafts import read_prompt
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.readouts import read_prompts
 from at2_prune.training import EvidenceSettings, Example, fit_evidence
 
 NOTHING_ASKED = "N/A"
@@ -60,7 +60,7 @@ def less(example: Example, blank: Example, ratio: bool) -> Example:
 
 def read_blank(language_model: LanguageModel, example: Example, question: Question) -> Example:
     prompt = language_model.encode(NOTHING_ASKED, question.passages)
-    read = read_prompt(language_model, prompt, GROUPS, example.layers)
+    read = read_prompts(language_model, [prompt], GROUPS, example.layers)[0]
     return replace(example, mass={group.name: read.mass[group][None].float() for group in GROUPS})
 
 

@@ -24,7 +24,7 @@ from at2_prune.pruning.selection import top_k
 from at2_prune.scorers import Scorer, Task
 from at2_prune.scorers.fusion import standardised
 from at2_prune.scorers.loading import load_scorer
-from at2_prune_eval import Bench, answer_scores
+from at2_prune_eval import CachedLoop, answer_scores
 from at2_prune_eval.cache import ModelCache
 
 FIRST, KS = 5, (2, 3)
@@ -33,25 +33,25 @@ FIRST, KS = 5, (2, 3)
 class Rounds:
     """Scores and answers of one question, by what is shown."""
 
-    def __init__(self, bench: Bench, question: Question) -> None:
-        self.bench = bench
+    def __init__(self, loop: CachedLoop, question: Question) -> None:
+        self.loop = loop
         self.question = question
 
     def scores(self, scorer: Scorer, shown: Sequence[int]) -> list[float]:
         """One a passage shown; 0 where the model wrote nothing that could be attributed."""
-        lm, passages = self.bench.language_model, [self.question.passages[i] for i in shown]
+        lm, passages = self.loop.language_model, [self.question.passages[i] for i in shown]
         prompt = lm.encode(self.question.text, passages)
-        draft = self.bench.draft(prompt, scorer.row_groups).draft if scorer.uses_draft else Draft("", [])
+        draft = self.loop.draft(prompt, scorer.row_groups).draft if scorer.uses_draft else Draft("", [])
         if scorer.uses_draft and not draft.ids:
             return [0.0] * len(shown)
         return scorer.score(Task(lm, self.question.text, passages, prompt, draft)).tolist()
 
     def f1(self, sets: Sequence[Sequence[int]]) -> list[float]:
         """Of the answers from these passages."""
-        lm, question = self.bench.language_model, self.question
+        lm, question = self.loop.language_model, self.question
         prompts = [lm.encode(question.text, [question.passages[i] for i in some]) for some in sets]
         truths = [question.answer or "", *question.aliases]
-        return [answer_scores(answer.text, truths).f1 for answer in self.bench.answers(prompts)]
+        return [answer_scores(answer.text, truths).f1 for answer in self.loop.write_answers(prompts)]
 
 
 def ways(rounds: Rounds, scout: Scorer, at2: Scorer) -> dict[str, list[int]]:
@@ -81,11 +81,11 @@ def main() -> None:
     args = parser.parse_args()
     lm = LanguageModel.load(args.model, dtype=args.dtype)
     questions = load_questions(args.data, limit=args.limit, offset=args.offset, require=["answer"])
-    bench = Bench(lm, ModelCache(args.cache))
+    loop = CachedLoop(lm, ModelCache(args.cache))
     scout, at2 = load_scorer(lm, "scout"), load_scorer(lm, "at2")
     found: dict[str, list[float]] = {}
     for question in tqdm(questions, unit="question"):
-        rounds = Rounds(bench, question)
+        rounds = Rounds(loop, question)
         chosen = ways(rounds, scout, at2)
         for name, f1 in zip(chosen, rounds.f1(list(chosen.values())), strict=True):
             found.setdefault(name, []).append(f1)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..catalogue import DEFAULT_METHOD, configurable_methods
 from ..errors import DataError
-from ..pipeline.config import DEFAULT_METHOD, METHODS
 from ..pruning.selection import AUTO, K
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
-        choices=METHODS,
+        choices=configurable_methods(),
         default=DEFAULT_METHOD,
         help=f"what scores passages (default: {DEFAULT_METHOD}); scout needs no draft, average_attention no training",
     )

@@ -10,37 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from ..catalogue import DEFAULT_METHOD, configurable_methods
 from ..errors import DataError, InputError
-from ..pruning.selection import AUTO, Order
+from ..passages import Granularity
+from ..pruning.selection import AUTO, K, Order
+from ..pruning.windows import Overflow
 
-__all__ = ["DEFAULT_METHOD", "METHODS", "Method", "Overflow", "PruneConfig", "TopN", "Unit"]
-
-Method = Literal[
-    "at2",
-    "scout",
-    "fusion",
-    "average_attention",
-    "last_layer_attention",
-    "contribution",
-    "contribution_learned",
-    "effective_attention",
-    "effective_attention_learned",
-    "gradient_x_input",
-    "leave_one_out",
-    "surrogate_32",
-    "surrogate_64",
-    "bm25",
-    "dense",
-    "retriever_order",
-    "random",
-]
-METHODS: tuple[str, ...] = get_args(Method)
-DEFAULT_METHOD: Method = "scout"
-TopN = int | Literal["auto"]
-Unit = Literal["passage", "sentence"]
-Overflow = Literal["error", "windows"]
+__all__ = ["PruneConfig"]
 
 SECTION = "at2-prune"
 SWITCH = "AT2_PRUNE"
@@ -64,15 +42,15 @@ class PruneConfig:
 
     enabled: bool = True
     """False hands every passage on untouched, and loads no model. In the environment: `AT2_PRUNE=off`."""
-    method: Method = DEFAULT_METHOD
+    method: str = DEFAULT_METHOD
     """What scores: `scout`, which needs no draft; `at2`, the paper's; `fusion`, which adds the retriever's scores to
     scout's; or a rival by name, `bm25` say."""
-    top_n: TopN = 3
+    top_n: K = 3
     """Passages (or sentences) to keep; `auto` lets the scoring model answer from the best 1, 2, 3 and 5 and keeps those
     that it was most confident with."""
     max_tokens: int | None = None
     """Keep the best that fit into so many tokens of the scoring model's tokenizer; takes the place of `top_n`."""
-    granularity: Unit = "passage"
+    granularity: Granularity = "passage"
     """What is scored and kept; with `sentence`, passages are cut to their kept sentences."""
     neighbors: int = 0
     """With sentences: how many before and after each kept one are kept too."""
@@ -203,10 +181,10 @@ _FLAG = _Kind(
 _TEXT = _Kind("a text", lambda value: value is None or (isinstance(value, str) and value.strip() != ""))
 _KINDS = {
     "enabled": _FLAG,
-    "method": _choice(*get_args(Method)),
+    "method": _choice(*configurable_methods()),
     "top_n": _whole(1, AUTO),
     "max_tokens": _whole(1, None),
-    "granularity": _choice(*get_args(Unit)),
+    "granularity": _choice("passage", "sentence"),
     "neighbors": _whole(0),
     "order": _choice(*get_args(Order)),
     "min_documents": _whole(0),

@@ -12,8 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
-from ..pruning.selection import Order
-from .config import Method, Overflow, PruneConfig, TopN, Unit
+from ..passages import Granularity
+from ..pruning.selection import K, Order
+from ..pruning.windows import Overflow
+from .config import PruneConfig
 from .step import PruneStep
 
 __all__ = ["PruneSettings"]
@@ -31,10 +33,10 @@ class PruneSettings(BaseModel):
 
     # The fields of PruneConfig, see there.
     enabled: bool = PruneConfig.enabled
-    method: Method = PruneConfig.method
-    top_n: TopN = PruneConfig.top_n
+    method: str = PruneConfig.method
+    top_n: K = PruneConfig.top_n
     max_tokens: int | None = PruneConfig.max_tokens
-    granularity: Unit = PruneConfig.granularity
+    granularity: Granularity = PruneConfig.granularity
     neighbors: int = PruneConfig.neighbors
     order: Order = PruneConfig.order
     min_documents: int = PruneConfig.min_documents

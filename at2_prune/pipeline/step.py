@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ContextTooLongError, EmptyDraftError
+from ..errors import ContextTooLongError
 from ..models.default_model import EMBEDDED_MODEL_ID
 from ..passages import Passage
-from ..pruning.selection import AUTO, AUTO_KS, check_k, first_of_each, neighborhood, token_budget, top_k
-from .config import PruneConfig, TopN
+from ..pruning.auto_k import most_confident
+from ..pruning.selection import AUTO, AUTO_KS, K, check_k, first_of_each, neighborhood, token_budget, top_k
+from .config import PruneConfig
 
 if TYPE_CHECKING:
     from ..models.drafts import Draft
+    from ..pruning.loop import Scored
     from ..pruning.pruner import AT2Pruner
     from ..pruning.results import ScoredSource
 
@@ -191,7 +193,7 @@ class PruneStep:
         question: str,
         passages: Sequence[Passage],
         draft: str | Draft | None = None,
-        top_n: TopN | None = None,
+        top_n: K | None = None,
     ) -> Pruned:
         """Choose what to keep.
 
@@ -221,20 +223,20 @@ class PruneStep:
             kept = [KeptPassage(index, passages[index].text) for index in indices]
             return self._log(Pruned(question, passages, tuple(kept), tuple(repeated)))
         distinct = [passages[index] for index in indices]
-        text: str | None
-        written = None
+        from ..pruning.results import scored_sources  # imports torch
+
+        scored = self.pruner.try_score(question, distinct, draft)
+        text: str | None = scored.draft.text or None
         fallback = None
-        try:
-            written, sources = self.pruner.attribute_draft(question, distinct, draft)
-            text = written.text or None
-            scores = [source.score for source in sources]
-        except EmptyDraftError as error:
-            text, fallback = "", f"{error}; the first were kept"
+        sources: list[ScoredSource] | None = scored_sources(scored.prompt, scored.scores, ())
+        if scored.error is not None:  # the first passages are kept, whole
+            text, fallback = "", f"{scored.error}; the first were kept"
             logger.warning("%s", fallback)
-            sources, scores = None, [-float(rank) for rank in range(len(distinct))]
+            sources = None
+        k = None
         if top_n is not None or self.config.max_tokens is None:
-            top_n = self._how_many(question, distinct, scores, written, top_n or self.config.top_n)
-        chosen, why = self._choose(distinct, sources, scores, top_n)
+            k = self._how_many(question, distinct, scored, top_n or self.config.top_n)
+        chosen, why = self._choose(distinct, sources, k)
         totals: list[float | None] = [None] * len(distinct)
         if sources is not None:
             for owner in range(len(distinct)):
@@ -244,17 +246,13 @@ class PruneStep:
         everything = sorted([*repeated, *dropped], key=lambda item: item.index)
         return self._log(Pruned(question, passages, tuple(kept), tuple(everything), text, fallback))
 
-    def _how_many(
-        self, question: str, passages: list[Passage], scores: list[float], draft: Draft | None, top_n: TopN
-    ) -> int:
-        """How many sources to keep: as asked, or as many as give the scoring model's most confident answer."""
-        if top_n != AUTO:
-            return top_n
-        if draft is None:  # there was nothing to score by
+    def _how_many(self, question: str, passages: list[Passage], scored: Scored, k: K) -> int:
+        """The number of sources to keep: k, or as many as give the scoring model's most confident answer."""
+        if k != AUTO:
+            return k
+        if scored.error is not None:  # there was nothing to score by
             return AUTO_KS[-1]
-        from ..pruning.auto_k import most_confident, write_candidates  # imports torch
-
-        return most_confident(write_candidates(self.pruner, question, passages, scores, AUTO_KS, draft)).k
+        return most_confident(self.pruner.candidates(question, passages, scored, AUTO_KS)).k
 
     def _firsts(self, passages: Sequence[Passage]) -> list[int]:
         """For each passage the first that says the same: itself, unless duplicates are to be dropped."""
@@ -263,7 +261,7 @@ class PruneStep:
         return first_of_each([(" ".join((p.title or "").split()), " ".join(p.text.split())) for p in passages])
 
     def _choose(
-        self, passages: list[Passage], sources: list[ScoredSource] | None, scores: list[float], top_n: int | None
+        self, passages: list[Passage], sources: list[ScoredSource] | None, k: int | None
     ) -> tuple[dict[int, str], dict[int, str]]:
         """Text of every passage to keep, in the order to show them, and the reason to drop each other one.
 
@@ -273,17 +271,18 @@ class PruneStep:
         whole = sources is None or config.granularity == "passage"
         owners = list(range(len(passages))) if sources is None else [source.passage for source in sources]
         groups = [neighborhood(i, owners, 0 if whole else config.neighbors) for i in range(len(owners))]
+        scores = [0.0] * len(passages) if sources is None else [source.score for source in sources]
         ranking = top_k(scores, len(scores) or 1, "score")
         rank = {source: place for place, source in enumerate(ranking, start=1)}
         texts = [passage.text for passage in passages] if sources is None else [source.text for source in sources]
-        if top_n is None:
+        if k is None:
             assert config.max_tokens is not None
             count = self.pruner.language_model.codec.plain
             seeds = token_budget(ranking, groups, [len(count(text)[0]) for text in texts], config.max_tokens)
             rule = f"what ranks higher fills the {config.max_tokens} tokens"
         else:
-            seeds = ranking[:top_n]
-            rule = f"the top {top_n} are kept"
+            seeds = ranking[:k]
+            rule = f"the top {k} are kept"
         for source in ranking:
             if len({owners[i] for i in seeds}) >= config.min_documents:
                 break

@@ -1,20 +1,24 @@
-"""A draft, and a score of every source for what the draft owes to it."""
+"""The attributor: a draft, and a score of every source for its influence on the draft or its use for the question."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ContextTooLongError, EmptyDraftError, InputError
-from ..models.drafts import Draft, read_draft, read_drafts, read_prompts, write_drafts
-from ..models.kv_cache import Prefix
+from ..models.drafts import Draft, read_drafts
+from ..models.forward import run_prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
+from ..models.readouts import Readout, read_prompts
 from ..passages import Granularity, Passage, PassageLike, as_passages
-from ..scorers import Scorer, Task, prompt_groups, read_layers
+from ..scorers.base import Scorer, Task
+from .loop import PruningLoop, Scored
 from .results import ScoredSource, scored_sources
-from .windows import score_windows
+from .windows import Overflow, split_windows
 
 __all__ = ["Attributor", "check_one_each"]
 
@@ -22,15 +26,15 @@ logger = logging.getLogger(__name__)
 
 
 class Attributor:
-    """Drafts an answer and scores the sources it was written from: what `AT2Pruner` selects by.
+    """Drafts an answer and scores the sources it was written from; `AT2Pruner` selects by these scores.
 
     Args:
         language_model: writes drafts, and reads attention.
         scorer: scores the sources; usually by the model's head coefficients.
         granularity: what is scored: passages, or their sentences.
         max_new_tokens: a draft is cut there.
-        overflow: passages that do not fit the model's context are an "error", or are scored in "windows": runs of
-            passages that fit, each drafted; the draft the model is most confident of is then scored in every window.
+        overflow: passages that do not fit the model's context are scored in "windows", or are an "error". Windows are
+            runs of passages that fit, each drafted; the most confident draft is then scored in every window.
     """
 
     def __init__(
@@ -40,14 +44,13 @@ class Attributor:
         *,
         granularity: Granularity = "passage",
         max_new_tokens: int = 48,
-        overflow: str = "error",
+        overflow: Overflow = "windows",
     ) -> None:
         if granularity not in ("passage", "sentence"):
             raise InputError(f"granularity must be 'passage' or 'sentence', got {granularity!r}")
         if overflow not in ("error", "windows"):
             raise InputError(f"overflow must be 'error' or 'windows', got {overflow!r}")
-        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-            raise InputError(f"max_new_tokens must be an integer of at least 1, got {max_new_tokens!r}")
+        self.loop = PruningLoop(language_model, max_new_tokens)
         self.language_model = language_model
         self.scorer = scorer
         self.granularity: Granularity = granularity
@@ -55,14 +58,13 @@ class Attributor:
         self.overflow = overflow
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
-        """The model's answer from all passages, with the attention the scorer needs, read as it was written.
+        """The model's answer from all passages, with the attention that the scorer needs, read while it was written.
 
         Raises:
-            InputError: an empty question, no passages, a passage that is not a text.
+            InputError: an empty question, no passages, or a passage that is not a text.
             ContextTooLongError: they do not fit the model's context.
         """
-        prompt = self.encode(question, self._passages(passages))
-        return self._write([prompt])[0]
+        return self._write_drafts([self.encode(question, self._passages(passages))])[0]
 
     def score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> list[float]:
         """One score per source: per passage, or per sentence if these are the sources.
@@ -70,14 +72,14 @@ class Attributor:
         Args:
             question: the question.
             passages: at least one.
-            draft: a text written elsewhere (an API's answer, say) is read in one forward pass; a `Draft` of
+            draft: a text written elsewhere (an API's answer, for example) is read in one forward pass; a `Draft` of
                 `self.draft` for the same question and passages costs nothing; None drafts first.
 
         Raises:
             EmptyDraftError: there is no draft to attribute.
             InputError, ContextTooLongError: see `draft`.
         """
-        return self._score(question, self._passages(passages), draft)[2]
+        return self.score_batch([question], [passages], None if draft is None else [draft])[0]
 
     def score_batch(
         self,
@@ -85,45 +87,47 @@ class Attributor:
         passages: Sequence[Iterable[PassageLike]],
         drafts: Sequence[str | Draft] | None = None,
     ) -> list[list[float]]:
-        """`score` for several questions: drafted as one batch, or their drafts read as one where that pays, on a GPU.
+        """`score` for several questions, drafted as one batch; given drafts are read as one batch where that pays.
 
         Args:
             questions: any number.
-            passages: of each question.
-            drafts: of each question, as in `score`; None drafts first.
+            passages: the passages of each question.
+            drafts: the draft of each question, as in `score`; None drafts first.
 
         Returns:
-            As `score` for each. Memory grows with the batch; if one question needs windows, none is batched.
+            The scores of each question. Memory grows with the batch; questions that need windows are not batched.
 
         Raises:
             InputError: as `score`, and if there are not as many lists of passages, or drafts, as questions.
-            EmptyDraftError, ContextTooLongError: as `score`, of any one.
+            EmptyDraftError, ContextTooLongError: as `score`, for any question.
         """
-        check_one_each(questions, passages, "lists of passages")
-        if drafts is not None:
-            check_one_each(questions, drafts, "drafts")
-            for draft in drafts:
-                _check(draft)
-        if not questions:
-            return []
-        items = [self._passages(some) for some in passages]
-        given = [None] * len(questions) if drafts is None else drafts
-        if self.overflow == "windows" and not all(map(self.fits, questions, items, given)):
-            return [self._score(*one)[2] for one in zip(questions, items, given, strict=True)]
-        return self._score_all(questions, items, drafts)[2]
+        found = self._score_all(questions, [self._passages(some) for some in passages], drafts)
+        for scored in found:
+            if scored.error is not None:
+                raise scored.error
+        return [scored.scores for scored in found]
 
     def attribute(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
     ) -> list[ScoredSource]:
         """`score`, with each source's text, passage and rank; nothing is kept or dropped."""
-        return self.attribute_draft(question, passages, draft)[1]
+        scored = self.try_score(question, passages, draft)
+        if scored.error is not None:
+            raise scored.error
+        return scored_sources(scored.prompt, scored.scores, ())
 
-    def attribute_draft(
-        self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
-    ) -> tuple[Draft, list[ScoredSource]]:
-        """`attribute`, with the draft that was attributed."""
-        prompt, written, scores = self._score(question, self._passages(passages), draft)
-        return written, scored_sources(prompt, scores, ())
+    def try_score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> Scored:
+        """`score`, but without a draft to score it ranks the first sources highest, and `error` says why.
+
+        Raises:
+            InputError, ContextTooLongError: as `score`.
+        """
+        items = self._passages(passages)
+        try:
+            return self._score_all([question], [items], None if draft is None else [draft])[0]
+        except EmptyDraftError as error:  # the given draft
+            prompt = self.encode(question, items)
+            return Scored(prompt, Draft("", []), [0.0] * len(prompt.sources), error, whole=False)
 
     def token_scores(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft
@@ -133,14 +137,14 @@ class Attributor:
         Args:
             question: the question.
             passages: at least one.
-            draft: its text, or what `self.draft` returned.
+            draft: its text, or a `Draft` of `self.draft`.
 
         Returns:
-            For each passage its tokens' `(text, score)`; the texts join to what the model was shown of the passage.
+            The tokens of each passage as `(text, score)`; the texts join to the text that the model was shown.
         """
         items = self._passages(passages)
         prompt = self.language_model.encode(question, items, "token")
-        read = self.read(prompt, draft if isinstance(draft, str) else draft.ids)
+        read = self._read_drafts([prompt], [draft if isinstance(draft, str) else draft.ids])[0]
         scores = self.scorer.score(Task(self.language_model, question, items, prompt, read)).tolist()
         tokens: list[list[tuple[str, float]]] = [[] for _ in items]
         for text, score, owner in zip(prompt.source_texts, scores, prompt.source_passage, strict=True):
@@ -151,12 +155,8 @@ class Attributor:
         """The prompt from these passages, which are not checked, with the token span of every source."""
         return self.language_model.encode(question, passages, self.granularity)
 
-    def read(self, prompt: EncodedPrompt, draft: str | Sequence[int]) -> Draft:
-        """A draft written elsewhere, text or token ids, with what the scorer reads of it."""
-        return read_draft(self.language_model, prompt, draft, self.scorer.row_groups, read_layers(self.scorer))
-
     def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
-        """Whether the context holds the passages and the longer of the draft given and an answer."""
+        """Whether the context holds the passages and the longer of the given draft and an answer."""
         text = draft.text if isinstance(draft, Draft) else draft
         room = max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
         try:
@@ -171,50 +171,113 @@ class Attributor:
             raise InputError("passages is empty: give at least one passage")
         return items
 
-    def _drafts(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
-        """The drafts, written as one batch; empty ones for a method that looks at none."""
+    def _score_all(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[list[Passage]],
+        drafts: Sequence[str | Draft] | None = None,
+        answers_follow: bool = False,
+    ) -> list[Scored]:
+        """Score several questions: as one batch those that fit the context, in windows the others.
+
+        Args:
+            questions: any number.
+            passages: the passages of each.
+            drafts: the draft of each; None drafts first.
+            answers_follow: the questions are answered next, so that running a prompt's beginning once pays.
+        """
+        check_one_each(questions, passages, "lists of passages")
+        given: Sequence[str | Draft | None] = [None] * len(questions)
+        if drafts is not None:
+            check_one_each(questions, drafts, "drafts")
+            for draft in drafts:
+                _check(draft)
+            given = drafts
+        triples = list(zip(questions, passages, given, strict=True))
+        together = [i for i, triple in enumerate(triples) if self.overflow == "error" or self.fits(*triple)]
+        found: dict[int, Scored] = {}
+        if together:
+            batch = self._score_together([triples[i] for i in together], answers_follow and drafts is None)
+            found = dict(zip(together, batch, strict=True))
+        return [found[i] if i in found else self._score_windows(*triple) for i, triple in enumerate(triples)]
+
+    def _score_together(
+        self, triples: Sequence[tuple[str, list[Passage], str | Draft | None]], share_prefix: bool
+    ) -> list[Scored]:
+        """Score questions that fit the context, each with its passages and its draft or None, as one batch."""
+        clock, model, count = time.perf_counter, self.language_model, len(triples)
+        started = clock()
+        prompts = [self.encode(question, passages) for question, passages, _ in triples]
+        prefix = run_prefix(model, prompts[0]) if share_prefix and count == 1 else None
+        given = [draft for _, _, draft in triples if draft is not None]
+        written = self._given_drafts(prompts, given) if given else self._drafts_if_needed(prompts, prefix)
+        drafted = clock() if self.scorer.uses_draft else started
+        readouts = self._read_prompts(prompts)
+        found = []
+        for (question, passages, draft), prompt, new, readout in zip(triples, prompts, written, readouts, strict=True):
+            task = Task(model, question, passages, prompt, new, readout, prefix)
+            found.append(replace(self.loop.score(self.scorer, task), whole=not isinstance(draft, str)))
+        seconds = {"draft": (drafted - started) / count, "score": (clock() - drafted) / count}
+        return [replace(scored, seconds=seconds) for scored in found]
+
+    def _score_windows(self, question: str, passages: list[Passage], draft: str | Draft | None) -> Scored:
+        """Score passages in runs that fit the context, all against one draft.
+
+        Without a given draft each window is drafted, and the most confident draft is scored in every window.
+
+        Raises:
+            EmptyDraftError: the given draft is empty.
+            ContextTooLongError: a passage alone does not fit.
+        """
+        clock, model, scorer = time.perf_counter, self.language_model, self.scorer
+        started = clock()
+        windows = split_windows(passages, lambda window: self.fits(question, window, draft))
+        text = draft.text if isinstance(draft, Draft) else draft
+        if text is None and scorer.uses_draft:
+            drafts = [self.draft(question, window) for window in windows]
+            text = max(drafts, key=lambda one: one.log_probability).text
+            if not text:
+                prompt = self.encode(question, passages)
+                error = EmptyDraftError("the model wrote nothing from any window of the passages")
+                return Scored(prompt, Draft("", []), [0.0] * len(prompt.sources), error, whole=False)
+        drafted = clock() if scorer.uses_draft else started
+        text = text or ""
+        scores: list[float] = []
+        for window in windows:
+            prompt = self.encode(question, window)
+            read = self._read_drafts([prompt], [text])[0]
+            scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
+        whole = Draft(text, model.encode_draft(text))
+        seconds = {"draft": drafted - started, "score": clock() - drafted}
+        return Scored(self.encode(question, passages), whole, scores, whole=False, seconds=seconds)
+
+    def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Any = None) -> list[Draft]:
+        """The drafts, written as one batch; empty ones for a scorer that reads none."""
         if not self.scorer.uses_draft:
             return [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
-        return self._write(prompts, prefix)
+        return self._write_drafts(prompts, prefix)
 
-    def _write(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
-        """Drafts with what the scorer reads of them."""
-        groups, layers = self.scorer.row_groups, read_layers(self.scorer)
-        return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers, prefix)
+    def _write_drafts(self, prompts: Sequence[EncodedPrompt], prefix: Any = None) -> list[Draft]:
+        return self.loop.write_drafts(prompts, self.scorer.draft_groups, self.scorer.layers, prefix)
 
-    def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Draft | None]:
-        """What a scorer wants of prompts without a draft, read as one batch where that pays; else it reads itself."""
-        groups = prompt_groups(self.scorer)
+    def _read_drafts(self, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | list[int]]) -> list[Draft]:
+        """Drafts written elsewhere, texts or token ids, with the attention that the scorer reads of them."""
+        model, groups = self.language_model, self.scorer.draft_groups
+        if groups:
+            return read_drafts(model, prompts, drafts, groups, self.scorer.layers)
+        ids = [model.encode_draft(draft) if isinstance(draft, str) else list(draft) for draft in drafts]
+        texts = [draft if isinstance(draft, str) else model.codec.decode(draft) for draft in drafts]
+        return [Draft(text.strip(), some) for text, some in zip(texts, ids, strict=True)]
+
+    def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Readout | None]:
+        """The prompts' own rows, read as one batch where that pays; else the scorer reads them itself."""
+        groups = self.scorer.prompt_groups
         if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)
-        return read_prompts(self.language_model, prompts, groups, read_layers(self.scorer))
+        return read_prompts(self.language_model, prompts, groups, self.scorer.layers)
 
-    def _score(
-        self, question: str, passages: list[Passage], draft: str | Draft | None
-    ) -> tuple[EncodedPrompt, Draft, list[float]]:
-        if draft is not None:
-            _check(draft)
-        if self.overflow == "windows" and not self.fits(question, passages, draft):
-            return score_windows(self, question, passages, draft)
-        (prompt,), (draft,), (scores,) = self._score_all([question], [passages], None if draft is None else [draft])
-        return prompt, draft, scores
-
-    def _score_all(
-        self, questions: Sequence[str], passages: Sequence[list[Passage]], drafts: Sequence[str | Draft] | None
-    ) -> tuple[list[EncodedPrompt], list[Draft], list[list[float]]]:
-        """Prompts, drafts and scores of questions that fit the context."""
-        prompts = [self.encode(question, some) for question, some in zip(questions, passages, strict=True)]
-        written = self._drafts(prompts) if drafts is None else self._given(prompts, drafts)
-        reads = self._read_prompts(prompts)
-        scores = [
-            self.scorer.score(Task(self.language_model, question, some, prompt, draft, read=read)).tolist()
-            for question, some, prompt, draft, read in zip(questions, passages, prompts, written, reads, strict=True)
-        ]
-        return prompts, written, scores
-
-    def _given(self, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]) -> list[Draft]:
-        """Drafts from elsewhere, with what the scorer reads of those that are texts."""
-        model = self.language_model
+    def _given_drafts(self, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]) -> list[Draft]:
+        """Drafts from elsewhere, with the attention that the scorer reads of those that are texts."""
         known: dict[int, Draft] = {}
         texts: dict[int, str] = {}
         for index, (prompt, draft) in enumerate(zip(prompts, drafts, strict=True)):
@@ -225,27 +288,22 @@ class Attributor:
                         f"the draft{which} is empty ({draft!r}), so there is nothing to attribute; pass a text"
                     )
                 texts[index] = draft
-            elif draft.prompt_ids not in ((), prompt.ids) or any(
-                mass.shape[-1] != len(prompt.sources) for mass in draft.mass.values()
-            ):
-                raise InputError("this draft was written for another question or from other passages than these")
-            else:
+            elif draft.prompt_ids in ((), prompt.ids) and _reads(draft, prompt):
                 known[index] = draft
+            else:
+                raise InputError("this draft was written for another question or from other passages than these")
         if texts and not self.scorer.uses_draft:
             logger.warning('the method %s does not read the draft given; method="at2" does', self.scorer.name)
-        if not self.scorer.row_groups:
-            known |= {index: Draft(text.strip(), model.encode_draft(text)) for index, text in texts.items()}
-        elif texts and model.batching_pays:
-            of, layers = [prompts[index] for index in texts], read_layers(self.scorer)
-            read = read_drafts(model, of, [*texts.values()], self.scorer.row_groups, layers)
+        if texts and (self.language_model.batching_pays or not self.scorer.draft_groups):
+            read = self._read_drafts([prompts[index] for index in texts], [*texts.values()])
             known |= dict(zip(texts, read, strict=True))
         else:
-            known |= {index: self.read(prompts[index], text) for index, text in texts.items()}
+            known |= {index: self._read_drafts([prompts[index]], [text])[0] for index, text in texts.items()}
         return [known[index] for index in range(len(prompts))]
 
 
 def check_one_each(questions: Sequence[str], others: Sequence[Any], what: str) -> None:
-    """Refuses lists that do not go with the questions one to one."""
+    """Raise `InputError` unless there is one of `others` for each question."""
     if len(questions) != len(others):
         raise InputError(f"{len(questions)} questions but {len(others)} {what}")
 
@@ -253,3 +311,9 @@ def check_one_each(questions: Sequence[str], others: Sequence[Any], what: str) -
 def _check(draft: Any) -> None:
     if not isinstance(draft, (str, Draft)):
         raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
+
+
+def _reads(draft: Draft, prompt: EncodedPrompt) -> bool:
+    """Whether the draft's readout is of as many sources as the prompt has."""
+    mass = {} if draft.readout is None else draft.readout.mass
+    return all(one.shape[-1] == len(prompt.sources) for one in mass.values())

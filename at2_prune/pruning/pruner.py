@@ -1,34 +1,36 @@
-"""Draft -> score -> select -> regenerate; the first two are the attributor's."""
+"""`AT2Pruner`: score the sources, select the best, and answer from those."""
 
 from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
+from ..catalogue import DEFAULT_METHOD
 from ..coefficients.head_coefficients import HeadCoefficients
-from ..errors import EmptyDraftError, InputError
-from ..models.drafts import Draft, write_drafts
-from ..models.forward import run_prefix
+from ..errors import InputError
+from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
-from ..models.prompts import EncodedPrompt, PromptTemplate
+from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
-from ..pipeline.config import DEFAULT_METHOD
-from ..scorers import Scorer, Task
-from ..scorers.loading import load_coefficients, load_scorer
-from .attributor import Attributor, check_one_each
-from .auto_k import Candidate, most_confident, write_candidates
-from .results import PruneResult, ScoredSource, scored_sources
-from .selection import K, Order, as_ks, top_k
+from ..scorers.base import Scorer
+from ..scorers.loading import load_scorer
+from .attributor import Attributor
+from .auto_k import Candidate, most_confident
+from .loop import Scored
+from .results import PruneResult, scored_sources
+from .selection import Ks, Order, as_ks, top_k
+from .windows import Overflow
 
-__all__ = ["AT2Pruner", "PruneResult", "ScoredSource", "load_coefficients"]
+__all__ = ["AT2Pruner"]
 
 
 class AT2Pruner(Attributor):
-    """Prunes retrieved passages by what a model's attention points to.
+    """Prunes retrieved passages by the attention of a language model.
 
     Safe to share between threads.
 
@@ -38,8 +40,7 @@ class AT2Pruner(Attributor):
         granularity: what is scored and kept: passages, or their sentences.
         order: show kept passages in their original order, or best first.
         max_new_tokens: a draft or answer is cut there.
-        overflow: passages that do not fit the model's context are an "error", or are scored in "windows": runs of
-            passages that fit, each drafted; the draft the model is most confident of is then scored in every window.
+        overflow: see `Attributor`.
 
     Example:
         >>> pruner = AT2Pruner.from_pretrained()  # doctest: +SKIP
@@ -55,7 +56,7 @@ class AT2Pruner(Attributor):
         granularity: Granularity = "passage",
         order: Order = "original",
         max_new_tokens: int = 48,
-        overflow: str = "error",
+        overflow: Overflow = "windows",
     ) -> None:
         super().__init__(
             language_model, scorer, granularity=granularity, max_new_tokens=max_new_tokens, overflow=overflow
@@ -77,24 +78,24 @@ class AT2Pruner(Attributor):
         granularity: Granularity = "passage",
         order: Order = "original",
         max_new_tokens: int = 48,
-        overflow: str = "error",
+        overflow: Overflow = "windows",
         **model_options: Any,
     ) -> AT2Pruner:
         """A pruner for a model by Hub id or path; without one, the embedded Gemma 3 270M.
 
         Args:
             model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
-            coefficients: see `load_coefficients`.
-            method: what scores, see `load_scorer`: `at2`, `scout` or any other by name.
-            granularity: see the class, as for the rest.
+            coefficients: see `at2_prune.scorers.loading.load_coefficients`.
+            method: the method that scores, by name; see `at2_prune.catalogue`.
+            granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
             overflow: see the class.
 
         Raises:
-            InputError: no such model, an impossible option.
-            CoefficientsError: no coefficients for this model, or another model's.
-            ModelNotSupportedError: its attention cannot be read.
+            InputError: there is no such model, or an option is impossible.
+            CoefficientsError: there are no coefficients for this model, or those given are another model's.
+            ModelNotSupportedError: the model's attention cannot be read.
         """
         if isinstance(model, LanguageModel):
             given = {"device": device, "dtype": dtype, "template": template, **model_options}
@@ -117,170 +118,166 @@ class AT2Pruner(Attributor):
         """The passages to show if these sources are kept, in this order.
 
         Raises:
-            InputError: indices that repeat, or of no source.
+            InputError: an index repeats, or is of no source.
         """
         return only_kept(passages, kept, self.granularity)
 
     def select(self, scores: Sequence[float], k: int) -> list[int]:
-        """Indices of the sources to keep, in the order they are to be shown."""
+        """Indices of the k best sources, in the order in which they are shown."""
         return top_k(scores, k, self.order)
 
-    def regenerate(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
+    def answer_from(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
         """The answer from the kept sources only.
 
         Args:
             question: the question.
             passages: all passages.
-            kept: indices of sources in the order to show them; None keeps all.
+            kept: indices of sources, in the order in which they are shown; None keeps all.
         """
         items = self._passages(passages)
         shown = items if kept is None else self.shown(items, kept)
-        prompt = self.encode(question, shown)
-        return write_drafts(self.language_model, [prompt], max_new_tokens=self.max_new_tokens)[0].text
+        return self.loop.write_drafts([self.encode(question, shown)])[0].text
+
+    def regenerate(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
+        """The old name of `answer_from`, until 0.3."""
+        warnings.warn("regenerate is now called answer_from; the old name goes in 0.3", FutureWarning, stacklevel=2)
+        return self.answer_from(question, passages, kept)
 
     def answer(
-        self, question: str, passages: Iterable[PassageLike], k: K = 3, draft: str | Draft | None = None
+        self, question: str, passages: Iterable[PassageLike], k: Ks = 3, draft: str | Draft | None = None
     ) -> PruneResult:
-        """Draft, score, keep the top k sources, and answer again from those.
+        """Score the sources, keep the top k, and answer from those.
 
         With k at least the number of sources the model's own draft is the answer, unless `order="score"` shows the
-        sources in another order than it was written from. If the model writes nothing from all passages,
-        the first k are kept, and `result.fallback` says so.
+        sources in another order than the draft was written from. If a method needs a draft and the model writes
+        nothing, the first k sources are kept, and `result.fallback` says so.
 
         Args:
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
-            k: sources to keep, at least 1; with several, or "auto" for 1, 2, 3 and 5, an answer is written from each
-                and the one the model is most confident of is taken (see `at2_prune.pruning.auto_k`).
+            k: sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, an answer is written from
+                each and the most confident one is taken (see `at2_prune.pruning.auto_k`).
             draft: as in `score`; a text given here is never replaced.
 
         Raises:
-            InputError: an empty question, no passages, a passage that is not a text, k below 1.
+            InputError: an empty question, no passages, a passage that is not a text, or k below 1.
             EmptyDraftError: the draft given is empty.
-            ContextTooLongError: they do not fit the model's context.
+            ContextTooLongError: a passage does not fit the model's context; with `overflow="error"`, all together do
+                not.
         """
-        ks = as_ks(k)
-        items = self._passages(passages)
-        if draft is None and (self.overflow == "error" or self.fits(question, items)):
-            return self.answer_batch([question], [items], k)[0]
-        clock = time.perf_counter
-        started = clock()
-        fallback = None
-        try:
-            prompt, written, scores = self._score(question, items, draft)
-        except EmptyDraftError as error:
-            if draft is not None:
-                raise
-            prompt, written = self.encode(question, items), Draft("", [])
-            scores, fallback = [0.0] * len(prompt.sources), _fallback(error, ks)
-        scored = clock()
-        reusable = not isinstance(draft, str) and (self.overflow == "error" or self.fits(question, items))
-        candidates = write_candidates(self, question, items, scores, ks, written if reusable else None)
-        seconds = {"draft": 0.0, "score": scored - started, "regenerate": clock() - scored}
-        return self._result(question, items, prompt, written, scores, candidates, seconds, fallback)
+        return self.answer_batch([question], [passages], k, None if draft is None else [draft])[0]
 
     def answer_batch(
-        self, questions: Sequence[str], passages: Sequence[Iterable[PassageLike]], k: K = 3
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Iterable[PassageLike]],
+        k: Ks = 3,
+        drafts: Sequence[str | Draft] | None = None,
     ) -> list[PruneResult]:
         """`answer` for several questions, drafted, scored and (with one k) answered as batches.
 
-        Each question's `seconds` are its share of the batch's. Pays on a GPU; on a CPU it saves little.
+        Each question's `seconds` are its share of the batch's. Batches pay on a GPU; on a CPU they save little.
 
         Raises:
-            InputError: as `answer`, and if there are not as many lists of passages as questions.
+            InputError: as `answer`, and if there are not as many lists of passages, or drafts, as questions.
         """
         ks = as_ks(k)
-        check_one_each(questions, passages, "lists of passages")
-        if not questions:
-            return []
         items = [self._passages(some) for some in passages]
-        if self.overflow == "windows" and not all(map(self.fits, questions, items)):
-            return [self.answer(question, some, k) for question, some in zip(questions, items, strict=True)]
-        clock, n = time.perf_counter, len(questions)
-        started = clock()
-        prompts = [self.encode(question, some) for question, some in zip(questions, items, strict=True)]
-        prefix = run_prefix(self.language_model, prompts[0]) if n == 1 else None
-        drafts = self._drafts(prompts, prefix)
-        drafted = clock() if self.scorer.uses_draft else started
-        reads = self._read_prompts(prompts)
-        scores: list[list[float]] = []
-        fallbacks: list[str | None] = []
-        for question, some, prompt, draft, read in zip(questions, items, prompts, drafts, reads, strict=True):
-            try:
-                task = Task(self.language_model, question, some, prompt, draft, prefix=prefix, read=read)
-                scores.append(self.scorer.score(task).tolist())
-                fallbacks.append(None)
-            except EmptyDraftError as error:
-                scores.append([0.0] * len(prompt.sources))
-                fallbacks.append(_fallback(error, ks))
-        scored = clock()
-        candidates: list[list[Candidate]] = []
-        if n > 1 and len(ks) == 1:
-            candidates = self._answer_all(questions, items, scores, ks[0], drafts)
+        found = self._score_all(questions, items, drafts, answers_follow=True)
+        for scored in found:
+            if drafts is not None and scored.error is not None:
+                raise scored.error
+        started = time.perf_counter()
+        if len(found) > 1 and len(ks) == 1:
+            candidates = self._answer_together(questions, items, found, ks[0])
         else:
-            for question, some, values, draft in zip(questions, items, scores, drafts, strict=True):
-                candidates.append(write_candidates(self, question, some, values, ks, draft, prefix))
-        finished = clock()
-        again = [  # where everything is kept, the draft is the answer
-            i for i in range(n) if not drafts[i].text or any(len(new.kept) < len(scores[i]) for new in candidates[i])
-        ]
-        seconds = {"draft": (drafted - started) / n, "score": (scored - drafted) / n}
-        regenerate = (finished - scored) / max(1, len(again))
+            triples = zip(questions, items, found, strict=True)
+            candidates = [self.candidates(question, some, scored, ks) for question, some, scored in triples]
+        elapsed = time.perf_counter() - started
+        written = [_was_written(scored, some) for scored, some in zip(found, candidates, strict=True)]
+        share = elapsed / max(1, sum(written))
         return [
-            self._result(
-                questions[i],
-                items[i],
-                prompts[i],
-                drafts[i],
-                scores[i],
-                candidates[i],
-                {**seconds, "regenerate": regenerate if i in again else 0.0},
-                fallbacks[i],
-            )
-            for i in range(n)
+            self._result(question, some, scored, tried, share if new else 0.0)
+            for question, some, scored, tried, new in zip(questions, items, found, candidates, written, strict=True)
         ]
 
-    def _answer_all(
-        self,
-        questions: Sequence[str],
-        passages: Sequence[list[Passage]],
-        scores: Sequence[list[float]],
-        k: int,
-        drafts: Sequence[Draft],
+    def candidates(
+        self, question: str, passages: Sequence[Passage], scored: Scored, ks: Sequence[int]
+    ) -> list[Candidate]:
+        """An answer from the top k sources, for each k.
+
+        Args:
+            question: the question.
+            passages: all passages.
+            scored: the scores of their sources.
+            ks: numbers of sources to keep, ascending; of several that keep all, the first counts.
+
+        Returns:
+            By k, ascending, those whose sources fit the context.
+
+        Raises:
+            ContextTooLongError: not even the smallest fits.
+        """
+        all_kept = [k for k in ks if k >= len(scored.scores)]
+        kept = {k: tuple(self.select(scored.scores, k)) for k in ks if k not in all_kept[1:]}
+        fitting = [
+            k
+            for k, some in kept.items()
+            if (scored.whole and some == scored.everything) or self.fits(question, self.shown(passages, some))
+        ] or list(kept)[:1]
+        sets = list(dict.fromkeys(kept[k] for k in fitting))
+        answers = self.loop.answer_kept(question, passages, scored, sets, self.granularity)
+        return [Candidate(k, list(kept[k]), answers[kept[k]].text, answers[kept[k]].log_probability) for k in fitting]
+
+    def _answer_together(
+        self, questions: Sequence[str], passages: Sequence[list[Passage]], found: Sequence[Scored], k: int
     ) -> list[list[Candidate]]:
-        """Every question's one candidate, written as one batch."""
-        kept = [self.select(some, k) for some in scores]
-        answers = [(draft.text, draft.log_probability) for draft in drafts]
-        again = [i for i, indices in enumerate(kept) if indices != list(range(len(scores[i]))) or not drafts[i].text]
+        """The one candidate of every question, all written as one batch."""
+        kept = [self.select(scored.scores, k) for scored in found]
+        answers = [(scored.draft.text, scored.draft.log_probability) for scored in found]
+        again = [
+            i
+            for i, scored in enumerate(found)
+            if not (scored.whole and scored.draft.text and tuple(kept[i]) == scored.everything)
+        ]
         if again:
             prompts = [self.encode(questions[i], self.shown(passages[i], kept[i])) for i in again]
-            written = write_drafts(self.language_model, prompts, max_new_tokens=self.max_new_tokens)
-            for i, new in zip(again, written, strict=True):
+            for i, new in zip(again, self.loop.write_drafts(prompts), strict=True):
                 answers[i] = new.text, new.log_probability
-        return [[Candidate(k, *of)] for of in zip(kept, *zip(*answers, strict=True), strict=True)]
+        return [[Candidate(k, *pair)] for pair in zip(kept, *zip(*answers, strict=True), strict=True)]
 
     def _result(
         self,
         question: str,
         passages: list[Passage],
-        prompt: EncodedPrompt,
-        draft: Draft,
-        scores: list[float],
+        scored: Scored,
         candidates: list[Candidate],
-        seconds: dict[str, float],
-        fallback: str | None,
+        seconds: float,
     ) -> PruneResult:
         best = most_confident(candidates)
-        sources = scored_sources(prompt, scores, best.kept)
+        sources = scored_sources(scored.prompt, scored.scores, best.kept)
         by_passage = [0.0] * len(passages)
         for source in sources:
             by_passage[source.passage] += source.score
-        order = list(dict.fromkeys(prompt.source_passage[i] for i in best.kept))
-        text = draft.text if self.scorer.uses_draft else draft.text or None
+        fallback = None
+        if scored.error is not None:
+            tried = str(candidates[0].k) if len(candidates) == 1 else "ones"
+            fallback = f"{scored.error}; the first {tried} were kept"
         return PruneResult(
-            question, passages, text, best.answer, best.k, order, by_passage, sources, seconds, fallback, candidates
+            question,
+            passages,
+            scored.draft.text if self.scorer.uses_draft else scored.draft.text or None,
+            best.answer,
+            best.k,
+            list(dict.fromkeys(scored.prompt.source_passage[i] for i in best.kept)),
+            by_passage,
+            sources,
+            {**scored.seconds, "answer": seconds},
+            fallback,
+            candidates,
         )
 
 
-def _fallback(error: EmptyDraftError, ks: Sequence[int]) -> str:
-    return f"{error}; the first {ks[0] if len(ks) == 1 else 'ones'} were kept"
+def _was_written(scored: Scored, candidates: Sequence[Candidate]) -> bool:
+    """Whether an answer was written: where everything is kept, the model's own draft is the answer."""
+    return not (scored.whole and scored.draft.text) or any(len(one.kept) < len(scored.scores) for one in candidates)

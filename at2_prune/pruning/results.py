@@ -45,7 +45,7 @@ class PruneResult:
     sources: list[ScoredSource]
     """In input order."""
     seconds: dict[str, float]
-    """By step: `draft` (attention is read while it is written), `score`, `regenerate`."""
+    """The time by step: `draft` (attention is read while it is written), `score`, `answer`."""
     fallback: str | None = None
     """Why scores could not be used, if they could not: then the first k were kept."""
     candidates: list[Candidate] = field(default_factory=list)
@@ -55,6 +55,7 @@ class PruneResult:
         """What `at2-prune answer --json` prints."""
         names = ("question", "draft", "answer", "k", "kept", "scores", "seconds")
         result = {name: getattr(self, name) for name in names}
+        result["seconds"] = {**self.seconds, "regenerate": self.seconds["answer"]}  # the old name, until 0.3
         if len(self.candidates) > 1:
             result["candidates"] = [asdict(candidate) for candidate in self.candidates]
         return result if self.fallback is None else {**result, "fallback": self.fallback}

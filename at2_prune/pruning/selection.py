@@ -12,6 +12,7 @@ __all__ = [
     "AUTO",
     "AUTO_KS",
     "K",
+    "Ks",
     "Order",
     "as_ks",
     "check_k",
@@ -22,8 +23,10 @@ __all__ = [
 ]
 
 Order = Literal["original", "score"]
-K = int | Literal["auto"] | Sequence[int]
-"""How many sources to keep: a number, or several of which the one with the most confident answer is taken."""
+K = int | Literal["auto"]
+"""How many sources to keep: a number, or "auto" for the number with the most confident answer."""
+Ks = K | Sequence[int]
+"""`K`, or several numbers of which the one with the most confident answer is taken."""
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """What "auto" chooses from; see docs/research.md, entry 7."""
@@ -107,7 +110,7 @@ def first_of_each(keys: Sequence[Hashable]) -> list[int]:
     return [first.setdefault(key, index) for index, key in enumerate(keys)]
 
 
-def as_ks(k: K) -> tuple[int, ...]:
+def as_ks(k: Ks) -> tuple[int, ...]:
     """The numbers of sources to choose from.
 
     Raises:

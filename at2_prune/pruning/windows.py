@@ -1,62 +1,37 @@
-"""Scoring passages that do not fit the model's context together: in runs that do."""
+"""Windows: runs of passages that fit the model's context, for passages that do not fit it together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Literal
 
-from ..errors import EmptyDraftError
-from ..models.drafts import Draft
-from ..models.prompts import EncodedPrompt
 from ..passages import Passage
-from ..scorers import Task
 
-if TYPE_CHECKING:
-    from .attributor import Attributor
+__all__ = ["Overflow", "split_windows"]
 
-__all__ = ["score_windows"]
+Overflow = Literal["windows", "error"]
+"""What happens to passages that do not fit the context: they are scored in windows, or they are an error."""
 
 
-def score_windows(
-    attributor: Attributor, question: str, passages: Sequence[Passage], draft: str | Draft | None
-) -> tuple[EncodedPrompt, Draft, list[float]]:
-    """Scores by runs of passages that fit the context, all against one draft.
+def split_windows(passages: Sequence[Passage], fits: Callable[[list[Passage]], bool]) -> list[list[Passage]]:
+    """Split passages into runs, each as long as fits.
 
     Args:
-        attributor: drafts and scores a window.
-        question: the question.
-        passages: too many for one prompt.
-        draft: given, or None: each window is drafted, and the most confident draft is scored in every window.
+        passages: in the order in which they are shown.
+        fits: whether the context holds a run.
 
     Returns:
-        The prompt of all passages, the draft, and the scores of all sources.
+        The runs, in order. A passage that does not fit alone is a run of its own.
 
-    Raises:
-        EmptyDraftError: the model wrote nothing from any window.
-        ContextTooLongError: a passage alone does not fit.
+    Example:
+        >>> passages = [Passage("one"), Passage("two"), Passage("three")]
+        >>> [len(window) for window in split_windows(passages, lambda window: len(window) <= 2)]
+        [2, 1]
     """
-    model, scorer = attributor.language_model, attributor.scorer
     windows: list[list[Passage]] = []
     for passage in passages:
-        if windows and attributor.fits(question, [*windows[-1], passage], draft):
+        if windows and fits([*windows[-1], passage]):
             windows[-1].append(passage)
         else:
             windows.append([passage])
-    if isinstance(draft, Draft):
-        draft = draft.text
-    if draft is None and scorer.uses_draft:
-        best = -float("inf")
-        for window in windows:
-            candidate = attributor.draft(question, window)
-            if candidate.log_probability > best:
-                best, draft = candidate.log_probability, candidate.text
-        if draft is None:
-            raise EmptyDraftError("the model wrote nothing from any window of the passages")
-    text = draft or ""
-    ids = model.encode_draft(text)
-    scores: list[float] = []
-    for window in windows:
-        prompt = attributor.encode(question, window)
-        read = attributor.read(prompt, text) if scorer.row_groups else Draft(text, ids)
-        scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
-    return attributor.encode(question, passages), Draft(text, ids), scores
+    return windows

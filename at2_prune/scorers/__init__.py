@@ -1,38 +1,32 @@
-"""One method a file, one small protocol (`base.Scorer`)."""
+"""Scorers, one method a file, and the protocol they follow (`base.Scorer`)."""
 
 from __future__ import annotations
 
-from .at2 import AT2Scorer
-from .average_attention import AverageAttentionScorer
-from .base import Scorer, Task, prepare, prompt_groups, read_layers
+import warnings
+from typing import TYPE_CHECKING
+
+from .attention_baselines import AttentionScorer
+from .base import Scorer, ScorerOptions, Task
 from .bm25 import BM25Scorer
-from .contribution import ContributionScorer
 from .cross_encoder import CrossEncoderScorer
 from .dense import DenseScorer
-from .effective_attention import EffectiveAttentionScorer
 from .fusion import FusionScorer
 from .gradient_x_input import GradientXInputScorer
-from .last_layer_attention import LastLayerAttentionScorer
+from .learned import LearnedScorer
 from .leave_one_out import LeaveOneOutScorer
 from .random import RandomScorer
-from .registry import BUILT_ON, LEARNED, SCORERS, ScorerOptions, make_scorer
+from .registry import make_scorer
 from .retriever_order import RetrieverOrderScorer
 from .surrogate import SurrogateScorer
 
 __all__ = [
-    "BUILT_ON",
-    "LEARNED",
-    "SCORERS",
-    "AT2Scorer",
-    "AverageAttentionScorer",
+    "AttentionScorer",
     "BM25Scorer",
-    "ContributionScorer",
     "CrossEncoderScorer",
     "DenseScorer",
-    "EffectiveAttentionScorer",
     "FusionScorer",
     "GradientXInputScorer",
-    "LastLayerAttentionScorer",
+    "LearnedScorer",
     "LeaveOneOutScorer",
     "RandomScorer",
     "RetrieverOrderScorer",
@@ -41,7 +35,14 @@ __all__ = [
     "SurrogateScorer",
     "Task",
     "make_scorer",
-    "prepare",
-    "prompt_groups",
-    "read_layers",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name == "AT2Scorer":
+            message = "AT2Scorer is now called LearnedScorer; the old name goes in 0.3"
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            return LearnedScorer
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

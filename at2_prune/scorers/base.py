@@ -1,49 +1,55 @@
-"""What every scorer gets and gives: question, passages and draft in, one score per source out."""
+"""The protocol of a scorer: question, passages and draft in, one score per source out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from ..ablation import ablation_outcomes
 from ..attention.rows import RowGroup
+from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import EmptyDraftError
 from ..models.drafts import Draft
 from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
+from ..models.readouts import Readout, read_prompts
 from ..passages import Passage
 
-__all__ = ["Scorer", "Task", "prepare", "prompt_groups", "read_layers"]
+__all__ = ["Scorer", "ScorerOptions", "Task"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One question to score the sources of."""
+    """One question whose sources are to be scored."""
 
     language_model: LanguageModel
     question: str
     passages: Sequence[Passage]
     prompt: EncodedPrompt
     draft: Draft
-    outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """Runs ablations in `ablate`'s place: one that remembers lets methods share them."""
+    """The draft with its readout; one without text for a scorer that reads no draft."""
+    readout: Readout | None = None
+    """The prompt's own rows, if they have been read, for example as one batch with other questions."""
     prefix: Prefix | None = None
-    """What stands before the sources, if that has been run."""
-    read: Draft | None = None
-    """What the `prompt_groups` attended to, if that has been read, as one batch with other questions say."""
+    """The prompt's beginning, up to the first source, if it has been run."""
+    outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """Runs ablations in place of `ablate`, so that scorers can share outcomes that are remembered."""
 
     def ablate(self, masks: torch.Tensor) -> torch.Tensor:
-        """Log-odds of the draft under ablations.
+        """Measure the draft's log-odds under ablations.
 
         Args:
             masks: `(ablations, sources)` bool, True where a source is kept.
 
         Returns:
             `(ablations,)` float64.
+
+        Raises:
+            EmptyDraftError: the draft is empty.
         """
         self.need_draft()
         if self.outcomes is not None:
@@ -52,57 +58,102 @@ class Task:
 
     @property
     def titled_texts(self) -> list[str]:
-        """Each source's text after its passage's title: what methods that read text rather than attention get."""
+        """Each source's text after its passage's title, for scorers that read text."""
         prompt = self.prompt
         titles = [self.passages[index].title for index in prompt.source_passage]
         return [f"{title} {text}" if title else text for title, text in zip(titles, prompt.source_texts, strict=True)]
 
     def need_draft(self) -> None:
-        """Raise `EmptyDraftError` if there is no draft."""
+        """Raise `EmptyDraftError` if the draft is empty."""
         if not self.draft.ids:
             raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
 
+    def draft_readout(self) -> Readout:
+        """The attention that was read with the draft; empty if nothing was read with it.
 
-class Scorer(Protocol):
-    """A method that scores sources.
+        Raises:
+            EmptyDraftError: the draft is empty.
+        """
+        self.need_draft()
+        return self.draft.readout or Readout({})
 
-    It may have more attributes: `layers`, the only ones it looks at; `prompt_groups`, what it reads without a draft;
-    and `prepare`, which loads what it needs beside the model. See `read_layers` and the functions of the other names.
+    def prompt_readout(self, groups: Sequence[RowGroup], layers: Collection[int] | None) -> Readout:
+        """The attention of the prompt's own rows: `readout`, or else one forward pass reads it."""
+        if self.readout is not None:
+            return self.readout
+        return read_prompts(self.language_model, [self.prompt], groups, layers, self.prefix)[0]
+
+
+@dataclass(frozen=True)
+class ScorerOptions:
+    """The things that some scorers need beside the question."""
+
+    coefficients: Mapping[str, HeadCoefficients] = field(default_factory=dict)
+    """Learned coefficients by the name of the method that uses them, `at2` among them."""
+    embedder: str | None = None
+    """The encoder of `dense`, by Hub id or path; by default the one that comes as a package."""
+    cross_encoder: str | None = None
+    """The reranker of `cross_encoder`, by Hub id or path."""
+    seed: int = 0
+    """The seed of `random`, and of the surrogates' ablations."""
+
+
+class Scorer(ABC):
+    """A method that scores sources. Subclasses set the attributes that differ from the defaults, and `score`.
+
+    Example:
+        >>> class Longest(Scorer):
+        ...     name = "longest"
+        ...     def score(self, task: Task) -> torch.Tensor:
+        ...         return torch.tensor([float(len(text)) for text in task.prompt.source_texts])
+        >>> Longest().uses_draft, Longest().row_groups
+        (False, ())
     """
 
     name: str
-    row_groups: tuple[RowGroup, ...]
-    """Attention it wants read while the draft is written; empty for methods that do not look at attention."""
-    uses_draft: bool
-    """Whether it needs the draft, or what was read while it was written; False if question and passages suffice."""
+    """The method's name in results."""
+    uses_draft: bool = False
+    """Whether it needs a draft, or the attention that was read with one; False if question and passages suffice."""
+    row_groups: tuple[RowGroup, ...] = ()
+    """The attention that it reads: with the draft if it `uses_draft`, else from the prompt alone."""
+    layers: Collection[int] | None = None
+    """The only layers that it reads; None stands for all."""
 
-    def score(self, task: Task) -> torch.Tensor:
-        """Scores of the prompt's sources, `(sources,)` float; higher means more influence on the draft.
+    @classmethod
+    def create(cls, name: str, options: ScorerOptions, **settings: object) -> Scorer:
+        """Make the scorer of the method `name`.
+
+        Args:
+            name: the method, an entry of `at2_prune.catalogue`.
+            options: the user's options; a scorer that takes some overrides this method.
+            settings: the arguments that the entry names.
 
         Raises:
-            EmptyDraftError: the method needs a draft and the draft is empty.
+            InputError: an option that it needs is missing.
         """
-        ...
+        return cls(**settings)
 
+    def prepare(self, device: torch.device) -> None:  # noqa: B027 - most scorers need nothing
+        """Load what the scorer needs beside the model, an embedder for example, before the first question.
 
-def prepare(scorer: Scorer, device: torch.device) -> None:
-    """Let a scorer load what it needs beside the model, an embedder say, before the first question is scored.
+        Raises:
+            InputError: it cannot be loaded.
+        """
 
-    Args:
-        scorer: its `prepare(device)` is called if it has one.
-        device: where to.
+    @abstractmethod
+    def score(self, task: Task) -> torch.Tensor:
+        """Scores of the prompt's sources, `(sources,)` float; a higher score means more influence on the draft.
 
-    Raises:
-        InputError: what it needs cannot be loaded.
-    """
-    getattr(scorer, "prepare", lambda _: None)(device)
+        Raises:
+            EmptyDraftError: the method needs a draft, and the draft is empty.
+        """
 
+    @property
+    def draft_groups(self) -> tuple[RowGroup, ...]:
+        """The row groups to read while the draft is written."""
+        return self.row_groups if self.uses_draft else ()
 
-def read_layers(scorer: Scorer) -> Collection[int] | None:
-    """The layers whose attention a scorer looks at: its `layers` if it has any, else None for all."""
-    return getattr(scorer, "layers", None)
-
-
-def prompt_groups(scorer: Scorer) -> tuple[RowGroup, ...]:
-    """Attention that a scorer reads from the prompt alone, before anything is written: its `prompt_groups` if any."""
-    return getattr(scorer, "prompt_groups", ())
+    @property
+    def prompt_groups(self) -> tuple[RowGroup, ...]:
+        """The row groups to read from the prompt alone."""
+        return () if self.uses_draft else self.row_groups

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ..attention.rows import RowGroup
 from ..errors import MissingExtraError
-from .base import Task
+from .base import Scorer, Task
 
 __all__ = ["BM25Scorer"]
 
 
-class BM25Scorer:
+class BM25Scorer(Scorer):
     """Lucene's BM25 (k1 = 1.5, b = 0.75, English stop words) by bm25s; the corpus is the question's own sources.
 
     Raises:
@@ -19,8 +18,6 @@ class BM25Scorer:
     """
 
     name = "bm25"
-    row_groups: tuple[RowGroup, ...] = ()
-    uses_draft = False
 
     def score(self, task: Task) -> torch.Tensor:
         try:

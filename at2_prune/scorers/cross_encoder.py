@@ -7,15 +7,14 @@ import os
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from ..attention.rows import RowGroup
 from ..errors import InputError
-from .base import Task
+from .base import Scorer, ScorerOptions, Task
 from .encoder import Encoder
 
 __all__ = ["CrossEncoderScorer"]
 
 
-class CrossEncoderScorer:
+class CrossEncoderScorer(Scorer):
     """The relevance that a sequence classifier with one output gives to question and source.
 
     Args:
@@ -27,16 +26,22 @@ class CrossEncoderScorer:
     """
 
     name = "cross_encoder"
-    row_groups: tuple[RowGroup, ...] = ()
-    uses_draft = False
 
     def __init__(self, model: str | os.PathLike[str], batch_size: int = 32) -> None:
         self.model = model
         self.batch_size = batch_size
         self._encoder: Encoder | None = None
 
-    def prepare(self, device: torch.device) -> Encoder:
-        """Load the reranker, if that has not been done."""
+    @classmethod
+    def create(cls, name: str, options: ScorerOptions, **settings: object) -> CrossEncoderScorer:
+        if options.cross_encoder is None:
+            raise InputError("the method cross_encoder needs a reranker's Hub id or path")
+        return cls(options.cross_encoder)
+
+    def prepare(self, device: torch.device) -> None:
+        self._load(device)
+
+    def _load(self, device: torch.device) -> Encoder:
         if self._encoder is None:
             encoder = Encoder(AutoModelForSequenceClassification, self.model, device)
             if encoder.model.config.num_labels != 1:
@@ -48,7 +53,7 @@ class CrossEncoderScorer:
         return self._encoder
 
     def score(self, task: Task) -> torch.Tensor:
-        encoder = self.prepare(task.language_model.device)
+        encoder = self._load(task.language_model.device)
         texts = task.titled_texts
         scores = [torch.empty(0)]
         for start in range(0, len(texts), self.batch_size):

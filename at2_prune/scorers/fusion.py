@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from ..attention.rows import RowGroup
-from .base import Scorer, Task, prepare, prompt_groups, read_layers
+from .base import Scorer, ScorerOptions, Task
+from .dense import DenseScorer
+from .learned import LearnedScorer
 
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
 
@@ -17,7 +18,7 @@ WEIGHT = 0.3
 """Of the retriever's scores against the attention's 1, learned on training questions (docs/research.md, entry 4)."""
 
 
-class FusionScorer:
+class FusionScorer(Scorer):
     """Scores of one method plus weighted scores of a retriever, both standardised over the question's sources.
 
     The retriever's are its own (`Passage.score`) where every passage has one, else those of `fallback`.
@@ -39,29 +40,27 @@ class FusionScorer:
         self.fallback = fallback
         self.weight = weight
         self.uses_draft = attention.uses_draft or fallback.uses_draft
-        self.row_groups: tuple[RowGroup, ...] = tuple(dict.fromkeys([*attention.row_groups, *fallback.row_groups]))
+        self.row_groups = tuple(dict.fromkeys([*attention.row_groups, *fallback.row_groups]))
+
+    @classmethod
+    def create(cls, name: str, options: ScorerOptions, **settings: object) -> FusionScorer:
+        return cls(LearnedScorer.create("scout", options), DenseScorer(options.embedder))
 
     @property
-    def layers(self) -> Collection[int] | None:
+    def layers(self) -> Collection[int] | None:  # type: ignore[override]
         """The layers that the leading method reads."""
-        return read_layers(self.attention)
-
-    @property
-    def prompt_groups(self) -> tuple[RowGroup, ...]:
-        """What the leading method reads of the prompt."""
-        return prompt_groups(self.attention)
+        return self.attention.layers
 
     def prepare(self, device: torch.device) -> None:
-        """Load what the two methods need."""
         for scorer in (self.attention, self.fallback):
-            prepare(scorer, device)
+            scorer.prepare(device)
 
     def score(self, task: Task) -> torch.Tensor:
         own = [passage.score for passage in task.passages]
         if all(score is not None and math.isfinite(score) for score in own):
             retrieved = torch.tensor([own[index] for index in task.prompt.source_passage], dtype=torch.float)
         else:
-            retrieved = self.fallback.score(replace(task, read=None)).cpu().float()  # what was read is the other one's
+            retrieved = self.fallback.score(replace(task, readout=None)).cpu().float()  # the readout is the other one's
         return standardised(self.attention.score(task).cpu().float()) + self.weight * standardised(retrieved)
 
 

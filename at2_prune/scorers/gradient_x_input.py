@@ -15,17 +15,15 @@ from typing import Any
 
 import torch
 
-from ..attention.rows import RowGroup
-from .base import Task
+from .base import Scorer, Task
 
 __all__ = ["GradientXInputScorer"]
 
 
-class GradientXInputScorer:
+class GradientXInputScorer(Scorer):
     """Gradient times input embedding, summed over a source's tokens: one pass forward and one backward."""
 
     name = "gradient_x_input"
-    row_groups: tuple[RowGroup, ...] = ()
     uses_draft = True
 
     def score(self, task: Task) -> torch.Tensor:

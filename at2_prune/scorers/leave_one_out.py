@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from ..attention.rows import RowGroup
-from .base import Task
+from .base import Scorer, Task
 
 __all__ = ["LeaveOneOutScorer"]
 
 
-class LeaveOneOutScorer:
+class LeaveOneOutScorer(Scorer):
     """Log-odds of the draft with all sources, less those with all but one; one ablation a source, and one of none."""
 
     name = "leave_one_out"
-    row_groups: tuple[RowGroup, ...] = ()
     uses_draft = True
 
     def score(self, task: Task) -> torch.Tensor:

@@ -1,14 +1,15 @@
-"""Methods by name for a model: the scorers, and the head coefficients that come with at2-prune or are given."""
+"""Scorers for a model: the method by name, with the head coefficients that are given or that come with at2-prune."""
 
 from __future__ import annotations
 
 import os
 
+from ..catalogue import DEFAULT_METHOD, METHODS, learned_methods, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
 from ..errors import CoefficientsError, InputError
 from ..models.language_model import LanguageModel
-from ..pipeline.config import DEFAULT_METHOD
-from . import BUILT_ON, LEARNED, SCORERS, Scorer, ScorerOptions, make_scorer
+from .base import Scorer, ScorerOptions
+from .registry import make_scorer
 
 __all__ = ["load_coefficients", "load_scorer", "method_of"]
 
@@ -18,38 +19,38 @@ def load_scorer(
     method: str = DEFAULT_METHOD,
     coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
 ) -> Scorer:
-    """A method for a model.
+    """Make the scorer of a method for a model.
 
     Args:
-        language_model: the model it scores with.
-        method: one with head coefficients (`fusion`, or one of `at2_prune.scorers.LEARNED`), or any of
-            `at2_prune.scorers.SCORERS`.
-        coefficients: of a method that has them, see `load_coefficients`; they say themselves which one they make, see
-            `method_of`.
+        language_model: the model that it scores with.
+        method: a method of `at2_prune.catalogue` that scores.
+        coefficients: head coefficients for a method that has them, see `load_coefficients`; their row groups say which
+            method they make, see `method_of`.
 
     Raises:
-        InputError: no such method, or coefficients for one that has none.
+        InputError: there is no such method, or coefficients were given for a method that has none.
         CoefficientsError: see `load_coefficients`.
         MissingExtraError: the method needs a package that is not installed.
     """
-    if method in SCORERS:
+    if method not in scoring_methods():
+        raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
+    info = METHODS[method]
+    if not info.coefficients:
         if coefficients is not None:
             raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
         return make_scorer(method)
-    if method not in LEARNED and method not in BUILT_ON:
-        raise InputError(f"no method {method!r}: there are {', '.join([*LEARNED, *BUILT_ON, *SCORERS])}")
-    learned = BUILT_ON.get(method, method)
-    loaded = load_coefficients(language_model, coefficients, learned)
-    if coefficients is not None and method in LEARNED:  # what was given says itself which of them it makes
-        method = learned = method_of(loaded)
-    return make_scorer(method, ScorerOptions({learned: loaded}))
+    loaded = load_coefficients(language_model, coefficients, info.coefficients)
+    if coefficients is None or not info.learned:
+        return make_scorer(method, ScorerOptions({info.coefficients: loaded}))
+    method = method_of(loaded)
+    return make_scorer(method, ScorerOptions({method: loaded}))
 
 
 def method_of(coefficients: HeadCoefficients) -> str:
     """The method that coefficients make, by the rows they weigh.
 
-    That is `scout` without rows of the draft; with them `at2`, or `contribution_learned` and
-    `effective_attention_learned` where they weigh nothing but these.
+    Coefficients without draft rows make `scout`. Coefficients whose draft rows are all of one other measure make
+    `contribution_learned` or `effective_attention_learned`. All others make `at2`.
     """
     if not coefficients.uses_draft:
         return "scout"
@@ -64,13 +65,13 @@ def load_coefficients(
     coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
     method: str = DEFAULT_METHOD,
 ) -> HeadCoefficients:
-    """Head coefficients for a model, checked against it.
+    """Load head coefficients and check that they fit the model.
 
     Args:
         language_model: the model they must fit.
-        coefficients: a folder or Hub id that `HeadCoefficients.save_pretrained` wrote; an estimator AT2's authors
+        coefficients: a folder or Hub id that `HeadCoefficients.save_pretrained` wrote; an estimator that AT2's authors
             published (`madrylab/at2-*`, or a `.pt` file); None for those that come with the package.
-        method: which of those that come with the package.
+        method: the method, where they come with the package.
 
     Raises:
         CoefficientsError: there are none, they cannot be read, or they were made for another model.
@@ -79,13 +80,7 @@ def load_coefficients(
     if coefficients is None:
         shipped = shipped_coefficients().get(language_model.name, {})
         if method not in shipped:
-            recipe = " ".join(LEARNED.get(method, ()))
-            raise CoefficientsError(
-                f"no head coefficients of the method {method} come with at2-prune for {language_model.name}: train them"
-                f" with\n  at2-prune train --model {language_model.name} --data hotpotqa/hotpot_qa --split train "
-                f"--limit 300 {recipe + ' ' if recipe else ''}--out DIR\nand pass coefficients=DIR, or take the method "
-                "average_attention, which needs none"
-            )
+            raise CoefficientsError(_how_to_train(language_model.name, method))
         coefficients = shipped[method]
     if not isinstance(coefficients, HeadCoefficients):
         name = os.fspath(coefficients)
@@ -95,3 +90,12 @@ def load_coefficients(
             coefficients = HeadCoefficients.from_pretrained(name)
     coefficients.check_model(config)
     return coefficients
+
+
+def _how_to_train(model: str, method: str) -> str:
+    recipe = "".join(f"{option} " for option in METHODS[method].train) if method in learned_methods() else ""
+    return (
+        f"no head coefficients of the method {method} come with at2-prune for {model}: train them with\n"
+        f"  at2-prune train --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 {recipe}--out DIR\n"
+        "and pass coefficients=DIR, or take the method average_attention, which needs none"
+    )

@@ -5,21 +5,22 @@ from __future__ import annotations
 import torch
 
 from ..ablation import seeded_generator
-from ..attention.rows import RowGroup
-from .base import Task
+from .base import Scorer, ScorerOptions, Task
 
 __all__ = ["RandomScorer"]
 
 
-class RandomScorer:
+class RandomScorer(Scorer):
     """Scores uniform between 0 and 1, the same each time for one question and seed."""
 
     name = "random"
-    row_groups: tuple[RowGroup, ...] = ()
-    uses_draft = False
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+
+    @classmethod
+    def create(cls, name: str, options: ScorerOptions, **settings: object) -> RandomScorer:
+        return cls(options.seed)
 
     def score(self, task: Task) -> torch.Tensor:
         return torch.rand(len(task.prompt.sources), generator=seeded_generator(self.seed, task.question))

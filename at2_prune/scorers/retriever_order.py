@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from ..attention.rows import RowGroup
-from .base import Task
+from .base import Scorer, Task
 
 __all__ = ["RetrieverOrderScorer"]
 
 
-class RetrieverOrderScorer:
+class RetrieverOrderScorer(Scorer):
     """The retriever's own scores where every passage has one; else the sooner given, the higher."""
 
     name = "retriever_order"
-    row_groups: tuple[RowGroup, ...] = ()
-    uses_draft = False
 
     def score(self, task: Task) -> torch.Tensor:
         known = [passage.score for passage in task.passages if passage.score is not None]

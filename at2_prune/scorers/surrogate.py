@@ -9,14 +9,13 @@ from __future__ import annotations
 import torch
 
 from ..ablation import random_masks, seeded_generator
-from ..attention.rows import RowGroup
 from ..errors import InputError, MissingExtraError
-from .base import Task
+from .base import Scorer, ScorerOptions, Task
 
 __all__ = ["SurrogateScorer"]
 
 
-class SurrogateScorer:
+class SurrogateScorer(Scorer):
     """Weights of a LASSO surrogate.
 
     Args:
@@ -29,7 +28,6 @@ class SurrogateScorer:
         MissingExtraError: scikit-learn is not installed; raised when the first question is scored.
     """
 
-    row_groups: tuple[RowGroup, ...] = ()
     uses_draft = True
 
     def __init__(self, ablations: int = 64, alpha: float = 0.01, seed: int = 0) -> None:
@@ -39,6 +37,10 @@ class SurrogateScorer:
         self.ablations = ablations
         self.alpha = alpha
         self.seed = seed
+
+    @classmethod
+    def create(cls, name: str, options: ScorerOptions, **settings: object) -> SurrogateScorer:
+        return cls(**settings, seed=options.seed)  # type: ignore[arg-type]
 
     def score(self, task: Task) -> torch.Tensor:
         try:

@@ -13,9 +13,10 @@ from ..ablation import Positions, ablation_outcomes, random_masks, seeded_genera
 from ..attention.rows import Reading, RowGroup, Rows
 from ..datasets import Question
 from ..errors import ContextTooLongError
-from ..models.drafts import Draft, prompt_mass, prompt_rows, read_prompt, write_drafts
+from ..models.drafts import write_drafts
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
+from ..models.readouts import Readout, prompt_mass, prompt_rows, read_prompts
 from ..passages import Granularity, Passage, split_sentences
 from .examples import Example, ExampleStore
 
@@ -126,15 +127,16 @@ def _evidence(
     """What the prompt's rows attend to, and the draft's if they are wanted; None if that is empty."""
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     if any(group.rows == "draft" for group in groups):
-        read = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
-        if not read.ids:
+        draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
+        if not draft.ids or draft.readout is None:
             return None
+        text, readout = draft.text, draft.readout
     else:
-        read = read_prompt(language_model, prompt, groups, settings.layers)
+        text, readout = "", read_prompts(language_model, [prompt], groups, settings.layers)[0]
     gold = torch.tensor([passage in question.gold for passage in prompt.source_passage])
-    mass = {group.name: read.mass[group][None].float().cpu() for group in groups}
+    mass = {group.name: readout.mass[group][None].float().cpu() for group in groups}
     nothing = torch.zeros(0, len(gold), dtype=torch.bool), torch.zeros(0, 1, dtype=torch.float64)
-    return Example(question.id, read.text, mass, list(read.layers), *nothing, gold)
+    return Example(question.id, text, mass, list(readout.layers), *nothing, gold)
 
 
 def _example(
@@ -149,16 +151,15 @@ def _example(
         return _evidence(language_model, question, settings, row_groups) or "empty draft"
     if settings.learn_from == "answer" and not (question.answer or "").strip():
         return "no answer"
-    by_token = settings.granularity == "token"
-    groups = () if by_token else ROW_GROUPS
+    groups = () if settings.granularity == "token" else ROW_GROUPS
     draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
     if not draft.ids:
         return "empty draft"
     parts = draft_parts(language_model, draft.ids) if settings.targets == "sentence" else [(0, len(draft.ids))]
-    if by_token:
+    if draft.readout is None:
         mass, layers = _read_parts(language_model, prompt, draft.ids, parts, ROW_GROUPS)
     else:
-        mass, layers = _split_parts(draft, parts), list(draft.layers)
+        mass, layers = _split_parts(draft.readout, parts), list(draft.readout.layers)
     masks = random_masks(len(prompt.sources), settings.ablations, seeded_generator(settings.seed, question.id))
     target, target_parts = draft.ids, parts
     if settings.learn_from == "answer":
@@ -169,11 +170,11 @@ def _example(
     return Example(question.id, draft.text, mass, layers, masks, outcomes, gold)
 
 
-def _split_parts(draft: Draft, parts: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
+def _split_parts(readout: Readout, parts: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
     """Attention mass of every part of a draft, from the rows read while it was written."""
-    rows = draft.row_mass
+    rows = readout.row_mass
     assert rows is not None
-    mass = {group.name: value[None].float().cpu() for group, value in draft.mass.items() if group.rows != "draft"}
+    mass = {group.name: value[None].float().cpu() for group, value in readout.mass.items() if group.rows != "draft"}
     mass["draft"] = torch.stack([rows[:, :, start:stop].mean(2) for start, stop in parts]).float().cpu()
     mass["draft-max"] = torch.stack([rows[:, :, start:stop].amax(2) for start, stop in parts]).float().cpu()
     return mass

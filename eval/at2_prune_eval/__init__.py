@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 _HOME = {
     "AnswerScores": "metrics",
-    "Bench": "bench",
+    "CachedLoop": "cached_loop",
     "Cost": "cost",
     "HotpotQAMetric": "metrics",
     "METRIC_PATH": "metrics",
@@ -51,7 +51,7 @@ _HOME = {
 __all__ = [
     "METRIC_PATH",
     "AnswerScores",
-    "Bench",
+    "CachedLoop",
     "Cost",
     "HotpotQAMetric",
     "Method",
@@ -89,8 +89,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .bench import Bench
     from .cache import ModelCache
+    from .cached_loop import CachedLoop
     from .cost import Cost
     from .document import load_results, results_document, short_table, write_document
     from .faithfulness import measure_faithfulness, run_faithfulness, summarize_faithfulness

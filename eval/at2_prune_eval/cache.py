@@ -15,7 +15,6 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -24,21 +23,11 @@ from filelock import FileLock
 from at2_prune.errors import CacheError
 from at2_prune.models.language_model import LanguageModel
 
-__all__ = ["ModelCache", "digest", "kernel_switches", "model_fingerprint"]
+__all__ = ["ModelCache", "kernel_switches", "model_fingerprint"]
 
 SWITCHES = ("TRANSFORMERS_SDPA_FORCE_GQA",)
 """Environment variables by which transformers takes another kernel, with other rounding, where they are 1."""
 SAMPLES = 16  # values of each parameter that go into a model's fingerprint
-
-
-def digest(*parts: Any) -> str:
-    """A short digest of JSON values.
-
-    Example:
-        >>> digest("a", [1, 2]) == digest("a", [1, 2]), digest("a", [1, 2]) == digest("a", [2, 1])
-        (True, False)
-    """
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def model_fingerprint(language_model: LanguageModel) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import InputError
 
-from .config import coefficients_digest
-from .names import ALL, GOLD
+from .digests import coefficients_digest
+from .k_values import ALL, GOLD
 
 __all__ = ["evaluation_of", "record_evaluation"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from at2_prune.bootstrap import RESAMPLES, SEED
+from at2_prune.catalogue import by_family
 from at2_prune.errors import CacheError, CoefficientsError, DataError, InputError
 
 from .cards import record_evaluation
 from .figures import HEADS, caption_of
-from .names import by_family
 from .results import FORMAT
 from .sections import (
     MARKS,
@@ -66,8 +66,8 @@ MODES = (
     "What each mode costs whole, per question, in forward passes over the prompt with all passages: to choose (a draft "
     "included, where one is written), and to read what was kept before the answer is written. No pruning reads "
     "everything once. `auto` reads the best 1, 2, 3 and 5 passages, their common prefix once, and takes the most "
-    "confident answer. An embedder's work is not counted, nor is the writing of answers: `auto`, which writes four, takes more "
-    "time than its passes say. The way to the oracle is its gain in F1 over no pruning; the interval is of the ratio "
+    "confident answer. An embedder's work is not counted, nor is the writing of answers: `auto`, which writes four, "
+    "takes more time than its passes say. The way to the oracle is its gain in F1 over no pruning; the interval is of the ratio "
     "of the two gains on the same questions."
 )
 DIFFERENCES = {

@@ -8,14 +8,13 @@ from typing import Protocol
 
 from at2_prune.attention.rows import RowGroup
 from at2_prune.datasets import Question
-from at2_prune.errors import DataError, EmptyDraftError, InputError
-from at2_prune.pruning.selection import AUTO, check_k, top_k
+from at2_prune.errors import DataError, InputError
+from at2_prune.pruning.selection import AUTO, K, check_k, top_k
 from at2_prune.scorers import Scorer, Task
 
-from .bench import Bench
+from .cached_loop import CachedLoop
 from .cost import Cost
-from .names import ALL, GOLD, OneK
-from .scoring import score
+from .k_values import ALL, GOLD
 
 __all__ = ["Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods", "check_ks"]
 
@@ -40,14 +39,14 @@ class Method(Protocol):
 
     name: str
     row_groups: tuple[RowGroup, ...]
-    """What it looks at of the draft and the prompt."""
+    """The attention that is read with the draft."""
     uses_draft: bool
     """Whether the draft is part of what it costs."""
 
     scores: bool
     """Whether it ranks, so that it can keep any number of passages."""
 
-    def choose(self, bench: Bench, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+    def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         """Kept passages at every k; `task` holds the prompt, the draft and its attention."""
         ...
 
@@ -60,7 +59,7 @@ class NoPruning:
     uses_draft = True
     scores = False
 
-    def choose(self, bench: Bench, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+    def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         return Choice({ALL: list(range(len(task.passages)))})
 
 
@@ -76,7 +75,7 @@ class Oracle:
     uses_draft = False
     scores = False
 
-    def choose(self, bench: Bench, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+    def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         if not question.gold:
             raise DataError(f"question {question.id!r} names no gold passages (supporting_facts), so it has no oracle")
         return Choice({GOLD: list(question.gold)})
@@ -94,15 +93,15 @@ class Pruning:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.name = scorer.name
-        self.row_groups = tuple(scorer.row_groups)
+        self.row_groups = scorer.draft_groups
         self.uses_draft = scorer.uses_draft
 
-    def choose(self, bench: Bench, task: Task, question: Question, ks: Sequence[int]) -> Choice:
-        try:
-            scores, cost = score(bench, self.scorer, task)
-        except EmptyDraftError:
-            return Choice({str(k): list(range(min(k, len(task.passages)))) for k in ks}, fell_back=True)
-        return Choice({str(k): top_k(scores, k) for k in ks}, scores, cost)
+    def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
+        scored = loop.score(self.scorer, task)
+        kept = {str(k): top_k(scored.scores, k) for k in ks}
+        if scored.error is not None:
+            return Choice(kept, fell_back=True)
+        return Choice(kept, scored.scores, scored.cost)
 
 
 def as_methods(scorers: Sequence[Scorer]) -> list[Method]:
@@ -119,7 +118,7 @@ def as_methods(scorers: Sequence[Scorer]) -> list[Method]:
     return methods
 
 
-def check_ks(ks: Sequence[OneK]) -> list[OneK]:
+def check_ks(ks: Sequence[K]) -> list[K]:
     """The values of k, ascending, each once; `auto` last.
 
     Raises:

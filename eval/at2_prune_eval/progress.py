@@ -7,8 +7,10 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
+from at2_prune.pruning.selection import K
+
+from .k_values import ALL
 from .methods import check_ks
-from .names import ALL, OneK
 from .store import Record
 
 __all__ = ["ProgressBar"]
@@ -24,7 +26,7 @@ class ProgressBar:
         shown: False for all but one of several processes.
     """
 
-    def __init__(self, total: int, ks: Sequence[OneK], method: str = "at2", shown: bool = True) -> None:
+    def __init__(self, total: int, ks: Sequence[K], method: str = "at2", shown: bool = True) -> None:
         ordered = check_ks(ks)
         self._shown = [("none", ALL), (method, str(ordered[len(ordered) // 2]))]
         self._sums = [0.0] * len(self._shown)

@@ -1,4 +1,4 @@
-"""One question through every method: one draft, every different set of kept passages answered once."""
+"""One question through every method: one draft, and every different set of kept passages answered once."""
 
 from __future__ import annotations
 
@@ -9,73 +9,44 @@ from typing import Any
 from at2_prune.datasets import Question
 from at2_prune.models.prompts import EncodedPrompt
 from at2_prune.pruning.auto_k import Candidate, most_confident
-from at2_prune.pruning.selection import AUTO, AUTO_KS
+from at2_prune.pruning.loop import Answer, Scored
+from at2_prune.pruning.selection import AUTO, AUTO_KS, K
 from at2_prune.scorers import Task
 
-from .bench import Answer, Bench
-from .methods import Method
+from .cached_loop import CachedLoop
+from .methods import Choice, Method
 from .metrics import answer_scores, support_scores
-from .names import OneK
 from .store import Record, text_of
 
 __all__ = ["answer_question"]
 
 Answers = Mapping[tuple[int, ...], Answer]
-Prompts = Mapping[tuple[int, ...], EncodedPrompt]
 
 
-def answer_question(bench: Bench, methods: Sequence[Method], question: Question, ks: Sequence[OneK]) -> Record:
-    """Draft once, let every method choose, answer every different set of kept passages once.
+def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Question, ks: Sequence[K]) -> Record:
+    """Draft once, let every method choose, and answer every different set of kept passages once.
 
     Args:
-        bench: the model.
-        methods: what to compare.
+        loop: the pruning loop, with its memory.
+        methods: the methods to compare.
         question: with answer and gold passages.
-        ks: how many passages to keep; with `auto`, every method also answers from the best 1, 2, 3 and 5, and the
-            answer that the model is most confident of is taken.
+        ks: how many passages to keep; with `auto`, every method also answers from the best 1, 2, 3 and 5, and the most
+            confident answer is taken.
 
     Returns:
         JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost` and
         `methods.<name>` with `scores` (one a passage, or None), `uses_draft`, `cost` of choosing on top of the draft,
-        `fell_back` (no draft to look at) and `at.<k>` with `kept` (indices, in the order shown), `answer`, its scores,
+        `fell_back` (no draft to score) and `at.<k>` with `kept` (indices, in the order shown), `answer`, its scores,
         those of `kept` against the gold passages, `passages` (how many are kept), and `prompt_tokens` to answer from:
-        for `auto` those of all contexts together, what they share counted once.
+        for `auto` those of all contexts together, with shared prefixes counted once.
     """
-    numbers = [k for k in ks if k != AUTO]
-    tried = [*numbers, *(AUTO_KS if AUTO in ks else ())]
+    tried = {*(k for k in ks if k != AUTO), *(AUTO_KS if AUTO in ks else ())}
     groups = tuple(dict.fromkeys(group for method in methods for group in method.row_groups))
-    prompt = bench.language_model.encode(question.text, question.passages)
-    drafted = bench.draft(prompt, groups)
-    task = Task(bench.language_model, question.text, question.passages, prompt, drafted.draft)
-    choices = {method.name: method.choose(bench, task, question, sorted(set(tried))) for method in methods}
-    costs = {method.name: choices[method.name].cost + drafted.reading(method.row_groups) for method in methods}
-    uses_draft = {method.name: method.uses_draft for method in methods}
-    everything = tuple(range(len(question.passages)))
-    sets = {tuple(kept) for choice in choices.values() for kept in choice.kept.values()} - {everything}
-    ordered = sorted(sets)
-    prompts = {
-        kept: bench.language_model.encode(question.text, [question.passages[i] for i in kept]) for kept in ordered
-    }
-    compared = set[tuple[int, ...]]()
-    if AUTO in ks:
-        ranked = [choices[method.name].kept for method in methods if method.scores]
-        compared = {tuple(kept[str(k)]) for kept in ranked for k in AUTO_KS}
-    written = bench.answers(
-        [prompts[kept] for kept in ordered], drafted.draft.ids, [kept in compared for kept in ordered]
-    )
-    answers = dict(zip(ordered, written, strict=True))
-    if everything in compared:  # as few passages as that: what the draft's probability was is not remembered
-        answers[everything] = bench.answers([prompt], drafted.draft.ids, [True])[0]
-    answers[everything] = replace(answers.get(everything, Answer("")), text=drafted.draft.text)
-    prompts[everything] = prompt
-
-    def entries(method: Method) -> dict[str, Any]:
-        kept = choices[method.name].kept
-        found = {k: _entry(question, kept[k], answers, prompts) for k in kept if not k.isdigit() or int(k) in numbers}
-        if AUTO in ks and method.scores:
-            found[AUTO] = _surest(question, [kept[str(k)] for k in AUTO_KS], answers, prompts)
-        return found
-
+    prompt = loop.language_model.encode(question.text, question.passages)
+    drafted = loop.draft(prompt, groups)
+    task = Task(loop.language_model, question.text, question.passages, prompt, drafted.draft)
+    choices = {method.name: method.choose(loop, task, question, sorted(tried)) for method in methods}
+    answers = _answers(loop, question, Scored(prompt, drafted.draft, [0.0] * len(question.passages)), choices)
     return {
         "id": question.id,
         **text_of(question),
@@ -85,19 +56,40 @@ def answer_question(bench: Bench, methods: Sequence[Method], question: Question,
         "prompt_tokens": len(prompt),
         "draft_cost": asdict(drafted.cost),
         "methods": {
-            name: {
-                "scores": choice.scores,
-                "uses_draft": uses_draft[name],
-                "cost": asdict(costs[name]),
-                "fell_back": choice.fell_back,
-                "at": at,
+            method.name: {
+                "scores": choices[method.name].scores,
+                "uses_draft": method.uses_draft,
+                "cost": asdict(choices[method.name].cost + drafted.reading(method.row_groups)),
+                "fell_back": choices[method.name].fell_back,
+                "at": _entries(question, method, choices[method.name], answers, ks),
             }
-            for name, choice, at in ((m.name, choices[m.name], entries(m)) for m in methods)
+            for method in methods
         },
     }
 
 
-def _entry(question: Question, kept: list[int], answers: Answers, prompts: Prompts) -> dict[str, Any]:
+def _answers(loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice]) -> Answers:
+    """The answer from every different set of kept passages; the draft's text is the answer from all of them."""
+    sets = sorted({tuple(kept) for choice in choices.values() for kept in choice.kept.values()})
+    answers = loop.answer_kept(question.text, question.passages, drafted, sets)
+    everything = drafted.everything
+    if everything in answers:
+        answers[everything] = replace(answers[everything], text=drafted.draft.text)
+    return answers
+
+
+def _entries(
+    question: Question, method: Method, choice: Choice, answers: Answers, ks: Sequence[K]
+) -> dict[str, dict[str, Any]]:
+    """By k, the passages that a method keeps, the answer from them and its scores."""
+    asked = {str(k) for k in ks}
+    found = {k: _entry(question, kept, answers) for k, kept in choice.kept.items() if not k.isdigit() or k in asked}
+    if AUTO in ks and method.scores:
+        found[AUTO] = _auto_entry(question, [choice.kept[str(k)] for k in AUTO_KS], answers)
+    return found
+
+
+def _entry(question: Question, kept: list[int], answers: Answers) -> dict[str, Any]:
     answer = answers[tuple(kept)]
     return {
         "kept": kept,
@@ -105,23 +97,25 @@ def _entry(question: Question, kept: list[int], answers: Answers, prompts: Promp
         **asdict(answer_scores(answer.text, [question.answer or "", *question.aliases])),
         **asdict(support_scores(kept, question.gold)),
         "passages": len(kept),
-        "prompt_tokens": len(prompts[tuple(kept)]),
+        "prompt_tokens": len(_prompt(answer)),
     }
 
 
-def _surest(question: Question, sets: Sequence[list[int]], answers: Answers, prompts: Prompts) -> dict[str, Any]:
-    def candidate(kept: list[int]) -> Candidate:
-        answer = answers[tuple(kept)]
-        assert answer.log_probability is not None
-        return Candidate(len(kept), kept, answer.text, answer.log_probability)
-
-    entry = _entry(question, most_confident([candidate(kept) for kept in sets]).kept, answers, prompts)
+def _auto_entry(question: Question, sets: Sequence[list[int]], answers: Answers) -> dict[str, Any]:
+    tried = [(kept, answers[tuple(kept)]) for kept in sets]
+    best = most_confident([Candidate(len(kept), kept, one.text, one.log_probability) for kept, one in tried])
     different = dict.fromkeys(map(tuple, sets))
-    return {**entry, "prompt_tokens": _distinct_tokens([prompts[kept].ids for kept in different])}
+    tokens = _distinct_tokens([_prompt(answers[kept]).ids for kept in different])
+    return {**_entry(question, best.kept, answers), "prompt_tokens": tokens}
+
+
+def _prompt(answer: Answer) -> EncodedPrompt:
+    assert answer.prompt is not None  # the loop records it
+    return answer.prompt
 
 
 def _distinct_tokens(sequences: Sequence[list[int]]) -> int:
-    """Tokens to run if common beginnings are run once."""
+    """The tokens to run if shared prefixes are run once."""
     total = 0
     before: list[int] = []
     for ids in sorted(sequences):

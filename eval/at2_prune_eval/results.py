@@ -12,7 +12,7 @@ from typing import Any
 from at2_prune.bootstrap import LEVEL, RESAMPLES, SEED, bootstrap_mean, bootstrap_ratio
 from at2_prune.errors import InputError
 
-from .names import ALL, GOLD
+from .k_values import ALL, GOLD
 from .store import Record, RunStore
 
 __all__ = ["COMPARED_TO", "COSTS", "FORMAT", "METRICS", "PAIRED", "add_faithfulness", "summarize"]

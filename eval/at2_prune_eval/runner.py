@@ -9,12 +9,12 @@ from typing import Any
 from at2_prune.datasets import Question
 from at2_prune.errors import ContextTooLongError, DataError
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.scorers import Scorer, prepare
+from at2_prune.pruning.selection import K
+from at2_prune.scorers import Scorer
 
-from .bench import Bench
+from .cached_loop import CachedLoop
 from .config import prompt_text, run_config
 from .methods import as_methods, check_ks
-from .names import OneK
 from .processes import Processes
 from .question import answer_question
 from .results import summarize
@@ -25,10 +25,10 @@ __all__ = ["evaluate", "too_long"]
 
 
 def evaluate(
-    bench: Bench,
+    loop: CachedLoop,
     scorers: Sequence[Scorer],
     questions: Sequence[Question],
-    ks: Sequence[OneK],
+    ks: Sequence[K],
     out: str | os.PathLike[str],
     *,
     data: Mapping[str, Any],
@@ -43,7 +43,7 @@ def evaluate(
     answers its share and the first writes the results, which are those of a single process.
 
     Args:
-        bench: the model, and what it was asked before.
+        loop: the pruning loop, with its memory.
         scorers: methods that score; their names must differ.
         questions: with answers and gold passages.
         ks: how many passages to keep; duplicates count once, and k of at least a question's passages keeps all. `auto`
@@ -69,11 +69,11 @@ def evaluate(
     name = str(data.get("name", "the data"))
     _check_questions(questions, name)
     for question in questions:  # hours into a run is late to learn that one does not fit
-        if fault := too_long(bench.language_model, question, bench.max_new_tokens):
+        if fault := too_long(loop.language_model, question, loop.max_new_tokens):
             raise ContextTooLongError(fault)
     for scorer in scorers:  # so that no question's seconds include it
-        prepare(scorer, bench.language_model.device)
-    config = run_config(bench, scorers, questions, ks, data)
+        scorer.prepare(loop.language_model.device)
+    config = run_config(loop, scorers, questions, ks, data)
     with processes.first_then_others():
         store = RunStore(out, config, part=processes.rank)
     with store.writing():
@@ -83,12 +83,12 @@ def evaluate(
         for question in processes.share([question for question in questions if question.id in done]):
             progress(done[question.id], True)
         for question in processes.share(waiting):
-            record = answer_question(bench, methods, question, ks)
+            record = answer_question(loop, methods, question, ks)
             store.add(record)
             progress(record, False)
         processes.wait()
         results = summarize(store.records([question.id for question in questions]), config, skipped or {})
-        results["prompt"] = prompt_text(bench.language_model.template)
+        results["prompt"] = prompt_text(loop.language_model.template)
         processes.wait()
         if processes.rank == 0:
             asked = {question.id: question for question in questions}

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from at2_prune.catalogue import REFERENCES, by_family, label_of, learned_methods
 from at2_prune.datasets import sample_questions_path
-from at2_prune.scorers import LEARNED
 
-from .names import ALL, GOLD, REFERENCES, by_family, k_label, label_of, sorted_ks
+from .k_values import ALL, GOLD, k_label, sorted_ks
 from .table import FEW_QUESTIONS, TOO_FEW, estimate, forward_passes, is_outside, ordered, passes_in_all
 
 __all__ = [
@@ -70,7 +70,7 @@ def run_command(results: Mapping[str, Any]) -> str:
     }
     shipped = _shipped(str(config.get("model")))
     own = [name for name, made in learned.items() if made["sha256"] != shipped.get(name)]
-    unknown = {*own} - {*LEARNED}  # --coefficients names them
+    unknown = {*own} - {*learned_methods()}  # --coefficients names them
     command += ["--methods", *(name for name in methods if name not in {*REFERENCES, *unknown})]
     command += ["--coefficients", *(f"{name}=DIR" for name in own)] if own else []
     for option, encoder in (
@@ -98,7 +98,7 @@ def _shipped(model: str) -> dict[str, str]:
     """Digests of the head coefficients that come with the package for a model, by method."""
     from at2_prune.coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
 
-    from .config import coefficients_digest
+    from .digests import coefficients_digest
 
     folders = shipped_coefficients().get(model, {})
     return {name: coefficients_digest(HeadCoefficients.from_pretrained(path)) for name, path in folders.items()}

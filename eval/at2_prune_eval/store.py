@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 """One line of `questions.jsonl`; see `at2_prune_eval.question.answer_question`."""
 
+EQUAL_RESULTS = ("0.1.0", "0.2.0")
+"""Versions of at2-prune that give the same results, so that a run of one can go on with another."""
 TEXT = ("question", "answer", "aliases", "passages")
 """Keys of a record that hold the data set's text."""
 
@@ -75,7 +77,7 @@ class RunStore:
             if any(part.exists() for part in self._parts()):
                 raise InputError(f"{self._questions} is there but {path} is not: use another folder")
             self.write(self.CONFIG_FILE, _json(config))
-        elif known != config:
+        elif _comparable(known) != _comparable(config):
             old, new = dict(_flat(known)), dict(_flat(config))
             differences = [
                 f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
@@ -218,6 +220,14 @@ def _line(record: Record) -> bytes:
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config in which versions of at2-prune that give the same results count as one."""
+    versions = config.get("versions", {})
+    if versions.get("at2-prune") not in EQUAL_RESULTS:
+        return dict(config)
+    return {**config, "versions": {**versions, "at2-prune": EQUAL_RESULTS[0]}}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .names import REFERENCES, by_family, k_label, label_of
+from at2_prune.catalogue import REFERENCES, by_family, label_of
+
+from .k_values import k_label
 
 __all__ = [
     "FEW_QUESTIONS",

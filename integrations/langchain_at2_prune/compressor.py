@@ -14,9 +14,9 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import Field
 
 from at2_prune.passages import Passage
-from at2_prune.pipeline.config import TopN
 from at2_prune.pipeline.settings import PruneSettings
 from at2_prune.pipeline.step import Pruned
+from at2_prune.pruning.selection import K
 
 from .drafts import QA_PROMPT, as_writer, writer_input
 
@@ -75,7 +75,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         callbacks: Callbacks | None = None,
         *,
         draft: str | Draft | None = None,
-        top_n: TopN | None = None,
+        top_n: K | None = None,
     ) -> Pruned:
         """What is kept, what is dropped and why; `print(compressor.prune(documents, query).explain())` shows it.
 
@@ -97,7 +97,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         callbacks: Callbacks | None = None,
         *,
         draft: str | Draft | None = None,
-        top_n: TopN | None = None,
+        top_n: K | None = None,
     ) -> Pruned:
         """As `prune`; the scoring model runs in a thread."""
         if draft is None and self.draft_llm is not None:

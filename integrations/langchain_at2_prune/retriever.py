@@ -11,7 +11,8 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, RetrieverLike
 from pydantic import ConfigDict, Field
 
-from at2_prune.pipeline.config import PruneConfig, TopN
+from at2_prune.pipeline.config import PruneConfig
+from at2_prune.pruning.selection import K
 
 from .compressor import AT2DocumentCompressor
 
@@ -51,7 +52,7 @@ class AT2PruneRetriever(BaseRetriever):
         return cls(base_retriever=base_retriever, compressor=AT2DocumentCompressor.from_config(config, **options))
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, top_n: TopN | None = None
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, top_n: K | None = None
     ) -> list[Document]:
         found = self.base_retriever.invoke(query, {"callbacks": run_manager.get_child()})
         if not self.compressor.enabled:
@@ -61,7 +62,7 @@ class AT2PruneRetriever(BaseRetriever):
         return self.compressor.kept_documents(found, pruned)
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, top_n: TopN | None = None
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, top_n: K | None = None
     ) -> list[Document]:
         found = await self.base_retriever.ainvoke(query, {"callbacks": run_manager.get_child()})
         if not self.compressor.enabled:

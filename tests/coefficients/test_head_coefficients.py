@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaConfig
 
 from at2_prune.attention.rows import RowGroup
+from at2_prune.catalogue import learned_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
 from at2_prune.errors import CoefficientsError
-from at2_prune.scorers import LEARNED
 from at2_prune.scorers.loading import method_of
 
 GROUPS = (RowGroup("draft"), RowGroup("question", "max"))
@@ -409,7 +409,7 @@ def test_estimators_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_shipped_coefficients_load() -> None:
     shipped = shipped_coefficients()
-    assert set(shipped["gemma-3-270m"]) == set(LEARNED)
+    assert set(shipped["gemma-3-270m"]) == set(learned_methods())
     for name, methods in shipped.items():
         for path in methods.values():
             coefficients = HeadCoefficients.from_pretrained(path)

@@ -11,8 +11,8 @@ from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.models.drafts import write_drafts
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.scorers import AT2Scorer, AverageAttentionScorer, Scorer
-from at2_prune_eval import Bench
+from at2_prune.scorers import AttentionScorer, LearnedScorer, Scorer
+from at2_prune_eval import CachedLoop
 
 MAX_NEW_TOKENS = 6
 KS = [1, 2, 4]
@@ -46,8 +46,8 @@ def calls(tiny_lm: LanguageModel, questions: list[Question]) -> Iterator[Calls]:
 
 
 @pytest.fixture
-def bench(tiny_lm: LanguageModel) -> Bench:
-    return Bench(tiny_lm, max_new_tokens=MAX_NEW_TOKENS)
+def loop(tiny_lm: LanguageModel) -> CachedLoop:
+    return CachedLoop(tiny_lm, max_new_tokens=MAX_NEW_TOKENS)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def coefficients(tiny_lm: LanguageModel) -> HeadCoefficients:
 
 @pytest.fixture
 def scorers(coefficients: HeadCoefficients) -> list[Scorer]:
-    return [AT2Scorer(coefficients), AverageAttentionScorer()]
+    return [LearnedScorer(coefficients), AttentionScorer()]
 
 
 @pytest.fixture

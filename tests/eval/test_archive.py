@@ -11,15 +11,15 @@ import pytest
 
 from at2_prune.datasets import Question
 from at2_prune.scorers import BM25Scorer, RandomScorer
-from at2_prune_eval import Bench, evaluate
+from at2_prune_eval import CachedLoop, evaluate
 from at2_prune_eval.archive import main, write_archive
 from at2_prune_eval.store import TEXT
 
 from .conftest import KS, Calls
 
 
-def run(bench: Bench, questions: list[Question], out: Path, **options: Any) -> dict[str, Any]:
-    return evaluate(bench, [BM25Scorer(), RandomScorer()], questions, KS, out, data={"name": "sample"}, **options)
+def run(loop: CachedLoop, questions: list[Question], out: Path, **options: Any) -> dict[str, Any]:
+    return evaluate(loop, [BM25Scorer(), RandomScorer()], questions, KS, out, data={"name": "sample"}, **options)
 
 
 def unpacked(archive: Path, folder: Path) -> Path:
@@ -28,8 +28,8 @@ def unpacked(archive: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_run_comes_back_whole(bench: Bench, questions: list[Question], tmp_path: Path, calls: Calls) -> None:
-    results = run(bench, questions, tmp_path / "run")
+def test_a_run_comes_back_whole(loop: CachedLoop, questions: list[Question], tmp_path: Path, calls: Calls) -> None:
+    results = run(loop, questions, tmp_path / "run")
     first = write_archive(tmp_path / "run", tmp_path / "docs" / "run.tar.gz")
     again = unpacked(first, tmp_path / "again")
     text = "".join(path.read_text() for path in again.iterdir())
@@ -38,7 +38,7 @@ def test_a_run_comes_back_whole(bench: Bench, questions: list[Question], tmp_pat
         assert question.text not in text
         assert all(passage.text not in text for passage in question.passages)
     before = calls.passes
-    assert run(bench, questions, again) == results
+    assert run(loop, questions, again) == results
     assert calls.passes == before
     lines = [[json.loads(line) for line in (folder / "questions.jsonl").open()] for folder in (tmp_path / "run", again)]
     assert lines[0] == lines[1]
@@ -46,17 +46,17 @@ def test_a_run_comes_back_whole(bench: Bench, questions: list[Question], tmp_pat
     assert write_archive(again, tmp_path / "second.tar.gz").read_bytes() == first.read_bytes()
 
 
-def test_a_run_goes_on_from_an_archive(bench: Bench, questions: list[Question], tmp_path: Path) -> None:
+def test_a_run_goes_on_from_an_archive(loop: CachedLoop, questions: list[Question], tmp_path: Path) -> None:
     def stop(record: dict[str, Any], resumed: bool) -> None:
         raise KeyboardInterrupt
 
-    whole = run(bench, questions, tmp_path / "whole")
+    whole = run(loop, questions, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(bench, questions, tmp_path / "cut", progress=stop)
+        run(loop, questions, tmp_path / "cut", progress=stop)
     (tmp_path / "cut" / "questions.jsonl").open("a").write('{"id": "torn')
     again = unpacked(write_archive(tmp_path / "cut", tmp_path / "cut.tar.gz"), tmp_path / "again")
     resumed: list[bool] = []
-    assert run(bench, questions, again, progress=lambda record, old: resumed.append(old)) == whole
+    assert run(loop, questions, again, progress=lambda record, old: resumed.append(old)) == whole
     assert resumed == [True] + [False] * (len(questions) - 1)
 
 

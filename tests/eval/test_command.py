@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
+from at2_prune.catalogue import label_of
 from at2_prune.cli import main
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
@@ -17,9 +18,8 @@ from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pipeline.config import METHODS
-from at2_prune.scorers import BUILT_ON, LEARNED, SCORERS, CrossEncoderScorer, DenseScorer, Task
+from at2_prune.scorers import BUILT_ON, SCORERS, CrossEncoderScorer, DenseScorer, Task
 from at2_prune_eval.commands.evaluate import EXAMPLES
-from at2_prune_eval.names import label_of
 
 
 @pytest.fixture

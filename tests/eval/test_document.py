@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from at2_prune.attention.rows import DRAFT_ROWS
+from at2_prune.catalogue import label_of, learned_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import DataError, InputError
-from at2_prune.scorers import LEARNED, DenseScorer
+from at2_prune.scorers import DenseScorer
 from at2_prune_eval.cards import record_evaluation
 from at2_prune_eval.commands.evaluate import add_arguments
 from at2_prune_eval.config import coefficients_digest, describe_scorer
 from at2_prune_eval.document import load_results, main, results_document, short_table, write_document
-from at2_prune_eval.names import label_of
 from at2_prune_eval.sections import OFFLINE_EMBEDDER, _shipped, run_command
 from at2_prune_eval.table import estimate
 
@@ -137,7 +137,11 @@ def test_the_page_and_the_readme_are_those_of_the_committed_results() -> None:
     command = re.findall(r"by `(python -m at2_prune_eval.document [^`]*)`", page)[0]
     figures = [f"figures/{path.name}" for path in sorted((root / "docs" / "figures").glob("*.png"))]
     shown = {*re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)}
-    wanted = {"f1_by_k", "f1_by_cost", *(f"coefficients_{name}" for name in LEARNED if name in results["methods"])}
+    wanted = {
+        "f1_by_k",
+        "f1_by_cost",
+        *(f"coefficients_{name}" for name in learned_methods() if name in results["methods"]),
+    }
     assert shown == {
         f"figures/{name}.png" for name in wanted | ({"faithfulness"} if results["faithfulness"] else set())
     }

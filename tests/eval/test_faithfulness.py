@@ -21,10 +21,10 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt, TextTemplate
 from at2_prune.passages import only_kept
 from at2_prune.scorers import (
-    AT2Scorer,
-    AverageAttentionScorer,
+    AttentionScorer,
     BM25Scorer,
     GradientXInputScorer,
+    LearnedScorer,
     LeaveOneOutScorer,
     RandomScorer,
     RetrieverOrderScorer,
@@ -32,7 +32,7 @@ from at2_prune.scorers import (
     SurrogateScorer,
     Task,
 )
-from at2_prune_eval.bench import Bench
+from at2_prune_eval.cached_loop import CachedLoop
 from at2_prune_eval.faithfulness import measure_faithfulness
 from at2_prune_eval.faithfulness.ablations import held_out_masks, lds
 from at2_prune_eval.faithfulness.order import shuffled_order
@@ -56,7 +56,7 @@ class Fixed:
         return self.scores[: len(task.prompt.sources)]
 
 
-class WatchedBench(Bench):
+class WatchedLoop(CachedLoop):
     """Remembers which ablations were asked for in which call."""
 
     asked: list[tuple[EncodedPrompt, list[tuple[bool, ...]]]]
@@ -87,26 +87,26 @@ def question(sample_questions: list[Question]) -> Question:
 
 
 @pytest.fixture
-def bench(tiny_lm: LanguageModel) -> WatchedBench:
-    return WatchedBench(tiny_lm, max_new_tokens=MAX_NEW_TOKENS)
+def loop(tiny_lm: LanguageModel) -> WatchedLoop:
+    return WatchedLoop(tiny_lm, max_new_tokens=MAX_NEW_TOKENS)
 
 
 @pytest.fixture
 def methods(coefficients: HeadCoefficients) -> list[Scorer]:
-    return [AT2Scorer(coefficients), GradientXInputScorer(), LeaveOneOutScorer(), SurrogateScorer(32), BM25Scorer()]
+    return [LearnedScorer(coefficients), GradientXInputScorer(), LeaveOneOutScorer(), SurrogateScorer(32), BM25Scorer()]
 
 
 def test_lds_is_scipys_on_ablations_that_no_method_saw(
-    bench: WatchedBench, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
+    loop: WatchedLoop, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
 ) -> None:
-    record = measure_faithfulness(bench, methods, question, ablations=12, ks=[1])
+    record = measure_faithfulness(loop, methods, question, ablations=12, ks=[1])
     prompt = tiny_lm.encode(question.text, question.passages)
-    draft = bench.draft(prompt).draft.ids
+    draft = loop.draft(prompt).draft.ids
     fitted = set(map(tuple, random_masks(7, 32, seeded_generator(0, question.text)).tolist()))
     fitted |= {tuple(i != out for i in range(7)) for out in range(8)}
-    assert len(bench.asked) == 3  # leave-one-out, the surrogate, and one for everything else
-    assert {mask for _, masks in bench.asked[:2] for mask in masks} == fitted
-    held_out = bench.asked[2][1][1:13]
+    assert len(loop.asked) == 3  # leave-one-out, the surrogate, and one for everything else
+    assert {mask for _, masks in loop.asked[:2] for mask in masks} == fitted
+    held_out = loop.asked[2][1][1:13]
     assert record["ablations"] == 12 == len(set(held_out) - fitted)
     log_p = [direct_log_p(tiny_lm, prompt, draft, mask) for mask in held_out]
     log_odds = [value - math.log(-math.expm1(value)) for value in log_p]
@@ -117,11 +117,11 @@ def test_lds_is_scipys_on_ablations_that_no_method_saw(
 
 
 def test_top_k_drop_is_that_of_direct_forward_passes(
-    bench: WatchedBench, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
+    loop: WatchedLoop, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
 ) -> None:
-    record = measure_faithfulness(bench, methods, question, ablations=8, ks=[1, 3, 7])
+    record = measure_faithfulness(loop, methods, question, ablations=8, ks=[1, 3, 7])
     prompt = tiny_lm.encode(question.text, question.passages)
-    draft = bench.draft(prompt).draft.ids
+    draft = loop.draft(prompt).draft.ids
     full = direct_log_p(tiny_lm, prompt, draft, [True] * 7)
     assert record["log_p"] == pytest.approx(full, abs=1e-4)
     for entry in record["methods"].values():
@@ -132,9 +132,9 @@ def test_top_k_drop_is_that_of_direct_forward_passes(
             assert entry["top_k_drop"][str(k)] == pytest.approx(full - removed, abs=1e-4)
 
 
-def test_leave_one_out_drops_most_at_one(bench: WatchedBench, methods: list[Scorer], question: Question) -> None:
+def test_leave_one_out_drops_most_at_one(loop: WatchedLoop, methods: list[Scorer], question: Question) -> None:
     """Removing the passage whose removal costs the most: nothing can do better."""
-    record = measure_faithfulness(bench, methods, question, ablations=8, ks=[1])
+    record = measure_faithfulness(loop, methods, question, ablations=8, ks=[1])
     drops = {name: entry["top_k_drop"]["1"] for name, entry in record["methods"].items()}
     assert drops["leave_one_out"] == max(drops.values())
 
@@ -148,7 +148,7 @@ def test_held_out_ablations() -> None:
     assert lds([1.0, 2.0, 3.0, 4.0], every[:7], dict.fromkeys(every, 0.0)) is None
 
 
-def test_kendall_of_a_case_worked_by_hand(bench: Bench, question: Question) -> None:
+def test_kendall_of_a_case_worked_by_hand(loop: CachedLoop, question: Question) -> None:
     """Seven sources, 21 pairs; swapping two neighbors turns one pair: (20 - 1) / 21."""
     gradient, swapped = [7.0, 6, 5, 4, 3, 2, 1], [6.0, 7, 5, 4, 3, 2, 1]
     scorers: list[Scorer] = [
@@ -159,7 +159,7 @@ def test_kendall_of_a_case_worked_by_hand(bench: Bench, question: Question) -> N
     ]
     taus = {
         name: entry["kendall"]
-        for name, entry in measure_faithfulness(bench, scorers, question, ks=[1])["methods"].items()
+        for name, entry in measure_faithfulness(loop, scorers, question, ks=[1])["methods"].items()
     }
     assert taus["swapped"] == pytest.approx({"gradient_x_input": 19 / 21, "leave_one_out": -19 / 21})
     assert taus["equal"] == {"gradient_x_input": 0.0, "leave_one_out": 0.0}
@@ -167,14 +167,14 @@ def test_kendall_of_a_case_worked_by_hand(bench: Bench, question: Question) -> N
 
 
 def test_permutation_regenerates_from_the_scores_and_from_permuted_ones(
-    bench: Bench, tiny_lm: LanguageModel, coefficients: HeadCoefficients, question: Question
+    loop: CachedLoop, tiny_lm: LanguageModel, coefficients: HeadCoefficients, question: Question
 ) -> None:
-    scorers: list[Scorer] = [AT2Scorer(coefficients), Fixed("equal", [0.5] * 7)]
-    record = measure_faithfulness(bench, scorers, question, ks=[1], permutation_k=3, permutations=4, seed=5)
+    scorers: list[Scorer] = [LearnedScorer(coefficients), Fixed("equal", [0.5] * 7)]
+    record = measure_faithfulness(loop, scorers, question, ks=[1], permutation_k=3, permutations=4, seed=5)
     generator = seeded_generator(5, f"faithfulness permutations {question.text}")
     rankings = [torch.randperm(7, generator=generator).tolist() for _ in range(4)]
     prompt = tiny_lm.encode(question.text, question.passages)
-    draft = bench.draft(prompt).draft
+    draft = loop.draft(prompt).draft
 
     def outcome(kept: Sequence[int]) -> tuple[float, float]:
         shorter = tiny_lm.encode(question.text, [question.passages[i] for i in sorted(kept)])
@@ -196,10 +196,10 @@ def test_permutation_regenerates_from_the_scores_and_from_permuted_ones(
 
 
 def test_permuted_scores_bring_back_a_draft_that_never_changes(
-    bench: Bench, coefficients: HeadCoefficients, question: Question
+    loop: CachedLoop, coefficients: HeadCoefficients, question: Question
 ) -> None:
     """With as many kept as there are, every answer is the draft."""
-    record = measure_faithfulness(bench, [AT2Scorer(coefficients)], question, ks=[1], permutation_k=7)
+    record = measure_faithfulness(loop, [LearnedScorer(coefficients)], question, ks=[1], permutation_k=7)
     entry = record["methods"]["at2"]["permutation"]
     assert (entry["scores"]["same"], entry["permuted"]["same"]) == (1.0, 1.0)
     assert entry["scores"]["log_p"] == record["log_p"]
@@ -211,9 +211,11 @@ def test_permuting_is_uniform_and_keeps_the_scores() -> None:
     assert permuted == set(itertools.permutations(scores))
 
 
-def test_order_tells_content_from_position(bench: Bench, coefficients: HeadCoefficients, question: Question) -> None:
-    scorers: list[Scorer] = [BM25Scorer(), RetrieverOrderScorer(), AT2Scorer(coefficients), RandomScorer()]
-    record = measure_faithfulness(bench, scorers, question, ks=[1])
+def test_order_tells_content_from_position(
+    loop: CachedLoop, coefficients: HeadCoefficients, question: Question
+) -> None:
+    scorers: list[Scorer] = [BM25Scorer(), RetrieverOrderScorer(), LearnedScorer(coefficients), RandomScorer()]
+    record = measure_faithfulness(loop, scorers, question, ks=[1])
     orders = {name: entry["order"] for name, entry in record["methods"].items()}
     assert orders["bm25"]["content"] == pytest.approx(1.0)
     assert orders["bm25"]["position"] < 0.9
@@ -225,12 +227,12 @@ def test_order_tells_content_from_position(bench: Bench, coefficients: HeadCoeff
 
 
 def test_attention_is_read_again_from_the_shuffled_prompt(
-    bench: Bench, tiny_lm: LanguageModel, question: Question
+    loop: CachedLoop, tiny_lm: LanguageModel, question: Question
 ) -> None:
-    record = measure_faithfulness(bench, [AverageAttentionScorer()], question, ks=[1])
+    record = measure_faithfulness(loop, [AttentionScorer()], question, ks=[1])
     order = shuffled_order(7, seeded_generator(0, f"faithfulness order {question.text}"))
     prompt = tiny_lm.encode(question.text, [question.passages[i] for i in order])
-    draft = bench.draft(tiny_lm.encode(question.text, question.passages), [DRAFT_ROWS]).draft
+    draft = loop.draft(tiny_lm.encode(question.text, question.passages), [DRAFT_ROWS]).draft
     ids = torch.tensor([[*prompt.ids, *draft.ids[:-1]]])
     tiny_lm.model.set_attn_implementation("eager")
     try:
@@ -247,19 +249,19 @@ def test_attention_is_read_again_from_the_shuffled_prompt(
 
 
 def test_methods_that_run_ablations_are_reordered_only_where_asked(
-    bench: WatchedBench, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
+    loop: WatchedLoop, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
 ) -> None:
-    record = measure_faithfulness(bench, methods, question, ks=[1])
+    record = measure_faithfulness(loop, methods, question, ks=[1])
     assert record["order_skipped"] == ["leave_one_out", "surrogate_32"]
-    asked = len(bench.asked)
-    record = measure_faithfulness(bench, methods, question, ks=[1], order_for=["leave_one_out"])
+    asked = len(loop.asked)
+    record = measure_faithfulness(loop, methods, question, ks=[1], order_for=["leave_one_out"])
     assert record["order_skipped"] == ["surrogate_32"]
-    assert len(bench.asked) == 2 * asked + 1
-    assert bench.asked[-1][0].ids != bench.asked[0][0].ids
+    assert len(loop.asked) == 2 * asked + 1
+    assert loop.asked[-1][0].ids != loop.asked[0][0].ids
     entry = record["methods"]["leave_one_out"]
     order = shuffled_order(7, seeded_generator(0, f"faithfulness order {question.text}"))
     shuffled = tiny_lm.encode(question.text, [question.passages[i] for i in order])
-    draft = bench.draft(tiny_lm.encode(question.text, question.passages)).draft.ids
+    draft = loop.draft(tiny_lm.encode(question.text, question.passages)).draft.ids
     log_odds = []
     for out in range(8):  # the last leaves nothing out
         log_p = direct_log_p(tiny_lm, shuffled, draft, [i != out for i in range(7)])
@@ -270,7 +272,7 @@ def test_methods_that_run_ablations_are_reordered_only_where_asked(
     assert entry["order"]["position"] == pytest.approx(kendalltau(entry["scores"], after).statistic)
 
 
-def test_sentences(bench: WatchedBench, tiny_lm: LanguageModel, question: Question) -> None:
+def test_sentences(loop: WatchedLoop, tiny_lm: LanguageModel, question: Question) -> None:
     question = replace(question, passages=question.passages[:4])
     prompt = tiny_lm.encode(question.text, question.passages, "sentence")
     count = len(prompt.sources)
@@ -281,8 +283,8 @@ def test_sentences(bench: WatchedBench, tiny_lm: LanguageModel, question: Questi
         RetrieverOrderScorer(),
         Fixed("two", [float(i in (1, count - 1)) for i in range(count)]),
     ]
-    record = measure_faithfulness(bench, scorers, question, granularity="sentence", ks=[2], permutation_k=2)
-    draft = bench.draft(prompt).draft
+    record = measure_faithfulness(loop, scorers, question, granularity="sentence", ks=[2], permutation_k=2)
+    draft = loop.draft(prompt).draft
     two = record["methods"]["two"]
     without = [i not in (1, count - 1) for i in range(count)]
     full = direct_log_p(tiny_lm, prompt, draft.ids, [True] * count)
@@ -310,17 +312,17 @@ def test_kept_sentences_are_shown_in_their_passages(tiny_lm: LanguageModel, ques
     assert [passage.text for passage in result] == [texts[0], texts[1] + texts[2]]
 
 
-def test_what_cannot_be_measured_is_said(bench: Bench, tiny_lm: LanguageModel, question: Question) -> None:
+def test_what_cannot_be_measured_is_said(loop: CachedLoop, tiny_lm: LanguageModel, question: Question) -> None:
     scorers: list[Scorer] = [BM25Scorer()]
-    one = measure_faithfulness(bench, scorers, replace(question, passages=question.passages[:1]))
+    one = measure_faithfulness(loop, scorers, replace(question, passages=question.passages[:1]))
     assert (one["left_out"], one["methods"]) == ("fewer than two sources", {})
-    two = measure_faithfulness(bench, scorers, replace(question, passages=question.passages[:2]), ks=[1])
+    two = measure_faithfulness(loop, scorers, replace(question, passages=question.passages[:2]), ks=[1])
     assert two["left_out"] is None
     assert two["methods"]["bm25"]["lds"] is None  # of two sources there are but four ablations
-    written = bench.draft(tiny_lm.encode(question.text, question.passages)).draft.text
+    written = loop.draft(tiny_lm.encode(question.text, question.passages)).draft.text
     template = TextTemplate(stop=(written[:2],))
     silent = LanguageModel(tiny_lm.model, tiny_lm.codec.tokenizer, template=template, name=tiny_lm.name)
-    empty = measure_faithfulness(Bench(silent, max_new_tokens=MAX_NEW_TOKENS), scorers, question)
+    empty = measure_faithfulness(CachedLoop(silent, max_new_tokens=MAX_NEW_TOKENS), scorers, question)
     assert (empty["draft"], empty["left_out"], empty["methods"]) == ("", "empty draft", {})
 
 
@@ -335,6 +337,6 @@ def test_what_cannot_be_measured_is_said(bench: Bench, tiny_lm: LanguageModel, q
         ({"order_for": ["nobody"]}, "nobody"),
     ],
 )
-def test_wrong_arguments(bench: Bench, question: Question, options: dict[str, Any], message: str) -> None:
+def test_wrong_arguments(loop: CachedLoop, question: Question, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        measure_faithfulness(bench, [BM25Scorer()], question, **options)
+        measure_faithfulness(loop, [BM25Scorer()], question, **options)

@@ -15,8 +15,8 @@ from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.scorers import AT2Scorer, BM25Scorer, GradientXInputScorer, RandomScorer, Scorer
-from at2_prune_eval.bench import Bench
+from at2_prune.scorers import BM25Scorer, GradientXInputScorer, LearnedScorer, RandomScorer, Scorer
+from at2_prune_eval.cached_loop import CachedLoop
 from at2_prune_eval.faithfulness import run_faithfulness, summarize_faithfulness
 
 from .conftest import MAX_NEW_TOKENS
@@ -32,13 +32,13 @@ def some(sample_questions: list[Question]) -> list[Question]:
 
 
 @pytest.fixture
-def bench(tiny_lm: LanguageModel) -> Bench:
-    return Bench(tiny_lm, max_new_tokens=MAX_NEW_TOKENS)
+def loop(tiny_lm: LanguageModel) -> CachedLoop:
+    return CachedLoop(tiny_lm, max_new_tokens=MAX_NEW_TOKENS)
 
 
 @pytest.fixture
 def methods(coefficients: HeadCoefficients) -> list[Scorer]:
-    return [AT2Scorer(coefficients), GradientXInputScorer(), BM25Scorer(), RandomScorer()]
+    return [LearnedScorer(coefficients), GradientXInputScorer(), BM25Scorer(), RandomScorer()]
 
 
 def lines(folder: Path, granularity: str = "passage") -> list[dict[str, Any]]:
@@ -46,8 +46,10 @@ def lines(folder: Path, granularity: str = "passage") -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_an_interrupted_run_goes_on(bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path) -> None:
-    whole = run_faithfulness(bench, methods, some, tmp_path / "whole", {"model": "m"}, **SETTINGS)
+def test_an_interrupted_run_goes_on(
+    loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
+) -> None:
+    whole = run_faithfulness(loop, methods, some, tmp_path / "whole", {"model": "m"}, **SETTINGS)
     seen: list[tuple[str, bool]] = []
 
     def stop(record: dict[str, Any], resumed: bool) -> None:
@@ -57,7 +59,7 @@ def test_an_interrupted_run_goes_on(bench: Bench, methods: list[Scorer], some: l
 
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        run_faithfulness(bench, methods, some, cut, {"model": "m"}, **SETTINGS, progress=stop)
+        run_faithfulness(loop, methods, some, cut, {"model": "m"}, **SETTINGS, progress=stop)
     assert [record["id"] for record in lines(cut)] == [some[0].id, some[1].id]
     with open(cut / "faithfulness_passage.jsonl", "a") as file:
         file.write('{"id": "torn')
@@ -65,52 +67,54 @@ def test_an_interrupted_run_goes_on(bench: Bench, methods: list[Scorer], some: l
     def note(record: dict[str, Any], resumed: bool) -> None:
         seen.append((record["id"], resumed))
 
-    resumed = run_faithfulness(bench, methods, some, cut, {"model": "m"}, **SETTINGS, progress=note)
+    resumed = run_faithfulness(loop, methods, some, cut, {"model": "m"}, **SETTINGS, progress=note)
     assert seen[2:] == [(some[0].id, True), (some[1].id, True), (some[2].id, False)]
     assert resumed == whole == json.loads((cut / "faithfulness_passage.json").read_text(encoding="utf-8"))
     assert lines(cut) == lines(tmp_path / "whole")
 
 
 def test_more_questions_add_to_a_run_and_fewer_leave_it(
-    bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path
+    loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
-    few = run_faithfulness(bench, methods, some[:1], tmp_path, {"model": "m"}, **SETTINGS)
+    few = run_faithfulness(loop, methods, some[:1], tmp_path, {"model": "m"}, **SETTINGS)
     seen: list[tuple[str, bool]] = []
     run_faithfulness(
-        bench, methods, some, tmp_path, {"model": "m"}, **SETTINGS, progress=lambda r, old: seen.append((r["id"], old))
+        loop, methods, some, tmp_path, {"model": "m"}, **SETTINGS, progress=lambda r, old: seen.append((r["id"], old))
     )
     assert seen == [(some[0].id, True), (some[1].id, False), (some[2].id, False)]
-    assert run_faithfulness(bench, methods, some[:1], tmp_path, {"model": "m"}, **SETTINGS) == few
+    assert run_faithfulness(loop, methods, some[:1], tmp_path, {"model": "m"}, **SETTINGS) == few
     assert [line["id"] for line in lines(tmp_path)] == [question.id for question in some]
 
 
 def test_another_config_is_refused_and_sentences_have_a_file_of_their_own(
-    bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path
+    loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
-    run_faithfulness(bench, methods, some, tmp_path, {}, **SETTINGS)
+    run_faithfulness(loop, methods, some, tmp_path, {}, **SETTINGS)
     with pytest.raises(InputError, match=r"faithfulness\.ablations: 10 there, 11 now"):
-        run_faithfulness(bench, methods, some, tmp_path, {}, **{**SETTINGS, "ablations": 11})
+        run_faithfulness(loop, methods, some, tmp_path, {}, **{**SETTINGS, "ablations": 11})
     with pytest.raises(InputError, match="model"):
-        run_faithfulness(bench, methods, some, tmp_path, {"model": "another"}, **SETTINGS)
-    summary = run_faithfulness(bench, [BM25Scorer()], some[:1], tmp_path, {}, granularity="sentence", **SETTINGS)
+        run_faithfulness(loop, methods, some, tmp_path, {"model": "another"}, **SETTINGS)
+    summary = run_faithfulness(loop, [BM25Scorer()], some[:1], tmp_path, {}, granularity="sentence", **SETTINGS)
     assert list(summary["lds"]) == ["bm25"]
     assert lines(tmp_path, "sentence")[0]["sources"] > lines(tmp_path)[0]["sources"] == 5
 
 
-def test_bad_questions_and_methods(bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path) -> None:
+def test_bad_questions_and_methods(
+    loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="no questions"):
-        run_faithfulness(bench, methods, [], tmp_path, {})
+        run_faithfulness(loop, methods, [], tmp_path, {})
     with pytest.raises(DataError, match="one id"):
-        run_faithfulness(bench, methods, [some[0], some[0]], tmp_path, {})
+        run_faithfulness(loop, methods, [some[0], some[0]], tmp_path, {})
     with pytest.raises(InputError, match="repeat"):
-        run_faithfulness(bench, [BM25Scorer(), BM25Scorer()], some, tmp_path, {})
+        run_faithfulness(loop, [BM25Scorer(), BM25Scorer()], some, tmp_path, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_the_summary_counts_and_averages(
-    bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path
+    loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
-    summary = run_faithfulness(bench, methods, some, tmp_path, {}, **SETTINGS)
+    summary = run_faithfulness(loop, methods, some, tmp_path, {}, **SETTINGS)
     first, _, third = lines(tmp_path)
     assert (summary["n"], summary["left_out"]) == (2, {"fewer than two sources": 1})
     assert (summary["ablations"], summary["ks"]) == (10, [1, 2])
@@ -147,10 +151,10 @@ def test_the_summary_counts_and_averages(
 
 
 def test_differences_are_taken_within_a_question(
-    bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path
+    loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
     """The scores' answer beats the permuted one by half everywhere: an interval of no width, whatever the levels."""
-    run_faithfulness(bench, methods[:1], some, tmp_path, {}, **SETTINGS)
+    run_faithfulness(loop, methods[:1], some, tmp_path, {}, **SETTINGS)
     base = lines(tmp_path)[0]
     records = []
     for same in (0.5, 1.0, 0.5, 1.0):
@@ -167,7 +171,7 @@ def test_differences_are_taken_within_a_question(
     assert summary["n"] == 2
 
 
-def test_nothing_measured(bench: Bench, methods: list[Scorer], some: list[Question], tmp_path: Path) -> None:
-    summary = run_faithfulness(bench, methods, some[1:2], tmp_path, {}, **SETTINGS)
+def test_nothing_measured(loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path) -> None:
+    summary = run_faithfulness(loop, methods, some[1:2], tmp_path, {}, **SETTINGS)
     assert (summary["n"], summary["lds"], summary["order"]) == (0, {}, {})
     assert summary["left_out"] == {"fewer than two sources": 1}

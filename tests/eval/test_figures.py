@@ -20,6 +20,7 @@ matplotlib = pytest.importorskip("matplotlib")
 
 from matplotlib.text import Text  # noqa: E402
 
+from at2_prune.catalogue import label_of  # noqa: E402
 from at2_prune_eval.figures import (  # noqa: E402
     all_figures,
     coefficients_figure,
@@ -30,7 +31,6 @@ from at2_prune_eval.figures import (  # noqa: E402
     write_figures,
 )
 from at2_prune_eval.figures.style import SIZE, spread  # noqa: E402
-from at2_prune_eval.names import label_of  # noqa: E402
 
 from .synthetic import KS, METHODS, WITHOUT_DRAFT, make_records, make_results  # noqa: E402
 

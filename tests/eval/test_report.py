@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from at2_prune.catalogue import label_of
 from at2_prune.errors import DataError
-from at2_prune_eval.names import label_of
 from at2_prune_eval.report import report_page, write_report
 from at2_prune_eval.report.questions import choose
 

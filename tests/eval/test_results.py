@@ -12,7 +12,7 @@ import pytest
 from at2_prune.datasets import Question
 from at2_prune.errors import InputError
 from at2_prune.scorers import Scorer
-from at2_prune_eval import Bench, evaluate, markdown_table, reading, summarize
+from at2_prune_eval import CachedLoop, evaluate, markdown_table, reading, summarize
 from at2_prune_eval.cache import model_fingerprint
 from at2_prune_eval.results import COSTS, METRICS, PAIRED
 from at2_prune_eval.sections import cost_rows, run_facts
@@ -113,8 +113,8 @@ def test_nothing_to_summarise() -> None:
         summarize([], {}, {})
 
 
-def test_schema_on_disk(bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
-    returned = evaluate(bench, scorers, questions, [4, 2, 1], tmp_path, data={"name": "sample", "seed": 3})
+def test_schema_on_disk(loop: CachedLoop, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
+    returned = evaluate(loop, scorers, questions, [4, 2, 1], tmp_path, data={"name": "sample", "seed": 3})
     results = json.loads((tmp_path / "results.json").read_text())
     assert results == returned
     assert (results["format"], results["n"]) == (3, len(questions))
@@ -143,7 +143,7 @@ def test_schema_on_disk(bench: Bench, scorers: list[Scorer], questions: list[Que
     )
     assert config["methods"]["at2"]["coefficients"]["row_groups"] == ["draft"]
     assert {"at2-prune", "torch", "transformers", "python"} <= set(config["versions"])
-    assert config["weights"] == model_fingerprint(bench.language_model)
+    assert config["weights"] == model_fingerprint(loop.language_model)
     assert not any(name.startswith("_") for settings in config["methods"].values() for name in settings)
     facts = dict(run_facts(results))
     assert facts["Head coefficients"].startswith("AT2: rows draft (sha256 ")

@@ -13,30 +13,31 @@ from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import ContextTooLongError, DataError, InputError
-from at2_prune.models.drafts import read_draft, write_drafts
+from at2_prune.models.drafts import read_drafts, write_drafts
 from at2_prune.models.language_model import Generation, LanguageModel
 from at2_prune.models.prompts import TextTemplate
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import (
-    AT2Scorer,
-    AverageAttentionScorer,
-    ContributionScorer,
+    AttentionScorer,
+    LearnedScorer,
     LeaveOneOutScorer,
     RandomScorer,
     Scorer,
     SurrogateScorer,
     Task,
 )
-from at2_prune_eval import Bench, answer_question, answer_scores, evaluate
+from at2_prune_eval import CachedLoop, answer_question, answer_scores, evaluate
 from at2_prune_eval.cache import digest
 from at2_prune_eval.methods import as_methods, check_ks
 
 from .conftest import KS, MAX_NEW_TOKENS, Calls
 
 
-def run(bench: Bench, scorers: list[Scorer], questions: list[Question], out: Path, **options: Any) -> dict[str, Any]:
+def run(
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], out: Path, **options: Any
+) -> dict[str, Any]:
     options = {"ks": KS, "data": {"name": "sample"}, **options}
-    return evaluate(bench, scorers, questions, options.pop("ks"), out, **options)
+    return evaluate(loop, scorers, questions, options.pop("ks"), out, **options)
 
 
 def records(out: Path) -> list[dict[str, Any]]:
@@ -51,10 +52,10 @@ def unmeasured(value: Any) -> Any:
 
 
 def test_kept_and_answers_are_the_pruners(
-    bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], tmp_path: Path
 ) -> None:
-    run(bench, scorers, questions, tmp_path)
-    pruners = {s.name: AT2Pruner(bench.language_model, s, max_new_tokens=MAX_NEW_TOKENS) for s in scorers}
+    run(loop, scorers, questions, tmp_path)
+    pruners = {s.name: AT2Pruner(loop.language_model, s, max_new_tokens=MAX_NEW_TOKENS) for s in scorers}
     for record, question in zip(records(tmp_path), questions, strict=True):
         assert (record["id"], record["gold"]) == (question.id, list(question.gold))
         for name, pruner in pruners.items():
@@ -66,8 +67,10 @@ def test_kept_and_answers_are_the_pruners(
                 assert record["draft"] == expected.draft
 
 
-def test_entries_are_consistent(bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
-    results = run(bench, scorers, questions, tmp_path)
+def test_entries_are_consistent(
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], tmp_path: Path
+) -> None:
+    results = run(loop, scorers, questions, tmp_path)
     for index, record in enumerate(records(tmp_path)):
         none, oracle = record["methods"]["none"]["at"]["all"], record["methods"]["oracle"]["at"]["gold"]
         assert none["answer"] == record["draft"]
@@ -89,12 +92,12 @@ def test_entries_are_consistent(bench: Bench, scorers: list[Scorer], questions: 
 
 
 def test_auto_takes_the_surest_of_several_answers(
-    bench: Bench, scorers: list[Scorer], questions: list[Question], calls: Calls
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], calls: Calls
 ) -> None:
-    pruners = {s.name: AT2Pruner(bench.language_model, s, max_new_tokens=MAX_NEW_TOKENS) for s in scorers}
+    pruners = {s.name: AT2Pruner(loop.language_model, s, max_new_tokens=MAX_NEW_TOKENS) for s in scorers}
     chosen = set()
     for question in questions:
-        record = answer_question(bench, as_methods(scorers), question, [2, "auto"])
+        record = answer_question(loop, as_methods(scorers), question, [2, "auto"])
         assert list(record["methods"]["at2"]["at"]) == ["2", "auto"]
         assert (list(record["methods"]["none"]["at"]), list(record["methods"]["oracle"]["at"])) == (["all"], ["gold"])
         for name, pruner in pruners.items():
@@ -107,43 +110,45 @@ def test_auto_takes_the_surest_of_several_answers(
             chosen.add(expected.k)
     assert len(chosen) > 1
     short = replace(questions[0], passages=questions[0].passages[:2], gold=(0,))
-    entry = answer_question(bench, as_methods(scorers), short, ["auto"])["methods"]["at2"]["at"]["auto"]
+    entry = answer_question(loop, as_methods(scorers), short, ["auto"])["methods"]["at2"]["at"]["auto"]
     assert entry["answer"] == pruners["at2"].answer(short.text, short.passages, "auto").answer
     before = calls.passes
-    answer_question(bench, as_methods(scorers), questions[0], [2, "auto"])
+    answer_question(loop, as_methods(scorers), questions[0], [2, "auto"])
     assert calls.passes == before  # remembered, with their probabilities
 
 
-def test_answers_remembered_without_a_probability_are_written_again(bench: Bench, questions: list[Question]) -> None:
-    prompt = bench.language_model.encode(questions[0].text, questions[0].passages[:2])
-    first = bench.answers([prompt])[0]
+def test_answers_remembered_without_a_probability_are_written_again(
+    loop: CachedLoop, questions: list[Question]
+) -> None:
+    prompt = loop.language_model.encode(questions[0].text, questions[0].passages[:2])
+    first = loop.write_answers([prompt])[0]
     assert first.log_probability is not None
-    key = digest("answer", bench._writing, prompt.ids)
-    bench.cache.put(key, json.dumps({"text": first.text}).encode())  # as earlier versions did
-    assert bench.answers([prompt])[0].log_probability is None
-    assert bench.answers([prompt], (), [True])[0] == first
+    key = digest("answer", loop._writing, prompt.ids)
+    loop.cache.put(key, json.dumps({"text": first.text}).encode())  # as earlier versions did
+    assert loop.write_answers([prompt])[0].log_probability is None
+    assert loop.write_answers([prompt], (), [True])[0] == first
 
 
-def test_the_best_alias_counts(bench: Bench, scorers: list[Scorer], questions: list[Question]) -> None:
+def test_the_best_alias_counts(loop: CachedLoop, scorers: list[Scorer], questions: list[Question]) -> None:
     question = replace(questions[0], answer="something else", aliases=(questions[0].answer or "", "more"))
-    record = answer_question(bench, as_methods(scorers), question, [1])
+    record = answer_question(loop, as_methods(scorers), question, [1])
     assert record["methods"]["none"]["at"]["all"]["em"] == 1.0
 
 
 def test_one_draft_and_each_kept_set_answered_once(
-    bench: Bench, scorers: list[Scorer], questions: list[Question], calls: Calls
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], calls: Calls
 ) -> None:
     ks, question = [1, 2, 4, 10, 12], questions[0]
-    few = answer_question(Bench(bench.language_model, None, MAX_NEW_TOKENS), as_methods(scorers), question, ks)
+    few = answer_question(CachedLoop(loop.language_model, None, MAX_NEW_TOKENS), as_methods(scorers), question, ks)
     passes, tokens = calls.passes, calls.tokens
     twins = [*scorers, *(Named(scorer, f"{scorer.name} again") for scorer in scorers)]
-    many = answer_question(bench, as_methods(twins), question, ks)
+    many = answer_question(loop, as_methods(twins), question, ks)
     assert (calls.passes, calls.tokens) == (2 * passes, 2 * tokens)  # the twins cost nothing
     assert many["methods"]["at2 again"]["at"] == few["methods"]["at2"]["at"]
     for k in ("10", "12"):
         assert few["methods"]["at2"]["at"][k]["answer"] == few["draft"]
     before = calls.passes
-    again = answer_question(bench, as_methods(scorers), question, ks)
+    again = answer_question(loop, as_methods(scorers), question, ks)
     assert calls.passes == before  # remembered
     assert unmeasured(again) == unmeasured(few)
 
@@ -159,75 +164,75 @@ class Named:
         return self.scorer.score(task)
 
 
-def test_costs_are_those_of_choosing_alone(bench: Bench, scorers: list[Scorer], questions: list[Question]) -> None:
+def test_costs_are_those_of_choosing_alone(loop: CachedLoop, scorers: list[Scorer], questions: list[Question]) -> None:
     methods = as_methods([*scorers, LeaveOneOutScorer(), SurrogateScorer(8), SurrogateScorer(4)])
-    record = answer_question(bench, methods, questions[0], [1])
+    record = answer_question(loop, methods, questions[0], [1])
     tokens = {name: method["cost"]["tokens"] for name, method in record["methods"].items()}
     assert tokens["none"] == tokens["oracle"] == tokens["at2"] == tokens["average_attention"] == 0
     assert tokens["surrogate_4"] * 1.5 < tokens["surrogate_8"]  # its ablations were run for the other, and are paid for
     assert record["prompt_tokens"] < tokens["leave_one_out"] < 11 * record["prompt_tokens"]
     assert record["draft_cost"]["tokens"] >= record["prompt_tokens"]
-    other = Bench(bench.language_model, None, MAX_NEW_TOKENS)
+    other = CachedLoop(loop.language_model, None, MAX_NEW_TOKENS)
     reordered = answer_question(other, [*methods[:-2], methods[-1]], questions[0], [1])
     assert reordered["methods"]["leave_one_out"]["cost"]["tokens"] == tokens["leave_one_out"]
 
 
-def test_measures_beside_attention_pay_no_pass(bench: Bench, questions: list[Question], calls: Calls) -> None:
+def test_measures_beside_attention_pay_no_pass(loop: CachedLoop, questions: list[Question], calls: Calls) -> None:
     """They have one of their own here, so that other methods do not pay for them; a pruner reads them in the draft."""
-    methods = as_methods([AverageAttentionScorer(), ContributionScorer()])
-    record = answer_question(bench, methods, questions[0], [1])
+    methods = as_methods([AttentionScorer(), make_scorer("contribution")])
+    record = answer_question(loop, methods, questions[0], [1])
     cost = {name: record["methods"][name]["cost"] for name in ("average_attention", "contribution")}
     assert cost["contribution"]["tokens"] == 0
     assert cost["contribution"]["seconds"] > cost["average_attention"]["seconds"]
-    prompt = bench.language_model.encode(questions[0].text, questions[0].passages)
-    ids = bench.draft(prompt).draft.ids
+    prompt = loop.language_model.encode(questions[0].text, questions[0].passages)
+    ids = loop.draft(prompt).draft.ids
     group = RowGroup("draft", measure="contribution")
-    read = read_draft(bench.language_model, prompt, ids, [group]).mass[group]
+    read = read_drafts(loop.language_model, [prompt], [ids], [group])[0].mass[group]
     assert record["methods"]["contribution"]["scores"] == pytest.approx(read.mean((0, 1)).tolist(), abs=1e-6)
     before = calls.passes
     both = [group, RowGroup("question", measure="contribution")]
     for _ in range(2):  # rows that nobody had asked for take one more pass, once
-        again = bench.draft(prompt, both).draft.mass
+        again = loop.draft(prompt, both).draft.mass
         assert calls.passes == before + 1
     assert again[group].equal(read)
     assert again[both[1]].shape == read.shape
-    bench.draft(prompt, [group])
+    loop.draft(prompt, [group])
     assert calls.passes == before + 1
 
 
 def test_two_runs_do_not_write_into_one_folder(
-    bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], tmp_path: Path
 ) -> None:
     def another(record: dict[str, Any], resumed: bool) -> None:
         with pytest.raises(InputError, match="another run is writing there"):
-            run(bench, scorers, questions, tmp_path)
+            run(loop, scorers, questions, tmp_path)
 
-    run(bench, scorers, questions, tmp_path, progress=another)
-    run(bench, scorers, questions, tmp_path)
+    run(loop, scorers, questions, tmp_path, progress=another)
+    run(loop, scorers, questions, tmp_path)
     assert not [path for path in tmp_path.glob(".*") if path.suffix != ".lock"]
 
 
 def test_row_groups_of_all_scorers_are_read_in_the_one_draft(
-    bench: Bench, questions: list[Question], calls: Calls
+    loop: CachedLoop, questions: list[Question], calls: Calls
 ) -> None:
     groups = [RowGroup("question"), RowGroup("last")]
-    other = AT2Scorer(HeadCoefficients(HeadCoefficients.average(2, 4).weight.repeat(2, 1, 1), groups))
+    other = LearnedScorer(HeadCoefficients(HeadCoefficients.average(2, 4).weight.repeat(2, 1, 1), groups))
     question = questions[0]
-    prompt = bench.language_model.encode(question.text, question.passages)
-    mass = write_drafts(bench.language_model, [prompt], [DRAFT_ROWS, *groups], MAX_NEW_TOKENS)[0].mass
-    record = answer_question(bench, as_methods([AverageAttentionScorer(), other]), question, [10])
+    prompt = loop.language_model.encode(question.text, question.passages)
+    mass = write_drafts(loop.language_model, [prompt], [DRAFT_ROWS, *groups], MAX_NEW_TOKENS)[0].mass
+    record = answer_question(loop, as_methods([AttentionScorer(), other]), question, [10])
     scores = {name: method["scores"] for name, method in record["methods"].items()}
     assert scores["average_attention"] == pytest.approx(mass[DRAFT_ROWS].mean((0, 1)).tolist())
     assert scores["at2"] == pytest.approx(sum(mass[group].mean((0, 1)) for group in groups).tolist())
 
 
 def test_an_interrupted_run_goes_on(
-    bench: Bench, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
 ) -> None:
-    def fresh() -> Bench:
-        return Bench(bench.language_model, None, MAX_NEW_TOKENS)
+    def fresh() -> CachedLoop:
+        return CachedLoop(loop.language_model, None, MAX_NEW_TOKENS)
 
-    whole = run(bench, scorers, questions, tmp_path / "whole")
+    whole = run(loop, scorers, questions, tmp_path / "whole")
     wanted = (tmp_path / "whole" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     calls.interrupt_at = calls.passes + calls.passes // 2
     with pytest.raises(KeyboardInterrupt):
@@ -254,37 +259,37 @@ def test_an_interrupted_run_goes_on(
 
 
 def test_another_config_is_refused(
-    bench: Bench,
+    loop: CachedLoop,
     scorers: list[Scorer],
     coefficients: HeadCoefficients,
     questions: list[Question],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lm = bench.language_model
-    run(bench, scorers, questions[:2], tmp_path)
+    lm = loop.language_model
+    run(loop, scorers, questions[:2], tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert {"config.json", "questions.jsonl", "results.json", "table.md"} == {n for n in before if n[0] != "."}
     with pytest.raises(InputError, match=r"ks: \[1, 2, 4\] there, \[1, 3\] now; max_new_tokens: 6 there, 7 now"):
-        run(Bench(lm, None, 7), scorers, questions[:2], tmp_path, ks=[3, 1])
+        run(CachedLoop(lm, None, 7), scorers, questions[:2], tmp_path, ks=[3, 1])
     changed = HeadCoefficients(coefficients.weight * 2, model_name=lm.name, model_type="llama")
     with pytest.raises(InputError, match=r"methods\.at2\.coefficients\.sha256"):
-        run(bench, [AT2Scorer(changed), scorers[1]], questions[:2], tmp_path)
+        run(loop, [LearnedScorer(changed), scorers[1]], questions[:2], tmp_path)
     with pytest.raises(InputError, match=r"config \(data\.sha256"):  # same name, same number, other content
-        run(bench, scorers, [questions[0], replace(questions[1], answer="other")], tmp_path)
+        run(loop, scorers, [questions[0], replace(questions[1], answer="other")], tmp_path)
     with pytest.raises(InputError, match=r"data\.shuffle_passages: None there, 3 now"):
-        run(bench, scorers, questions[:2], tmp_path, data={"name": "sample", "shuffle_passages": 3})
+        run(loop, scorers, questions[:2], tmp_path, data={"name": "sample", "shuffle_passages": 3})
     other = LanguageModel(lm.model, lm.tokenizer, TextTemplate(examples=""), lm.name)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"prompt\.sha256"):
-        run(Bench(other, None, MAX_NEW_TOKENS), scorers, questions[:2], tmp_path)
+        run(CachedLoop(other, None, MAX_NEW_TOKENS), scorers, questions[:2], tmp_path)
     with monkeypatch.context() as patch:
         patch.setenv("TRANSFORMERS_SDPA_FORCE_GQA", "1")  # another kernel, other rounding
         with pytest.raises(InputError, match=r"environment\.TRANSFORMERS_SDPA_FORCE_GQA: None there, '1' now"):
-            run(Bench(lm, bench.cache, MAX_NEW_TOKENS), scorers, questions[:2], tmp_path)
+            run(CachedLoop(lm, loop.cache, MAX_NEW_TOKENS), scorers, questions[:2], tmp_path)
     tuned = RandomScorer()
     tuned.name, tuned.places = "average_attention", [0, 1]  # type: ignore[attr-defined]  # a setting of one's own
     with pytest.raises(InputError, match=r"methods\.average_attention\.places: None there, \[0, 1\] now"):
-        run(bench, [scorers[0], tuned], questions[:2], tmp_path)
+        run(loop, [scorers[0], tuned], questions[:2], tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -297,7 +302,7 @@ def test_another_config_is_refused(
     ],
 )
 def test_questions_that_cannot_be_measured(
-    bench: Bench,
+    loop: CachedLoop,
     scorers: list[Scorer],
     questions: list[Question],
     calls: Calls,
@@ -306,24 +311,24 @@ def test_questions_that_cannot_be_measured(
     message: str,
 ) -> None:
     with pytest.raises(DataError, match=message):
-        run(bench, scorers, [questions[0], replace(questions[1], **change)], tmp_path / "out")
+        run(loop, scorers, [questions[0], replace(questions[1], **change)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not calls.passes
 
 
 def test_a_question_too_long_is_found_before_the_first_draft(
-    bench: Bench, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], calls: Calls, tmp_path: Path
 ) -> None:
     long = replace(questions[1], passages=questions[1].passages * 4)
     with pytest.raises(ContextTooLongError, match=r"question 'sample-02' .*takes 4096 .*--skip-invalid"):
-        run(bench, scorers, [questions[0], long], tmp_path)
+        run(loop, scorers, [questions[0], long], tmp_path)
     assert not calls.passes
 
 
 def test_empty_draft_keeps_the_first_k(
-    bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], tmp_path: Path
 ) -> None:
-    lm = bench.language_model
+    lm = loop.language_model
     generate, full = lm.generate, len(lm.encode(questions[0].text, questions[0].passages))
 
     def silent(prompts: Any, *arguments: Any) -> Any:
@@ -333,7 +338,7 @@ def test_empty_draft_keeps_the_first_k(
         return generations, reader
 
     lm.generate = silent  # type: ignore[method-assign, assignment]
-    results = run(bench, [*scorers, LeaveOneOutScorer(), RandomScorer()], questions[:2], tmp_path)
+    results = run(loop, [*scorers, LeaveOneOutScorer(), RandomScorer()], questions[:2], tmp_path)
     first, second = records(tmp_path)
     assert first["draft"] == first["methods"]["none"]["at"]["all"]["answer"] == ""
     fell_back = {name: method["fell_back"] for name, method in first["methods"].items()}
@@ -350,10 +355,10 @@ def test_bad_k(ks: list[Any]) -> None:
         check_ks(ks)
 
 
-def test_bad_arguments(bench: Bench, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
+def test_bad_arguments(loop: CachedLoop, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="max_new_tokens"):
-        Bench(bench.language_model, max_new_tokens=0)
+        CachedLoop(loop.language_model, max_new_tokens=0)
     with pytest.raises(InputError, match=r"\['at2'\] repeat"):
-        run(bench, [scorers[0], scorers[0]], questions, tmp_path)
+        run(loop, [scorers[0], scorers[0]], questions, tmp_path)
     with pytest.raises(DataError, match="no question"):
-        run(bench, scorers, [], tmp_path)
+        run(loop, scorers, [], tmp_path)

@@ -11,41 +11,41 @@ import torch
 from at2_prune.datasets import Question
 from at2_prune.errors import InputError
 from at2_prune.scorers import (
-    AverageAttentionScorer,
+    AttentionScorer,
     FusionScorer,
     GradientXInputScorer,
     RandomScorer,
     SurrogateScorer,
     Task,
 )
-from at2_prune_eval import Bench, answer_question, evaluate, scoring
+from at2_prune_eval import CachedLoop, answer_question, evaluate, scoring
 from at2_prune_eval.methods import as_methods
 
 from .conftest import Calls
 
 
-def test_scores_are_remembered(bench: Bench, questions: list[Question], calls: Calls) -> None:
+def test_scores_are_remembered(loop: CachedLoop, questions: list[Question], calls: Calls) -> None:
     """Another run with one more method pays for that method only; a changed setting or file is another method."""
-    scorers = [GradientXInputScorer(), SurrogateScorer(8), AverageAttentionScorer()]
-    first = answer_question(bench, as_methods(scorers), questions[0], [1])
+    scorers = [GradientXInputScorer(), SurrogateScorer(8), AttentionScorer()]
+    first = answer_question(loop, as_methods(scorers), questions[0], [1])
     before = calls.passes
-    again = answer_question(bench, as_methods([RandomScorer(), *scorers]), questions[0], [10])  # nothing to answer
+    again = answer_question(loop, as_methods([RandomScorer(), *scorers]), questions[0], [10])  # nothing to answer
     assert calls.passes == before
     for name in ("gradient_x_input", "surrogate_8", "average_attention"):
         assert again["methods"][name]["scores"] == first["methods"][name]["scores"]
         assert again["methods"][name]["cost"] == first["methods"][name]["cost"]
-    others = answer_question(bench, as_methods([SurrogateScorer(8, alpha=10.0)]), questions[0], [10])
+    others = answer_question(loop, as_methods([SurrogateScorer(8, alpha=10.0)]), questions[0], [10])
     assert others["methods"]["surrogate_8"]["scores"] != first["methods"]["surrogate_8"]["scores"]
 
 
 def test_what_another_kernel_rounded_is_asked_again(
-    bench: Bench, questions: list[Question], calls: Calls, monkeypatch: pytest.MonkeyPatch
+    loop: CachedLoop, questions: list[Question], calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = answer_question(bench, as_methods([SurrogateScorer(8)]), questions[0], [1])
+    first = answer_question(loop, as_methods([SurrogateScorer(8)]), questions[0], [1])
     before = calls.passes
     monkeypatch.setenv("TRANSFORMERS_SDPA_FORCE_GQA", "1")
     for again in (True, False):  # asked again once
-        other = Bench(bench.language_model, bench.cache, bench.max_new_tokens)
+        other = CachedLoop(loop.language_model, loop.cache, loop.max_new_tokens)
         found = answer_question(other, as_methods([SurrogateScorer(8)]), questions[0], [1])
         assert (calls.passes > before) == again
         before = calls.passes
@@ -69,10 +69,10 @@ class Counted(RandomScorer):
 
 @pytest.mark.parametrize("setting", [2, "text", [1, 2], ["a"]])
 def test_a_method_with_other_settings_or_code_is_asked_again(
-    bench: Bench, questions: list[Question], monkeypatch: pytest.MonkeyPatch, setting: Any
+    loop: CachedLoop, questions: list[Question], monkeypatch: pytest.MonkeyPatch, setting: Any
 ) -> None:
     def asked(scorer: Counted) -> int:
-        answer_question(bench, as_methods([scorer]), questions[0], [10])
+        answer_question(loop, as_methods([scorer]), questions[0], [10])
         return scorer._asked
 
     assert (asked(Counted()), asked(Counted())) == (1, 0)
@@ -82,7 +82,7 @@ def test_a_method_with_other_settings_or_code_is_asked_again(
 
 
 def test_what_a_method_loads_is_loaded_before_the_first_question(
-    bench: Bench, questions: list[Question], tmp_path: Path
+    loop: CachedLoop, questions: list[Question], tmp_path: Path
 ) -> None:
     happened: list[str] = []
 
@@ -94,24 +94,26 @@ def test_what_a_method_loads_is_loaded_before_the_first_question(
             happened.append("score")
             return super().score(task)
 
-    evaluate(bench, [FusionScorer(Loading(), Loading(2))], questions[:2], [1, 2, 4], tmp_path, data={})
+    evaluate(loop, [FusionScorer(Loading(), Loading(2))], questions[:2], [1, 2, 4], tmp_path, data={})
     assert happened == ["cpu", "cpu", *["score"] * 4]
 
 
-def test_a_method_whose_settings_cannot_be_told_is_always_asked(bench: Bench, questions: list[Question]) -> None:
+def test_a_method_whose_settings_cannot_be_told_is_always_asked(loop: CachedLoop, questions: list[Question]) -> None:
     for setting in (torch.ones(2), len, {"a": 1}):
         for _ in range(2):
             scorer = Counted(setting)
-            answer_question(bench, as_methods([scorer]), questions[0], [10])
+            answer_question(loop, as_methods([scorer]), questions[0], [10])
             assert scorer._asked == 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_no_numbers_are_refused_by_name(bench: Bench, questions: list[Question], bad: float) -> None:
+def test_scores_that_are_no_numbers_are_refused_by_name(
+    loop: CachedLoop, questions: list[Question], bad: float
+) -> None:
     class Broken(Counted):
         def score(self, task: Task) -> torch.Tensor:
             return super().score(task) * bad
 
     for _ in range(2):  # and not remembered
         with pytest.raises(InputError, match=r"the method counted gives scores that are not finite.*for the question"):
-            answer_question(bench, as_methods([Broken()]), questions[0], [1])
+            answer_question(loop, as_methods([Broken()]), questions[0], [1])

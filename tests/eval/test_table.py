@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from at2_prune_eval.names import FAMILIES, by_family, family_of, label_of
+from at2_prune.catalogue import FAMILIES, by_family, family_of, label_of
 from at2_prune_eval.sections import (
     cost_rows,
     difference_rows,

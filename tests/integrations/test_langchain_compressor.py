@@ -259,7 +259,9 @@ def test_from_config(tiny_pruner: AT2Pruner, tmp_path: Path, monkeypatch: pytest
 
 
 def test_fields_follow_the_pruner_and_can_be_set_later(tiny_pruner: AT2Pruner, question: Question) -> None:
-    pruner = AT2Pruner(tiny_pruner.language_model, tiny_pruner.scorer, granularity="sentence", order="score")
+    pruner = AT2Pruner(
+        tiny_pruner.language_model, tiny_pruner.scorer, granularity="sentence", order="score", overflow="error"
+    )
     compressor = AT2DocumentCompressor(pruner=pruner, order="original")
     assert (compressor.granularity, compressor.order, compressor.overflow) == ("sentence", "original", "error")
     compressor.granularity, compressor.top_n = "passage", 2

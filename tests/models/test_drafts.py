@@ -21,9 +21,10 @@ from at2_prune.attention.measures import MEASURES
 from at2_prune.attention.rows import RowGroup
 from at2_prune.datasets import Question
 from at2_prune.errors import ContextTooLongError, EmptyDraftError
-from at2_prune.models.drafts import Draft, read_draft, read_drafts, read_prompt, read_prompts, write_drafts
+from at2_prune.models.drafts import Draft, read_drafts, write_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt, TextTemplate
+from at2_prune.models.readouts import Readout, read_prompts
 from at2_prune.passages import Passage
 
 GROUPS = [RowGroup(rows, reduce) for rows in ("draft", "question", "last") for reduce in ("mean", "max")]
@@ -82,10 +83,16 @@ def eager_mass(model: PreTrainedModel, prompt: EncodedPrompt, written: list[int]
     return result
 
 
-def assert_close(drafts: Draft, expected: Any, tolerance: float = 1e-5) -> None:
-    assert set(drafts.mass) == set(expected)
+def readout(draft: Draft) -> Readout:
+    assert draft.readout is not None
+    return draft.readout
+
+
+def assert_close(read: Draft | Readout, expected: Any, tolerance: float = 1e-5) -> None:
+    mass = (readout(read) if isinstance(read, Draft) else read).mass
+    assert set(mass) == set(expected)
     for group in expected:
-        torch.testing.assert_close(drafts.mass[group], expected[group], atol=tolerance, rtol=0, msg=group.name)
+        torch.testing.assert_close(mass[group], expected[group], atol=tolerance, rtol=0, msg=group.name)
 
 
 def test_read_while_drafting_as_in_the_full_attention(lm: LanguageModel, sample_questions: list[Question]) -> None:
@@ -96,9 +103,13 @@ def test_read_while_drafting_as_in_the_full_attention(lm: LanguageModel, sample_
         assert (draft.text, draft.ids) == (generation.text, generation.answer_ids)
         assert len(draft.ids) > 3
         assert_close(draft, eager_mass(lm.model, prompt, generation.ids, generation.answer))
-        assert draft.row_mass is not None
-        assert draft.row_mass.shape == (*draft.mass[GROUPS[0]].shape[:2], len(draft.ids), len(prompt.sources))
-        assert list(draft.layers) == list(range(lm.model.config.num_hidden_layers))
+        assert readout(draft).row_mass is not None
+        assert readout(draft).row_mass.shape == (
+            *readout(draft).mass[GROUPS[0]].shape[:2],
+            len(draft.ids),
+            len(prompt.sources),
+        )
+        assert list(readout(draft).layers) == list(range(lm.model.config.num_hidden_layers))
 
 
 def test_teacher_forced_as_while_drafting(lm: LanguageModel, sample_questions: list[Question]) -> None:
@@ -107,8 +118,8 @@ def test_teacher_forced_as_while_drafting(lm: LanguageModel, sample_questions: l
         prompt = lm.encode(question.text, question.passages[:4])
         draft = write_drafts(lm, [prompt], GROUPS, 10)[0]
         if lm.generate([prompt], 10)[0][0].answer[0] == 0:  # otherwise blanks stand before the draft
-            read = read_draft(lm, prompt, draft.ids, GROUPS)
-            assert_close(read, draft.mass)
+            read = read_drafts(lm, [prompt], [draft.ids], GROUPS)[0]
+            assert_close(read, readout(draft).mass)
             assert read.ids == draft.ids
             assert read.text == draft.text
             compared += 1
@@ -120,7 +131,7 @@ def test_an_unrelated_draft_as_in_the_full_attention(lm: LanguageModel) -> None:
     ids = lm.encode_draft("It is Canberra, of course.")
     expected = eager_mass(lm.model, prompt, ids, (0, len(ids)))
     for draft in ("It is Canberra, of course.", " \nIt is Canberra, of course.\n", ids, tuple(ids)):
-        read = read_draft(lm, prompt, draft, GROUPS)
+        read = read_drafts(lm, [prompt], [draft], GROUPS)[0]
         assert_close(read, expected)
         assert (read.text, read.ids) == ("It is Canberra, of course.", ids)
         assert list(read.prompt_ids) == prompt.ids
@@ -130,13 +141,13 @@ def test_a_batch_is_read_as_each_alone(lm: LanguageModel, sample_questions: list
     prompts = [lm.encode(q.text, q.passages[: 1 + 2 * i]) for i, q in enumerate(sample_questions[:3])]
     texts = ["the river Meuse, in the south", "Canberra", "It is Dinant."]
     for text, prompt, read in zip(texts, prompts, read_drafts(lm, prompts, texts, GROUPS), strict=True):
-        alone = read_draft(lm, prompt, text, GROUPS)
-        assert_close(read, alone.mass)
+        alone = read_drafts(lm, [prompt], [text], GROUPS)[0]
+        assert_close(read, readout(alone).mass)
         assert (read.text, read.ids, read.prompt_ids) == (alone.text, alone.ids, alone.prompt_ids)
     groups = [group for group in GROUPS if group.rows != "draft"]
     for prompt, read in zip(prompts, read_prompts(lm, prompts, groups, [0]), strict=True):
-        assert_close(read, read_prompt(lm, prompt, groups, [0]).mass)
-        assert (read.text, read.ids, list(read.layers)) == ("", [], [0])
+        assert_close(read, read_prompts(lm, [prompt], groups, [0])[0].mass)
+        assert list(read.layers) == [0]
     with pytest.raises(EmptyDraftError, match="nothing to attribute"):
         read_drafts(lm, prompts, [texts[0], " ", texts[2]], GROUPS)
 
@@ -147,15 +158,17 @@ def test_other_measures_written_and_read_alike(lm: LanguageModel, sample_questio
     prompt = lm.encode(sample_questions[0].text, sample_questions[0].passages[:3])
     draft = write_drafts(lm, [prompt], groups, 10)[0]
     assert lm.generate([prompt], 10)[0][0].answer[0] == 0  # no blanks before the draft, so it can be read again
-    assert_close(read_draft(lm, prompt, draft.ids, groups), draft.mass, 1e-4)
-    assert draft.row_mass is not None
-    torch.testing.assert_close(draft.mass[RowGroup("draft")], draft.row_mass.mean(2))
+    assert_close(read_drafts(lm, [prompt], [draft.ids], groups)[0], readout(draft).mass, 1e-4)
+    assert readout(draft).row_mass is not None
+    torch.testing.assert_close(readout(draft).mass[RowGroup("draft")], readout(draft).row_mass.mean(2))
     for group in groups:
         alone = write_drafts(lm, [prompt], [group], 10)[0]
-        assert_close(alone, {group: draft.mass[group]}, 1e-6)  # alone, attention is computed many steps at a time
+        assert_close(
+            alone, {group: readout(draft).mass[group]}, 1e-6
+        )  # alone, attention is computed many steps at a time
         if group.rows == "draft":
-            torch.testing.assert_close(alone.row_mass, draft.row_mass, atol=1e-6, rtol=0)
-    different = [draft.mass[group] for group in groups]
+            torch.testing.assert_close(readout(alone).row_mass, readout(draft).row_mass, atol=1e-6, rtol=0)
+    different = [readout(draft).mass[group] for group in groups]
     assert all((one - other).abs().max() > 1e-3 for one, other in pairwise(different))
 
 
@@ -165,22 +178,25 @@ def test_any_choice_of_groups_gives_the_same_numbers(tiny_lm: LanguageModel, gro
     everything = write_drafts(tiny_lm, [prompt], GROUPS, 6)[0]
     chosen = write_drafts(tiny_lm, [prompt], groups, 6)[0]
     assert chosen.ids == everything.ids
-    assert_close(chosen, {group: everything.mass[group] for group in groups}, 0)
-    read = read_draft(tiny_lm, prompt, "Canberra", groups)
-    whole = read_draft(tiny_lm, prompt, "Canberra", GROUPS)
-    assert_close(read, {group: whole.mass[group] for group in groups}, 0)
-    assert read.row_mass is None  # rows are reduced as they come: rows x tokens are never kept
+    if not groups:
+        assert chosen.readout is None
+    else:
+        assert_close(chosen, {group: readout(everything).mass[group] for group in groups}, 0)
+    read = read_drafts(tiny_lm, [prompt], ["Canberra"], groups)[0]
+    whole = read_drafts(tiny_lm, [prompt], ["Canberra"], GROUPS)[0]
+    assert_close(read, {group: readout(whole).mass[group] for group in groups}, 0)
+    assert readout(read).row_mass is None  # rows are reduced as they come: rows x tokens are never kept
 
 
 @pytest.mark.parametrize("draft", ["", "  \n", [], ()])
 def test_no_draft_to_read(tiny_lm: LanguageModel, draft: Any) -> None:
     prompt = tiny_lm.encode("Which city?", PASSAGES)
     with pytest.raises(EmptyDraftError, match=r"the draft is empty \(.*nothing to attribute"):
-        read_draft(tiny_lm, prompt, draft, [RowGroup("question"), RowGroup("draft")])
+        read_drafts(tiny_lm, [prompt], [draft], [RowGroup("question"), RowGroup("draft")])[0]
     groups = [RowGroup("question"), RowGroup("last")]
-    read = read_draft(tiny_lm, prompt, draft, groups)
-    whole = read_draft(tiny_lm, prompt, "Canberra", groups)
-    assert_close(read, whole.mass)  # the prompt's rows do not see the draft
+    read = read_drafts(tiny_lm, [prompt], [draft], groups)[0]
+    whole = read_drafts(tiny_lm, [prompt], ["Canberra"], groups)[0]
+    assert_close(read, readout(whole).mass)  # the prompt's rows do not see the draft
 
 
 def test_a_draft_that_does_not_fit(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -190,16 +206,16 @@ def test_a_draft_that_does_not_fit(tiny_model: LlamaForCausalLM, tiny_tokenizer:
     model.config.max_position_embeddings = len(prompt) + 3
     ids = lm.encode_draft("It is Canberra, of course.")
     with pytest.raises(ContextTooLongError, match=f"take {len(prompt)} tokens and the answer up to {len(ids)}, "):
-        read_draft(lm, prompt, ids, GROUPS)
-    assert read_draft(lm, prompt, ids[:3], GROUPS).ids == ids[:3]
+        read_drafts(lm, [prompt], [ids], GROUPS)[0]
+    assert read_drafts(lm, [prompt], [ids[:3]], GROUPS)[0].ids == ids[:3]
 
 
 def test_a_model_that_writes_nothing(silent_lm: LanguageModel) -> None:
     """Its prompt rows are read, its draft rows are missing."""
     prompt = silent_lm.encode("Which city?", PASSAGES)
     draft = write_drafts(silent_lm, [prompt], GROUPS, 6)[0]
-    assert (draft.text, draft.ids, draft.row_mass, draft.thoughts) == ("", [], None, "")
-    assert {group.rows for group in draft.mass} == {"question", "last"}
+    assert (draft.text, draft.ids, readout(draft).row_mass, draft.thoughts) == ("", [], None, "")
+    assert {group.rows for group in readout(draft).mass} == {"question", "last"}
 
 
 def test_rows_of_thoughts_are_not_the_drafts(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -240,8 +256,8 @@ def test_rows_of_thoughts_are_not_the_drafts(tiny_tokenizer: PreTrainedTokenizer
     seen = torch.tensor([len(prompt) + start + i for i in range(len(answer))])
     lengths = torch.tensor([stop - first for first, stop in prompt.sources])
     expected = (lengths[None] / seen[:, None]).expand(2, 2, -1, -1)
-    torch.testing.assert_close(draft.row_mass, expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(draft.mass[RowGroup("draft")], expected.mean(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(readout(draft).row_mass, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(readout(draft).mass[RowGroup("draft")], expected.mean(2), atol=1e-6, rtol=0)
 
 
 def test_drafts_of_a_batch_keep_their_places(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
@@ -250,4 +266,4 @@ def test_drafts_of_a_batch_keep_their_places(tiny_lm: LanguageModel, sample_ques
     for prompt, draft in zip(prompts, together, strict=True):
         alone = write_drafts(tiny_lm, [prompt], GROUPS, 7)[0]
         assert (draft.text, draft.ids, list(draft.prompt_ids)) == (alone.text, alone.ids, prompt.ids)
-        assert_close(draft, alone.mass)
+        assert_close(draft, readout(alone).mass)

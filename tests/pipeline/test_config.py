@@ -105,7 +105,7 @@ def test_switch_off(text: str) -> None:
         ({"max_tokens": -1}, r"max_tokens must be an integer of at least 1 or none, got -1"),
         ({"granularity": "token"}, r"granularity must be 'passage' or 'sentence', got 'token'"),
         ({"order": ["score"]}, r"order must be 'original' or 'score'"),
-        ({"method": "bm26"}, r"method must be 'at2',? .*or '\w+', got 'bm26'"),
+        ({"method": "bm26"}, r"method must be 'scout',? .*or '\w+', got 'bm26'"),
         ({"dtype": "int8"}, r"dtype must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
         ({"model": ""}, r"model must be a text, got ''"),
         ({"neighbors": 1}, r"neighbors=1 needs granularity='sentence'"),

@@ -6,7 +6,7 @@ import pytest
 
 from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
 from at2_prune.errors import CoefficientsError, EmptyDraftError, InputError
-from at2_prune.models.drafts import Draft, read_draft
+from at2_prune.models.drafts import Draft, read_drafts
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
 
@@ -18,14 +18,14 @@ def test_a_draft_from_elsewhere(tiny_pruner: AT2Pruner, calls: dict[str, int], o
     pruner = with_options(tiny_pruner, overflow=overflow)
     lm = pruner.language_model
     prompt = lm.encode(QUESTION, PASSAGES)
-    mass = read_draft(lm, prompt, "It is Canberra.", [DRAFT_ROWS]).mass
+    mass = read_drafts(lm, [prompt], ["It is Canberra."], [DRAFT_ROWS])[0].readout.mass
     expected = tiny_pruner.scorer.coefficients.score(mass).tolist()  # type: ignore[attr-defined]
     calls.update(generate=0, read=0)
     assert pruner.score(QUESTION, PASSAGES, "It is Canberra.") == expected
     assert calls == {"generate": 0, "read": 1}
     result = pruner.answer(QUESTION, PASSAGES, 2, draft=" It is Canberra. ")
     assert (result.draft, result.scores) == ("It is Canberra.", expected)
-    assert result.answer == pruner.regenerate(QUESTION, PASSAGES, result.kept)
+    assert result.answer == pruner.answer_from(QUESTION, PASSAGES, result.kept)
     assert expected != tiny_pruner.score(QUESTION, PASSAGES, "Sydney, no doubt")
 
 
@@ -68,7 +68,7 @@ def test_a_draft_without_the_attention_that_is_needed(tiny_pruner: AT2Pruner) ->
     lm = tiny_pruner.language_model
     for draft in (
         Draft("Canberra", lm.encode_draft("Canberra")),
-        read_draft(lm, lm.encode(QUESTION, PASSAGES), "Canberra", [RowGroup("question")]),
+        read_drafts(lm, [lm.encode(QUESTION, PASSAGES)], ["Canberra"], [RowGroup("question")])[0],
     ):
         with pytest.raises(CoefficientsError, match=r"row groups \['draft'\] was not read"):
             tiny_pruner.score(QUESTION, PASSAGES, draft)

@@ -17,11 +17,10 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.shared_prefix import write_answers
 from at2_prune.pipeline.config import PruneConfig
 from at2_prune.pipeline.step import PruneStep
-from at2_prune.pruning.auto_k import write_candidates
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.pruning.selection import AUTO_KS
 from at2_prune.report import html_report, terminal_report
-from at2_prune.scorers import AT2Scorer, BM25Scorer
+from at2_prune.scorers import BM25Scorer, LearnedScorer
 
 
 def log_probability(pruner: AT2Pruner, question: Question, kept: list[int]) -> tuple[str, float]:
@@ -116,8 +115,8 @@ def test_a_draft_from_everything_is_not_written_again(tiny_pruner: AT2Pruner, qu
 
     hook = tiny_pruner.language_model.model.register_forward_pre_hook(count)
     try:
-        scores = tiny_pruner.score(question.text, question.passages, draft)
-        candidates = write_candidates(tiny_pruner, question.text, question.passages, scores, [10], draft)
+        scored = tiny_pruner.try_score(question.text, question.passages, draft)
+        candidates = tiny_pruner.candidates(question.text, question.passages, scored, [10])
     finally:
         hook.remove()
     assert runs == 0
@@ -183,5 +182,5 @@ def test_settings() -> None:
 
 def test_shipped_scout_and_auto_go_together(embedded_lm: LanguageModel, question: Question) -> None:
     result = AT2Pruner.from_pretrained(embedded_lm, method="scout").answer(question.text, question.passages, "auto")
-    assert isinstance(AT2Pruner.from_pretrained(embedded_lm, method="scout").scorer, AT2Scorer)
+    assert isinstance(AT2Pruner.from_pretrained(embedded_lm, method="scout").scorer, LearnedScorer)
     assert result.answer == max(result.candidates, key=lambda c: c.log_probability).answer

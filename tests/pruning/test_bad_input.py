@@ -41,7 +41,7 @@ def test_bad_passages(tiny_pruner: AT2Pruner, passages: Any, says: str) -> None:
     asks: list[Callable[[], Any]] = [
         lambda: tiny_pruner.draft(QUESTION, passages),
         lambda: tiny_pruner.score(QUESTION, passages, "Canberra"),
-        lambda: tiny_pruner.regenerate(QUESTION, passages),
+        lambda: tiny_pruner.answer_from(QUESTION, passages),
         lambda: tiny_pruner.answer(QUESTION, passages),
         lambda: tiny_pruner.answer(QUESTION, passages, draft="Canberra"),
         lambda: tiny_pruner.answer_batch([QUESTION], [passages]),
@@ -57,7 +57,7 @@ def test_bad_question(tiny_pruner: AT2Pruner, question: Any) -> None:
     asks: list[Callable[[], Any]] = [
         lambda: tiny_pruner.draft(question, PASSAGES),
         lambda: tiny_pruner.score(question, PASSAGES, "Canberra"),
-        lambda: tiny_pruner.regenerate(question, PASSAGES),
+        lambda: tiny_pruner.answer_from(question, PASSAGES),
         lambda: tiny_pruner.answer(question, PASSAGES),
         lambda: tiny_pruner.answer_batch([QUESTION, question], [PASSAGES, PASSAGES]),
     ]
@@ -69,7 +69,7 @@ def test_bad_question(tiny_pruner: AT2Pruner, question: Any) -> None:
 @pytest.mark.parametrize("kept", [[4], [-1], [0, 0]])
 def test_bad_kept(tiny_pruner: AT2Pruner, kept: list[int]) -> None:
     with pytest.raises(InputError, match="kept must be different indices below 4"):
-        tiny_pruner.regenerate(QUESTION, PASSAGES, kept)
+        tiny_pruner.answer_from(QUESTION, PASSAGES, kept)
 
 
 HARD = [
@@ -96,13 +96,13 @@ def test_hard_passages(tiny_pruner: AT2Pruner) -> None:
 
 
 def test_context_too_long_names_both_lengths(tiny_pruner: AT2Pruner) -> None:
-    pruner = small(tiny_pruner, 250)
+    pruner = small(tiny_pruner, 250, overflow="error")
     length = len(pruner.language_model.encode(QUESTION, PASSAGES * 6))
     asks: list[Callable[[], Any]] = [
         lambda: pruner.answer(QUESTION, PASSAGES * 6),
         lambda: pruner.answer_batch([QUESTION, QUESTION], [PASSAGES[:1], PASSAGES * 6]),
         lambda: pruner.draft(QUESTION, PASSAGES * 6),
-        lambda: pruner.regenerate(QUESTION, PASSAGES * 6),
+        lambda: pruner.answer_from(QUESTION, PASSAGES * 6),
     ]
     for ask in asks:
         with pytest.raises(

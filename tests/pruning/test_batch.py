@@ -4,6 +4,7 @@ import pytest
 
 from at2_prune.datasets import Question
 from at2_prune.errors import ContextTooLongError, EmptyDraftError, InputError
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import TextTemplate
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
@@ -74,7 +75,7 @@ def test_scores_of_a_batch_where_one_does_not_fit(tiny_pruner: AT2Pruner, sample
     with pytest.raises(InputError, match="a draft must be a text or a Draft, got NoneType"):
         windowed.score_batch(questions, passages, [*drafts[:3], None])  # type: ignore[list-item]
     with pytest.raises(ContextTooLongError, match="overflow='windows'"):
-        small(tiny_pruner, lengths[-1] - 1).score_batch(questions, passages, drafts)
+        small(tiny_pruner, lengths[-1] - 1, overflow="error").score_batch(questions, passages, drafts)
 
 
 def test_one_silent_question_does_not_spoil_a_batch(tiny_pruner: AT2Pruner, monkeypatch: pytest.MonkeyPatch) -> None:

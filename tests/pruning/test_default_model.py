@@ -11,7 +11,7 @@ from at2_prune.ablation import ablation_outcomes
 from at2_prune.attention.rows import RowGroup
 from at2_prune.datasets import Question
 from at2_prune.models.default_model import EMBEDDED_MODEL_ID
-from at2_prune.models.drafts import read_draft, write_drafts
+from at2_prune.models.drafts import read_drafts, write_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import TextTemplate
 from at2_prune.passages import Passage
@@ -46,12 +46,12 @@ def test_while_drafting_as_teacher_forced(embedded_lm: LanguageModel, passages: 
     assert len(prompt) > 512
     draft = write_drafts(embedded_lm, [prompt], GROUPS, 12)[0]
     assert "parrot" in draft.text.lower()
-    assert draft.mass[GROUPS[0]].shape == (18, 4, len(passages))
-    read = read_draft(embedded_lm, prompt, draft.text, GROUPS)
+    assert draft.readout.mass[GROUPS[0]].shape == (18, 4, len(passages))
+    read = read_drafts(embedded_lm, [prompt], [draft.text], GROUPS)[0]
     assert read.ids == draft.ids  # the text is tokenised as the model wrote it
     for group in GROUPS:
-        torch.testing.assert_close(read.mass[group], draft.mass[group], atol=1e-5, rtol=0, msg=group.name)
-    everything = draft.mass[RowGroup("last")].sum(-1)
+        torch.testing.assert_close(read.mass[group], draft.readout.mass[group], atol=1e-5, rtol=0, msg=group.name)
+    everything = draft.readout.mass[RowGroup("last")].sum(-1)
     assert 0 < float(everything.min()) <= float(everything.max()) < 1
 
 
@@ -83,12 +83,12 @@ def test_draft_score_select_regenerate(embedded_lm: LanguageModel, passages: lis
     assert "parrot" in result.draft.lower()
     assert len(result.scores) == len(passages)
     assert len(set(result.kept)) == 2
-    assert result.answer == pruner.regenerate(QUESTION, passages, result.kept)
+    assert result.answer == pruner.answer_from(QUESTION, passages, result.kept)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["kept"] == result.kept
     assert GOLD in result.kept
     assert "parrot" in result.answer.lower()
-    assert "parrot" in pruner.regenerate(QUESTION, passages, [GOLD]).lower()
-    assert "parrot" not in pruner.regenerate(QUESTION, passages, [0, 1]).lower()
+    assert "parrot" in pruner.answer_from(QUESTION, passages, [GOLD]).lower()
+    assert "parrot" not in pruner.answer_from(QUESTION, passages, [0, 1]).lower()
 
 
 def test_a_batch_writes_what_each_prompt_alone_does(embedded_lm: LanguageModel, passages: list[Passage]) -> None:
@@ -97,7 +97,7 @@ def test_a_batch_writes_what_each_prompt_alone_does(embedded_lm: LanguageModel, 
     for prompt, draft in zip(prompts, together, strict=True):
         alone = write_drafts(embedded_lm, [prompt], GROUPS[:1], 6)[0]
         assert (draft.ids, draft.text) == (alone.ids, alone.text)
-        torch.testing.assert_close(draft.mass[GROUPS[0]], alone.mass[GROUPS[0]], atol=1e-5, rtol=0)
+        torch.testing.assert_close(draft.readout.mass[GROUPS[0]], alone.readout.mass[GROUPS[0]], atol=1e-5, rtol=0)
 
 
 def test_control_tokens_in_a_passage_do_not_end_the_answer(embedded_lm: LanguageModel) -> None:

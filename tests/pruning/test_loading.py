@@ -8,8 +8,9 @@ import torch
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import CoefficientsError, InputError
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.pruning.pruner import AT2Pruner, load_coefficients
-from at2_prune.scorers import AverageAttentionScorer
+from at2_prune.pruning.pruner import AT2Pruner
+from at2_prune.scorers import AttentionScorer
+from at2_prune.scorers.loading import load_coefficients
 
 from .cases import PASSAGES, QUESTION
 
@@ -27,7 +28,7 @@ def test_from_pretrained_from_disk(tiny_pruner: AT2Pruner, tmp_path: Path) -> No
 
 def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     average = AT2Pruner.from_pretrained(tiny_lm, method="average_attention", max_new_tokens=8)
-    assert isinstance(average.scorer, AverageAttentionScorer)
+    assert isinstance(average.scorer, AttentionScorer)
     equal = AT2Pruner.from_pretrained(tiny_lm, HeadCoefficients.average(2, 4), max_new_tokens=8)
     assert average.score(QUESTION, PASSAGES) == pytest.approx(equal.score(QUESTION, PASSAGES), abs=1e-6)
     with pytest.raises(

@@ -11,8 +11,9 @@ from at2_prune.datasets import Question
 from at2_prune.errors import EmptyDraftError, InputError
 from at2_prune.models.drafts import write_drafts
 from at2_prune.passages import Passage
-from at2_prune.pruning.pruner import AT2Pruner, PruneResult
-from at2_prune.scorers import AT2Scorer
+from at2_prune.pruning.pruner import AT2Pruner
+from at2_prune.pruning.results import PruneResult
+from at2_prune.scorers import LearnedScorer
 
 from .cases import PASSAGES, QUESTION, small, with_options
 
@@ -22,10 +23,10 @@ def by_hand(
 ) -> tuple[str, list[float], list[int], str]:
     """The four steps, one after the other, from the rooms below."""
     lm, scorer = pruner.language_model, pruner.scorer
-    assert isinstance(scorer, AT2Scorer)
+    assert isinstance(scorer, LearnedScorer)
     prompt = lm.encode(question, passages)
     generation = lm.generate([prompt], pruner.max_new_tokens)[0][0]
-    mass = write_drafts(lm, [prompt], [DRAFT_ROWS], pruner.max_new_tokens)[0].mass[DRAFT_ROWS]
+    mass = write_drafts(lm, [prompt], [DRAFT_ROWS], pruner.max_new_tokens)[0].readout.mass[DRAFT_ROWS]
     scores = [float((scorer.coefficients.weight[0] * mass[..., i]).sum()) for i in range(len(passages))]
     kept = sorted(sorted(range(len(passages)), key=lambda i: -scores[i])[:k])
     again = lm.generate([lm.encode(question, [passages[i] for i in kept])], pruner.max_new_tokens)[0][0]
@@ -54,9 +55,9 @@ def test_answer_is_draft_score_select_regenerate(
     best = sorted(result.sources, key=lambda source: source.rank)
     assert [source.rank for source in best] == [1, 2, 3, 4, 5, 6]
     assert [source.score for source in best] == sorted(scores, reverse=True) or scores == pytest.approx(scores)
-    assert set(result.seconds) == {"draft", "score", "regenerate"}
+    assert set(result.seconds) == {"draft", "score", "answer"}
     assert all(seconds >= 0 for seconds in result.seconds.values())
-    assert result.seconds["draft"] > 0 < result.seconds["regenerate"]
+    assert result.seconds["draft"] > 0 < result.seconds["answer"]
 
 
 def test_each_step_alone(tiny_pruner: AT2Pruner, calls: dict[str, int]) -> None:
@@ -70,9 +71,9 @@ def test_each_step_alone(tiny_pruner: AT2Pruner, calls: dict[str, int]) -> None:
     assert calls == {"generate": 1, "read": 0}
     kept = tiny_pruner.select(result.scores, 2)
     assert kept == result.kept
-    assert tiny_pruner.regenerate(QUESTION, PASSAGES, kept) == result.answer
-    assert tiny_pruner.regenerate(QUESTION, PASSAGES) == result.draft
-    assert tiny_pruner.regenerate(QUESTION, PASSAGES, []) == (
+    assert tiny_pruner.answer_from(QUESTION, PASSAGES, kept) == result.answer
+    assert tiny_pruner.answer_from(QUESTION, PASSAGES) == result.draft
+    assert tiny_pruner.answer_from(QUESTION, PASSAGES, []) == (
         tiny_pruner.language_model.generate([tiny_pruner.language_model.encode(QUESTION, [])], 8)[0][0].text
     )
     attributed = tiny_pruner.attribute(QUESTION, PASSAGES, draft)
@@ -86,7 +87,7 @@ def test_keeping_everything_returns_the_draft(tiny_pruner: AT2Pruner, calls: dic
     assert calls == {"generate": 1, "read": 0}
     assert result.answer == result.draft
     assert (result.kept, result.k) == ([0, 1, 2, 3], k)
-    assert result.seconds["regenerate"] == 0.0
+    assert result.seconds["answer"] == 0.0
     draft = tiny_pruner.draft(QUESTION, PASSAGES)
     calls.update(generate=0, read=0)
     again = tiny_pruner.answer(QUESTION, PASSAGES, k, draft)
@@ -174,14 +175,14 @@ def test_sentences(tiny_pruner: AT2Pruner) -> None:
     ]
     lm = pruner.language_model
     assert result.answer == lm.generate([lm.encode(QUESTION, shown)], 8)[0][0].text
-    assert pruner.regenerate(QUESTION, PASSAGES, [0, 5, 6]) == (
+    assert pruner.answer_from(QUESTION, PASSAGES, [0, 5, 6]) == (
         lm.generate([lm.encode(QUESTION, [Passage(texts[0], "Canberra"), Passage(texts[5] + texts[6])])], 8)[0][0].text
     )
     reordered = [
         Passage(texts[5] + texts[6]),
         Passage(texts[0], "Canberra"),
     ]  # passages by their first, sentences as written
-    assert pruner.regenerate(QUESTION, PASSAGES, [6, 0, 5]) == (
+    assert pruner.answer_from(QUESTION, PASSAGES, [6, 0, 5]) == (
         lm.generate([lm.encode(QUESTION, reordered)], 8)[0][0].text
     )
     whole = pruner.answer(QUESTION, PASSAGES, 7)
@@ -190,7 +191,7 @@ def test_sentences(tiny_pruner: AT2Pruner) -> None:
     best = sorted(range(7), key=lambda i: -by_score.sources[i].score)[:4]
     assert by_score.kept == list(dict.fromkeys(owners[i] for i in best))
     with pytest.raises(InputError, match="kept must be different indices below 7"):
-        pruner.regenerate(QUESTION, PASSAGES, [7])
+        pruner.answer_from(QUESTION, PASSAGES, [7])
 
 
 def test_sentences_of_passages_of_nothing(tiny_pruner: AT2Pruner) -> None:
@@ -240,6 +241,7 @@ def test_to_dict_is_json(tiny_pruner: AT2Pruner) -> None:
     result = tiny_pruner.answer(QUESTION, PASSAGES, 2)
     data = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert set(data) == {"question", "draft", "answer", "k", "kept", "scores", "seconds"}
+    assert data["seconds"].pop("regenerate") == data["seconds"]["answer"]  # the old name, until 0.3
     for name, value in data.items():
         assert value == getattr(result, name)
     assert isinstance(result, PruneResult)

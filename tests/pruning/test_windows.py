@@ -45,7 +45,7 @@ def test_windows(tiny_pruner: AT2Pruner, granularity: str) -> None:
     assert len(result.scores) == 20
     chosen = sorted(sorted(range(len(expected)), key=lambda i: -expected[i])[:2])
     assert [i for i, source in enumerate(result.sources) if source.kept] == chosen
-    assert result.answer == pruner.regenerate(QUESTION, passages, chosen)
+    assert result.answer == pruner.answer_from(QUESTION, passages, chosen)
     given = pruner.answer(QUESTION, passages, 2, draft="It is Canberra.")
     assert given.draft == "It is Canberra."
     assert pruner.score(QUESTION, passages, pruner.draft(QUESTION, passages[:2]))  # its text is what counts

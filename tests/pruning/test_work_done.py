@@ -27,7 +27,7 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt
 from at2_prune.models.shared_prefix import write_answers
 from at2_prune.pruning.pruner import AT2Pruner
-from at2_prune.scorers import AT2Scorer, LeaveOneOutScorer, Task
+from at2_prune.scorers import LearnedScorer, LeaveOneOutScorer, Task
 
 NEW = 8
 LAYERS, HEADS, HEAD_DIM = 2, 4, 8  # of the tiny model
@@ -206,15 +206,15 @@ def test_layers_without_coefficients_are_not_read(
     weight[:, 1] = 0
     groups = (RowGroup(rows),)
     full = HeadCoefficients(weight, groups, model_type="llama")
-    pruner = AT2Pruner(tiny_lm, AT2Scorer(full, "sparse"), max_new_tokens=NEW)
+    pruner = AT2Pruner(tiny_lm, LearnedScorer(full, "sparse"), max_new_tokens=NEW)
     with counted(tiny_lm) as work:
         scores = pruner.score(question.text, question.passages, draft="the Meuse")
     assert {layer for layer, _ in work.layers} == {0}
     draft = pruner.draft(question.text, question.passages)
-    assert list(draft.layers) == ([0] if rows == "draft" else [])
+    assert (None if draft.readout is None else draft.readout.layers) == ([0] if rows == "draft" else None)
     everything = drafted(tiny_lm, prompt, groups)
     own = pruner.score(question.text, question.passages, draft=draft)
-    assert own == pytest.approx(full.score(everything.mass, everything.layers).tolist(), abs=1e-6)
+    assert own == pytest.approx(full.score(everything.readout.mass, everything.readout.layers).tolist(), abs=1e-6)
     if rows == "question":
         assert own == pytest.approx(scores, abs=1e-6)
 
@@ -224,7 +224,7 @@ def test_scout_runs_its_first_layers_over_the_long_prompt(
 ) -> None:
     weight = torch.randn(1, 1, HEADS, generator=torch.Generator().manual_seed(2))
     made = HeadCoefficients(weight, [RowGroup("question")], layers=[0], model_type="llama", model_layers=LAYERS)
-    scout = AT2Pruner(tiny_lm, AT2Scorer(made, "scout"), max_new_tokens=NEW)
+    scout = AT2Pruner(tiny_lm, LearnedScorer(made, "scout"), max_new_tokens=NEW)
     with counted(tiny_lm) as work:
         result = scout.answer(question.text, question.passages, 2)
     short = len(tiny_lm.encode(question.text, [question.passages[i] for i in sorted(result.kept)]))
@@ -381,7 +381,7 @@ def test_a_compiled_model_stops_early_and_is_ablated_as_it_was(
     masks = random_masks(4, 6, torch.Generator().manual_seed(0))
     results, outcomes = [], []
     for lm in both:
-        pruner = AT2Pruner(lm, AT2Scorer(made, "scout"), max_new_tokens=8)
+        pruner = AT2Pruner(lm, LearnedScorer(made, "scout"), max_new_tokens=8)
         for _ in range(2):  # the second time what was compiled runs
             prompt = lm.encode(question.text, question.passages[:4])
             results.append(pruner.answer(question.text, question.passages[:4], 2))

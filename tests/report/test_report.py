@@ -16,7 +16,8 @@ import pytest
 from at2_prune.datasets import Question
 from at2_prune.errors import CacheError, InputError
 from at2_prune.passages import Passage
-from at2_prune.pruning.pruner import AT2Pruner, PruneResult, ScoredSource
+from at2_prune.pruning.pruner import AT2Pruner
+from at2_prune.pruning.results import PruneResult, ScoredSource
 from at2_prune.report import check_report_path, html_report, terminal_report, write_html_report
 from at2_prune.report.page import LEVELS, Bar, Scale
 from at2_prune.report.terminal import _cells, wants_color

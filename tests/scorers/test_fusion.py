@@ -16,17 +16,17 @@ from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
-from at2_prune.scorers import AT2Scorer, BM25Scorer, FusionScorer, ScorerOptions, Task, make_scorer, read_layers
+from at2_prune.scorers import BM25Scorer, FusionScorer, LearnedScorer, ScorerOptions, Task, make_scorer
 from at2_prune.scorers.loading import load_scorer
 
 SCORES = (0.2, 0.9, 0.4, 0.1, 0.6, 0.3, 0.8, 0.5, 0.7, 0.0)
 
 
 @pytest.fixture
-def scout() -> AT2Scorer:
+def scout() -> LearnedScorer:
     groups = (RowGroup("question"), RowGroup("sources"))
     weight = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(2))
-    return AT2Scorer(HeadCoefficients(weight, groups, layers=[0], model_type="llama", model_layers=2), "scout")
+    return LearnedScorer(HeadCoefficients(weight, groups, layers=[0], model_type="llama", model_layers=2), "scout")
 
 
 def task(lm: LanguageModel, question: Question, passages: list[Passage], granularity: str = "passage") -> Task:
@@ -39,7 +39,7 @@ def z(values: list[float]) -> list[float]:
 
 
 def test_weighted_sum_of_standardised_scores(
-    tiny_lm: LanguageModel, scout: AT2Scorer, sample_questions: list[Question]
+    tiny_lm: LanguageModel, scout: LearnedScorer, sample_questions: list[Question]
 ) -> None:
     question = sample_questions[0]
     plain = list(question.passages)
@@ -59,14 +59,14 @@ def test_weighted_sum_of_standardised_scores(
     extra = (fusion.score(sentences) - FusionScorer(scout, BM25Scorer(), weight=0.0).score(sentences)) / 0.5
     assert extra.tolist() == pytest.approx(z(of_passage.tolist()), abs=1e-4)
     assert not fusion.uses_draft
-    assert (read_layers(fusion), fusion.row_groups) == ([0], ())
+    assert (fusion.layers, fusion.draft_groups, fusion.prompt_groups) == ([0], (), scout.row_groups)
     assert fusion.score(task(tiny_lm, question, plain[:1])).tolist() == [0.0]
 
 
-def test_by_name(tiny_lm: LanguageModel, scout: AT2Scorer) -> None:
+def test_by_name(tiny_lm: LanguageModel, scout: LearnedScorer) -> None:
     fusion = make_scorer("fusion", ScorerOptions({"scout": scout.coefficients}, embedder="some/encoder"))
     assert isinstance(fusion, FusionScorer)
-    assert isinstance(fusion.attention, AT2Scorer)
+    assert isinstance(fusion.attention, LearnedScorer)
     assert (fusion.name, fusion.attention.name) == ("fusion", "scout")
     assert isinstance(load_scorer(tiny_lm, "fusion", scout.coefficients), FusionScorer)
     with pytest.raises(InputError, match="no method 'fusion'"):
@@ -76,7 +76,7 @@ def test_by_name(tiny_lm: LanguageModel, scout: AT2Scorer) -> None:
 
 
 def test_both_frameworks_hand_on_their_retrievers_scores(
-    tiny_lm: LanguageModel, scout: AT2Scorer, sample_questions: list[Question]
+    tiny_lm: LanguageModel, scout: LearnedScorer, sample_questions: list[Question]
 ) -> None:
     Document = pytest.importorskip("langchain_core.documents").Document
     AT2DocumentCompressor = pytest.importorskip("langchain_at2_prune").AT2DocumentCompressor

@@ -9,9 +9,9 @@ from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import CoefficientsError, EmptyDraftError
-from at2_prune.models.drafts import read_draft, write_drafts
+from at2_prune.models.drafts import Draft, read_drafts, write_drafts
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.scorers import AT2Scorer, AverageAttentionScorer, Task
+from at2_prune.scorers import AttentionScorer, LearnedScorer, Task
 
 QUESTION_ROWS = RowGroup("question", "max")
 
@@ -19,7 +19,7 @@ QUESTION_ROWS = RowGroup("question", "max")
 def task(lm: LanguageModel, question: Question, groups: tuple[RowGroup, ...], draft: str | None = None) -> Task:
     passages = question.passages[:4]
     prompt = lm.encode(question.text, passages)
-    read = write_drafts(lm, [prompt], groups, 8)[0] if draft is None else read_draft(lm, prompt, draft, groups)
+    read = write_drafts(lm, [prompt], groups, 8)[0] if draft is None else read_drafts(lm, [prompt], [draft], groups)[0]
     return Task(lm, question.text, passages, prompt, read)
 
 
@@ -29,34 +29,34 @@ def test_at2_is_the_weighted_sum(
     tiny_lm: LanguageModel, sample_questions: list[Question], groups: tuple[RowGroup, ...], draft: str | None
 ) -> None:
     weight = torch.randn(len(groups), 2, 4, generator=torch.Generator().manual_seed(0))
-    scorer = AT2Scorer(HeadCoefficients(weight, groups, model_type="llama"))
+    scorer = LearnedScorer(HeadCoefficients(weight, groups, model_type="llama"))
     assert scorer.row_groups == groups
     todo = task(tiny_lm, sample_questions[0], scorer.row_groups, draft)
-    expected = sum((weight[g, :, :, None] * todo.draft.mass[group]).sum((0, 1)) for g, group in enumerate(groups))
+    mass = todo.draft.readout.mass
+    expected = sum((weight[g, :, :, None] * mass[group]).sum((0, 1)) for g, group in enumerate(groups))
     assert isinstance(expected, torch.Tensor)
     torch.testing.assert_close(scorer.score(todo), expected, atol=1e-6, rtol=1e-5)
     assert scorer.score(todo).shape == (4,)
 
 
 def test_average_attention_is_at2_with_equal_weights(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
-    scorer = AverageAttentionScorer()
+    scorer = AttentionScorer()
     todo = task(tiny_lm, sample_questions[0], scorer.row_groups)
-    equal = AT2Scorer(HeadCoefficients.average(2, 4)).score(todo)
+    equal = LearnedScorer(HeadCoefficients.average(2, 4)).score(todo)
     torch.testing.assert_close(scorer.score(todo), equal)
-    assert todo.draft.row_mass is not None
-    torch.testing.assert_close(scorer.score(todo), todo.draft.row_mass.mean((0, 1, 2)))
+    assert todo.draft.readout.row_mass is not None
+    torch.testing.assert_close(scorer.score(todo), todo.draft.readout.row_mass.mean((0, 1, 2)))
     assert 0 < float(scorer.score(todo).sum()) < 1  # the instruction and the question get the rest
 
 
 def test_without_a_draft(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
     todo = task(tiny_lm, sample_questions[0], (DRAFT_ROWS, QUESTION_ROWS))
-    empty = replace(
-        todo, draft=replace(todo.draft, text="", ids=[], mass={QUESTION_ROWS: todo.draft.mass[QUESTION_ROWS]})
-    )
-    for scorer in (AverageAttentionScorer(), AT2Scorer(HeadCoefficients.average(2, 4))):
+    mass = {QUESTION_ROWS: todo.draft.readout.mass[QUESTION_ROWS]}
+    empty = replace(todo, draft=Draft("", [], readout=replace(todo.draft.readout, mass=mass)))
+    for scorer in (AttentionScorer(), LearnedScorer(HeadCoefficients.average(2, 4))):
         with pytest.raises(EmptyDraftError, match="the draft is empty, so there is nothing to attribute"):
             scorer.score(empty)
-    question_only = AT2Scorer(HeadCoefficients(torch.ones(1, 2, 4), [QUESTION_ROWS]))
+    question_only = LearnedScorer(HeadCoefficients(torch.ones(1, 2, 4), [QUESTION_ROWS]))
     assert torch.equal(question_only.score(empty), question_only.score(todo))
 
 
@@ -64,9 +64,9 @@ def test_attention_that_was_not_read(tiny_lm: LanguageModel, sample_questions: l
     todo = task(tiny_lm, sample_questions[0], (QUESTION_ROWS,))
     assert todo.draft.ids
     with pytest.raises(CoefficientsError, match=r"row groups \['draft'\] was not read"):
-        AT2Scorer(HeadCoefficients.average(2, 4)).score(todo)
+        LearnedScorer(HeadCoefficients.average(2, 4)).score(todo)
     with pytest.raises(CoefficientsError, match=r"on layers \[0, 2\]"):
-        AT2Scorer(HeadCoefficients(torch.ones(1, 2, 4), [QUESTION_ROWS], layers=[0, 2])).score(todo)
+        LearnedScorer(HeadCoefficients(torch.ones(1, 2, 4), [QUESTION_ROWS], layers=[0, 2])).score(todo)
 
 
 def test_ablate_measures_the_drafts_log_odds(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:

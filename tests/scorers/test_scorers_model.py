@@ -10,19 +10,17 @@ from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import EmptyDraftError, InputError, MissingExtraError
-from at2_prune.models.drafts import read_draft, write_drafts
+from at2_prune.models.drafts import Draft, read_drafts, write_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Granularity
 from at2_prune.scorers import (
-    AT2Scorer,
-    ContributionScorer,
-    EffectiveAttentionScorer,
     GradientXInputScorer,
-    LastLayerAttentionScorer,
+    LearnedScorer,
     LeaveOneOutScorer,
     Scorer,
     SurrogateScorer,
     Task,
+    make_scorer,
 )
 
 GROUPS = [DRAFT_ROWS, RowGroup("draft", measure="contribution"), RowGroup("draft", measure="effective")]
@@ -31,7 +29,7 @@ GROUPS = [DRAFT_ROWS, RowGroup("draft", measure="contribution"), RowGroup("draft
 def task(lm: LanguageModel, question: Question, draft: str = "It is Canberra", by: Granularity = "passage") -> Task:
     passages = question.passages[:4]
     prompt = lm.encode(question.text, passages, by)
-    return Task(lm, question.text, passages, prompt, read_draft(lm, prompt, draft, GROUPS))
+    return Task(lm, question.text, passages, prompt, read_drafts(lm, [prompt], [draft], GROUPS)[0])
 
 
 def log_p(lm: LanguageModel, todo: Task, embeddings: torch.Tensor, out: list[int] | None = None) -> torch.Tensor:
@@ -58,22 +56,23 @@ def test_last_layer_attention(tiny_lm: LanguageModel, sample_questions: list[Que
         tiny_lm.model.set_attn_implementation("sdpa")
     rows = weights[:, len(todo.prompt) - 1 :].mean((0, 1))
     expected = torch.stack([rows[start:stop].sum() for start, stop in todo.prompt.sources])
-    torch.testing.assert_close(LastLayerAttentionScorer().score(todo), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(make_scorer("last_layer_attention").score(todo), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
-    ("scorer", "group"), [(ContributionScorer(), GROUPS[1]), (EffectiveAttentionScorer(), GROUPS[2])]
+    ("scorer", "group"), [(make_scorer("contribution"), GROUPS[1]), (make_scorer("effective_attention"), GROUPS[2])]
 )
 def test_measures_raw_and_learned(
     tiny_lm: LanguageModel, sample_questions: list[Question], scorer: Scorer, group: RowGroup
 ) -> None:
     todo = task(tiny_lm, sample_questions[0])
     assert scorer.row_groups == (group,)
-    torch.testing.assert_close(scorer.score(todo), todo.draft.mass[group].sum((0, 1)) / 8)
+    torch.testing.assert_close(scorer.score(todo), todo.draft.readout.mass[group].sum((0, 1)) / 8)
     weight = torch.randn(1, 2, 4, generator=torch.Generator().manual_seed(0))
-    learned = AT2Scorer(HeadCoefficients(weight, [group]), "learned")
+    learned = LearnedScorer(HeadCoefficients(weight, [group]), "learned")
     assert (learned.name, learned.row_groups) == ("learned", (group,))
-    torch.testing.assert_close(learned.score(todo), (weight[0, :, :, None] * todo.draft.mass[group]).sum((0, 1)))
+    expected = (weight[0, :, :, None] * todo.draft.readout.mass[group]).sum((0, 1))
+    torch.testing.assert_close(learned.score(todo), expected)
 
 
 @pytest.mark.parametrize("by", ["passage", "sentence"])
@@ -175,9 +174,9 @@ def test_surrogate_without_scikit_learn(
 @pytest.mark.parametrize(
     "scorer",
     [
-        LastLayerAttentionScorer(),
-        ContributionScorer(),
-        EffectiveAttentionScorer(),
+        make_scorer("last_layer_attention"),
+        make_scorer("contribution"),
+        make_scorer("effective_attention"),
         GradientXInputScorer(),
         LeaveOneOutScorer(),
         SurrogateScorer(32),
@@ -187,7 +186,7 @@ def test_an_empty_draft(tiny_lm: LanguageModel, sample_questions: list[Question]
     todo = task(tiny_lm, sample_questions[0])
     assert scorer.uses_draft
     with pytest.raises(EmptyDraftError, match="nothing to attribute"):
-        scorer.score(replace(todo, draft=replace(todo.draft, text="", ids=[], mass={})))
+        scorer.score(replace(todo, draft=Draft("", [])))
 
 
 def test_drafts_the_model_wrote_are_scored_alike(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
@@ -196,6 +195,6 @@ def test_drafts_the_model_wrote_are_scored_alike(tiny_lm: LanguageModel, sample_
     prompt = tiny_lm.encode(question.text, question.passages[:4])
     draft = write_drafts(tiny_lm, [prompt], [DRAFT_ROWS], 5)[0]
     written = Task(tiny_lm, question.text, question.passages[:4], prompt, draft)
-    read = replace(written, draft=read_draft(tiny_lm, prompt, draft.ids, [DRAFT_ROWS]))
-    for scorer in (LastLayerAttentionScorer(), GradientXInputScorer(), LeaveOneOutScorer()):
+    read = replace(written, draft=read_drafts(tiny_lm, [prompt], [draft.ids], [DRAFT_ROWS])[0])
+    for scorer in (make_scorer("last_layer_attention"), GradientXInputScorer(), LeaveOneOutScorer()):
         torch.testing.assert_close(scorer.score(written), scorer.score(read), atol=1e-5, rtol=1e-5)

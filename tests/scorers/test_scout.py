@@ -12,13 +12,14 @@ from at2_prune.attention.rows import Reading, RowGroup, Rows
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import EmptyDraftError
-from at2_prune.models.drafts import read_prompt, write_drafts
+from at2_prune.models.drafts import write_drafts
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.readouts import read_prompts
 from at2_prune.pipeline.config import PruneConfig
 from at2_prune.pipeline.step import PruneStep
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.report import html_report, terminal_report
-from at2_prune.scorers import AT2Scorer, BM25Scorer, FusionScorer, Task
+from at2_prune.scorers import BM25Scorer, FusionScorer, LearnedScorer, Task
 
 GROUPS = (RowGroup("question"), RowGroup("question", "max"), RowGroup("sources"), RowGroup("sources", "max"))
 
@@ -31,7 +32,7 @@ def coefficients() -> HeadCoefficients:
 
 @pytest.fixture
 def scout(tiny_lm: LanguageModel, coefficients: HeadCoefficients) -> AT2Pruner:
-    return AT2Pruner(tiny_lm, AT2Scorer(coefficients, "scout"), max_new_tokens=6)
+    return AT2Pruner(tiny_lm, LearnedScorer(coefficients, "scout"), max_new_tokens=6)
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_rows_of_the_sources_equal_eager_attention(tiny_lm: LanguageModel, sampl
     question = sample_questions[0]
     prompt = tiny_lm.encode(question.text, question.passages)
     weights = eager_weights(tiny_lm, prompt.ids)
-    read = read_prompt(tiny_lm, prompt, GROUPS)
+    read = read_prompts(tiny_lm, [prompt], GROUPS)[0]
     n = len(prompt.sources)
     for group in GROUPS[2:]:
         assert read.mass[group].shape == (2, 4, n, n)
@@ -73,21 +74,21 @@ def test_rows_of_the_sources_equal_eager_attention(tiny_lm: LanguageModel, sampl
                 torch.testing.assert_close(read.mass[group][:, :, i, j], expected, atol=1e-5, rtol=1e-4)
     drafted = write_drafts(tiny_lm, [prompt], GROUPS, 4)[0]
     for group in GROUPS:
-        torch.testing.assert_close(drafted.mass[group], read.mass[group], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(drafted.readout.mass[group], read.mass[group], atol=1e-5, rtol=1e-4)
 
 
 def test_the_pass_ends_with_the_last_layer_wanted(
     tiny_lm: LanguageModel, sample_questions: list[Question], layers_run: list[tuple[int, int]]
 ) -> None:
     prompt = tiny_lm.encode(sample_questions[0].text, sample_questions[0].passages)
-    first = read_prompt(tiny_lm, prompt, GROUPS, [0])
+    first = read_prompts(tiny_lm, [prompt], GROUPS, [0])[0]
     assert layers_run == [(0, len(prompt))]
-    both = read_prompt(tiny_lm, prompt, GROUPS)
+    both = read_prompts(tiny_lm, [prompt], GROUPS)[0]
     assert first.layers == [0]
     for group in GROUPS:
         assert torch.equal(first.mass[group], both.mass[group][:1])
     with pytest.raises(EmptyDraftError, match="there is no draft"):
-        read_prompt(tiny_lm, prompt, [RowGroup("draft")])
+        read_prompts(tiny_lm, [prompt], [RowGroup("draft")])[0]
 
 
 def test_a_model_that_was_stopped_runs_on_as_before(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
@@ -110,12 +111,12 @@ def test_one_early_pass_and_one_short_answer(
     assert layers_run[:5] == [(0, head), (1, head), (0, whole - head), (0, short - head), (1, short - head)]
     assert all(tokens == 1 for _, tokens in layers_run[5:])
     assert result.draft is None
-    assert result.answer == scout.regenerate(question.text, question.passages, result.kept)
+    assert result.answer == scout.answer_from(question.text, question.passages, result.kept)
     assert result.scores == pytest.approx(scout.score(question.text, question.passages))
     batch = scout.answer_batch([q.text for q in sample_questions[:2]], [q.passages for q in sample_questions[:2]], 2)
     assert next((r.kept, r.answer, r.draft) for r in batch) == (result.kept, result.answer, None)
     everything = scout.answer(question.text, question.passages, 10)
-    assert everything.answer == scout.regenerate(question.text, question.passages)
+    assert everything.answer == scout.answer_from(question.text, question.passages)
 
 
 @pytest.mark.parametrize("method", ["scout", "fusion"])
@@ -178,7 +179,7 @@ def test_a_ranker_needs_no_draft_either(
 def test_windows_without_a_draft(
     tiny_lm: LanguageModel, coefficients: HeadCoefficients, sample_questions: list[Question]
 ) -> None:
-    pruner = AT2Pruner(tiny_lm, AT2Scorer(coefficients, "scout"), max_new_tokens=4, overflow="windows")
+    pruner = AT2Pruner(tiny_lm, LearnedScorer(coefficients, "scout"), max_new_tokens=4, overflow="windows")
     passages = [*sample_questions[0].passages, *sample_questions[1].passages, *sample_questions[2].passages] * 2
     result = pruner.answer(sample_questions[0].text, passages, 2)
     assert len(result.scores) == len(passages)
@@ -188,15 +189,15 @@ def test_windows_without_a_draft(
 def test_scorer_reads_the_draft_where_it_weighs_it(tiny_lm: LanguageModel, sample_questions: list[Question]) -> None:
     groups = (RowGroup("draft"), RowGroup("sources"))
     made = HeadCoefficients(torch.ones(2, 2, 4), groups, model_type="llama")
-    scorer = AT2Scorer(made, "both")
+    scorer = LearnedScorer(made, "both")
     assert (scorer.uses_draft, scorer.row_groups) == (True, groups)
     question = sample_questions[0]
     prompt = tiny_lm.encode(question.text, question.passages)
     draft = write_drafts(tiny_lm, [prompt], groups, 4)[0]
     scores = scorer.score(Task(tiny_lm, question.text, question.passages, prompt, draft))
-    direct = draft.mass[groups[0]].sum((0, 1))
+    direct = draft.readout.mass[groups[0]].sum((0, 1))
     best = int(direct.argmax())
-    linked = draft.mass[groups[1]].sum((0, 1))
+    linked = draft.readout.mass[groups[1]].sum((0, 1))
     bonus = linked[best] + linked[:, best]
     others = [i for i in range(len(direct)) if i != best]
     torch.testing.assert_close(scores[others], (direct + bonus)[others])

@@ -56,7 +56,7 @@ def test_an_example(
     assert (example.question_id, example.draft, example.layers) == (question.id, draft.text, [0, 1])
     assert set(example.mass) == {"draft", "draft-max", "question", "question-max", "last"}
     for group in ROW_GROUPS:
-        torch.testing.assert_close(example.mass[group.name], draft.mass[group][None], atol=1e-5, rtol=0)
+        torch.testing.assert_close(example.mass[group.name], draft.readout.mass[group][None], atol=1e-5, rtol=0)
     assert example.masks.shape == (4, len(prompt.sources))
     assert example.outcomes.shape == (4, 1)
     expected = ablation_outcomes(tiny_lm, prompt, draft.ids, example.masks, positions=positions)
@@ -197,9 +197,9 @@ def test_sentences_as_targets(
     monkeypatch.setattr("at2_prune.training.collect.split_sentences", lambda passage: sentences)
     (example,), _ = collect(tiny_lm, [question], tmp_path, settings)
     spans = [(0, 3), (3, 7), (7, len(draft.ids))]
-    assert draft.row_mass is not None
+    assert draft.readout.row_mass is not None
     for part, (start, stop) in enumerate(spans):
-        rows = draft.row_mass[:, :, start:stop]
+        rows = draft.readout.row_mass[:, :, start:stop]
         torch.testing.assert_close(example.mass["draft"][part], rows.mean(2), atol=1e-6, rtol=0)
         torch.testing.assert_close(example.mass["draft-max"][part], rows.amax(2), atol=1e-6, rtol=0)
     assert example.mass["question"].shape[0] == 1

@@ -16,7 +16,7 @@ from at2_prune.cli.train import add_arguments
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError
-from at2_prune.models.drafts import read_draft
+from at2_prune.models.drafts import read_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.training import CollectSettings, ExampleStore, FitSettings, TrainingReport, fidelity, fit, train
@@ -266,7 +266,7 @@ def test_other_measures_from_the_same_ablations(
         assert torch.equal(new.outcomes, old.outcomes)
         prompt = tiny_lm.encode(question.text, question.passages)
         ids = tiny_lm.encode_draft(old.draft)
-        expected = read_draft(tiny_lm, prompt, ids, groups).mass
+        expected = read_drafts(tiny_lm, [prompt], [ids], groups)[0].readout.mass
         torch.testing.assert_close(new.mass["question-max-effective"][0], expected[groups[1]])
         parts = draft_parts(tiny_lm, ids) if targets == "sentence" else [(0, len(ids))]
         lengths = torch.tensor([stop - start for start, stop in parts])

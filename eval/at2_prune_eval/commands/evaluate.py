@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING
 
+from at2_prune.catalogue import METHODS, learned_methods, scoring_methods
 from at2_prune.cli.options import add_model_options, k_or_auto, load_model, positive
 from at2_prune.errors import InputError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from at2_prune.models.language_model import LanguageModel
     from at2_prune.passages import Granularity
     from at2_prune.scorers import Scorer
-    from at2_prune_eval import Bench, Processes
+    from at2_prune_eval import CachedLoop, Processes
 
 HELP = "Measure what pruning does to answers: methods x k, with 95 % intervals, figures and a report."
 MAIN = ("at2", "scout")
@@ -114,9 +115,9 @@ def run(args: argparse.Namespace) -> None:
     from at2_prune.datasets import load_questions, sample_questions_path
     from at2_prune.errors import MissingExtraError
     from at2_prune.models.default_model import cache_folder
-    from at2_prune.scorers import AT2Scorer
+    from at2_prune.scorers import LearnedScorer
     from at2_prune_eval import (
-        Bench,
+        CachedLoop,
         ModelCache,
         Processes,
         ProgressBar,
@@ -152,7 +153,9 @@ def run(args: argparse.Namespace) -> None:
         skipped["longer than the model's context"] += len(questions) - len(fitting)
         questions, skipped = fitting, +skipped
     scorers = _scorers(args, language_model)
-    bench = Bench(language_model, ModelCache(args.cache or cache_folder() / "evaluation.sqlite"), args.max_new_tokens)
+    loop = CachedLoop(
+        language_model, ModelCache(args.cache or cache_folder() / "evaluation.sqlite"), args.max_new_tokens
+    )
     data = {
         "name": Path(source).name if Path(source).exists() else str(source),
         "split": args.split,
@@ -166,12 +169,12 @@ def run(args: argparse.Namespace) -> None:
     total = len(processes.share(questions))
     with ProgressBar(total, args.k, scorers[0].name, shown=processes.rank == 0) as bar:
         results = evaluate(
-            bench, scorers, questions, args.k, args.out, data=data, skipped=skipped, processes=processes, progress=bar
+            loop, scorers, questions, args.k, args.out, data=data, skipped=skipped, processes=processes, progress=bar
         )
     measured: list[tuple[Granularity, int | None]] = [("passage", args.faithfulness), ("sentence", args.sentences)]
     for granularity, count in measured:
         if count:
-            _faithfulness(bench, scorers, questions[:count], args.out, results["config"], granularity, processes)
+            _faithfulness(loop, scorers, questions[:count], args.out, results["config"], granularity, processes)
     if processes.rank:
         return
     results = add_faithfulness(args.out)
@@ -186,7 +189,7 @@ def run(args: argparse.Namespace) -> None:
             "kept the first k passages."
         )
     written = ["results.json", "questions.jsonl", "table.md"]
-    coefficients = {scorer.name: scorer.coefficients for scorer in scorers if isinstance(scorer, AT2Scorer)}
+    coefficients = {scorer.name: scorer.coefficients for scorer in scorers if isinstance(scorer, LearnedScorer)}
     layer_types = getattr(language_model.model.config.get_text_config(), "layer_types", None) or ()
     try:
         write_figures(results, coefficients, Path(args.out) / "figures", layer_types)
@@ -201,7 +204,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _faithfulness(
-    bench: Bench,
+    loop: CachedLoop,
     scorers: list[Scorer],
     questions: list[Question],
     out: str,
@@ -216,7 +219,7 @@ def _faithfulness(
     count = len(processes.share(questions))
     with tqdm(total=count, desc=f"faithfulness, {granularity}s", unit="question", disable=processes.rank > 0) as bar:
         run_faithfulness(
-            bench,
+            loop,
             scorers,
             questions,
             out,
@@ -233,7 +236,7 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
 
     from at2_prune.coefficients.head_coefficients import shipped_coefficients
     from at2_prune.errors import CoefficientsError, MissingExtraError
-    from at2_prune.scorers import BUILT_ON, LEARNED, SCORERS, ScorerOptions, make_scorer
+    from at2_prune.scorers import ScorerOptions, make_scorer
     from at2_prune.scorers.loading import load_coefficients, method_of
 
     coefficients: dict[str, HeadCoefficients] = {}
@@ -249,8 +252,8 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
     learned = [name for name in MAIN if name in {*given, *shipped_coefficients().get(language_model.name, {})}]
     methods = args.methods or [*(learned or ["at2"]), *RIVALS]
     everything = methods == ["all"]
-    wanted = {*methods, *(BUILT_ON.get(name, name) for name in methods)}
-    for name in LEARNED:
+    wanted = {*methods, *(METHODS[name].coefficients for name in methods if name in METHODS)}
+    for name in learned_methods():
         if name not in coefficients and (everything or name in wanted):
             try:
                 coefficients[name] = load_coefficients(language_model, method=name)
@@ -259,7 +262,8 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
                     raise CoefficientsError(f"{error}; or leave {name} out of --methods") from None
                 logging.getLogger(__name__).warning("without %s: %s", name, error)
     options = ScorerOptions(coefficients, args.embedder, args.cross_encoder)
-    names = list(dict.fromkeys([*coefficients, *BUILT_ON, *SCORERS])) if everything else [*methods]
+    available = [name for name in scoring_methods() if name in coefficients or name not in learned_methods()]
+    names = [*coefficients, *available] if everything else [*methods]
     names += [name for name in given if name not in names]
     scorers = []
     for name in dict.fromkeys(names):

@@ -10,7 +10,7 @@ import torch
 from at2_prune.ablation import random_masks
 from at2_prune.models.prompts import EncodedPrompt
 
-from ..bench import Bench
+from ..cached_loop import CachedLoop
 from .ranks import spearman
 
 __all__ = ["Ablator", "Mask", "held_out_masks", "lds", "log_probability", "mask_of"]
@@ -22,10 +22,10 @@ Mask = tuple[bool, ...]
 
 
 class Ablator:
-    """Runs ablations of one prompt on the bench and knows which were asked for."""
+    """Runs ablations of one prompt and remembers which were asked for."""
 
-    def __init__(self, bench: Bench, prompt: EncodedPrompt, target: Sequence[int]) -> None:
-        self._bench = bench
+    def __init__(self, loop: CachedLoop, prompt: EncodedPrompt, target: Sequence[int]) -> None:
+        self._loop = loop
         self._prompt = prompt
         self._target = target
         self.seen: set[Mask] = set()
@@ -34,7 +34,7 @@ class Ablator:
     def __call__(self, masks: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         self.seen.update(tuple(mask) for mask in masks.bool().tolist())
-        return self._bench.outcomes(self._prompt, self._target, masks)[0]
+        return self._loop.outcomes(self._prompt, self._target, masks)[0]
 
     def log_odds(self, masks: Sequence[Mask]) -> dict[Mask, float]:
         """Of the target, in one call."""

@@ -26,7 +26,7 @@ from at2_prune.passages import Granularity, only_kept
 from at2_prune.pruning.selection import check_k, top_k
 from at2_prune.scorers import RandomScorer, Scorer, Task
 
-from ..bench import Bench
+from ..cached_loop import CachedLoop
 from ..methods import check_ks
 from ..metrics import normalize_answer
 from ..store import Record
@@ -42,7 +42,7 @@ REFERENCES = ("gradient_x_input", "leave_one_out")
 
 
 def measure_faithfulness(
-    bench: Bench,
+    loop: CachedLoop,
     scorers: Sequence[Scorer],
     question: Question,
     *,
@@ -59,7 +59,7 @@ def measure_faithfulness(
     Beyond what the methods ask for themselves, all ablations are one call, so that common beginnings are computed once.
 
     Args:
-        bench: the model.
+        loop: the pruning loop, with its memory.
         scorers: methods, of different names.
         question: its gold passages and answer are not used.
         granularity: what is scored: passages or their sentences.
@@ -91,16 +91,16 @@ def measure_faithfulness(
         raise InputError(f"needs at least 2 ablations and 1 permutation, got {ablations} and {permutations}")
     if unknown := sorted(set(order_for) - {scorer.name for scorer in scorers}):
         raise InputError(f"order_for names methods that are not measured: {unknown}")
-    encode = bench.language_model.encode
+    encode = loop.language_model.encode
     prompt = encode(question.text, question.passages, granularity)
-    draft = bench.draft(prompt, list(dict.fromkeys(group for scorer in scorers for group in scorer.row_groups))).draft
+    draft = loop.draft(prompt, list(dict.fromkeys(group for scorer in scorers for group in scorer.draft_groups))).draft
     count = len(prompt.sources)
     record: Record = {"id": question.id, "draft": draft.text, "sources": count, "left_out": None, "methods": {}}
     if not draft.ids or count < 2:
         return record | {"left_out": "fewer than two sources" if draft.ids else "empty draft"}
 
-    ablator = Ablator(bench, prompt, draft.ids)
-    task = Task(bench.language_model, question.text, question.passages, prompt, draft, ablator)
+    ablator = Ablator(loop, prompt, draft.ids)
+    task = Task(loop.language_model, question.text, question.passages, prompt, draft, outcomes=ablator)
     scores: dict[str, list[float]] = {}
     skipped: list[str] = []
     for scorer in scorers:
@@ -123,7 +123,7 @@ def measure_faithfulness(
     prompts = [encode(question.text, only_kept(question.passages, one, granularity)) for one in different]
     same = {
         one: float(normalize_answer(answer.text) == normalize_answer(draft.text))
-        for one, answer in zip(different, bench.answers(prompts, draft.ids), strict=True)
+        for one, answer in zip(different, loop.write_answers(prompts, draft.ids), strict=True)
     }
     for name, own in scores.items():
         outcomes = [{"same": same[one], "log_p": log_p[mask_of(count, one)]} for one in kept[name]]
@@ -139,7 +139,7 @@ def measure_faithfulness(
     tested = [scorer for scorer in scorers if scorer.name not in skipped]
     if tested and len(question.passages) > 1:
         order = shuffled_order(len(question.passages), _generator(seed, "order", question))
-        for name, taus in order_test(bench, task, scores, tested, order, granularity).items():
+        for name, taus in order_test(loop, task, scores, tested, order, granularity).items():
             record["methods"][name]["order"] = taus
     return record | {"ablations": len(held_out), "log_p": log_p[everything], "order_skipped": skipped}
 

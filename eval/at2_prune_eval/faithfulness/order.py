@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from at2_prune.models.drafts import Draft, read_draft
+from at2_prune.models.drafts import Draft, read_drafts
 from at2_prune.passages import Granularity
 from at2_prune.scorers import Scorer, Task
 
-from ..bench import Bench
+from ..cached_loop import CachedLoop
 from .ablations import Ablator
 from .ranks import kendall
 
@@ -32,7 +32,7 @@ def shuffled_order(passages: int, generator: torch.Generator) -> list[int]:
 
 
 def order_test(
-    bench: Bench,
+    loop: CachedLoop,
     task: Task,
     scores: Mapping[str, Sequence[float]],
     scorers: Sequence[Scorer],
@@ -42,7 +42,7 @@ def order_test(
     """What each method's scores follow when the passages are shown in another order.
 
     Args:
-        bench: the model.
+        loop: the pruning loop, with its memory.
         task: the question as it was scored.
         scores: of every method, before.
         scorers: methods to test.
@@ -53,13 +53,13 @@ def order_test(
         `content` and `position` by method.
     """
     passages = [task.passages[index] for index in order]
-    prompt = bench.language_model.encode(task.question, passages, granularity)
-    groups = list(dict.fromkeys(group for scorer in scorers for group in scorer.row_groups))
+    prompt = loop.language_model.encode(task.question, passages, granularity)
+    groups = list(dict.fromkeys(group for scorer in scorers for group in scorer.draft_groups))
     draft = Draft(task.draft.text, task.draft.ids, prompt_ids=prompt.ids)
     if groups:
-        draft = read_draft(bench.language_model, prompt, task.draft.ids, groups)
-    ablator = Ablator(bench, prompt, draft.ids)
-    again = Task(bench.language_model, task.question, passages, prompt, draft, ablator)
+        draft = read_drafts(loop.language_model, [prompt], [task.draft.ids], groups)[0]
+    ablator = Ablator(loop, prompt, draft.ids)
+    again = Task(loop.language_model, task.question, passages, prompt, draft, outcomes=ablator)
     owners = task.prompt.source_passage
     origin = [source for index in order for source, owner in enumerate(owners) if owner == index]
     result = {}

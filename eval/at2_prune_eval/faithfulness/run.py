@@ -11,7 +11,7 @@ from at2_prune.errors import DataError
 from at2_prune.passages import Granularity
 from at2_prune.scorers import Scorer
 
-from ..bench import Bench
+from ..cached_loop import CachedLoop
 from ..methods import as_methods, check_ks
 from ..processes import Processes
 from ..store import Record, RunStore
@@ -22,7 +22,7 @@ __all__ = ["run_faithfulness"]
 
 
 def run_faithfulness(
-    bench: Bench,
+    loop: CachedLoop,
     scorers: Sequence[Scorer],
     questions: Sequence[Question],
     out: str | os.PathLike[str],
@@ -44,7 +44,7 @@ def run_faithfulness(
     `out/faithfulness_<granularity>.json` at the end. Called again with the same arguments it goes on where it stopped.
 
     Args:
-        bench: the model, and what it was asked before.
+        loop: the pruning loop, with its memory.
         scorers: methods, of different names; leave out those that are too dear for the granularity.
         questions: of different ids.
         out: a folder, which may be that of the run whose table this belongs to.
@@ -89,7 +89,7 @@ def run_faithfulness(
         for question in processes.share([question for question in questions if question.id in done]):
             progress(done[question.id], True)
         for question in processes.share([question for question in questions if question.id not in done]):
-            record = measure_faithfulness(bench, scorers, question, **settings)
+            record = measure_faithfulness(loop, scorers, question, **settings)
             store.add(record)
             progress(record, False)
         processes.wait()

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..names import by_family, label_of
+from at2_prune.catalogue import by_family, label_of
+
 from .by_cost import f1_by_cost_figure, middle_k
 from .by_k import f1_by_k_figure
 from .faithfulness import faithfulness_figure, measured

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from at2_prune.catalogue import FAMILIES, by_family, label_of
 from at2_prune.errors import InputError
 
-from ..names import ALL, FAMILIES, GOLD, by_family, label_of, sorted_ks
+from ..k_values import ALL, GOLD, sorted_ks
 from .style import COLORS, LINES, MARKERS, SIZE, WIDTH, error, new_figure, spread, styled
 
 if TYPE_CHECKING:

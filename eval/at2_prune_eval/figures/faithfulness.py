@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from at2_prune.catalogue import by_family, family_of, label_of
 from at2_prune.errors import InputError
 
-from ..names import by_family, family_of, label_of
 from .style import FAMILY_COLORS, SIZE, WIDTH, error, new_figure, styled
 
 if TYPE_CHECKING:

@@ -18,13 +18,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from at2_prune.catalogue import by_family, label_of
 from at2_prune.errors import DataError
 from at2_prune.report import write_html_report
 from at2_prune.report.text import visible
 
 from ..document import FAITHFULNESS, about_cost, load_results
 from ..figures import all_figures, caption_of, middle_k, svg
-from ..names import by_family, label_of, sorted_ks
+from ..k_values import sorted_ks
 from ..sections import (
     MARKS,
     ablation_difference_rows,

@@ -9,7 +9,7 @@ from typing import Any
 from at2_prune.report.page import Bar
 from at2_prune.report.text import count, decimals_for, number, ranking
 
-from ..names import ALL, GOLD
+from ..k_values import ALL, GOLD
 
 __all__ = ["Card", "Source", "Tried", "cards", "choose"]
 

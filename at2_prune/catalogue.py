@@ -1,0 +1,294 @@
+"""Every method, declared once: its name, label, family, cost, needs and help.
+
+The configuration, the registry of scorers, the command line, the figures and the table in docs/evaluation.md read this
+file. It imports neither torch nor anything else of the package. A new method is one file in `at2_prune/scorers` and one
+entry here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "DEFAULT_METHOD",
+    "FAMILIES",
+    "METHODS",
+    "REFERENCES",
+    "MethodInfo",
+    "by_family",
+    "configurable_methods",
+    "family_of",
+    "label_of",
+    "learned_methods",
+    "method_table",
+    "scoring_methods",
+]
+
+DEFAULT_METHOD = "scout"
+
+FAMILIES = {
+    "retrieval": "Rankers that read no draft",
+    "attention": "Attention, nothing learned",
+    "gradient": "Gradients and ablations",
+    "learned": "Learned head coefficients",
+    "other": "Other",
+}
+"""Families by name, in the order in which tables and figures show them."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """One method."""
+
+    name: str
+    label: str
+    """The name that figures and tables show."""
+    family: str
+    """A key of `FAMILIES`."""
+    score: str = ""
+    """The score of a passage, in words: the method's help and its row in the docs."""
+    passes: str = "0"
+    """The forward passes over the whole prompt that choosing takes, a draft included where the method reads one."""
+    scorer: str = ""
+    """Its class, as `module.Class` in `at2_prune.scorers`; empty for a method that does not score."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the class."""
+    coefficients: str = ""
+    """The method whose learned head coefficients it uses: its own name, or another's."""
+    train: tuple[str, ...] = ()
+    """The options of `at2-prune train` that learn its coefficients, beside model, data and output."""
+    configurable: bool = True
+    """Whether `PruneConfig` and the command line take it: false where it needs a model of its own by name."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether it has head coefficients of its own."""
+        return self.coefficients == self.name
+
+
+_ENTRIES = (
+    MethodInfo("none", "No pruning", "other", "Every passage is kept.", "1", configurable=False),
+    MethodInfo(
+        "scout",
+        "Scout",
+        "learned",
+        "Attention of the question's and the passages' rows, with learned head coefficients; needs no draft.",
+        "part of 1",
+        "learned.LearnedScorer",
+        coefficients="scout",
+        train=("--learn-from", "evidence"),
+    ),
+    MethodInfo(
+        "at2",
+        "AT2",
+        "learned",
+        "Attention of the draft's rows, with a learned coefficient per head (AT2, arXiv 2504.13752).",
+        "1",
+        "learned.LearnedScorer",
+        coefficients="at2",
+    ),
+    MethodInfo(
+        "contribution_learned",
+        "Contribution, learned",
+        "learned",
+        "Contribution weights of the draft's rows, with a learned coefficient per head.",
+        "1",
+        "learned.LearnedScorer",
+        coefficients="contribution_learned",
+        train=("--rows", "draft-contribution"),
+    ),
+    MethodInfo(
+        "effective_attention_learned",
+        "Effective, learned",
+        "learned",
+        "Effective attention of the draft's rows, with a learned coefficient per head.",
+        "1",
+        "learned.LearnedScorer",
+        coefficients="effective_attention_learned",
+        train=("--rows", "draft-effective"),
+    ),
+    MethodInfo(
+        "fusion",
+        "Fusion",
+        "learned",
+        "The score of scout plus the retriever's score, both standardised.",
+        "part of 1",
+        "fusion.FusionScorer",
+        coefficients="scout",
+    ),
+    MethodInfo("random", "Random", "retrieval", "A random number.", "0", "random.RandomScorer"),
+    MethodInfo(
+        "retriever_order",
+        "Retriever order",
+        "retrieval",
+        "The retriever's score where every passage has one, else the passage's place.",
+        "0",
+        "retriever_order.RetrieverOrderScorer",
+    ),
+    MethodInfo("bm25", "BM25", "retrieval", "BM25 of the question and the passage (bm25s).", "0", "bm25.BM25Scorer"),
+    MethodInfo(
+        "dense",
+        "Dense",
+        "retrieval",
+        "The cosine of two sentence embeddings, the question's and the passage's.",
+        "0",
+        "dense.DenseScorer",
+    ),
+    MethodInfo(
+        "cross_encoder",
+        "Cross-encoder",
+        "retrieval",
+        "The output of a reranker that reads question and passage together; needs the reranker's id.",
+        "0",
+        "cross_encoder.CrossEncoderScorer",
+        configurable=False,
+    ),
+    MethodInfo(
+        "average_attention",
+        "Average attention",
+        "attention",
+        "Attention mass of the draft's rows, averaged over all heads.",
+        "1",
+        "attention_baselines.AttentionScorer",
+    ),
+    MethodInfo(
+        "last_layer_attention",
+        "Last-layer attention",
+        "attention",
+        "Attention mass of the draft's rows in the last layer, averaged over its heads.",
+        "1",
+        "attention_baselines.AttentionScorer",
+        {"last_layer": True},
+    ),
+    MethodInfo(
+        "contribution",
+        "Contribution",
+        "attention",
+        "Attention × value magnitude × alignment with the head's output, averaged over all heads.",
+        "1",
+        "attention_baselines.AttentionScorer",
+        {"measure": "contribution"},
+    ),
+    MethodInfo(
+        "effective_attention",
+        "Effective attention",
+        "attention",
+        "The part of attention that can affect the output (Naim and Asher 2024), averaged over all heads.",
+        "1",
+        "attention_baselines.AttentionScorer",
+        {"measure": "effective"},
+    ),
+    MethodInfo(
+        "gradient_x_input",
+        "Gradient × input",
+        "gradient",
+        "The passage's embeddings times the gradient of the draft's log-probability.",
+        "4",
+        "gradient_x_input.GradientXInputScorer",
+    ),
+    MethodInfo(
+        "leave_one_out",
+        "Leave-one-out",
+        "gradient",
+        "The log-odds that the draft loses without the passage.",
+        "1, and 1 a passage less what these share",
+        "leave_one_out.LeaveOneOutScorer",
+    ),
+    MethodInfo(
+        "surrogate_32",
+        "Surrogate, m = 32",
+        "gradient",
+        "The weight of a LASSO surrogate fitted to 32 random ablations (ESM, ContextCite).",
+        "1, and 32 less what these share",
+        "surrogate.SurrogateScorer",
+        {"ablations": 32},
+    ),
+    MethodInfo(
+        "surrogate_64",
+        "Surrogate, m = 64",
+        "gradient",
+        "The weight of a LASSO surrogate fitted to 64 random ablations.",
+        "1, and 64 less what these share",
+        "surrogate.SurrogateScorer",
+        {"ablations": 64},
+    ),
+    MethodInfo("oracle", "Oracle", "other", "The gold passages are kept.", "0", configurable=False),
+)
+
+METHODS: dict[str, MethodInfo] = {entry.name: entry for entry in _ENTRIES}
+"""Every method by name."""
+REFERENCES = ("none", "oracle")
+"""The two that methods are held against: all passages, and the gold passages only."""
+_SURROGATE = re.compile(r"surrogate_(\d+)")
+
+
+def scoring_methods() -> list[str]:
+    """The methods that score passages, in the order of this file."""
+    return [name for name, info in METHODS.items() if info.scorer]
+
+
+def configurable_methods() -> list[str]:
+    """The methods that `PruneConfig` and the command line take, the default first."""
+    return [name for name, info in METHODS.items() if info.configurable]
+
+
+def learned_methods() -> list[str]:
+    """The methods that have head coefficients of their own."""
+    return [name for name, info in METHODS.items() if info.learned]
+
+
+def label_of(name: str) -> str:
+    """The label of a method; a name that is not in the catalogue is its own label.
+
+    Example:
+        >>> label_of("gradient_x_input"), label_of("surrogate_16"), label_of("my_method")
+        ('Gradient × input', 'Surrogate, m = 16', 'my method')
+    """
+    if name in METHODS:
+        return METHODS[name].label
+    surrogate = _SURROGATE.fullmatch(name)
+    return f"Surrogate, m = {surrogate[1]}" if surrogate else name.replace("_", " ")
+
+
+def family_of(name: str) -> str:
+    """The family of a method, a key of `FAMILIES`; `other` for a name that is not in the catalogue.
+
+    Example:
+        >>> family_of("bm25"), family_of("surrogate_16"), family_of("my_method")
+        ('retrieval', 'gradient', 'other')
+    """
+    if name in METHODS:
+        return METHODS[name].family
+    return "gradient" if _SURROGATE.fullmatch(name) else "other"
+
+
+def by_family(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group methods by family, in the order in which they are shown, without the two references.
+
+    Example:
+        >>> by_family(["none", "at2", "bm25", "random"])
+        {'retrieval': ['random', 'bm25'], 'learned': ['at2']}
+    """
+    known = list(METHODS)
+
+    def place(name: str) -> tuple[int, int]:
+        surrogate = _SURROGATE.fullmatch(name)
+        return (known.index(name) if name in known else len(known), int(surrogate[1]) if surrogate else 0)
+
+    groups: dict[str, list[str]] = {family: [] for family in FAMILIES}
+    for name in sorted(names, key=place):
+        if name not in REFERENCES:
+            groups[family_of(name)].append(name)
+    return {family: members for family, members in groups.items() if members}
+
+
+def method_table() -> str:
+    """The Markdown table of all methods that score, for the docs."""
+    rows = ["| method | a passage's score | passes |", "|---|---|---|"]
+    for family, names in by_family(METHODS).items():
+        rows.append(f"| *{FAMILIES[family]}* | | |")
+        rows += [f"| `{name}` | {METHODS[name].score} | {METHODS[name].passes} |" for name in names]
+    return "\n".join(rows)

@@ -1,0 +1,136 @@
+"""Readouts: the attention mass that was read with one prompt, of a draft's rows or of the prompt's own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..attention.reader import AttentionReader
+from ..attention.rows import Reading, RowGroup, Rows
+from ..errors import EmptyDraftError
+from .kv_cache import Prefix
+from .language_model import LanguageModel
+from .prompts import EncodedPrompt
+
+__all__ = ["Readout", "prompt_mass", "prompt_rows", "read_prompts", "read_targets"]
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The attention mass that was read with one prompt."""
+
+    mass: Mapping[RowGroup, torch.Tensor]
+    """`(layers, heads, sources)` for each row group, and `(layers, heads, sources, sources)` for the sources' own rows.
+    The groups of draft rows are missing if the draft is empty."""
+    layers: Sequence[int] = ()
+    """The indices of the layers that were read."""
+    row_mass: torch.Tensor | None = None
+    """`(layers, heads, draft tokens, sources)`: the rows of a draft that the model wrote itself, one by one."""
+
+
+def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
+    """The positions of the groups whose rows are in the prompt; `prompt_mass` returns their mass."""
+    places = {"question": prompt.question, "last": (len(prompt) - 1, len(prompt))}
+    rows = []
+    for group in groups:
+        if group.rows == "sources":
+            spans = [(index, span) for index, span in enumerate(prompt.sources) if span[1] > span[0]]
+            rows += [Rows(f"{group.name} {index}", *span, group.reduce, group.measure) for index, span in spans]
+        elif group.rows != "draft":
+            rows.append(Rows(group.name, *places[group.rows], group.reduce, group.measure))
+    return rows
+
+
+def prompt_mass(reader: AttentionReader, prompt: EncodedPrompt, group: RowGroup, item: int = 0) -> torch.Tensor:
+    """The attention mass of a group whose positions `prompt_rows` gave.
+
+    Returns:
+        `(layers, heads, sources)`, or for the sources' own rows `(layers, heads, sources, sources)`, row source first.
+    """
+    if group.rows != "sources":
+        return reader.mass(group.name, item)
+    spans = [index for index, (start, stop) in enumerate(prompt.sources) if stop > start]
+    read = {index: reader.mass(f"{group.name} {index}", item) for index in spans}
+    nothing = torch.zeros_like(next(iter(read.values())))
+    return torch.stack([read.get(index, nothing) for index in range(len(prompt.sources))], dim=2)
+
+
+def read_prompts(
+    language_model: LanguageModel,
+    prompts: Sequence[EncodedPrompt],
+    groups: Sequence[RowGroup],
+    layers: Collection[int] | None = None,
+    prefix: Prefix | None = None,
+) -> list[Readout]:
+    """Read the prompts' own rows, without a draft, in one forward pass that ends with the last layer asked for.
+
+    Args:
+        language_model: the model that reads.
+        prompts: question and passages, one or more.
+        groups: row groups to read; none may be the draft's.
+        layers: layers to read; None reads all.
+        prefix: the beginning of a single prompt, if it has been run.
+
+    Returns:
+        One readout a prompt.
+
+    Raises:
+        EmptyDraftError: a group of draft rows is asked for.
+        ContextTooLongError: a prompt does not fit into the context.
+    """
+    if any(group.rows == "draft" for group in groups):
+        raise EmptyDraftError("rows of the draft are asked for, but there is no draft")
+    return read_targets(language_model, prompts, [[]] * len(prompts), groups, layers, prefix)
+
+
+def read_targets(
+    language_model: LanguageModel,
+    prompts: Sequence[EncodedPrompt],
+    targets: Sequence[list[int]],
+    groups: Sequence[RowGroup],
+    layers: Collection[int] | None = None,
+    prefix: Prefix | None = None,
+) -> list[Readout]:
+    """Read prompts and the tokens that follow them, in one forward pass.
+
+    Args:
+        language_model: the model that reads.
+        prompts: one or more.
+        targets: the tokens that follow each prompt; they may be empty if no draft rows are asked for.
+        groups: row groups to read.
+        layers: layers to read; the pass ends after the last of them. None reads all.
+        prefix: the beginning of a single prompt, if it has been run.
+
+    Returns:
+        One readout a prompt. Models that do not pad exactly take one pass a prompt.
+
+    Raises:
+        ContextTooLongError: a prompt and its target do not fit into the context.
+    """
+    if len(prompts) > 1 and not language_model.compatibility.pads_exactly:
+        return [
+            read_targets(language_model, [prompt], [ids], groups, layers)[0]
+            for prompt, ids in zip(prompts, targets, strict=True)
+        ]
+    for prompt, ids in zip(prompts, targets, strict=True):
+        language_model.check_length(len(prompt), len(ids))
+    readings = [
+        Reading(prompt.sources, [*prompt_rows(prompt, groups), *_target_rows(prompt, ids, groups)])
+        for prompt, ids in zip(prompts, targets, strict=True)
+    ]
+    reader = language_model.read(prompts, targets, readings, layers, prefix)
+    return [
+        Readout({group: prompt_mass(reader, prompt, group, item) for group in groups}, reader.layers)
+        for item, prompt in enumerate(prompts)
+    ]
+
+
+def _target_rows(prompt: EncodedPrompt, ids: list[int], groups: Sequence[RowGroup]) -> list[Rows]:
+    first = len(prompt) - 1  # the row that predicts the target's first token
+    return [
+        Rows(group.name, first, first + len(ids), group.reduce, group.measure)
+        for group in groups
+        if group.rows == "draft"
+    ]

@@ -1,0 +1,143 @@
+"""Score, select, answer: the one path that the pruner, the pipeline step and the evaluator run.
+
+The methods of `PruningLoop` are also its hooks: a subclass can time and remember every draft, score and answer, as the
+evaluator's does, and so measures the code that users run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..attention.rows import RowGroup
+from ..errors import EmptyDraftError, InputError
+from ..models.drafts import Draft, write_drafts
+from ..models.kv_cache import Prefix
+from ..models.language_model import LanguageModel
+from ..models.prompts import EncodedPrompt
+from ..models.shared_prefix import write_answers
+from ..passages import Granularity, Passage, only_kept
+from ..scorers.base import Scorer, Task
+
+__all__ = ["Answer", "PruningLoop", "Scored"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one question's sources."""
+
+    prompt: EncodedPrompt
+    draft: Draft
+    scores: list[float]
+    """One a source; all 0 if there was no draft to score, so that the first sources rank highest."""
+    error: EmptyDraftError | None = None
+    """The reason why scores could not be had, if they could not."""
+    whole: bool = True
+    """Whether the model wrote the draft itself, from all sources in one prompt: it is then the answer from all."""
+    prefix: Prefix | None = field(default=None, repr=False)
+    """The prompt's beginning, up to the first source, if it has been run."""
+    seconds: dict[str, float] = field(default_factory=dict, repr=False)
+    """The time that it took, by step: `draft`, `score`."""
+
+    @property
+    def everything(self) -> tuple[int, ...]:
+        """The indices of all sources, in their order."""
+        return tuple(range(len(self.scores)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer from some sources."""
+
+    text: str
+    log_probability: float = -math.inf
+    """The log-probability of the answer and its end; minus infinity if it is not known or nothing was written."""
+    prompt: EncodedPrompt | None = field(default=None, repr=False)
+    """The prompt that was answered."""
+
+
+class PruningLoop:
+    """Drafts, scores and answers with one language model.
+
+    Args:
+        language_model: writes drafts and answers, and reads attention.
+        max_new_tokens: a draft or an answer is cut there.
+
+    Raises:
+        InputError: `max_new_tokens` is below 1.
+    """
+
+    def __init__(self, language_model: LanguageModel, max_new_tokens: int = 48) -> None:
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be an integer of at least 1, got {max_new_tokens!r}")
+        self.language_model = language_model
+        self.max_new_tokens = max_new_tokens
+
+    def write_drafts(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        groups: Sequence[RowGroup] = (),
+        layers: Collection[int] | None = None,
+        prefix: Prefix | None = None,
+    ) -> list[Draft]:
+        """Draft an answer to every prompt, and read the row groups meanwhile; see `at2_prune.models.drafts`."""
+        return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers, prefix)
+
+    def score(self, scorer: Scorer, task: Task) -> Scored:
+        """Score the sources of a task; without a draft to score, rank the first ones highest and keep the reason."""
+        scored = Scored(task.prompt, task.draft, [0.0] * len(task.prompt.sources), prefix=task.prefix)
+        try:
+            return replace(scored, scores=scorer.score(task).tolist())
+        except EmptyDraftError as error:
+            return replace(scored, error=error)
+
+    def write_answers(
+        self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None
+    ) -> list[Answer]:
+        """Answer every prompt.
+
+        Args:
+            prompts: at least one; those that begin alike share work.
+            guess: the tokens of a likely answer; a wrong guess costs a little time.
+            prefix: the beginning of all prompts, if it has been run.
+        """
+        model = self.language_model
+        if len(prompts) == 1:
+            written, _ = model.generate(prompts, self.max_new_tokens, prefix=prefix)
+        else:
+            written = write_answers(model, prompts, guess, self.max_new_tokens, prefix)
+        return [Answer(one.text, one.log_probability, prompt) for one, prompt in zip(written, prompts, strict=True)]
+
+    def answer_kept(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        scored: Scored,
+        kept: Collection[tuple[int, ...]],
+        granularity: Granularity = "passage",
+    ) -> dict[tuple[int, ...], Answer]:
+        """Answer a question from several sets of kept sources.
+
+        Args:
+            question: the question.
+            passages: all passages.
+            scored: the scores, with the draft; where every source is kept in its place, the draft is the answer.
+            kept: different sets, each of indices of sources in the order in which they are shown.
+            granularity: the sources are passages or sentences.
+
+        Returns:
+            An answer by set.
+        """
+        answers: dict[tuple[int, ...], Answer] = {}
+        draft, everything = scored.draft, scored.everything
+        if scored.whole and draft.text and draft.log_probability > -math.inf and everything in kept:
+            answers[everything] = Answer(draft.text, draft.log_probability, scored.prompt)
+        waiting = [some for some in kept if some not in answers]
+        if waiting:
+            shown = [only_kept(passages, some, granularity) for some in waiting]
+            prompts = [self.language_model.encode(question, some) for some in shown]
+            guess = draft.ids if scored.whole else ()
+            written = self.write_answers(prompts, guess, scored.prefix)
+            answers |= dict(zip(waiting, written, strict=True))
+        return answers

@@ -1,0 +1,53 @@
+"""Scores from learned head coefficients: AT2 (arXiv 2504.13752), scout, and the same on other measures."""
+
+from __future__ import annotations
+
+import torch
+
+from ..coefficients.head_coefficients import HeadCoefficients
+from .base import Scorer, ScorerOptions, Task
+
+__all__ = ["LearnedScorer"]
+
+
+class LearnedScorer(Scorer):
+    """Scores sources by head coefficients.
+
+    Coefficients on draft rows read all they need while the draft is written, and scoring is one inner product a source.
+    Coefficients on other rows need no draft: one forward pass over the prompt ends with the last layer that is read.
+    Layers whose coefficients are all zero are not read.
+
+    Args:
+        coefficients: learned weights; their row groups say which attention is read.
+        name: the method's name in results, where several coefficients are compared.
+    """
+
+    def __init__(self, coefficients: HeadCoefficients, name: str = "at2") -> None:
+        self.coefficients = coefficients
+        self.name = name
+        self.uses_draft = coefficients.uses_draft
+        self.row_groups = coefficients.row_groups
+        self._weighed = _without_zero_layers(coefficients)
+        self.layers = self._weighed.layers
+
+    @classmethod
+    def create(cls, name: str, options: ScorerOptions, **settings: object) -> LearnedScorer:
+        return cls(options.coefficients[name], name)
+
+    def score(self, task: Task) -> torch.Tensor:
+        readout = task.draft_readout() if self.uses_draft else task.prompt_readout(self.row_groups, self.layers)
+        return self._weighed.score(readout.mass, readout.layers)
+
+
+def _without_zero_layers(coefficients: HeadCoefficients) -> HeadCoefficients:
+    used = coefficients.weight.abs().sum((0, 2)).nonzero()[:, 0].tolist()
+    if not used:
+        return coefficients
+    return HeadCoefficients(
+        coefficients.weight[:, used],
+        coefficients.row_groups,
+        [coefficients.layers[place] for place in used],
+        coefficients.model_name,
+        coefficients.model_type,
+        model_layers=coefficients.model_layers,
+    )

@@ -1,0 +1,263 @@
+"""The pruning loop as the evaluator runs it: every draft, score, ablation and answer is asked for once, and timed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from at2_prune.ablation import Positions, ablation_outcomes
+from at2_prune.attention.rows import RowGroup
+from at2_prune.errors import InputError
+from at2_prune.models.drafts import Draft, read_drafts
+from at2_prune.models.kv_cache import Prefix
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.prompts import EncodedPrompt
+from at2_prune.models.readouts import Readout
+from at2_prune.pruning.loop import Answer, PruningLoop, Scored
+from at2_prune.scorers import Scorer, Task
+from at2_prune.training.collect import ROW_GROUPS
+
+from .cache import ModelCache, kernel_switches, model_fingerprint
+from .cost import Cost, metered
+from .digests import digest
+from .identity import scorer_identity
+
+__all__ = ["CachedLoop", "CostlyDraft", "CostlyScored"]
+
+_COST = "cost"
+NEVER = -1e9
+"""Stands for a log-probability of minus infinity, which JSON cannot hold."""
+
+
+@dataclass(frozen=True)
+class CostlyDraft:
+    """A draft and its cost."""
+
+    draft: Draft
+    cost: Cost
+    reads: dict[str, Cost]
+    """By measure: the cost of reading it, beyond writing the draft."""
+
+    def reading(self, groups: Sequence[RowGroup]) -> Cost:
+        """The cost of reading these row groups, beyond writing the draft."""
+        return sum((self.reads[measure] for measure in dict.fromkeys(group.measure for group in groups)), Cost())
+
+
+@dataclass(frozen=True)
+class CostlyScored(Scored):
+    """Scores and their cost, on top of the draft."""
+
+    cost: Cost = field(default_factory=Cost)
+
+
+class CachedLoop(PruningLoop):
+    """A pruning loop with a memory.
+
+    Args:
+        language_model: drafts, answers and is ablated.
+        cache: the place where results are kept; None keeps them in memory.
+        max_new_tokens: a draft or answer is cut there.
+
+    Raises:
+        InputError: `max_new_tokens` is below 1.
+    """
+
+    def __init__(
+        self, language_model: LanguageModel, cache: ModelCache | None = None, max_new_tokens: int = 48
+    ) -> None:
+        super().__init__(language_model, max_new_tokens)
+        self.cache = ModelCache(None) if cache is None else cache
+        self.switches = kernel_switches()
+        weights = model_fingerprint(language_model)
+        self.fingerprint = digest(weights, self.switches) if self.switches else weights
+        """A digest of the model and its kernels: part of every key."""
+        self._writing = [self.fingerprint, max_new_tokens, list(language_model.template.stop)]
+
+    def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> CostlyDraft:
+        """The model's draft with the attention of `groups`, and the cost.
+
+        Attention of all row groups is read while the draft is written. A pruner reads other measures then, too. Here
+        each takes a forward pass over the finished draft, so that methods without them do not pay. The seconds of that
+        pass are counted; its tokens are not.
+        """
+        key = digest("draft", self._writing, prompt.ids, prompt.sources)
+        known = self.cache.get(key)
+        if known is None:
+            with metered(self.language_model) as meter:
+                draft = super().write_drafts([prompt], ROW_GROUPS)[0]
+            assert draft.readout is not None
+            value = {
+                "text": draft.text,
+                "ids": draft.ids,
+                "thoughts": draft.thoughts,
+                "layers": list(draft.readout.layers),
+                "log_probability": max(draft.log_probability, NEVER),
+            }
+            known = json.dumps(value | {"cost": asdict(meter.cost)}).encode()
+            self._keep(f"{key}/attention", draft, meter.cost)
+            self.cache.put(key, known)
+        value = json.loads(known)
+        mass: dict[RowGroup, torch.Tensor] = {}
+        reads: dict[str, Cost] = {}
+        for measure in dict.fromkeys(group.measure for group in groups):
+            some = [group for group in groups if group.measure == measure and (value["ids"] or group.rows != "draft")]
+            stored, cost = self._read(f"{key}/{measure}", prompt, value["ids"], some)
+            mass |= stored
+            reads[measure] = Cost() if measure == "attention" else replace(cost, tokens=0.0)
+        draft = Draft(
+            value["text"],
+            value["ids"],
+            value.get("log_probability", -math.inf),  # version 0.1.0 did not keep it
+            value["thoughts"],
+            prompt.ids,
+            Readout(mass, value["layers"]),
+        )
+        return CostlyDraft(draft, Cost(**value["cost"]), reads)
+
+    def _read(
+        self, key: str, prompt: EncodedPrompt, ids: list[int], groups: Sequence[RowGroup]
+    ) -> tuple[dict[RowGroup, torch.Tensor], Cost]:
+        data = self.cache.get(key)
+        known, cost = ({}, Cost()) if data is None else _unpack(data)
+        if any(group.name not in known for group in groups):
+            before = [RowGroup.from_name(name) for name in known]
+            with metered(self.language_model) as meter:
+                draft = read_drafts(self.language_model, [prompt], [ids], list(dict.fromkeys([*before, *groups])))[0]
+            cost = meter.cost
+            known = self._keep(key, draft, cost)
+        return {group: known[group.name] for group in groups}, cost  # (layers, heads, sources) each
+
+    def _keep(self, key: str, draft: Draft, cost: Cost) -> dict[str, torch.Tensor]:
+        mass = {} if draft.readout is None else draft.readout.mass
+        tensors = {group.name: one.float().cpu().contiguous() for group, one in mass.items()}
+        packed = safetensors.torch.save({**tensors, _COST: torch.tensor(astuple(cost), dtype=torch.float64)})
+        self.cache.put(key, packed)
+        return tensors
+
+    def score(self, scorer: Scorer, task: Task) -> CostlyScored:
+        """Score a task as a pruner does, and measure the cost; remembered scores keep the cost that they had.
+
+        Args:
+            scorer: a method. Its scores are remembered by its name, its settings, and the code of at2-prune and of its
+                own file; a method whose settings cannot be written down is run anew every time.
+            task: the question; its ablations are remembered too.
+
+        Raises:
+            InputError: a score is not a finite number.
+        """
+        identity = scorer_identity(scorer)
+        passages = [[passage.title, passage.text, passage.score] for passage in task.passages]
+        shown = [task.question, passages, task.prompt.ids, task.prompt.sources, list(task.draft.ids)]
+        key = digest("scores", self.fingerprint, identity, shown)
+        known = self.cache.get(key) if identity else None
+        if known is not None:
+            value = json.loads(known)
+            return CostlyScored(task.prompt, task.draft, value["scores"], cost=Cost(**value["cost"]))
+        ablations = _SharedAblations(self, task.prompt, task.draft.ids)
+        with metered(self.language_model) as meter:
+            scored = super().score(scorer, replace(task, outcomes=ablations))
+        if scored.error is not None:
+            return CostlyScored(task.prompt, task.draft, scored.scores, scored.error)
+        if not all(map(math.isfinite, scored.scores)):
+            raise InputError(
+                f"the method {scorer.name} gives scores that are not finite, {scored.scores}, for the question "
+                f"{task.question!r:.200}"
+            )
+        cost = ablations.correct(meter.cost)
+        if identity:
+            self.cache.put(key, json.dumps({"scores": scored.scores, "cost": asdict(cost)}).encode())
+        return CostlyScored(task.prompt, task.draft, scored.scores, cost=cost)
+
+    def outcomes(
+        self, prompt: EncodedPrompt, target: Sequence[int], masks: torch.Tensor, positions: Positions = "kept"
+    ) -> tuple[torch.Tensor, Cost]:
+        """Log-odds of the target under each ablation, `(ablations,)` float64, and the cost of all of them.
+
+        The cost of an ablation is its share of the call that measured it: ablations with a common prefix share work.
+        """
+        key = digest("outcomes", self.fingerprint, prompt.ids, prompt.sources, list(target), positions)
+        known = json.loads(self.cache.get(key) or b"{}")
+        names = ["".join("01"[bit] for bit in mask) for mask in masks.long().tolist()]
+        missing = [name for name in dict.fromkeys(names) if name not in known]
+        if missing:
+            rows = torch.tensor([[bit == "1" for bit in name] for name in missing])
+            with metered(self.language_model) as meter:
+                values = ablation_outcomes(self.language_model, prompt, target, rows, positions=positions)[:, 0]
+            cost = meter.cost.share(len(missing))
+            for name, value in zip(missing, values.tolist(), strict=True):
+                known[name] = [value, cost.seconds, cost.tokens, cost.memory]
+            self.cache.put(key, json.dumps(known).encode())
+        total = Cost()
+        for name in dict.fromkeys(names):
+            total += Cost(*known[name][1:])
+        return torch.tensor([known[name][0] for name in names], dtype=torch.float64), total
+
+    def write_drafts(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        groups: Sequence[RowGroup] = (),
+        layers: Collection[int] | None = None,
+        prefix: Prefix | None = None,
+    ) -> list[Draft]:
+        return [self.draft(prompt, groups).draft for prompt in prompts]
+
+    def write_answers(
+        self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None
+    ) -> list[Answer]:
+        """The answer to each prompt; those that are not remembered are written together and share work."""
+        keys = [digest("answer", self._writing, prompt.ids) for prompt in prompts]
+        known: dict[str, dict[str, Any]] = {key: json.loads(data) for key, data in self.cache.many(keys).items()}
+        missing = {
+            key: prompt
+            for key, prompt in zip(keys, prompts, strict=True)
+            if known.get(key, {}).get("log_probability") is None  # early versions did not keep it
+        }
+        if missing:
+            written = super().write_answers(list(missing.values()), guess, prefix)
+            for key, answer in zip(missing, written, strict=True):
+                known[key] = {"text": answer.text, "log_probability": max(answer.log_probability, NEVER)}
+                self.cache.put(key, json.dumps(known[key]).encode())
+        return [
+            Answer(known[key]["text"], known[key]["log_probability"], prompt)
+            for key, prompt in zip(keys, prompts, strict=True)
+        ]
+
+
+class _SharedAblations:
+    """Runs a task's ablations on the loop, and keeps the account straight.
+
+    A remembered ablation takes no time now, but it is part of the method's cost.
+    """
+
+    def __init__(self, loop: CachedLoop, prompt: EncodedPrompt, target: Sequence[int]) -> None:
+        self._loop = loop
+        self._prompt = prompt
+        self._target = target
+        self._due = self._spent = Cost()
+
+    def __call__(self, masks: torch.Tensor) -> torch.Tensor:
+        with metered(self._loop.language_model) as meter:
+            outcomes, cost = self._loop.outcomes(self._prompt, self._target, masks)
+        self._spent += meter.cost
+        self._due += cost
+        return outcomes
+
+    def correct(self, measured: Cost) -> Cost:
+        """The measured cost of a method, with the cost of its ablations as if they had been run for it."""
+        return Cost(
+            max(0.0, measured.seconds - self._spent.seconds) + self._due.seconds,
+            max(0.0, measured.tokens - self._spent.tokens) + self._due.tokens,
+            self._due.memory or measured.memory,
+        )
+
+
+def _unpack(data: bytes) -> tuple[dict[str, torch.Tensor], Cost]:
+    tensors = safetensors.torch.load(data)
+    seconds, tokens, memory = tensors.pop(_COST).tolist()
+    return tensors, Cost(seconds, tokens, int(memory))

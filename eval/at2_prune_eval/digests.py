@@ -1,0 +1,33 @@
+"""Short digests of JSON values, for cache keys and for a run's config."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+
+__all__ = ["coefficients_digest", "digest", "json_digest"]
+
+
+def json_digest(value: Any, length: int = 16) -> str:
+    """The first `length` hexadecimal digits of the SHA-256 of a JSON value; other values count as their text."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def digest(*parts: Any) -> str:
+    """A cache key of several JSON values.
+
+    Example:
+        >>> digest("a", [1, 2]) == digest("a", [1, 2]), digest("a", [1, 2]) == digest("a", [2, 1])
+        (True, False)
+    """
+    return json_digest(parts, 32)
+
+
+def coefficients_digest(coefficients: HeadCoefficients) -> str:
+    """A digest of the weights of head coefficients, and of the row groups and layers they belong to."""
+    groups = [group.name for group in coefficients.row_groups]
+    return json_digest([groups, coefficients.layers, coefficients.weight.contiguous().numpy().tobytes().hex()])
