@@ -26,6 +26,7 @@ from transformers import PretrainedConfig
 
 from ..attention.rows import DRAFT_ROWS, RowGroup
 from ..errors import CoefficientsError
+from ..files import write_atomically
 from .model_card import model_card
 
 __all__ = ["HeadCoefficients", "shipped_coefficients"]
@@ -171,9 +172,8 @@ class HeadCoefficients(
             "training": self.training,
         }
         weights = save({"weight": self.weight.contiguous()})  # save_file would make a file for the owner alone
-        _replace(save_directory / WEIGHTS_FILE, lambda path: path.write_bytes(weights))
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        _replace(save_directory / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        write_atomically(save_directory / WEIGHTS_FILE, weights)
+        write_atomically(save_directory / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that `save_pretrained` writes beside the weights: what they are for and how they were made."""
@@ -315,13 +315,3 @@ def shipped_coefficients() -> dict[str, dict[str, Path]]:
     for path in sorted(folder.glob(f"*/*/{CONFIG_FILE}")):
         shipped.setdefault(path.parents[1].name, {})[path.parent.name] = path.parent
     return shipped
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write a file beside its place and move it there: readers see the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from ..errors import DataError, InputError
+from ..files import read_text
 from .formats.parse import Required, parse_question
 from .formats.row import RowError
 from .question import Question
@@ -106,10 +107,7 @@ def load_questions(
 
 
 def _of_ids(questions: list[Question], file: Path, source: str | Path) -> list[Question]:
-    try:
-        ids = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read ({error})") from None
+    ids = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     known = {question.id: question for question in questions}
     missing = [wanted for wanted in ids if wanted not in known]
     if missing or not ids:

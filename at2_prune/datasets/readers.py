@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, MissingExtraError
+from ..files import read_text
 from .formats.row import Row, RowError
 
 __all__ = ["file_rows", "hub_rows"]
@@ -15,10 +16,7 @@ __all__ = ["file_rows", "hub_rows"]
 
 def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The objects of a JSON list or of JSON lines; in the place of a line that is no JSON, the error."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    text = read_text(path)
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import DataError, InputError
+from ..files import read_text
 from ..pruning.selection import AUTO, Order
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "Method", "Overflow", "PruneConfig", "TopN", "Unit"]
@@ -259,7 +260,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        data = yaml.safe_load(_read(path))
+        data = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     data = _mapping({} if data is None else data, str(path))
@@ -273,7 +274,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         import tomli as tomllib  # type: ignore[no-redef]
 
     try:
-        data = tomllib.loads(_read(path))
+        data = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path}: not valid TOML ({error})") from None
     tool = data.get("tool", {})
@@ -284,13 +285,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if tool or path.name == "pyproject.toml":  # other programs' settings, none of ours
         return {}
     return data
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
 
 
 def _mapping(data: Any, where: str) -> dict[str, Any]:

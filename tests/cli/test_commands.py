@@ -55,6 +55,18 @@ def test_answer_prints_one_json_object_that_agrees_with_the_library(
     assert set(printed["seconds"]) == {"draft", "score", "regenerate"}
 
 
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_passages_may_start_with_a_byte_order_mark(
+    options: list[str], passages_file: Path, from_stdin: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\ufeff" + passages_file.read_text(encoding="utf-8")
+    marked = tmp_path / "marked.json"
+    marked.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    options = [("-" if from_stdin else str(marked)) if option == str(passages_file) else option for option in options]
+    assert main(["score", "Which river?", *options, "--draft", "the Meuse"]) == 0
+
+
 def test_answer_reads_stdin_and_writes_a_page(
     options: list[str], passages_file: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,6 +176,11 @@ def test_ids_from_a_file(tmp_path: Path) -> None:
     wanted.write_text("4\n1\n\n5\n")
     assert [question.id for question in load(tmp_path, text, ids=wanted)] == ["4", "1", "5"]
     assert [question.id for question in load(tmp_path, text, ids=wanted, offset=1, limit=1)] == ["1"]
+    wanted.write_bytes(b"\xef\xbb\xbf4\r\n1\r\n")  # as some editors save it
+    assert [question.id for question in load(tmp_path, text, ids=wanted)] == ["4", "1"]
+    wanted.write_bytes(b"\xff\xfe4\x00")
+    with pytest.raises(DataError, match=r"ids\.txt: cannot be read .*save it as UTF-8"):
+        load(tmp_path, text, ids=wanted)
     wanted.write_text("4\n7\n8\n")
     with pytest.raises(InputError, match=r"2 of the 3 ids are not there \('7', \.\.\.\) \(from .*ids.txt\)"):
         load(tmp_path, text, ids=wanted)
