@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
-from at2_prune.datasets import Question, load_questions, sample_questions_path
+from at2_prune.datasets import Question, Selection, load_questions, sample_questions_path
+from at2_prune.datasets.selection import SelectionOptions
 from at2_prune.errors import DataError, InputError
 from at2_prune.passages import Passage
 
@@ -131,6 +132,16 @@ def test_a_file_that_is_no_json_list_is_not_skipped_over(tmp_path: Path) -> None
 def test_unknown_requirement(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"require can hold answer and gold, got \['golden'\]"):
         load(tmp_path, lines(PLAIN), require=("golden",))
+
+
+def test_unknown_options_are_refused_and_the_known_ones_listed() -> None:
+    allowed = "split, require, skipped, ids, limit, offset, seed, kinds, shuffle_passages"
+    with pytest.raises(TypeError, match=rf"load_questions\(\) does not take 'kind', 'n'\. Its options are {allowed}$"):
+        load_questions("no_such_file.jsonl", kind=["bridge"], n=3, limit=1)  # type: ignore[call-arg]
+
+
+def test_options_are_the_fields_of_selection() -> None:
+    assert get_type_hints(Selection) == get_type_hints(SelectionOptions)
 
 
 def test_shipped_questions_can_be_answered_from_their_passages() -> None:
