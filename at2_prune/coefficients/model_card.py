@@ -96,7 +96,7 @@ def _command(coefficients: HeadCoefficients) -> str:
         ("ids", "--ids", None),
         ("limit", "--limit", None),
         ("shuffle_passages", "--shuffle-passages", None),
-        ("granularity", "--sources", "passage"),
+        ("granularity", "--granularity", "passage"),
         ("positions", "--positions", "kept"),
         ("targets", "--targets", "draft"),
         ("max_new_tokens", "--max-new-tokens", 48),

@@ -111,6 +111,27 @@ def test_train_goes_on_and_its_coefficients_are_used(
     assert not HeadCoefficients.from_pretrained(tmp_path / "shuffled").weight.equal(weight)
 
 
+def test_the_old_name_of_granularity_still_works_and_warns(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from at2_prune.datasets import sample_questions_path
+
+    command = ["train", "--model", str(model_folder), "--data", str(sample_questions_path()), "--limit", "3"]
+    command += ["--ablations", "2", "--max-new-tokens", "6", "--holdout", "0", "--out"]
+    assert main([*command, str(tmp_path / "new"), "--granularity", "sentence"]) == 0
+    assert "--sources" not in caplog.text
+    assert main([*command, str(tmp_path / "old"), "--sources", "sentence"]) == 0
+    assert "--sources is now called --granularity" in caplog.text
+    new, old = ((tmp_path / name / "settings.json").read_text() for name in ("new", "old"))
+    assert json.loads(new)["granularity"] == "sentence"
+    assert new == old
+    assert "--granularity sentence" in (tmp_path / "old" / "README.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "--sources" not in capsys.readouterr().out
+
+
 def test_models_lists_the_embedded_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
