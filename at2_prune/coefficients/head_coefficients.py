@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from ..errors import CoefficientsError
 from ..files import write_atomically
 from .model_card import model_card
 
-__all__ = ["HeadCoefficients", "shipped_coefficients"]
+__all__ = ["HeadCoefficients"]
 
 WEIGHTS_FILE = "head_coefficients.safetensors"
 CONFIG_FILE = "config.json"
@@ -306,12 +305,3 @@ def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
     bonus = links[best] + links[:, best]
     bonus[best] = torch.cat([bonus[:best], bonus[best + 1 :]]).max()
     return scores + bonus
-
-
-def shipped_coefficients() -> dict[str, dict[str, Path]]:
-    """Folders of the head coefficients that come with the package, by the model's name and the method's."""
-    folder = Path(str(files("at2_prune") / "data" / "coefficients"))
-    shipped: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.glob(f"*/*/{CONFIG_FILE}")):
-        shipped.setdefault(path.parents[1].name, {})[path.parent.name] = path.parent
-    return shipped

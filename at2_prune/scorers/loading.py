@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ..coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
+from ..coefficients.head_coefficients import HeadCoefficients
+from ..coefficients.shipped import shipped_coefficients
 from ..errors import CoefficientsError, InputError
 from ..models.language_model import LanguageModel
 from ..pipeline.config import DEFAULT_METHOD

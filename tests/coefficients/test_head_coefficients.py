@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaConfig
 
 from at2_prune.attention.rows import RowGroup
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.errors import CoefficientsError
 from at2_prune.scorers import LEARNED
 from at2_prune.scorers.loading import method_of
