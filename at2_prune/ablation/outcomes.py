@@ -66,11 +66,17 @@ def ablation_outcomes(
         ModelNotSupportedError: the model's logits are not numbers.
     """
     if not target:
-        raise InputError("the target of an ablation is empty")
+        raise InputError("the target of an ablation is empty: it needs at least one token")
     if masks.dim() != 2 or not len(masks) or masks.shape[1] != len(prompt.sources):
-        raise InputError(f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources")
+        raise InputError(
+            f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources: they must have shape (ablations, "
+            f"{len(prompt.sources)}), with at least one ablation"
+        )
     if prompt.sources and prompt.sources[-1][1] == len(prompt):
-        raise InputError("the prompt ends in a source, so what predicts the target would be left out with it")
+        raise InputError(
+            "the prompt ends in a source, so an ablation could leave out the token that predicts the target: end the "
+            "prompt with other text"
+        )
     enable_attention_reading(language_model.model)
     run = Run(language_model, prompt, target, masks.tolist(), positions)
     allowed = language_model.compatibility

@@ -40,8 +40,8 @@ def model_card(coefficients: HeadCoefficients) -> ModelCard:
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Head coefficients for {coefficients.model_name or 'a model'}",
-        f"{made}, for models of type `{coefficients.model_type or 'unknown'}`. Row groups: {rows}. Shape (row groups x "
-        f"layers x heads): {shape}. {score}. Scores can be compared within one question only.",
+        f"{made}. They are for models of type `{coefficients.model_type or 'unknown'}`. Row groups: {rows}. Shape (row "
+        f"groups x layers x heads): {shape}. {score}. Scores can be compared within one question only.",
         "```python\nfrom at2_prune import AT2Pruner\n\n"
         f'pruner = AT2Pruner.from_pretrained("{coefficients.model_name}", coefficients="THIS_FOLDER_OR_ITS_ID")\n```',
     ]

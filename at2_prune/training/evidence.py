@@ -69,7 +69,10 @@ def fit_evidence(
     first = [group for group in groups if group.rows != "sources"]
     links = [group for group in groups if group.rows == "sources"]
     if not first:
-        raise InputError("the sources' own rows link sources to the best one: add rows that say which is the best")
+        raise InputError(
+            "the sources' own rows only link sources to the best one: add rows that say which is the best, such as "
+            "question"
+        )
     usable = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
     if not usable:
         raise DataError(f"no example to fit: {len(examples)} collected, none with gold sources and others")

@@ -111,12 +111,13 @@ def _check_ablations(collect: CollectSettings, groups: Sequence[RowGroup]) -> No
     """Check settings that learn from ablations."""
     if any(group.rows == "sources" for group in groups):
         raise InputError(
-            "links between sources are learned from evidence: ablations of one draft do not tell them apart"
+            "links between sources are learned from evidence, not from ablations: leave out the rows of sources, or "
+            "learn from evidence"
         )
     if collect.layers is not None:
-        raise InputError("ablations run all layers: layers is for learning from evidence")
+        raise InputError("ablations run all layers: leave out layers, or learn from evidence")
     if collect.learn_from == "answer" and collect.targets == "sentence":
-        raise InputError("the known answer is one target: to learn from the sentences of a draft, learn from drafts")
+        raise InputError("the known answer is one target: take the target 'draft', or learn from drafts")
     if collect.ablations < 2:
         raise InputError(f"ablations must be at least 2 (a correlation needs two points), got {collect.ablations}")
 
