@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals."""
+"""Means and ratios with percentile-bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 __all__ = ["LEVEL", "RESAMPLES", "SEED", "Estimate", "bootstrap_difference", "bootstrap_mean", "bootstrap_ratio"]
 
 RESAMPLES, SEED, LEVEL = 2000, 0, 0.95
+"""The defaults of every interval: the number of resamples, their seed and the confidence level."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95 % interval."""
+    """A mean, or a ratio of means, with its 95 % interval."""
 
     mean: float
     low: float
@@ -26,10 +27,12 @@ class Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
-    """Mean of the values with its percentile-bootstrap 95 % interval.
+    """Estimate the mean of the values with its percentile-bootstrap 95 % interval.
 
     Args:
-        values: one per question; none gives NaN.
+        values: one value a question. Without any, the estimate is NaN.
+        resamples: the number of resamples.
+        seed: the seed of the resamples.
 
     Example:
         >>> print(bootstrap_mean([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0]))
@@ -42,11 +45,11 @@ def bootstrap_mean(values: Sequence[float], resamples: int = RESAMPLES, seed: in
 
 
 def bootstrap_difference(values: Sequence[float], base: Sequence[float]) -> Estimate:
-    """Mean of the paired differences to a base, with its interval as in `bootstrap_mean`.
+    """Estimate the mean of the paired differences to a base, as `bootstrap_mean` does.
 
     Args:
-        values: one per question.
-        base: of the same questions, in the same order.
+        values: one value a question.
+        base: the values to compare with, of the same questions in the same order.
 
     Example:
         >>> print(bootstrap_difference([1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]))
@@ -58,12 +61,15 @@ def bootstrap_difference(values: Sequence[float], base: Sequence[float]) -> Esti
 def bootstrap_ratio(
     numerators: Sequence[float], denominators: Sequence[float], resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate:
-    """Ratio of two means over the same questions, with its percentile-bootstrap 95 % interval.
+    """Estimate the ratio of two means over the same questions, with its percentile-bootstrap 95 % interval.
+
+    Resamples whose mean denominator is not positive are left out. The interval is valid only where these are rare.
 
     Args:
-        numerators: one per question; none gives NaN.
-        denominators: as many. Resamples whose denominator is not positive are left out, so the interval means
-            something only where they are rare.
+        numerators: one value a question. Without any, the estimate is NaN.
+        denominators: one value a question. If their mean is not positive, the estimate is NaN.
+        resamples: the number of resamples.
+        seed: the seed of the resamples.
 
     Example:
         >>> print(bootstrap_ratio([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0], [1.0] * 8))
@@ -77,9 +83,9 @@ def bootstrap_ratio(
     return _interval((above.mean() / below.mean()).item(), (tops / bottoms)[bottoms > 0])
 
 
-@functools.lru_cache(maxsize=1)  # all numbers of a run share their resamples
+@functools.lru_cache(maxsize=1)  # all estimates of an evaluation share their resamples
 def _counts(count: int, resamples: int, seed: int) -> torch.Tensor:
-    """How often each question is in each resample, `(resamples, questions)`."""
+    """Count how often each question is in each resample, `(resamples, questions)`."""
     draws = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
     one = torch.ones((), dtype=torch.float64)
     return torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(1, draws, one.expand_as(draws))

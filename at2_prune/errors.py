@@ -1,7 +1,7 @@
-"""Every error this package raises on purpose.
+"""The errors that this package raises on purpose.
 
-Each message says what was wrong, with which value, and what to do about it. The command line turns any
-`AT2PruneError` into one line on stderr and exit code 2; anything else is a bug and keeps its traceback.
+A message says what was wrong, with which value, and what to do. The command line prints an `AT2PruneError` as one line
+on stderr and exits with code 2. Any other error is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -20,39 +20,46 @@ __all__ = [
 
 
 class AT2PruneError(Exception):
-    """Base class of the errors a user can cause and mend."""
+    """Base class of the errors that a user can cause and correct."""
 
 
 class InputError(AT2PruneError, ValueError):
-    """A value that was passed in cannot be used."""
+    """An argument has a value that cannot be used."""
 
 
 class EmptyDraftError(InputError):
-    """There is no draft to attribute: the model wrote nothing, or only thoughts, or the text given was empty."""
+    """The draft is empty: the model wrote nothing or only thoughts, or the given text was empty."""
 
 
 class ContextTooLongError(InputError):
-    """Question and passages do not fit into the model's context window."""
+    """The question and the passages do not fit into the model's context window."""
 
 
 class DataError(InputError):
-    """A data file does not have the shape it should have; the message names the file, the line and the field."""
+    """A file cannot be read, or its content is wrong. The message names the file and, where it can, line and field."""
 
 
 class CoefficientsError(AT2PruneError, ValueError):
-    """Head coefficients that cannot be read, or that were made for another model."""
+    """Head coefficients are missing, cannot be read, or were made for another model."""
 
 
 class ModelNotSupportedError(AT2PruneError):
-    """The model's attention cannot be read."""
+    """The model cannot be used, for example because its attention cannot be read."""
 
 
 class CacheError(AT2PruneError, OSError):
-    """A file this package keeps on disk cannot be written or read."""
+    """A file that this package writes to disk cannot be written or read."""
 
 
 class MissingExtraError(AT2PruneError, ImportError):
-    """An optional dependency is not installed; the message holds the pip command that installs it."""
+    """An optional dependency is not installed. The message holds the pip command that installs it.
+
+    Args:
+        package: the package that is missing.
+        extra: the extra of at2-prune that installs it.
+        purpose: what needs it; the first words of the message.
+        command: the command to show instead of the one that installs the extra.
+    """
 
     def __init__(self, package: str, extra: str, purpose: str, command: str | None = None) -> None:
         command = command or f'pip install "at2-prune[{extra}]"'

@@ -1,4 +1,4 @@
-"""Passages and the sources in them: what gets a score."""
+"""Passages, and the sources in them that get scores."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .errors import DataError, InputError, MissingExtraError
 __all__ = ["Granularity", "Passage", "PassageLike", "as_passages", "only_kept", "passages_from_json", "split_sentences"]
 
 Granularity = Literal["passage", "sentence", "token"]
+"""What a source is: a whole passage, one of its sentences, or one of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,14 @@ class Passage:
 
     text: str
     title: str | None = None
-    """Shown to the model before the text, where there is one."""
+    """The title, which the model reads before the text."""
     id: str | None = None
     score: float | None = None
-    """The retriever's own score, if any."""
+    """The retrieval score."""
     sentences: tuple[str, ...] | None = None
-    """The text's sentences if they are known already; joined they must be the text."""
+    """The sentences of the text, if they are known. Joined, they must be the text."""
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Any other fields. They are handed on and never read."""
 
     def __post_init__(self) -> None:
         for name, value, optional in (("text", self.text, False), ("title", self.title, True), ("id", self.id, True)):
@@ -41,13 +43,18 @@ class Passage:
 
 
 PassageLike = Passage | str | Mapping[str, Any]
+"""What a user may give for a passage; see `as_passages`."""
 
 
 def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
-    """Strings, `Passage` objects or mappings with a `text` (and `title`, `id`, `score`) as a list of `Passage`.
+    """Return passages as a list of `Passage`.
+
+    Args:
+        passages: strings, `Passage` objects, or mappings with a `text` and optionally a `title`, an `id` and a `score`.
+            Other keys of a mapping become metadata.
 
     Raises:
-        InputError: not a list, or an entry that is none of these; the message names its index.
+        InputError: the passages are not a list, or an entry is none of these. The message names the entry's index.
 
     Example:
         >>> as_passages(["Canberra is a city.", {"title": "Sydney", "text": "Sydney is a city."}])[1].title
@@ -87,7 +94,15 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
 
 
 def passages_from_json(data: Any, where: str) -> list[Passage]:
-    """Passages from parsed JSON, with `where` (a file name) in the error."""
+    """Return the passages in parsed JSON.
+
+    Args:
+        data: a list, whose entries `as_passages` takes.
+        where: the name of the file, for errors.
+
+    Raises:
+        DataError: the data is not such a list.
+    """
     if not isinstance(data, list):
         raise DataError(f"{where}: expected a JSON list of strings or of {{title, text}}, got {type(data).__name__}")
     try:
@@ -97,15 +112,15 @@ def passages_from_json(data: Any, where: str) -> list[Passage]:
 
 
 def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Granularity) -> list[Passage]:
-    """The passages that are left if these sources are kept.
+    """Return the passages that remain when only some sources are kept.
 
     Args:
-        passages: all of them.
-        kept: indices of passages, or of all passages' sentences, in the order to show them.
-        granularity: which of the two.
+        passages: all passages.
+        kept: the indices of the kept sources, in the order to show them. Sentences are counted over all passages.
+        granularity: whether the sources are passages or sentences.
 
     Raises:
-        InputError: indices that repeat, or of no source.
+        InputError: an index repeats, or no source has it.
 
     Example:
         >>> only_kept([Passage("Dinant lies on the Meuse."), Passage("Ghent is a city.")], [1], "passage")[0].text
@@ -123,17 +138,17 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
     for index in kept:
         chosen.setdefault(sentences[index][0], []).append(index)
     shown = []
-    for owner, indices in chosen.items():  # a passage stands where its first kept sentence does
+    for owner, indices in chosen.items():  # in the order of each passage's first kept sentence
         texts = tuple(sentences[index][1] for index in sorted(indices))
         shown.append(replace(passages[owner], text="".join(texts), sentences=texts))
     return shown
 
 
 def split_sentences(passage: Passage) -> Sequence[str]:
-    """The passage's sentences, white space kept, so that they join to its text.
+    """Return the sentences of a passage. White space is kept, so that they join to its text.
 
     Raises:
-        MissingExtraError: the passage brings no sentences of its own and sentencex is not installed.
+        MissingExtraError: the passage has no `sentences`, and sentencex is not installed.
 
     Example:
         >>> split_sentences(Passage("Dr. Li paid $3.5 million. She left."))
@@ -148,7 +163,7 @@ def split_sentences(passage: Passage) -> Sequence[str]:
     sentences: list[str] = []
     for part in sentencex.segment("en", passage.text) if passage.text else ():
         if sentences and not (part.strip() and sentences[-1].strip()):
-            sentences[-1] += part  # a blank line is no sentence
+            sentences[-1] += part  # white space alone is not a sentence
         else:
             sentences.append(part)
     return sentences if "".join(sentences) == passage.text else [passage.text]

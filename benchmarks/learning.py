@@ -12,7 +12,7 @@ from workload import case, device_of
 
 from at2_prune import LanguageModel
 from at2_prune.datasets import Question
-from at2_prune.training import CollectSettings, train
+from at2_prune.training import CollectSettings, TrainingData, TrainingSettings, train
 
 __all__ = ["learning"]
 
@@ -32,11 +32,9 @@ def learning(lm: LanguageModel, passages: int, settings: CollectSettings, questi
     with tempfile.TemporaryDirectory() as folder:
         train(
             lm,
-            asked,
+            TrainingData(asked, "sample"),
             folder,
-            data_name="sample",
-            collect=settings,
-            holdout=0,
+            TrainingSettings(settings, holdout=0),
             progress=lambda: times.append(time.perf_counter()),
         )
     fit = time.perf_counter() - times[-1]

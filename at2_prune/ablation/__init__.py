@@ -1,4 +1,4 @@
-"""What happens to an answer when sources are left out."""
+"""Ablations: how the log-odds of an answer change when sources are left out."""
 
 from .masks import random_masks, seeded_generator
 from .outcomes import ablation_outcomes, log_odds

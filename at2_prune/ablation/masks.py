@@ -1,4 +1,4 @@
-"""Which sources are left out."""
+"""Random masks that choose which sources an ablation leaves out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ __all__ = ["random_masks", "seeded_generator"]
 
 
 def random_masks(sources: int, count: int, generator: torch.Generator, keep: float = 0.5) -> torch.Tensor:
-    """Random ablations: each source kept with probability `keep`, `(count, sources)` bool (AT2, section 3)."""
+    """Draw random ablations (AT2, arXiv 2504.13752, section 3).
+
+    Returns:
+        Masks `(count, sources)` bool, True where a source is kept; each is kept with probability `keep`.
+    """
     return torch.rand(count, sources, generator=generator) < keep
 
 
 def seeded_generator(seed: int, question: str) -> torch.Generator:
-    """A generator that is the same for a question, by its text or id, whatever ran before it."""
+    """Return a generator that depends only on the seed and on the question, which is given by its text or its id."""
     digest = hashlib.sha256(f"{seed} {question}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))

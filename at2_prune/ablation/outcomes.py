@@ -1,12 +1,13 @@
-"""Ablations: how the target's log-odds change when sources are left out.
+"""The outcomes of ablations: the log-odds of a target when sources are left out.
 
-For a target of tokens with joint probability :math:`p`, an ablation's outcome is :math:`\\log p - \\log(1 - p)`
+If the tokens of the target have joint probability :math:`p`, the outcome is :math:`\\log p - \\log(1 - p)`
 (ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out by attention mask with positions kept, as
-in the paper, or by closing the gap, as pruning does. Either way, but for recurrent layers, the tokens left out are
-never computed: dropping a token while the others keep their position ids is the same computation as masking it.
+in the paper, or by removing their text, as pruning does. In both cases the tokens left out are never computed: to
+drop a token while the others keep their position ids is the same computation as to mask it. Recurrent layers are the
+exception.
 
-On a CPU, ablations that start with the same kept sources share that prefix's keys and values (`tree`). On a GPU, where
-a pass over few tokens takes about as long as over many, whole ablations go through the model in batches (`whole`).
+On a CPU, ablations that keep the same first sources share the prefix cache of these (`tree`). On a GPU, a pass over
+few tokens takes about as long as one over many, so whole ablations go through the model in batches (`whole`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["ablation_outcomes", "log_odds"]
 
 
 def log_odds(log_probability: torch.Tensor) -> torch.Tensor:
-    """log p - log(1 - p), elementwise, in float64; finite for p up to 1 - 1e-12.
+    """Return log p - log(1 - p), elementwise, in float64. It is finite for p up to 1 - 1e-12.
 
     Example:
         >>> [round(x, 4) for x in log_odds(torch.tensor([0.5, 0.9], dtype=torch.float64).log()).tolist()]
@@ -46,28 +47,36 @@ def ablation_outcomes(
     parts: Sequence[tuple[int, int]] | None = None,
     positions: Positions = "kept",
 ) -> torch.Tensor:
-    """Log-odds of the target under each ablation.
+    """Compute the log-odds of the target under each ablation.
 
     Args:
         language_model: the model.
-        prompt: with its sources.
-        target: token ids that follow the prompt.
-        masks: `(ablations, sources)` bool, True where a source is kept.
-        parts: spans of the target that are outcomes of their own (its sentences, say); default: the whole target.
-        positions: "kept" masks the sources out where they stand; "closed" removes them and moves the rest up.
+        prompt: the prompt and its sources.
+        target: the token ids that follow the prompt.
+        masks: the ablations, `(ablations, sources)` bool, True where a source is kept.
+        parts: spans of the target that are outcomes of their own, such as its sentences; by default the whole target.
+        positions: "kept" leaves sources out by attention mask and keeps all positions. "closed" removes their tokens,
+            so that later tokens move up.
 
     Returns:
-        `(ablations, parts)` float64.
+        Log-odds `(ablations, parts)` float64.
 
     Raises:
-        InputError: an empty target, no masks or of another width, a prompt that ends in a source.
+        InputError: the target is empty, there are no masks or masks of another width, or the prompt ends in a source.
+        ModelNotSupportedError: the model's logits are not numbers.
     """
     if not target:
-        raise InputError("the target of an ablation is empty")
+        raise InputError("the target of an ablation is empty: it needs at least one token")
     if masks.dim() != 2 or not len(masks) or masks.shape[1] != len(prompt.sources):
-        raise InputError(f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources")
+        raise InputError(
+            f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources: they must have shape (ablations, "
+            f"{len(prompt.sources)}), with at least one ablation"
+        )
     if prompt.sources and prompt.sources[-1][1] == len(prompt):
-        raise InputError("the prompt ends in a source, so what predicts the target would be left out with it")
+        raise InputError(
+            "the prompt ends in a source, so an ablation could leave out the token that predicts the target: end the "
+            "prompt with other text"
+        )
     enable_attention_reading(language_model.model)
     run = Run(language_model, prompt, target, masks.tolist(), positions)
     allowed = language_model.compatibility

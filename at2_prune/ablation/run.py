@@ -1,4 +1,4 @@
-"""Ablations of one prompt, and what has come out of them so far."""
+"""The ablations of one prompt, and their results so far."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Positions = Literal["kept", "closed"]
 
 
 class Run:
-    """What every way of running ablations starts from, and puts its results into.
+    """The ablations to run on one prompt. Every way of running them records its results here.
 
     Args:
         language_model: the model.
-        prompt: with its sources.
-        target: token ids that follow the prompt.
-        masks: of each ablation, which sources it keeps.
-        positions: of the tokens that are kept.
+        prompt: the prompt and its sources.
+        target: the token ids that follow the prompt.
+        masks: for each ablation, whether it keeps each source.
+        positions: whether the kept tokens keep their positions or close the gaps.
     """
 
     def __init__(
@@ -41,31 +41,35 @@ class Run:
         self.sources = prompt.sources
         self.closed = positions == "closed"
         self.ablations: dict[tuple[bool, ...], list[int]] = {}
-        """By the sources they keep; those that keep the same are run once."""
+        """The indices of the ablations by their mask. Ablations with the same mask run once."""
         for index, mask in enumerate(masks):
             self.ablations.setdefault(tuple(mask), []).append(index)
         self._log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
 
     def dropped(self, mask: Sequence[bool]) -> set[int]:
-        """Positions of the tokens that are left out."""
+        """Return the positions of the tokens that are left out."""
         return {
             position for kept, span in zip(mask, self.sources, strict=True) if not kept for position in range(*span)
         }
 
     def kept(self, mask: Sequence[bool]) -> list[int]:
-        """Positions of the tokens that are not left out."""
+        """Return the positions of the tokens that are kept."""
         dropped = self.dropped(mask)
         return [position for position in range(len(self.ids)) if position not in dropped]
 
     def places(self, tokens: list[int]) -> list[int]:
-        """Position ids of the tokens that are kept, from their positions in the whole."""
+        """Return the position ids of kept tokens, given their positions in the whole text."""
         return list(range(len(tokens))) if self.closed else tokens
 
     def record(self, mask: tuple[bool, ...], logits: torch.Tensor) -> None:
-        """What an ablation makes of the target: logits `(target tokens, vocabulary)`.
+        """Record the log-probabilities of the target under one ablation.
+
+        Args:
+            mask: the ablation.
+            logits: the logits that predict the target, `(target tokens, vocabulary)`.
 
         Raises:
-            ModelNotSupportedError: they are not numbers.
+            ModelNotSupportedError: the logits are not numbers.
         """
         log_p = logits.float().log_softmax(-1).gather(1, self.target[:, None])[:, 0].double().cpu()
         if bool(log_p.isnan().any()):
@@ -77,5 +81,5 @@ class Run:
             self._log_probabilities[index] = log_p
 
     def log_probabilities(self) -> torch.Tensor:
-        """Of the target's tokens, `(ablations, target tokens)` float64, once all are recorded."""
+        """Return the log-probabilities `(ablations, target tokens)` float64, once all ablations are recorded."""
         return torch.stack(self._log_probabilities)

@@ -1,4 +1,4 @@
-"""Ablations as a tree: what several have in common is run once."""
+"""Running ablations as a tree of prefixes: a prefix that several ablations share runs once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from .run import Run
 __all__ = ["Tree"]
 
 LOGITS_AT_ONCE = 64
-"""Rows of several ablations that go through the output layer together: 64 MiB in float32 for 262,144 tokens."""
+"""Rows of several ablations that go through the output layer together. Their logits take 64 MiB in float32 with a
+vocabulary of 262,144 tokens."""
 
 
 class Tree:
-    """Walks the tree of kept prefixes: a node is a run of tokens that several ablations have in common."""
+    """A tree whose nodes are runs of tokens that several ablations have in common.
+
+    Args:
+        run: the ablations; their results are recorded there.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -27,29 +32,29 @@ class Tree:
         self._starts = [start for start, _ in run.sources] + [len(run.ids)]
         rows_at_once = LOGITS_AT_ONCE // len(run.target)
         self._together = min(rows_at_once, len(run.ablations)) if self._model.compatibility.has_backbone else 1
-        """Ablations whose target goes through the output layer at once."""
+        """The number of ablations whose target goes through the output layer together."""
         self._waiting: list[tuple[tuple[bool, ...], torch.Tensor]] = []
-        """Ablations, and the hidden states of their target, still to go through the output layer."""
+        """Ablations whose hidden states of the target have not gone through the output layer yet."""
 
     def walk(self) -> None:
-        """Run everything."""
+        """Run all ablations."""
         self._descend(list(self._run.ablations), 0, [], None, list(range(self._starts[0])))
         self._read_out()
 
     def _descend(
         self, group: list[tuple[bool, ...]], source: int, done: list[int], cache: Any, pending: list[int]
     ) -> None:
-        """Run the ablations of `group`, which agree on everything before `source`.
+        """Run the ablations of `group`, which agree on every source before `source`.
 
-        What is held at a time are the keys and values of the beginnings on the way down: of random masks, which halve
-        at every source, about log2(masks) times the prompt's; at worst masks times.
+        The prefix caches on the path down the tree are held at the same time. Random masks halve at every source, so
+        this is about log2(masks) times the cache of the prompt. The worst case is as many times as there are masks.
 
         Args:
-            group: which sources each keeps.
+            group: the masks of the ablations.
             source: the next source to decide on.
-            done: token positions that `cache` holds.
-            cache: keys and values of `done`; this call may use it up.
-            pending: token positions to run before anything that `source` brings.
+            done: the positions of the tokens in `cache`.
+            cache: the keys and values of `done`. This call may change it.
+            pending: the positions of the tokens to run before those of `source`.
         """
         while source < len(self._run.sources):
             start, stop = self._run.sources[source]
@@ -68,7 +73,7 @@ class Tree:
         self._finish(group[0], done, cache, pending)
 
     def _finish(self, mask: tuple[bool, ...], done: list[int], cache: Any, pending: list[int]) -> None:
-        """Run the last tokens of an ablation, the target's among them."""
+        """Run the last tokens of an ablation, which include those of the target."""
         rows = len(self._run.target)
         if self._together < 2:
             self._run.record(mask, self._pass(run_tokens, done, cache, pending, rows)[0])
@@ -78,7 +83,7 @@ class Tree:
             self._read_out()
 
     def _read_out(self) -> None:
-        """Put what waits through the output layer."""
+        """Run the output layer for the ablations that wait, and record their results."""
         if self._waiting:
             logits = logits_of(self._model, torch.cat([states for _, states in self._waiting]))
             for (mask, _), rows in zip(self._waiting, logits.split(len(self._run.target)), strict=True):
@@ -88,7 +93,7 @@ class Tree:
     def _pass(
         self, piece: Callable[..., tuple[torch.Tensor, Any]], done: list[int], cache: Any, pending: list[int], rows: int
     ) -> tuple[torch.Tensor, Any]:
-        """One pass over `pending`, by `run_tokens` or `run_backbone`: what it makes of the last rows, and the cache."""
+        """Run `pending` by `run_tokens` or `run_backbone`. Return the result for the last `rows` and the cache."""
         places = torch.tensor(self._run.places(done + pending), device=self._run.target.device)
         with original_positions(places):
             return piece(self._model, [self._run.ids[i] for i in pending], cache, places, rows)

@@ -1,4 +1,4 @@
-"""Ablations whole, from the first token to the last: where sharing what they have in common is wrong, or slower."""
+"""Running each ablation from its first token to its last, where shared prefixes would be wrong or slower."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from .run import Run
 __all__ = ["run_alone", "run_in_batches", "run_masked"]
 
 TOKENS_AT_ONCE = 16384
-"""Of a batch, padding included: enough to keep a large GPU busy, and some gigabytes of a large model's activations."""
+"""The most tokens in a batch, padding included. They keep a large GPU busy, and the activations of a large model take
+some gigabytes."""
 ROWS_AT_ONCE = 256
-"""Rows that go through the output layer together: 256 MiB in float32 for 262,144 tokens."""
+"""Rows that go through the output layer together. Their logits take 256 MiB in float32 with a vocabulary of 262,144
+tokens."""
 
 
 def run_in_batches(run: Run) -> None:
-    """Several ablations in a pass, padded on the left; those of like length together, so that little is padding."""
+    """Run several ablations in a pass, padded on the left. Those of similar length run together, to pad little."""
     kept = {mask: run.kept(mask) for mask in run.ablations}
     waiting = sorted(kept, key=lambda mask: len(kept[mask]))
     rows = len(run.target)
@@ -36,7 +38,7 @@ def _run_batch(run: Run, batch: list[tuple[bool, ...]], kept: list[list[int]]) -
     padding = [width - len(tokens) for tokens in kept]
     rows, device = len(run.target), run.target.device
     ids = [[0] * n + [run.ids[i] for i in tokens] for n, tokens in zip(padding, kept, strict=True)]
-    # (ablations, width); the padding's are negative
+    # (ablations, width); positions of the padding are negative
     at = [[*range(-n, 0), *run.places(tokens)] for n, tokens in zip(padding, kept, strict=True)]
     places = torch.tensor(at, device=device)
     options: dict[str, Any] = {"logits_to_keep": rows} if run.language_model.compatibility.keeps_logits else {}
@@ -53,7 +55,7 @@ def _run_batch(run: Run, batch: list[tuple[bool, ...]], kept: list[list[int]]) -
 
 
 def run_alone(run: Run) -> None:
-    """One after the other, the tokens left out never run: where nothing can be shared, and no batch be padded."""
+    """Run one ablation after the other, without the tokens left out. No prefix is shared and no batch is padded."""
     for mask in run.ablations:
         kept = run.kept(mask)
         places = torch.tensor(run.places(kept), device=run.target.device)
@@ -63,8 +65,10 @@ def run_alone(run: Run) -> None:
 
 
 def run_masked(run: Run) -> None:
-    """One after the other, with what is left out behind an attention mask: a recurrent layer passes over it all the
-    same, as it does in the published code."""
+    """Run one ablation after the other, with an attention mask over the tokens left out.
+
+    A recurrent layer still passes over these tokens, as it does in the code that AT2's authors published.
+    """
     device = run.target.device
     ids, places = torch.tensor([run.ids], device=device), torch.arange(len(run.ids), device=device)[None]
     for mask in run.ablations:

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _shipped() -> dict[str, Any]:
-    from ..coefficients.head_coefficients import shipped_coefficients
+    from ..coefficients.shipped import shipped_coefficients
 
     return shipped_coefficients()
 

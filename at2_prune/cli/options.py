@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..catalogue import DEFAULT_METHOD, configurable_methods
 from ..errors import DataError
+from ..files import BYTE_ORDER_MARK, read_text
 from ..pruning.selection import AUTO, K
 
 if TYPE_CHECKING:
@@ -114,16 +114,21 @@ def read_passages(name: str) -> list[Passage]:
     from ..passages import passages_from_json
 
     where = "stdin" if name == "-" else name
+    text = _stdin() if name == "-" else read_text(name)
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-        data = json.loads(text.removeprefix("\ufeff"))
+        data = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: cannot be read ({error})") from None
     except RecursionError:
         raise DataError(f"{where}: JSON nested too deeply") from None
     return passages_from_json(data, where)
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.read().removeprefix(BYTE_ORDER_MARK)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"stdin: cannot be read ({error})") from None
 
 
 def k_or_auto(text: str) -> K:

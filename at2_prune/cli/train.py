@@ -1,77 +1,113 @@
-"""`at2-prune train`"""
+"""The command `at2-prune train`."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+from typing import TYPE_CHECKING
 
 from .options import add_model_options, load_model, positive
 
-HELP = "Train head coefficients for a model, by ablating passages or from supporting facts."
+if TYPE_CHECKING:
+    from ..training import TrainingReport, TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+HELP = "Train head coefficients for a model, by ablating passages or from supporting passages."
 EXAMPLES = """examples:
   at2-prune train --data train.jsonl --ablations 8 --out coefficients/
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 100 --learn-from evidence \\
-      --out qwen3-scout/  (for the method scout: one forward pass over a third of the layers a question)
+      --out qwen3-scout/  (for the method scout; reads a third of the layers, one forward pass a question)
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
-  at2-prune train --model M --data databricks/databricks-dolly-15k --sources token --targets sentence --limit 4000 \\
-      --out dolly/        (the recipe of the published estimators)
+  at2-prune train --model M --data databricks/databricks-dolly-15k --granularity token --targets sentence \\
+      --limit 4000 --out dolly/  (the recipe of the published estimators)
 
-An interrupted run goes on where it stopped when the same command is given again."""
-
+If a run is interrupted, give the same command again: it continues where it stopped."""
 
 _TITLES = {"lds": "LDS", "gold_recall": "gold passages in the top 2", "both_gold": "all of them in the top 2"}
+_GRANULARITIES = ["passage", "sentence", "token"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="FILE_OR_ID", help="questions: a file or a Hub data set")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where examples and coefficients go")
-    parser.add_argument("--split", help="of a Hub data set")
-    parser.add_argument("--ids", metavar="FILE", help="the questions with these ids, one a line, in this order")
-    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions")
-    parser.add_argument(
-        "--shuffle-passages",
-        type=int,
-        metavar="S",
-        help="shuffle each question's passages, so that no place is learned",
-    )
-    parser.add_argument("--ablations", type=positive, default=32, metavar="N", help="a question (default: 32)")
-    parser.add_argument(
-        "--sources", choices=["passage", "sentence", "token"], default="passage", help="what is scored and left out"
-    )
-    parser.add_argument(
-        "--targets", choices=["draft", "sentence"], default="draft", help="the whole draft, or each of its sentences"
-    )
-    parser.add_argument(
-        "--positions",
-        choices=["kept", "closed"],
-        default="kept",
-        help="leave sources out by attention mask, positions kept (default, the paper's), or remove their text",
-    )
+    _add_data_options(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder for examples and coefficients")
+    _add_ablation_options(parser)
     parser.add_argument(
         "--learn-from",
         choices=["draft", "answer", "evidence"],
         default="draft",
-        help="ablations of the draft (default, the paper's), ablations of the known answer, or the supporting passages "
-        "that the data names",
+        help="the supervision: ablations of the draft (default, as in the paper), ablations of the known answer, or "
+        "the supporting passages that the data names",
     )
     parser.add_argument(
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="what coefficients weigh: draft, question, last or sources (their own rows), with -max and -contribution "
-        "or -effective (default: draft; to learn from evidence question, question-max, sources and sources-max)",
+        help="the row groups that get coefficients: draft, question, last, or sources for the sources' own rows; "
+        "append -max, -contribution or -effective (default: draft; with --learn-from evidence: question, "
+        "question-max, sources and sources-max)",
     )
     parser.add_argument(
         "--layers",
         type=int,
         nargs="+",
         metavar="L",
-        help="to learn from evidence without a draft: which layers to read, counted from 0; none after the last of "
-        "them runs (default: the first third)",
+        help="with --learn-from evidence and without a draft: the layers to read, counted from 0; no layer after the "
+        "last of them runs (default: the first third)",
     )
-    parser.add_argument("--examples", metavar="DIR", help="use the ablations of an earlier run, to fit other rows")
-    parser.add_argument("--holdout", type=float, default=0.15, metavar="PART", help="to measure on (default: 0.15)")
-    parser.add_argument("--seed", type=int, default=0, help="of ablations and fit (default: 0)")
+    parser.add_argument(
+        "--examples", metavar="DIR", help="use the examples of an earlier run, to fit other row groups to its ablations"
+    )
+    parser.add_argument(
+        "--holdout",
+        type=float,
+        default=0.15,
+        metavar="PART",
+        help="the share of the questions to hold out and measure on (default: 0.15)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the seed of ablations and fit (default: 0)")
     add_model_options(parser)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="FILE_OR_ID", help="questions: a file or a Hub data set")
+    parser.add_argument("--split", help="the split of a Hub data set")
+    parser.add_argument(
+        "--ids", metavar="FILE", help="use only the questions with these ids, one id a line, in this order"
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions")
+    parser.add_argument(
+        "--shuffle-passages",
+        type=int,
+        metavar="S",
+        help="shuffle each question's passages with this seed, so that coefficients do not learn positions",
+    )
+
+
+def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ablations", type=positive, default=32, metavar="N", help="the number of ablations a question (default: 32)"
+    )
+    parser.add_argument(
+        "--granularity",
+        choices=_GRANULARITIES,
+        default="passage",
+        help="the sources that are scored and left out (default: passage)",
+    )
+    parser.add_argument("--sources", choices=_GRANULARITIES, help=argparse.SUPPRESS)  # the name before --granularity
+    parser.add_argument(
+        "--targets",
+        choices=["draft", "sentence"],
+        default="draft",
+        help="what an ablation is measured on: the whole draft (default), or each of its sentences",
+    )
+    parser.add_argument(
+        "--positions",
+        choices=["kept", "closed"],
+        default="kept",
+        help="how sources are left out: by attention mask with positions kept (default, as in the paper), or by "
+        "removing their text",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -79,52 +115,59 @@ def run(args: argparse.Namespace) -> None:
 
     from tqdm.auto import tqdm
 
-    from ..attention.rows import RowGroup
     from ..datasets import load_questions
-    from ..training import CollectSettings, FitSettings, train
+    from ..training import TrainingData, train
 
-    row_groups = [RowGroup.from_name(name) for name in args.rows] if args.rows else None
+    settings = _settings(args)
     questions = load_questions(
         args.data, split=args.split, ids=args.ids, limit=args.limit, shuffle_passages=args.shuffle_passages
     )
     language_model = load_model(args)
-    settings = CollectSettings(
-        args.ablations,
-        args.sources,
-        args.targets,
-        args.positions,
-        args.max_new_tokens,
-        args.seed,
-        args.learn_from,
-        None if args.layers is None else tuple(sorted(set(args.layers))),
-    )
     path = Path(args.data).absolute()
-    name = f"{path.parent.name}/{path.name}" if path.exists() else args.data  # the same wherever the folder lies
+    selection = {
+        "split": args.split,
+        "ids": args.ids and Path(args.ids).name,
+        "limit": args.limit,
+        "shuffle_passages": args.shuffle_passages,
+    }
+    # With one folder only, the name is the same wherever the data lies.
+    name = f"{path.parent.name}/{path.name}" if path.exists() else args.data
+    data = TrainingData(questions, name, selection, args.examples)
     bar = tqdm(
         total=len(questions),
-        desc="reading" if args.learn_from == "evidence" else "ablating",
+        desc="reading" if settings.from_evidence else "ablating",
         unit="question",
         smoothing=0.1,
     )
-    report = train(
-        language_model,
-        questions,
-        args.out,
-        data_name=name,
-        selection={
-            "split": args.split,
-            "ids": args.ids and Path(args.ids).name,
-            "limit": args.limit,
-            "shuffle_passages": args.shuffle_passages,
-        },
-        collect=settings,
-        fit_settings=FitSettings(seed=args.seed),
-        row_groups=row_groups,
-        holdout=args.holdout,
-        examples=args.examples,
-        progress=bar.update,
-    )
+    report = train(language_model, data, args.out, settings, progress=bar.update)
     bar.close()
+    _print_report(report)
+    print(f"saved to {args.out}")
+
+
+def _settings(args: argparse.Namespace) -> TrainingSettings:
+    from ..attention.rows import RowGroup
+    from ..training import CollectSettings, FitSettings, TrainingSettings
+
+    granularity = args.granularity
+    if args.sources is not None:
+        logger.warning("--sources is now called --granularity; the old name will be removed in the next release")
+        granularity = args.sources
+    collect = CollectSettings(
+        ablations=args.ablations,
+        granularity=granularity,
+        targets=args.targets,
+        positions=args.positions,
+        max_new_tokens=args.max_new_tokens,
+        seed=args.seed,
+        learn_from=args.learn_from,
+        layers=None if args.layers is None else tuple(sorted(set(args.layers))),
+    )
+    row_groups = tuple(RowGroup.from_name(name) for name in args.rows or ())
+    return TrainingSettings(collect, FitSettings(seed=args.seed), row_groups=row_groups, holdout=args.holdout)
+
+
+def _print_report(report: TrainingReport) -> None:
     for reason, count in report.skipped.items():
         print(f"left out {count} questions: {reason}")
     if report.curve:
@@ -134,4 +177,3 @@ def run(args: argparse.Namespace) -> None:
     for measure, estimates in report.held_out_measures.items():
         for who, value in estimates.items():
             print(f"  {_TITLES.get(measure, measure):<26}{who.replace('_', ' '):<18}{value}")
-    print(f"saved to {args.out}")

@@ -1,1 +1,1 @@
-"""Head coefficients: one learned weight per row group, layer and head, and the card beside them."""
+"""Head coefficients: one learned weight per row group, layer and head, and the model card beside them."""

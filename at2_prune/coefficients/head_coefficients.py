@@ -1,10 +1,10 @@
 """Head coefficients: one learned weight per row group, layer and head.
 
-The score of source :math:`S` is the coefficients' inner product with its attention mass,
+The score of source :math:`S` is the inner product of the coefficients and its attention mass,
 
 .. math:: \\tau(S) = \\sum_{g, l, h} \\theta_{g,l,h}\\, m_{g,l,h}(S)
 
-(AT2, arXiv 2504.13752, section 3, where the one row group is the draft's rows).
+(AT2, arXiv 2504.13752, section 3, with the draft's rows as the only row group).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,10 @@ from transformers import PretrainedConfig
 
 from ..attention.rows import DRAFT_ROWS, RowGroup
 from ..errors import CoefficientsError
+from ..files import write_atomically
 from .model_card import model_card
 
-__all__ = ["HeadCoefficients", "shipped_coefficients"]
+__all__ = ["HeadCoefficients"]
 
 WEIGHTS_FILE = "head_coefficients.safetensors"
 CONFIG_FILE = "config.json"
@@ -43,23 +43,26 @@ class HeadCoefficients(
 ):
     """Learned head coefficients for one model.
 
-    A source's score is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers and
-    heads (AT2, arXiv 2504.13752, section 3). Where the sources' own rows are among the groups, sources that attention
-    links to the best one follow it: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)` with
-    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`; the best
-    one gets the largest of the others' links, so that it stays the best.
+    The score of a source is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers
+    and heads (AT2, arXiv 2504.13752, section 3). If the sources' own rows are among the row groups, a source also gets
+    the link between it and the best source: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)` with
+    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`. The best
+    source gets the largest link of the others, so it stays the best.
 
-    Saved as a safetensors file and a `config.json`; `save_pretrained`, `from_pretrained` and `push_to_hub` follow
-    Hugging Face's conventions, and loading is strict.
+    They are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and `push_to_hub`
+    follow the conventions of Hugging Face. Loading is strict.
 
     Args:
-        weight: `(row groups, layers, heads)`.
-        row_groups: one per first axis of `weight`.
-        layers: indices of the model's layers that the second axis stands for.
-        model_name: the model they were made for.
-        model_type: its `config.model_type`.
-        training: how they were made: data, prompt, ablations, training curve, fidelity; JSON values only.
-        model_layers: how many layers the model has; None if `layers` are all of them.
+        weight: the coefficients, `(row groups, layers, heads)`.
+        row_groups: the row groups of the first axis.
+        layers: the model's layers of the second axis, as indices; by default 0, 1, ...
+        model_name: the model that the coefficients were made for.
+        model_type: the `config.model_type` of that model.
+        training: how the coefficients were made: data, prompt, ablations, training curve, fidelity. JSON values only.
+        model_layers: the number of layers of the model; by default one more than the largest of `layers`.
+
+    Raises:
+        CoefficientsError: the shapes do not agree, or a value is not finite.
 
     Example:
         >>> coefficients = HeadCoefficients.average(layers=2, heads=4, model_type="llama")
@@ -99,27 +102,28 @@ class HeadCoefficients(
 
     @property
     def uses_draft(self) -> bool:
-        """Whether rows of the draft are weighed; without them the prompt alone is read, as far as `layers` go."""
+        """Whether the draft's rows are among the row groups. Otherwise the prompt alone is read, up to the last layer
+        of `layers`."""
         return any(group.rows == "draft" for group in self.row_groups)
 
     @classmethod
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
-        """Equal weights: average attention, where training starts."""
+        """Make equal weights, which score by average attention. Training starts from them."""
         return cls(torch.full((1, layers, heads), 1 / (layers * heads)), model_type=model_type)
 
     def score(self, mass: Mapping[RowGroup, torch.Tensor], layers: Sequence[int] | None = None) -> torch.Tensor:
-        """Scores of the sources.
+        """Score sources by their attention mass.
 
         Args:
-            mass: for every row group, `(layers, heads, sources)`; for the sources' own rows `(layers, heads, sources,
-                sources)`, row source first.
-            layers: indices of the layers in `mass`; by default those of the coefficients.
+            mass: the attention mass of every row group, `(layers, heads, sources)`. The mass of the sources' own rows
+                is `(layers, heads, sources, sources)`, with the source of the row first.
+            layers: the layers of `mass`, as indices; by default those of the coefficients.
 
         Returns:
-            `(sources,)` float32; comparable within one question only.
+            Scores `(sources,)` float32. They can be compared within one question only.
 
         Raises:
-            CoefficientsError: a row group is missing, or layers or heads differ.
+            CoefficientsError: a row group is missing, or the layers or heads differ.
         """
         missing = [group.name for group in self.row_groups if group not in mass]
         if missing:
@@ -143,10 +147,10 @@ class HeadCoefficients(
         return _follow(total, links) if links.dim() else total
 
     def check_model(self, config: PretrainedConfig) -> None:
-        """Refuse a model these coefficients were not made for.
+        """Check that these coefficients were made for a model of this kind.
 
         Raises:
-            CoefficientsError: model type, number of layers or of heads differ; both shapes are named.
+            CoefficientsError: the model type or the number of layers or heads differs. The message names both shapes.
         """
         text = config.get_text_config()
         shape = (getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None))
@@ -170,32 +174,35 @@ class HeadCoefficients(
             "row_groups": [asdict(group) for group in self.row_groups],
             "training": self.training,
         }
-        weights = save({"weight": self.weight.contiguous()})  # save_file would make a file for the owner alone
-        _replace(save_directory / WEIGHTS_FILE, lambda path: path.write_bytes(weights))
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        _replace(save_directory / CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        weights = save({"weight": self.weight.contiguous()})  # a file of save_file could be read by its owner only
+        write_atomically(save_directory / WEIGHTS_FILE, weights)
+        write_atomically(save_directory / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card that `save_pretrained` writes beside the weights: what they are for and how they were made."""
+        """Return the model card that `save_pretrained` writes beside the weights."""
         return model_card(self)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
     ) -> HeadCoefficients:
-        """Load from a folder or the Hub; options as in `ModelHubMixin.from_pretrained`.
+        """Load coefficients from a folder or from the Hub.
+
+        Args:
+            pretrained_model_name_or_path: a folder that `save_pretrained` wrote, or a repository on the Hub.
+            **options: options of `ModelHubMixin.from_pretrained`, such as `revision` and `token`.
 
         Raises:
-            CoefficientsError: there are none, or they cannot be read.
+            CoefficientsError: there are no coefficients, or they cannot be read.
         """
         try:
             return super().from_pretrained(os.fspath(pretrained_model_name_or_path), **options)
         except CoefficientsError:
             raise
-        except (OSError, ValueError, AttributeError, TypeError) as error:  # the mixin reads the config before we do
+        except (OSError, ValueError, AttributeError, TypeError) as error:  # the mixin reads the config first
             raise CoefficientsError(
                 f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read "
-                f"nor a repository the Hub gives us ({type(error).__name__}: {error})"
+                f"nor a repository that the Hub gives ({type(error).__name__}: {error})"
             ) from error
 
     @classmethod
@@ -227,7 +234,7 @@ class HeadCoefficients(
                 )
             except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
                 raise CoefficientsError(
-                    f"{model_id!r} is neither a folder with {name} nor a repository the Hub gives us: {error}"
+                    f"{model_id!r} is neither a folder with {name} nor a repository that the Hub gives: {error}"
                 ) from error
 
         path = locate(CONFIG_FILE)
@@ -258,15 +265,15 @@ class HeadCoefficients(
     def from_at2_estimator(
         cls, source: str | os.PathLike[str], config: PretrainedConfig, model_name: str = ""
     ) -> HeadCoefficients:
-        """Import an estimator that AT2's authors published, without unpickling objects.
+        """Import an estimator that AT2's authors published. No pickled object is run.
 
         Args:
             source: the path of a `score_estimator.pt`, or a Hub id such as `madrylab/at2-phi-4-mini-instruct`.
-            config: the config of the model it was made for.
-            model_name: recorded.
+            config: the config of the model that it was made for.
+            model_name: the name of that model, which is recorded; by default the source.
 
         Raises:
-            CoefficientsError: not such a file, or made for a model of another shape.
+            CoefficientsError: the file is not such an estimator, or it was made for a model of another shape.
         """
         path = Path(source)
         try:
@@ -294,11 +301,11 @@ class HeadCoefficients(
 
 
 def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
-    """Scores with the links to the best source, which stays the best.
+    """Add to each score the link between its source and the best source, which stays the best.
 
     Args:
         scores: `(sources,)`.
-        links: `(sources, sources)`, row source first; attention reaches back only, so that half of it is zero.
+        links: `(sources, sources)`, the source of the row first. Attention reaches back only, so half of it is zero.
     """
     if len(scores) < 2:
         return scores
@@ -306,22 +313,3 @@ def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
     bonus = links[best] + links[:, best]
     bonus[best] = torch.cat([bonus[:best], bonus[best + 1 :]]).max()
     return scores + bonus
-
-
-def shipped_coefficients() -> dict[str, dict[str, Path]]:
-    """Folders of the head coefficients that come with the package, by the model's name and the method's."""
-    folder = Path(str(files("at2_prune") / "data" / "coefficients"))
-    shipped: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.glob(f"*/*/{CONFIG_FILE}")):
-        shipped.setdefault(path.parents[1].name, {})[path.parent.name] = path.parent
-    return shipped
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write a file beside its place and move it there: readers see the old one or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The card beside head coefficients: what they are for, how they were made, how well they do."""
+"""The model card of head coefficients: the model they belong to, how they were made, and how well they score."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ _OF_ABLATIONS = ("ablations", "targets", "positions", "max_new_tokens", "seed")
 _AT_2 = {"gold_recall": "gold recall at 2", "both_gold": "both gold passages at 2"}
 _NOT_SHOWN = ("curve", "versions")
 _MADE = {
-    "draft": "Learned by the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)), from ablations",
-    "answer": "Learned as in AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752)), but from ablations of the "
-    "known answer",
-    "evidence": "Learned from supporting facts (which passages are evidence), by multinomial logistic regression",
+    "draft": "The coefficients were learned from ablations, by the method of AT2 ([arXiv 2504.13752]"
+    "(https://arxiv.org/abs/2504.13752))",
+    "answer": "The coefficients were learned from ablations of the known answer, otherwise by the method of AT2 "
+    "([arXiv 2504.13752](https://arxiv.org/abs/2504.13752))",
+    "evidence": "The coefficients were learned from supporting passages, by multinomial logistic regression",
 }
+"""How coefficients were learned, by supervision."""
 
 
 def model_card(coefficients: HeadCoefficients) -> ModelCard:
-    """The card of these coefficients, in Markdown with the Hub's header."""
+    """Return the model card of these coefficients, in Markdown with the Hub's header."""
     data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
     training = coefficients.training
     evidence = training.get("learn_from") == "evidence"
     made = _MADE[training.get("learn_from", "draft")]
     rows = ", ".join(group.name for group in coefficients.row_groups)
     shape = f"{len(coefficients.row_groups)} x {coefficients.weight.shape[1]} x {coefficients.weight.shape[2]}"
-    score = "A source's score is the inner product of coefficients and attention mass"
+    score = "The score of a source is the inner product of the coefficients and its attention mass"
     if any(group.rows == "sources" for group in coefficients.row_groups):
-        score += ", and what links it to the best source"
+        score += ", plus the link between it and the best source"
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Head coefficients for {coefficients.model_name or 'a model'}",
-        f"{made}, for models of type `{coefficients.model_type or 'unknown'}`; rows: {rows}; shape (row groups x "
-        f"layers x heads): {shape}. {score}; it says something within one question only.",
+        f"{made}. They are for models of type `{coefficients.model_type or 'unknown'}`. Row groups: {rows}. Shape (row "
+        f"groups x layers x heads): {shape}. {score}. Scores can be compared within one question only.",
         "```python\nfrom at2_prune import AT2Pruner\n\n"
         f'pruner = AT2Pruner.from_pretrained("{coefficients.model_name}", coefficients="THIS_FOLDER_OR_ITS_ID")\n```',
     ]
@@ -47,7 +49,7 @@ def model_card(coefficients: HeadCoefficients) -> ModelCard:
     if facts:
         parts.append("\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts)]))
     if "data" in training and "learn_from" in training:
-        parts.append(f"Made by\n\n```console\n$ {_command(coefficients)}\n```")
+        parts.append(f"This command made them:\n\n```console\n$ {_command(coefficients)}\n```")
     if training.get("curve"):
         curve = ", ".join(f"{step}: {value:.3f}" for step, value in training["curve"])
         parts.append(f"Correlation on the training questions by step: {curve}.")
@@ -60,7 +62,7 @@ def _facts(training: Mapping[str, Any], evidence: bool) -> list[tuple[str, str]]
     if "versions" in training:
         facts.append(("versions", training["versions"]))
     return [
-        (f"{name}, on the questions held out" if _is_measure(value) else name, _fact(value)) for name, value in facts
+        (f"{name}, on the held-out questions" if _is_measure(value) else name, _fact(value)) for name, value in facts
     ]
 
 
@@ -69,7 +71,7 @@ def _is_measure(value: Any) -> bool:
 
 
 def _fact(value: Any) -> str:
-    """A setting or a measurement in words."""
+    """Return a setting or a measurement in words."""
     if isinstance(value, Mapping) and set(value) == {"mean", "low", "high"}:
         return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     if isinstance(value, Mapping):
@@ -80,7 +82,7 @@ def _fact(value: Any) -> str:
 
 
 def _command(coefficients: HeadCoefficients) -> str:
-    """What makes them again."""
+    """Return the command that makes these coefficients again."""
     training = coefficients.training
     drafts = training["learn_from"] != "evidence" or coefficients.uses_draft
     command = ["at2-prune", "train", "--model", coefficients.model_name, "--data", str(training["data"])]
@@ -96,7 +98,7 @@ def _command(coefficients: HeadCoefficients) -> str:
         ("ids", "--ids", None),
         ("limit", "--limit", None),
         ("shuffle_passages", "--shuffle-passages", None),
-        ("granularity", "--sources", "passage"),
+        ("granularity", "--granularity", "passage"),
         ("positions", "--positions", "kept"),
         ("targets", "--targets", "draft"),
         ("max_new_tokens", "--max-new-tokens", 48),

@@ -1,7 +1,8 @@
-"""Questions with their passages, from files and from the Hub; one data format a file."""
+"""Questions with their passages, from files and from the Hub."""
 
 from .formats.parse import parse_question
 from .load import load_questions, sample_questions_path
 from .question import Question
+from .selection import Selection
 
-__all__ = ["Question", "load_questions", "parse_question", "sample_questions_path"]
+__all__ = ["Question", "Selection", "load_questions", "parse_question", "sample_questions_path"]

@@ -12,7 +12,7 @@ __all__ = ["Question"]
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its retrieved passages and, where the data has them, its answer and the passages that support it."""
+    """A question and its retrieved passages; where the data has them, also its answer and its supporting passages."""
 
     id: str
     text: str
@@ -21,12 +21,14 @@ class Question:
     gold: tuple[int, ...] = ()
     """Indices of the supporting passages."""
     kind: str | None = None
-    """The data set's own type: `bridge` or `comparison` in HotpotQA, `2hop`, `3hop1`, ... in MuSiQue."""
+    """The type that the data set gives: `bridge` or `comparison` in HotpotQA, `2hop`, `3hop1`, ... in MuSiQue."""
     aliases: tuple[str, ...] = ()
-    """Other answers that are as right as `answer`."""
+    """Other answers that are as correct as `answer`."""
 
     def shuffled(self, seed: int) -> Question:
-        """The question with its passages in an order that depends on `seed` and its id alone; `gold` follows.
+        """Return the question with its passages shuffled and `gold` adapted.
+
+        The order depends on `seed` and on the question's id only.
 
         Example:
             >>> question = Question("q1", "Who?", (Passage("one"), Passage("two"), Passage("three")), gold=(2,))

@@ -1,24 +1,44 @@
-"""Rows from files and from the Hub, each with where it stands."""
+"""Reading rows from files and from the Hub, each with its place for error messages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, MissingExtraError
-from .formats.row import Row, RowError
+from ..files import read_text
+from .formats.parse import FORMATS
+from .formats.row import HubDataset, RowError
 
-__all__ = ["file_rows", "hub_rows"]
+__all__ = ["read_rows"]
+
+_HUB = {dataset.name: dataset for known in FORMATS for dataset in known.hub}
 
 
-def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """The objects of a JSON list or of JSON lines; in the place of a line that is no JSON, the error."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield the rows of a file or a Hub data set, each with its place: the file and line, say.
+
+    Args:
+        source: a file, or a Hub id of the form `owner/name`.
+        split: the split of a Hub data set; by default the one that is usual for it.
+
+    Raises:
+        DataError: the source cannot be read.
+        MissingExtraError: loading from the Hub needs the package `datasets`.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _file_rows(path)
+    if len(Path(str(source)).parts) == 2 and not path.suffix and not path.is_absolute():
+        return _hub_rows(str(source), split)
+    raise DataError(f"{source}: no such file, and not a Hub id of the form owner/name")
+
+
+def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a JSON list or of JSON lines. A line that is not valid JSON is yielded as its error."""
+    text = read_text(path)
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
@@ -36,32 +56,17 @@ def file_rows(path: Path) -> Iterator[tuple[str, Any]]:
                 yield where, RowError(where, "not valid JSON", f" ({error.msg})")
 
 
-def _dolly(row: Row) -> bool:
-    """The rows AT2's authors trained their published estimators on."""
-    return row["category"] in ("summarization", "closed_qa", "information_extraction") and len(row["context"]) < 20_000
-
-
-_HUB: dict[str, tuple[str | None, str, Callable[[Row], bool]]] = {
-    # id: configuration, split, which rows
-    "hotpotqa/hotpot_qa": ("distractor", "validation", lambda row: True),
-    "framolfese/2WikiMultihopQA": (None, "validation", lambda row: True),
-    "dgslibisey/MuSiQue": (None, "validation", lambda row: True),
-    "databricks/databricks-dolly-15k": (None, "train", _dolly),
-}
-
-
-def hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:
-    """The rows of a Hub data set."""
+def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:
     try:
         from datasets import load_dataset
     except ImportError:
         raise MissingExtraError("datasets", "train", f"Loading {name} from the Hub") from None
-    configuration, usual_split, wanted = _HUB.get(name, (None, "train", lambda row: True))
+    known = _HUB.get(name, HubDataset(name))
     try:
-        rows = load_dataset(name, configuration, split=split or usual_split)
+        rows = load_dataset(name, known.configuration, split=split or known.split)
     except Exception as error:  # the Hub's client raises many kinds
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{name}: no such file, and the Hub does not give it ({reason})") from error
     for index, row in enumerate(rows):
-        if wanted(row):
+        if known.wanted(row):
             yield f"{name}, row {index}", row

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from ..catalogue import DEFAULT_METHOD, configurable_methods
 from ..errors import DataError, InputError
+from ..files import read_text
 from ..passages import Granularity
 from ..pruning.selection import AUTO, K, Order
 from ..pruning.windows import Overflow
@@ -237,7 +238,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        data = yaml.safe_load(_read(path))
+        data = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     data = _mapping({} if data is None else data, str(path))
@@ -251,7 +252,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         import tomli as tomllib  # type: ignore[no-redef]
 
     try:
-        data = tomllib.loads(_read(path))
+        data = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path}: not valid TOML ({error})") from None
     tool = data.get("tool", {})
@@ -262,13 +263,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if tool or path.name == "pyproject.toml":  # other programs' settings, none of ours
         return {}
     return data
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
 
 
 def _mapping(data: Any, where: str) -> dict[str, Any]:

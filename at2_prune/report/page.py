@@ -11,7 +11,6 @@ import functools
 import math
 import os
 import re
-import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheError, InputError
+from ..files import write_atomically
 from .text import by_sentences, count, decimals_for, k_line, kept_line, name_of, number, ranking, seconds_of, visible
 
 if TYPE_CHECKING:
@@ -213,17 +213,11 @@ def write_html_report(path: str | os.PathLike[str], html: str) -> None:
         CacheError: the disk is full, for instance.
     """
     place = check_report_path(path)
-    data = html.encode("utf-8")
-    temporary = place.parent / f".at2-prune-{os.getpid()}-{secrets.token_hex(4)}"
+    if not _in_place(place):
+        write_atomically(place, html, f"the report to {place}")
+        return
     try:
-        if _in_place(place):
-            place.write_bytes(data)
-            return
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, place)
-        finally:
-            temporary.unlink(missing_ok=True)
+        place.write_bytes(html.encode("utf-8"))
     except OSError as error:
         raise CacheError(f"cannot write the report to {place}: {error.strerror or error}") from error
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from ..catalogue import DEFAULT_METHOD, METHODS, learned_methods, scoring_methods
-from ..coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
+from ..coefficients.head_coefficients import HeadCoefficients
+from ..coefficients.shipped import shipped_coefficients
 from ..errors import CoefficientsError, InputError
 from ..models.language_model import LanguageModel
 from .base import Scorer, ScorerOptions

@@ -1,4 +1,4 @@
-"""Training head coefficients: collect ablations, fit, measure on held-out questions."""
+"""Training head coefficients: collect examples, fit coefficients, measure them on held-out questions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
 from .examples import Example, ExampleStore
 from .fit import Fidelity, FitSettings, fidelity, fit
+from .settings import TrainingData, TrainingSettings
 from .trainer import TrainingReport, train
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "ExampleStore",
     "Fidelity",
     "FitSettings",
+    "TrainingData",
     "TrainingReport",
+    "TrainingSettings",
     "collect_examples",
     "fidelity",
     "fit",

@@ -1,4 +1,4 @@
-"""Collecting training examples: draft a question, read attention, ablate its sources, measure the draft's log-odds."""
+"""Collecting training examples: write a draft, read attention, ablate sources, measure the draft's log-odds."""
 
 from __future__ import annotations
 
@@ -33,29 +33,32 @@ ROW_GROUPS = (
     RowGroup("question", "max"),
     RowGroup("last"),
 )
-"""Read for every example: they cost nothing beside the draft, and an example can then serve any choice of them."""
+"""The row groups that are read for every example. They cost little beside the draft, and any of them can be fitted
+later."""
 
 
 @dataclass(frozen=True)
 class CollectSettings:
-    """What shapes an example."""
+    """How examples are collected."""
 
     ablations: int = 32
-    """Random ablations a question."""
+    """The number of random ablations a question."""
     granularity: Granularity = "passage"
-    """What is left out and scored."""
+    """The sources that are scored and left out."""
     targets: Literal["draft", "sentence"] = "draft"
-    """One outcome for the whole draft, or one for each of its sentences."""
+    """Whether an ablation has one outcome for the whole draft, or one for each of its sentences."""
     positions: Positions = "kept"
-    """Leave sources out by attention mask with positions kept (the paper's), or by removing their text."""
+    """How sources are left out: by attention mask with positions kept (as in the paper), or by removing their text."""
     max_new_tokens: int = 48
+    """The most tokens of a draft."""
     seed: int = 0
+    """The seed of the ablations."""
     learn_from: LearnFrom = "draft"
-    """Ablations of the draft, as the paper has it; ablations of the known answer; or evidence: no ablations, the
-    supporting passages that the data names."""
+    """The supervision: ablations of the draft (as in the paper), ablations of the known answer, or evidence. Evidence
+    is the supporting passages that the data names; it needs no ablations."""
     layers: tuple[int, ...] | None = None
-    """Without ablations: indices of the layers to read; what is past the last one never runs. By default the first
-    third, or all if a draft is written."""
+    """The layers to read when learning from evidence without a draft, as indices. No layer after the last of them runs.
+    The default is the first third, or all layers if a draft is written."""
 
 
 def collect_examples(
@@ -68,19 +71,20 @@ def collect_examples(
 ) -> dict[str, int]:
     """Collect the examples that `store` does not have yet.
 
-    Row groups that an example lacks are read by one pass over its draft and written to it; its ablations stay.
+    If an example of the store lacks row groups, one forward pass over its draft reads them. Its ablations stay.
 
     Args:
         language_model: the model to train coefficients for.
-        questions: to draft.
-        store: each example is written to it as soon as it is done.
-        settings: see the class.
-        progress: called once a question.
-        row_groups: what every example is to hold, beside `ROW_GROUPS`.
+        questions: the questions.
+        store: the store. Each example is written to it as soon as it is collected.
+        settings: how to collect.
+        progress: called after every question.
+        row_groups: the row groups that every example must hold, in addition to `ROW_GROUPS`.
 
     Returns:
-        How many questions gave no example, by reason: fewer than two sources, an empty draft, too long; or one without
-        the row groups, since its draft's sentences were others when its text was tokenised again.
+        The number of questions without a complete example, by reason. A question may have fewer than two sources, an
+        empty draft, or too many tokens for the model. An example of the store may not get the row groups that it lacks:
+        when its draft is tokenised again, the sentences may differ.
     """
     skipped: dict[str, int] = {}
     for question in questions:
@@ -109,7 +113,7 @@ def _read_again(
     example: Example,
     groups: Sequence[RowGroup],
 ) -> Example | None:
-    """The example with these row groups too."""
+    """Return the example with these row groups added; None if the sentences of its draft differ."""
     if settings.learn_from == "evidence":
         return _evidence(language_model, question, settings, [RowGroup.from_name(n) for n in example.mass] + [*groups])
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
@@ -124,7 +128,7 @@ def _read_again(
 def _evidence(
     language_model: LanguageModel, question: Question, settings: CollectSettings, groups: Sequence[RowGroup]
 ) -> Example | None:
-    """What the prompt's rows attend to, and the draft's if they are wanted; None if that is empty."""
+    """Return an example without ablations. A draft is written only if its rows are read; None if it is empty."""
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     if any(group.rows == "draft" for group in groups):
         draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
@@ -171,7 +175,7 @@ def _example(
 
 
 def _split_parts(readout: Readout, parts: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
-    """Attention mass of every part of a draft, from the rows read while it was written."""
+    """Return the attention mass of every part of a draft, from the rows that were read while it was written."""
     rows = readout.row_mass
     assert rows is not None
     mass = {group.name: value[None].float().cpu() for group, value in readout.mass.items() if group.rows != "draft"}
@@ -187,7 +191,13 @@ def _read_parts(
     parts: Sequence[tuple[int, int]],
     groups: Sequence[RowGroup],
 ) -> tuple[dict[str, torch.Tensor], list[int]]:
-    """The same from one more forward pass that reduces rows as they come: rows x tokens would be too much to keep."""
+    """Read the attention mass of every part of a draft by one more forward pass.
+
+    The pass reduces rows as they come, because a matrix of rows and tokens would take too much memory.
+
+    Returns:
+        The attention mass by row group, and the layers that were read.
+    """
     first = len(prompt) - 1
     rows = prompt_rows(prompt, groups)
     draft_groups = [group for group in groups if group.rows == "draft"]
@@ -204,7 +214,7 @@ def _read_parts(
 
 
 def draft_parts(language_model: LanguageModel, ids: Sequence[int]) -> list[tuple[int, int]]:
-    """Token spans of a draft's sentences."""
+    """Return the token spans of a draft's sentences."""
     ends = [len(language_model.codec.decode(ids[: i + 1])) for i in range(len(ids))]  # characters after each token
     parts, start, characters = [], 0, 0
     for sentence in split_sentences(Passage(language_model.codec.decode(ids))):

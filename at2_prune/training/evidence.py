@@ -1,9 +1,11 @@
-"""Learning head coefficients from supporting facts: which passages are evidence.
+"""Fitting head coefficients to evidence: the supporting passages that the data names.
 
-Scores :math:`\\theta \\cdot m(s)` go through a softmax over a question's sources, and the mean log-probability of the
-supporting ones is maximised, with an L2 penalty on coefficients of standardised features (multinomial logistic
-regression; listwise ranking as in ListNet, Cao et al., ICML 2007). Links, the attention between sources, are learned
-next: given one supporting source, and the scores so far, to find the others. Both problems are convex.
+A softmax over a question's sources turns the scores :math:`\\theta \\cdot m(s)` into probabilities. The fit maximises
+the mean log-probability of the supporting sources, with an L2 penalty on the coefficients of standardised features.
+This is multinomial logistic regression, and listwise ranking as in ListNet (Cao et al., ICML 2007).
+
+Links, the attention between sources, are fitted next. One supporting source and the scores so far are given, and the
+links must find the other supporting sources. Both problems are convex.
 """
 
 from __future__ import annotations
@@ -24,23 +26,23 @@ __all__ = ["EvidenceSettings", "fit_evidence", "gold_found"]
 
 @dataclass(frozen=True)
 class EvidenceSettings:
-    """Of the fit."""
+    """How coefficients are fitted to evidence."""
 
     penalty: float = 0.01
-    """L2, on coefficients of features with unit variance."""
+    """The L2 penalty on coefficients of features with unit variance."""
     link_penalty: float = 0.03
-    """The same for links."""
+    """The same penalty for links."""
     steps: int = 200
-    """Of L-BFGS, at most."""
+    """The most steps of L-BFGS."""
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """Some of which sources are to be found."""
+    """Sources of which the supporting ones must be found."""
 
     features: torch.Tensor  # (sources, features)
-    right: torch.Tensor  # (sources,) bool
-    given: torch.Tensor  # (sources,) scores known before
+    right: torch.Tensor  # (sources,) bool, True for supporting sources
+    given: torch.Tensor  # (sources,) scores that are known before
 
 
 def fit_evidence(
@@ -49,25 +51,28 @@ def fit_evidence(
     layers: Sequence[int],
     settings: EvidenceSettings = EvidenceSettings(),
 ) -> torch.Tensor:
-    """Fit coefficients to supporting facts.
+    """Fit coefficients to the gold sources of examples.
 
     Args:
-        examples: with gold sources; those whose sources are all gold or none are passed over.
-        groups: row groups to learn weights for, one at least that is not the sources' own rows.
-        layers: indices of layers to use, into those that were read.
-        settings: see the class.
+        examples: the examples. Those without gold sources, or with gold sources only, are passed over.
+        groups: the row groups to fit. At least one must not be the sources' own rows.
+        layers: the layers to use, as indices into the layers that were read.
+        settings: how to fit.
 
     Returns:
-        The weight `(row groups, layers, heads)`, its L1 norm 1.
+        The weight `(row groups, layers, heads)`, with L1 norm 1.
 
     Raises:
-        InputError: no row group but the sources' own.
+        InputError: the sources' own rows are the only row group.
         DataError: no example has both gold sources and others.
     """
     first = [group for group in groups if group.rows != "sources"]
     links = [group for group in groups if group.rows == "sources"]
     if not first:
-        raise InputError("the sources' own rows link sources to the best one: add rows that say which is the best")
+        raise InputError(
+            "the sources' own rows only link sources to the best one: add rows that say which is the best, such as "
+            "question"
+        )
     usable = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
     if not usable:
         raise DataError(f"no example to fit: {len(examples)} collected, none with gold sources and others")
@@ -103,10 +108,17 @@ def fit_evidence(
 def gold_found(
     examples: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor, k: int = 2
 ) -> dict[str, torch.Tensor]:
-    """How much of the evidence is among the k best of each example that has some.
+    """Measure how many gold sources are among the k best of each example that has gold sources.
+
+    Args:
+        examples: the examples.
+        groups: the row groups of the weight.
+        weight: the weight `(row groups, layers, heads)`.
+        k: how many sources are kept.
 
     Returns:
-        `gold_recall`, the part that is, and `both_gold`, whether all of it is: `(examples,)` each.
+        `gold_recall`, the share of the gold sources that are kept, and `both_gold`, 1 where all of them are kept:
+        `(examples,)` each.
     """
     layers = list(range(weight.shape[1]))
     coefficients = HeadCoefficients(weight, groups, layers)
@@ -121,11 +133,12 @@ def gold_found(
 
 
 def _mass(example: Example, group: RowGroup, layers: Sequence[int]) -> torch.Tensor:
-    """`(layers x heads, sources)` of the first part, or `(layers x heads, sources, sources)`."""
+    """Return the mass of the first part, `(layers x heads, sources)`; of the sources' own rows with both sources."""
     return example.mass[group.name][0, list(layers)].flatten(0, 1)
 
 
 def _fit(choices: Sequence[_Choice], penalty: float, steps: int) -> torch.Tensor:
+    """Return the coefficients `(features,)` that maximise the penalised mean log-probability of supporting sources."""
     longest = max(len(choice.right) for choice in choices)
     width = choices[0].features.shape[1]
     features = torch.zeros(len(choices), longest, width, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Training examples on disk: one safetensors file a question, written whole or not at all, and the run's settings."""
+"""The example store: a folder with the settings that shape examples, and one safetensors file a question."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..errors import CacheError, DataError, InputError
+from ..files import write_atomically
 
 __all__ = ["Example", "ExampleStore"]
 
 SETTINGS_FILE = "settings.json"
+MASS = "mass."
+"""Prefix of the tensors that hold attention mass; the name of the row group follows."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,29 @@ class Example:
     question_id: str
     draft: str
     mass: Mapping[str, torch.Tensor]
-    """By row group: `(parts, layers, heads, sources)` float32; prompt rows have one part."""
+    """Attention mass by the name of the row group, `(parts, layers, heads, sources)` float32. Rows of the prompt have
+    one part."""
     layers: list[int]
+    """Indices of the layers that were read."""
     masks: torch.Tensor
-    """`(ablations, sources)` bool, True where kept."""
+    """`(ablations, sources)` bool, True where a source is kept."""
     outcomes: torch.Tensor
-    """`(ablations, parts)` float64 log-odds."""
+    """`(ablations, parts)` float64: log-odds of the target."""
     gold: torch.Tensor
-    """`(sources,)` bool: is the source in a supporting passage."""
+    """`(sources,)` bool, True where the source belongs to a supporting passage."""
 
 
 class ExampleStore:
-    """A folder of examples that an interrupted run can go on with.
+    """A folder of training examples. An interrupted run finds its finished examples there.
 
     Args:
-        folder: made if it is not there.
-        settings: everything that shapes an example; a folder that was begun with others is refused.
+        folder: the folder; it is made if it does not exist.
+        settings: JSON values of everything that shapes an example.
+
+    Raises:
+        InputError: the folder was begun with other settings. The message names every difference.
+        DataError: the folder's settings cannot be read.
+        CacheError: the folder cannot be written to.
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
@@ -52,38 +62,45 @@ class ExampleStore:
         settings = json.loads(json.dumps(settings))
         try:
             (self.folder / "examples").mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                known = json.loads(path.read_text(encoding="utf-8"))
-                if not isinstance(known, dict):
-                    raise DataError(f"{path}: expected a JSON object, got {type(known).__name__}")
-                if known != settings:
-                    keys = sorted(k for k in {*known, *settings} if known.get(k) != settings.get(k))
-                    difference = "; ".join(f"{k}: {known.get(k)!r} there, {settings.get(k)!r} now" for k in keys)
-                    raise InputError(f"{self.folder} was begun with other settings ({difference}); use another folder")
-            else:
-                self._write(path, lambda to: to.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        except ValueError as error:
             raise DataError(f"{path}: not valid JSON ({error})") from None
         except OSError as error:
             raise CacheError(f"cannot write to {self.folder}: {error}") from error
+        if not path.exists():
+            write_atomically(path, json.dumps(settings, indent=2) + "\n")
+        elif not isinstance(known, dict):
+            raise DataError(f"{path}: expected a JSON object, got {type(known).__name__}")
+        elif known != settings:
+            keys = sorted(k for k in {*known, *settings} if known.get(k) != settings.get(k))
+            difference = "; ".join(f"{k}: {known.get(k)!r} there, {settings.get(k)!r} now" for k in keys)
+            raise InputError(f"{self.folder} was begun with other settings ({difference}); use another folder")
 
     def has(self, question_id: str) -> bool:
-        """Whether its example is there and can be read; a damaged one is removed, so that it is made anew."""
+        """Whether the store holds an example of this question that can be read. A damaged file is removed."""
         return next(self.load([question_id]), None) is not None
 
     def add(self, example: Example) -> None:
-        tensors = {f"mass.{name}": mass.contiguous() for name, mass in example.mass.items()}
+        """Write an example, in the place of an earlier one of the same question.
+
+        Raises:
+            CacheError: the file cannot be written. An earlier example stays.
+        """
+        tensors = {f"{MASS}{name}": mass.contiguous() for name, mass in example.mass.items()}
         tensors |= {"masks": example.masks, "outcomes": example.outcomes, "gold": example.gold}
         metadata = {"id": example.question_id, "draft": example.draft, "layers": json.dumps(example.layers)}
-        self._write(self._path(example.question_id), lambda to: save_file(tensors, to, metadata))
+        write_atomically(self._path(example.question_id), save(tensors, metadata))
 
     def load(self, question_ids: Sequence[str]) -> Iterator[Example]:
-        """The examples of these questions that are there, in this order; a damaged file is removed and left out."""
+        """Yield the examples of these questions in this order.
+
+        A question without an example is passed over. A damaged file is removed and passed over.
+        """
         for question_id in question_ids:
             yield from self.read(self._path(question_id))
 
     def read(self, path: Path) -> Iterator[Example]:
-        """The example in this file; none if it is not there, or damaged and so removed."""
+        """Yield the example in this file, or nothing if the file is missing. A damaged file is removed."""
         if not path.exists():
             return
         try:
@@ -93,7 +110,7 @@ class ExampleStore:
             yield Example(
                 metadata["id"],
                 metadata["draft"],
-                {key.removeprefix("mass."): value for key, value in tensors.items() if key.startswith("mass.")},
+                {key.removeprefix(MASS): value for key, value in tensors.items() if key.startswith(MASS)},
                 json.loads(metadata["layers"]),
                 tensors["masks"],
                 tensors["outcomes"],
@@ -104,14 +121,3 @@ class ExampleStore:
 
     def _path(self, question_id: str) -> Path:
         return self.folder / "examples" / f"{hashlib.sha256(question_id.encode()).hexdigest()[:24]}.safetensors"
-
-    @staticmethod
-    def _write(path: Path, write: Any) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            write(temporary)
-            os.replace(temporary, path)
-        except (OSError, SafetensorError) as error:  # the second on a full disk
-            raise CacheError(f"cannot write {path}: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Fitting head coefficients to ablation outcomes, and how well they predict the outcomes of questions held out.
+"""Fitting head coefficients to ablation outcomes, and measuring how well they predict the outcomes of other questions.
 
-For an example with masks :math:`v_i \\in \\{-1, 1\\}^n` and outcomes :math:`y_i`, the prediction is
-:math:`\\hat y_i = \\sum_s v_{i,s}\\, \\theta \\cdot m(s)`, and the loss is the negative Pearson correlation of the two
-over :math:`i`, averaged over examples (AT2, arXiv 2504.13752, section 3 and appendix A).
+An example has masks :math:`v_i \\in \\{-1, 1\\}^n` and outcomes :math:`y_i`. The prediction of an outcome is
+:math:`\\hat y_i = \\sum_s v_{i,s}\\, \\theta \\cdot m(s)`. The loss is the negative Pearson correlation of predictions
+and outcomes over :math:`i`, averaged over examples (AT2, arXiv 2504.13752, section 3 and appendix A).
 """
 
 from __future__ import annotations
@@ -22,26 +22,30 @@ __all__ = ["Fidelity", "FitSettings", "fidelity", "fit"]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """The published recipe."""
+    """How coefficients are fitted to ablations. The defaults are those that AT2's authors published."""
 
     steps: int = 1000
+    """The number of steps of Adam."""
     learning_rate: float = 1e-3
+    """The learning rate at the first step; it falls to zero along a cosine."""
     batch_size: int = 512
+    """The number of targets in a batch."""
     seed: int = 0
+    """The seed of the batches."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well scores predict ablation outcomes, one value per example and target part."""
+    """How well scores predict ablation outcomes: one value for each part of each example's target."""
 
     lds: torch.Tensor
-    """Linear datamodeling score: Spearman correlation of outcomes with the sum of kept scores."""
+    """The linear datamodeling score: the Spearman correlation of outcomes with the sums of kept scores."""
     correlation: torch.Tensor
-    """Pearson correlation of the same."""
+    """The Pearson correlation of the same."""
 
 
 def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:
-    """Signed sums of attention mass: (parts, ablations, row groups x layers x heads)."""
+    """Return signed sums of attention mass, `(parts, ablations, row groups x layers x heads)`."""
     parts = example.outcomes.shape[1]
     mass = torch.stack([example.mass[g.name].expand(parts, -1, -1, -1) for g in groups], dim=1)  # (P, G, L, H, S)
     signs = example.masks.float() * 2 - 1  # (ablations, sources)
@@ -49,7 +53,7 @@ def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:
 
 
 def _correlation(predictions: torch.Tensor, outcomes: torch.Tensor) -> torch.Tensor:
-    """Pearson correlation along the last dimension; 0 where either side does not vary."""
+    """Return the Pearson correlation along the last dimension; 0 where one side does not vary."""
     p = predictions - predictions.mean(-1, keepdim=True)
     y = outcomes - outcomes.mean(-1, keepdim=True)
     return (p * y).sum(-1) / (p.norm(dim=-1) * y.norm(dim=-1) + 1e-8)
@@ -61,19 +65,21 @@ def fit(
     settings: FitSettings = FitSettings(),
     progress: Callable[[int, float], None] = lambda step, correlation: None,
 ) -> tuple[torch.Tensor, list[tuple[int, float]]]:
-    """Fit coefficients by within-example correlation: Adam, cosine schedule, from average attention.
+    """Fit coefficients by the correlation within each example.
+
+    The optimiser is Adam with a cosine schedule. It starts from average attention.
 
     Args:
-        examples: with the same number of ablations and the same layers and heads.
-        groups: row groups to learn weights for.
-        settings: see the class.
+        examples: the examples, all with the same number of ablations and the same layers and heads.
+        groups: the row groups to fit.
+        settings: how to fit.
         progress: called every 50 steps with the step and the training correlation.
 
     Returns:
-        The weight `(row groups, layers, heads)`, L1-normalised, and the training curve `[(step, correlation)]`.
+        The weight `(row groups, layers, heads)` with L1 norm 1, and the training curve `[(step, correlation)]`.
 
     Raises:
-        DataError: no example, or none whose outcomes vary.
+        DataError: there is no example whose outcomes vary.
     """
     usable = [example for example in examples if bool((example.outcomes.std(0) > 0).any())]
     if not usable:
@@ -102,10 +108,15 @@ def fit(
 
 
 def fidelity(examples: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor) -> Fidelity:
-    """LDS and correlation of these coefficients on examples they were not fitted to.
+    """Measure the fidelity of coefficients on examples that they were not fitted to.
+
+    Args:
+        examples: the examples.
+        groups: the row groups of the weight.
+        weight: the weight `(row groups, layers, heads)`.
 
     Returns:
-        One value per example and target part whose outcomes vary.
+        One value for each part of a target whose outcomes vary.
 
     Raises:
         MissingExtraError: scipy is not installed.

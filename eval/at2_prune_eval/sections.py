@@ -96,7 +96,8 @@ def _embedder(methods: Mapping[str, Any]) -> str | None:
 
 def _shipped(model: str) -> dict[str, str]:
     """Digests of the head coefficients that come with the package for a model, by method."""
-    from at2_prune.coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
+    from at2_prune.coefficients.head_coefficients import HeadCoefficients
+    from at2_prune.coefficients.shipped import shipped_coefficients
 
     from .digests import coefficients_digest
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from at2_prune.datasets import Question
 from at2_prune.errors import CacheError, DataError, InputError
+from at2_prune.files import write_atomically
 
 __all__ = ["TEXT", "Record", "RunStore", "text_of", "with_text"]
 
@@ -203,14 +204,7 @@ class RunStore:
     def write(self, name: str, text: str) -> Path:
         """Write a file of the run, whole or not at all; returns its path."""
         path = self.folder / name
-        temporary = path.with_name(f".{name}.{os.getpid()}")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise CacheError(f"cannot write {path}: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, text)
         return path
 
 

@@ -55,6 +55,18 @@ def test_answer_prints_one_json_object_that_agrees_with_the_library(
     assert set(printed["seconds"]) == {"draft", "score", "answer", "regenerate"}  # the old name of answer, until 0.3
 
 
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_passages_may_start_with_a_byte_order_mark(
+    options: list[str], passages_file: Path, from_stdin: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\ufeff" + passages_file.read_text(encoding="utf-8")
+    marked = tmp_path / "marked.json"
+    marked.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    options = [("-" if from_stdin else str(marked)) if option == str(passages_file) else option for option in options]
+    assert main(["score", "Which river?", *options, "--draft", "the Meuse"]) == 0
+
+
 def test_answer_reads_stdin_and_writes_a_page(
     options: list[str], passages_file: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +109,27 @@ def test_train_goes_on_and_its_coefficients_are_used(
     shuffled = [*command[:-5], str(tmp_path / "shuffled"), *command[-4:], "--shuffle-passages", "7"]
     assert main(shuffled) == 0
     assert not HeadCoefficients.from_pretrained(tmp_path / "shuffled").weight.equal(weight)
+
+
+def test_the_old_name_of_granularity_still_works_and_warns(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from at2_prune.datasets import sample_questions_path
+
+    command = ["train", "--model", str(model_folder), "--data", str(sample_questions_path()), "--limit", "3"]
+    command += ["--ablations", "2", "--max-new-tokens", "6", "--holdout", "0", "--out"]
+    assert main([*command, str(tmp_path / "new"), "--granularity", "sentence"]) == 0
+    assert "--sources" not in caplog.text
+    assert main([*command, str(tmp_path / "old"), "--sources", "sentence"]) == 0
+    assert "--sources is now called --granularity" in caplog.text
+    new, old = ((tmp_path / name / "settings.json").read_text() for name in ("new", "old"))
+    assert json.loads(new)["granularity"] == "sentence"
+    assert new == old
+    assert "--granularity sentence" in (tmp_path / "old" / "README.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "--sources" not in capsys.readouterr().out
 
 
 def test_models_lists_the_embedded_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,8 @@ from transformers import AutoConfig, LlamaConfig
 
 from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import learned_methods
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.errors import CoefficientsError
 from at2_prune.scorers.loading import method_of
 

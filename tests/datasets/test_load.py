@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
-from at2_prune.datasets import Question, load_questions, sample_questions_path
+from at2_prune.datasets import Question, Selection, load_questions, sample_questions_path
+from at2_prune.datasets.selection import SelectionOptions
 from at2_prune.errors import DataError, InputError
 from at2_prune.passages import Passage
 
@@ -133,6 +134,16 @@ def test_unknown_requirement(tmp_path: Path) -> None:
         load(tmp_path, lines(PLAIN), require=("golden",))
 
 
+def test_unknown_options_are_refused_and_the_known_ones_listed() -> None:
+    allowed = "split, require, skipped, ids, limit, offset, seed, kinds, shuffle_passages"
+    with pytest.raises(TypeError, match=rf"load_questions\(\) does not take 'kind', 'n'\. Its options are {allowed}$"):
+        load_questions("no_such_file.jsonl", kind=["bridge"], n=3, limit=1)  # type: ignore[call-arg]
+
+
+def test_options_are_the_fields_of_selection() -> None:
+    assert get_type_hints(Selection) == get_type_hints(SelectionOptions)
+
+
 def test_shipped_questions_can_be_answered_from_their_passages() -> None:
     questions = load_questions(sample_questions_path(), require=("answer", "gold"))
     assert len({question.id for question in questions}) == 12
@@ -176,6 +187,11 @@ def test_ids_from_a_file(tmp_path: Path) -> None:
     wanted.write_text("4\n1\n\n5\n")
     assert [question.id for question in load(tmp_path, text, ids=wanted)] == ["4", "1", "5"]
     assert [question.id for question in load(tmp_path, text, ids=wanted, offset=1, limit=1)] == ["1"]
+    wanted.write_bytes(b"\xef\xbb\xbf4\r\n1\r\n")  # as some editors save it
+    assert [question.id for question in load(tmp_path, text, ids=wanted)] == ["4", "1"]
+    wanted.write_bytes(b"\xff\xfe4\x00")
+    with pytest.raises(DataError, match=r"ids\.txt: cannot be read .*save it as UTF-8"):
+        load(tmp_path, text, ids=wanted)
     wanted.write_text("4\n7\n8\n")
     with pytest.raises(InputError, match=r"2 of the 3 ids are not there \('7', \.\.\.\) \(from .*ids.txt\)"):
         load(tmp_path, text, ids=wanted)

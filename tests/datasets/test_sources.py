@@ -13,7 +13,7 @@ import pytest
 from at2_prune.datasets import load_questions, parse_question
 from at2_prune.errors import DataError, MissingExtraError
 
-from .rows import HUB, MUSIQUE, OFFICIAL, PLAIN, TWO_WIKI, lines, load
+from .rows import DOLLY, HUB, MUSIQUE, OFFICIAL, PLAIN, TWO_WIKI, lines, load
 
 
 def test_json_list_errors_name_the_entry(tmp_path: Path) -> None:
@@ -119,3 +119,20 @@ def test_what_datasets_gives_is_the_same_question(
     expected = [parse_question({**row, "id": f"validation-{i}"}, "") for i in (1, 2)]
     assert load_questions(name, require=("answer", "gold")) == expected
     assert [question.id for question in load_questions(name, split="train")] == ["train-1", "train-2"]
+
+
+def test_dolly_on_the_hub_gives_the_rows_that_the_published_estimators_were_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    folder = tmp_path / "databricks" / "databricks-dolly-15k"
+    folder.mkdir(parents=True)
+    rows = [DOLLY, {**DOLLY, "category": "open_qa"}, {**DOLLY, "context": "x" * 20_000}, {**DOLLY, "response": "Bo"}]
+    (folder / "train.jsonl").write_text(lines(*rows))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    questions = load_questions("databricks/databricks-dolly-15k")
+    assert [(question.id, question.answer) for question in questions] == [
+        ("databricks-dolly-15k, row 0", "Ann"),
+        ("databricks-dolly-15k, row 3", "Bo"),
+    ]

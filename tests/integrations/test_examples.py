@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from at2_prune import LanguageModel, sample_questions_path
-from at2_prune.coefficients.head_coefficients import shipped_coefficients
+from at2_prune.coefficients.shipped import shipped_coefficients
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"langchain_rag.py": ["langchain_core"], "llama_index_rag.py": ["llama_index.core"]}

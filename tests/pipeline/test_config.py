@@ -147,6 +147,11 @@ def test_broken_files(tmp_path: Path, name: str, text: str, message: str) -> Non
         PruneConfig.load(write(tmp_path / name, text), environ={})
 
 
+@pytest.mark.parametrize(("name", "text"), [("a.yaml", "top_n: 7\n"), ("a.toml", "top_n = 7\n")])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, name: str, text: str) -> None:
+    assert PruneConfig.load(write(tmp_path / name, "\ufeff" + text), environ={}).top_n == 7
+
+
 def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.yaml", "top_n: none\n")
     with pytest.raises(InputError, match=r"a\.yaml: top_n must be an integer of at least 1 or auto, got 'none'"):

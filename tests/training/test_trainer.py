@@ -19,12 +19,23 @@ from at2_prune.errors import DataError, InputError
 from at2_prune.models.drafts import read_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.pruner import AT2Pruner
-from at2_prune.training import CollectSettings, ExampleStore, FitSettings, TrainingReport, fidelity, fit, train
+from at2_prune.training import (
+    CollectSettings,
+    ExampleStore,
+    FitSettings,
+    TrainingData,
+    TrainingReport,
+    TrainingSettings,
+    fidelity,
+    fit,
+    train,
+)
 from at2_prune.training.collect import draft_parts
-from at2_prune.training.trainer import EVIDENCE_ROWS
+from at2_prune.training.settings import EVIDENCE_ROWS
 
 COLLECT = CollectSettings(ablations=4, max_new_tokens=6)
 FIT = FitSettings(steps=60)
+OF_DATA = {"name", "selection", "examples"}
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +44,10 @@ def questions(sample_questions: list[Question]) -> list[Question]:
 
 
 def run(lm: LanguageModel, questions: list[Question], out: Path, **options: Any) -> TrainingReport:
-    return train(
-        lm,
-        questions,
-        out,
-        **{"data_name": "sample.jsonl", "collect": COLLECT, "fit_settings": FIT, "holdout": 0.4, **options},
-    )
+    data = {"name": "sample.jsonl", **{key: options.pop(key) for key in OF_DATA & options.keys()}}
+    calls = {key: options.pop(key) for key in ("progress", "fit_progress") if key in options}
+    settings = TrainingSettings(**{"collect": COLLECT, "fit": FIT, "holdout": 0.4, **options})
+    return train(lm, TrainingData(questions, **data), out, settings, **calls)
 
 
 def test_from_questions_to_a_pruner(tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:
@@ -160,7 +169,7 @@ def test_a_damaged_example_is_made_anew_before_fitting(
         ({"collect": replace(COLLECT, granularity="token")}, "granularity: 'passage' there, 'token' now"),
         ({"collect": replace(COLLECT, positions="closed")}, "positions: 'kept' there, 'closed' now"),
         ({"collect": replace(COLLECT, seed=3)}, "seed: 0 there, 3 now"),
-        ({"data_name": "other.jsonl"}, "data: 'sample.jsonl' there, 'other.jsonl' now"),
+        ({"name": "other.jsonl"}, "data: 'sample.jsonl' there, 'other.jsonl' now"),
         ({"selection": {"shuffle_passages": 7}}, "shuffle_passages: None there, 7 now"),
     ],
 )
@@ -180,7 +189,7 @@ def test_a_folder_of_another_run_is_refused(
 def test_more_questions_go_on_in_the_same_folder(
     tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tiny_lm, questions[:4], tmp_path, holdout=0, data_name="sample.jsonl")
+    run(tiny_lm, questions[:4], tmp_path, holdout=0, name="sample.jsonl")
     first_card = (tmp_path / "README.md").read_text(encoding="utf-8")
     generate = tiny_lm.generate
     drafts: list[int] = []

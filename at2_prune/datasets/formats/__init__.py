@@ -1,1 +1,1 @@
-"""The shapes that rows of questions come in, one file a data format."""
+"""Data formats, one a file. A new format needs its file here and an entry in `parse.FORMATS`."""

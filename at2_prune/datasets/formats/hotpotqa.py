@@ -1,4 +1,4 @@
-"""HotpotQA's shape, official and on the Hub; 2WikiMultihopQA has it too.
+"""The format of HotpotQA, as published and as on the Hub, which 2WikiMultihopQA shares.
 
 Yang et al., "HotpotQA" (EMNLP 2018), https://hotpotqa.github.io; Ho et al., "Constructing A Multi-hop QA Dataset for
 Comprehensive Evaluation of Reasoning Steps" (COLING 2020), https://github.com/Alab-NII/2wikimultihop.
@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import InputError
 from ...passages import Passage
 from ..question import Question
-from .row import Format, Row, RowError, identifier, kind, optional_string, string
+from .row import Format, HubDataset, Row, RowError, identifier, kind, optional_string, string
 
 __all__ = ["HOTPOTQA"]
 
@@ -48,9 +48,9 @@ def _passages(context: Any, where: str) -> tuple[Passage, ...]:
 
 
 def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
-    """Sentences that can be joined: HotpotQA's bring the space between them, 2WikiMultihopQA's do not.
+    """Return sentences that can be joined: 2WikiMultihopQA's get the space between them, which HotpotQA's have.
 
-    HotpotQA has a few without where its splitter erred (`Go!" | on Broadway`), so the row's majority decides.
+    A few of HotpotQA's have none, because its splitter erred (`Go!" | on Broadway`). The majority in the row decides.
     """
     pairs = [pair for sentences in passages for pair in pairwise(sentences)]
     spaced = sum(before[-1:].isspace() or after[:1].isspace() for before, after in pairs)
@@ -60,11 +60,11 @@ def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...
 
 
 def _gold(facts: Any, passages: Sequence[Passage], where: str) -> tuple[int, ...]:
-    """The passages that hold a supporting fact, a title and the number of a sentence.
+    """Return the indices of the passages that hold a supporting fact. A fact is a title and a sentence number.
 
-    As in the official scripts a fact holds for every passage of its title, should a title repeat, if the passage has
-    that sentence; a few facts name a sentence that no passage has, and then the title decides. 2WikiMultihopQA
-    compares titles without regard to case, which is done here where no title is the same.
+    If several passages have the title, the fact holds for each of them that has the sentence, as in the official
+    scripts. A few facts name a sentence that no passage has; then the title decides. Titles are compared without
+    regard to case if no title is the same, as 2WikiMultihopQA's script does.
     """
     try:
         if facts is None:
@@ -96,4 +96,9 @@ HOTPOTQA = Format(
     "supporting_facts",
     _parse,
     gold="field 'supporting_facts' is missing or empty, so there are no gold passages",
+    needs="HotpotQA's and 2WikiMultihopQA's question, context, answer and supporting_facts",
+    hub=(
+        HubDataset("hotpotqa/hotpot_qa", "validation", "distractor"),
+        HubDataset("framolfese/2WikiMultihopQA", "validation"),
+    ),
 )

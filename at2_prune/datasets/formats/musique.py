@@ -1,4 +1,4 @@
-"""MuSiQue's official shape, and the Hub's.
+"""The format of MuSiQue, as published and as on the Hub.
 
 Trivedi et al., "MuSiQue: Multihop Questions via Single-hop Question Composition" (TACL 2022),
 https://github.com/StonyBrookNLP/musique.
@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import InputError
 from ...passages import Passage
 from ..question import Question
-from .row import Format, Row, RowError, identifier, optional_string, string, strings
+from .row import Format, HubDataset, Row, RowError, identifier, optional_string, string, strings
 
 __all__ = ["MUSIQUE"]
 
@@ -29,7 +29,7 @@ def _parse(row: Row, where: str) -> Question:
     gold = tuple(index for index, entry in enumerate(paragraphs) if entry.get("is_supporting"))
     text, answer = string(row, "question", where), optional_string(row, "answer", where)
     aliases = strings(row, "answer_aliases", where)
-    if not answerable:  # of MuSiQue-Full: the passages do not hold the answer, and the official script scores none
+    if not answerable:  # MuSiQue-Full: the passages do not hold the answer, and the official script does not score it
         answer, gold, aliases = None, (), ()
     name = identifier(row, where)
     hops = _HOPS.match(name)
@@ -52,4 +52,6 @@ MUSIQUE = Format(
     _parse,
     answer="field 'answer' is missing or empty, or field 'answerable' is false",
     gold="field 'paragraphs' marks none as is_supporting, so there are no gold passages",
+    needs="MuSiQue's question, paragraphs and answer",
+    hub=(HubDataset("dgslibisey/MuSiQue", "validation"),),
 )

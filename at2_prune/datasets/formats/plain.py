@@ -1,16 +1,16 @@
-"""This package's own shape, `question, passages[, answer, aliases, gold, type]`; and Dolly's."""
+"""This package's own format: `question`, `passages` and optionally `answer`, `aliases`, `gold`, `type`."""
 
 from __future__ import annotations
 
 from ...errors import InputError
-from ...passages import Passage, as_passages
+from ...passages import as_passages
 from ..question import Question
 from .row import Format, Row, RowError, identifier, kind, optional_string, string, strings
 
-__all__ = ["DOLLY", "PLAIN"]
+__all__ = ["PLAIN"]
 
 
-def _plain(row: Row, where: str) -> Question:
+def _parse(row: Row, where: str) -> Question:
     if not isinstance(row["passages"], list):
         raise RowError(where, "field 'passages' must be a list")
     try:
@@ -25,22 +25,10 @@ def _plain(row: Row, where: str) -> Question:
     return Question(identifier(row, where), text, passages, answer, tuple(sorted(set(gold))), kind(row, where), aliases)
 
 
-def _dolly(row: Row, where: str) -> Question:
-    context = Passage(string(row, "context", where))
-    text = string(row, "instruction", where)
-    return Question(identifier(row, where), text, (context,), string(row, "response", where))
-
-
 PLAIN = Format(
     ("question", "passages"),
     "gold",
-    _plain,
+    _parse,
     gold="field 'gold' is missing or empty, so there are no gold passages",
-)
-DOLLY = Format(
-    ("instruction", "context"),
-    "response",
-    _dolly,
-    answer="field 'response' is empty",
-    gold="a row with field 'instruction' has one context and no gold passages",
+    needs="question and passages",
 )

@@ -1,26 +1,27 @@
-"""One row of data: what a format is, and what every format's parser uses."""
+"""What a data format is, and the functions that every format's parser uses to read fields of a row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...errors import DataError
 from ..question import Question
 
-__all__ = ["Format", "Row", "RowError", "identifier", "kind", "optional_string", "string", "strings"]
+__all__ = ["Format", "HubDataset", "Row", "RowError", "identifier", "kind", "optional_string", "string", "strings"]
 
 Row = Mapping[str, Any]
 
 
 class RowError(DataError):
-    """A row that cannot be used.
+    """A row cannot be used.
 
     Args:
-        where: the file and line; part of the message.
-        reason: what is wrong with which field, without the value, so that rows can be counted by reason.
-        detail: the value; part of the message.
+        where: the file and line, for the message.
+        reason: the field and its fault, without the value. Rows are counted by reason.
+        detail: the value, for the message.
     """
 
     def __init__(self, where: str, reason: str, detail: str = "") -> None:
@@ -28,27 +29,54 @@ class RowError(DataError):
         self.reason = reason
 
 
-class Format(NamedTuple):
-    """A shape that rows come in."""
+def _every(row: Row) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """How to load a data set from the Hub."""
+
+    name: str
+    """Its id, `owner/name`."""
+    split: str = "train"
+    """The split to load by default."""
+    configuration: str | None = None
+    """The configuration to load, where the data set has several."""
+    wanted: Callable[[Row], bool] = _every
+    """Whether a row is used."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A data format: how to recognise its rows and how to parse them."""
 
     fields: tuple[str, str]
-    """What makes a row one of this shape."""
+    """A row with both of these fields has this format."""
     telling: str
-    """A field that only rows of this shape have, so that it says which field is missing."""
+    """A field that only rows of this format have. If one of `fields` is missing, it says which format was meant."""
     parse: Callable[[Row, str], Question]
-    """From a row and where it stands."""
+    """Makes a question from a row and its place."""
     gold: str
-    """Why a row of this shape may have no gold passages; part of an error."""
+    """The error for a row without gold passages."""
     answer: str = "field 'answer' is missing or empty"
-    """Why a row of this shape may have no answer; part of an error."""
+    """The error for a row without an answer."""
+    needs: str = ""
+    """The format's name and fields, for the error about a row of no known format."""
+    hub: tuple[HubDataset, ...] = ()
+    """Data sets on the Hub that have this format. Others are recognised by their fields."""
 
 
 def identifier(row: Row, where: str) -> str:
-    """The row's id, or where it stands: without the folders, for a split by id is to be the same everywhere."""
+    """Return the row's id, or its place.
+
+    The place is given without its folders: a split by id must not depend on where the file lies.
+    """
     return next((str(row[key]) for key in ("id", "_id") if row.get(key) is not None), Path(where).name)
 
 
 def string(row: Row, field: str, where: str) -> str:
+    """Return a field that must be a string."""
     value = row.get(field)
     if not isinstance(value, str):
         raise RowError(where, f"field {field!r} must be a string", f", got {value!r:.80}")
@@ -56,11 +84,12 @@ def string(row: Row, field: str, where: str) -> str:
 
 
 def optional_string(row: Row, field: str, where: str) -> str | None:
+    """Return a field that may be a string, null or missing."""
     return None if row.get(field) is None else string(row, field, where)
 
 
 def strings(row: Row, field: str, where: str) -> tuple[str, ...]:
-    """A field that is missing, null or a list of strings."""
+    """Return a field that may be a list of strings, null or missing."""
     value = row.get(field)
     if value is None:
         return ()
@@ -70,4 +99,5 @@ def strings(row: Row, field: str, where: str) -> tuple[str, ...]:
 
 
 def kind(row: Row, where: str) -> str | None:
+    """Return the type of question that the data set gives in the field `type`."""
     return optional_string(row, "type", where)

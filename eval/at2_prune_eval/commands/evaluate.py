@@ -234,7 +234,7 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
     """The methods asked for; `all` leaves out, aloud, what cannot run here."""
     import logging
 
-    from at2_prune.coefficients.head_coefficients import shipped_coefficients
+    from at2_prune.coefficients.shipped import shipped_coefficients
     from at2_prune.errors import CoefficientsError, MissingExtraError
     from at2_prune.scorers import ScorerOptions, make_scorer
     from at2_prune.scorers.loading import load_coefficients, method_of

@@ -1,0 +1,32 @@
+"""The head coefficients that come with the package."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from .head_coefficients import CONFIG_FILE
+
+__all__ = ["shipped_coefficients"]
+
+
+def shipped_coefficients(folder: str | os.PathLike[str] | None = None) -> dict[str, dict[str, Path]]:
+    """Return the folders of head coefficients by the name of the model, then by the method.
+
+    The coefficients of a method lie in `MODEL/METHOD`. A model's name may hold a slash, as ids on the Hub do, and then
+    names nested folders: `Qwen/Qwen3-0.6B/scout`.
+
+    Args:
+        folder: the folder to look in; by default the package's own.
+
+    Example:
+        >>> sorted(shipped_coefficients()["gemma-3-270m"])
+        ['at2', 'contribution_learned', 'effective_attention_learned', 'scout']
+    """
+    root = Path(str(files("at2_prune") / "data" / "coefficients")) if folder is None else Path(folder)
+    shipped: dict[str, dict[str, Path]] = {}
+    for path in sorted(root.rglob(f"*/*/{CONFIG_FILE}")):
+        method = path.parent
+        shipped.setdefault(method.parent.relative_to(root).as_posix(), {})[method.name] = method
+    return shipped

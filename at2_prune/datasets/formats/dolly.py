@@ -1,0 +1,33 @@
+"""The format of Dolly, on which AT2's authors trained their published estimators.
+
+Conover et al., "Free Dolly" (2023), https://huggingface.co/datasets/databricks/databricks-dolly-15k.
+"""
+
+from __future__ import annotations
+
+from ...passages import Passage
+from ..question import Question
+from .row import Format, HubDataset, Row, identifier, string
+
+__all__ = ["DOLLY"]
+
+
+def _parse(row: Row, where: str) -> Question:
+    context = Passage(string(row, "context", where))
+    text = string(row, "instruction", where)
+    return Question(identifier(row, where), text, (context,), string(row, "response", where))
+
+
+def _wanted(row: Row) -> bool:
+    """Whether AT2's authors trained on a row."""
+    return row["category"] in ("summarization", "closed_qa", "information_extraction") and len(row["context"]) < 20_000
+
+
+DOLLY = Format(
+    ("instruction", "context"),
+    "response",
+    _parse,
+    answer="field 'response' is empty",
+    gold="a row with field 'instruction' has one context and no gold passages",
+    hub=(HubDataset("databricks/databricks-dolly-15k", wanted=_wanted),),
+)

@@ -1,0 +1,66 @@
+"""Writing files whole or not at all, and reading text files that a user wrote."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import CacheError, DataError
+
+__all__ = ["BYTE_ORDER_MARK", "read_text", "write_atomically"]
+
+BYTE_ORDER_MARK = "\ufeff"
+"""Some editors write this character at the start of a UTF-8 file. It is not part of the text."""
+
+
+def write_atomically(
+    path: str | os.PathLike[str], content: bytes | str | Callable[[Path], None], name: str | None = None
+) -> None:
+    """Write a file whole or not at all.
+
+    The content goes to a temporary file in the same folder, which then replaces the old file. A reader, or a crash,
+    finds the old file or the new one. The temporary file is always removed.
+
+    Args:
+        path: the file to write. A link is replaced, not followed.
+        content: bytes, text (written as UTF-8, line ends unchanged), or a function that writes the file it is given.
+        name: how an error names the file; by default its path.
+
+    Raises:
+        CacheError: the file cannot be written, for example because the disk is full.
+    """
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    # The name is short and random: a path of the greatest length still works, and two threads never share a file.
+    temporary = path.parent / f".at2-prune-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        try:
+            if callable(data):
+                data(temporary)
+            else:
+                temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise CacheError(f"cannot write {name or path}: {error.strerror or error}") from error
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a UTF-8 text file that a user wrote, with or without a byte order mark.
+
+    Every line end becomes a newline character.
+
+    Raises:
+        DataError: the file cannot be opened, or it is not UTF-8. The message names the file.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: cannot be read ({error}); save it as UTF-8") from None
+    except ValueError as error:  # a path with a null character
+        raise DataError(f"{str(path)!r}: cannot be read ({error})") from None

@@ -1,0 +1,138 @@
+"""What shapes a training run: its data and its settings, and which settings go together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ..attention.rows import DRAFT_ROWS, RowGroup
+from ..datasets import Question
+from ..errors import DataError, InputError
+from ..models.language_model import LanguageModel
+from .collect import CollectSettings
+from .evidence import EvidenceSettings
+from .fit import FitSettings
+
+__all__ = ["EVIDENCE_ROWS", "TrainingData", "TrainingSettings", "example_settings"]
+
+EVIDENCE_ROWS = (RowGroup("question"), RowGroup("question", "max"), RowGroup("sources"), RowGroup("sources", "max"))
+"""The row groups for learning from evidence. No draft is needed to read them."""
+LATER_SETTINGS = {"learn_from": "draft", "layers": None}
+"""Settings that the first example stores did not record, and the value they had then."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The questions of a training run, and how they are described in its records.
+
+    Raises:
+        DataError: two questions have the same id.
+    """
+
+    questions: Sequence[Question]
+    """Learning from evidence needs their supporting passages. Learning from answers needs their answers. Learning from
+    ablations of drafts needs neither."""
+    name: str
+    """The name of the data, which is recorded."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """How the questions were chosen, as options of `at2-prune train`: `split`, `ids`, `limit`, `shuffle_passages`. They
+    are recorded and become part of the command on the model card. None means that the option was not given."""
+    examples: str | os.PathLike[str] | None = None
+    """The folder of an earlier run whose examples are used and added to; by default the run's own folder."""
+
+    def __post_init__(self) -> None:
+        ids = [question.id for question in self.questions]
+        if len(set(ids)) != len(ids):
+            raise DataError(f"{self.name}: question ids repeat ({next(i for i in ids if ids.count(i) > 1)!r})")
+
+    @property
+    def given_selection(self) -> dict[str, Any]:
+        """The options of `selection` that were given."""
+        return {name: value for name, value in self.selection.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How head coefficients are learned."""
+
+    collect: CollectSettings = field(default_factory=CollectSettings)
+    """How examples are collected: the supervision, the number of ablations and the like."""
+    fit: FitSettings = field(default_factory=FitSettings)
+    """How coefficients are fitted to ablations."""
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    """How coefficients are fitted to evidence."""
+    row_groups: Sequence[RowGroup] = ()
+    """The row groups to learn coefficients for. The default is the draft's rows for ablations and `EVIDENCE_ROWS` for
+    evidence."""
+    holdout: float = 0.15
+    """The share of the questions that is held out to measure fidelity on, at least 0 and less than 1."""
+
+    @property
+    def from_evidence(self) -> bool:
+        """Whether coefficients are learned from supporting passages and not from ablations."""
+        return self.collect.learn_from == "evidence"
+
+    def resolved(self, depth: int | None) -> TrainingSettings:
+        """Return the settings with every default filled in for one model.
+
+        Args:
+            depth: the number of layers of the model; None if it is not known.
+
+        Raises:
+            InputError: settings that do not go together, or a value out of range.
+        """
+        groups = tuple(self.row_groups or (EVIDENCE_ROWS if self.from_evidence else (DRAFT_ROWS,)))
+        collect = self.collect
+        if self.from_evidence:
+            collect = replace(collect, ablations=0)
+            if collect.layers is None and depth and all(group.rows != "draft" for group in groups):
+                collect = replace(collect, layers=tuple(range(max(1, depth // 3))))
+            _check_layers(collect.layers, depth)
+        else:
+            _check_ablations(collect, groups)
+        if not 0 <= self.holdout < 1:
+            raise InputError(f"holdout must be at least 0 and less than 1, got {self.holdout}")
+        return replace(self, collect=collect, row_groups=groups)
+
+    def holds_out(self, question_id: str) -> bool:
+        """Whether a question is held out. A hash of its id decides, so it is the same in every run."""
+        return int(hashlib.sha256(question_id.encode()).hexdigest()[:8], 16) / 2**32 < self.holdout
+
+
+def _check_layers(layers: tuple[int, ...] | None, depth: int | None) -> None:
+    if layers is not None and not (layers and all(0 <= layer < (depth or layer + 1) for layer in layers)):
+        raise InputError(f"layers must be indices below {depth}, got {list(layers)}")
+
+
+def _check_ablations(collect: CollectSettings, groups: Sequence[RowGroup]) -> None:
+    """Check settings that learn from ablations."""
+    if any(group.rows == "sources" for group in groups):
+        raise InputError(
+            "links between sources are learned from evidence, not from ablations: leave out the rows of sources, or "
+            "learn from evidence"
+        )
+    if collect.layers is not None:
+        raise InputError("ablations run all layers: leave out layers, or learn from evidence")
+    if collect.learn_from == "answer" and collect.targets == "sentence":
+        raise InputError("the known answer is one target: take the target 'draft', or learn from drafts")
+    if collect.ablations < 2:
+        raise InputError(f"ablations must be at least 2 (a correlation needs two points), got {collect.ablations}")
+
+
+def example_settings(language_model: LanguageModel, data: TrainingData, collect: CollectSettings) -> dict[str, Any]:
+    """Return everything that shapes an example, as JSON values. An example store compares and records it."""
+    settings = {
+        "model": language_model.name,
+        "dtype": str(language_model.model.dtype).removeprefix("torch."),
+        "prompt": language_model.template.name,
+        "data": data.name,
+    }
+    for name, value in asdict(collect).items():
+        if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]:
+            settings[name] = value
+    if "shuffle_passages" in data.given_selection:  # the other options say which questions, this one changes them
+        settings["shuffle_passages"] = data.given_selection["shuffle_passages"]
+    return settings

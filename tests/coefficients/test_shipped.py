@@ -1,0 +1,47 @@
+"""Head coefficients in the package's data folder are found by model and method."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from at2_prune.coefficients import shipped
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.scorers import LEARNED
+from at2_prune.scorers.loading import load_coefficients
+
+SLASH = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
+
+
+def test_what_the_package_holds() -> None:
+    folder = Path(str(files("at2_prune"))) / "data" / "coefficients" / "gemma-3-270m"
+    assert shipped.shipped_coefficients() == {"gemma-3-270m": {method: folder / method for method in sorted(LEARNED)}}
+
+
+def test_a_name_with_a_slash_is_nested_folders(tmp_path: Path) -> None:
+    for name in ("plain", SLASH, "Qwen/other"):
+        HeadCoefficients.average(2, 4).save_pretrained(tmp_path / name / "at2")
+    HeadCoefficients.average(2, 4).save_pretrained(tmp_path / SLASH / "scout")
+    (tmp_path / "config.json").write_text("{}")  # belongs to no method
+    (tmp_path / "plain" / "config.json").write_text("{}")
+    found = shipped.shipped_coefficients(tmp_path)
+    assert found == {
+        "plain": {"at2": tmp_path / "plain" / "at2"},
+        SLASH: {method: tmp_path / SLASH / method for method in ("at2", "scout")},
+        "Qwen/other": {"at2": tmp_path / "Qwen" / "other" / "at2"},
+    }
+    assert shipped.shipped_coefficients(tmp_path / "nowhere") == {}
+
+
+def test_a_model_with_a_slash_in_its_name_gets_its_own(
+    tiny_lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = HeadCoefficients(torch.randn(1, 2, 4), model_type="llama")
+    made.save_pretrained(tmp_path / "data" / "coefficients" / SLASH / "at2")
+    monkeypatch.setattr(shipped, "files", lambda package: tmp_path)
+    model = LanguageModel(tiny_lm.model, tiny_lm.tokenizer, name=SLASH)
+    assert torch.equal(load_coefficients(model, method="at2").weight, made.weight)

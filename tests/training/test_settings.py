@@ -1,0 +1,139 @@
+"""Defaults and checks of a training run, and example stores that an earlier version wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
+from at2_prune.datasets import Question
+from at2_prune.errors import DataError, InputError
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.training import CollectSettings, ExampleStore, FitSettings, TrainingData, TrainingSettings, train
+from at2_prune.training.settings import EVIDENCE_ROWS, example_settings
+
+FROM_DRAFTS = """{
+  "model": "tiny-random-llama",
+  "dtype": "float32",
+  "prompt": "text-v1",
+  "data": "sample.jsonl",
+  "ablations": 4,
+  "granularity": "passage",
+  "targets": "draft",
+  "positions": "kept",
+  "max_new_tokens": 6,
+  "seed": 0
+}
+"""
+FROM_EVIDENCE = """{
+  "model": "tiny-random-llama",
+  "dtype": "float32",
+  "prompt": "text-v1",
+  "data": "data/sample.jsonl",
+  "ablations": 0,
+  "granularity": "passage",
+  "targets": "draft",
+  "positions": "kept",
+  "max_new_tokens": 6,
+  "seed": 0,
+  "learn_from": "evidence",
+  "layers": [
+    0
+  ],
+  "shuffle_passages": 7
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def questions(sample_questions: list[Question]) -> list[Question]:
+    return [replace(question, passages=question.passages[:3], gold=(0,)) for question in sample_questions[:2]]
+
+
+@pytest.mark.parametrize(
+    ("written", "data", "collect"),
+    [
+        (FROM_DRAFTS, {"name": "sample.jsonl"}, CollectSettings(ablations=4, max_new_tokens=6)),
+        (
+            FROM_EVIDENCE,
+            {"name": "data/sample.jsonl", "selection": {"shuffle_passages": 7, "limit": 2, "split": None}},
+            CollectSettings(max_new_tokens=6, learn_from="evidence"),
+        ),
+    ],
+)
+def test_settings_are_those_that_version_0_1_0_wrote(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, written: str, data: Any, collect: CollectSettings
+) -> None:
+    settings = TrainingSettings(collect).resolved(2)
+    described = example_settings(tiny_lm, TrainingData(questions, **data), settings.collect)
+    ExampleStore(tmp_path, described)
+    assert (tmp_path / "settings.json").read_text(encoding="utf-8") == written
+
+
+def test_a_store_of_version_0_1_0_is_read(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files as that version wrote them, byte for byte but for the order of the metadata."""
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "settings.json").write_text(FROM_DRAFTS, encoding="utf-8")
+    generator = torch.Generator().manual_seed(0)
+    outcomes = {}
+    for question in questions:
+        groups = ("draft", "draft-max", "question", "question-max", "last")
+        tensors = {f"mass.{name}": torch.rand(1, 2, 4, 3, generator=generator) for name in groups}
+        tensors["masks"] = torch.tensor([[True, False, True], [False, False, True], [True] * 3, [False, True, False]])
+        tensors["outcomes"] = outcomes[question.id] = torch.randn(4, 1, generator=generator).double()
+        tensors["gold"] = torch.tensor([True, False, False])
+        name = hashlib.sha256(question.id.encode()).hexdigest()[:24]
+        metadata = {"id": question.id, "draft": "a naïve draft", "layers": "[0, 1]"}
+        save_file(tensors, tmp_path / "examples" / f"{name}.safetensors", metadata)
+    before = {path: path.read_bytes() for path in (tmp_path / "examples").iterdir()}
+    monkeypatch.delattr(LanguageModel, "generate")  # nothing is collected again
+    settings = TrainingSettings(CollectSettings(ablations=4, max_new_tokens=6), FitSettings(steps=5), holdout=0)
+    report = train(tiny_lm, TrainingData(questions, "sample.jsonl"), tmp_path, settings)
+    assert (report.fitted, report.skipped) == (2, {})
+    assert {path: path.read_bytes() for path in (tmp_path / "examples").iterdir()} == before
+    for example in ExampleStore(tmp_path, json.loads(FROM_DRAFTS)).load([question.id for question in questions]):
+        assert (example.draft, example.layers) == ("a naïve draft", [0, 1])
+        assert torch.equal(example.outcomes, outcomes[example.question_id])
+
+
+def test_defaults_depend_on_the_supervision_and_the_depth() -> None:
+    plain = TrainingSettings().resolved(6)
+    assert (plain.row_groups, plain.collect.layers, plain.from_evidence) == ((DRAFT_ROWS,), None, False)
+    evidence = TrainingSettings(CollectSettings(learn_from="evidence"))
+    assert evidence.resolved(6).row_groups == EVIDENCE_ROWS
+    assert evidence.resolved(6).collect == CollectSettings(ablations=0, learn_from="evidence", layers=(0, 1))
+    assert evidence.resolved(1).collect.layers == (0,)
+    assert evidence.resolved(None).collect.layers is None
+    assert replace(evidence, row_groups=[DRAFT_ROWS]).resolved(6).collect.layers is None  # a draft runs them all
+    assert evidence.resolved(6).resolved(6) == evidence.resolved(6)
+
+
+@pytest.mark.parametrize(
+    ("collect", "rows", "says"),
+    [
+        ({"learn_from": "evidence", "layers": ()}, [], r"layers must be indices below 4, got \[\]"),
+        ({"learn_from": "evidence", "layers": (-1,)}, [], r"layers must be indices below 4, got \[-1\]"),
+        ({"learn_from": "evidence", "layers": (4,)}, [], r"layers must be indices below 4, got \[4\]"),
+        ({}, [DRAFT_ROWS, RowGroup("sources")], "links between sources are learned from evidence"),
+        ({"layers": (0,)}, [], "ablations run all layers"),
+        ({"learn_from": "answer", "targets": "sentence"}, [], "the known answer is one target"),
+        ({"ablations": 1}, [], "ablations must be at least 2"),
+    ],
+)
+def test_settings_that_do_not_go_together(collect: dict[str, Any], rows: list[RowGroup], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        TrainingSettings(CollectSettings(**collect), row_groups=rows).resolved(4)
+
+
+def test_ids_that_repeat_are_refused_before_a_model_is_needed(questions: list[Question]) -> None:
+    with pytest.raises(DataError, match=rf"d\.jsonl: question ids repeat \('{questions[1].id}'\)"):
+        TrainingData([*questions, questions[1]], "d.jsonl")
