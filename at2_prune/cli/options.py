@@ -1,4 +1,4 @@
-"""Options that several commands share, and reading what they name."""
+"""Options that several commands share, and the models and passages that they name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from ..catalogue import DEFAULT_METHOD, configurable_methods
 from ..errors import DataError
 from ..files import BYTE_ORDER_MARK, read_text
+from ..pipeline.config import SETTINGS
 from ..pruning.selection import AUTO, K
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "add_method_options",
     "add_model_options",
     "add_pruner_options",
+    "add_settings",
     "k_or_auto",
     "load_model",
     "load_pruner",
@@ -29,23 +30,32 @@ __all__ = [
     "read_passages",
 ]
 
-K_HELP = (
-    "passages (or sentences) to keep (default: 3); auto answers from the best 1, 2, 3 and 5 and takes the answer that "
-    "the model is most confident of"
-)
+K_HELP = f"{SETTINGS['top_n'].metadata['help']} (default: {SETTINGS['top_n'].default})"
+
+
+def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
+    """Add an option for each of these settings of `PruneConfig`, with its default, choices and help."""
+    for name in names:
+        field = SETTINGS[name]
+        kind = field.metadata["kind"]
+        default = "" if field.default is None else f" (default: {field.default})"
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            default=field.default,
+            choices=kind.choices if kind.choices and field.default is not None else None,
+            type=positive if isinstance(field.default, int) else str,
+            metavar=field.metadata["metavar"],
+            help=field.metadata["help"].replace("%", "%%") + default,
+        )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model", metavar="ID_OR_PATH", help="a causal language model, by Hub id or path (default: the embedded one)"
-    )
-    group.add_argument("--device", help="cpu, cuda, cuda:1, mps … (default: a GPU if there is one)")
-    group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
-    group.add_argument("--max-new-tokens", type=positive, default=48, metavar="N", help="of an answer (default: 48)")
+    """Add the options that choose the model and its device."""
+    add_settings(parser.add_argument_group("model"), "model", "device", "dtype", "max_new_tokens")
 
 
 def add_pruner_options(parser: argparse.ArgumentParser) -> None:
+    """Add the question, its passages and the options that a pruner takes."""
     parser.add_argument("question", metavar="QUESTION")
     parser.add_argument(
         "--passages",
@@ -53,35 +63,19 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a JSON list of strings or of {title, text, id?, score?}; - reads it from stdin",
     )
-    parser.add_argument(
-        "--granularity", choices=["passage", "sentence"], default="passage", help="what is scored (default: passage)"
-    )
-    parser.add_argument(
-        "--overflow",
-        choices=["error", "windows"],
-        default="error",
-        help="passages that do not fit the context: refuse (default), or score them in windows that fit",
-    )
+    add_settings(parser, "granularity", "overflow")
     add_method_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
     add_model_options(parser)
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--method",
-        choices=configurable_methods(),
-        default=DEFAULT_METHOD,
-        help=f"what scores passages (default: {DEFAULT_METHOD}); scout needs no draft, average_attention no training",
-    )
-    parser.add_argument(
-        "--coefficients",
-        metavar="DIR_OR_ID",
-        help="the method's head coefficients (default: those that come with the model)",
-    )
+    """Add the options that choose the method and its coefficients."""
+    add_settings(parser, "method", "coefficients")
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
+    """Load the model that the options name."""
     from transformers.utils import logging as transformers_logging
 
     from ..models.language_model import LanguageModel
@@ -92,6 +86,7 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
 
 def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
+    """Load the model that the options name, with the method that they name."""
     from ..pruning.pruner import AT2Pruner
 
     return AT2Pruner.from_pretrained(

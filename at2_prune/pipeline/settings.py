@@ -1,52 +1,47 @@
-"""What the LangChain and LlamaIndex adapters have in common: their settings, and the step that these set up.
+"""The settings of a framework's adapter: the fields of `PruneConfig` as fields of a pydantic class.
 
-The one file here that imports pydantic, which both frameworks bring; nothing but the adapters imports it.
+This is the only file of the package that imports pydantic, which both frameworks bring; only adapters import it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 from typing_extensions import Self
 
-from ..passages import Granularity
-from ..pruning.selection import K, Order
-from ..pruning.windows import Overflow
-from .config import PruneConfig
+from .config import SETTINGS, PruneConfig
 from .step import PruneStep
 
 __all__ = ["PruneSettings"]
 
+if TYPE_CHECKING:  # the fields are made below, from those of PruneConfig
 
-class PruneSettings(BaseModel):
-    """The fields of `PruneConfig`, a pruner, and what reads a title, as fields of a framework's own class."""
+    class _ConfigFields(BaseModel):
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    _TYPES = get_type_hints(PruneConfig)
+    _ConfigFields = create_model(
+        "_ConfigFields",
+        **{
+            name: (_TYPES[name], Field(default=field.default, description=field.metadata["help"]))
+            for name, field in SETTINGS.items()
+        },
+    )
+
+
+class PruneSettings(_ConfigFields):
+    """The settings of `PruneConfig`, a pruner and a title's key, as fields of a framework's own class."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
     pruner: Any = Field(default=None, exclude=True)
-    """An `AT2Pruner` that is loaded already; granularity, order and overflow are then its own if not given here."""
+    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow then hold, unless given here."""
     title_key: str | None = "title"
-    """Metadata key of a title, which is shown to the scoring model before the text."""
-
-    # The fields of PruneConfig, see there.
-    enabled: bool = PruneConfig.enabled
-    method: str = PruneConfig.method
-    top_n: K = PruneConfig.top_n
-    max_tokens: int | None = PruneConfig.max_tokens
-    granularity: Granularity = PruneConfig.granularity
-    neighbors: int = PruneConfig.neighbors
-    order: Order = PruneConfig.order
-    min_documents: int = PruneConfig.min_documents
-    drop_duplicates: bool = PruneConfig.drop_duplicates
-    overflow: Overflow = PruneConfig.overflow
-    model: str | None = PruneConfig.model
-    coefficients: str | None = PruneConfig.coefficients
-    device: str | None = PruneConfig.device
-    dtype: str | None = PruneConfig.dtype
-    max_new_tokens: int = PruneConfig.max_new_tokens
+    """The metadata key of a title, which is shown to the scoring model before the text."""
 
     _step: PruneStep = PrivateAttr()
 
@@ -65,17 +60,17 @@ class PruneSettings(BaseModel):
     def from_config(
         cls, config: PruneConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None, **options: Any
     ) -> Self:
-        """One that `config` sets up, and switches on and off.
+        """An adapter that `config` sets up, and switches on and off.
 
         Args:
-            config: as in `PruneConfig.load`: a ready one, what a file holds or the file's name, the environment on top;
-                None for the environment alone.
+            config: as in `PruneConfig.load`: a ready one, the content of a file or the file's name, with the
+                environment on top; None for the environment alone.
             options: other fields of this class.
         """
         return cls(**{**PruneConfig.load(config).to_dict(), **options})
 
     @property
     def step(self) -> PruneStep:
-        """What does the work, for the fields as they are now."""
+        """The pipeline step that prunes, for the fields as they are now."""
         self._step = self._step.with_config(PruneConfig.of(self))
         return self._step

@@ -19,7 +19,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from at2_prune import AT2Pruner, Question
-from at2_prune.pipeline.config import _KINDS
+from at2_prune.pipeline.config import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "integrations.md"
@@ -84,4 +84,4 @@ def test_snippets(names: dict[str, Any], question: Question, tmp_path: Path, mon
 
 def test_the_table_has_every_key() -> None:
     table = re.findall(r"^\| (`.*?) \|", DOCS.read_text(encoding="utf-8"), re.M)
-    assert re.findall(r"`(\w+)`", " ".join(table)) == list(_KINDS)
+    assert re.findall(r"`(\w+)`", " ".join(table)) == list(SETTINGS)

@@ -10,7 +10,7 @@ import pytest
 
 import at2_prune.pipeline.config
 from at2_prune.errors import DataError, InputError
-from at2_prune.pipeline.config import _KINDS, PruneConfig
+from at2_prune.pipeline.config import SETTINGS, PruneConfig
 
 
 def write(path: Path, text: str) -> Path:
@@ -23,7 +23,7 @@ def test_examples_in_docstrings() -> None:
 
 
 def test_every_field_is_checked_and_documented() -> None:
-    assert list(PruneConfig().to_dict()) == list(_KINDS)
+    assert list(PruneConfig().to_dict()) == list(SETTINGS)
 
 
 def test_round_trip() -> None:

@@ -1,0 +1,69 @@
+"""The kinds of value that settings take: each says what it accepts, in code and in words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["FLAG", "TEXT", "Kind", "choice", "setting", "whole"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value."""
+
+    words: str
+    """The values it accepts, for an error message: "top_n must be …"."""
+    accepts: Callable[[Any], bool]
+    parse: Callable[[str], Any] = str
+    """Reads the text of an environment variable; text that it cannot read it returns, for `accepts` to refuse."""
+    choices: tuple[str, ...] = ()
+    """All values, for a kind that has few."""
+
+
+def setting(default: Any, kind: Kind, help: str, metavar: str | None = None) -> Any:
+    """Declare a field of a config: its default, its kind and its help text.
+
+    Args:
+        default: the value where nobody says otherwise.
+        kind: the values that it takes.
+        help: the text that the command line and the frameworks' schemas show.
+        metavar: the placeholder for the value on the command line.
+    """
+    return dataclasses.field(default=default, metadata={"kind": kind, "help": help, "metavar": metavar})
+
+
+def whole(least: int, *others: str | None) -> Kind:
+    """A whole number of at least `least`, or one of some words in its place."""
+    words = {str(word).lower(): word for word in others}
+
+    def accepts(value: Any) -> bool:
+        return (isinstance(value, int) and not isinstance(value, bool) and value >= least) or value in others
+
+    def parse(text: str) -> Any:
+        return words.get(text.lower(), int(text) if text.isdecimal() else text)
+
+    return Kind(" or ".join([f"an integer of at least {least}", *words]), accepts, parse)
+
+
+def choice(*allowed: str, optional: bool = False) -> Kind:
+    """One of some texts; None too if it is `optional`."""
+    words = " or ".join([", ".join(map(repr, allowed[:-1])), repr(allowed[-1])])
+
+    def accepts(value: Any) -> bool:
+        return (optional and value is None) or (isinstance(value, str) and value in allowed)
+
+    return Kind(words, accepts, choices=allowed)
+
+
+_SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+FLAG = Kind(
+    "true or false (in the environment: on or off)",
+    lambda value: isinstance(value, bool),
+    lambda text: _SWITCH.get(text.lower(), text),
+)
+"""True or false."""
+TEXT = Kind("a text", lambda value: value is None or (isinstance(value, str) and value.strip() != ""))
+"""A text that is not blank, or None."""
