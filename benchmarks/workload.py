@@ -16,10 +16,10 @@ from at2_prune import LanguageModel, Passage, load_questions, sample_questions_p
 from at2_prune.attention.hooks import enable_attention_reading
 from at2_prune.attention.rows import RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.loading import load_coefficients
 from at2_prune.errors import CoefficientsError
 from at2_prune.models.prompts import EncodedPrompt, TextTemplate
 from at2_prune.passages import Granularity
-from at2_prune.scorers.loading import load_coefficients
 
 __all__ = [
     "QWEN",

@@ -26,7 +26,7 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.selection import top_k
 from at2_prune.scorers import Scorer, Task
 from at2_prune.scorers.fusion import standardised
-from at2_prune.scorers.loading import load_scorer
+from at2_prune.scorers.registry import load_scorer
 from at2_prune_eval import CachedLoop, answer_scores
 from at2_prune_eval.cache import ModelCache
 from at2_prune_eval.metrics import normalize_answer

@@ -23,7 +23,7 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.scorers import Scorer, Task
 from at2_prune.scorers.fusion import standardised
-from at2_prune.scorers.loading import load_scorer
+from at2_prune.scorers.registry import load_scorer
 
 KS = (2, 3)
 

@@ -27,7 +27,7 @@ from at2_prune.models.prompts import PromptTemplate, TextTemplate
 from at2_prune.passages import Granularity
 from at2_prune.pruning.selection import top_k
 from at2_prune.scorers import BM25Scorer, DenseScorer, Scorer, Task
-from at2_prune.scorers.loading import load_scorer
+from at2_prune.scorers.registry import load_scorer
 
 KS = (2, 3)
 

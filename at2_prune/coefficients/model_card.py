@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import torch
 from huggingface_hub import ModelCard, ModelCardData
 
-if TYPE_CHECKING:
-    from .head_coefficients import HeadCoefficients
+from ..attention.rows import RowGroup
 
 __all__ = ["model_card"]
 
@@ -26,7 +26,20 @@ _MADE = {
 """How coefficients were learned, by supervision."""
 
 
-def model_card(coefficients: HeadCoefficients) -> ModelCard:
+class Described(Protocol):
+    """The attributes of head coefficients that their card shows; see `HeadCoefficients`."""
+
+    weight: torch.Tensor
+    row_groups: tuple[RowGroup, ...]
+    model_name: str
+    model_type: str
+    training: dict[str, Any]
+
+    @property
+    def uses_draft(self) -> bool: ...
+
+
+def model_card(coefficients: Described) -> ModelCard:
     """Return the model card of these coefficients, in Markdown with the Hub's header."""
     data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
     training = coefficients.training
@@ -81,7 +94,7 @@ def _fact(value: Any) -> str:
     return str(value)
 
 
-def _command(coefficients: HeadCoefficients) -> str:
+def _command(coefficients: Described) -> str:
     """Return the command that makes these coefficients again."""
     training = coefficients.training
     drafts = training["learn_from"] != "evidence" or coefficients.uses_draft

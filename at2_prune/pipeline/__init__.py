@@ -1,1 +1,12 @@
-"""Pruning as a step of a pipeline: its config, and what the framework adapters run."""
+"""Pruning as a step of a pipeline: its config, and the step that the framework adapters run.
+
+Nothing here imports torch until a question is scored.
+"""
+
+from __future__ import annotations
+
+from .config import PruneConfig
+from .results import DroppedPassage, KeptPassage, Pruned
+from .step import PruneStep
+
+__all__ = ["DroppedPassage", "KeptPassage", "PruneConfig", "PruneStep", "Pruned"]

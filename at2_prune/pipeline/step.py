@@ -1,7 +1,7 @@
-"""The prune step of a pipeline: retrieved passages in; those to keep out, and why each of the others was dropped.
+"""The prune step of a pipeline: it takes the retrieved passages and returns those to keep, with reasons for the rest.
 
-Every adapter runs this one, so that LangChain and LlamaIndex keep the same passages of the same list. The model is
-loaded when the first question needs it, and never where pruning is off or there is nothing to choose from.
+Every adapter runs this step, so that all frameworks keep the same passages of the same list. The model is loaded when
+the first question needs it, and never where pruning is off or there is nothing to choose from.
 """
 
 from __future__ import annotations
@@ -9,109 +9,37 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ContextTooLongError
 from ..models.default_model import EMBEDDED_MODEL_ID
 from ..passages import Passage
 from ..pruning.auto_k import most_confident
-from ..pruning.selection import AUTO, AUTO_KS, K, check_k, first_of_each, neighborhood, token_budget, top_k
+from ..pruning.selection import AUTO, AUTO_KS, K, check_k, first_of_each
+from .choice import choose
 from .config import PruneConfig
+from .results import DroppedPassage, KeptPassage, Pruned
 
 if TYPE_CHECKING:
     from ..models.drafts import Draft
     from ..pruning.loop import Scored
     from ..pruning.pruner import AT2Pruner
-    from ..pruning.results import ScoredSource
 
-__all__ = ["DroppedPassage", "KeptPassage", "PruneStep", "Pruned"]
+__all__ = ["PruneStep"]
 
 logger = logging.getLogger(__name__)
 
-_OF_THE_MODEL = ("method", "model", "coefficients", "device", "dtype", "max_new_tokens")
-
-
-@dataclass(frozen=True)
-class KeptPassage:
-    """A passage to hand on."""
-
-    index: int
-    """In the list that was given."""
-    text: str
-    """What is kept of it: all, or its kept sentences."""
-    score: float | None = None
-    """Its own, or the sum of its sentences'; None where nothing was scored."""
-
-
-@dataclass(frozen=True)
-class DroppedPassage:
-    """A passage to leave out."""
-
-    index: int
-    reason: str
-    score: float | None = None
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What happened to one question's passages."""
-
-    question: str
-    passages: tuple[Passage, ...]
-    kept: tuple[KeptPassage, ...]
-    """In the order to show them."""
-    dropped: tuple[DroppedPassage, ...] = ()
-    draft: str | None = None
-    """What the scores are of; None where none was needed."""
-    fallback: str | None = None
-    """Why scores could not be used, if they could not: then the first passages were kept."""
-
-    @property
-    def scores(self) -> list[float | None]:
-        """One a passage, in input order; None where it was not scored."""
-        scores = {item.index: item.score for item in self.kept} | {item.index: item.score for item in self.dropped}
-        return [scores.get(index) for index in range(len(self.passages))]
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether every passage is kept, whole and in its place."""
-        return [(item.index, item.text) for item in self.kept] == [
-            (index, passage.text) for index, passage in enumerate(self.passages)
-        ]
-
-    def explain(self) -> str:
-        """A line a passage: kept or dropped, its score, and why.
-
-        Example:
-            >>> passages = (Passage("Dinant lies on the Meuse.", title="Dinant"), Passage("Ghent is a city."))
-            >>> print(Pruned("Which river?", passages, (KeptPassage(0, passages[0].text, 0.5),),
-            ...              (DroppedPassage(1, "rank 2 of 2, the top 1 are kept", 0.1),), draft="Meuse").explain())
-            kept 1 of 2 passages for 'Which river?', draft 'Meuse'
-              kept     0  +0.5000  Dinant: Dinant lies on the Meuse.
-              dropped  1  +0.1000  Ghent is a city.  (rank 2 of 2, the top 1 are kept)
-        """
-        lines = [f"kept {len(self.kept)} of {len(self.passages)} passages for {self.question!r}"]
-        if self.draft is not None:
-            lines[0] += f", draft {self.draft!r}"
-        if self.fallback:
-            lines[0] += f" ({self.fallback})"
-        reasons = {item.index: item.reason for item in self.dropped}
-        for index, (passage, score) in enumerate(zip(self.passages, self.scores, strict=True)):
-            shown = f"{passage.title}: {passage.text}" if passage.title else passage.text
-            number = "      -" if score is None else f"{score:+7.4f}"
-            line = f"{'dropped' if index in reasons else 'kept':7}  {index}  {number}  {' '.join(shown.split())[:60]}"
-            lines.append(f"  {line}  ({reasons[index]})" if index in reasons else f"  {line}")
-        return "\n".join(lines)
+_MODEL_SETTINGS = ("method", "model", "coefficients", "device", "dtype", "max_new_tokens")
+"""The settings that decide which model is loaded, and how."""
 
 
 class PruneStep:
     """Prunes lists of passages as a config says. Safe to share between threads.
 
     Args:
-        config: how to prune.
+        config: the settings.
         pruner: a pruner that is loaded already; its model, scorer and `max_new_tokens` then take the place of the
-            config's. Without one the config's model is loaded when it is first needed.
+            config's. Without one, the config's model is loaded when it is first needed.
 
     Example:
         >>> step = PruneStep(PruneConfig(enabled=False))
@@ -129,15 +57,15 @@ class PruneStep:
 
     @staticmethod
     def options_of(pruner: AT2Pruner) -> dict[str, Any]:
-        """The fields of a config that a pruner has a say in."""
+        """The settings of a config that a loaded pruner decides."""
         return {"granularity": pruner.granularity, "order": pruner.order, "overflow": pruner.overflow}
 
     def with_config(self, config: PruneConfig) -> PruneStep:
-        """A step for another config, which shares the model if that is the same."""
+        """A step for another config; it shares the model if the config names the same one."""
         if config == self.config:
             return self
         other = PruneStep(config, self._given)
-        if all(getattr(config, name) == getattr(self.config, name) for name in _OF_THE_MODEL):
+        if all(getattr(config, name) == getattr(self.config, name) for name in _MODEL_SETTINGS):
             other._loaded = self._loaded
         return other
 
@@ -151,19 +79,19 @@ class PruneStep:
 
     @property
     def model_name(self) -> str:
-        """The scoring model's, without loading it."""
+        """The name of the scoring model, without loading it."""
         if self._given is not None:
             return self._given.language_model.name
         return self.config.model or EMBEDDED_MODEL_ID
 
     def to_draft(self, passages: Sequence[Passage], offered: bool = False) -> list[int]:
-        """Indices of the passages to write a draft from: each once; none if the choice takes no draft.
+        """Indices of the passages to write a draft from, each text once; none if the method reads no draft.
 
-        Loads the scoring model if there is something to choose from, as only the method knows what it reads.
+        This loads the scoring model if there is something to choose from: only the method knows what it reads.
 
         Args:
-            passages: what was retrieved.
-            offered: somebody set a model to draft with; if it is not needed they are told, once.
+            passages: the retrieved passages.
+            offered: whether the user set a model to draft with; if it is not needed, one warning says so.
         """
         if not self.config.enabled:
             return []
@@ -177,7 +105,7 @@ class PruneStep:
         return indices if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Sequence[Passage]) -> Draft | None:
-        """The scoring model's own draft, to be given to `run` for the same passages; None if it takes none."""
+        """The scoring model's own draft, for `run` with the same passages; None if the method reads no draft."""
         indices = self.to_draft(passages)
         if not indices:
             return None
@@ -189,120 +117,85 @@ class PruneStep:
             return None  # `run` drafts window by window
 
     def run(
-        self,
-        question: str,
-        passages: Sequence[Passage],
-        draft: str | Draft | None = None,
-        top_n: K | None = None,
+        self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None, k: K | None = None
     ) -> Pruned:
-        """Choose what to keep.
+        """Choose the passages to keep.
 
         Args:
             question: the question.
-            passages: what was retrieved, best first.
+            passages: the retrieved passages, best first.
             draft: an answer written from the passages that `to_draft` names, by any model; the scoring model reads it
-                in one forward pass. Without one it drafts itself. If it is empty, the first passages are kept.
-            top_n: instead of the config's.
+                in one forward pass. Without a draft the scoring model writes one. If it is empty, the first passages
+                are kept.
+            k: how many to keep, in place of the config's `top_n`.
 
         Raises:
-            InputError: an empty question, a passage that is not a text.
-            ContextTooLongError: a passage does not fit the scoring model's context; with `overflow="error"`, all of
-                them together do not.
+            InputError: an empty question, or a passage that is not a text.
+            ContextTooLongError: a passage does not fit the scoring model's context; with `overflow="error"`, all
+                together do not.
         """
-        if top_n not in (None, AUTO):
-            check_k(top_n)  # type: ignore[arg-type]
+        if k not in (None, AUTO):
+            check_k(k)  # type: ignore[arg-type]
         passages = tuple(passages)
         if not self.config.enabled:
             return Pruned(question, passages, tuple(KeptPassage(i, p.text) for i, p in enumerate(passages)))
         firsts = self._firsts(passages)
         indices = [index for index, first in enumerate(firsts) if index == first]
-        repeated = [
+        repeated = tuple(
             DroppedPassage(index, f"repeats passage {first}") for index, first in enumerate(firsts) if index != first
-        ]
+        )
         if len(indices) < 2:
-            kept = [KeptPassage(index, passages[index].text) for index in indices]
-            return self._log(Pruned(question, passages, tuple(kept), tuple(repeated)))
-        distinct = [passages[index] for index in indices]
+            kept = tuple(KeptPassage(index, passages[index].text) for index in indices)
+            return self._log(Pruned(question, passages, kept, repeated))
+        scored = self.pruner.try_score(question, [passages[index] for index in indices], draft)
+        return self._log(self._pruned(question, passages, indices, repeated, scored, k))
+
+    def _pruned(
+        self,
+        question: str,
+        passages: tuple[Passage, ...],
+        indices: Sequence[int],
+        repeated: Sequence[DroppedPassage],
+        scored: Scored,
+        k: K | None,
+    ) -> Pruned:
+        """The result of a question whose passages at `indices` were scored."""
         from ..pruning.results import scored_sources  # imports torch
 
-        scored = self.pruner.try_score(question, distinct, draft)
+        distinct = [passages[index] for index in indices]
+        sources = scored_sources(scored.prompt, scored.scores, ())
+        totals: list[float | None] = [sum(s.score for s in sources if s.passage == i) for i in range(len(distinct))]
         text: str | None = scored.draft.text or None
         fallback = None
-        sources: list[ScoredSource] | None = scored_sources(scored.prompt, scored.scores, ())
         if scored.error is not None:  # the first passages are kept, whole
             text, fallback = "", f"{scored.error}; the first were kept"
             logger.warning("%s", fallback)
-            sources = None
-        k = None
-        if top_n is not None or self.config.max_tokens is None:
-            k = self._how_many(question, distinct, scored, top_n or self.config.top_n)
-        chosen, why = self._choose(distinct, sources, k)
-        totals: list[float | None] = [None] * len(distinct)
-        if sources is not None:
-            for owner in range(len(distinct)):
-                totals[owner] = sum(source.score for source in sources if source.passage == owner)
-        kept = [KeptPassage(indices[owner], text, totals[owner]) for owner, text in chosen.items()]
-        dropped = [DroppedPassage(indices[owner], reason, totals[owner]) for owner, reason in why.items()]
-        everything = sorted([*repeated, *dropped], key=lambda item: item.index)
-        return self._log(Pruned(question, passages, tuple(kept), tuple(everything), text, fallback))
+            totals = [None] * len(distinct)
+        count = None
+        if k is not None or self.config.max_tokens is None:
+            count = self._count(question, distinct, scored, k or self.config.top_n)
+        choice = choose(self.config, distinct, None if fallback else sources, count, self._tokens)
+        kept = [KeptPassage(indices[i], shown, totals[i]) for i, shown in choice.texts.items()]
+        dropped = [DroppedPassage(indices[i], reason, totals[i]) for i, reason in choice.reasons.items()]
+        ordered = sorted([*repeated, *dropped], key=lambda item: item.index)
+        return Pruned(question, passages, tuple(kept), tuple(ordered), text, fallback)
 
-    def _how_many(self, question: str, passages: list[Passage], scored: Scored, k: K) -> int:
+    def _count(self, question: str, passages: list[Passage], scored: Scored, k: K) -> int:
         """The number of sources to keep: k, or as many as give the scoring model's most confident answer."""
         if k != AUTO:
             return k
-        if scored.error is not None:  # there was nothing to score by
+        if scored.error is not None:  # there are no scores to choose by
             return AUTO_KS[-1]
         return most_confident(self.pruner.candidates(question, passages, scored, AUTO_KS)).k
 
+    def _tokens(self, text: str) -> int:
+        return len(self.pruner.language_model.codec.plain(text)[0])
+
     def _firsts(self, passages: Sequence[Passage]) -> list[int]:
-        """For each passage the first that says the same: itself, unless duplicates are to be dropped."""
+        """For each passage the first one with the same title and text: itself, unless duplicates are dropped."""
         if not self.config.drop_duplicates:
             return list(range(len(passages)))
         return first_of_each([(" ".join((p.title or "").split()), " ".join(p.text.split())) for p in passages])
-
-    def _choose(
-        self, passages: list[Passage], sources: list[ScoredSource] | None, k: int | None
-    ) -> tuple[dict[int, str], dict[int, str]]:
-        """Text of every passage to keep, in the order to show them, and the reason to drop each other one.
-
-        Without sources the passages are taken in their order, whole.
-        """
-        config = self.config
-        whole = sources is None or config.granularity == "passage"
-        owners = list(range(len(passages))) if sources is None else [source.passage for source in sources]
-        groups = [neighborhood(i, owners, 0 if whole else config.neighbors) for i in range(len(owners))]
-        scores = [0.0] * len(passages) if sources is None else [source.score for source in sources]
-        ranking = top_k(scores, len(scores) or 1, "score")
-        rank = {source: place for place, source in enumerate(ranking, start=1)}
-        texts = [passage.text for passage in passages] if sources is None else [source.text for source in sources]
-        if k is None:
-            assert config.max_tokens is not None
-            count = self.pruner.language_model.codec.plain
-            seeds = token_budget(ranking, groups, [len(count(text)[0]) for text in texts], config.max_tokens)
-            rule = f"what ranks higher fills the {config.max_tokens} tokens"
-        else:
-            seeds = ranking[:k]
-            rule = f"the top {k} are kept"
-        for source in ranking:
-            if len({owners[i] for i in seeds}) >= config.min_documents:
-                break
-            if owners[source] not in {owners[i] for i in seeds}:
-                seeds.append(source)
-        seeds.sort(key=rank.__getitem__)
-        shown = list(dict.fromkeys(owners[i] for i in seeds))
-        if config.order == "original":
-            shown.sort()
-        kept = sorted({i for seed in seeds for i in groups[seed]})
-        chosen = {
-            owner: passages[owner].text if whole else "".join(texts[i] for i in kept if owners[i] == owner).strip()
-            for owner in shown
-        }
-        why = {}
-        for owner in set(range(len(passages))) - set(shown):
-            best = min((rank[i] for i in range(len(owners)) if owners[i] == owner), default=None)
-            what = "rank" if whole else "its best sentence is rank"
-            why[owner] = "it holds no sentence" if best is None else f"{what} {best} of {len(ranking)}, {rule}"
-        return chosen, why
 
     def _load(self) -> AT2Pruner:
         from ..pruning.pruner import AT2Pruner  # imports torch

@@ -18,7 +18,7 @@ from ..models.language_model import LanguageModel
 from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer
-from ..scorers.loading import load_scorer
+from ..scorers.registry import load_scorer
 from .attributor import Attributor
 from .auto_k import Candidate, most_confident
 from .loop import Scored
@@ -85,7 +85,7 @@ class AT2Pruner(Attributor):
 
         Args:
             model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
-            coefficients: see `at2_prune.scorers.loading.load_coefficients`.
+            coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
             method: the method that scores, by name; see `at2_prune.catalogue`.
             granularity: see the class.
             order: see the class.

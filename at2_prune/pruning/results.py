@@ -1,4 +1,4 @@
-"""What happened to one question: its sources with their scores, and the answers before and after."""
+"""The result for one question: its sources with their scores, and the answers before and after pruning."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class ScoredSource:
     rank: int
     """1 is the highest score."""
     passage: int
-    """Index of the passage it is (in)."""
+    """Index of the passage that it is, or is in."""
     kept: bool
 
 
 @dataclass(frozen=True)
 class PruneResult:
-    """What happened to one question."""
+    """The result for one question."""
 
     question: str
     passages: list[Passage]
@@ -41,18 +41,18 @@ class PruneResult:
     kept: list[int]
     """Indices of the kept passages, in the order the model was shown them."""
     scores: list[float]
-    """One a passage, in input order; with sentences as sources, the sum of its sentences'."""
+    """One score a passage, in input order; with sentences as sources, the sum of its sentences' scores."""
     sources: list[ScoredSource]
     """In input order."""
     seconds: dict[str, float]
     """The time by step: `draft` (attention is read while it is written), `score`, `answer`."""
     fallback: str | None = None
-    """Why scores could not be used, if they could not: then the first k were kept."""
+    """The reason why scores could not be used, if they could not: then the first k were kept."""
     candidates: list[Candidate] = field(default_factory=list)
-    """The answers from each k that was to be tried; the likeliest is `answer`."""
+    """The answer from each k that was tried; the most confident one is `answer`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """What `at2-prune answer --json` prints."""
+        """The JSON values that `at2-prune answer --json` prints."""
         names = ("question", "draft", "answer", "k", "kept", "scores", "seconds")
         result = {name: getattr(self, name) for name in names}
         result["seconds"] = {**self.seconds, "regenerate": self.seconds["answer"]}  # the old name, until 0.3
@@ -62,7 +62,7 @@ class PruneResult:
 
 
 def scored_sources(prompt: EncodedPrompt, scores: Sequence[float], kept: Sequence[int]) -> list[ScoredSource]:
-    """A prompt's sources with their scores and ranks; `kept` are indices of sources."""
+    """The sources of a prompt with their scores and ranks; `kept` holds indices of sources."""
     ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
     return [
         ScoredSource(text, scores[i], ranks[i], owner, i in set(kept))

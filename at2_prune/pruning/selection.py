@@ -1,4 +1,4 @@
-"""Scores -> which passages to keep, and in which order they are shown."""
+"""Selection: from scores to the sources that are kept, and the order in which they are shown."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Ks = K | Sequence[int]
 """`K`, or several numbers of which the one with the most confident answer is taken."""
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
-"""What "auto" chooses from; see docs/research.md, entry 7."""
+"""The numbers that "auto" chooses from; see docs/research.md, entry 7."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
-    """Indices of the k highest scores; ties go to the earlier one.
+    """Indices of the k highest scores; of equal scores the earlier one ranks higher.
 
     Args:
         scores: one per passage.
@@ -62,13 +62,13 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
 def token_budget(
     ranking: Sequence[int], groups: Sequence[Sequence[int]], sizes: Sequence[int], budget: int
 ) -> list[int]:
-    """The sources of `ranking` that fit into a budget, best first.
+    """The sources of `ranking` that fit into a token budget, best first.
 
-    One that no longer fits is left out; a smaller one after it may still fit.
+    A source that no longer fits is left out; a smaller one after it may still fit.
 
     Args:
         ranking: sources, best first.
-        groups: for each source, what is kept if it is: itself, and its neighbors if wanted; each is paid for once.
+        groups: for each source, the sources that are kept with it: itself, and its neighbors; each counts once.
         sizes: tokens of each source.
         budget: tokens in all.
 
@@ -100,7 +100,7 @@ def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
 
 
 def first_of_each(keys: Sequence[Hashable]) -> list[int]:
-    """For each key the index of the first that equals it; a key that is its own first is no duplicate.
+    """For each key, the index of the first key that equals it; a key that is its own first is no duplicate.
 
     Example:
         >>> first_of_each(["a", "b", "a"])

@@ -1,4 +1,4 @@
-"""BM25 of the question over its own sources."""
+"""BM25 scores of a question's own sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ __all__ = ["BM25Scorer"]
 
 
 class BM25Scorer(Scorer):
-    """Lucene's BM25 (k1 = 1.5, b = 0.75, English stop words) by bm25s; the corpus is the question's own sources.
+    """Scores sources by Lucene's BM25 (k1 = 1.5, b = 0.75, English stop words), with bm25s.
+
+    The corpus is the question's own sources.
 
     Raises:
         MissingExtraError: bm25s is not installed; raised when the first question is scored.

@@ -1,4 +1,4 @@
-"""A cross-encoder reranker: question and source read together."""
+"""A cross-encoder reranker, which reads question and source together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["CrossEncoderScorer"]
 
 
 class CrossEncoderScorer(Scorer):
-    """The relevance that a sequence classifier with one output gives to question and source.
+    """Scores sources by the output of a sequence classifier that reads question and source together.
 
     Args:
         model: Hub id or path, `cross-encoder/ms-marco-MiniLM-L6-v2` for instance.

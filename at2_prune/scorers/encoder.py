@@ -1,4 +1,4 @@
-"""Loading the encoders that some methods bring of their own."""
+"""The encoders that some scorers load beside the language model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, *texts: list[str]) -> tuple[Any, torch.Tensor]:
-        """The model's output for texts or pairs of texts, cut to its length, and the attention mask."""
+        """Run texts or pairs of texts, cut to the encoder's length: the model's output and the attention mask."""
         batch = self.tokenizer(*texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
         batch = batch.to(self.model.device)
         return self.model(**batch), batch["attention_mask"]

@@ -1,4 +1,4 @@
-"""Attention's scores and a retriever's, added."""
+"""The sum of an attention method's scores and a retriever's."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .learned import LearnedScorer
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
 
 WEIGHT = 0.3
-"""Of the retriever's scores against the attention's 1, learned on training questions (docs/research.md, entry 4)."""
+"""The weight of the retriever's scores, where attention's is 1; learned on training questions (docs/research.md, 4)."""
 
 
 class FusionScorer(Scorer):
-    """Scores of one method plus weighted scores of a retriever, both standardised over the question's sources.
+    """Adds weighted scores of a retriever to those of another method, both standardised over the question's sources.
 
-    The retriever's are its own (`Passage.score`) where every passage has one, else those of `fallback`.
+    The retriever's scores are its own (`Passage.score`) where every passage has one, else those of `fallback`.
 
     Args:
-        attention: the method that leads, the scout for instance.
-        fallback: a method that ranks without a retriever's scores, `DenseScorer` for instance.
-        weight: of the retriever.
+        attention: the leading method, scout for example.
+        fallback: the method that ranks where the retriever gives no scores, `DenseScorer` for example.
+        weight: the weight of the retriever's scores.
 
     Example:
         >>> standardised(torch.tensor([1.0, 2.0, 3.0]))
@@ -65,7 +65,7 @@ class FusionScorer(Scorer):
 
 
 def standardised(scores: torch.Tensor) -> torch.Tensor:
-    """Scores less their mean, over their standard deviation; equal scores are all 0.
+    """Subtract the mean and divide by the standard deviation; equal scores become 0.
 
     Args:
         scores: `(sources,)`.

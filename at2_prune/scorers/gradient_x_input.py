@@ -1,4 +1,4 @@
-"""Gradient x input: how the draft's log-probability would change, to first order, without a source's embeddings.
+"""Gradient x input: the first-order change of the draft's log-probability without a source's embeddings.
 
 For the embeddings :math:`e_j` of a source's tokens and the draft's probability :math:`p`, the score is
 
@@ -21,7 +21,10 @@ __all__ = ["GradientXInputScorer"]
 
 
 class GradientXInputScorer(Scorer):
-    """Gradient times input embedding, summed over a source's tokens: one pass forward and one backward."""
+    """Scores sources by gradient times input embedding, summed over their tokens.
+
+    This takes one pass forward and one backward.
+    """
 
     name = "gradient_x_input"
     uses_draft = True

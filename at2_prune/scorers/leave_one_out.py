@@ -1,4 +1,4 @@
-"""Leave-one-out: what the draft's log-odds lose without each source."""
+"""Leave-one-out: the log-odds that the draft loses without each source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["LeaveOneOutScorer"]
 
 
 class LeaveOneOutScorer(Scorer):
-    """Log-odds of the draft with all sources, less those with all but one; one ablation a source, and one of none."""
+    """Scores a source by the draft's log-odds with all sources less those without it, one ablation a source."""
 
     name = "leave_one_out"
     uses_draft = True

@@ -1,4 +1,4 @@
-"""Random scores: the floor."""
+"""Random scores, the floor of every comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RandomScorer"]
 
 
 class RandomScorer(Scorer):
-    """Scores uniform between 0 and 1, the same each time for one question and seed."""
+    """Draws scores uniformly between 0 and 1; one question and seed give the same scores each time."""
 
     name = "random"
 

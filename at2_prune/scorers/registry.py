@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
-from ..catalogue import METHODS, MethodInfo, learned_methods, scoring_methods
+from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, learned_methods, scoring_methods
+from ..coefficients.head_coefficients import HeadCoefficients
+from ..coefficients.loading import load_coefficients, method_of
 from ..errors import InputError
+from ..models.language_model import LanguageModel
 from .base import Scorer, ScorerOptions
 from .learned import LearnedScorer
 
-__all__ = ["make_scorer"]
+__all__ = ["load_scorer", "make_scorer"]
 
 
 def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -41,10 +45,42 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
             f"no method {name!r}: there are {', '.join(known)}, and {', '.join(learned_methods())} where they have "
             "coefficients"
         )
-    return scorer_class(info).create(name, options, **info.settings)
+    return _scorer_class(info).create(name, options, **info.settings)
 
 
-def scorer_class(info: MethodInfo) -> type[Scorer]:
+def load_scorer(
+    language_model: LanguageModel,
+    method: str = DEFAULT_METHOD,
+    coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
+) -> Scorer:
+    """Make the scorer of a method for a model.
+
+    Args:
+        language_model: the model that it scores with.
+        method: a method of `at2_prune.catalogue` that scores.
+        coefficients: head coefficients for a method that has them, see
+            `at2_prune.coefficients.loading`; their row groups say which method they make.
+
+    Raises:
+        InputError: there is no such method, or coefficients were given for a method that has none.
+        CoefficientsError: there are no coefficients for the model, or those given cannot be used.
+        MissingExtraError: the method needs a package that is not installed.
+    """
+    if method not in scoring_methods():
+        raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
+    info = METHODS[method]
+    if not info.coefficients:
+        if coefficients is not None:
+            raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
+        return make_scorer(method)
+    loaded = load_coefficients(language_model, coefficients, info.coefficients)
+    if coefficients is None or not info.learned:
+        return make_scorer(method, ScorerOptions({info.coefficients: loaded}))
+    method = method_of(loaded)
+    return make_scorer(method, ScorerOptions({method: loaded}))
+
+
+def _scorer_class(info: MethodInfo) -> type[Scorer]:
     """The class of a method; importing it may import torch."""
     module, _, name = info.scorer.rpartition(".")
     return getattr(import_module(f"{__package__}.{module}"), name)

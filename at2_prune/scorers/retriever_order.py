@@ -1,4 +1,4 @@
-"""The order in which the retriever gave the passages."""
+"""The order in which the retriever returned the passages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["RetrieverOrderScorer"]
 
 
 class RetrieverOrderScorer(Scorer):
-    """The retriever's own scores where every passage has one; else the sooner given, the higher."""
+    """Scores by the retriever's own scores where every passage has one, else by place: the first is highest."""
 
     name = "retriever_order"
 

@@ -16,12 +16,12 @@ __all__ = ["SurrogateScorer"]
 
 
 class SurrogateScorer(Scorer):
-    """Weights of a LASSO surrogate.
+    """Scores sources by the weights of a LASSO surrogate.
 
     Args:
-        ablations: how many are run. Of one seed, the fewer are the first of the more, so that both share outcomes.
-        alpha: LASSO's penalty; the authors' is 0.01.
-        seed: of the ablations, together with the question's text.
+        ablations: how many are run. With one seed, fewer ablations are the first of more, so that both share outcomes.
+        alpha: LASSO's penalty; the authors use 0.01.
+        seed: the seed of the ablations, together with the question's text.
 
     Raises:
         InputError: fewer than two ablations.

@@ -14,8 +14,8 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import Field
 
 from at2_prune.passages import Passage
+from at2_prune.pipeline.results import Pruned
 from at2_prune.pipeline.settings import PruneSettings
-from at2_prune.pipeline.step import Pruned
 from at2_prune.pruning.selection import K
 
 from .drafts import QA_PROMPT, as_writer, writer_input

@@ -17,9 +17,9 @@ from transformers import AutoConfig, LlamaConfig
 from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import learned_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.loading import method_of
 from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.errors import CoefficientsError
-from at2_prune.scorers.loading import method_of
 
 GROUPS = (RowGroup("draft"), RowGroup("question", "max"))
 CONFIG = LlamaConfig(num_hidden_layers=3, num_attention_heads=4)

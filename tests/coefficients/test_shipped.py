@@ -10,16 +10,18 @@ import torch
 
 from at2_prune.coefficients import shipped
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.loading import load_coefficients
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.scorers import LEARNED
-from at2_prune.scorers.loading import load_coefficients
+from at2_prune.catalogue import learned_methods
 
 SLASH = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
 
 def test_what_the_package_holds() -> None:
     folder = Path(str(files("at2_prune"))) / "data" / "coefficients" / "gemma-3-270m"
-    assert shipped.shipped_coefficients() == {"gemma-3-270m": {method: folder / method for method in sorted(LEARNED)}}
+    assert shipped.shipped_coefficients() == {
+        "gemma-3-270m": {method: folder / method for method in sorted(learned_methods())}
+    }
 
 
 def test_a_name_with_a_slash_is_nested_folders(tmp_path: Path) -> None:

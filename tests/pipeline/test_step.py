@@ -99,8 +99,8 @@ def test_token_budget_takes_the_best_that_fit(tiny_pruner: AT2Pruner, question: 
             left -= sizes[index]
     assert [item.index for item in pruned.kept] == expected
     assert len(expected) > 1
-    assert "fills the 400 tokens" in pruned.dropped[0].reason
-    assert len(PruneStep(config, tiny_pruner).run(question.text, question.passages, top_n=2).kept) == 2
+    assert "fill the 400 tokens" in pruned.dropped[0].reason
+    assert len(PruneStep(config, tiny_pruner).run(question.text, question.passages, k=2).kept) == 2
 
 
 def test_min_documents(tiny_pruner: AT2Pruner, question: Question) -> None:
@@ -188,7 +188,7 @@ def test_overflow(tiny_pruner: AT2Pruner, question: Question) -> None:
 def test_mistakes(tiny_pruner: AT2Pruner, question: Question) -> None:
     step = PruneStep(PruneConfig(), tiny_pruner)
     with pytest.raises(InputError, match="at least 1, got 0"):
-        step.run(question.text, question.passages, top_n=0)
+        step.run(question.text, question.passages, k=0)
     with pytest.raises(InputError, match="question must be a text"):
         step.run("", question.passages)
 

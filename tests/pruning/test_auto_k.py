@@ -159,7 +159,7 @@ def test_pipelines_keep_what_the_pruner_keeps(tiny_pruner: AT2Pruner, sample_que
         titles = [question.passages[i].title for i in expected]
         step = PruneStep(PruneConfig(top_n="auto"), tiny_pruner)
         assert [item.index for item in step.run(question.text, question.passages).kept] == expected
-        assert len(step.run(question.text, question.passages, top_n=4).kept) == 4
+        assert len(step.run(question.text, question.passages, k=4).kept) == 4
         documents = [Document(p.text, metadata={"title": p.title}) for p in question.passages]
         compressor = AT2DocumentCompressor(pruner=tiny_pruner, top_n="auto")
         kept = compressor.compress_documents(documents, question.text)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.loading import load_coefficients
 from at2_prune.errors import CoefficientsError, InputError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import AttentionScorer
-from at2_prune.scorers.loading import load_coefficients
 
 from .cases import PASSAGES, QUESTION
 

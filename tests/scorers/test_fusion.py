@@ -17,7 +17,7 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import BM25Scorer, FusionScorer, LearnedScorer, ScorerOptions, Task, make_scorer
-from at2_prune.scorers.loading import load_scorer
+from at2_prune.scorers.registry import load_scorer
 
 SCORES = (0.2, 0.9, 0.4, 0.1, 0.6, 0.3, 0.8, 0.5, 0.7, 0.0)
 

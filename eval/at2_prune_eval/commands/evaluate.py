@@ -234,10 +234,10 @@ def _scorers(args: argparse.Namespace, language_model: LanguageModel) -> list[Sc
     """The methods asked for; `all` leaves out, aloud, what cannot run here."""
     import logging
 
+    from at2_prune.coefficients.loading import load_coefficients, method_of
     from at2_prune.coefficients.shipped import shipped_coefficients
     from at2_prune.errors import CoefficientsError, MissingExtraError
     from at2_prune.scorers import ScorerOptions, make_scorer
-    from at2_prune.scorers.loading import load_coefficients, method_of
 
     coefficients: dict[str, HeadCoefficients] = {}
     for entry in args.coefficients:

@@ -20,8 +20,8 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, Query
 
 from at2_prune.errors import InputError
 from at2_prune.passages import Passage
+from at2_prune.pipeline.results import Pruned
 from at2_prune.pipeline.settings import PruneSettings
-from at2_prune.pipeline.step import Pruned
 from at2_prune.pruning.selection import as_ks
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from llama_index.core.response_synthesizers import BaseSynthesizer, get_response
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 
-from at2_prune.pipeline.step import Pruned
+from at2_prune.pipeline.results import Pruned
 
 from .base import AT2Postprocessor
 

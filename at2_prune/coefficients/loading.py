@@ -1,50 +1,16 @@
-"""Scorers for a model: the method by name, with the head coefficients that are given or that come with at2-prune."""
+"""Loading the head coefficients of a model: those that are given, or those that come with at2-prune."""
 
 from __future__ import annotations
 
 import os
 
-from ..catalogue import DEFAULT_METHOD, METHODS, learned_methods, scoring_methods
-from ..coefficients.head_coefficients import HeadCoefficients
-from ..coefficients.shipped import shipped_coefficients
-from ..errors import CoefficientsError, InputError
+from ..catalogue import DEFAULT_METHOD, METHODS, learned_methods
+from ..errors import CoefficientsError
 from ..models.language_model import LanguageModel
-from .base import Scorer, ScorerOptions
-from .registry import make_scorer
+from .head_coefficients import HeadCoefficients
+from .shipped import shipped_coefficients
 
-__all__ = ["load_coefficients", "load_scorer", "method_of"]
-
-
-def load_scorer(
-    language_model: LanguageModel,
-    method: str = DEFAULT_METHOD,
-    coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
-) -> Scorer:
-    """Make the scorer of a method for a model.
-
-    Args:
-        language_model: the model that it scores with.
-        method: a method of `at2_prune.catalogue` that scores.
-        coefficients: head coefficients for a method that has them, see `load_coefficients`; their row groups say which
-            method they make, see `method_of`.
-
-    Raises:
-        InputError: there is no such method, or coefficients were given for a method that has none.
-        CoefficientsError: see `load_coefficients`.
-        MissingExtraError: the method needs a package that is not installed.
-    """
-    if method not in scoring_methods():
-        raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
-    info = METHODS[method]
-    if not info.coefficients:
-        if coefficients is not None:
-            raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
-        return make_scorer(method)
-    loaded = load_coefficients(language_model, coefficients, info.coefficients)
-    if coefficients is None or not info.learned:
-        return make_scorer(method, ScorerOptions({info.coefficients: loaded}))
-    method = method_of(loaded)
-    return make_scorer(method, ScorerOptions({method: loaded}))
+__all__ = ["load_coefficients", "method_of"]
 
 
 def method_of(coefficients: HeadCoefficients) -> str:

@@ -1,0 +1,90 @@
+"""The choice of the passages to hand on: by rank or token budget, with neighbors, and at least a given number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..passages import Passage
+from ..pruning.selection import neighborhood, token_budget, top_k
+from .config import PruneConfig
+
+if TYPE_CHECKING:
+    from ..pruning.results import ScoredSource
+
+__all__ = ["Choice", "choose"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The passages to keep and to drop, by their index."""
+
+    texts: dict[int, str]
+    """The text of every passage to keep, in the order in which they are shown."""
+    reasons: dict[int, str]
+    """The reason to drop each other passage."""
+
+
+def choose(
+    config: PruneConfig,
+    passages: Sequence[Passage],
+    sources: Sequence[ScoredSource] | None,
+    k: int | None,
+    count_tokens: Callable[[str], int],
+) -> Choice:
+    """Choose passages by the scores of their sources.
+
+    Args:
+        config: granularity, neighbors, order, token budget and least number of passages.
+        passages: all passages.
+        sources: their sources with scores; None takes whole passages in their order.
+        k: how many sources to keep; None keeps the best that fit into `config.max_tokens`.
+        count_tokens: the tokens of a text.
+    """
+    whole = sources is None or config.granularity == "passage"
+    owners = list(range(len(passages))) if sources is None else [source.passage for source in sources]
+    texts = [passage.text for passage in passages] if sources is None else [source.text for source in sources]
+    scores = [0.0] * len(passages) if sources is None else [source.score for source in sources]
+    groups = [neighborhood(i, owners, 0 if whole else config.neighbors) for i in range(len(owners))]
+    ranking = top_k(scores, len(scores) or 1, "score")
+    if k is None:
+        assert config.max_tokens is not None
+        seeds = token_budget(ranking, groups, [count_tokens(text) for text in texts], config.max_tokens)
+        rule = f"the sources above it fill the {config.max_tokens} tokens"
+    else:
+        seeds, rule = ranking[:k], f"the top {k} are kept"
+    seeds = _with_at_least(config.min_documents, ranking, seeds, owners)
+    shown = list(dict.fromkeys(owners[i] for i in seeds))
+    if config.order == "original":
+        shown.sort()
+    kept = sorted({i for seed in seeds for i in groups[seed]})
+    return Choice(
+        {
+            owner: passages[owner].text if whole else "".join(texts[i] for i in kept if owners[i] == owner).strip()
+            for owner in shown
+        },
+        {
+            owner: _reason(owner, owners, ranking, whole, rule)
+            for owner in range(len(passages))
+            if owner not in set(shown)
+        },
+    )
+
+
+def _with_at_least(count: int, ranking: Sequence[int], seeds: Sequence[int], owners: Sequence[int]) -> list[int]:
+    """The chosen sources, by rank, with the best ones of further passages until `count` passages are among them."""
+    chosen = list(seeds)
+    for source in ranking:
+        if len({owners[i] for i in chosen}) >= count:
+            break
+        if owners[source] not in {owners[i] for i in chosen}:
+            chosen.append(source)
+    return sorted(chosen, key=list(ranking).index)
+
+
+def _reason(owner: int, owners: Sequence[int], ranking: Sequence[int], whole: bool, rule: str) -> str:
+    best = next((place for place, source in enumerate(ranking, start=1) if owners[source] == owner), None)
+    if best is None:
+        return "it holds no sentence"
+    return f"{'rank' if whole else 'its best sentence is rank'} {best} of {len(ranking)}, {rule}"

@@ -1,0 +1,82 @@
+"""The result of the prune step: the passages to hand on, and the reason for dropping each of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..passages import Passage
+
+__all__ = ["DroppedPassage", "KeptPassage", "Pruned"]
+
+
+@dataclass(frozen=True)
+class KeptPassage:
+    """A passage to hand on."""
+
+    index: int
+    """Its index in the given list."""
+    text: str
+    """The text that is kept of it: all, or its kept sentences."""
+    score: float | None = None
+    """Its score, or the sum of its sentences'; None where nothing was scored."""
+
+
+@dataclass(frozen=True)
+class DroppedPassage:
+    """A passage to leave out."""
+
+    index: int
+    reason: str
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The result of pruning one question's passages."""
+
+    question: str
+    passages: tuple[Passage, ...]
+    kept: tuple[KeptPassage, ...]
+    """The passages to hand on, in the order in which they are shown."""
+    dropped: tuple[DroppedPassage, ...] = ()
+    draft: str | None = None
+    """The draft that was scored; None where none was needed."""
+    fallback: str | None = None
+    """The reason why scores could not be used, if they could not: then the first passages were kept."""
+
+    @property
+    def scores(self) -> list[float | None]:
+        """One score a passage, in input order; None where it was not scored."""
+        scores = {item.index: item.score for item in self.kept} | {item.index: item.score for item in self.dropped}
+        return [scores.get(index) for index in range(len(self.passages))]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether every passage is kept, whole and in its place."""
+        return [(item.index, item.text) for item in self.kept] == [
+            (index, passage.text) for index, passage in enumerate(self.passages)
+        ]
+
+    def explain(self) -> str:
+        """One line a passage: kept or dropped, its score, and the reason.
+
+        Example:
+            >>> passages = (Passage("Dinant lies on the Meuse.", title="Dinant"), Passage("Ghent is a city."))
+            >>> print(Pruned("Which river?", passages, (KeptPassage(0, passages[0].text, 0.5),),
+            ...              (DroppedPassage(1, "rank 2 of 2, the top 1 are kept", 0.1),), draft="Meuse").explain())
+            kept 1 of 2 passages for 'Which river?', draft 'Meuse'
+              kept     0  +0.5000  Dinant: Dinant lies on the Meuse.
+              dropped  1  +0.1000  Ghent is a city.  (rank 2 of 2, the top 1 are kept)
+        """
+        lines = [f"kept {len(self.kept)} of {len(self.passages)} passages for {self.question!r}"]
+        if self.draft is not None:
+            lines[0] += f", draft {self.draft!r}"
+        if self.fallback:
+            lines[0] += f" ({self.fallback})"
+        reasons = {item.index: item.reason for item in self.dropped}
+        for index, (passage, score) in enumerate(zip(self.passages, self.scores, strict=True)):
+            shown = f"{passage.title}: {passage.text}" if passage.title else passage.text
+            number = "      -" if score is None else f"{score:+7.4f}"
+            line = f"{'dropped' if index in reasons else 'kept':7}  {index}  {number}  {' '.join(shown.split())[:60]}"
+            lines.append(f"  {line}  ({reasons[index]})" if index in reasons else f"  {line}")
+        return "\n".join(lines)
