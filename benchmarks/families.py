@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-__all__ = ["FAMILIES", "Family", "build"]
+__all__ = ["FAMILIES", "PROBED", "Family", "build"]
 
 WINDOW = 16
 COMMON: dict[str, Any] = {
@@ -224,9 +224,84 @@ FAMILIES: dict[str, Family] = {  # those that the installed transformers knows
 }
 
 
+DEEPSEEK: dict[str, Any] = {
+    **MLA,
+    "moe_intermediate_size": 24,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+}
+INDEXER: dict[str, Any] = {"index_topk": WINDOW, "index_n_heads": 2, "index_head_dim": 8, "first_k_dense_replace": 2}
+PROBED: dict[str, Family] = {  # no table of this project lists these: the model itself is probed
+    family.name: family
+    for family in (
+        Family(
+            "minimax",
+            "MiniMaxConfig",
+            {
+                "head_dim": 8,
+                "layer_types": ["linear_attention", "full_attention"] * 2,
+                "num_local_experts": 2,
+                "num_experts_per_tok": 1,
+                "block_size": WINDOW,
+            },
+            layers=(1, 3),
+            positions=False,
+        ),
+        Family("deepseek-v32", "DeepseekV32Config", {**DEEPSEEK, **INDEXER}, positions=False),
+        Family("glm-moe-dsa", "GlmMoeDsaConfig", {**DEEPSEEK, **INDEXER}, positions=False),
+        Family(
+            "moshi",
+            "MoshiConfig",
+            {"ffn_dim": 64, "head_dim": 8, "sliding_window": WINDOW},
+            sliding=(0, 1, 2, 3),
+        ),
+        Family("minicpm3", "MiniCPM3Config", MLA),
+        Family("glm4-moe-lite", "Glm4MoeLiteConfig", DEEPSEEK),
+        Family(
+            "gemma3n",
+            "Gemma3nTextConfig",
+            {
+                "head_dim": 8,
+                "intermediate_size": [48] * 4,
+                "sliding_window": WINDOW,
+                "layer_types": MIXED,
+                "num_kv_shared_layers": 0,
+                "vocab_size_per_layer_input": 128,
+                "hidden_size_per_layer_input": 8,
+                "laurel_rank": 4,
+                "altup_num_inputs": 2,
+                "activation_sparsity_pattern": [0.0] * 4,
+            },
+            sliding=(0, 2),
+        ),
+        Family("mixtral", "MixtralConfig", {"num_local_experts": 2, "num_experts_per_tok": 1}),
+        Family(
+            "nemotron-h",
+            "NemotronHConfig",
+            {
+                "layers_block_type": ["mamba", "attention", "mlp", "attention"],
+                "mamba_num_heads": 8,
+                "mamba_head_dim": 8,
+                "ssm_state_size": 8,
+                "n_groups": 2,
+                "head_dim": 8,
+                "chunk_size": WINDOW,
+            },
+            layers=(1, 3),
+            positions=False,
+        ),
+        Family("roberta", "RobertaConfig", {"is_decoder": True}),
+        Family("ernie", "ErnieConfig", {"is_decoder": True}),
+    )
+    if hasattr(transformers, family.config)
+}
+
+
 def build(name: str, seed: int = 0, **options: Any) -> PreTrainedModel:
     """A tiny model of a family, in evaluation mode, float32 on the CPU, the same for every call."""
-    family = FAMILIES[name]
+    family = (FAMILIES | PROBED)[name]
     config = getattr(transformers, family.config)(**{**COMMON, **family.options, **options})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)

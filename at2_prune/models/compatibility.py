@@ -1,7 +1,13 @@
-"""What a kind of model allows: the room for every rule about model families.
+"""Every rule about model families: what one model allows.
 
-Other modules ask a `Compatibility`, or the functions here; none of them looks at a model's config or signature itself.
-How attention is hooked is the one exception: `at2_prune.attention.hooks` checks the attention function itself.
+Other modules ask a `Compatibility`, or the functions here. They read neither a model's config nor its signature.
+`at2_prune.attention.hooks` is the one exception: it checks the attention function that it replaces.
+
+A claim about a model has one of three grounds:
+
+- a property that the model or its config states, such as a rotary embedding that depends on the text's length;
+- this project's tests, for the model types and the layer kinds that are listed here;
+- a measurement on the model itself, for everything else; see `at2_prune.models.probe`.
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from .kv_cache import grows
+from .probe import Claim, measure
+from .probe_trial import Subject
 
 __all__ = ["THOUGHTS", "Compatibility", "attention_shape", "context_length", "layer_types"]
 
@@ -23,30 +31,76 @@ THOUGHTS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|channel|>analysis", "<|channel|>final<|message|>"),
 )
-"""How reasoning models open and close their thoughts; the answer follows the closing marker."""
+"""The markers with which reasoning models open and close their thoughts. The answer follows the closing marker."""
+
+TESTED_TYPES = frozenset(
+    {
+        "cohere",
+        "cohere2",
+        "deepseek_v3",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "gemma4",
+        "gemma4_text",
+        "gpt2",
+        "gpt_neox",
+        "gpt_oss",
+        "granite",
+        "granitemoehybrid",
+        "jamba",
+        "lfm2",
+        "llama",
+        "llama4_text",
+        "mistral",
+        "olmo2",
+        "olmo3",
+        "opt",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_next",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+    }
+)
+"""Model types whose claims the tests check: those of `benchmarks/families.py`, and their wrappers for images."""
+
+ATTENTION_KINDS = frozenset({"attention", "full_attention", "sliding_attention", "chunked_attention"})
+"""Layer kinds whose only memory is the keys and values of tokens, in the tested model types."""
+
+RECURRENT_KINDS = frozenset(
+    {"linear_attention", "conv", "mamba", "mamba2", "recurrent", "hybrid", "hybrid_sliding", "gated_deltanet"}
+)
+"""Layer kinds that pass a state from token to token. A state cannot be shared, nor can a token be taken out of it."""
 
 
 def context_length(config: PretrainedConfig) -> int | None:
-    """The tokens that a model can take, prompt and answer together; None if its config does not say."""
+    """Return the tokens that a model takes, prompt and answer together, or None if its config does not say."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def attention_shape(config: PretrainedConfig) -> tuple[int | None, int | None]:
-    """The number of layers and of attention heads a layer; None for what the config does not say."""
+    """Return the number of layers, and of attention heads in a layer; None stands for a number that is not given."""
     text = config.get_text_config()
     return getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None)
 
 
 def layer_types(config: PretrainedConfig) -> tuple[str, ...]:
-    """The kind of each layer, such as `full_attention` or `sliding_attention`; empty if the config does not say."""
+    """Return the kind of each layer, such as `full_attention`; empty if the config does not say."""
     return tuple(getattr(config.get_text_config(), "layer_types", None) or ())
 
 
 class Compatibility:
     """What one model allows.
 
+    The first claim about an untested model runs it on a few short random sequences. The answer is remembered for the
+    model, so no measurement runs twice. A claim that cannot be measured gets the answer that is slower but exact.
+
     Args:
-        model: a causal language model.
+        model: a causal language model in evaluation mode.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -60,40 +114,83 @@ class Compatibility:
 
     @cached_property
     def has_backbone(self) -> bool:
-        """Whether the layers run without the output projection: some models call that projection their decoder."""
+        """Whether the layers can be run without the output projection.
+
+        Some model classes return that projection where the layers are asked for.
+        """
         backbone = self._model.get_decoder()
         return isinstance(backbone, PreTrainedModel) and backbone.get_output_embeddings() is None
 
     @cached_property
+    def is_tested(self) -> bool:
+        """Whether the tests of this project check the claims for this type of model and its kinds of layers."""
+        types = {self._model.config.model_type, self._config.model_type}
+        # A class from elsewhere, loaded with trust_remote_code, may give itself the name of a type that is tested.
+        own_class = type(self._model).__module__.startswith("transformers.models.")
+        bidirectional = getattr(self._config, "use_bidirectional_attention", None) in (True, "all")
+        shares_keys = bool(getattr(self._config, "num_kv_shared_layers", 0))
+        kinds = set(layer_types(self._model.config))
+        return (
+            own_class
+            and types <= TESTED_TYPES
+            and kinds <= ATTENTION_KINDS | RECURRENT_KINDS
+            and not (bidirectional or shares_keys)  # the tested types have these settings, but no test covers them
+        )
+
+    @cached_property
     def carries_state(self) -> bool:
-        """Whether some layer passes a state over every token, masked or not: recurrent and convolution layers do."""
-        kinds = layer_types(self._model.config)
-        return bool(getattr(self._model, "_is_stateful", False)) or any("attention" not in kind for kind in kinds)
+        """Whether masking tokens out differs from dropping them while the others keep their position ids.
+
+        It does where a layer passes a state over every token, masked or not, as recurrent and convolution layers do. It
+        does too where something depends on how many tokens come before, rather than on position ids.
+        """
+        if self._is_recurrent or self._counts_tokens:
+            return True
+        return not (self.is_tested or self._measured("drops_exactly"))
 
     @cached_property
     def rotates_by_length(self) -> bool:
-        """Whether rotary embeddings depend on the text's length, so that a prefix's keys cannot be used again."""
+        """Whether rotary embeddings depend on the text's length, so that the keys of a prefix cannot be used again."""
         rope = getattr(self._config, "rope_parameters", None) or {}
         kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
         return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds)
 
     @cached_property
     def shares_prefixes(self) -> bool:
-        """Whether a prefix that two sequences share can be computed once, and its keys and values used for both."""
-        return not self.carries_state and not self.rotates_by_length
+        """Whether the keys and values of a prefix can be computed once, and used by every sequence that begins so."""
+        if self._is_recurrent or self.rotates_by_length:
+            return False
+        return self.is_tested or self._measured("shares_prefixes")
 
     @cached_property
     def pads_exactly(self) -> bool:
-        """Whether a padded batch computes what each of its sequences would alone.
+        """Whether a batch padded on the left computes the same as each of its sequences alone.
 
-        It does not where positions count the padding, nor where rotary embeddings go by the longest sequence.
+        It does not where something counts the padding, nor where rotary embeddings depend on the longest sequence.
         """
-        by_index = getattr(self._config, "attn_temperature_tuning", False)
-        return self.takes_positions and not self.rotates_by_length and not by_index
+        if not self.takes_positions or self.rotates_by_length or self._counts_tokens:
+            return False
+        return self.is_tested or self._measured("pads_exactly")
 
     @cached_property
     def joins_caches(self) -> bool:
-        """Whether the caches of several sequences can become the cache of a padded batch of them."""
+        """Whether the caches of several sequences can be joined into the cache of a padded batch of them."""
         if not (self.shares_prefixes and self.pads_exactly):
             return False
-        return all(map(grows, DynamicCache(config=self._config).layers))
+        if not all(map(grows, DynamicCache(config=self._config).layers)):
+            return False
+        return self.is_tested or self._measured("joins_caches")
+
+    @property
+    def _is_recurrent(self) -> bool:
+        stateful = bool(getattr(self._model, "_is_stateful", False))  # transformers' own statement
+        return stateful or not RECURRENT_KINDS.isdisjoint(layer_types(self._model.config))
+
+    @property
+    def _counts_tokens(self) -> bool:
+        """Whether attention depends on a token's index, padding included, as Llama 4's temperature does."""
+        return bool(getattr(self._config, "attn_temperature_tuning", False))
+
+    def _measured(self, claim: Claim) -> bool:
+        backbone = self._model.get_decoder() if self.has_backbone else None
+        return measure(Subject(self._model, self.keeps_logits, self.takes_positions, backbone), claim)

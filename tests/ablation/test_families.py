@@ -15,7 +15,7 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from families import FAMILIES, build
+from families import FAMILIES, PROBED, build
 
 SOURCES = [(4, 14), (14, 26), (28, 40), (40, 50)]
 MASKS = torch.tensor([[1, 1, 0, 1], [1, 1, 1, 0], [0, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 1]]).bool()
@@ -54,7 +54,7 @@ def assert_plain(model: PreTrainedModel, positions: Positions, tokenizer: PreTra
 
 
 @pytest.mark.parametrize("positions", ["kept", "closed"])
-@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize("name", [*FAMILIES, *PROBED])
 def test_outcomes_equal_the_plain_loop(
     name: str, positions: Positions, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -82,3 +82,9 @@ def test_a_family_that_does_not_pad_exactly(
 ) -> None:
     monkeypatch.setattr(LanguageModel, "batching_pays", True)
     assert assert_plain(build("llama4"), positions, tiny_tokenizer) == [1] * 5
+
+
+@pytest.mark.parametrize("positions", ["kept", "closed"])
+def test_a_temperature_that_counts_tokens(positions: Positions, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Tokens that are left out still count in the published outcome, which masks them."""
+    assert_plain(build("llama4", floor_scale=8), positions, tiny_tokenizer)

@@ -1,0 +1,138 @@
+"""A probe of one model: claims about caches and padding, measured on short random sequences.
+
+Each claim says that two ways of running a model give the same numbers. The probe runs both ways and compares the logits
+and the attention mass of the last rows. It compares attention too, because a difference there may hardly show in the
+logits of so few tokens.
+
+The sequences are longer than the largest window that the config names, so that a cache drops keys. If a window is too
+large for a short sequence, the answer is no: the probe would not see what lies beyond it.
+
+The tolerances are relative to the spread of the logits (root mean square of both), and absolute for attention mass,
+which lies between 0 and 1. Both ways compute the same sums in another order, so they differ by rounding. On tiny random
+models of 42 types where a claim holds, logits and mass differ by at most 9e-5 and 2e-6 in float32, and by 0.022 and
+0.016 in bfloat16. Where a claim does not hold, the logits differ by 0.2 and more. The bounds lie between these. A probe
+that is too strict costs time only, so doubt means no.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from .probe_trial import ROWS, Seen, Subject, Trial, whole_numbers
+
+__all__ = ["Claim", "largest_window", "measure", "tolerances"]
+
+logger = logging.getLogger(__name__)
+
+Claim = Literal["shares_prefixes", "pads_exactly", "joins_caches", "drops_exactly"]
+
+LONGEST = 512
+"""The most tokens that a probe's sequence may have."""
+WINDOW_NAMES = re.compile("window|chunk|block|topk|local|sparse|stride")
+"""Names of config entries whose whole numbers may bound the tokens that a row sees. A wrong hit costs time only."""
+
+
+@dataclass
+class _Record:
+    """What has been measured of one model."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    answers: dict[Claim, bool] = field(default_factory=dict)
+
+
+_records: WeakKeyDictionary[PreTrainedModel, _Record] = WeakKeyDictionary()
+_recording = threading.Lock()
+
+
+def measure(subject: Subject, claim: Claim) -> bool:
+    """Return whether a claim holds for a model. It is measured once for a model; threads wait for the first.
+
+    A claim that cannot be measured does not hold: the model's attention cannot be read, say, or it has no cache.
+    """
+    with _recording:
+        record = _records.setdefault(subject.model, _Record())
+    with record.lock:
+        if claim not in record.answers:
+            # In a context of its own: whoever asks may be reading attention, and that reading must not see the probe.
+            record.answers[claim] = contextvars.Context().run(_measure, subject, claim)
+        return record.answers[claim]
+
+
+def largest_window(config: PretrainedConfig) -> int:
+    """Return the largest number in a config that may bound the tokens that a row sees, or 0.
+
+    Example:
+        >>> from transformers import MistralConfig
+        >>> largest_window(MistralConfig(sliding_window=128))
+        128
+    """
+    entries = config.get_text_config().to_dict()
+    found = [value for name, value in entries.items() if WINDOW_NAMES.search(name) and "expert" not in name]
+    return max(whole_numbers(found), default=0)
+
+
+def tolerances(model: PreTrainedModel) -> tuple[float, float]:
+    """Return how far logits, relative to their spread, and attention mass may differ by rounding alone."""
+    precision = torch.bfloat16 if getattr(model, "is_quantized", False) else model.dtype
+    if precision == torch.bfloat16:  # 8 bits
+        return 5e-2, 5e-2
+    in_tf32 = model.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
+    if precision == torch.float16 or in_tf32:  # 11 bits
+        return 2e-2, 2e-2
+    return 3e-4, 1e-4
+
+
+def _measure(subject: Subject, claim: Claim) -> bool:
+    name = f"{type(subject.model).__name__} (model type {subject.model.config.model_type!r})"
+    window = largest_window(subject.model.config)
+    length = window + 4 * ROWS
+    if length > LONGEST:
+        logger.info(
+            "%s: %s does not count as true, since its config names a window of %d tokens, which is longer than a probe",
+            name,
+            claim,
+            window,
+        )
+        return False
+    try:
+        with torch.no_grad():
+            trial = Trial(subject, length)
+            off = [_differences(one, other) for one, other in _CLAIMS[claim](trial)]
+    except Exception as error:  # a model may fail in any way; it is then run in the way that needs no claim
+        logger.info("%s: %s does not count as true, since the probe failed: %r", name, claim, error)
+        return False
+    worst = max(logits for logits, _ in off), max(mass for _, mass in off)
+    holds = all(each <= bound for pair in off for each, bound in zip(pair, tolerances(subject.model), strict=True))
+    logger.info("%s: %s is %s; logits differ by %.1e, attention mass by %.1e", name, claim, holds, *worst)
+    return holds
+
+
+def _differences(one: Seen, other: Seen) -> tuple[float, float]:
+    """How far logits and attention mass differ: root mean square over the spread, and the largest difference."""
+    rows = min(len(one.logits), len(other.logits))
+    a, b = one.logits[-rows:].float(), other.logits[-rows:].float()
+    spread = (b - b.mean(-1, keepdim=True)).square().mean().sqrt().item()
+    if not spread > 0:
+        raise ValueError("all logits are equal, or they are not finite, so they tell nothing")
+    logits = (a - b).square().mean().sqrt().item() / spread
+    if one.mass is None or other.mass is None:
+        return logits, 0.0
+    return logits, (one.mass - other.mass).abs().max().item()
+
+
+_CLAIMS: dict[Claim, Callable[[Trial], Iterator[tuple[Seen, Seen]]]] = {
+    "shares_prefixes": Trial.shares_prefixes,
+    "pads_exactly": Trial.pads_exactly,
+    "joins_caches": Trial.joins_caches,
+    "drops_exactly": Trial.drops_exactly,
+}
