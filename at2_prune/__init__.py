@@ -19,32 +19,26 @@ _HOME = {
     "PruneConfig": "pipeline.config",
     "PruneResult": "pruning.results",
     "Question": "datasets",
+    "Readout": "models.readouts",
     "load_questions": "datasets",
     "sample_questions_path": "datasets",
 }
+"""The module of each public name."""
 
-__all__ = [
-    "AT2Pruner",
-    "Draft",
-    "HeadCoefficients",
-    "LanguageModel",
-    "Passage",
-    "PruneConfig",
-    "PruneResult",
-    "Question",
-    "load_questions",
-    "sample_questions_path",
-]
+__all__ = list(_HOME)
 
 if TYPE_CHECKING:
-    from .coefficients.head_coefficients import HeadCoefficients
-    from .datasets import Question, load_questions, sample_questions_path
-    from .models.drafts import Draft
-    from .models.language_model import LanguageModel
-    from .passages import Passage
-    from .pipeline.config import PruneConfig
-    from .pruning.pruner import AT2Pruner
-    from .pruning.results import PruneResult
+    from .coefficients.head_coefficients import HeadCoefficients as HeadCoefficients
+    from .datasets import Question as Question
+    from .datasets import load_questions as load_questions
+    from .datasets import sample_questions_path as sample_questions_path
+    from .models.drafts import Draft as Draft
+    from .models.language_model import LanguageModel as LanguageModel
+    from .models.readouts import Readout as Readout
+    from .passages import Passage as Passage
+    from .pipeline.config import PruneConfig as PruneConfig
+    from .pruning.pruner import AT2Pruner as AT2Pruner
+    from .pruning.results import PruneResult as PruneResult
 
 
 def __getattr__(name: str) -> object:
