@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import ContextTooLongError, EmptyDraftError, InputError
-from ..models.drafts import Draft, read_drafts
+from ..models.drafts import Draft
 from ..models.forward import run_prefix
+from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
 from ..models.readouts import Readout, read_prompts
 from ..passages import Granularity, Passage, PassageLike, as_passages
 from ..scorers.base import Scorer, Task
+from .given_drafts import check_draft, given_drafts, read_for
 from .loop import PruningLoop, Scored
 from .results import ScoredSource, scored_sources
 from .windows import Overflow, split_windows
 
-__all__ = ["Attributor", "check_one_each"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Attributor"]
 
 
 class Attributor:
@@ -144,7 +143,7 @@ class Attributor:
         """
         items = self._passages(passages)
         prompt = self.language_model.encode(question, items, "token")
-        read = self._read_drafts([prompt], [draft if isinstance(draft, str) else draft.ids])[0]
+        read = read_for(self.scorer, self.language_model, [prompt], [draft if isinstance(draft, str) else draft.ids])[0]
         scores = self.scorer.score(Task(self.language_model, question, items, prompt, read)).tolist()
         tokens: list[list[tuple[str, float]]] = [[] for _ in items]
         for text, score, owner in zip(prompt.source_texts, scores, prompt.source_passage, strict=True):
@@ -186,12 +185,12 @@ class Attributor:
             drafts: the draft of each; None drafts first.
             answers_follow: the questions are answered next, so that running a prompt's beginning once pays.
         """
-        check_one_each(questions, passages, "lists of passages")
+        _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
         if drafts is not None:
-            check_one_each(questions, drafts, "drafts")
+            _check_one_each(questions, drafts, "drafts")
             for draft in drafts:
-                _check(draft)
+                check_draft(draft)
             given = drafts
         triples = list(zip(questions, passages, given, strict=True))
         together = [i for i, triple in enumerate(triples) if self.overflow == "error" or self.fits(*triple)]
@@ -210,7 +209,7 @@ class Attributor:
         prompts = [self.encode(question, passages) for question, passages, _ in triples]
         prefix = run_prefix(model, prompts[0]) if share_prefix and count == 1 else None
         given = [draft for _, _, draft in triples if draft is not None]
-        written = self._given_drafts(prompts, given) if given else self._drafts_if_needed(prompts, prefix)
+        written = given_drafts(self.scorer, model, prompts, given) if given else self._drafts_if_needed(prompts, prefix)
         drafted = clock() if self.scorer.uses_draft else started
         readouts = self._read_prompts(prompts)
         found = []
@@ -245,29 +244,20 @@ class Attributor:
         scores: list[float] = []
         for window in windows:
             prompt = self.encode(question, window)
-            read = self._read_drafts([prompt], [text])[0]
+            read = read_for(self.scorer, self.language_model, [prompt], [text])[0]
             scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
         whole = Draft(text, model.encode_draft(text))
         seconds = {"draft": drafted - started, "score": clock() - drafted}
         return Scored(self.encode(question, passages), whole, scores, whole=False, seconds=seconds)
 
-    def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Any = None) -> list[Draft]:
+    def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         """The drafts, written as one batch; empty ones for a scorer that reads none."""
         if not self.scorer.uses_draft:
             return [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
         return self._write_drafts(prompts, prefix)
 
-    def _write_drafts(self, prompts: Sequence[EncodedPrompt], prefix: Any = None) -> list[Draft]:
+    def _write_drafts(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         return self.loop.write_drafts(prompts, self.scorer.draft_groups, self.scorer.layers, prefix)
-
-    def _read_drafts(self, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | list[int]]) -> list[Draft]:
-        """Drafts written elsewhere, texts or token ids, with the attention that the scorer reads of them."""
-        model, groups = self.language_model, self.scorer.draft_groups
-        if groups:
-            return read_drafts(model, prompts, drafts, groups, self.scorer.layers)
-        ids = [model.encode_draft(draft) if isinstance(draft, str) else list(draft) for draft in drafts]
-        texts = [draft if isinstance(draft, str) else model.codec.decode(draft) for draft in drafts]
-        return [Draft(text.strip(), some) for text, some in zip(texts, ids, strict=True)]
 
     def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Readout | None]:
         """The prompts' own rows, read as one batch where that pays; else the scorer reads them itself."""
@@ -276,44 +266,8 @@ class Attributor:
             return [None] * len(prompts)
         return read_prompts(self.language_model, prompts, groups, self.scorer.layers)
 
-    def _given_drafts(self, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]) -> list[Draft]:
-        """Drafts from elsewhere, with the attention that the scorer reads of those that are texts."""
-        known: dict[int, Draft] = {}
-        texts: dict[int, str] = {}
-        for index, (prompt, draft) in enumerate(zip(prompts, drafts, strict=True)):
-            if isinstance(draft, str):
-                if not draft.strip():
-                    which = f" of question {index}" if len(prompts) > 1 else ""
-                    raise EmptyDraftError(
-                        f"the draft{which} is empty ({draft!r}), so there is nothing to attribute; pass a text"
-                    )
-                texts[index] = draft
-            elif draft.prompt_ids in ((), prompt.ids) and _reads(draft, prompt):
-                known[index] = draft
-            else:
-                raise InputError("this draft was written for another question or from other passages than these")
-        if texts and not self.scorer.uses_draft:
-            logger.warning('the method %s does not read the draft given; method="at2" does', self.scorer.name)
-        if texts and (self.language_model.batching_pays or not self.scorer.draft_groups):
-            read = self._read_drafts([prompts[index] for index in texts], [*texts.values()])
-            known |= dict(zip(texts, read, strict=True))
-        else:
-            known |= {index: self._read_drafts([prompts[index]], [text])[0] for index, text in texts.items()}
-        return [known[index] for index in range(len(prompts))]
 
-
-def check_one_each(questions: Sequence[str], others: Sequence[Any], what: str) -> None:
+def _check_one_each(questions: Sequence[str], others: Sequence[Any], what: str) -> None:
     """Raise `InputError` unless there is one of `others` for each question."""
     if len(questions) != len(others):
         raise InputError(f"{len(questions)} questions but {len(others)} {what}")
-
-
-def _check(draft: Any) -> None:
-    if not isinstance(draft, (str, Draft)):
-        raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
-
-
-def _reads(draft: Draft, prompt: EncodedPrompt) -> bool:
-    """Whether the draft's readout is of as many sources as the prompt has."""
-    mass = {} if draft.readout is None else draft.readout.mass
-    return all(one.shape[-1] == len(prompt.sources) for one in mass.values())

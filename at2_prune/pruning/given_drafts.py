@@ -1,0 +1,82 @@
+"""Drafts written elsewhere: checked, and read with the attention that the scorer needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import EmptyDraftError, InputError
+from ..models.drafts import Draft, read_drafts
+from ..models.language_model import LanguageModel
+from ..models.prompts import EncodedPrompt
+from ..scorers.base import Scorer
+
+__all__ = ["check_draft", "given_drafts", "read_for"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_for(
+    scorer: Scorer, model: LanguageModel, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | list[int]]
+) -> list[Draft]:
+    """Drafts written elsewhere, with the attention that the scorer reads of them.
+
+    Args:
+        scorer: its `draft_groups` are read; without any, no pass is run.
+        model: the model that reads.
+        prompts: question and passages of each draft.
+        drafts: texts or token ids.
+
+    Raises:
+        EmptyDraftError: a draft is empty, and the scorer reads draft rows.
+    """
+    if scorer.draft_groups:
+        return read_drafts(model, prompts, drafts, scorer.draft_groups, scorer.layers)
+    ids = [model.encode_draft(draft) if isinstance(draft, str) else list(draft) for draft in drafts]
+    texts = [draft if isinstance(draft, str) else model.codec.decode(draft) for draft in drafts]
+    return [Draft(text.strip(), some) for text, some in zip(texts, ids, strict=True)]
+
+
+def given_drafts(
+    scorer: Scorer, model: LanguageModel, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]
+) -> list[Draft]:
+    """Drafts that a caller gave: texts are read, as one batch where that pays; a `Draft` is used as it is.
+
+    Raises:
+        EmptyDraftError: a text is empty.
+        InputError: a `Draft` was written for another prompt.
+    """
+    known: dict[int, Draft] = {}
+    texts: dict[int, str] = {}
+    for index, (prompt, draft) in enumerate(zip(prompts, drafts, strict=True)):
+        if isinstance(draft, str):
+            if not draft.strip():
+                which = f" of question {index}" if len(prompts) > 1 else ""
+                raise EmptyDraftError(
+                    f"the draft{which} is empty ({draft!r}), so there is nothing to attribute; pass a text"
+                )
+            texts[index] = draft
+        elif draft.prompt_ids in ((), prompt.ids) and _has_as_many_sources(draft, prompt):
+            known[index] = draft
+        else:
+            raise InputError("this draft was written for another question or from other passages than these")
+    if texts and not scorer.uses_draft:
+        logger.warning('the method %s does not read the draft given; method="at2" does', scorer.name)
+    if texts and (model.batching_pays or not scorer.draft_groups):
+        read = read_for(scorer, model, [prompts[index] for index in texts], [*texts.values()])
+        known |= dict(zip(texts, read, strict=True))
+    else:
+        known |= {index: read_for(scorer, model, [prompts[index]], [text])[0] for index, text in texts.items()}
+    return [known[index] for index in range(len(prompts))]
+
+
+def check_draft(draft: Any) -> None:
+    """Raise `InputError` unless this is a text or a `Draft`."""
+    if not isinstance(draft, (str, Draft)):
+        raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
+
+
+def _has_as_many_sources(draft: Draft, prompt: EncodedPrompt) -> bool:
+    mass = {} if draft.readout is None else draft.readout.mass
+    return all(one.shape[-1] == len(prompt.sources) for one in mass.values())
