@@ -154,9 +154,9 @@ def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float
 def answering(
     lm: LanguageModel, some: Case, pairs: int, limits: tuple[float | None, float | None]
 ) -> Iterator[Measurement]:
-    """Draft, prune and regenerate over its two calls of `generate`; the scout's whole answer over a plain one."""
+    """Draft, prune and answer, over its two calls of `generate`; the scout's whole answer over a plain one."""
     ways: list[tuple[str, K, str, float | None]] = [
-        ("at2", 3, "draft, prune, regenerate / two generates", limits[0]),
+        ("at2", 3, "draft, prune, answer / two generates", limits[0]),
         ("scout", 3, "scout's answer / generate", limits[1]),
         ("scout", "auto", "scout's most confident of four answers / generate", None),
     ]

@@ -32,7 +32,7 @@ TARGETS = (
     ("leave-one-out: engine / plain loop", "leave-one-out, exact, time over the plain loop", "≤ 1/3"),
     ("leave-one-out: engine / lean loop", "the same over a loop that asks for the target's logits only", "≤ 1/3"),
     ("random ablations: largest difference of log-odds", "largest difference of log-odds, float32", "≤ 1e-4"),
-    ("draft, prune, regenerate / two generates", "draft → prune → regenerate, over its two `generate` calls", "≤ 1.05"),
+    ("draft, prune, answer / two generates", "draft → prune → answer, over its two `generate` calls", "≤ 1.05"),
     ("scout's answer / generate", "scout's whole answer, over plain generation from all passages", "≤ 1.0"),
     (
         "learning from evidence, minutes for 100 questions",
