@@ -26,6 +26,7 @@ from transformers import PretrainedConfig
 from ..attention.rows import DRAFT_ROWS, RowGroup
 from ..errors import CoefficientsError
 from ..files import write_atomically
+from ..models.compatibility import attention_shape
 from .model_card import model_card
 
 __all__ = ["HeadCoefficients"]
@@ -152,8 +153,7 @@ class HeadCoefficients(
         Raises:
             CoefficientsError: the model type or the number of layers or heads differs. The message names both shapes.
         """
-        text = config.get_text_config()
-        shape = (getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None))
+        shape = attention_shape(config)
         mine = (self.model_layers, self.weight.shape[2])
         other_type = self.model_type and config.model_type != self.model_type
         if other_type or any(its not in (None, own) for its, own in zip(shape, mine, strict=True)):
@@ -285,15 +285,19 @@ class HeadCoefficients(
             raise CoefficientsError(
                 f"{source}: not a published AT2 estimator that can be read safely ({type(error).__name__}: {error})"
             ) from error
-        text = config.get_text_config()
-        shape = (text.num_hidden_layers, text.num_attention_heads)
-        if tuple(weight.shape) != (1, shape[0] * shape[1]):
+        layers, heads = attention_shape(config)
+        if layers is None or heads is None:
             raise CoefficientsError(
-                f"{source}: the estimator has shape {tuple(weight.shape)}; a model with {shape[0]} layers x {shape[1]} "
-                f"heads needs {(1, shape[0] * shape[1])}"
+                f"{source}: the config of a {config.model_type!r} model does not say how many layers and heads it has, "
+                "so the estimator cannot be laid out; pass the config of the model it was made for"
+            )
+        if tuple(weight.shape) != (1, layers * heads):
+            raise CoefficientsError(
+                f"{source}: the estimator has shape {tuple(weight.shape)}; a model with {layers} layers x {heads} "
+                f"heads needs {(1, layers * heads)}"
             )
         return cls(
-            weight.reshape(1, *shape),
+            weight.reshape(1, layers, heads),
             model_name=model_name or str(source),
             model_type=config.model_type,
             training={"imported_from": str(source), "method": "AT2 as published"},

@@ -112,6 +112,11 @@ class Compatibility:
         self.takes_positions = "position_ids" in takes
         """Whether a forward pass takes position ids."""
 
+    def measure(self) -> None:
+        """Settle every claim now, so that no later call spends time on a probe."""
+        for claim in ("shares_prefixes", "pads_exactly", "joins_caches", "carries_state"):
+            getattr(self, claim)
+
     @cached_property
     def has_backbone(self) -> bool:
         """Whether the layers can be run without the output projection.

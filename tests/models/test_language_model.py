@@ -378,7 +378,7 @@ def test_a_chat_model_is_prompted_by_its_chat_template(
 
 @pytest.mark.parametrize("name", ["no/such/folder", "/no/such/folder", "nobody/no-such-model", "no-such-model", ""])
 def test_no_such_model(name: str) -> None:
-    says = f"^cannot load model '{name}': it is neither a folder with a model nor a model the Hub gives us"
+    says = f"^cannot load model '{name}': it is neither a folder with a model nor a model that the Hub gives access to"
     with pytest.raises(InputError, match=says) as caught:
         LanguageModel.load(name)
     assert "\n" not in str(caught.value)

@@ -114,6 +114,7 @@ def run(args: argparse.Namespace) -> None:
 
     from at2_prune.datasets import load_questions, sample_questions_path
     from at2_prune.errors import MissingExtraError
+    from at2_prune.models.compatibility import layer_types
     from at2_prune.models.default_model import cache_folder
     from at2_prune.scorers import LearnedScorer
     from at2_prune_eval import (
@@ -148,6 +149,7 @@ def run(args: argparse.Namespace) -> None:
     processes = Processes()
     args.device = args.device or processes.device
     language_model = load_model(args)
+    language_model.compatibility.measure()  # a probe's passes are not part of what a method costs
     if args.skip_invalid:
         fitting = [q for q in questions if too_long(language_model, q, args.max_new_tokens) is None]
         skipped["longer than the model's context"] += len(questions) - len(fitting)
@@ -190,10 +192,10 @@ def run(args: argparse.Namespace) -> None:
         )
     written = ["results.json", "questions.jsonl", "table.md"]
     coefficients = {scorer.name: scorer.coefficients for scorer in scorers if isinstance(scorer, LearnedScorer)}
-    layer_types = getattr(language_model.model.config.get_text_config(), "layer_types", None) or ()
+    kinds = layer_types(language_model.model.config)
     try:
-        write_figures(results, coefficients, Path(args.out) / "figures", layer_types)
-        write_report(args.out, coefficients, layer_types)
+        write_figures(results, coefficients, Path(args.out) / "figures", kinds)
+        write_report(args.out, coefficients, kinds)
         written += ["figures", "report.html"]
     except MissingExtraError as error:
         logging.getLogger(__name__).warning("without pictures: %s", error)

@@ -1,0 +1,136 @@
+"""What a model wrote: the final answer in its tokens, without thoughts, and how confident the model is of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, StoppingCriteria
+
+from .compatibility import THOUGHTS
+from .prompts import PromptTemplate, TextCodec
+
+__all__ = ["AnswerParser", "Generation", "GreedyLogProbabilities", "StopAtAnswersEnd", "greedy_log_probabilities"]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a model wrote after one prompt."""
+
+    ids: list[int]
+    """Every token that it wrote, thoughts included, without the tokens that ended the text."""
+    answer: tuple[int, int]
+    """The part of `ids` that is the final answer, without thoughts, white space around it, or text after a stop."""
+    text: str
+    """The final answer. It is empty if there is none."""
+    log_probability: float = -math.inf
+    """The log-probability of the final answer and of its end. It is minus infinity without an answer."""
+
+    @property
+    def answer_ids(self) -> list[int]:
+        return self.ids[slice(*self.answer)]
+
+
+class AnswerParser:
+    """Finds the final answer in the tokens that a model wrote.
+
+    Args:
+        codec: the model's tokenizer.
+        template: the prompt's template, whose stop strings end an answer.
+    """
+
+    def __init__(self, codec: TextCodec, template: PromptTemplate) -> None:
+        self._codec = codec
+        self._stops = template.stop
+        self._prompted = getattr(template, "tail", "")
+
+    def parse(self, ids: list[int], log_probabilities: Sequence[float] = ()) -> Generation:
+        """Parse what a model wrote.
+
+        Args:
+            ids: the tokens, without those that ended the text.
+            log_probabilities: one for each token, then that of the token that ended the text. Without them the
+                answer's log-probability is minus infinity.
+        """
+        start, stop = self._after_thoughts(ids), len(ids)
+        while start < stop and self._is_blank(ids[start]):
+            start += 1
+        if self._stops:
+            before = self._before_stop(self._text(ids[start:stop]))
+            stop = next(i for i in range(start, stop + 1) if self._text(ids[start:i]).startswith(before))
+        while stop > start and self._is_blank(ids[stop - 1]):
+            stop -= 1
+        text = self._before_stop(self._text(ids[start:stop]))
+        known = log_probabilities if stop > start else ()
+        total = math.fsum(known[start : stop + 1]) if known else -math.inf  # with the token that ends the answer
+        return Generation(ids, (start, stop), text.strip(), total)
+
+    def has_stopped(self, ids: list[int]) -> bool:
+        """Return whether the answer holds one of the template's stop strings."""
+        text = self._text(ids[self._after_thoughts(ids) :])
+        return any(stop in text for stop in self._stops)
+
+    def _after_thoughts(self, ids: list[int]) -> int:
+        """Where the final answer starts: 0 without thoughts, past the end if they never closed."""
+        text = self._codec.decode(ids, special=True)
+        for opening, closing in THOUGHTS:
+            if closing in text:
+                return next(i for i in range(1, len(ids) + 1) if closing in self._codec.decode(ids[:i], special=True))
+            if opening in text or (opening in self._prompted and closing not in self._prompted):
+                return len(ids)
+        return 0
+
+    def _text(self, ids: list[int]) -> str:
+        return self._codec.decode(ids).lstrip()
+
+    def _is_blank(self, token: int) -> bool:
+        return not self._codec.decode([token]).strip()
+
+    def _before_stop(self, text: str) -> str:
+        return text[: min((text.index(stop) for stop in self._stops if stop in text), default=len(text))].rstrip()
+
+
+class StopAtAnswersEnd(StoppingCriteria):
+    """Ends a sequence once its answer holds one of the template's stop strings.
+
+    Args:
+        parser: finds the answer.
+        prompt_tokens: the tokens before the first one that the model writes.
+    """
+
+    def __init__(self, parser: AnswerParser, prompt_tokens: int) -> None:
+        self._parser = parser
+        self._prompt_tokens = prompt_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:  # type: ignore[override]
+        done = [self._parser.has_stopped(ids) for ids in input_ids[:, self._prompt_tokens :].tolist()]
+        return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
+
+
+class GreedyLogProbabilities(LogitsProcessor):
+    """Remembers the log-probability of every token that greedy decoding takes."""
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []
+        """One tensor `(sequences,)` for each token."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        self.steps.append(greedy_log_probabilities(scores))
+        return scores
+
+
+def greedy_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Return the log-probability of the most probable token of each row, float32.
+
+    Args:
+        logits: `(rows, vocabulary)`.
+
+    Example:
+        >>> greedy_log_probabilities(torch.tensor([[0.0, 0.0], [50.0, 0.0]]))
+        tensor([-0.6931,  0.0000])
+    """
+    logits = logits.float()
+    return logits.amax(-1) - logits.logsumexp(-1)
