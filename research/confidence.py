@@ -81,8 +81,8 @@ def ask(loop: CachedLoop, scorer: Scorer, questions: Sequence[Question], ks: Seq
 def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
     """By name, which answer is taken."""
 
-    def best(some: Sequence[int], sureness: Callable[[Tried], float]) -> Callable[[Asked], Tried]:
-        return lambda asked: max((asked.answers[k] for k in some), key=sureness)
+    def best(some: Sequence[int], confidence: Callable[[Tried], float]) -> Callable[[Asked], Tried]:
+        return lambda asked: max((asked.answers[k] for k in some), key=confidence)
 
     def agreed(some: Sequence[int]) -> Callable[[Asked], Tried]:
         def take(asked: Asked) -> Tried:
@@ -100,10 +100,10 @@ def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
     chosen: dict[str, Callable[[Asked], Tried]] = {"all": lambda asked: asked.answers[ALL]}
     chosen |= {f"k = {k}": best([k], total) for k in ks}
     for count in range(2, len(ks) + 1):
-        chosen[f"surest of {', '.join(map(str, ks[:count]))}"] = best(ks[:count], total)
-    chosen[f"surest of {', '.join(map(str, ks))}, all"] = best([*ks, ALL], total)
-    chosen["surest of 2, all"] = best([2, ALL], total)
-    chosen["surest by mean log-probability"] = best(ks, mean)
+        chosen[f"most confident of {', '.join(map(str, ks[:count]))}"] = best(ks[:count], total)
+    chosen[f"most confident of {', '.join(map(str, ks))}, all"] = best([*ks, ALL], total)
+    chosen["most confident of 2, all"] = best([2, ALL], total)
+    chosen["most confident by mean log-probability"] = best(ks, mean)
     chosen["most frequent answer"] = agreed(ks)
     return chosen
 

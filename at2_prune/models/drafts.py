@@ -54,7 +54,7 @@ def write_drafts(
         groups: row groups to read.
         max_new_tokens: a draft is cut there.
         layers: layers to read; None reads all.
-        prefix: the beginning of a single prompt, if it has been run.
+        prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
         One draft a prompt. A model may write nothing: then the text is empty, and the readout has no draft rows.

@@ -71,7 +71,7 @@ def read_prompts(
         prompts: question and passages, one or more.
         groups: row groups to read; none may be the draft's.
         layers: layers to read; None reads all.
-        prefix: the beginning of a single prompt, if it has been run.
+        prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
         One readout a prompt.
@@ -101,7 +101,7 @@ def read_targets(
         targets: the tokens that follow each prompt; they may be empty if no draft rows are asked for.
         groups: row groups to read.
         layers: layers to read; the pass ends after the last of them. None reads all.
-        prefix: the beginning of a single prompt, if it has been run.
+        prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
         One readout a prompt. Models that do not pad exactly take one pass a prompt.

@@ -183,7 +183,7 @@ class Attributor:
             questions: any number.
             passages: the passages of each.
             drafts: the draft of each; None drafts first.
-            answers_follow: the questions are answered next, so that running a prompt's beginning once pays.
+            answers_follow: the questions are answered next, so that running a prompt's prefix once pays.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)

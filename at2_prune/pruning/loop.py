@@ -36,7 +36,7 @@ class Scored:
     whole: bool = True
     """Whether the model wrote the draft itself, from all sources in one prompt: it is then the answer from all."""
     prefix: Prefix | None = field(default=None, repr=False)
-    """The prompt's beginning, up to the first source, if it has been run."""
+    """The prefix before the first source, if it has been run."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
     """The time that it took, by step: `draft`, `score`."""
 
@@ -100,7 +100,7 @@ class PruningLoop:
         Args:
             prompts: at least one; those that begin alike share work.
             guess: the tokens of a likely answer; a wrong guess costs a little time.
-            prefix: the beginning of all prompts, if it has been run.
+            prefix: the prefix that all prompts share, if it has been run.
         """
         model = self.language_model
         if len(prompts) == 1:

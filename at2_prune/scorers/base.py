@@ -35,7 +35,7 @@ class Task:
     readout: Readout | None = None
     """The prompt's own rows, if they have been read, for example as one batch with other questions."""
     prefix: Prefix | None = None
-    """The prompt's beginning, up to the first source, if it has been run."""
+    """The prefix before the first source, if it has been run."""
     outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
     """Runs ablations in place of `ablate`, so that scorers can share outcomes that are remembered."""
 
