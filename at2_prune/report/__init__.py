@@ -1,8 +1,9 @@
-"""What a person looks at: a report for the terminal, and an HTML page."""
+"""Reports on one result: text for the terminal, and an HTML page."""
 
 from __future__ import annotations
 
-from .page import check_report_path, html_report, write_html_report
+from .page import html_report
 from .terminal import terminal_report
+from .write import check_report_path, write_html_report
 
 __all__ = ["check_report_path", "html_report", "terminal_report", "write_html_report"]

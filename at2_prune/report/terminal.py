@@ -1,4 +1,4 @@
-"""A report for the terminal: bars for scores, and never a raw control character, whatever was retrieved."""
+"""A report for the terminal, with a bar for every score. It holds no raw control character."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 def terminal_report(
     result: PruneResult, *, width: int | None = None, color: bool | None = None, encoding: str | None = None
 ) -> str:
-    """What happened to one question, as text to print.
+    """Format one result as text to print.
 
     Args:
-        result: what `AT2Pruner.answer` returned.
-        width: columns to fill, at least 40; None asks the terminal, and takes 120 at most.
-        color: with ANSI colours; None asks `wants_color`.
-        encoding: what the stream can show, stdout's by default; without block characters in it, bars are of `#`.
+        result: the result of `AT2Pruner.answer`.
+        width: the number of columns, at least 40. None takes the terminal's width, and at most 120.
+        color: whether to use ANSI colours. None asks `wants_color`.
+        encoding: the encoding of the stream; None takes that of stdout. If it has no block characters, bars are drawn
+            with `#`.
     """
     width = max(40, min(120, shutil.get_terminal_size().columns) if width is None else width)
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
@@ -52,11 +53,16 @@ def terminal_report(
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether a stream is a terminal, and `NO_COLOR` is unset (https://no-color.org) and `TERM` not dumb."""
+    """Whether to colour the output of a stream.
+
+    Only terminals get colours, unless `NO_COLOR` is set (https://no-color.org) or `TERM` is `dumb`.
+    """
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class _Page:
+    """The lines of a report, for a stream of a given width and encoding."""
+
     def __init__(self, width: int, color: bool, encoding: str) -> None:
         self.width = width
         self.color = color
@@ -68,6 +74,7 @@ class _Page:
         return "\n".join(self.lines)
 
     def section(self, title: str, body: str, note: str = "", style: str = "") -> None:
+        """Add a heading and a wrapped, indented text."""
         if self.lines:
             self.lines.append("")
         self._heading(title, note)
@@ -76,7 +83,7 @@ class _Page:
                 self.lines.append("  " + self._paint(line, style) if line else "")
 
     def scores(self, result: PruneResult) -> None:
-        """A bar for every passage, best first."""
+        """Add a bar for every passage, the best first."""
         scores = result.scores
         decimals = decimals_for(scores)
         minus = "−" if self._can_show("−") else "-"
@@ -104,7 +111,7 @@ class _Page:
             self.section("Sentences kept", "\n".join(chosen))
 
     def _bar(self, score: float, low: float, high: float, below: int, above: int) -> str:
-        """Columns below zero, an axis if there are any, columns above."""
+        """Draw a bar: the columns below zero, an axis if there are any, and the columns above."""
         if math.isnan(score):
             score = 0.0
         up = above * min(1.0, score / high) if high > 0 and score > 0 else 0.0
@@ -137,7 +144,7 @@ class _Page:
         return True
 
     def _shown(self, text: str) -> str:
-        """The text as the stream can show it."""
+        """Escape the characters that the stream cannot show."""
         try:
             return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
         except LookupError:
@@ -149,7 +156,7 @@ def _everything(result: PruneResult) -> str:
 
 
 def _cells(text: str) -> int:
-    """Columns a text takes."""
+    """Return the number of columns that a text takes."""
     return sum(map(_cell, text))
 
 
@@ -160,6 +167,7 @@ def _cell(character: str) -> int:
 
 
 def _clip(text: str, width: int, end: str) -> str:
+    """Cut a text that is wider than `width` columns, and mark the cut with `end`."""
     if _cells(text) <= width:
         return text
     taken, used = "", len(end)
@@ -172,10 +180,10 @@ def _clip(text: str, width: int, end: str) -> str:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """Lines of at most so many columns, cut at spaces where there are any."""
+    """Wrap a text into lines of at most `width` columns, at spaces where there are any."""
     lines = []
     for line in textwrap.wrap(text, width, break_on_hyphens=False) or [""]:
-        while _cells(line) > width:  # wide characters
+        while _cells(line) > width:  # wide characters take two columns each, which textwrap does not know
             head = _clip(line, width, "")
             lines.append(head)
             line = line[len(head) :]

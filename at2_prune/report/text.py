@@ -1,4 +1,4 @@
-"""Text that is safe to show, whatever was retrieved, and numbers that line up."""
+"""Text and numbers for reports: no control characters, and numbers of equal precision."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ __all__ = [
     "visible",
 ]
 
-# Controls but tab and line feed, line and bidi controls, invisible tags; then what UTF-8 or HTML cannot hold.
+# First: control characters except tab and line feed, line and bidi controls, and invisible tags. They could change what
+# a reader sees. Then: code points that UTF-8 or HTML cannot hold.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]"
     "|[\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
-_STEPS = {"draft": "draft", "score": "score", "regenerate": "new answer"}
 
 
 def visible(text: str) -> str:
-    """The text with control characters shown instead of obeyed.
+    """Replace control characters by visible ones, so that a terminal or a browser does not act on them.
 
-    C0 controls become their pictures; others, such as bidi overrides and invisible tags, become `[U+202E]`; what is
-    no character at all becomes U+FFFD. Tabs and line feeds stay.
+    C0 controls become their Unicode pictures. Others, such as bidi overrides and invisible tags, become `[U+202E]`.
+    Code points that are no characters become U+FFFD. Tabs and line feeds stay.
 
     Example:
         >>> visible("a\\x00b\\u202ec")
@@ -56,25 +56,25 @@ def _show(match: re.Match[str]) -> str:
 
 
 def name_of(passage: Passage, width: int = 60) -> str:
-    """The passage's title, or its first words, on one line."""
+    """Name a passage by its title, or by its first words, on one line of at most `width` characters."""
     words = " ".join((passage.title or "").split()) or " ".join(passage.text[: 4 * width].split())
     words = visible(words) or "(empty)"
     return words if len(words) <= width else words[: width - 1].rstrip() + "…"
 
 
 def ranking(scores: Sequence[float]) -> list[int]:
-    """Indices, best first; ties go to the earlier one."""
+    """Return the indices in descending order of score; of equal scores the earlier comes first."""
     return sorted(range(len(scores)), key=lambda index: (-scores[index], index))
 
 
 def decimals_for(values: Sequence[float]) -> int:
-    """Decimals that give the largest of these numbers three significant digits."""
+    """Return the number of decimals that gives the largest value three significant digits."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return 2 if largest == 0 else min(9, max(0, 2 - math.floor(math.log10(largest))))
 
 
 def number(value: float, decimals: int, minus: str = "−") -> str:
-    """A number of so many decimals; 0 has no sign.
+    """Format a number with so many decimals. Zero gets no sign.
 
     Example:
         >>> number(-0.01234, 3), number(-0.0001, 3)
@@ -86,22 +86,21 @@ def number(value: float, decimals: int, minus: str = "−") -> str:
 
 
 def seconds_of(seconds: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Steps and how long they took, `("draft", "1.9 s")` say."""
+    """Format the time of each step, for example as `("draft", "1.90 s")`."""
     return [
-        (_STEPS.get(step, step), "0 s" if took == 0 else "< 0.01 s" if took < 0.01 else f"{took:.2f} s")
-        for step, took in seconds.items()
+        (step, "0 s" if took == 0 else "< 0.01 s" if took < 0.01 else f"{took:.2f} s") for step, took in seconds.items()
     ]
 
 
 def by_sentences(result: PruneResult) -> bool:
-    """Whether sentences were scored and kept, not whole passages."""
+    """Whether sentences were scored and kept instead of whole passages."""
     return len(result.sources) != len(result.passages) or any(
         source.text != result.passages[source.passage].text for source in result.sources
     )
 
 
 def kept_line(result: PruneResult) -> str:
-    """`3 of 10 passages`, or `3 of 42 sentences, in 2 of 10 passages`."""
+    """Say how much was kept: `3 of 10 passages`, or `3 of 42 sentences, in 2 of 10 passages`."""
     passages = f"{len(result.kept)} of {count(len(result.passages), 'passage')}"
     if not by_sentences(result):
         return passages
@@ -110,11 +109,11 @@ def kept_line(result: PruneResult) -> str:
 
 
 def k_line(result: PruneResult) -> str:
-    """`k = 3`, or how it was chosen."""
+    """Say which k was used: `k = 3`, or `k = 3, the most confident of 1, 2, 3, 5`."""
     tried = ", ".join(str(candidate.k) for candidate in result.candidates)
     return f"k = {result.k}" + (f", the most confident of {tried}" if len(result.candidates) > 1 else "")
 
 
 def count(n: int, noun: str, every: str = "") -> str:
-    """`1 passage`, `2 passages`; with `every="all "`, `all 2 passages`."""
+    """Format a count with its noun: `1 passage`, `2 passages`; with `every="all "`, `all 2 passages`."""
     return f"{n} {noun}" if n == 1 else f"{every}{n} {noun}s"

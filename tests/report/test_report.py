@@ -7,19 +7,21 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from at2_prune.catalogue import METHODS
 from at2_prune.datasets import Question
 from at2_prune.errors import CacheError, InputError
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.pruning.results import PruneResult, ScoredSource
 from at2_prune.report import check_report_path, html_report, terminal_report, write_html_report
-from at2_prune.report.page import LEVELS, Bar, Scale
+from at2_prune.report.marks import LEVELS, Bar, Scale
 from at2_prune.report.terminal import _cells, wants_color
 from at2_prune.report.text import name_of, number, visible
 
@@ -274,6 +276,23 @@ def test_what_changed_is_marked():
     same = html_report(made_result([Passage("a")], [1.0], [0], answer="in one town"), None, model="m", scorer="s")
     assert "<del>" not in same
     assert "The answer is the same: everything was kept." in same
+
+
+@pytest.mark.parametrize("scorer", ["scout", "bm25", "at2"])
+def test_the_page_says_what_a_score_means(scorer: str):
+    html = html_report(made_result([Passage("a")], [1.0], [0]), None, model="m", scorer=scorer)
+    assert f"The score of a passage: {METHODS[scorer].score}" in unescape(html)
+    mine = made_result([Passage("a")], [1.0], [0])
+    assert "The score of a passage" not in html_report(mine, None, model="m", scorer="my_method")
+
+
+def test_without_a_draft_the_page_explains_scores_without_one():
+    passages = [Passage("a")]
+    result = made_result(passages, [1.0], [0], draft=None, seconds={"score": 0.5, "answer": 1.5})
+    html = html_report(result, made_tokens(passages), model="m", scorer="bm25")
+    page = Page(html)
+    assert [a["aria-label"] for tag, a in page.tags if a.get("class") == "answers"] == ["Answer"]
+    assert re.findall(r"[^.>]*[Dd]raft[^.<]*", html) == ["No draft was written: the method scores passages without one"]
 
 
 def test_write(tmp_path: Path):

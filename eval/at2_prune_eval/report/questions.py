@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from at2_prune.report.page import Bar
+from at2_prune.report.marks import Bar
 from at2_prune.report.text import count, decimals_for, number, ranking
 
 from ..k_values import ALL, GOLD

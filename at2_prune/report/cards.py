@@ -1,0 +1,143 @@
+"""Lay out the passages of the page: one card for each, with its facts and its shaded text."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .marks import Bar, Scale, Shade
+from .text import by_sentences, decimals_for, name_of, number, ranking
+
+if TYPE_CHECKING:
+    from ..passages import Passage
+    from ..pruning.results import PruneResult
+
+__all__ = ["Block", "Card", "Tokens", "cards_of"]
+
+Tokens = list[tuple[str, float]]
+"""The tokens of a passage: the text of each, and its score."""
+LONG = 1500
+"""A passage with more characters than this scrolls, so it gets a keyboard stop."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a passage's text."""
+
+    kind: str
+    """`lead` (the part before the passage's text, such as a title), `text`, or `sentence`."""
+    shades: list[Shade]
+    kept: bool = True
+    note: str = ""
+    """The rank and the score of a sentence."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A passage as the page shows it."""
+
+    index: int
+    name: str
+    facts: list[str]
+    rank: int
+    score: str
+    bar: Bar
+    kept: bool
+    blocks: list[Block]
+    long: bool
+
+
+def cards_of(result: PruneResult, tokens: Sequence[Tokens] | None, scale: Scale | None) -> list[Card]:
+    """Lay out every passage of a result, in input order.
+
+    Args:
+        result: the result to show.
+        tokens: the tokens of each passage, or None for text without shades.
+        scale: the scale of the tokens' scores, or None with `tokens`.
+    """
+    ranks = {index: rank for rank, index in enumerate(ranking(result.scores), start=1)}
+    decimals = decimals_for(result.scores)
+    notes = _notes(result)
+    cards = []
+    for index, passage in enumerate(result.passages):
+        if tokens is None or scale is None:
+            shades = [Shade(passage.text, "", "")]
+        else:
+            shades = [scale.shade(text, score) for text, score in _whole_characters(tokens[index])]
+        cards.append(
+            Card(
+                index=index,
+                name=name_of(passage, 80),
+                facts=_facts(passage),
+                rank=ranks[index],
+                score=number(result.scores[index], decimals),
+                bar=Bar.of(result.scores[index], result.scores),
+                kept=index in result.kept,
+                blocks=list(_blocks(passage, shades, notes[index])),
+                long=len(passage.text) > LONG,
+            )
+        )
+    return cards
+
+
+def _facts(passage: Passage) -> list[str]:
+    facts = [] if passage.id is None else [f"id {passage.id}"]
+    return facts if passage.score is None else [*facts, f"retrieval score {passage.score:.4g}"]
+
+
+def _notes(result: PruneResult) -> list[list[tuple[str, bool, str]]]:
+    """For each passage, the text of its sentences, whether each is kept, and its rank and score.
+
+    The lists are empty if whole passages were scored.
+    """
+    notes: list[list[tuple[str, bool, str]]] = [[] for _ in result.passages]
+    if by_sentences(result):
+        decimals = decimals_for([source.score for source in result.sources])
+        for source in result.sources:
+            note = f"#{source.rank}  {number(source.score, decimals)}"
+            notes[source.passage].append((source.text, source.kept, note))
+    return notes
+
+
+def _whole_characters(tokens: Tokens) -> Iterator[tuple[str, float]]:
+    """Join the tokens of one character: only the first of them has text, and their scores are added up."""
+    text, total = "", 0.0
+    for piece, score in tokens:
+        if piece and text:
+            yield text, total
+            text, total = "", 0.0
+        text, total = text + piece, total + score
+    if text:
+        yield text, total
+
+
+def _blocks(passage: Passage, shades: list[Shade], notes: list[tuple[str, bool, str]]) -> Iterator[Block]:
+    """Cut the shown text at the start of the passage's text and, if sentences were scored, at each sentence."""
+    shown = "".join(shade.text for shade in shades)
+    start = shown.find(passage.text, len(passage.title or ""))
+    start = shown.find(passage.text) if start < 0 else start
+    if start < 0:  # the prompt template changed the text
+        yield Block("text", shades)
+        return
+    rest = deque(shades)
+    if start:
+        yield Block("lead", _cut(rest, start))
+    for number_, (text, kept, note) in enumerate(notes, start=1):
+        last = number_ == len(notes)
+        yield Block("sentence", _cut(rest, len(shown) if last else len(text)), kept, note)
+    if rest or not (start or notes):
+        yield Block("text", list(rest))
+
+
+def _cut(shades: deque[Shade], length: int) -> list[Shade]:
+    """Take `length` characters from the front. A token that crosses the cut appears on both sides."""
+    taken = []
+    while shades and length > 0:
+        shade = shades.popleft()
+        taken.append(Shade(shade.text[:length], shade.css, shade.number))
+        if len(shade.text) > length:
+            shades.appendleft(Shade(shade.text[length:], shade.css, shade.number))
+        length -= len(shade.text)
+    return taken
