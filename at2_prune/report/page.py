@@ -17,7 +17,7 @@ from ..catalogue import METHODS
 from ..errors import InputError
 from .cards import Tokens, cards_of
 from .marks import LEVELS, Scale
-from .text import by_sentences, count, k_line, kept_line, seconds_of, visible
+from .text import by_sentences, count, duration, k_line, kept_line, steps_of, visible
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -68,8 +68,8 @@ def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, 
         everything=count(len(result.passages), "passage", "all "),
         kept=f"{kept_line(result)} ({k_line(result)})",
         noun="sentence" if by_sentences(result) else "passage",
-        seconds=seconds_of(result.seconds),
-        total=seconds_of({"": sum(result.seconds.values())})[0][1],
+        seconds=steps_of(result),
+        total=duration(sum(result.seconds.values())),
         verdict=_verdict(result),
         before=before,
         after=after,

@@ -10,7 +10,7 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, TextIO
 
-from .text import by_sentences, count, decimals_for, k_line, kept_line, name_of, number, ranking, seconds_of, visible
+from .text import by_sentences, count, decimals_for, k_line, kept_line, name_of, number, ranking, steps_of, visible
 
 if TYPE_CHECKING:
     from ..pruning.results import PruneResult
@@ -48,7 +48,7 @@ def terminal_report(
     if result.draft is not None:
         note += "; the same as the draft" if result.answer == result.draft else "; changed"
     page.section("Answer", result.answer or "(the model wrote nothing)", note, BOLD)
-    page.section("Time", ", ".join(f"{step} {took}" for step, took in seconds_of(result.seconds)))
+    page.section("Time", ", ".join(f"{step} {took}" for step, took in steps_of(result)))
     return page.text()
 
 

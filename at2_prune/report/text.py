@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,12 +16,13 @@ __all__ = [
     "by_sentences",
     "count",
     "decimals_for",
+    "duration",
     "k_line",
     "kept_line",
     "name_of",
     "number",
     "ranking",
-    "seconds_of",
+    "steps_of",
     "visible",
 ]
 
@@ -85,11 +86,20 @@ def number(value: float, decimals: int, minus: str = "−") -> str:
     return f"{value:.{decimals}f}".replace("-", minus)
 
 
-def seconds_of(seconds: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Format the time of each step, for example as `("draft", "1.90 s")`."""
-    return [
-        (step, "0 s" if took == 0 else "< 0.01 s" if took < 0.01 else f"{took:.2f} s") for step, took in seconds.items()
-    ]
+def duration(seconds: float) -> str:
+    """Format a time.
+
+    Example:
+        >>> duration(0), duration(0.001), duration(1.9)
+        ('0 s', '< 0.01 s', '1.90 s')
+    """
+    return "0 s" if seconds == 0 else "< 0.01 s" if seconds < 0.01 else f"{seconds:.2f} s"
+
+
+def steps_of(result: PruneResult) -> list[tuple[str, str]]:
+    """Return each step with its time, for example `("score", "1.90 s")`. Without a draft there is no step `draft`."""
+    steps = result.seconds.items()
+    return [(step, duration(took)) for step, took in steps if step != "draft" or result.draft is not None]
 
 
 def by_sentences(result: PruneResult) -> bool:

@@ -288,10 +288,12 @@ def test_the_page_says_what_a_score_means(scorer: str):
 
 def test_without_a_draft_the_page_explains_scores_without_one():
     passages = [Passage("a")]
-    result = made_result(passages, [1.0], [0], draft=None, seconds={"score": 0.5, "answer": 1.5})
+    result = made_result(passages, [1.0], [0], draft=None, seconds={"draft": 0.0, "score": 0.5, "answer": 1.5})
     html = html_report(result, made_tokens(passages), model="m", scorer="bm25")
     page = Page(html)
     assert [a["aria-label"] for tag, a in page.tags if a.get("class") == "answers"] == ["Answer"]
+    assert "score 0.50 s · answer 1.50 s · total 2.00 s" in html
+    assert "draft" not in terminal_report(result, width=80, color=False, encoding="utf-8").lower()
     assert re.findall(r"[^.>]*[Dd]raft[^.<]*", html) == ["No draft was written: the method scores passages without one"]
 
 
