@@ -4,8 +4,8 @@
 
     compressor = AT2DocumentCompressor(top_n=3)
 
-It goes wherever LangChain takes a document compressor, `ContextualCompressionRetriever` say. `AT2PruneRetriever` wraps
-any retriever, and `create_prune_chain` is the whole loop: draft, prune, answer.
+LangChain takes the compressor wherever it takes a document compressor, for example in `ContextualCompressionRetriever`.
+`AT2PruneRetriever` wraps any retriever. `create_prune_chain` makes a chain that drafts, prunes and answers.
 """
 
 from __future__ import annotations

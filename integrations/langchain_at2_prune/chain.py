@@ -1,9 +1,10 @@
-"""The whole loop as one Runnable: draft from all documents, prune, answer from those that are kept."""
+"""A Runnable that drafts from all documents, prunes them, and answers from those that are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from langchain_core.documents import Document
@@ -26,22 +27,22 @@ def create_prune_chain(
     prompt: BasePromptTemplate = QA_PROMPT,
     own_draft: bool = False,
 ) -> Runnable[dict[str, Any], dict[str, Any]]:
-    """A Runnable from a question and its documents to an answer.
+    """Make a Runnable that takes a question with its documents and returns an answer.
 
-    `draft`, `prune` and `answer` are runs of their own in every trace, and the answer streams. Where every document is
-    kept in its place, the draft is the answer and `llm` is not asked again; where there is nothing to choose from,
-    pruning is off or the method reads no draft, there is none.
+    The steps `draft`, `prune` and `answer` are separate runs in a trace, and the answer streams. If every document is
+    kept in its place, the draft is the answer, and `llm` is not called again. There is no draft if pruning is off, if
+    the method reads no draft, or if there is at most one document.
 
     Args:
-        llm: writes draft and answer: a chat model or LLM, or a chain of yours that takes `question` and `context`.
-        compressor: chooses; with a `draft_llm` of its own, that one drafts instead of `llm`.
-        prompt: what a chat model is asked, with `{context}` and `{question}`.
-        own_draft: let the compressor's scoring model draft, which asks `llm` once only.
+        llm: writes the draft and the answer: a chat model, an LLM, or a chain that takes `question` and `context`.
+        compressor: selects the documents. If it has a `draft_llm`, that model drafts instead of `llm`.
+        prompt: the prompt for a chat model or LLM, with `{context}` and `{question}`.
+        own_draft: whether the compressor's scoring model drafts. `llm` is then called only once.
 
     Returns:
-        Takes `{"question": str, "documents": list[Document]}`; other keys pass through. Adds `draft` (or None), `kept`
-        (documents), `scores` (one a document, None where there is none), `dropped` (index, reason and score of each
-        document that is not kept) and `answer`.
+        A Runnable that takes `{"question": str, "documents": list[Document]}` and passes other keys through. It adds
+        `draft` (a text or None), `kept` (documents), `scores` (one for each document, or None), `dropped` (index,
+        reason and score of every other document) and `answer`.
 
     Example:
         >>> from langchain_core.documents import Document
@@ -53,25 +54,42 @@ def create_prune_chain(
         'the Meuse'
     """
     pruning = compressor or AT2DocumentCompressor()
-    writer = drafter = as_writer(llm, prompt)
-    if pruning.draft_llm is not None:
-        drafter = as_writer(pruning.draft_llm, pruning.draft_prompt)
-    by_scoring_model = own_draft and pruning.draft_llm is None
+    writer = as_writer(llm, prompt)
+    drafter = pruning.drafter or writer
+    own_draft = own_draft and pruning.drafter is None
+    chain = (
+        RunnablePassthrough.assign(draft=_draft_step(pruning, drafter, own_draft))
+        | _prune_step(pruning)
+        | RunnablePassthrough.assign(answer=_answer_step(pruning, writer, same=drafter is writer and not own_draft))
+    )
+    return chain.with_config(run_name="at2_prune")
+
+
+# LangChain evaluates the annotations of the steps' functions to make schemas, and it does not know this file's names.
+# The functions below therefore write `dict[str, Any]` in full.
+
+
+def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bool) -> Runnable[dict[str, Any], Any]:
+    """The scoring model either drafts itself or prepares the input of `drafter`. It runs in a thread if async."""
+
+    def first(state: dict[str, Any]) -> Callable[[], Any]:
+        question, documents = _read(state)
+        if own_draft:
+            return partial(pruning.step.draft, question, pruning.passages(documents))
+        return partial(pruning.draft_input, documents, question)
 
     def draft(state: dict[str, Any], config: RunnableConfig) -> Any:
-        question, documents = _read(state)
-        if by_scoring_model:
-            return pruning.step.draft(question, pruning.passages(documents))
-        asked = pruning.draft_input(documents, question)
-        return None if asked is None else drafter.invoke(asked, config)
+        found = first(state)()
+        return found if own_draft or found is None else drafter.invoke(found, config)
 
     async def adraft(state: dict[str, Any], config: RunnableConfig) -> Any:
-        question, documents = _read(state)
-        if by_scoring_model:
-            return await run_in_executor(config, pruning.step.draft, question, pruning.passages(documents))
-        asked = await run_in_executor(config, pruning.draft_input, documents, question)
-        return None if asked is None else await drafter.ainvoke(asked, config)
+        found = await run_in_executor(config, first(state))
+        return found if own_draft or found is None else await drafter.ainvoke(found, config)
 
+    return RunnableLambda(draft, adraft, name="draft")
+
+
+def _prune_step(pruning: AT2DocumentCompressor) -> Runnable[dict[str, Any], dict[str, Any]]:
     def prune(state: dict[str, Any]) -> dict[str, Any]:
         question, documents = _read(state)
         pruned = pruning.step.run(question, pruning.passages(documents), state["draft"])
@@ -83,9 +101,15 @@ def create_prune_chain(
             "dropped": [asdict(item) for item in pruned.dropped],
         }
 
+    return RunnableLambda(prune, name="prune")
+
+
+def _answer_step(pruning: AT2DocumentCompressor, writer: Runnable, *, same: bool) -> Runnable[dict[str, Any], Any]:
+    """Answer from the kept documents, with `same` if `writer` wrote the draft too, in the same way."""
+
     def answer(state: dict[str, Any]) -> Any:
-        same = [d.page_content for d in state["kept"]] == [d.page_content for d in state["documents"]]
-        if same and state["draft"] and drafter is writer and not by_scoring_model:
+        unchanged = [d.page_content for d in state["kept"]] == [d.page_content for d in state["documents"]]
+        if unchanged and state["draft"] and same:
             return state["draft"]
         return from_kept
 
@@ -93,18 +117,13 @@ def create_prune_chain(
         return writer_input(state["question"], state["kept"], pruning.passages(state["kept"]))
 
     from_kept = RunnableLambda(kept_input, name="kept documents") | writer
-    chain = (
-        RunnablePassthrough.assign(draft=RunnableLambda(draft, adraft, name="draft"))
-        | RunnableLambda(prune, name="prune")
-        | RunnablePassthrough.assign(answer=RunnableLambda(answer, name="answer"))
-    )
-    return chain.with_config(run_name="at2_prune")
+    return RunnableLambda(answer, name="answer")
 
 
 def _read(state: Mapping[str, Any]) -> tuple[str, list[Document]]:
     question, documents = state.get("question"), state.get("documents")
     if not isinstance(question, str):
-        raise InputError(f"the chain takes 'question', a text, got {question!r:.80}")
+        raise InputError(f"the key 'question' must hold a string, got {question!r:.80}")
     if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
-        raise InputError(f"the chain takes 'documents', a list of Document, got {documents!r:.80}")
+        raise InputError(f"the key 'documents' must hold a list of Document objects, got {documents!r:.80}")
     return question, documents

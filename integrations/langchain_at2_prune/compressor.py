@@ -1,4 +1,4 @@
-"""AT2DocumentCompressor: LangChain's place for what happens between a retriever and the answer."""
+"""AT2DocumentCompressor: a LangChain document compressor, which runs between a retriever and the answer."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["AT2DocumentCompressor"]
 
 
 class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
-    """Keeps the documents that the scoring model's attention says matter: to the question, or to a draft (`at2`).
+    """Keep the documents that the attention of the scoring model points to.
 
-    The first call loads the scoring model, Gemma 3 270M unless another is named. Kept documents are new ones with their
-    id and metadata, and the score in `metadata["relevance_score"]`. A single document is handed on without a score: it
-    takes no model to choose it.
+    The first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the same id and
+    metadata, and with the score in `metadata["relevance_score"]`. A single document is returned without a score,
+    because no model is needed to select it.
 
     Example:
         >>> from langchain_core.documents import Document
@@ -42,20 +42,21 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     """
 
     draft_llm: Runnable | None = Field(default=None, exclude=True)
-    """Writes the drafts: any chat model, or a chain that takes `question` and `context`. The scoring model only reads
-    them, in one forward pass. Without one the scoring model drafts."""
+    """Writes the drafts: a chat model, an LLM, or a chain that takes `question` and `context`. The scoring model then
+    reads each draft in one forward pass. With None the scoring model drafts."""
     draft_prompt: BasePromptTemplate = Field(default=QA_PROMPT, exclude=True)
-    """What a chat model is asked for a draft, with `{context}` and `{question}`."""
+    """The prompt for `draft_llm`, with `{context}` and `{question}`. A chain does not use it."""
     read: Callable[[Document], Passage] | None = Field(default=None, exclude=True)
-    """Reads a document, in place of its `page_content` and title; kept sentences are those of the passage's text."""
+    """Turns a document into a passage. The default reads `page_content` and the title. With `granularity="sentence"`
+    the kept sentences are taken from the passage's text."""
     score_key: str = "relevance_score"
-    """Where documents hold their retriever's score, the higher the better; the method `fusion` adds it, others do not
-    look at it."""
+    """The metadata key of the retrieval score; a higher score is better. Only the methods that use this score read
+    it, for example `fusion`."""
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """The documents to keep, as new documents; with `enabled=False` those that were given."""
+        """Return the documents to keep, as copies. With `enabled=False`, return `documents` itself."""
         if not self.enabled:
             return documents
         return self.kept_documents(documents, self.prune(documents, query, callbacks))
@@ -63,7 +64,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """As `compress_documents`; the scoring model runs in a thread."""
+        """Do the same as `compress_documents`, with the scoring model in a thread."""
         if not self.enabled:
             return documents
         return self.kept_documents(documents, await self.aprune(documents, query, callbacks))
@@ -77,17 +78,20 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         draft: str | Draft | None = None,
         top_n: K | None = None,
     ) -> Pruned:
-        """What is kept, what is dropped and why; `print(compressor.prune(documents, query).explain())` shows it.
+        """Return what is kept and what is dropped, with the reasons.
+
+        `print(compressor.prune(documents, query).explain())` shows them.
 
         Args:
-            documents: what was retrieved.
+            documents: the retrieved documents.
             query: the question.
-            callbacks: see the run of `draft_llm`.
-            draft: written from these documents already; else `draft_llm` writes it, or the scoring model.
-            top_n: instead of the compressor's.
+            callbacks: LangChain callbacks for the run of `draft_llm`.
+            draft: a draft written from these documents. With None, `draft_llm` or the scoring model writes one.
+            top_n: how many documents to keep in this call. None takes the compressor's `top_n`.
         """
-        if draft is None and self.draft_llm is not None and (asked := self.draft_input(documents, query)):
-            draft = as_writer(self.draft_llm, self.draft_prompt).invoke(asked, {"callbacks": callbacks})
+        drafter = self.drafter if draft is None else None
+        if drafter and (asked := self.draft_input(documents, query)):
+            draft = drafter.invoke(asked, {"callbacks": callbacks})
         return self.step.run(query, self.passages(documents), draft, top_n)
 
     async def aprune(
@@ -99,15 +103,22 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         draft: str | Draft | None = None,
         top_n: K | None = None,
     ) -> Pruned:
-        """As `prune`; the scoring model runs in a thread."""
-        if draft is None and self.draft_llm is not None:
-            asked = await run_in_executor(None, self.draft_input, documents, query)
-            if asked is not None:
-                draft = await as_writer(self.draft_llm, self.draft_prompt).ainvoke(asked, {"callbacks": callbacks})
+        """Do the same as `prune`, with the scoring model in a thread."""
+        drafter = self.drafter if draft is None else None
+        if drafter and (asked := await run_in_executor(None, self.draft_input, documents, query)):
+            draft = await drafter.ainvoke(asked, {"callbacks": callbacks})
         return await run_in_executor(None, self.step.run, query, self.passages(documents), draft, top_n)
 
+    @property
+    def drafter(self) -> Runnable[dict[str, Any], str] | None:
+        """`draft_llm` as a Runnable from `draft_input` to a text, or None without a `draft_llm`."""
+        return None if self.draft_llm is None else as_writer(self.draft_llm, self.draft_prompt)
+
     def draft_input(self, documents: Sequence[Document], query: str) -> dict[str, Any] | None:
-        """What a draft is to be written from: each document once. None if the choice takes no draft."""
+        """Return the input for the model that drafts, with each document once, or None if no draft is needed.
+
+        This loads the scoring model if there is something to select, because the method decides.
+        """
         passages = self.passages(documents)
         indices = self.step.to_draft(passages, offered=self.draft_llm is not None)
         if not indices:
@@ -115,11 +126,11 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         return writer_input(query, [documents[i] for i in indices], [passages[i] for i in indices])
 
     def passages(self, documents: Sequence[Document]) -> list[Passage]:
-        """The documents as the scoring model gets them."""
+        """Return the documents as the passages that the scoring model reads."""
         return [(self.read or self._read)(document) for document in documents]
 
     def kept_documents(self, documents: Sequence[Document], pruned: Pruned) -> list[Document]:
-        """What `pruned` keeps of the documents, as new documents."""
+        """Return copies of the documents that `pruned` keeps, with their scores in the metadata."""
         kept = []
         for item in pruned.kept:
             document = documents[item.index]

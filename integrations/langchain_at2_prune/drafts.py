@@ -1,4 +1,4 @@
-"""Drafts and answers by a model of the user's own: any chat model, LLM or Runnable."""
+"""Write drafts and answers with a LangChain model or chain."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ QA_PROMPT: BasePromptTemplate = ChatPromptTemplate.from_messages(
         )
     ]
 )
-"""What a chat model is asked; replace it with one of your own that has the same two variables."""
+"""The default prompt for a chat model. Another prompt must have the same two variables."""
 
 
 def as_writer(llm: Runnable, prompt: BasePromptTemplate = QA_PROMPT) -> Runnable[dict[str, Any], str]:
-    """A Runnable from `writer_input` to the text of an answer.
+    """Make a Runnable that takes `writer_input` and returns the text of an answer.
 
     Args:
-        llm: a chat model or LLM (bound to options, with retries or fallbacks as may be), which gets the prompt; or any
-            other Runnable, a chain of yours say, which gets `writer_input` itself.
-        prompt: has the variables `context` and `question`.
+        llm: a chat model or LLM, which gets the prompt; bound options, retries and fallbacks are allowed. Any other
+            Runnable, such as a chain, gets `writer_input` itself.
+        prompt: the prompt for a chat model or LLM, with the variables `context` and `question`.
     """
     if _is_model(llm):
         return RunnableLambda(_for_prompt, name="documents as text") | prompt | llm | StrOutputParser()
@@ -43,9 +43,9 @@ def as_writer(llm: Runnable, prompt: BasePromptTemplate = QA_PROMPT) -> Runnable
 
 
 def writer_input(question: str, documents: Sequence[Document], passages: Sequence[Passage]) -> dict[str, Any]:
-    """What a chain of the user's gets: `question` (also as `input`), and `context`, the documents.
+    """Make the input of a chain: `question` (also as `input`), `context` (the documents) and `passages`.
 
-    LangChain's own retrieval chains use these names.
+    LangChain's own retrieval chains use the first three names.
     """
     return {"question": question, "input": question, "context": list(documents), "passages": list(passages)}
 
@@ -56,7 +56,7 @@ def _for_prompt(values: dict[str, Any]) -> dict[str, str]:
 
 
 def _is_model(runnable: Any) -> bool:
-    """Whether a language model is at the bottom of what was bound, configured or given fallbacks."""
+    """Whether a Runnable is a language model, also with bound options, configuration or fallbacks around it."""
     while not isinstance(runnable, BaseLanguageModel):
         inner = [getattr(runnable, name, None) for name in ("bound", "default", "runnable")]
         inner = [candidate for candidate in inner if isinstance(candidate, Runnable)]
@@ -74,6 +74,6 @@ def _text(output: Any) -> str:
     if isinstance(output, str):
         return output
     raise InputError(
-        "a draft must be a text, a message or a dictionary with an 'answer', got "
-        f"{type(output).__name__}: {output!r:.80}"
+        "a draft must be a string, a message or a dictionary with the key 'answer', got "
+        f"{type(output).__name__}: {output!r:.80}; change the chain so that it returns one of these"
     )

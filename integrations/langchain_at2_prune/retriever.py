@@ -1,4 +1,4 @@
-"""AT2PruneRetriever: any retriever, pruned; a Runnable whose fields and on/off switch a pipeline can configure."""
+"""AT2PruneRetriever: a LangChain retriever that prunes the results of another retriever."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["AT2PruneRetriever"]
 
 
 class AT2PruneRetriever(BaseRetriever):
-    """Retrieves with another retriever and keeps what the scoring model's attention says matters.
+    """Retrieve with another retriever and keep the documents that the scoring model's attention points to.
 
-    LangChain's own ways to configure a pipeline work on it: with
+    The usual ways to configure a LangChain pipeline work. With
 
         retriever = AT2PruneRetriever(base_retriever=base).configurable_fields(
             top_n=ConfigurableField(id="top_n")
         ).configurable_alternatives(ConfigurableField(id="prune"), default_key="on", off=base)
 
-    `retriever.invoke(question, {"configurable": {"prune": "off"}})` is `base.invoke(question)`.
+    `retriever.invoke(question, {"configurable": {"prune": "off"}})` is the same as `base.invoke(question)`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -36,9 +36,10 @@ class AT2PruneRetriever(BaseRetriever):
     base_retriever: RetrieverLike
     """Finds the documents."""
     compressor: AT2DocumentCompressor = Field(default_factory=AT2DocumentCompressor)
-    """Chooses among them."""
+    """Selects the documents to keep."""
     top_n: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
-    """How many to keep; by default as the compressor says. `invoke(question, top_n=2)` says it for one call."""
+    """How many documents to keep. None takes the compressor's `top_n`. `invoke(question, top_n=2)` sets it for one
+    call."""
 
     @classmethod
     def from_config(
@@ -48,7 +49,13 @@ class AT2PruneRetriever(BaseRetriever):
         base_retriever: RetrieverLike,
         **options: Any,
     ) -> AT2PruneRetriever:
-        """A retriever that `config` sets up, and switches on and off; see `AT2DocumentCompressor.from_config`."""
+        """Make a retriever from a config, which also turns pruning on and off.
+
+        Args:
+            config: see `AT2DocumentCompressor.from_config`.
+            base_retriever: finds the documents.
+            options: other fields of `AT2DocumentCompressor`.
+        """
         return cls(base_retriever=base_retriever, compressor=AT2DocumentCompressor.from_config(config, **options))
 
     def _get_relevant_documents(
@@ -57,8 +64,7 @@ class AT2PruneRetriever(BaseRetriever):
         found = self.base_retriever.invoke(query, {"callbacks": run_manager.get_child()})
         if not self.compressor.enabled:
             return found
-        count = self.top_n if top_n is None else top_n
-        pruned = self.compressor.prune(found, query, run_manager.get_child(), top_n=count)
+        pruned = self.compressor.prune(found, query, run_manager.get_child(), top_n=self._how_many(top_n))
         return self.compressor.kept_documents(found, pruned)
 
     async def _aget_relevant_documents(
@@ -67,6 +73,8 @@ class AT2PruneRetriever(BaseRetriever):
         found = await self.base_retriever.ainvoke(query, {"callbacks": run_manager.get_child()})
         if not self.compressor.enabled:
             return found
-        count = self.top_n if top_n is None else top_n
-        pruned = await self.compressor.aprune(found, query, run_manager.get_child(), top_n=count)
+        pruned = await self.compressor.aprune(found, query, run_manager.get_child(), top_n=self._how_many(top_n))
         return self.compressor.kept_documents(found, pruned)
+
+    def _how_many(self, top_n: K | None) -> K | None:
+        return self.top_n if top_n is None else top_n

@@ -101,6 +101,12 @@ def test_every_step_is_a_run(chain: Runnable, values: dict[str, Any]) -> None:
     assert sorted(run.name for run in asynchronous.runs) == sorted(run.name for run in runs.runs)
 
 
+def test_langchain_can_describe_the_chain(chain: Runnable) -> None:
+    names = {node.name for node in chain.get_graph().nodes.values()}
+    assert {"prune", "kept documents", "FakeListChatModel"} <= names
+    assert chain.get_input_jsonschema()["type"] == "object"
+
+
 def test_the_scoring_model_can_draft(tiny_pruner: AT2Pruner, values: dict[str, Any], question: Question) -> None:
     llm = FakeListChatModel(responses=["Meuse"])
     chain = create_prune_chain(llm, AT2DocumentCompressor(pruner=tiny_pruner), own_draft=True)

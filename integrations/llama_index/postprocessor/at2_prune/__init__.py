@@ -4,7 +4,7 @@
 
     query_engine = index.as_query_engine(similarity_top_k=10, node_postprocessors=[AT2Postprocessor(top_n=3)])
 
-`AT2Synthesizer` drafts with the query engine's own LLM instead, prunes, and answers again.
+With `AT2Synthesizer` the query engine's own LLM drafts, the nodes are pruned, and the LLM answers from the kept nodes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AT2Postprocessor: LlamaIndex's place for what happens between a retriever and the answer."""
+"""AT2Postprocessor: a LlamaIndex node postprocessor, which runs between a retriever and the answer."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ dispatcher = get_dispatcher(__name__)
 
 
 class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
-    """Keeps the nodes that the scoring model's attention says matter: to the question, or to a draft (`at2`).
+    """Keep the nodes that the attention of the scoring model points to.
 
-    The first call loads the scoring model, Gemma 3 270M unless another is named. It reads what the LLM will be sent,
-    metadata included; with `granularity="sentence"` title and text only. Scores are in `NodeWithScore.score` and
-    nowhere else; a single node keeps its retriever's, as it takes no model to choose it. The method `fusion` adds the
-    retriever's scores to its own.
+    The first call loads the scoring model, by default Gemma 3 270M. It reads the text that the LLM will get, with the
+    metadata. With `granularity="sentence"` it reads only title and text. `NodeWithScore.score` holds the new score. A
+    single node keeps its retrieval score, because no model is needed to select it. Only the methods that use retrieval
+    scores read them, for example `fusion`.
 
     Example:
         >>> from llama_index.core.schema import NodeWithScore, TextNode
@@ -49,46 +49,51 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     """
 
     draft_llm: LLM | None = Field(default=None, exclude=True)
-    """Writes the drafts, and the scoring model only reads them, in one forward pass; without one that model drafts."""
+    """Writes the drafts. The scoring model then reads each draft in one forward pass. With None the scoring model
+    drafts."""
     draft_prompt: BasePromptTemplate = Field(default=DEFAULT_TEXT_QA_PROMPT_SEL, exclude=True)
-    """What that LLM is asked, with `{context_str}` and `{query_str}`."""
+    """The prompt for `draft_llm`, with `{context_str}` and `{query_str}`."""
 
     @classmethod
     def class_name(cls) -> str:
+        """Return the name that LlamaIndex stores with the settings."""
         return "AT2Postprocessor"
 
     def prune(self, nodes: Sequence[NodeWithScore], query: str, *, draft: str | Draft | None = None) -> Pruned:
-        """What is kept, what is dropped and why; `print(postprocessor.prune(nodes, query).explain())` shows it.
+        """Return what is kept and what is dropped, with the reasons.
+
+        `print(postprocessor.prune(nodes, query).explain())` shows them.
 
         Args:
-            nodes: what was retrieved.
+            nodes: the retrieved nodes.
             query: the question.
-            draft: written from these nodes already; else `draft_llm` writes it, or the scoring model.
+            draft: a draft written from these nodes. With None, `draft_llm` or the scoring model writes one.
         """
-        if draft is None and self.draft_llm is not None and (read := self.to_draft_from(nodes)):
-            draft = self.draft_llm.predict(self.draft_prompt, context_str=_context(read), query_str=query)
+        drafter = self.draft_llm if draft is None else None
+        if drafter is not None and (read := self.to_draft_from(nodes)):
+            draft = drafter.predict(self.draft_prompt, **_variables(read, query))
         return self.step.run(query, self.passages(nodes), draft)
 
     async def aprune(self, nodes: Sequence[NodeWithScore], query: str, *, draft: str | Draft | None = None) -> Pruned:
-        """As `prune`; the scoring model runs in a thread."""
-        if (
-            draft is None
-            and self.draft_llm is not None
-            and (read := await asyncio.to_thread(self.to_draft_from, nodes))
-        ):
-            draft = await self.draft_llm.apredict(self.draft_prompt, context_str=_context(read), query_str=query)
+        """Do the same as `prune`, with the scoring model in a thread."""
+        drafter = self.draft_llm if draft is None else None
+        if drafter is not None and (read := await asyncio.to_thread(self.to_draft_from, nodes)):
+            draft = await drafter.apredict(self.draft_prompt, **_variables(read, query))
         return await asyncio.to_thread(self.step.run, query, self.passages(nodes), draft)
 
     def to_draft_from(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
-        """The nodes that a draft is to be written from: each once; none if the choice takes no draft."""
+        """Return the nodes to write a draft from, each once, or an empty list if no draft is needed.
+
+        This loads the scoring model if there is something to select, because the method decides.
+        """
         return [nodes[index] for index in self.step.to_draft(self.passages(nodes), self.draft_llm is not None)]
 
     def passages(self, nodes: Sequence[NodeWithScore]) -> list[Passage]:
-        """The nodes as the scoring model gets them."""
+        """Return the nodes as the passages that the scoring model reads."""
         return [replace(self._read(node.node), score=node.score) for node in nodes]
 
     def kept_nodes(self, nodes: Sequence[NodeWithScore], pruned: Pruned) -> list[NodeWithScore]:
-        """What `pruned` keeps of the nodes."""
+        """Return the nodes that `pruned` keeps, with their scores."""
         kept = []
         for item in pruned.kept:
             node, score = nodes[item.index].node, nodes[item.index].score
@@ -101,30 +106,36 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        if not self.enabled:
+        query = self._question(nodes, query_bundle)
+        if query is None:
             return nodes
-        query = _query(query_bundle)
-        if not nodes:
-            return []
         with self.events(nodes, query) as done:
-            return done(self.kept_nodes(nodes, self.prune(nodes, query)))
+            return done(self.prune(nodes, query))
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        if not self.enabled:
+        query = self._question(nodes, query_bundle)
+        if query is None:
             return nodes
-        query = _query(query_bundle)
-        if not nodes:
-            return []
         with self.events(nodes, query) as done:
-            return done(self.kept_nodes(nodes, await self.aprune(nodes, query)))
+            return done(await self.aprune(nodes, query))
+
+    def _question(self, nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | None) -> str | None:
+        """Return the question to prune for, or None if all nodes are returned as they are."""
+        if not self.enabled:
+            return None
+        if query_bundle is None:
+            raise InputError("AT2Postprocessor needs the question: pass query_bundle or query_str")
+        return query_bundle.query_str if nodes else None
 
     @contextmanager
-    def events(
-        self, nodes: list[NodeWithScore], query: str
-    ) -> Iterator[Callable[[list[NodeWithScore]], list[NodeWithScore]]]:
-        """LlamaIndex's two kinds of events around a reranker; call what is yielded with the result."""
+    def events(self, nodes: list[NodeWithScore], query: str) -> Iterator[Callable[[Pruned], list[NodeWithScore]]]:
+        """Send the events that LlamaIndex expects around a reranker, to its dispatcher and to its callbacks.
+
+        Yields:
+            A function to call with the result. It sends the closing events and returns the kept nodes.
+        """
         model = self.step.model_name
         most = max(as_ks(self.top_n))
         dispatcher.event(ReRankStartEvent(query=query, nodes=nodes, top_n=most, model_name=model))
@@ -136,7 +147,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event:
 
-            def done(kept: list[NodeWithScore]) -> list[NodeWithScore]:
+            def done(pruned: Pruned) -> list[NodeWithScore]:
+                kept = self.kept_nodes(nodes, pruned)
                 event.on_end(payload={EventPayload.NODES: kept})
                 dispatcher.event(ReRankEndEvent(nodes=kept))
                 return kept
@@ -150,17 +162,13 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
             title = None
         if self.granularity == "sentence":
             return Passage(node.get_content(MetadataMode.NONE), title=title)
-        if title is not None:  # it stands before the text already
+        if title is not None:  # the prompt shows the title before the text, so the metadata must not repeat it
             hidden = [*node.excluded_llm_metadata_keys, key]
             node = node.model_copy(update={"excluded_llm_metadata_keys": hidden})
         return Passage(node.get_content(MetadataMode.LLM), title=title)
 
 
-def _query(query_bundle: QueryBundle | None) -> str:
-    if query_bundle is None:
-        raise InputError("AT2Postprocessor needs the question: pass query_bundle or query_str")
-    return query_bundle.query_str
-
-
-def _context(nodes: Sequence[NodeWithScore]) -> str:
-    return "\n\n".join(node.get_content(MetadataMode.LLM) for node in nodes)
+def _variables(nodes: Sequence[NodeWithScore], query: str) -> dict[str, str]:
+    """The variables of `draft_prompt`."""
+    context = "\n\n".join(node.get_content(MetadataMode.LLM) for node in nodes)
+    return {"context_str": context, "query_str": query}

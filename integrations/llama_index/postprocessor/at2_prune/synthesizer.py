@@ -1,4 +1,4 @@
-"""AT2Synthesizer: the whole loop in a query engine, with its own LLM: draft, prune, answer again."""
+"""AT2Synthesizer: a LlamaIndex response synthesizer that drafts, prunes, and answers from the kept nodes."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ __all__ = ["AT2Synthesizer"]
 dispatcher = get_dispatcher(__name__)
 
 KEY = "at2_prune"
-"""Of what happened, in a response's metadata."""
+"""The key in a response's metadata that holds the details of pruning."""
 
 
 class AT2Synthesizer(BaseSynthesizer):
-    """Lets another synthesizer draft an answer from all nodes, and answer again from those the draft used.
+    """Draft with another synthesizer from all nodes, prune the nodes, and answer from the kept ones.
 
-    The response's `source_nodes` are the kept ones. Its `metadata["at2_prune"]` holds the `draft`, the ids `kept`, the
-    reason why each other node was `dropped`, and the `scores`, all by node id. Where every node is kept in its place,
-    the draft is the answer. There is no draft where the method reads none; where there is nothing to choose from or
-    pruning is off, the other synthesizer's response is returned as it is.
+    `source_nodes` of the response are the kept nodes. `metadata["at2_prune"]` of the response holds the `draft`, the
+    ids `kept`, the reason for each `dropped` node, and the `scores`. The last two are dictionaries by node id.
+
+    If every node is kept in its place, the draft is the answer. If the method reads no draft, none is written. If
+    pruning is off, or if there is at most one node, the response of the other synthesizer is returned unchanged.
 
     Args:
-        synthesizer: writes draft and answer; by default `get_response_synthesizer` makes it.
-        postprocessor: chooses; by default `AT2Postprocessor()`.
-        llm: for the default synthesizer, like the options.
-        options: of `get_response_synthesizer`: `text_qa_template`, `response_mode`, `streaming` …
+        synthesizer: writes the draft and the answer. The default is `get_response_synthesizer(llm=llm, **options)`.
+        postprocessor: selects the nodes. The default is `AT2Postprocessor()`.
+        llm: the LLM of the default synthesizer.
+        options: other arguments of `get_response_synthesizer`, such as `text_qa_template` or `streaming`.
     """
 
     def __init__(
@@ -72,24 +73,20 @@ class AT2Synthesizer(BaseSynthesizer):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
-        """Draft, prune, and answer again."""
-        if not self._postprocessor.enabled or len(nodes) < 2:
+        """Draft, prune, and answer from the kept nodes."""
+        if self._returns_all(nodes):
             return self._inner.synthesize(query, nodes, additional_source_nodes, **response_kwargs)
         read = self._postprocessor.to_draft_from(nodes)
-        draft = self._inner.synthesize(query, read, **response_kwargs) if read else None
-        streamed = isinstance(draft, StreamingResponse)
-        if isinstance(draft, StreamingResponse):
-            draft = draft.get_response()
-        with self._postprocessor.events(nodes, _question(query)) as done:
-            pruned = self._postprocessor.prune(nodes, _question(query), draft=_text(draft))
-            kept = done(self._postprocessor.kept_nodes(nodes, pruned))
-        if draft is None or not pruned.unchanged:
+        first = self._inner.synthesize(query, read, **response_kwargs) if read else None
+        draft = first.get_response() if isinstance(first, StreamingResponse) else first
+        question = _question(query)
+        with self._postprocessor.events(nodes, question) as done:
+            pruned = self._postprocessor.prune(nodes, question, draft=_text(draft))
+            kept = done(pruned)
+        response = _draft_as_answer(first, pruned)
+        if response is None:
             response = self._inner.synthesize(query, kept, additional_source_nodes, **response_kwargs)
-        elif streamed:
-            response = StreamingResponse(text for text in [pruned.draft or ""])
-        else:
-            response = draft
-        return _with_story(response, nodes, kept, additional_source_nodes, pruned)
+        return _with_details(response, nodes, kept, additional_source_nodes, pruned)
 
     @dispatcher.span
     async def asynthesize(
@@ -99,37 +96,38 @@ class AT2Synthesizer(BaseSynthesizer):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
-        """As `synthesize`; the scoring model runs in a thread."""
-        if not self._postprocessor.enabled or len(nodes) < 2:
+        """Do the same as `synthesize`, with the scoring model in a thread."""
+        if self._returns_all(nodes):
             return await self._inner.asynthesize(query, nodes, additional_source_nodes, **response_kwargs)
         read = await asyncio.to_thread(self._postprocessor.to_draft_from, nodes)
-        draft = await self._inner.asynthesize(query, read, **response_kwargs) if read else None
-        streamed = isinstance(draft, AsyncStreamingResponse)
-        if isinstance(draft, AsyncStreamingResponse):
-            draft = await draft.get_response()
-        with self._postprocessor.events(nodes, _question(query)) as done:
-            pruned = await self._postprocessor.aprune(nodes, _question(query), draft=_text(draft))
-            kept = done(self._postprocessor.kept_nodes(nodes, pruned))
-        if draft is None or not pruned.unchanged:
+        first = await self._inner.asynthesize(query, read, **response_kwargs) if read else None
+        draft = await first.get_response() if isinstance(first, AsyncStreamingResponse) else first
+        question = _question(query)
+        with self._postprocessor.events(nodes, question) as done:
+            pruned = await self._postprocessor.aprune(nodes, question, draft=_text(draft))
+            kept = done(pruned)
+        response = _draft_as_answer(first, pruned)
+        if response is None:
             response = await self._inner.asynthesize(query, kept, additional_source_nodes, **response_kwargs)
-        elif streamed:
-            response = AsyncStreamingResponse(_stream(pruned.draft or ""))
-        else:
-            response = draft
-        return _with_story(response, nodes, kept, additional_source_nodes, pruned)
+        return _with_details(response, nodes, kept, additional_source_nodes, pruned)
+
+    def _returns_all(self, nodes: Sequence[NodeWithScore]) -> bool:
+        """Whether there is nothing to prune, so that the other synthesizer answers alone."""
+        return not self._postprocessor.enabled or len(nodes) < 2
 
     def get_response(self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any) -> RESPONSE_TEXT_TYPE:
-        """The other synthesizer's: texts alone cannot be pruned into nodes."""
+        """Call the other synthesizer. Texts without nodes are not pruned."""
         return self._inner.get_response(query_str, text_chunks, **response_kwargs)
 
     async def aget_response(
         self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any
     ) -> RESPONSE_TEXT_TYPE:
-        """The other synthesizer's, as `get_response`."""
+        """Do the same as `get_response`."""
         return await self._inner.aget_response(query_str, text_chunks, **response_kwargs)
 
     @property
     def callback_manager(self) -> CallbackManager:
+        """The callback manager of the other synthesizer, which the postprocessor uses too."""
         return self._inner.callback_manager
 
     @callback_manager.setter
@@ -149,7 +147,7 @@ def _question(query: QueryType) -> str:
 
 
 def _text(draft: RESPONSE_TYPE | None) -> str | None:
-    """What a finished response says; a structured one as JSON."""
+    """Return the text of a finished response. A structured response becomes JSON."""
     if draft is None:
         return None
     if isinstance(draft, PydanticResponse):
@@ -157,24 +155,40 @@ def _text(draft: RESPONSE_TYPE | None) -> str | None:
     return (draft.response if isinstance(draft, Response) else str(draft)) or ""
 
 
+def _draft_as_answer(first: RESPONSE_TYPE | None, pruned: Pruned) -> RESPONSE_TYPE | None:
+    """Return the draft as the response if every node is kept in its place, else None.
+
+    Args:
+        first: the response that holds the draft. A stream of it has been read, so a new stream replaces it.
+        pruned: what was kept.
+    """
+    if first is None or not pruned.unchanged:
+        return None
+    if isinstance(first, StreamingResponse):
+        return StreamingResponse(text for text in [pruned.draft or ""])
+    if isinstance(first, AsyncStreamingResponse):
+        return AsyncStreamingResponse(_stream(pruned.draft or ""))
+    return first
+
+
 async def _stream(text: str) -> AsyncGenerator[str, None]:
     yield text
 
 
-def _with_story(
+def _with_details(
     response: RESPONSE_TYPE,
     nodes: Sequence[NodeWithScore],
     kept: Sequence[NodeWithScore],
     additional: Sequence[NodeWithScore] | None,
     pruned: Pruned,
 ) -> RESPONSE_TYPE:
-    """The response with its kept nodes and what happened."""
+    """Add the kept nodes and the details of pruning to the response."""
     ids = [node.node_id for node in nodes]
-    story = {
+    details = {
         "draft": pruned.draft,
         "kept": [node.node_id for node in kept],
         "dropped": {ids[item.index]: item.reason for item in pruned.dropped},
         "scores": {node_id: score for node_id, score in zip(ids, pruned.scores, strict=True) if score is not None},
     }
-    shown = {node.node_id: node.metadata for node in kept}
-    return replace(response, source_nodes=[*kept, *(additional or ())], metadata={**shown, KEY: story})
+    metadata = {node.node_id: node.metadata for node in kept}
+    return replace(response, source_nodes=[*kept, *(additional or ())], metadata={**metadata, KEY: details})
