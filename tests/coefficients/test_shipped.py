@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from at2_prune.catalogue import learned_methods
 from at2_prune.coefficients import shipped
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.loading import load_coefficients
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.catalogue import learned_methods
 
 SLASH = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
