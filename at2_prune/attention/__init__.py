@@ -1,1 +1,1 @@
-"""Attention mass, read inside the model's own attention function while the model runs."""
+"""Reading attention mass inside the model's own attention function, while the model runs."""

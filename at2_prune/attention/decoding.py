@@ -1,4 +1,4 @@
-"""Decoding steps whose attention is read later, many in one product."""
+"""Decoding steps whose attention is computed later, many of them in one product."""
 
 from __future__ import annotations
 
@@ -11,70 +11,79 @@ from .measures import Measure
 __all__ = ["STEPS_AT_ONCE", "CurrentStep", "DecodingSteps"]
 
 STEPS_AT_ONCE = 32
+"""Decoding steps that are put off at most."""
 
 
 class CurrentStep:
-    """What all layers of a decoding step have in common, found out once.
+    """One decoding step: the facts that are the same in all layers.
 
     Args:
-        position: of its row.
-        measures: what is read of it, by row group.
+        position: the position of its row.
+        measures: the measure of each row group that has the row.
     """
 
     def __init__(self, position: int, measures: Sequence[Measure]) -> None:
         self.position = position
         self.due = bool(measures)
-        """Whether it is read at all."""
+        """Whether any row group has the row."""
         self.plain = all(measure == "attention" for measure in measures)
-        """Whether nothing but attention itself is."""
+        """Whether attention itself is the only measure."""
         self._masks: dict[int, tuple[torch.Tensor, bool]] = {}
 
     def sees_all(self, mask: torch.Tensor | None) -> bool:
-        """Whether the row attends to every key of its layer, so far as that can be told without waiting for a GPU."""
+        """Return whether the row attends to every key of its layer.
+
+        It says no for a mask on a GPU, since reading the mask would wait for the GPU.
+        """
         if mask is None:
             return True
-        if id(mask) not in self._masks:  # no other mask gets this id while this one is held
+        if id(mask) not in self._masks:  # the mask is kept, so that no other one can get its id
             self._masks[id(mask)] = mask, mask.dtype == torch.bool and mask.device.type == "cpu" and bool(mask.all())
         return self._masks[id(mask)][1]
 
 
 class DecodingSteps:
-    """Decoding steps of one layer, one row each, that are still to be computed.
+    """Decoding steps of one layer that are still to be computed, one row each.
 
-    A row's query is kept, and the keys of the last step, which the cache holds anyway; of a sliding cache those of the
-    first step too, whose beginning it drops. A growing one drops nothing, and its first keys would be a second cache.
+    The query of each row is kept, and the keys of the last step, which the cache holds anyway. A sliding cache drops
+    keys, so the first step's are kept too. A growing cache drops none, and its first keys would only take memory.
+
+    Args:
+        key: the keys of the first step, `(batch, key/value heads, keys, head dim)`.
+        position: the position of its row.
     """
 
     def __init__(self, key: torch.Tensor, position: int) -> None:
         self.position = position
-        """Of the first row, which is the last key of its step."""
+        """The position of the first row, which is also that of its step's last key."""
         self.begin = position + 1 - key.shape[2]
-        """Position of its first key."""
+        """The position of its first key."""
         self.first_key: torch.Tensor | None = key
         self.key = key
         self.queries: list[torch.Tensor] = []
         self.widths: list[int] = []
-        """How many keys each row attends to: up to its own."""
+        """How many keys each row attends to, up to its own."""
 
     def continues(self, key: torch.Tensor, position: int) -> bool:
-        """Whether a step can join these: the next one, while no key between the first and the last is lost."""
+        """Return whether a step is the next one, and no key between the first step's and its own is lost."""
         begin = position + 1 - key.shape[2]
         kept = begin == self.begin if self.first_key is None else begin <= self.position + 1
         return position == self.position + len(self.queries) and kept and len(self.queries) < STEPS_AT_ONCE
 
     def add(self, query: torch.Tensor, key: torch.Tensor) -> None:
+        """Add a step that continues these."""
         if self.queries and self.position + len(self.queries) + 1 - key.shape[2] == self.begin:
-            self.first_key = None  # it grows
+            self.first_key = None  # the cache grows
         self.queries.append(query)
         self.key = key
         self.widths.append(key.shape[2])
 
     def joined(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        """Queries, keys, which keys each row attends to `(1, rows, keys)`, and the position of the first key."""
+        """Return queries, keys, the keys that each row attends to `(1, rows, keys)`, and the first key's position."""
         rows, key = len(self.queries), self.key
         dropped = self.position + rows - key.shape[2] - self.begin
         if dropped:
-            assert self.first_key is not None  # see `continues`
+            assert self.first_key is not None  # `continues` made sure of it
             key = torch.cat([self.first_key[:, :, :dropped], key], dim=2)
         row = torch.arange(self.position, self.position + rows, device=key.device)[:, None]
         at = torch.arange(self.begin, self.position + rows, device=key.device)

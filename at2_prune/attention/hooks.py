@@ -1,14 +1,14 @@
-"""The one place this package hooks into transformers: attention and mask functions that somebody can listen to.
+"""Hooks into transformers: attention and mask functions that pass their inputs to a listener.
 
-`AttentionInterface` hands every attention layer's query, key and value to a function chosen by name, after
-projections, q/k norm, rotary embedding and the cache update. The functions registered here run the model's own
-kernel unchanged and, when somebody is listening, pass query, key and mask on to the listener. No listener: a pure
-pass-through. Listeners and position maps live in context variables, so threads that share a model do not see each
+No other module replaces a function of transformers. Its `AttentionInterface` passes every attention layer's query, key
+and value to a function that is chosen by name, after projections, q/k norm, rotary embedding and the cache update. The
+functions here run the model's own kernel unchanged. If there is a listener, they pass it the query, the key, the value
+and the mask first. Listeners and position maps are context variables, so threads that share a model do not see each
 other's.
 
-The functions go by names of their own (`at2_sdpa`, `at2_eager`). Where a name means something to transformers they
-take the kernel's place in the registry instead: flash attention loads its implementation by name, and some families
-build other masks for `sdpa` than for the rest.
+The functions have names of their own (`at2_sdpa`, `at2_eager`). Some names have a meaning for transformers: flash
+attention loads its implementation by name, and some families build other masks for `sdpa` than for the rest. There, the
+function takes the kernel's place in the registry instead.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ __all__ = [
 ]
 
 PREFIX = "at2_"
-EAGER_ROWS = 256  # query rows handed to a model's eager attention at once: bounds its rows x keys weights
+EAGER_ROWS = 256
+"""Query rows that a model's eager attention gets at once, which bounds its rows x keys weights."""
 
 
 class AttentionListener(Protocol):
-    """Called once a layer, with what the layer's own kernel received."""
+    """Called once for each layer, with the inputs of the layer's kernel."""
 
     def __call__(
         self,
@@ -67,7 +68,7 @@ _enabling = threading.Lock()
 @contextmanager
 def listening(listener: AttentionListener) -> Iterator[None]:
     """Pass the attention inputs of every layer that runs in this context to `listener`."""
-    if "torch._dynamo" in sys.modules:  # the model may be compiled: what listens is not to be traced with it
+    if "torch._dynamo" in sys.modules:  # the model may be compiled, and the listener must not be traced
         listener = torch.compiler.disable(listener.__call__)
     token = _listener.set(listener)
     try:
@@ -80,13 +81,14 @@ def listening(listener: AttentionListener) -> Iterator[None]:
 def original_positions(positions: torch.Tensor) -> Iterator[None]:
     """Build attention masks as if token `i` of the sequence stood at `positions[i]`.
 
-    One sequence takes positions of shape `(tokens,)`, a batch `(sequences, tokens)`: there a sequence's padding, on the
-    left, stands at 0, 1, ..., and its tokens are moved up by as much.
+    Dropping tokens while the others keep their position ids is the same computation as masking them, and only the kept
+    tokens cost time. Sliding windows and chunks are the exception, since transformers measures them by index. These
+    masks measure them by position. Recurrent and convolutional layers (Mamba, Qwen3-Next, LFM2) run over masked tokens
+    and skip dropped ones, so there the two computations differ; see `Compatibility.carries_state`.
 
-    Dropping tokens from the input while keeping the others' position ids is the same computation as masking the
-    dropped ones, at the cost of the kept ones only; sliding windows and chunks, which transformers measures by index,
-    are the exception that this mends. It holds for layers with attention: recurrent and convolutional layers (Mamba,
-    Qwen3-Next, LFM2) run over masked tokens and skip dropped ones.
+    Args:
+        positions: `(tokens,)` for one sequence, `(sequences, tokens)` for a batch. In a batch, the padding on the left
+            of a sequence stands at 0, 1, ..., and its tokens are moved up by as much.
     """
     token = _positions.set(torch.atleast_2d(positions))
     try:
@@ -96,7 +98,11 @@ def original_positions(positions: torch.Tensor) -> Iterator[None]:
 
 
 def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """The eager attention function of the file that defines `module`: the family's own reference."""
+    """Return the eager attention function of the file that defines `module`, which is the family's own reference.
+
+    Raises:
+        ModelNotSupportedError: the file has none.
+    """
     function = getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
     if function is None:
         raise ModelNotSupportedError(
@@ -107,14 +113,14 @@ def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.
 
 
 def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch.Tensor:
-    """The part of a mask or bias `(batch or 1, heads or 1, rows or 1, keys)` for some rows, and for one sequence."""
+    """Return the part of a mask or bias `(batch or 1, heads or 1, rows or 1, keys)` for some rows, and one sequence."""
     if item is not None and tensor.shape[0] > 1:
         tensor = tensor[item : item + 1]
     return tensor if tensor.shape[2] == 1 else tensor[:, :, rows]
 
 
 def options_of(options: dict[str, Any], new: int, rows: slice, item: int | None = None) -> dict[str, Any]:
-    """A kernel's options for some of the `new` rows: biases and sinks may come row by row."""
+    """Return a kernel's options for some of the `new` rows, since biases and sinks may have an entry for each row."""
     return {
         name: rows_of(option, rows, item)
         if isinstance(option, torch.Tensor) and option.dim() == 4 and option.shape[2] == new
@@ -137,14 +143,14 @@ class _ListeningKernel:
     def __call__(self, module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         _notify(module, query, key, value, attention_mask, self.kernel, options)
         if _positions.get() is not None and "flash" in self.kernel:
-            options.pop("position_ids", None)  # it would take gaps for the borders of packed sequences
+            options.pop("position_ids", None)  # it would mistake gaps for the borders of packed sequences
         return self.original(module, query, key, value, attention_mask, **options)
 
 
 def _listening_eager(module, query, key, value, attention_mask, **options):  # type: ignore[no-untyped-def]
-    """The model's own eager attention, block by block of query rows, so that no tokens x tokens weights exist.
+    """Run the model's own eager attention in blocks of query rows, so that no tokens x tokens weights are made.
 
-    They do if the caller wants them: `output_attentions=True` works as before.
+    With `output_attentions=True` the caller wants these weights, and gets them.
     """
     _notify(module, query, key, value, attention_mask, "eager", options)
     eager = model_eager_attention(module)
@@ -188,10 +194,10 @@ class _PositionedMask:
 
 
 def enable_attention_reading(model: PreTrainedModel) -> None:
-    """Let listeners see `model`'s attention; its outputs do not change. Idempotent.
+    """Let listeners see a model's attention. Its outputs do not change, and a second call does nothing.
 
-    The kernel the model was loaded with stays in use (sdpa, flash attention, or the family's own eager attention
-    where it supports nothing faster). Of a model for images or sound, the language model is enabled.
+    The model keeps the kernel that it was loaded with: sdpa, flash attention, or the family's own eager attention where
+    it supports nothing faster. In a model for images or sound, the language model is enabled.
 
     Raises:
         ModelNotSupportedError: the model is not a decoder, has no attention, does not go through
@@ -207,7 +213,7 @@ def _enable(model: PreTrainedModel) -> None:
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelNotSupportedError(f"{name} is an encoder-decoder; at2-prune reads decoder-only language models.")
     decoder = model.get_decoder()
-    if not isinstance(decoder, PreTrainedModel):  # some call their output layer so
+    if not isinstance(decoder, PreTrainedModel):  # some return their output projection
         decoder = model
     kernel = decoder.config._attn_implementation or "none"
     if kernel.startswith(PREFIX):
@@ -225,7 +231,7 @@ def _enable(model: PreTrainedModel) -> None:
             "attn_implementation='sdpa' (or 'eager')."
         )
     by_name = re.search(rf"""_attn_implementation\s*(==|in)[^\n]*["']{re.escape(kernel)}["']""", source)
-    if by_name and kernel == "eager":  # not in the registry, where it could be taken over
+    if by_name and kernel == "eager":  # it is not in the registry, so its place there cannot be taken
         raise ModelNotSupportedError(
             f"{name} treats the attention function called 'eager' unlike every other, so a function that listens would "
             "change its outputs; load it with attn_implementation='sdpa', or use another model family."
@@ -239,14 +245,14 @@ def _enable(model: PreTrainedModel) -> None:
 
 
 def _attention_source(decoder: PreTrainedModel) -> str:
-    """The code of the files that define a model's layers."""
+    """The source code of the files that define a model's layers."""
     layers = {type(module).__module__ for module in decoder.modules() if getattr(module, "layer_idx", None) is not None}
     files = [sys.modules[name] for name in sorted(layers | {type(decoder).__module__}) if name in sys.modules]
     return "\n".join(inspect.getsource(file) for file in files if getattr(file, "__file__", None))
 
 
 def _register(kernel: str, name: str) -> None:
-    """Make `name` in transformers' registries the listening version of `kernel`."""
+    """Register the listening version of `kernel` under `name` in transformers' registries."""
     mask = ALL_MASK_ATTENTION_FUNCTIONS[kernel]
     mask = mask.original if isinstance(mask, _PositionedMask) else mask
     attention = ALL_ATTENTION_FUNCTIONS.get(kernel)

@@ -1,9 +1,9 @@
-"""What a row's attention weights are turned into before they are summed per source.
+"""Measures: the numbers that are summed over a source's tokens, computed from a row's attention weights.
 
-Of a head with weights :math:`w_j` and values :math:`v_j` (the rows of :math:`V`; only keys that the row may attend to
-count), the output is :math:`o = \\sum_j w_j v_j`, and
+A head has weights :math:`w_j` and values :math:`v_j`, the rows of :math:`V`. Only keys that the row may attend to
+count. Its output is :math:`o = \\sum_j w_j v_j`, and
 
-- **attention** is :math:`w_j` itself;
+- **attention** is the weight :math:`w_j`;
 - the **contribution** of a key is its weight times its value's magnitude and alignment with the output,
   :math:`w_j \\lVert v_j \\rVert \\cos(v_j, o) = w_j\\, v_j \\cdot o / \\lVert o \\rVert`; over all keys they sum to
   :math:`\\lVert o \\rVert` (the norms of Kobayashi et al. 2020, arXiv 2004.10102, with a sign);
@@ -24,7 +24,8 @@ __all__ = ["MEASURES", "Measure", "apply_measure"]
 Measure = Literal["attention", "contribution", "effective"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
-NUMBERS_AT_ONCE = 2**23  # of keys x width x rows held at a time: 64 MiB in float64
+NUMBERS_AT_ONCE = 2**23
+"""Keys x width x rows that are held at a time: 64 MiB in float64."""
 
 
 def apply_measure(
@@ -33,10 +34,10 @@ def apply_measure(
     """Turn the attention weights of some rows into a measure.
 
     Args:
-        measure: which.
+        measure: the measure.
         weights: `(heads, rows, keys)` float32, zero where a row may not attend.
         value: `(key/value heads, keys, width)`.
-        allowed: `(rows, keys)` bool, the keys that each row may attend to; by default all.
+        allowed: `(rows, keys)` bool, the keys that each row may attend to. By default it may attend to all.
 
     Returns:
         `(heads, rows, keys)` float32.
@@ -66,18 +67,23 @@ def _contribution(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 
 
 def _effective(weights: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
-    """In float64: squares of singular values need twice the digits. MPS has none, so there the CPU does it."""
+    """Compute effective attention in float64, because squares of singular values need twice the digits.
+
+    MPS has no float64, so the CPU computes for it.
+    """
     device = value.device
     home = torch.device("cpu") if device.type == "mps" else device
     v, w = value.to(home).double(), weights.to(home).double()
     kinds, keys, width = v.shape
     seen = torch.ones(w.shape[2], keys, device=home) if allowed is None else allowed.to(home)
-    cutoff = (max(keys, width) * torch.finfo(torch.float32).eps) ** 2  # directions that are rounding in the values
+    cutoff = (max(keys, width) * torch.finfo(torch.float32).eps) ** 2  # smaller directions are rounding in the values
     block = max(1, NUMBERS_AT_ONCE // (kinds * max(keys, width) * width))
     parts = []
     for start in range(0, w.shape[2], block):
         rows = slice(start, start + block)
-        own = v[:, None] * seen[None, rows, :, None]  # (key/value heads, rows, keys, width): what each row sees
+        own = (
+            v[:, None] * seen[None, rows, :, None]
+        )  # (key/value heads, rows, keys, width): the values that each row sees
         inverse = torch.linalg.pinv(own.transpose(-1, -2) @ own, rtol=cutoff, hermitian=True)
         output = torch.einsum("hgrk,hrkd->hgrd", w[:, :, rows], own)
         parts.append(torch.einsum("hgrd,hrde,hrke->hgrk", output, inverse, own).float())

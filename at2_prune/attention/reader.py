@@ -5,9 +5,9 @@ from row :math:`t` to a source (a token span :math:`S`) is
 
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
-(the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel; only the rows asked for are computed
-beside it, and they are summed per source at once. What stays in memory is layers x heads x (rows x) sources. Other
-measures than the weights themselves are in `at2_prune.attention.measures`.
+(the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel. Only the rows that are asked for are
+computed beside it, and they are summed over each source at once, so layers x heads x (rows x) sources numbers stay in
+memory. `at2_prune.attention.measures` has other measures than the weights themselves.
 """
 
 from __future__ import annotations
@@ -23,64 +23,28 @@ from ..errors import InputError, ModelNotSupportedError
 from .decoding import CurrentStep, DecodingSteps
 from .hooks import enable_attention_reading, listening
 from .measures import Measure, apply_measure
-from .rows import Reading, Rows
+from .row_mass import GroupMass, SourceSums
+from .rows import Reading
 from .weights import LayerInputs, allowed_keys, eager_weights, kernel_weights, softmax_weights
 
 __all__ = ["AttentionReader", "EnoughRead", "read_attention"]
 
-WEIGHTS_AT_ONCE = 2**24  # heads x rows x keys held at a time: 64 MiB in float32
+WEIGHTS_AT_ONCE = 2**24
+"""Heads x rows x keys that are held at a time: 64 MiB in float32."""
 
 
 class EnoughRead(Exception):
-    """Raised inside the model once the last layer that was asked for has been read: later layers need not run."""
-
-
-class _Group:
-    """One row group of one sequence: what has been read of it, by layer."""
-
-    def __init__(self, rows: Rows, padding: int) -> None:
-        self.rows = rows
-        self.start = rows.start + padding
-        self.stop = None if rows.stop is None else rows.stop + padding
-        self.mass: dict[int, list[torch.Tensor]] = {}
-        self.seen: dict[int, int] = {}
-
-    def has(self, position: int) -> bool:
-        return self.start <= position and (self.stop is None or position < self.stop)
-
-    def add(self, layer: int, mass: torch.Tensor) -> None:  # (heads, rows, sources)
-        self.seen[layer] = self.seen.get(layer, 0) + mass.shape[1]
-        parts = self.mass.setdefault(layer, [])
-        if self.rows.reduce == "none":
-            parts.append(mass)
-        elif self.rows.reduce == "mean":
-            total = mass.sum(dim=1)
-            parts[:] = [parts[0] + total if parts else total]
-        else:
-            peak = mass.amax(dim=1)
-            parts[:] = [torch.maximum(parts[0], peak) if parts else peak]
-
-    def result(self, layer: int) -> torch.Tensor:  # (heads, sources) or (heads, rows, sources)
-        expected = None if self.stop is None else self.stop - self.start
-        seen = self.seen.get(layer, 0)
-        if seen == 0 or (expected is not None and seen != expected):
-            raise InputError(
-                f"row group {self.rows.name!r} asked for rows [{self.rows.start}, {self.rows.stop}) but the model ran "
-                f"{seen} of them in layer {layer}"
-            )
-        if self.rows.reduce == "none":
-            return torch.cat(self.mass[layer], dim=1)
-        return self.mass[layer][0] / seen if self.rows.reduce == "mean" else self.mass[layer][0]
+    """Raised inside the model once the last layer that was asked for has been read, so that later layers do not run."""
 
 
 class AttentionReader:
-    """Listens to a model's attention and keeps attention mass; use it through `read_attention`.
+    """Listens to a model's attention and keeps attention mass; `read_attention` makes one.
 
     Args:
-        readings: one per sequence of the batch.
-        layers: which layers to read; None reads all of them.
-        past: tokens that the model's cache already holds before the first call.
-        stop: raise `EnoughRead` after the last of `layers`.
+        readings: one for each sequence of the batch.
+        layers: which layers to read. None reads all of them.
+        past: tokens that the model's cache holds before the first call.
+        stop: whether to raise `EnoughRead` after the last of `layers`.
     """
 
     def __init__(
@@ -95,26 +59,26 @@ class AttentionReader:
         self._past = past
         self._seen: dict[int, int] = {}
         self._readings = list(readings)
-        self._groups = [[_Group(rows, reading.padding) for rows in reading.rows] for reading in readings]
-        self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
+        self._groups = [[GroupMass(rows, reading.padding) for rows in reading.rows] for reading in readings]
+        self._sums = SourceSums(self._readings)
         self._steps: dict[int, tuple[DecodingSteps, dict[str, Any]]] = {}
         self._step: CurrentStep | None = None
 
     @property
     def layers(self) -> list[int]:
-        """Indices of the layers whose attention was read, ascending: all of them, but for layers without attention."""
+        """Indices of the layers whose attention was read, ascending. Layers without attention are not among them."""
         self.catch_up()
         return sorted({layer for groups in self._groups for group in groups for layer in group.mass})
 
     def mass(self, name: str, item: int = 0) -> torch.Tensor:
-        """Attention mass of a row group of sequence `item`, float32, on the model's device.
+        """Return the attention mass of a row group of sequence `item`, float32, on the model's device.
 
         Returns:
             `(layers, heads, sources)`, or `(layers, heads, rows, sources)` for a group with `reduce="none"`.
 
         Raises:
-            InputError: no such group, or the model did not run all of its rows or sources.
-            ModelNotSupportedError: nothing readable ran, or the weights are not finite.
+            InputError: there is no such group, or the model did not run all of its rows or sources.
+            ModelNotSupportedError: no readable attention ran, or the weights are not finite.
         """
         reading = self._readings[item]
         for group in self._groups[item]:
@@ -130,7 +94,7 @@ class AttentionReader:
                 if not bool(mass.isfinite().all()):
                     raise ModelNotSupportedError(
                         f"the attention of row group {name!r} is not finite: the model overflows in the precision it "
-                        "was loaded with, so what it writes means nothing either; load it in bfloat16 or float32"
+                        "was loaded with, so its answers are wrong too; load it in bfloat16 or float32"
                     )
                 return mass
         raise InputError(f"no row group {name!r}; there are {[group.rows.name for group in self._groups[item]]}")
@@ -150,7 +114,7 @@ class AttentionReader:
             raise ModelNotSupportedError(f"{type(module).__name__} does not say which layer it is (layer_idx)")
         seen = self._seen.get(layer, self._past)
         new, keys = query.shape[2], key.shape[2]
-        # Without a cache, and where a longrope model gives its cache up, a step runs the whole text again.
+        # A step runs the whole text again without a cache, and where a longrope model discards its cache.
         past = 0 if keys == new == seen + 1 else seen
         total = past + new
         if keys > total:
@@ -168,7 +132,7 @@ class AttentionReader:
             return
         if len(self._readings) != query.shape[0]:
             raise InputError(f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences")
-        if kernel == "sdpa":  # takes its window from the mask, and knows no soft-cap and no sinks
+        if kernel == "sdpa":  # it takes its window from the mask, and has no soft-cap and no sinks
             options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}
         inputs = LayerInputs(module, query, key, value, attention_mask, options)
         if new == 1 and self._last is None and self._put_off(layer, inputs, kernel, total - 1):
@@ -180,12 +144,12 @@ class AttentionReader:
 
     @torch.no_grad()
     def _read(self, layer: int, inputs: LayerInputs, kernel: str, past: int, seen: int) -> None:
-        """Read the rows of this call; `seen` tokens were read before it, `past` of them are not in its rows."""
+        """Read the rows of this call. `seen` tokens were read before it, and `past` of these are not among its rows."""
         _, heads, new, _ = inputs.query.shape
         keys, total = inputs.key.shape[2], past + new
         block = max(1, WEIGHTS_AT_ONCE // (heads * keys))
         for item, groups in enumerate(self._groups):
-            same: dict[tuple[int, int | None, Measure], list[_Group]] = {}
+            same: dict[tuple[int, int | None, Measure], list[GroupMass]] = {}
             for group in groups:
                 same.setdefault((group.start, group.stop, group.rows.measure), []).append(group)
             for (begin, end, measure), alike in same.items():
@@ -196,19 +160,22 @@ class AttentionReader:
                     weights = read(inputs, item, rows)
                     if measure != "attention":
                         allowed = allowed_keys(inputs, item, rows)
-                        allowed = allowed[0].expand(weights.shape[1], keys)  # the same for all heads
+                        allowed = allowed[0].expand(weights.shape[1], keys)  # it is the same for all heads
                         weights = apply_measure(measure, weights, inputs.value[item], allowed)
-                    mass = self._sum_sources(item, weights, total - keys)
+                    mass = self._sums.of(item, weights, total - keys)
                     for group in alike:
                         group.add(layer, mass)
 
     def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
-        """Keep a decoding step's row for later, if nothing but its query and keys is needed to compute it.
+        """Keep a decoding step's row for later, if its query and keys are enough to compute it.
 
-        Many rows in one product cost little more than one: a step by itself is some twenty small operations a layer.
+        One step takes some twenty small operations in each layer. Many rows in one product take little longer.
+
+        Returns:
+            Whether the step needs no reading now.
         """
         _, query, key, _, attention_mask, options = inputs
-        window = options.get("sliding_window")  # of kernels that are handed no mask for it
+        window = options.get("sliding_window")  # a kernel with a window of its own gets no mask for it
         if kernel == "eager" or options.get("position_bias") is not None or (window and key.shape[2] > window):
             return False
         if self._step is None or self._step.position != position:
@@ -228,7 +195,7 @@ class AttentionReader:
 
     @torch.no_grad()
     def catch_up(self, layer: int | None = None) -> None:
-        """Compute the decoding steps that were put off, of one layer or of all."""
+        """Compute the decoding steps that were put off, in one layer or in all."""
         for each in [*self._steps] if layer is None else [layer] if layer in self._steps else []:
             steps, options = self._steps.pop(each)
             query, key, allowed, begin = steps.joined()
@@ -239,37 +206,11 @@ class AttentionReader:
                     continue
                 rows = slice(first - steps.position, None)
                 weights = softmax_weights(query[item, :, rows], key[item], allowed[:, rows], options)
-                mass = self._sum_sources(item, weights, begin)
+                mass = self._sums.of(item, weights, begin)
                 for group in groups:
                     low, high = max(group.start, first), stop if group.stop is None else min(stop, group.stop)
                     if low < high:
                         group.add(each, mass[:, low - first : high - first])
-
-    def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
-        """(heads, rows, keys) -> (heads, rows, sources); key 0 stands at padded position `dropped`."""
-        reading = self._readings[item]
-        heads, rows, keys = weights.shape
-        mass = weights.new_zeros(heads, rows, len(reading.sources) + 1)
-        if not reading.sources:
-            return mass[..., :-1]
-        begin = reading.sources[0][0] + reading.padding
-        end = reading.sources[-1][1] + reading.padding
-        low, high = max(begin, dropped), min(end, dropped + keys)
-        if low < high:
-            segments = self._segment_ids(item, weights.device)[low - begin : high - begin]
-            mass.index_add_(2, segments, weights[..., low - dropped : high - dropped])
-        return mass[..., :-1]
-
-    def _segment_ids(self, item: int, device: torch.device) -> torch.Tensor:
-        """For each token from the first source's start to the last one's stop, its source (or one past the last)."""
-        if (item, device) not in self._segments:
-            sources = self._readings[item].sources
-            begin = sources[0][0]
-            segments = torch.full((sources[-1][1] - begin,), len(sources), dtype=torch.long)
-            for index, (start, stop) in enumerate(sources):
-                segments[start - begin : stop - begin] = index
-            self._segments[item, device] = segments.to(device)
-        return self._segments[item, device]
 
 
 @contextmanager
@@ -282,23 +223,32 @@ def read_attention(
 ) -> Iterator[AttentionReader]:
     """Read attention mass from every forward pass that runs in this context, `generate` included.
 
-    The same numbers come from drafting with a key/value cache and from one pass over the finished text (to 1e-5 in
-    float32). Threads that share a model each read their own.
+    In the families of `benchmarks/families.py`, drafting with a key/value cache and one pass over the finished text
+    give the same numbers, to 1e-5 in float32. In some other families the model's own cached and uncached passes differ,
+    and so do the numbers. In transformers 5.23 these are:
+
+    - `deepseek_v32` and `glm_moe_dsa`, for texts longer than `index_topk`;
+    - `moshi`, for texts longer than its sliding window;
+    - `roberta`, `camembert`, `xlm-roberta` and `data2vec-text` as decoders: `generate` counts positions from 0, and one
+      pass counts them from the padding token's id plus one.
+
+    Threads that share a model each read their own passes.
 
     Args:
         model: any decoder-only model that goes through transformers' `AttentionInterface`.
-        readings: what to read, one per sequence of the batch.
-        layers: which layers to read; None reads all that have attention.
-        past: tokens already in the cache that the first forward pass will be given.
-        stop: end the block once the last of `layers` has been read; the model's later layers do not run.
+        readings: what to read, one for each sequence of the batch.
+        layers: which layers to read. None reads all that have attention.
+        past: tokens in the cache that the first forward pass gets.
+        stop: whether to end the block once the last of `layers` has been read, so that later layers do not run.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read.
-        InputError: spans or rows that do not fit the sequences.
+        InputError: spans or rows do not fit the sequences.
 
     Example:
         >>> import torch
         >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from at2_prune.attention.rows import Reading, Rows
         >>> _ = torch.manual_seed(0)
         >>> config = LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
         ...                      num_attention_heads=4, num_key_value_heads=2)
@@ -315,4 +265,4 @@ def read_attention(
     reader = AttentionReader(readings, layers, past, stop)
     with listening(reader), suppress(EnoughRead):
         yield reader
-    reader.catch_up()  # and lets go of the keys
+    reader.catch_up()  # this also releases the keys that it holds

@@ -1,7 +1,7 @@
 """Row groups: named sets of query positions whose attention is read together.
 
-A `RowGroup` names rows by their role, for any prompt; head coefficients are learned for these. `Rows` and `Reading`
-name rows by their positions in one sequence; the reader reads these.
+A `RowGroup` names rows by their role in any prompt, and head coefficients are learned for row groups. `Rows` and
+`Reading` name rows by their positions in one sequence, and the reader reads those.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ ROWS: tuple[Literal["draft", "question", "last", "sources"], ...] = ("draft", "q
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows of the prompt or the draft that are read together, by what they are rather than by position."""
+    """Rows of the prompt or the draft that are read together, named by their role."""
 
     rows: Literal["draft", "question", "last", "sources"]
-    """The rows that predict the draft's tokens; the question's own tokens; the prompt's last row; or each source's own
-    tokens, whose attention to earlier sources links the two."""
+    """`draft` are the rows that predict the draft's tokens, `question` those of the question's tokens, and `last` the
+    prompt's last row. `sources` are the rows of each source's tokens, whose attention to earlier sources links both."""
     reduce: Literal["mean", "max"] = "mean"
     measure: Measure = "attention"
-    """Attention itself, or what is made of it; see `at2_prune.attention.measures`."""
+    """Attention itself, or another measure; see `at2_prune.attention.measures`."""
 
     def __post_init__(self) -> None:
         if self.rows not in ROWS or self.reduce not in ("mean", "max"):
@@ -42,16 +42,16 @@ class RowGroup:
 
     @property
     def name(self) -> str:
-        """`rows`, then what is not the default: `draft`, `question-max`, `draft-max-contribution`."""
+        """The rows, then each setting that is not the default, such as `question-max` or `draft-max-contribution`."""
         parts = [self.rows, self.reduce, self.measure]
         return "-".join(part for part in parts if part not in ("mean", "attention"))
 
     @classmethod
     def from_name(cls, name: str) -> RowGroup:
-        """The row group of that name.
+        """Return the row group of that name.
 
         Raises:
-            CoefficientsError: there is none.
+            CoefficientsError: there is no such row group.
 
         Example:
             >>> RowGroup.from_name("draft-contribution")
@@ -76,15 +76,15 @@ class Rows:
     """
 
     name: str
-    """How the group is called in the result and in the head coefficients."""
+    """The group's name in the result and in the head coefficients."""
     start: int
     """First row, a position in the unpadded sequence."""
     stop: int | None = None
-    """One past the last row; None reads every row from `start` on, as many as the model gets to."""
+    """One past the last row. None reads every row from `start` on that the model runs."""
     reduce: Literal["mean", "max", "none"] = "mean"
-    """Mean or max over the group's rows, or one entry a row."""
+    """The mean or the maximum over the group's rows, or one entry for each row."""
     measure: Measure = "attention"
-    """What is summed over a source's tokens; see `at2_prune.attention.measures`."""
+    """The measure that is summed over a source's tokens; see `at2_prune.attention.measures`."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Reading:
     """What to read from one sequence of a batch."""
 
     sources: Sequence[Span]
-    """Token spans `(start, stop)` in the unpadded sequence, in order, without overlap; a span may be empty."""
+    """Token spans `(start, stop)` in the unpadded sequence, in order and without overlap. A span may be empty."""
     rows: Sequence[Rows]
     padding: int = 0
     """Padding tokens to the left of the sequence."""

@@ -1,4 +1,4 @@
-"""Attention weights of some rows, from what a layer's kernel received: what eager, sdpa and flash attention compute."""
+"""Attention weights of some rows, computed from a kernel's inputs as eager, sdpa and flash attention compute them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["LayerInputs", "allowed_keys", "eager_weights", "kernel_weights", "so
 
 
 class LayerInputs(NamedTuple):
-    """What a layer's kernel received."""
+    """The inputs of a layer's kernel."""
 
     module: torch.nn.Module
     query: torch.Tensor
@@ -24,11 +24,11 @@ class LayerInputs(NamedTuple):
     """`(batch, key/value heads, keys, value dim)`."""
     attention_mask: torch.Tensor | None
     options: dict[str, Any]
-    """Scaling, soft-cap, window and what else the family hands over."""
+    """Scaling, soft-cap, window and any other option that the family passes."""
 
 
 def eager_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
-    """Weights (heads, rows, keys) by the model's own eager function: soft-caps, sinks and whatever else it does."""
+    """Return weights (heads, rows, keys) from the model's own eager function, soft-caps and sinks included."""
     module, query, key, value, attention_mask, options = inputs
     one = slice(item, item + 1)
     mask = None if attention_mask is None else rows_of(attention_mask, rows, item)
@@ -38,7 +38,7 @@ def eager_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
 
 
 def kernel_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
-    """Weights (heads, rows, keys) of what sdpa and flash attention compute, for a few rows of one sequence."""
+    """Return the weights (heads, rows, keys) that sdpa and flash attention use, for a few rows of one sequence."""
     _, query, key, _, attention_mask, options = inputs
     added = []
     if options.get("position_bias") is not None:
@@ -56,14 +56,14 @@ def softmax_weights(
     options: dict[str, Any],
     added: Sequence[torch.Tensor] = (),
 ) -> torch.Tensor:
-    """Weights (heads, rows, keys) of queries (heads, rows, head dim) and keys (key/value heads, keys, head dim).
+    """Return weights, `(heads, rows, keys)`.
 
     Args:
-        query: of one sequence.
-        key: of the same.
-        allowed: which keys rows may attend to, (heads or 1, rows or 1, keys).
-        options: the kernel's: scaling, soft-cap, sinks.
-        added: to the logits.
+        query: the queries of one sequence, `(heads, rows, head dim)`.
+        key: its keys, `(key/value heads, keys, head dim)`.
+        allowed: the keys that rows may attend to, `(heads or 1, rows or 1, keys)`.
+        options: the kernel's options: scaling, soft-cap, sinks.
+        added: biases that are added to the logits.
     """
     q, k = query.float(), key.float()  # kernels do not round logits to 16 bits either
     heads, count, width = q.shape
@@ -86,7 +86,11 @@ def softmax_weights(
 
 
 def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
-    """Which keys rows may attend to, `(heads or 1, rows or 1, keys)`: causal, in the window, not padding."""
+    """Return the keys that rows may attend to: none later, none outside the window, no padding.
+
+    Returns:
+        `(heads or 1, rows or 1, keys)` bool.
+    """
     module, query, key, _, attention_mask, options = inputs
     if attention_mask is not None and attention_mask.dim() == 4:
         mask = rows_of(attention_mask, rows, item)[0]
@@ -100,6 +104,6 @@ def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
         allowed = allowed & (at <= row)
         if options.get("sliding_window") is not None:
             allowed &= at > row - options["sliding_window"]
-    if attention_mask is not None:  # flash attention's: (batch, keys seen), 0 for padding
+    if attention_mask is not None:  # flash attention's mask: (batch, keys seen), 0 for padding
         allowed = allowed & attention_mask[item, None, None, -keys:].bool()
     return allowed

@@ -1,1 +1,1 @@
-"""A language model: loading it, prompting it, letting it draft and answer, and what each model family needs."""
+"""A language model: loading and prompting it, drafts and answers, and the rules about model families."""

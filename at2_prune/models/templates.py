@@ -1,0 +1,136 @@
+"""Prompt templates: how a question and its passages are shown, as pieces of control text and of plain text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import ModelNotSupportedError
+
+__all__ = ["ChatTemplate", "Piece", "PromptTemplate", "TextTemplate", "default_template"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the prompt.
+
+    Control pieces (a chat template's turns, the first token) may hold special tokens. In all other pieces, `<bos>` or
+    `<|im_start|>` are tokenised as the characters that they are.
+    """
+
+    text: str
+    kind: Literal["control", "text", "question"] = "text"
+    source: int | None = None
+    """Index of the source that this text belongs to."""
+    passage: int | None = None
+    """Index of the passage that this text belongs to."""
+
+
+class PromptTemplate(Protocol):
+    """The interface of a template. A class with these members is one."""
+
+    @property
+    def name(self) -> str:
+        """The name that is recorded with coefficients and results."""
+        ...
+
+    @property
+    def answer_prefix(self) -> str:
+        """The text before a draft that is given as text, so that it is tokenised as the model would have written it."""
+        ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The strings that end an answer. The answer is the text before the first of them."""
+        ...
+
+    @property
+    def passage(self) -> str:
+        """How a passage is shown. It holds `{text}` once and, if titles are to be shown, `{title}`."""
+        ...
+
+    def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
+        """Return the pieces before and after the passages. One piece, of kind `question`, is the question's text."""
+        ...
+
+
+INSTRUCTION = "Answer the question with a few words, using the documents."
+EXAMPLES = """Documents:
+Bram Stoker: Bram Stoker was an Irish author, born in Clontarf, Dublin.
+Dracula: Dracula is an 1897 novel by Bram Stoker.
+
+Question: In which city was the author of Dracula born?
+Answer: Dublin
+
+Documents:
+Lake Superior: Lake Superior has a surface area of 82,100 square kilometres.
+Lake Ontario: Lake Ontario has a surface area of 18,960 square kilometres.
+
+Question: Is Lake Ontario larger than Lake Superior?
+Answer: no
+
+"""
+
+
+@dataclass(frozen=True)
+class TextTemplate:
+    """A plain-text prompt for base models: an instruction, worked examples, the documents, the question."""
+
+    name: str = "text-v1"
+    instruction: str = INSTRUCTION + "\n\n"
+    examples: str = EXAMPLES
+    passage: str = "{title}: {text}\n"
+    answer_prefix: str = " "
+    stop: tuple[str, ...] = ("\n",)
+
+    def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
+        before = [Piece(self.instruction + self.examples + "Documents:\n")]
+        return before, [Piece("\nQuestion: "), Piece(question, "question"), Piece("\nAnswer:")]
+
+
+_MARK = "at2-prune-user-turn"
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A prompt for instruction-tuned models: one user turn in the tokenizer's own chat template."""
+
+    head: str
+    """The text that the chat template puts before the user's, control tokens included."""
+    tail: str
+    """The text that it puts after the user's, up to the start of the model's answer."""
+    name: str = "chat-v1"
+    instruction: str = INSTRUCTION + " Give only the answer.\n\n"
+    passage: str = "{title}: {text}\n"
+    answer_prefix: str = ""
+    stop: tuple[str, ...] = ()
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **chat_options: Any) -> ChatTemplate:
+        """Take head and tail from the tokenizer's chat template.
+
+        Args:
+            tokenizer: one with a chat template.
+            chat_options: passed to `apply_chat_template`, for instance `enable_thinking=False`.
+
+        Raises:
+            ModelNotSupportedError: the chat template leaves the user's text out, or repeats it.
+        """
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True, **chat_options
+        )
+        if not isinstance(rendered, str) or rendered.count(_MARK) != 1:
+            raise ModelNotSupportedError("the chat template does not show the user's text exactly once")
+        head, tail = rendered.split(_MARK)
+        return cls(head=head, tail=tail)
+
+    def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
+        before = [Piece(self.head, "control"), Piece(self.instruction + "Documents:\n")]
+        return before, [Piece("\nQuestion: "), Piece(question, "question"), Piece(self.tail, "control")]
+
+
+def default_template(tokenizer: PreTrainedTokenizerBase) -> TextTemplate | ChatTemplate:
+    """Return the tokenizer's chat template, or a few-shot text prompt for a tokenizer without one."""
+    return ChatTemplate.from_tokenizer(tokenizer) if tokenizer.chat_template else TextTemplate()

@@ -1,0 +1,100 @@
+"""Text to token ids with character offsets, and back."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from ..attention.rows import Span
+from ..errors import InputError, ModelNotSupportedError
+
+__all__ = ["TextCodec"]
+
+
+class TextCodec:
+    """Encodes control text, where special tokens count, and plain text, where they are characters.
+
+    It holds copies of the fast tokenizer's backend and never changes their state, so threads may share it.
+
+    Args:
+        tokenizer: a fast tokenizer.
+
+    Raises:
+        ModelNotSupportedError: the tokenizer is not a fast one, so it reports no character offsets.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise ModelNotSupportedError(
+                f"{type(tokenizer).__name__} is not a fast tokenizer: token spans need its character offsets; convert "
+                "it to a tokenizer.json"
+            )
+        self.tokenizer = tokenizer
+        self._control = _copy(tokenizer.backend_tokenizer)
+        self._plain = _copy(tokenizer.backend_tokenizer)
+        self._plain.encode_special_tokens = True
+        self._plain.post_processor = None  # some post-processors narrow offsets by the white space around a token
+        # Plain text is cut within markers that the tokenizer does not call special (`<think>`, `<|fim_prefix|>`),
+        # because it would encode them as one token.
+        chat = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+        markers = [
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if not token.special
+            and len(token.content.strip()) > 1
+            and (token.content in chat or re.fullmatch(r"<\|.*\|>", token.content))
+        ]
+        self._markers = re.compile("|".join(map(re.escape, markers))) if markers else None
+        probe = self._control.encode("a").ids
+        self.begin: list[int] = probe[:1] if probe and probe[0] == tokenizer.bos_token_id else []
+        """The ids that open every sequence: the beginning-of-sequence token if the tokenizer adds it, else none."""
+
+    def control(self, text: str) -> list[int]:
+        """Return the ids of text in which special tokens count."""
+        return self._control.encode(text, add_special_tokens=False).ids
+
+    def plain(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return the ids of text in which special tokens are characters, and each token's character offsets.
+
+        Raises:
+            InputError: the text holds half a surrogate pair.
+        """
+        cuts = [0, *(match.start() + 1 for match in self._markers.finditer(text))] if self._markers else [0]
+        ids: list[int] = []
+        offsets: list[Span] = []
+        for start, stop in zip(cuts, [*cuts[1:], len(text)], strict=True):
+            try:
+                encoding = self._plain.encode(text[start:stop], add_special_tokens=False)
+            except TypeError:
+                half = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
+                near = text[max(0, half - 30) : half + 30]
+                raise InputError(f"a text holds half a surrogate pair, which is no character: {near!r}") from None
+            ids += encoding.ids
+            offsets += [(first + start, last + start) for first, last in encoding.offsets]
+        return ids, offsets
+
+    def decode(self, ids: Sequence[int], special: bool = False) -> str:
+        """Return the text of ids, with special tokens if asked for."""
+        return self._control.decode(list(ids), skip_special_tokens=not special)
+
+
+def _copy(backend: Tokenizer) -> Tokenizer:
+    """A copy without truncation and padding that shares the vocabulary.
+
+    `copy.deepcopy` would write the vocabulary as JSON and read it again, which takes seconds for a large one.
+    """
+    result = Tokenizer(backend.model)
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if getattr(backend, part) is not None:
+            setattr(result, part, getattr(backend, part))
+    added = backend.get_added_tokens_decoder()
+    result.add_tokens([added[i] for i in sorted(added)])
+    if result.get_added_tokens_decoder() != added:  # the ids have gaps between them, which `add_tokens` would close
+        result = copy.deepcopy(backend)
+        result.no_truncation()
+        result.no_padding()
+    return result
