@@ -1,8 +1,8 @@
-"""A LangChain pipeline that needs no network: retrieve ten documents, prune them, answer.
+"""A LangChain pipeline that needs no network: retrieve ten documents, prune them, and answer.
 
 python examples/langchain_rag.py
 AT2_PRUNE=off python examples/langchain_rag.py
-python examples/langchain_rag.py --questions 50 --out runs/langchain      # F1 with pruning off and on
+python examples/langchain_rag.py --questions 50 --out runs/langchain      # measures F1 with pruning off and on
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from langchain_at2_prune import AT2PruneRetriever
 
 
 class LocalLLM(LLM):
-    """The scoring model writes the answers, too: one copy of its weights does both."""
+    """An LLM that uses the weights of the scoring model, so that memory holds only one model."""
 
     language_model: Any
 
@@ -39,6 +39,8 @@ class LocalLLM(LLM):
 
 
 class BM25Retriever(BaseRetriever):
+    """Retrieves with the keyword index of offline.py."""
+
     documents: list[Document]
     index: Any
 
@@ -47,6 +49,8 @@ class BM25Retriever(BaseRetriever):
 
 
 class WordEmbeddings(Embeddings):
+    """The hashed words of offline.py as a LangChain embedding."""
+
     def __init__(self, texts: list[str]) -> None:
         self.embed = HashedWords(texts)
 
@@ -58,7 +62,7 @@ class WordEmbeddings(Embeddings):
 
 
 def find(index: str, corpus: Corpus) -> BaseRetriever:
-    """The retriever of a pipeline without pruning."""
+    """Make the retriever of a pipeline without pruning."""
     documents = [Document(p.text, id=p.id, metadata={"title": p.title}) for p in corpus.passages]
     if index == "bm25":
         return BM25Retriever(documents=documents, index=BM25(corpus.passages))
@@ -68,10 +72,12 @@ def find(index: str, corpus: Corpus) -> BaseRetriever:
 
 
 def as_text(documents: list[Document]) -> str:
+    """Format the documents for the prompt."""
     return "\n\n".join(f"{document.metadata['title']}: {document.page_content}" for document in documents)
 
 
 def build(index: str, corpus: Corpus, pruner: AT2Pruner) -> Callable[[PruneConfig], Ask]:
+    """Return a function that makes the pipeline for a config, so that only pruning differs between two of them."""
     found = find(index, corpus)
     llm = LocalLLM(language_model=pruner.language_model)
     context = RunnableLambda(itemgetter("documents")) | as_text

@@ -1,8 +1,8 @@
-"""A LlamaIndex pipeline that needs no network: retrieve ten nodes, prune them, answer.
+"""A LlamaIndex pipeline that needs no network: retrieve ten nodes, prune them, and answer.
 
 python examples/llama_index_rag.py
 AT2_PRUNE=off python examples/llama_index_rag.py
-python examples/llama_index_rag.py --questions 50 --out runs/llama_index      # F1 with pruning off and on
+python examples/llama_index_rag.py --questions 50 --out runs/llama_index      # measures F1 with pruning off and on
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from llama_index.postprocessor.at2_prune import AT2Postprocessor
 
 
 class LocalLLM(CustomLLM):
-    """The scoring model writes the answers, too: one copy of its weights does both."""
+    """An LLM that uses the weights of the scoring model, so that memory holds only one model."""
 
     language_model: Any
 
@@ -42,6 +42,8 @@ class LocalLLM(CustomLLM):
 
 
 class BM25Retriever(BaseRetriever):
+    """Retrieves with the keyword index of offline.py."""
+
     def __init__(self, nodes: list[TextNode], index: BM25) -> None:
         super().__init__()
         self.nodes, self.index = nodes, index
@@ -52,6 +54,8 @@ class BM25Retriever(BaseRetriever):
 
 
 class WordEmbedding(BaseEmbedding):
+    """The hashed words of offline.py as a LlamaIndex embedding."""
+
     embed: Any
 
     def _get_text_embedding(self, text: str) -> list[float]:
@@ -65,7 +69,7 @@ class WordEmbedding(BaseEmbedding):
 
 
 def find(index: str, corpus: Corpus) -> BaseRetriever:
-    """The retriever of a pipeline without pruning."""
+    """Make the retriever of a pipeline without pruning."""
     nodes = [
         TextNode(
             text=p.text,
@@ -84,6 +88,7 @@ def find(index: str, corpus: Corpus) -> BaseRetriever:
 
 
 def build(index: str, corpus: Corpus, pruner: AT2Pruner) -> Callable[[PruneConfig], Ask]:
+    """Return a function that makes the pipeline for a config, so that only pruning differs between two of them."""
     found = find(index, corpus)
 
     def pipeline(config: PruneConfig) -> Ask:

@@ -1,4 +1,4 @@
-"""The command line of both examples: one question, or F1 over many with pruning off and on."""
+"""The command line of both examples. It answers one question, or measures F1 with pruning off and on."""
 
 from __future__ import annotations
 
@@ -23,37 +23,40 @@ from at2_prune_eval.store import RunStore
 
 @dataclass(frozen=True)
 class Answer:
-    """What a pipeline says to a question."""
+    """The answer of a pipeline."""
 
     text: str
     passages: list[str]
-    """Ids of those it was written from."""
+    """The ids of the passages that it was written from."""
 
 
 Ask = Callable[[str], Answer]
+"""A pipeline."""
 Build = Callable[[str, Corpus, AT2Pruner], Callable[[PruneConfig], Ask]]
 
 
 def main(framework: str, build: Build) -> None:
-    """The command line of an example.
+    """Run the command line of an example.
 
     Args:
-        framework: its name.
-        build: from an index, `bm25` or `vectors`, a corpus and a pruner to what makes a pipeline of a config.
+        framework: the name of the framework.
+        build: takes an index (`bm25` or `vectors`), a corpus and a pruner, and returns a function that makes a pipeline
+            from a config.
     """
     parser = argparse.ArgumentParser(description=f"Retrieve, prune and answer with {framework}.")
-    parser.add_argument("question", nargs="?", help="ask this (default: the first question about the corpus)")
-    parser.add_argument("--questions", type=int, metavar="N", help="ask N questions, pruning off and on; print F1")
-    parser.add_argument("--seed", type=int, default=0, help="which N, and the bootstrap's resamples (default: 0)")
-    parser.add_argument("--out", metavar="DIR", help="keep every answer there; a run that was interrupted goes on")
-    parser.add_argument("--index", choices=["bm25", "vectors"], default="bm25", help="(default: bm25)")
+    parser.add_argument("question", nargs="?", help="the question (default: the first of the corpus)")
+    parser.add_argument("--questions", type=int, metavar="N", help="ask N with pruning off and on, and print F1")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of questions and bootstrap (default: 0)")
+    parser.add_argument("--out", metavar="DIR", help="keep all answers here, so that a run can continue")
+    parser.add_argument("--index", choices=["bm25", "vectors"], default="bm25", help="the index (default: bm25)")
     parser.add_argument(
         "--data",
         metavar="FILE",
         action="append",
-        help="questions with passages, which are the corpus; with more than one the first file's questions are asked",
+        help="questions with passages; repeat the option for a larger corpus; the first file has the questions to ask "
+        "(default: HotpotQA in the folder AT2_PRUNE_DATA if that is set, else the questions that come with at2-prune)",
     )
-    parser.add_argument("--config", metavar="FILE", help="a PruneConfig, as YAML or TOML; AT2_PRUNE… goes on top")
+    parser.add_argument("--config", metavar="FILE", help="a PruneConfig in YAML or TOML; AT2_PRUNE… overrides it")
     args = parser.parse_args()
     try:
         _run(framework, build, args)
@@ -99,7 +102,11 @@ def _run(framework: str, build: Build, args: argparse.Namespace) -> None:
 def _ask(
     pipelines: dict[str, Ask], questions: Sequence[Question], corpus: Corpus, store: RunStore | None
 ) -> list[dict[str, dict[str, Any]]]:
-    """One row a question: by state, its answer's F1 and the share of the gold passages it was written from."""
+    """Ask all questions with every pipeline.
+
+    Returns:
+        For each question and state (`off`, `on`) the answer, its F1 and the share of gold passages in its prompt.
+    """
     known = store.load() if store else {}
     rows = []
     bar = tqdm(questions, unit="question", file=sys.stderr, disable=None)

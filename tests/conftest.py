@@ -113,8 +113,11 @@ def embedded_lm() -> LanguageModel:
 
 @pytest.fixture(scope="session")
 def hotpotqa() -> Path:
-    """Real HotpotQA beside a developer's checkout, if it is there."""
-    folder = Path(__file__).parents[2] / "shared" / "data" / "hotpotqa"
-    if not folder.is_dir():
-        pytest.skip("no HotpotQA data beside this checkout")
+    """The folder with real HotpotQA questions, in the folder that the variable AT2_PRUNE_DATA names."""
+    data = os.environ.get("AT2_PRUNE_DATA")
+    if not data:
+        pytest.skip("set AT2_PRUNE_DATA to a folder with hotpotqa/*.jsonl")
+    folder = Path(data) / "hotpotqa"
+    if not list(folder.glob("*.jsonl")):
+        pytest.skip(f"AT2_PRUNE_DATA is {data}, where hotpotqa/*.jsonl is missing: set it to a folder with these files")
     return folder

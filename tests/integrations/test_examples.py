@@ -8,13 +8,15 @@ import re
 import runpy
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from at2_prune import LanguageModel, sample_questions_path
+from at2_prune import LanguageModel, load_questions, sample_questions_path
 from at2_prune.coefficients.shipped import shipped_coefficients
+from at2_prune.errors import DataError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"langchain_rag.py": ["langchain_core"], "llama_index_rag.py": ["llama_index.core"]}
@@ -121,6 +123,26 @@ def test_both_frameworks_answer_from_the_same_passages(
         runpy.run_path(str(EXAMPLES / script), run_name="__main__")
         answers.append((out / "questions.jsonl").read_text())
     assert answers[0] == answers[1]
+
+
+def test_where_the_corpus_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bm25s")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    corpus = import_module("offline").Corpus
+    monkeypatch.delenv("AT2_PRUNE_DATA", raising=False)
+    samples = load_questions(sample_questions_path())
+    assert corpus.load().questions == samples
+    monkeypatch.setenv("AT2_PRUNE_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"AT2_PRUNE_DATA is .*there is no .*hotpotqa"):
+        corpus.load()
+    lines = sample_questions_path().read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "hotpotqa").mkdir()
+    (tmp_path / "hotpotqa" / "train.jsonl").write_text("".join(lines[:5]), encoding="utf-8")
+    assert corpus.load().questions == samples[:5]
+    (tmp_path / "hotpotqa" / "validation.jsonl").write_text("".join(lines[5:7]), encoding="utf-8")
+    assert corpus.load().questions == samples[5:7]
+    assert len(corpus.load().passages) == 70
+    assert corpus.load([sample_questions_path()]).questions == samples
 
 
 @pytest.mark.slow
