@@ -1,46 +1,63 @@
-"""`at2-prune answer`"""
+"""The command `at2-prune answer`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from .options import K_HELP, add_pruner_options, k_or_auto, load_pruner, read_passages
 
-HELP = "Keep the passages that the model's attention says matter, and answer from those."
+if TYPE_CHECKING:
+    from ..passages import Passage
+    from ..pruning.pruner import AT2Pruner
+    from ..pruning.results import PruneResult
+
+HELP = "Keep the passages that the model's attention points to, and answer from those."
 EXAMPLES = """examples:
   at2-prune answer "Which river flows through the birthplace of Adolphe Sax?" --passages passages.json --k 2
   retrieve "…" | at2-prune answer "…" --passages - --json
   at2-prune answer "…" --passages passages.json --html report.html
 
---json prints question, draft, answer, k, kept (indices of passages in the order the model was shown them), scores (one
-a passage, in input order) and seconds (by step)."""
+--json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
+passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
+of each step."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add_pruner_options(parser)
     parser.add_argument("--k", type=k_or_auto, default=3, metavar="N", help=K_HELP)
-    parser.add_argument("--order", choices=["original", "score"], default="original", help="how to show what is kept")
-    parser.add_argument("--draft", metavar="TEXT", help="a draft written elsewhere, for methods that read one")
-    parser.add_argument("--html", metavar="FILE", help="write a page; with --method at2 it shows each token's worth")
+    parser.add_argument(
+        "--order",
+        choices=["original", "score"],
+        default="original",
+        help="the order of the kept passages in the prompt: as given (default), or by score",
+    )
+    parser.add_argument(
+        "--draft",
+        metavar="TEXT",
+        help="a draft to score passages by, for methods that read one (default: the model writes one)",
+    )
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        help="also write an HTML page; with a method that reads a draft, such as at2, it shows the score of each token",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..errors import ContextTooLongError
+    """Answer the question, and print or write the reports."""
     from ..report import check_report_path, html_report, terminal_report, write_html_report
 
     if args.html:
-        check_report_path(args.html)  # before the model runs
+        check_report_path(args.html)  # a wrong path must fail before the model runs
     passages = read_passages(args.passages)
     pruner = load_pruner(args, order=args.order)
     result = pruner.answer(args.question, passages, args.k, draft=args.draft)
     if args.html:
-        try:
-            draft = None if result.fallback else result.draft
-            tokens = None if draft is None else pruner.token_scores(args.question, passages, draft)
-        except ContextTooLongError:  # scored in windows: no one pass sees every token
-            tokens = None
+        tokens = _token_scores(pruner, passages, result)
         page = html_report(result, tokens, model=pruner.language_model.name, scorer=pruner.scorer.name)
         write_html_report(args.html, page)
     if args.json:
@@ -48,4 +65,18 @@ def run(args: argparse.Namespace) -> None:
     else:
         print(terminal_report(result))
         if args.html:
-            print(f"page: {args.html}", file=sys.stderr)
+            print(f"The HTML page is in {args.html}.", file=sys.stderr)
+
+
+def _token_scores(
+    pruner: AT2Pruner, passages: list[Passage], result: PruneResult
+) -> list[list[tuple[str, float]]] | None:
+    """Return the tokens of each passage with their scores, or None if there is no draft to score them by."""
+    from ..errors import ContextTooLongError
+
+    if result.draft is None or result.fallback:
+        return None
+    try:
+        return pruner.token_scores(result.question, passages, result.draft)
+    except ContextTooLongError:  # the passages were scored in windows, so no forward pass reads all tokens
+        return None

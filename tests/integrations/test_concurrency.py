@@ -1,4 +1,4 @@
-"""One model serves many requests at once: threads and coroutines get what serial calls get."""
+"""Threads and coroutines that share one model get the same results as serial calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THREADS, QUERIES = 16, 64
 
 @pytest.fixture
 def requests(sample_questions: list[Question]) -> list[tuple[str, Question]]:
-    """A question about other passages than its own, too, so that no two requests are the same."""
+    """Combine questions with passages of other questions, so that no two requests are the same."""
     short = [replace(question, passages=question.passages[:4]) for question in sample_questions]
     pairs = [(asked.text, about) for asked in short for about in short]
     return pairs[:: len(pairs) // QUERIES][:QUERIES]

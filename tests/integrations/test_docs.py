@@ -1,4 +1,4 @@
-"""The pipeline snippets of the README and of docs/integrations.md, run from top to bottom as they stand."""
+"""Run the pipeline snippets of the README and of docs/integrations.md, unchanged and in order."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ DOCS = ROOT / "docs" / "integrations.md"
 
 @pytest.fixture
 def tiny_default(monkeypatch: pytest.MonkeyPatch, tiny_pruner: AT2Pruner) -> None:
-    """The tiny model in place of the embedded one."""
+    """Replace the embedded model by a tiny one."""
     monkeypatch.setattr(AT2Pruner, "from_pretrained", lambda *args, **options: tiny_pruner)
 
 
 @pytest.fixture
 def names(question: Question, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a reader has already: a retriever, an index, models and a question."""
+    """The names that the snippets expect: a retriever, an index, models and a question."""
     documents = [Document(p.text, metadata={"title": p.title}) for p in question.passages]
     nodes = [TextNode(text=p.text, metadata={"title": p.title}) for p in question.passages]
     base = RunnableLambda(lambda query: documents)

@@ -1,4 +1,4 @@
-"""The examples, run as they stand: by a tiny model, and shortly by the embedded one; the notebooks by that one."""
+"""Run the examples with a tiny model and with the embedded one, and run the notebooks again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(params=NEEDS)
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs an example with arguments and environment; returns what it prints."""
+    """Run an example with arguments and environment variables, and return its output."""
     for module in [*NEEDS[request.param], "bm25s"]:
         pytest.importorskip(module)
     monkeypatch.syspath_prepend(str(EXAMPLES))
@@ -101,7 +101,7 @@ def test_an_interrupted_measurement_goes_on(
 
     monkeypatch.setattr(LanguageModel, "generate", counted)
     assert run(*arguments, **environ) == whole
-    assert 1 <= len(asked) <= 2  # of the last answer alone: its draft, and itself
+    assert 1 <= len(asked) <= 2  # only the last answer, and its draft if it is needed
     assert (out / "questions.jsonl").read_text() == "".join(lines)
     with pytest.raises(SystemExit):
         run(*arguments, "--index", "vectors", **environ)
@@ -172,7 +172,7 @@ def test_notebooks_print_what_they_show(name: str) -> None:
 
 
 def printed(notebook: Any) -> list[tuple[str, list[float]]]:
-    """What each cell prints, its decimal numbers apart."""
+    """Return the output of each cell, with its decimal numbers taken out into a list."""
     number = r"[-+]?\d+\.\d+"
     texts = [
         "".join(output["text"] for output in cell.outputs if output["name"] == "stdout")

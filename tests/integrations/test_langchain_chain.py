@@ -20,7 +20,7 @@ from langchain_at2_prune import AT2DocumentCompressor, create_prune_chain
 
 
 class Runs(BaseTracer):
-    """Notes every run."""
+    """Records every run."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ def as_documents(question: Question) -> list[Document]:
 
 
 class Fixed(BaseRetriever):
-    """Finds the same documents for every question."""
+    """Returns the same documents for every question."""
 
     documents: list[Document]
 
@@ -48,7 +48,7 @@ class Fixed(BaseRetriever):
 
 
 class Asked(BaseCallbackHandler):
-    """Notes what chat models are asked."""
+    """Records the prompts of chat models."""
 
     def __init__(self) -> None:
         self.prompts: list[str] = []

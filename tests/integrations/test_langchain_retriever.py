@@ -22,7 +22,7 @@ from langchain_at2_prune import AT2DocumentCompressor, AT2PruneRetriever
 
 
 class Runs(BaseTracer):
-    """Notes the names of all runs, with their parents'."""
+    """Records the name of every run with the name of its parent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,10 +51,10 @@ def retriever(tiny_pruner: AT2Pruner, base_retriever: Any) -> AT2PruneRetriever:
     return AT2PruneRetriever(base_retriever=base_retriever, compressor=AT2DocumentCompressor(pruner=tiny_pruner))
 
 
-@pytest.mark.asyncio  # for the one coroutine among LangChain's tests
+@pytest.mark.asyncio  # one of LangChain's tests is a coroutine
 @pytest.mark.filterwarnings("ignore:.*is marked with '@pytest.mark.asyncio':pytest.PytestWarning")
 class TestAT2PruneRetrieverStandard(RetrieversIntegrationTests):
-    """LangChain's own tests."""
+    """The tests that LangChain provides for retrievers."""
 
     @pytest.fixture(autouse=True)
     def _parts(self, tiny_pruner: AT2Pruner, base_retriever: Any) -> None:

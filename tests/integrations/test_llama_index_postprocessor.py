@@ -35,7 +35,7 @@ from llama_index.postprocessor.at2_prune import AT2Postprocessor
 
 
 class HashEmbedding(BaseEmbedding):
-    """Eight numbers from a hash: any order of the nodes will do here, so long as it is always the same."""
+    """An embedding from a hash: the tests need a fixed order of the nodes, but no particular one."""
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:8]]
@@ -48,7 +48,7 @@ class HashEmbedding(BaseEmbedding):
 
 
 class Events(BaseEventHandler):
-    """Notes reranking events."""
+    """Records reranking events."""
 
     seen: list[Any]
 

@@ -23,7 +23,7 @@ from llama_index.postprocessor.at2_prune import AT2Postprocessor, AT2Synthesizer
 
 
 class Counting(CustomLLM):
-    """Answers with how many documents it was shown; notes its prompts."""
+    """Answers with the number of documents in its prompt, and records the prompts."""
 
     prompts: list[str]
 
@@ -72,11 +72,11 @@ def test_draft_prune_answer(tiny_pruner: AT2Pruner, question: Question, nodes: l
     assert response.response == "from 3 documents"
     assert [node.node_id for node in response.source_nodes] == [f"node-{i}" for i in best]
     assert [node.score for node in response.source_nodes] == pytest.approx([scores[i] for i in best])
-    story = response.metadata["at2_prune"]
-    assert story["draft"] == "from 10 documents"
-    assert story["kept"] == [f"node-{i}" for i in best]
-    assert set(story["dropped"]) == {f"node-{i}" for i in range(10)} - set(story["kept"])
-    assert story["scores"] == pytest.approx({f"node-{i}": score for i, score in enumerate(scores)})
+    details = response.metadata["at2_prune"]
+    assert details["draft"] == "from 10 documents"
+    assert details["kept"] == [f"node-{i}" for i in best]
+    assert set(details["dropped"]) == {f"node-{i}" for i in range(10)} - set(details["kept"])
+    assert details["scores"] == pytest.approx({f"node-{i}": score for i, score in enumerate(scores)})
     assert response.metadata[f"node-{best[0]}"] == nodes[best[0]].metadata
     assert {node.score for node in nodes} == {0.5}
     again = asyncio.run(engine.aquery(question.text))
