@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from .options import K_HELP, add_pruner_options, k_or_auto, load_pruner, read_passages
+from .options import K_HELP, add_pruner_options, add_settings, k_or_auto, load_pruner, read_passages
 
 if TYPE_CHECKING:
     from ..passages import Passage
@@ -29,12 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_pruner_options(parser)
     parser.add_argument("--k", type=k_or_auto, default=3, metavar="N", help=K_HELP)
-    parser.add_argument(
-        "--order",
-        choices=["original", "score"],
-        default="original",
-        help="the order of the kept passages in the prompt: as given (default), or by score",
-    )
+    add_settings(parser, "order")
     parser.add_argument(
         "--draft",
         metavar="TEXT",
