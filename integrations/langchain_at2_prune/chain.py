@@ -70,7 +70,11 @@ def create_prune_chain(
 
 
 def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bool) -> Runnable[dict[str, Any], Any]:
-    """The scoring model either drafts itself or prepares the input of `drafter`. It runs in a thread if async."""
+    """Make the step that drafts.
+
+    The scoring model runs first: with `own_draft` it writes the draft, otherwise it says what `drafter` needs, if
+    anything. In async use it runs in a thread.
+    """
 
     def first(state: dict[str, Any]) -> Callable[[], Any]:
         question, documents = _read(state)
@@ -90,6 +94,8 @@ def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bo
 
 
 def _prune_step(pruning: AT2DocumentCompressor) -> Runnable[dict[str, Any], dict[str, Any]]:
+    """Make the step that scores the documents and keeps the best."""
+
     def prune(state: dict[str, Any]) -> dict[str, Any]:
         question, documents = _read(state)
         pruned = pruning.step.run(question, pruning.passages(documents), state["draft"])
@@ -105,7 +111,13 @@ def _prune_step(pruning: AT2DocumentCompressor) -> Runnable[dict[str, Any], dict
 
 
 def _answer_step(pruning: AT2DocumentCompressor, writer: Runnable, *, same: bool) -> Runnable[dict[str, Any], Any]:
-    """Answer from the kept documents, with `same` if `writer` wrote the draft too, in the same way."""
+    """Make the step that answers from the kept documents.
+
+    Args:
+        pruning: reads the documents.
+        writer: writes the answer.
+        same: whether `writer` wrote the draft, which is then the answer if nothing was dropped.
+    """
 
     def answer(state: dict[str, Any]) -> Any:
         unchanged = [d.page_content for d in state["kept"]] == [d.page_content for d in state["documents"]]
