@@ -50,7 +50,7 @@ def test_while_drafting_as_teacher_forced(embedded_lm: LanguageModel, passages: 
     read = read_drafts(embedded_lm, [prompt], [draft.text], GROUPS)[0]
     assert read.ids == draft.ids  # the text is tokenised as the model wrote it
     for group in GROUPS:
-        torch.testing.assert_close(read.mass[group], draft.readout.mass[group], atol=1e-5, rtol=0, msg=group.name)
+        torch.testing.assert_close(read.readout.mass[group], draft.readout.mass[group], atol=1e-5, rtol=0, msg=group.name)
     everything = draft.readout.mass[RowGroup("last")].sum(-1)
     assert 0 < float(everything.min()) <= float(everything.max()) < 1
 
@@ -77,7 +77,7 @@ def test_ablations_as_a_masked_forward_pass(embedded_lm: LanguageModel, passages
     assert float(drops[0]) > 3 * float(drops[1:].abs().max())
 
 
-def test_draft_score_select_regenerate(embedded_lm: LanguageModel, passages: list[Passage]) -> None:
+def test_draft_score_select_answer(embedded_lm: LanguageModel, passages: list[Passage]) -> None:
     pruner = AT2Pruner.from_pretrained(embedded_lm, method="at2", max_new_tokens=12)
     result = pruner.answer(QUESTION, passages, 2)
     assert "parrot" in result.draft.lower()
