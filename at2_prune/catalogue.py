@@ -72,16 +72,6 @@ class MethodInfo:
 _ENTRIES = (
     MethodInfo("none", "No pruning", "other", "Every passage is kept.", "1", configurable=False),
     MethodInfo(
-        "scout",
-        "Scout",
-        "learned",
-        "Attention of the question's and the passages' rows, with learned head coefficients; needs no draft.",
-        "part of 1",
-        "learned.LearnedScorer",
-        coefficients="scout",
-        train=("--learn-from", "evidence"),
-    ),
-    MethodInfo(
         "at2",
         "AT2",
         "learned",
@@ -109,6 +99,16 @@ _ENTRIES = (
         "learned.LearnedScorer",
         coefficients="effective_attention_learned",
         train=("--rows", "draft-effective"),
+    ),
+    MethodInfo(
+        "scout",
+        "Scout",
+        "learned",
+        "Attention of the question's and the passages' rows, with learned head coefficients; needs no draft.",
+        "part of 1",
+        "learned.LearnedScorer",
+        coefficients="scout",
+        train=("--learn-from", "evidence"),
     ),
     MethodInfo(
         "fusion",
@@ -232,7 +232,7 @@ def scoring_methods() -> list[str]:
 
 def configurable_methods() -> list[str]:
     """The methods that `PruneConfig` and the command line take, the default first."""
-    return [name for name, info in METHODS.items() if info.configurable]
+    return [DEFAULT_METHOD, *(name for name, info in METHODS.items() if info.configurable and name != DEFAULT_METHOD)]
 
 
 def learned_methods() -> list[str]:
@@ -271,12 +271,15 @@ def by_family(names: Iterable[str]) -> dict[str, list[str]]:
     Example:
         >>> by_family(["none", "at2", "bm25", "random"])
         {'retrieval': ['random', 'bm25'], 'learned': ['at2']}
+        >>> by_family(["surrogate_64", "surrogate_16", "surrogate_32"])
+        {'gradient': ['surrogate_16', 'surrogate_32', 'surrogate_64']}
     """
     known = list(METHODS)
 
     def place(name: str) -> tuple[int, int]:
-        surrogate = _SURROGATE.fullmatch(name)
-        return (known.index(name) if name in known else len(known), int(surrogate[1]) if surrogate else 0)
+        if surrogate := _SURROGATE.fullmatch(name):
+            return known.index("surrogate_32"), int(surrogate[1])
+        return known.index(name) if name in known else len(known), 0
 
     groups: dict[str, list[str]] = {family: [] for family in FAMILIES}
     for name in sorted(names, key=place):

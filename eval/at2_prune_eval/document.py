@@ -67,8 +67,8 @@ MODES = (
     "included, where one is written), and to read what was kept before the answer is written. No pruning reads "
     "everything once. `auto` reads the best 1, 2, 3 and 5 passages, their common prefix once, and takes the most "
     "confident answer. An embedder's work is not counted, nor is the writing of answers: `auto`, which writes four, "
-    "takes more time than its passes say. The way to the oracle is its gain in F1 over no pruning; the interval is of the ratio "
-    "of the two gains on the same questions."
+    "takes more time than its passes say. The way to the oracle is its gain in F1 over no pruning; the interval is of "
+    "the ratio of the two gains on the same questions."
 )
 DIFFERENCES = {
     "none": "no pruning",

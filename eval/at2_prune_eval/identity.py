@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import at2_prune
+from at2_prune.attention.rows import RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.scorers import Scorer
 
@@ -28,22 +29,18 @@ _PACKAGES = {"bm25s": "bm25s", "scikit-learn": "sklearn", "scipy": "scipy"}
 def describe_scorer(scorer: Scorer) -> dict[str, Any]:
     """A method's own settings as JSON values; coefficients by digest, folders by their last two names.
 
-    Settings that JSON cannot hold are left out.
+    Settings that JSON cannot hold, and lists of anything but plain values, are left out.
     """
-    return {name: _described(value) for name, value in _settings(scorer).items() if _can_be_described(value)}
+    return {name: _described(value) for name, value in _settings(scorer).items() if _is_told(value)}
 
 
 def scorer_identity(scorer: Scorer) -> list[Any] | None:
     """Everything that a method's scores depend on beside the task; None if some of it cannot be told."""
-    settings = _settings(scorer)
-    if not all(map(_can_be_described, settings.values())):
-        return None
     try:
         code = inspect.getsource(sys.modules[type(scorer).__module__])
-    except (KeyError, OSError, TypeError):  # written in an interpreter, for example
+        return [_exact(scorer), code, _own_code(), package_versions()]
+    except (KeyError, OSError, TypeError):  # the class was written in an interpreter, or a setting is no JSON value
         return None
-    kind = [type(scorer).__qualname__, scorer.name, describe_scorer(scorer), _folders(scorer)]
-    return [kind, code, _own_code(), package_versions()]
 
 
 @functools.cache
@@ -60,12 +57,14 @@ def _settings(scorer: Scorer) -> dict[str, Any]:
     return {name: value for name, value in sorted(vars(scorer).items()) if name not in told and name[0] != "_"}
 
 
-def _can_be_described(value: Any) -> bool:
-    if isinstance(value, Scorer):
-        return all(map(_can_be_described, _settings(value).values()))
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float, type(None)))
+
+
+def _is_told(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return all(map(_can_be_described, value))
-    return isinstance(value, (HeadCoefficients, Path, str, int, float, type(None)))
+        return all(map(_is_plain, value))
+    return _is_plain(value) or isinstance(value, (HeadCoefficients, Scorer, Path))
 
 
 def _described(value: Any) -> Any:
@@ -76,19 +75,40 @@ def _described(value: Any) -> Any:
         return {"name": value.name, **describe_scorer(value)}
     if isinstance(value, Path):  # a model on this machine, which lies elsewhere on others
         return "/".join(value.parts[-2:])
-    return [_described(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+    return list(value) if isinstance(value, tuple) else value
 
 
-def _folders(scorer: Scorer) -> list[list[Any]]:
-    """The local folders that a scorer loads models from, with their date: a model may be trained again."""
-    found: list[list[Any]] = []
-    for value in _settings(scorer).values():
-        if isinstance(value, Scorer):
-            found += _folders(value)
-        elif isinstance(value, (str, Path)) and os.path.isdir(value):
-            dates = [path.stat().st_mtime for path in Path(value).rglob("*")]
-            found.append([str(value), max(dates, default=0.0)])
-    return found
+def _exact(value: Any) -> Any:
+    """A setting as JSON, with nothing shortened; of a scorer, its class and all its settings.
+
+    Raises:
+        TypeError: it cannot be written as JSON.
+    """
+    if isinstance(value, HeadCoefficients):
+        return coefficients_digest(value)
+    if isinstance(value, RowGroup):
+        return value.name
+    if isinstance(value, Scorer):
+        settings = {name: _exact(setting) for name, setting in sorted(_all_settings(value).items())}
+        return [type(value).__qualname__, value.name, settings]
+    if isinstance(value, (list, tuple)):
+        return [_exact(entry) for entry in value]
+    if isinstance(value, (str, Path)) and os.path.isdir(value):  # an encoder, which may be trained again
+        dates = [path.stat().st_mtime for path in Path(value).rglob("*")]
+        return [str(value), max(dates, default=0.0)]
+    if isinstance(value, Path):
+        return str(value)
+    if _is_plain(value):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _all_settings(scorer: Scorer) -> dict[str, Any]:
+    """The public attributes of a scorer, and the arguments of its constructor that it keeps in private ones."""
+    kept = vars(scorer)
+    public = {name: value for name, value in kept.items() if name != "name" and name[0] != "_"}
+    arguments = inspect.signature(type(scorer).__init__).parameters
+    return public | {name: kept[f"_{name}"] for name in arguments if name not in kept and f"_{name}" in kept}
 
 
 @functools.cache

@@ -46,7 +46,8 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     drafted = loop.draft(prompt, groups)
     task = Task(loop.language_model, question.text, question.passages, prompt, drafted.draft)
     choices = {method.name: method.choose(loop, task, question, sorted(tried)) for method in methods}
-    answers = _answers(loop, question, Scored(prompt, drafted.draft, [0.0] * len(question.passages)), choices)
+    unscored = Scored(prompt, drafted.draft, [0.0] * len(question.passages))
+    answers = _answers(loop, question, unscored, choices, ks)
     return {
         "id": question.id,
         **text_of(question),
@@ -68,14 +69,21 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     }
 
 
-def _answers(loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice]) -> Answers:
-    """The answer from every different set of kept passages; the draft's text is the answer from all of them."""
-    sets = sorted({tuple(kept) for choice in choices.values() for kept in choice.kept.values()})
-    answers = loop.answer_kept(question.text, question.passages, drafted, sets)
+def _answers(
+    loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice], ks: Sequence[K]
+) -> Answers:
+    """The answer from every different set of kept passages; the draft's text is the answer from all of them.
+
+    An answer from all passages is written beside the draft only if `auto` compares its probability and the draft's is
+    not known.
+    """
     everything = drafted.everything
-    if everything in answers:
-        answers[everything] = replace(answers[everything], text=drafted.draft.text)
-    return answers
+    sets = {tuple(kept) for choice in choices.values() for kept in choice.kept.values()}
+    if AUTO not in ks or len(everything) > max(AUTO_KS):
+        sets -= {everything}
+    answers = loop.answer_kept(question.text, question.passages, drafted, sorted(sets))
+    whole = answers.get(everything, Answer(drafted.draft.text, drafted.draft.log_probability, drafted.prompt))
+    return answers | {everything: replace(whole, text=drafted.draft.text)}
 
 
 def _entries(

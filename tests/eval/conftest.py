@@ -11,7 +11,7 @@ from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.models.drafts import write_drafts
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.scorers import AttentionScorer, LearnedScorer, Scorer
+from at2_prune.scorers import AttentionScorer, LearnedScorer, RandomScorer, Scorer, Task
 from at2_prune_eval import CachedLoop
 
 MAX_NEW_TOKENS = 6
@@ -71,3 +71,17 @@ def questions(tiny_lm: LanguageModel, sample_questions: list[Question]) -> list[
         answer = write_drafts(tiny_lm, [prompt], max_new_tokens=MAX_NEW_TOKENS)[0].text
         result.append(replace(question, answer=answer))
     return result
+
+
+class Counted(RandomScorer):
+    """Counts how often it is asked."""
+
+    def __init__(self, setting: Any = 1) -> None:
+        super().__init__()
+        self.name = "counted"
+        self.setting = setting
+        self._asked = 0
+
+    def score(self, task: Task) -> torch.Tensor:
+        self._asked += 1
+        return super().score(task)

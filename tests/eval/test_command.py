@@ -10,15 +10,14 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from at2_prune.catalogue import label_of
+from at2_prune.catalogue import configurable_methods, label_of, learned_methods, scoring_methods
 from at2_prune.cli import main
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
-from at2_prune.pipeline.config import METHODS
-from at2_prune.scorers import BUILT_ON, SCORERS, CrossEncoderScorer, DenseScorer, Task
+from at2_prune.scorers import CrossEncoderScorer, DenseScorer, Task
 from at2_prune_eval.commands.evaluate import EXAMPLES
 
 
@@ -241,8 +240,8 @@ def test_embedded_model(embedded_lm: LanguageModel, tmp_path: Path, capsys: pyte
 
 
 def test_every_method_has_its_name_everywhere() -> None:
-    there = {*SCORERS, *LEARNED, *BUILT_ON}
-    assert {*METHODS} == there - {"cross_encoder"}  # which needs a model's name too
+    there = {*scoring_methods(), *learned_methods()}
+    assert {*configurable_methods()} == there - {"cross_encoder"}  # which needs a model's name too
     for name in there:
         assert label_of(name) != name, f"{name}: the evaluator has no label for it"
         assert re.search(rf"\b{name}\b", EXAMPLES), f"{name}: at2-prune eval --help does not name it"

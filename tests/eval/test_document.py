@@ -18,8 +18,9 @@ from at2_prune.errors import DataError, InputError
 from at2_prune.scorers import DenseScorer
 from at2_prune_eval.cards import record_evaluation
 from at2_prune_eval.commands.evaluate import add_arguments
-from at2_prune_eval.config import coefficients_digest, describe_scorer
+from at2_prune_eval.digests import coefficients_digest
 from at2_prune_eval.document import load_results, main, results_document, short_table, write_document
+from at2_prune_eval.identity import describe_scorer
 from at2_prune_eval.sections import OFFLINE_EMBEDDER, _shipped, run_command
 from at2_prune_eval.table import estimate
 

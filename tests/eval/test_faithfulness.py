@@ -13,7 +13,7 @@ import torch
 from scipy.stats import kendalltau, spearmanr
 
 from at2_prune.ablation import Positions, random_masks, seeded_generator
-from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
+from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import InputError
@@ -42,11 +42,8 @@ from at2_prune_eval.metrics import normalize_answer
 from .conftest import MAX_NEW_TOKENS
 
 
-class Fixed:
+class Fixed(Scorer):
     """Scores that a test chooses."""
-
-    row_groups: tuple[RowGroup, ...] = ()
-    uses_draft = False
 
     def __init__(self, name: str, scores: Sequence[float]) -> None:
         self.name = name

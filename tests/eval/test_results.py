@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from at2_prune_eval import CachedLoop, evaluate, markdown_table, reading, summar
 from at2_prune_eval.cache import model_fingerprint
 from at2_prune_eval.results import COSTS, METRICS, PAIRED
 from at2_prune_eval.sections import cost_rows, run_facts
+from at2_prune_eval.store import RunStore
 from at2_prune_eval.table import estimate
 
 from .conftest import KS, MAX_NEW_TOKENS
@@ -152,3 +154,32 @@ def test_schema_on_disk(loop: CachedLoop, scorers: list[Scorer], questions: list
     table = (tmp_path / "table.md").read_text()
     assert markdown_table(results) in table
     assert reading(results) in table
+
+
+def test_the_run_of_version_0_1_0_goes_on_and_has_the_committed_results(tmp_path: Path) -> None:
+    """All of it takes a minute: some methods, at one k."""
+    docs = Path(__file__).parents[2] / "docs"
+    committed = json.loads((docs / "results.json").read_text(encoding="utf-8"))
+    with tarfile.open(docs / "run.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config == committed["config"]
+    store = RunStore(tmp_path, {**config, "versions": {**config["versions"], "at2-prune": "0.2.0"}})
+    records = list(store.load().values())
+    assert len(records) == committed["n"] == 200
+    some = {"none": "all", "at2": "3", "scout": "auto", "oracle": "gold"}
+    for record in records:
+        record["methods"] = {
+            name: {**record["methods"][name], "at": {k: record["methods"][name]["at"][k]}} for name, k in some.items()
+        }
+    found = summarize(records, config, committed["skipped"])
+    assert found["draft"]["passes"] == pytest.approx(committed["draft"]["passes"])
+    for name, k in some.items():
+        for metric, value in found["methods"][name]["at"][k].items():
+            assert value == pytest.approx(committed["methods"][name]["at"][k][metric])
+        for cost, value in found["methods"][name]["cost"].items():
+            assert value == pytest.approx(committed["methods"][name]["cost"][cost])
+    for name in ("at2", "scout"):
+        difference = committed["paired"]["none"][name][some[name]]
+        assert found["paired"]["none"][name][some[name]]["f1"] == pytest.approx(difference["f1"])
+        assert found["gap"][name][some[name]] == pytest.approx(committed["gap"][name][some[name]])

@@ -25,9 +25,9 @@ from at2_prune.scorers import (
     Scorer,
     SurrogateScorer,
     Task,
+    make_scorer,
 )
 from at2_prune_eval import CachedLoop, answer_question, answer_scores, evaluate
-from at2_prune_eval.cache import digest
 from at2_prune_eval.methods import as_methods, check_ks
 
 from .conftest import KS, MAX_NEW_TOKENS, Calls
@@ -117,18 +117,6 @@ def test_auto_takes_the_surest_of_several_answers(
     assert calls.passes == before  # remembered, with their probabilities
 
 
-def test_answers_remembered_without_a_probability_are_written_again(
-    loop: CachedLoop, questions: list[Question]
-) -> None:
-    prompt = loop.language_model.encode(questions[0].text, questions[0].passages[:2])
-    first = loop.write_answers([prompt])[0]
-    assert first.log_probability is not None
-    key = digest("answer", loop._writing, prompt.ids)
-    loop.cache.put(key, json.dumps({"text": first.text}).encode())  # as earlier versions did
-    assert loop.write_answers([prompt])[0].log_probability is None
-    assert loop.write_answers([prompt], (), [True])[0] == first
-
-
 def test_the_best_alias_counts(loop: CachedLoop, scorers: list[Scorer], questions: list[Question]) -> None:
     question = replace(questions[0], answer="something else", aliases=(questions[0].answer or "", "more"))
     record = answer_question(loop, as_methods(scorers), question, [1])
@@ -153,7 +141,7 @@ def test_one_draft_and_each_kept_set_answered_once(
     assert unmeasured(again) == unmeasured(few)
 
 
-class Named:
+class Named(Scorer):
     """A scorer under another name."""
 
     def __init__(self, scorer: Scorer, name: str) -> None:
@@ -187,15 +175,19 @@ def test_measures_beside_attention_pay_no_pass(loop: CachedLoop, questions: list
     prompt = loop.language_model.encode(questions[0].text, questions[0].passages)
     ids = loop.draft(prompt).draft.ids
     group = RowGroup("draft", measure="contribution")
-    read = read_drafts(loop.language_model, [prompt], [ids], [group])[0].mass[group]
-    assert record["methods"]["contribution"]["scores"] == pytest.approx(read.mean((0, 1)).tolist(), abs=1e-6)
+    read = read_drafts(loop.language_model, [prompt], [ids], [group])[0]
+    assert read.readout is not None
+    read_mass = read.readout.mass[group]
+    assert record["methods"]["contribution"]["scores"] == pytest.approx(read_mass.mean((0, 1)).tolist(), abs=1e-6)
     before = calls.passes
     both = [group, RowGroup("question", measure="contribution")]
     for _ in range(2):  # rows that nobody had asked for take one more pass, once
-        again = loop.draft(prompt, both).draft.mass
+        readout = loop.draft(prompt, both).draft.readout
+        assert readout is not None
+        again = readout.mass
         assert calls.passes == before + 1
-    assert again[group].equal(read)
-    assert again[both[1]].shape == read.shape
+    assert again[group].equal(read_mass)
+    assert again[both[1]].shape == read_mass.shape
     loop.draft(prompt, [group])
     assert calls.passes == before + 1
 
@@ -219,7 +211,9 @@ def test_row_groups_of_all_scorers_are_read_in_the_one_draft(
     other = LearnedScorer(HeadCoefficients(HeadCoefficients.average(2, 4).weight.repeat(2, 1, 1), groups))
     question = questions[0]
     prompt = loop.language_model.encode(question.text, question.passages)
-    mass = write_drafts(loop.language_model, [prompt], [DRAFT_ROWS, *groups], MAX_NEW_TOKENS)[0].mass
+    readout = write_drafts(loop.language_model, [prompt], [DRAFT_ROWS, *groups], MAX_NEW_TOKENS)[0].readout
+    assert readout is not None
+    mass = readout.mass
     record = answer_question(loop, as_methods([AttentionScorer(), other]), question, [10])
     scores = {name: method["scores"] for name, method in record["methods"].items()}
     assert scores["average_attention"] == pytest.approx(mass[DRAFT_ROWS].mean((0, 1)).tolist())

@@ -73,3 +73,28 @@ def test_parts_of_several_processes_become_one_file(tmp_path: Path) -> None:
     first.merge(["a", "b", "c", "d"])
     assert (tmp_path / "questions.jsonl").read_text() == '{"id": "a"}\n{"id": "b"}\n{"id": "c"}\n'
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "questions.jsonl"]
+
+
+def version(number: str) -> dict[str, object]:
+    return {**CONFIG, "versions": {"at2-prune": number, "torch": "2.13.0"}}
+
+
+@pytest.mark.parametrize("later", ["0.1.0", "0.2.0"])
+def test_a_run_of_version_0_1_0_goes_on(tmp_path: Path, later: str) -> None:
+    RunStore(tmp_path, version("0.1.0")).add({"id": "a"})
+    assert RunStore(tmp_path, version(later)).load() == {"a": {"id": "a"}}
+    assert '"0.1.0"' in (tmp_path / "config.json").read_text()  # the version that began it
+
+
+@pytest.mark.parametrize(("earlier", "later"), [("0.1.0", "0.3.0"), ("0.0.9", "0.1.0"), ("0.0.9", "0.2.0")])
+def test_a_run_of_another_version_is_refused(tmp_path: Path, earlier: str, later: str) -> None:
+    RunStore(tmp_path, version(earlier))
+    with pytest.raises(InputError, match=f"versions.at2-prune: '{earlier}' there, '{later}' now"):
+        RunStore(tmp_path, version(later))
+
+
+def test_a_run_of_equal_version_with_another_torch_is_refused(tmp_path: Path) -> None:
+    RunStore(tmp_path, version("0.1.0"))
+    config = {**CONFIG, "versions": {"at2-prune": "0.2.0", "torch": "2.14.0"}}
+    with pytest.raises(InputError, match=r"versions\.torch: '2\.13\.0' there, '2\.14\.0' now"):
+        RunStore(tmp_path, config)

@@ -1,9 +1,10 @@
-"""Scores are asked for once: remembered by settings and code, refused where they are no numbers."""
+"""Drafts, scores and answers are computed once, those of an earlier version too; bad scores are refused."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,13 +16,15 @@ from at2_prune.scorers import (
     FusionScorer,
     GradientXInputScorer,
     RandomScorer,
+    Scorer,
     SurrogateScorer,
     Task,
 )
-from at2_prune_eval import CachedLoop, answer_question, evaluate, scoring
+from at2_prune_eval import CachedLoop, answer_question, evaluate
+from at2_prune_eval.digests import digest
 from at2_prune_eval.methods import as_methods
 
-from .conftest import Calls
+from .conftest import Calls, Counted
 
 
 def test_scores_are_remembered(loop: CachedLoop, questions: list[Question], calls: Calls) -> None:
@@ -36,6 +39,42 @@ def test_scores_are_remembered(loop: CachedLoop, questions: list[Question], call
         assert again["methods"][name]["cost"] == first["methods"][name]["cost"]
     others = answer_question(loop, as_methods([SurrogateScorer(8, alpha=10.0)]), questions[0], [10])
     assert others["methods"]["surrogate_8"]["scores"] != first["methods"]["surrogate_8"]["scores"]
+
+
+def test_answers_remembered_without_a_probability_are_written_again(
+    loop: CachedLoop, questions: list[Question], calls: Calls
+) -> None:
+    prompt = loop.language_model.encode(questions[0].text, questions[0].passages[:2])
+    first = loop.write_answers([prompt])[0]
+    assert first.log_probability > -100
+    key = digest("answer", loop._writing, prompt.ids)
+    for early in ({"text": first.text}, {"text": first.text, "log_probability": None}):
+        loop.cache.put(key, json.dumps(early).encode())  # as the first versions did
+        before = calls.passes
+        assert loop.write_answers([prompt])[0] == first
+        assert calls.passes > before
+        before = calls.passes
+        assert loop.write_answers([prompt])[0] == first
+        assert calls.passes == before
+
+
+def test_drafts_of_version_0_1_0_are_used(
+    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], calls: Calls
+) -> None:
+    """They have no probability: the answer from all passages is written where `auto` compares it, and only there."""
+    short = replace(questions[0], passages=questions[0].passages[:2], gold=(0,))
+    for question, ks in ((questions[0], [1, "auto"]), (short, [1, 2]), (short, ["auto"])):
+        loop = CachedLoop(loop.language_model, None, loop.max_new_tokens)
+        first = answer_question(loop, as_methods(scorers), question, ks)
+        prompt = loop.language_model.encode(question.text, question.passages)
+        key = digest("draft", loop._writing, prompt.ids, prompt.sources)
+        draft = json.loads(loop.cache.get(key) or b"")
+        assert draft.pop("log_probability") > -100
+        loop.cache.put(key, json.dumps(draft).encode())
+        before = calls.passes
+        assert answer_question(loop, as_methods(scorers), question, ks) == first
+        compared = question is short and "auto" in ks
+        assert (calls.passes > before) == compared
 
 
 def test_what_another_kernel_rounded_is_asked_again(
@@ -53,34 +92,6 @@ def test_what_another_kernel_rounded_is_asked_again(
         assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
-class Counted(RandomScorer):
-    """Counts how often it is asked."""
-
-    def __init__(self, setting: Any = 1) -> None:
-        super().__init__()
-        self.name = "counted"
-        self.setting = setting
-        self._asked = 0
-
-    def score(self, task: Task) -> torch.Tensor:
-        self._asked += 1
-        return super().score(task)
-
-
-@pytest.mark.parametrize("setting", [2, "text", [1, 2], ["a"]])
-def test_a_method_with_other_settings_or_code_is_asked_again(
-    loop: CachedLoop, questions: list[Question], monkeypatch: pytest.MonkeyPatch, setting: Any
-) -> None:
-    def asked(scorer: Counted) -> int:
-        answer_question(loop, as_methods([scorer]), questions[0], [10])
-        return scorer._asked
-
-    assert (asked(Counted()), asked(Counted())) == (1, 0)
-    assert (asked(Counted(setting)), asked(Counted(setting))) == (1, 0)
-    monkeypatch.setattr(scoring, "_own_code", lambda: "edited")
-    assert asked(Counted()) == 1
-
-
 def test_what_a_method_loads_is_loaded_before_the_first_question(
     loop: CachedLoop, questions: list[Question], tmp_path: Path
 ) -> None:
@@ -96,14 +107,6 @@ def test_what_a_method_loads_is_loaded_before_the_first_question(
 
     evaluate(loop, [FusionScorer(Loading(), Loading(2))], questions[:2], [1, 2, 4], tmp_path, data={})
     assert happened == ["cpu", "cpu", *["score"] * 4]
-
-
-def test_a_method_whose_settings_cannot_be_told_is_always_asked(loop: CachedLoop, questions: list[Question]) -> None:
-    for setting in (torch.ones(2), len, {"a": 1}):
-        for _ in range(2):
-            scorer = Counted(setting)
-            answer_question(loop, as_methods([scorer]), questions[0], [10])
-            assert scorer._asked == 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
