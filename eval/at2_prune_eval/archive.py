@@ -1,7 +1,6 @@
 """A run's folder as one small file: to publish what came of every question, and to go on with elsewhere.
 
-    $ python -m at2_prune_eval.archive runs/hotpotqa docs/run.tar.gz
-    $ mkdir -p runs/again && tar -xzf docs/run.tar.gz -C runs/again
+    >>> write_archive("runs/hotpotqa", "docs/run.tar.gz")  # doctest: +SKIP
 
 Every method's scores, kept passages, answers and costs are in it, for paired comparisons with a method of one's own.
 The data set's text is not: it is put back from the data when the same `at2-prune eval` command goes on with the folder.
@@ -9,16 +8,14 @@ The data set's text is not: it is put back from the data when the same `at2-prun
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from at2_prune.errors import AT2PruneError, CacheError, DataError
+from at2_prune.errors import CacheError, DataError
 
 from .store import TEXT
 
@@ -67,19 +64,3 @@ def _stripped(path: Path) -> bytes:
         record = {key: value for key, value in json.loads(line).items() if key not in TEXT}
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     return "".join(lines).encode()
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Pack a run's folder into one file, without the data set's text."""
-    parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.archive", description=main.__doc__)
-    parser.add_argument("folder", metavar="DIR", help="that at2-prune eval --out wrote")
-    parser.add_argument("out", metavar="FILE", help="docs/run.tar.gz, say")
-    parsed = parser.parse_args(arguments)
-    try:
-        print(write_archive(parsed.folder, parsed.out))
-    except AT2PruneError as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-
-
-if __name__ == "__main__":
-    main()

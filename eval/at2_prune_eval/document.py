@@ -12,9 +12,8 @@ from typing import Any
 
 from at2_prune.bootstrap import RESAMPLES, SEED
 from at2_prune.catalogue import by_family
-from at2_prune.errors import CacheError, CoefficientsError, DataError, InputError
+from at2_prune.errors import CacheError, DataError, InputError
 
-from .cards import record_evaluation
 from .figures import HEADS, caption_of
 from .results import FORMAT
 from .sections import (
@@ -262,31 +261,16 @@ def _faithfulness(results: Mapping[str, Any], figures: Sequence[str]) -> list[st
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m at2_prune_eval.document RESULTS_JSON OUT`"""
+    """Write the Markdown page of a run's results, with the results and figures beside it."""
     parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.document", description=main.__doc__)
-    parser.add_argument("results", metavar="RESULTS_JSON")
+    parser.add_argument("results", metavar="RESULTS_JSON", help="the results.json of a run")
     parser.add_argument(
-        "out", metavar="OUT", nargs="?", help="docs/results.md, say; figures go into figures/ beside it"
+        "out", metavar="OUT", help="the page, for example results.md; figures go into figures/ beside it"
     )
-    parser.add_argument(
-        "--cards",
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="folders of the head coefficients that were evaluated: what was found at k = 3 goes into their cards",
-    )
-    parser.add_argument("--short", action="store_true", help="print the short table for a README instead")
     parsed = parser.parse_args(arguments)
-    if not parsed.short and not parsed.out:
-        parser.error("OUT is missing: where to write the page; or give --short")
     try:
-        if parsed.short:
-            print(short_table(load_results(parsed.results)))
-            return
         write_document(parsed.results, parsed.out)
-        for folder in parsed.cards:
-            record_evaluation(folder, load_results(parsed.results))
-    except (DataError, CacheError, CoefficientsError, InputError) as error:
+    except (DataError, CacheError, InputError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 

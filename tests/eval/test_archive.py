@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from at2_prune.datasets import Question
+from at2_prune.errors import DataError
 from at2_prune.scorers import BM25Scorer, RandomScorer
 from at2_prune_eval import CachedLoop, evaluate
-from at2_prune_eval.archive import main, write_archive
+from at2_prune_eval.archive import write_archive
 from at2_prune_eval.store import TEXT
 
 from .conftest import KS, Calls
@@ -60,12 +61,10 @@ def test_a_run_goes_on_from_an_archive(loop: CachedLoop, questions: list[Questio
     assert resumed == [True] + [False] * (len(questions) - 1)
 
 
-def test_no_run_no_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_run_no_archive(tmp_path: Path) -> None:
     for content in (None, "not JSON\n"):
         if content:
             (tmp_path / "questions.jsonl").write_text(content)
-        with pytest.raises(SystemExit) as stopped:
-            main([str(tmp_path), str(tmp_path / "out.tar.gz")])
-        assert stopped.value.code == 2
-        assert str(tmp_path) in capsys.readouterr().err
+        with pytest.raises(DataError, match=str(tmp_path)):
+            write_archive(tmp_path, tmp_path / "out.tar.gz")
         assert not (tmp_path / "out.tar.gz").exists()

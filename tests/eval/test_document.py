@@ -11,14 +11,10 @@ from typing import Any
 
 import pytest
 
-from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.catalogue import label_of, learned_methods
-from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import DataError, InputError
 from at2_prune.scorers import DenseScorer
-from at2_prune_eval.cards import record_evaluation
 from at2_prune_eval.commands.evaluate import add_arguments
-from at2_prune_eval.digests import coefficients_digest
 from at2_prune_eval.document import load_results, main, results_document, short_table, write_document
 from at2_prune_eval.identity import describe_scorer
 from at2_prune_eval.sections import OFFLINE_EMBEDDER, _shipped, run_command
@@ -232,28 +228,3 @@ def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None
 
 def test_the_packaged_embedder_is_recorded_as_such() -> None:
     assert describe_scorer(DenseScorer())["embedder"] == OFFLINE_EMBEDDER
-
-
-def test_an_evaluation_goes_into_the_card(tmp_path: Path, results: dict[str, Any]) -> None:
-    coefficients = HeadCoefficients.average(2, 4, "llama")
-    coefficients.save_pretrained(tmp_path / "mine")
-    methods = {**results["config"]["methods"], "at2": {"coefficients": {"sha256": coefficients_digest(coefficients)}}}
-    write_run(tmp_path / "run", [], {**results, "config": {**results["config"], "methods": methods}})
-    paths = [str(tmp_path / name) for name in ("run/results.json", "results.md")]
-    main([*paths, "--cards", str(tmp_path / "mine")])
-    card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
-    (line,) = [line for line in card.splitlines() if line.startswith("| evaluation |")]
-    at2, none = results["methods"]["at2"]["at"]["3"], results["methods"]["none"]["at"]["all"]
-    difference, lds = results["paired"]["none"]["at2"]["3"]["f1"], results["faithfulness"]["passage"]["lds"]["at2"]
-    for value in (at2["f1"], none["f1"], difference, at2["gold_recall"], lds):
-        assert estimate(value) in line
-    assert f"questions {results['n']}; k 3;" in line
-    again = HeadCoefficients.from_pretrained(tmp_path / "mine")
-    assert again.weight.equal(coefficients.weight)
-    assert again.row_groups == (DRAFT_ROWS,)
-
-    HeadCoefficients(coefficients.weight * 2, model_type="llama").save_pretrained(tmp_path / "other")
-    before = (tmp_path / "other" / "README.md").read_bytes()
-    with pytest.raises(InputError, match="the results are of other head coefficients"):
-        record_evaluation(tmp_path / "other", load_results(paths[0]))
-    assert (tmp_path / "other" / "README.md").read_bytes() == before

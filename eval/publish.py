@@ -1,0 +1,70 @@
+"""Prepare a run's results for publication in this repository.
+
+    $ python eval/publish.py short-table docs/results.json
+    $ python eval/publish.py cards docs/results.json at2_prune/data/coefficients/gemma-3-270m/at2
+    $ python eval/publish.py archive runs/hotpotqa docs/run.tar.gz
+
+`short-table` prints the table of the README. `cards` writes the results at k = 3 into the cards of the head
+coefficients that were evaluated. `archive` packs a run's folder into one file, without the text of the data set.
+
+Maintainers run it from a checkout; it is not part of the installed package.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from at2_prune.errors import AT2PruneError
+from at2_prune_eval.archive import write_archive
+from at2_prune_eval.cards import record_evaluation
+from at2_prune_eval.document import load_results, short_table
+
+
+def print_short_table(arguments: argparse.Namespace) -> None:
+    print(short_table(load_results(arguments.results)))
+
+
+def record_in_cards(arguments: argparse.Namespace) -> None:
+    results = load_results(arguments.results)
+    for folder in arguments.folders:
+        record_evaluation(folder, results)
+
+
+def pack_run(arguments: argparse.Namespace) -> None:
+    print(write_archive(arguments.folder, arguments.out))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python eval/publish.py", description="Prepare a run's results for publication in this repository."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    table = commands.add_parser("short-table", help="print F1 by method and k, for the README")
+    table.add_argument("results", metavar="RESULTS_JSON", help="the results.json of a run")
+    table.set_defaults(run=print_short_table)
+
+    cards = commands.add_parser("cards", help="write the results at k = 3 into cards of head coefficients")
+    cards.add_argument("results", metavar="RESULTS_JSON", help="the results.json of a run")
+    cards.add_argument("folders", metavar="DIR", nargs="+", help="a folder of head coefficients that the run evaluated")
+    cards.set_defaults(run=record_in_cards)
+
+    archive = commands.add_parser("archive", help="pack a run's folder, without the text of the data set")
+    archive.add_argument("folder", metavar="DIR", help="the folder that at2-prune eval --out wrote")
+    archive.add_argument("out", metavar="FILE", help="the archive, for example docs/run.tar.gz")
+    archive.set_defaults(run=pack_run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = make_parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except AT2PruneError as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
