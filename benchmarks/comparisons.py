@@ -23,7 +23,7 @@ from at2_prune.models.default_model import embedded_is_cached, embedded_is_insta
 from at2_prune.models.drafts import Draft, read_drafts, write_drafts
 from at2_prune.pruning.selection import K
 from at2_prune.scorers import GradientXInputScorer, LearnedScorer, Task
-from at2_prune_eval.cost import metered
+from at2_prune_eval.loop.cost import metered
 
 __all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "precision", "scoring", "starting"]
 

@@ -27,7 +27,7 @@ from workload import case, coefficients_of, endless, load_model, untouched
 from at2_prune.attention.reader import AttentionReader
 from at2_prune.models.drafts import write_drafts
 from at2_prune.scorers import LearnedScorer, Task
-from at2_prune_eval.cost import peak_memory, reset_peak
+from at2_prune_eval.loop.cost import peak_memory, reset_peak
 
 __all__ = ["growth", "peaks"]
 

@@ -16,9 +16,9 @@ import argparse
 from collections.abc import Sequence
 
 from at2_prune.errors import AT2PruneError
-from at2_prune_eval.archive import write_archive
-from at2_prune_eval.cards import record_evaluation
-from at2_prune_eval.document import load_results, short_table
+from at2_prune_eval.document.model_cards import record_evaluation
+from at2_prune_eval.document.page import load_results, short_table
+from at2_prune_eval.run.archive import write_archive
 
 
 def print_short_table(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from at2_prune import AT2Pruner, LanguageModel, PruneConfig, Question
 from at2_prune.bootstrap import Estimate, bootstrap_mean
 from at2_prune.errors import AT2PruneError
 from at2_prune_eval.metrics import answer_scores
-from at2_prune_eval.store import RunStore
+from at2_prune_eval.run.store import RunStore
 
 
 @dataclass(frozen=True)

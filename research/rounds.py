@@ -25,7 +25,7 @@ from at2_prune.scorers import Scorer, Task
 from at2_prune.scorers.fusion import standardised
 from at2_prune.scorers.registry import load_scorer
 from at2_prune_eval import CachedLoop, answer_scores
-from at2_prune_eval.cache import ModelCache
+from at2_prune_eval.loop.cache import ModelCache
 
 FIRST, KS = 5, (2, 3)
 

@@ -10,40 +10,40 @@ from typing import TYPE_CHECKING
 
 _HOME = {
     "AnswerScores": "metrics",
-    "CachedLoop": "cached_loop",
-    "Cost": "cost",
+    "CachedLoop": "loop.cached_loop",
+    "Cost": "loop.cost",
     "HotpotQAMetric": "metrics",
     "METRIC_PATH": "metrics",
-    "Method": "methods",
-    "ModelCache": "cache",
-    "NoPruning": "methods",
-    "Oracle": "methods",
-    "Processes": "processes",
-    "ProgressBar": "progress",
-    "Pruning": "methods",
-    "RunStore": "store",
+    "Method": "run.methods",
+    "ModelCache": "loop.cache",
+    "NoPruning": "run.methods",
+    "Oracle": "run.methods",
+    "Processes": "run.processes",
+    "ProgressBar": "run.progress",
+    "Pruning": "run.methods",
+    "RunStore": "run.store",
     "SupportScores": "metrics",
-    "add_faithfulness": "results",
-    "answer_question": "question",
+    "add_faithfulness": "results.summary",
+    "answer_question": "run.question",
     "answer_scores": "metrics",
     "both_gold": "metrics",
-    "evaluate": "runner",
+    "evaluate": "run.runner",
     "gold_precision": "metrics",
     "gold_recall": "metrics",
-    "load_results": "document",
-    "markdown_table": "table",
+    "load_results": "document.page",
+    "markdown_table": "tables.overview",
     "measure_faithfulness": "faithfulness",
     "normalize_answer": "metrics",
-    "reading": "table",
-    "results_document": "document",
+    "reading": "tables.overview",
+    "results_document": "document.page",
     "run_faithfulness": "faithfulness",
-    "short_table": "document",
-    "summarize": "results",
+    "short_table": "document.page",
+    "summarize": "results.summary",
     "summarize_faithfulness": "faithfulness",
     "support_scores": "metrics",
-    "text_table": "table",
-    "too_long": "runner",
-    "write_document": "document",
+    "text_table": "tables.overview",
+    "too_long": "run.runner",
+    "write_document": "document.page",
     "write_figures": "figures",
     "write_report": "report",
 }
@@ -89,13 +89,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .cache import ModelCache
-    from .cached_loop import CachedLoop
-    from .cost import Cost
-    from .document import load_results, results_document, short_table, write_document
+    from .document.page import load_results, results_document, short_table, write_document
     from .faithfulness import measure_faithfulness, run_faithfulness, summarize_faithfulness
     from .figures import write_figures
-    from .methods import Method, NoPruning, Oracle, Pruning
+    from .loop.cache import ModelCache
+    from .loop.cached_loop import CachedLoop
+    from .loop.cost import Cost
     from .metrics import (
         METRIC_PATH,
         AnswerScores,
@@ -108,14 +107,15 @@ if TYPE_CHECKING:
         normalize_answer,
         support_scores,
     )
-    from .processes import Processes
-    from .progress import ProgressBar
-    from .question import answer_question
     from .report import write_report
-    from .results import add_faithfulness, summarize
-    from .runner import evaluate, too_long
-    from .store import RunStore
-    from .table import markdown_table, reading, text_table
+    from .results.summary import add_faithfulness, summarize
+    from .run.methods import Method, NoPruning, Oracle, Pruning
+    from .run.processes import Processes
+    from .run.progress import ProgressBar
+    from .run.question import answer_question
+    from .run.runner import evaluate, too_long
+    from .run.store import RunStore
+    from .tables.overview import markdown_table, reading, text_table
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from at2_prune.bootstrap import bootstrap_mean
-from at2_prune_eval.results import summarize
+from at2_prune_eval.results.summary import summarize
 
 # name: (gold recall at k = 1, forward passes to choose, looks at the draft)
 METHODS: dict[str, tuple[float, float, bool]] = {

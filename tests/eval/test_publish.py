@@ -13,11 +13,11 @@ import pytest
 from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import InputError
-from at2_prune_eval.archive import write_archive
-from at2_prune_eval.cards import record_evaluation
-from at2_prune_eval.digests import coefficients_digest
-from at2_prune_eval.document import load_results, short_table
-from at2_prune_eval.table import estimate
+from at2_prune_eval.document.model_cards import record_evaluation
+from at2_prune_eval.document.page import load_results, short_table
+from at2_prune_eval.loop.digests import coefficients_digest
+from at2_prune_eval.run.archive import write_archive
+from at2_prune_eval.tables.overview import estimate
 
 from .synthetic import make_records, make_results, write_run
 

@@ -11,7 +11,7 @@ how well a ranking does that was made without it is what an attribution has to b
 from __future__ import annotations
 
 from .measure import measure_faithfulness
-from .run import run_faithfulness
+from .over_questions import run_faithfulness
 from .summary import summarize_faithfulness
 
 __all__ = ["measure_faithfulness", "run_faithfulness", "summarize_faithfulness"]

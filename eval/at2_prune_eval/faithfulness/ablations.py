@@ -10,7 +10,7 @@ import torch
 from at2_prune.ablation import random_masks
 from at2_prune.models.prompts import EncodedPrompt
 
-from ..cached_loop import CachedLoop
+from ..loop.cached_loop import CachedLoop
 from .ranks import spearman
 
 __all__ = ["Ablator", "Mask", "held_out_masks", "lds", "log_probability", "mask_of"]

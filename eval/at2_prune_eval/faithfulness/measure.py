@@ -26,10 +26,10 @@ from at2_prune.passages import Granularity, only_kept
 from at2_prune.pruning.selection import check_k, top_k
 from at2_prune.scorers import RandomScorer, Scorer, Task
 
-from ..cached_loop import CachedLoop
-from ..methods import check_ks
+from ..loop.cached_loop import CachedLoop
 from ..metrics import normalize_answer
-from ..store import Record
+from ..run.methods import check_ks
+from ..run.store import Record
 from .ablations import Ablator, held_out_masks, lds, log_probability, mask_of
 from .order import order_test, shuffled_order
 from .permutation import compare, kept_sets, random_rankings

@@ -16,7 +16,7 @@ from at2_prune.models.drafts import Draft, read_drafts
 from at2_prune.passages import Granularity
 from at2_prune.scorers import Scorer, Task
 
-from ..cached_loop import CachedLoop
+from ..loop.cached_loop import CachedLoop
 from .ablations import Ablator
 from .ranks import kendall
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from at2_prune.bootstrap import bootstrap_mean
 
-from ..store import Record
+from ..run.store import Record
 from .measure import REFERENCES
 
 __all__ = ["summarize_faithfulness"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from at2_prune.catalogue import FAMILIES, REFERENCES, by_family, family_of, label_of
 from at2_prune.errors import InputError
 
-from ..table import forward_passes
+from ..tables.overview import forward_passes
 from .by_k import reference_lines
 from .style import FAMILY_COLORS, MARKERS, SIZE, WIDTH, error, new_figure, spread, styled
 

@@ -23,10 +23,11 @@ from at2_prune.errors import DataError
 from at2_prune.report import write_html_report
 from at2_prune.report.text import visible
 
-from ..document import FAITHFULNESS, about_cost, load_results
+from ..document.page import FAITHFULNESS, about_cost, load_results
 from ..figures import all_figures, caption_of, middle_k, svg
 from ..k_values import sorted_ks
-from ..sections import (
+from ..tables.overview import reading
+from ..tables.sections import (
     MARKS,
     ablation_difference_rows,
     ablation_rows,
@@ -39,7 +40,6 @@ from ..sections import (
     reference_line,
     run_facts,
 )
-from ..table import reading
 from .questions import cards, choose
 
 if TYPE_CHECKING:

@@ -1,0 +1,28 @@
+"""`python -m at2_prune_eval.document RESULTS_JSON OUT`"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from at2_prune.errors import CacheError, DataError, InputError
+
+from .page import write_document
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the Markdown page of a run's results, with the results and figures beside it."""
+    parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.document", description=main.__doc__)
+    parser.add_argument("results", metavar="RESULTS_JSON", help="the results.json of a run")
+    parser.add_argument(
+        "out", metavar="OUT", help="the page, for example results.md; figures go into figures/ beside it"
+    )
+    parsed = parser.parse_args(arguments)
+    try:
+        write_document(parsed.results, parsed.out)
+    except (DataError, CacheError, InputError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What an evaluation found, written into the cards of the head coefficients that it evaluated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.errors import InputError
+
+from ..k_values import ALL, GOLD
+from ..loop.digests import coefficients_digest
+
+__all__ = ["evaluation_of", "record_evaluation"]
+
+
+def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, Any]:
+    """What a card says of a method: its answers' F1 against no pruning and the oracle, the evidence it found, its LDS.
+
+    Args:
+        results: what `results.json` holds.
+        name: of the method.
+        k: how many passages are kept.
+
+    Returns:
+        JSON values; every measurement is `{mean, low, high}`.
+
+    Raises:
+        InputError: there is no such method or k in the results.
+    """
+    methods, data = results["methods"], results["config"]["data"]
+    if k not in methods.get(name, {}).get("at", {}):
+        raise InputError(f"the results have no {name} at k = {k}")
+    found = {"data": data["name"], "questions": results["n"], "k": k, "f1": methods[name]["at"][k]["f1"]}
+    if data.get("offset"):
+        found["first_questions_left_out"] = data["offset"]
+    if "none" in methods:
+        found["f1_without_pruning"] = methods["none"]["at"][ALL]["f1"]
+        found["difference"] = results["paired"]["none"][name][k]["f1"]
+    if "oracle" in methods:
+        found["f1_of_the_oracle"] = methods["oracle"]["at"][GOLD]["f1"]
+    found["gold_recall"] = methods[name]["at"][k]["gold_recall"]
+    fidelity = (results.get("faithfulness") or {}).get("passage", {}).get("lds", {})
+    return {**found, "lds": fidelity[name]} if name in fidelity else found
+
+
+def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any], k: str = "3") -> None:
+    """Record an evaluation in the folder of the coefficients it evaluated, and write their card anew.
+
+    Args:
+        folder: that `HeadCoefficients.save_pretrained` wrote.
+        results: what `results.json` holds.
+        k: how many passages are kept.
+
+    Raises:
+        InputError: the results are of other coefficients, or lack the k.
+        CoefficientsError: there are none in the folder.
+    """
+    coefficients = HeadCoefficients.from_pretrained(folder)
+    digest = coefficients_digest(coefficients)
+    made = {
+        name: settings["coefficients"]["sha256"]
+        for name, settings in results["config"]["methods"].items()
+        if "coefficients" in settings
+    }
+    name = next((name for name, known in made.items() if known == digest), None)
+    if name is None:
+        raise InputError(f"{folder}: the results are of other head coefficients ({made}) than these ({digest})")
+    coefficients.training["evaluation"] = evaluation_of(results, name, k)
+    (Path(folder) / "README.md").unlink(missing_ok=True)  # which saving would keep
+    coefficients.save_pretrained(Path(folder))

@@ -1,0 +1,1 @@
+"""A run: methods, one question, many questions, the folder on disk."""

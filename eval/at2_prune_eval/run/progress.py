@@ -1,0 +1,59 @@
+"""A progress bar over questions with the running F1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from tqdm.auto import tqdm
+
+from at2_prune.pruning.selection import K
+
+from ..k_values import ALL
+from .methods import check_ks
+from .store import Record
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar:
+    """Pass it to `evaluate` as `progress`: shows time left, and F1 so far without pruning and with it.
+
+    Args:
+        total: number of questions.
+        ks: the run's; the middle one is shown.
+        method: the pruning method to show.
+        shown: False for all but one of several processes.
+    """
+
+    def __init__(self, total: int, ks: Sequence[K], method: str = "at2", shown: bool = True) -> None:
+        ordered = check_ks(ks)
+        self._shown = [("none", ALL), (method, str(ordered[len(ordered) // 2]))]
+        self._sums = [0.0] * len(self._shown)
+        self._count = 0
+        self._bar = tqdm(total=total, desc="answering", unit="question", smoothing=0.1, disable=not shown)
+
+    def __call__(self, record: Record, resumed: bool) -> None:
+        if self._bar.disable:
+            return
+        if resumed:  # no part of this run's speed
+            self._bar.initial += 1
+        self._bar.update()
+        self._count += 1
+        for index, (name, k) in enumerate(self._shown):
+            self._sums[index] += record["methods"][name]["at"][k]["f1"]
+        self._bar.set_postfix_str(
+            "F1 "
+            + ", ".join(
+                f"{name}{'' if k == ALL else f'@{k}'} {total / self._count:.3f}"
+                for (name, k), total in zip(self._shown, self._sums, strict=True)
+            )
+        )
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.close()

@@ -1,0 +1,133 @@
+"""One question through every method: one draft, and every different set of kept passages answered once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from at2_prune.datasets import Question
+from at2_prune.models.prompts import EncodedPrompt
+from at2_prune.pruning.auto_k import Candidate, most_confident
+from at2_prune.pruning.loop import Answer, Scored
+from at2_prune.pruning.selection import AUTO, AUTO_KS, K
+from at2_prune.scorers import Task
+
+from ..loop.cached_loop import CachedLoop
+from ..metrics import answer_scores, support_scores
+from .methods import Choice, Method
+from .store import Record, text_of
+
+__all__ = ["answer_question"]
+
+Answers = Mapping[tuple[int, ...], Answer]
+
+
+def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Question, ks: Sequence[K]) -> Record:
+    """Draft once, let every method choose, and answer every different set of kept passages once.
+
+    Args:
+        loop: the pruning loop, with its memory.
+        methods: the methods to compare.
+        question: with answer and gold passages.
+        ks: how many passages to keep; with `auto`, every method also answers from the best 1, 2, 3 and 5, and the most
+            confident answer is taken.
+
+    Returns:
+        JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost` and
+        `methods.<name>` with `scores` (one a passage, or None), `uses_draft`, `cost` of choosing on top of the draft,
+        `fell_back` (no draft to score) and `at.<k>` with `kept` (indices, in the order shown), `answer`, its scores,
+        those of `kept` against the gold passages, `passages` (how many are kept), and `prompt_tokens` to answer from:
+        for `auto` those of all contexts together, with shared prefixes counted once.
+    """
+    tried = {*(k for k in ks if k != AUTO), *(AUTO_KS if AUTO in ks else ())}
+    groups = tuple(dict.fromkeys(group for method in methods for group in method.row_groups))
+    prompt = loop.language_model.encode(question.text, question.passages)
+    drafted = loop.draft(prompt, groups)
+    task = Task(loop.language_model, question.text, question.passages, prompt, drafted.draft)
+    choices = {method.name: method.choose(loop, task, question, sorted(tried)) for method in methods}
+    unscored = Scored(prompt, drafted.draft, [0.0] * len(question.passages))
+    answers = _answers(loop, question, unscored, choices, ks)
+    return {
+        "id": question.id,
+        **text_of(question),
+        "kind": question.kind,
+        "gold": list(question.gold),
+        "draft": drafted.draft.text,
+        "prompt_tokens": len(prompt),
+        "draft_cost": asdict(drafted.cost),
+        "methods": {
+            method.name: {
+                "scores": choices[method.name].scores,
+                "uses_draft": method.uses_draft,
+                "cost": asdict(choices[method.name].cost + drafted.reading(method.row_groups)),
+                "fell_back": choices[method.name].fell_back,
+                "at": _entries(question, method, choices[method.name], answers, ks),
+            }
+            for method in methods
+        },
+    }
+
+
+def _answers(
+    loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice], ks: Sequence[K]
+) -> Answers:
+    """The answer from every different set of kept passages; the draft's text is the answer from all of them.
+
+    An answer from all passages is written beside the draft only if `auto` compares its probability and the draft's is
+    not known.
+    """
+    everything = drafted.everything
+    sets = {tuple(kept) for choice in choices.values() for kept in choice.kept.values()}
+    if AUTO not in ks or len(everything) > max(AUTO_KS):
+        sets -= {everything}
+    answers = loop.answer_kept(question.text, question.passages, drafted, sorted(sets))
+    whole = answers.get(everything, Answer(drafted.draft.text, drafted.draft.log_probability, drafted.prompt))
+    return answers | {everything: replace(whole, text=drafted.draft.text)}
+
+
+def _entries(
+    question: Question, method: Method, choice: Choice, answers: Answers, ks: Sequence[K]
+) -> dict[str, dict[str, Any]]:
+    """By k, the passages that a method keeps, the answer from them and its scores."""
+    asked = {str(k) for k in ks}
+    found = {k: _entry(question, kept, answers) for k, kept in choice.kept.items() if not k.isdigit() or k in asked}
+    if AUTO in ks and method.scores:
+        found[AUTO] = _auto_entry(question, [choice.kept[str(k)] for k in AUTO_KS], answers)
+    return found
+
+
+def _entry(question: Question, kept: list[int], answers: Answers) -> dict[str, Any]:
+    answer = answers[tuple(kept)]
+    return {
+        "kept": kept,
+        "answer": answer.text,
+        **asdict(answer_scores(answer.text, [question.answer or "", *question.aliases])),
+        **asdict(support_scores(kept, question.gold)),
+        "passages": len(kept),
+        "prompt_tokens": len(_prompt(answer)),
+    }
+
+
+def _auto_entry(question: Question, sets: Sequence[list[int]], answers: Answers) -> dict[str, Any]:
+    tried = [(kept, answers[tuple(kept)]) for kept in sets]
+    best = most_confident([Candidate(len(kept), kept, one.text, one.log_probability) for kept, one in tried])
+    different = dict.fromkeys(map(tuple, sets))
+    tokens = _distinct_tokens([_prompt(answers[kept]).ids for kept in different])
+    return {**_entry(question, best.kept, answers), "prompt_tokens": tokens}
+
+
+def _prompt(answer: Answer) -> EncodedPrompt:
+    assert answer.prompt is not None  # the loop records it
+    return answer.prompt
+
+
+def _distinct_tokens(sequences: Sequence[list[int]]) -> int:
+    """The tokens to run if shared prefixes are run once."""
+    total = 0
+    before: list[int] = []
+    for ids in sorted(sequences):
+        shared = next((i for i, (one, other) in enumerate(zip(before, ids, strict=False)) if one != other), len(before))
+        total += len(ids) - min(shared, len(ids))
+        before = ids
+    return total

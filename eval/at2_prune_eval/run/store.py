@@ -1,0 +1,233 @@
+"""A run on disk: its config, one JSON line a question as it is done, and the results at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from at2_prune.datasets import Question
+from at2_prune.errors import CacheError, DataError, InputError
+from at2_prune.files import write_atomically
+
+__all__ = ["TEXT", "Record", "RunStore", "text_of", "with_text"]
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+"""One line of `questions.jsonl`; see `at2_prune_eval.answer_question`."""
+
+EQUAL_RESULTS = ("0.1.0", "0.2.0")
+"""Versions of at2-prune that give the same results, so that a run of one can go on with another."""
+TEXT = ("question", "answer", "aliases", "passages")
+"""Keys of a record that hold the data set's text."""
+
+
+def text_of(question: Question) -> dict[str, Any]:
+    """The data set's text in a question's record."""
+    return {
+        "question": question.text,
+        "answer": question.answer,
+        "aliases": list(question.aliases),
+        "passages": [{"title": passage.title, "text": passage.text} for passage in question.passages],
+    }
+
+
+def with_text(record: Record, question: Question) -> Record:
+    """A record out of an archive as it was; one that has its text already stays as it is."""
+    return {"id": record["id"], **text_of(question), **record}
+
+
+class RunStore:
+    """A folder that an interrupted run can go on with.
+
+    Args:
+        folder: made if it is not there.
+        config: everything that shapes a result; a folder that was begun with another is refused.
+        part: of the process that adds lines: each writes a file of its own until they are merged.
+
+    Raises:
+        InputError: the folder holds another run; the message names every difference.
+        DataError: its files cannot be read.
+        CacheError: it cannot be written to.
+    """
+
+    CONFIG_FILE = "config.json"
+    QUESTIONS_FILE = "questions.jsonl"
+    RESULTS_FILE = "results.json"
+
+    def __init__(self, folder: str | os.PathLike[str], config: Mapping[str, Any], part: int = 0) -> None:
+        self.folder = Path(folder)
+        self.part = part
+        config = json.loads(json.dumps(config))
+        path = self.folder / self.CONFIG_FILE
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON ({error}); remove the folder or use another") from None
+        except OSError as error:
+            raise CacheError(f"cannot use {self.folder}: {error}") from error
+        if known is None:
+            if any(part.exists() for part in self._parts()):
+                raise InputError(f"{self._questions} is there but {path} is not: use another folder")
+            self.write(self.CONFIG_FILE, _json(config))
+        elif _comparable(known) != _comparable(config):
+            old, new = dict(_flat(known)), dict(_flat(config))
+            differences = [
+                f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
+                for key in dict.fromkeys([*old, *new])
+                if old.get(key) != new.get(key)
+            ]
+            raise InputError(
+                f"{self.folder} holds a run with another config ({'; '.join(differences)}): use another folder"
+            )
+
+    @property
+    def _questions(self) -> Path:
+        return self.folder / self.QUESTIONS_FILE
+
+    def _parts(self) -> list[Path]:
+        """The file of the first process, and those of others."""
+        return [self._questions, *sorted(self.folder.glob(self.QUESTIONS_FILE.replace(".", ".*.")))]
+
+    @property
+    def _mine(self) -> Path:
+        return self._questions if self.part == 0 else self._questions.with_suffix(f".{self.part}.jsonl")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Add lines in this context only: nobody else writes this process's part meanwhile.
+
+        Raises:
+            InputError: another run does.
+            CacheError: the folder cannot be written to.
+        """
+        path = self.folder / f".{self._mine.name}.lock"
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"{self.folder}: another run is writing there; wait for it, or use another folder"
+            ) from None
+        except OSError as error:
+            raise CacheError(f"cannot write {path}: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()  # the file stays: one that is removed may have been opened by the next already
+
+    def load(self) -> dict[str, Record]:
+        """What is done, by question id. A torn last line, which a killed run may leave, is passed over.
+
+        Raises:
+            DataError: another line is damaged; the message names it.
+        """
+        records: dict[str, Record] = {}
+        for path in self._parts():
+            records.update(self._load(path))
+        return records
+
+    def _load(self, path: Path) -> dict[str, Record]:
+        try:
+            data = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise CacheError(f"cannot read {path}: {error}") from error
+        whole = data[: data.rfind(b"\n") + 1]
+        records: dict[str, Record] = {}
+        lines = whole.splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                records[record["id"]] = record
+            except (ValueError, KeyError, TypeError) as error:
+                if number < len(lines):
+                    raise DataError(f"{path}, line {number}: not a record of this run ({error})") from None
+                whole = whole[: -len(line)]
+        if len(whole) < len(data) and path == self._mine:  # another process may be in the middle of its line
+            logger.info("%s: the last line was torn; its question is done again", path)
+            try:
+                os.truncate(path, len(whole))
+            except OSError as error:
+                raise CacheError(f"cannot write {path}: {error}") from error
+        return records
+
+    def add(self, record: Record) -> None:
+        """Append a line. Killed at any moment, the run loses no more than this one."""
+        try:
+            with open(self._mine, "ab") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise CacheError(f"cannot write {self._mine}: {error}") from error
+
+    def records(self, question_ids: Sequence[str]) -> list[Record]:
+        """The records of these questions, once all processes are done.
+
+        Raises:
+            DataError: some are not there.
+        """
+        known = self.load()
+        missing = [i for i in question_ids if i not in known]
+        if missing:
+            raise DataError(
+                f"{self.folder}: {len(missing)} of {len(question_ids)} questions are missing there ({missing[0]!r}, "
+                "...): where several machines share a run, this must be a folder that all of them see"
+            )
+        return [known[i] for i in question_ids]
+
+    def merge(self, question_ids: Sequence[str], complete: Callable[[Record], Record] = lambda record: record) -> Path:
+        """Put all processes' lines into one file, in the questions' order, then others; returns its path.
+
+        Args:
+            question_ids: the run's.
+            complete: adds to a record what it may lack.
+        """
+        records = {name: complete(record) for name, record in self.load().items()}
+        ordered = dict.fromkeys([*(i for i in question_ids if i in records), *records])
+        text = b"".join(_line(records[i]) for i in ordered).decode()
+        path = self.write(self.QUESTIONS_FILE, text)
+        for part in self._parts()[1:]:
+            part.unlink()
+        return path
+
+    def write_results(self, results: Mapping[str, Any]) -> Path:
+        """Write `results.json`, whole or not at all; returns its path."""
+        return self.write(self.RESULTS_FILE, _json(results))
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the run, whole or not at all; returns its path."""
+        path = self.folder / name
+        write_atomically(path, text)
+        return path
+
+
+def _line(record: Record) -> bytes:
+    return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config in which versions of at2-prune that give the same results count as one."""
+    versions = config.get("versions", {})
+    if versions.get("at2-prune") not in EQUAL_RESULTS:
+        return dict(config)
+    return {**config, "versions": {**versions, "at2-prune": EQUAL_RESULTS[0]}}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings under dotted names."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

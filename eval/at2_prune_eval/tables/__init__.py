@@ -1,0 +1,1 @@
+"""Results as rows of tables, ready for a terminal, Markdown or HTML."""
