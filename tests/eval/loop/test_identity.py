@@ -13,7 +13,8 @@ import torch
 
 from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import scoring_methods
-from at2_prune.coefficients.head_coefficients import HeadCoefficients, shipped_coefficients
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.datasets import Question
 from at2_prune.scorers import AttentionScorer, FusionScorer, RandomScorer, Scorer, ScorerOptions, make_scorer
 from at2_prune_eval import CachedLoop, answer_question
