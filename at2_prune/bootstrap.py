@@ -30,7 +30,7 @@ def bootstrap_mean(values: Sequence[float], resamples: int = RESAMPLES, seed: in
     """Estimate the mean of the values with its percentile-bootstrap 95 % interval.
 
     Args:
-        values: one value a question. Without any, the estimate is NaN.
+        values: one value per question. If there are none, the estimate is NaN.
         resamples: the number of resamples.
         seed: the seed of the resamples.
 
@@ -63,10 +63,11 @@ def bootstrap_ratio(
 ) -> Estimate:
     """Estimate the ratio of two means over the same questions, with its percentile-bootstrap 95 % interval.
 
-    Resamples whose mean denominator is not positive are left out. The interval is valid only where these are rare.
+    Resamples whose mean denominator is not positive are left out. The interval is valid only if such resamples are
+    rare.
 
     Args:
-        numerators: one value a question. Without any, the estimate is NaN.
+        numerators: one value per question. If there are none, the estimate is NaN.
         denominators: one value a question. If their mean is not positive, the estimate is NaN.
         resamples: the number of resamples.
         seed: the seed of the resamples.

@@ -1,8 +1,8 @@
-"""Every method, declared once: its name, label, family, cost, needs and help.
+"""Every method, declared once: its name, label, family, score, cost and settings.
 
-The configuration, the registry of scorers, the command line, the figures and the table in docs/evaluation.md read this
-file. It imports neither torch nor anything else of the package. A new method is one file in `at2_prune/scorers` and one
-entry here.
+The configuration, the scorer registry, the command line and the figures read this file. The table in
+docs/evaluation.md is generated from it. This file imports neither torch nor any other module of the package. A new
+method needs an entry here and a scorer in `at2_prune/scorers`.
 """
 
 from __future__ import annotations
@@ -49,19 +49,20 @@ class MethodInfo:
     family: str
     """A key of `FAMILIES`."""
     score: str = ""
-    """The score of a passage, in words: the method's help and its row in the docs."""
+    """A sentence that describes a passage's score. The HTML report and the table in the docs show it."""
     passes: str = "0"
-    """The forward passes over the whole prompt that choosing takes, a draft included where the method reads one."""
+    """The number of forward passes over the whole prompt that choosing takes. It includes the draft if the method reads
+    one."""
     scorer: str = ""
     """Its class, as `module.Class` in `at2_prune.scorers`; empty for a method that does not score."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the class."""
     coefficients: str = ""
-    """The method whose learned head coefficients it uses: its own name, or another's."""
+    """The method whose head coefficients this method uses: itself or another. It is empty if the method uses none."""
     train: tuple[str, ...] = ()
-    """The options of `at2-prune train` that learn its coefficients, beside model, data and output."""
+    """The options of `at2-prune train` for its coefficients, in addition to model, data and output."""
     configurable: bool = True
-    """Whether `PruneConfig` and the command line take it: false where it needs a model of its own by name."""
+    """Whether `PruneConfig` and the command line accept it. It is false for the references and for a reranker."""
 
     @property
     def learned(self) -> bool:
@@ -114,7 +115,7 @@ _ENTRIES = (
         "fusion",
         "Fusion",
         "learned",
-        "The score of scout plus the retriever's score, both standardised.",
+        "The score of scout plus 0.3 times the retriever's score, both standardised.",
         "part of 1",
         "fusion.FusionScorer",
         coefficients="scout",
@@ -124,7 +125,7 @@ _ENTRIES = (
         "retriever_order",
         "Retriever order",
         "retrieval",
-        "The retriever's score where every passage has one, else the passage's place.",
+        "The retriever's score if every passage has one. Otherwise an earlier passage scores higher.",
         "0",
         "retriever_order.RetrieverOrderScorer",
     ),
@@ -194,7 +195,7 @@ _ENTRIES = (
         "Leave-one-out",
         "gradient",
         "The log-odds that the draft loses without the passage.",
-        "1, and 1 a passage less what these share",
+        "2, and 1 per passage, less the prefixes that these share",
         "leave_one_out.LeaveOneOutScorer",
     ),
     MethodInfo(
@@ -202,7 +203,7 @@ _ENTRIES = (
         "Surrogate, m = 32",
         "gradient",
         "The weight of a LASSO surrogate fitted to 32 random ablations (ESM, ContextCite).",
-        "1, and 32 less what these share",
+        "1, and 32 less the prefixes that these share",
         "surrogate.SurrogateScorer",
         {"ablations": 32},
     ),
@@ -211,7 +212,7 @@ _ENTRIES = (
         "Surrogate, m = 64",
         "gradient",
         "The weight of a LASSO surrogate fitted to 64 random ablations.",
-        "1, and 64 less what these share",
+        "1, and 64 less the prefixes that these share",
         "surrogate.SurrogateScorer",
         {"ablations": 64},
     ),
@@ -221,7 +222,7 @@ _ENTRIES = (
 METHODS: dict[str, MethodInfo] = {entry.name: entry for entry in _ENTRIES}
 """Every method by name."""
 REFERENCES = ("none", "oracle")
-"""The two that methods are held against: all passages, and the gold passages only."""
+"""The two references that methods are compared with: all passages, and only the gold passages."""
 _SURROGATE = re.compile(r"surrogate_(\d+)")
 
 
@@ -241,7 +242,7 @@ def learned_methods() -> list[str]:
 
 
 def label_of(name: str) -> str:
-    """The label of a method; a name that is not in the catalogue is its own label.
+    """The label of a method. For a name that is not in the catalogue, the label is made from the name.
 
     Example:
         >>> label_of("gradient_x_input"), label_of("surrogate_16"), label_of("my_method")
@@ -266,7 +267,7 @@ def family_of(name: str) -> str:
 
 
 def by_family(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group methods by family, in the order in which they are shown, without the two references.
+    """Group methods by family, in the order that tables and figures use. The two references are left out.
 
     Example:
         >>> by_family(["none", "at2", "bm25", "random"])

@@ -1,7 +1,7 @@
 """The errors that this package raises on purpose.
 
-A message says what was wrong, with which value, and what to do. The command line prints an `AT2PruneError` as one line
-on stderr and exits with code 2. Any other error is a bug and keeps its traceback.
+A message says what was wrong, with which value, and what to do. The command line prints the message of an
+`AT2PruneError` on stderr and exits with code 2. Any other error is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class MissingExtraError(AT2PruneError, ImportError):
     Args:
         package: the package that is missing.
         extra: the extra of at2-prune that installs it.
-        purpose: what needs it; the first words of the message.
+        purpose: the thing that needs the package. The message begins with these words.
         command: the command to show instead of the one that installs the extra.
     """
 

@@ -20,8 +20,8 @@ def write_atomically(
 ) -> None:
     """Write a file whole or not at all.
 
-    The content goes to a temporary file in the same folder, which then replaces the old file. A reader, or a crash,
-    finds the old file or the new one. The temporary file is always removed.
+    The content goes to a temporary file in the same folder, which then replaces the old file. A reader finds the
+    old file or the new one, even after a crash. If writing fails, the temporary file is removed.
 
     Args:
         path: the file to write. A link is replaced, not followed.
@@ -33,7 +33,8 @@ def write_atomically(
     """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    # The name is short and random: a path of the greatest length still works, and two threads never share a file.
+    # The name is short, so that a file name of the maximum length still works. It is random, so that two threads do not
+    # share a temporary file.
     temporary = path.parent / f".at2-prune-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         try:

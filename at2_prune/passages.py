@@ -54,7 +54,8 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
             Other keys of a mapping become metadata.
 
     Raises:
-        InputError: the passages are not a list, or an entry is none of these. The message names the entry's index.
+        InputError: `passages` is a single string or mapping, or an entry is invalid. The message names the entry's
+            index.
 
     Example:
         >>> as_passages(["Canberra is a city.", {"title": "Sydney", "text": "Sydney is a city."}])[1].title
@@ -116,11 +117,12 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
 
     Args:
         passages: all passages.
-        kept: the indices of the kept sources, in the order to show them. Sentences are counted over all passages.
+        kept: the indices of the kept sources, in the order to show them. Sentences are numbered across all passages.
+            Within a passage, kept sentences are always shown in the order of the text.
         granularity: whether the sources are passages or sentences.
 
     Raises:
-        InputError: an index repeats, or no source has it.
+        InputError: an index repeats or is out of range.
 
     Example:
         >>> only_kept([Passage("Dinant lies on the Meuse."), Passage("Ghent is a city.")], [1], "passage")[0].text
@@ -130,6 +132,8 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
     if granularity == "sentence":
         sentences = [(i, text) for i, passage in enumerate(passages) for text in split_sentences(passage)]
     count = len(sentences) if granularity == "sentence" else len(passages)
+    if granularity == "token":
+        raise InputError("passages cannot be cut to tokens: granularity must be 'passage' or 'sentence'")
     if any(not 0 <= index < count for index in kept) or len(set(kept)) != len(kept):
         raise InputError(f"kept must be different indices below {count}, got {list(kept)}")
     if granularity == "passage":

@@ -2,12 +2,12 @@
 
 If the tokens of the target have joint probability :math:`p`, the outcome is :math:`\\log p - \\log(1 - p)`
 (ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out by attention mask with positions kept, as
-in the paper, or by removing their text, as pruning does. In both cases the tokens left out are never computed: to
-drop a token while the others keep their position ids is the same computation as to mask it. Recurrent layers are the
-exception.
+in AT2, or by removing their text, as pruning does. In both cases the tokens that are left out are not run. Removing a
+token while the others keep their position ids gives the same result as masking it. Only models with recurrent layers
+need the mask.
 
-On a CPU, ablations that keep the same first sources share the prefix cache of these (`tree`). On a GPU, a pass over
-few tokens takes about as long as one over many, so whole ablations go through the model in batches (`whole`).
+On a CPU, ablations that keep the same first sources share one prefix cache (`tree`). On a GPU, a pass over few tokens
+takes about as long as a pass over many, so whole ablations run in batches (`whole`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["ablation_outcomes", "log_odds"]
 
 
 def log_odds(log_probability: torch.Tensor) -> torch.Tensor:
-    """Return log p - log(1 - p), elementwise, in float64. It is finite for p up to 1 - 1e-12.
+    """Return log p - log(1 - p), elementwise, in float64. Values of p above 1 - 1e-12 count as 1 - 1e-12.
 
     Example:
         >>> [round(x, 4) for x in log_odds(torch.tensor([0.5, 0.9], dtype=torch.float64).log()).tolist()]
@@ -62,8 +62,8 @@ def ablation_outcomes(
         Log-odds `(ablations, parts)` float64.
 
     Raises:
-        InputError: the target is empty, there are no masks or masks of another width, or the prompt ends in a source.
-        ModelNotSupportedError: the model's logits are not numbers.
+        InputError: the target is empty, the shape of the masks is wrong, or the prompt ends in a source.
+        ModelNotSupportedError: the model's logits are NaN.
     """
     if not target:
         raise InputError("the target of an ablation is empty: it needs at least one token")

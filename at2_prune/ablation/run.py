@@ -69,12 +69,12 @@ class Run:
             logits: the logits that predict the target, `(target tokens, vocabulary)`.
 
         Raises:
-            ModelNotSupportedError: the logits are not numbers.
+            ModelNotSupportedError: the logits are NaN.
         """
         log_p = logits.float().log_softmax(-1).gather(1, self.target[:, None])[:, 0].double().cpu()
         if bool(log_p.isnan().any()):
             raise ModelNotSupportedError(
-                "the model's logits are not numbers: it overflows in the precision it was loaded with; load it in "
+                "the model's logits are NaN, because values overflow in the dtype it was loaded with; load it in "
                 "bfloat16 or float32"
             )
         for index in self.ablations[mask]:

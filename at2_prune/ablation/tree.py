@@ -15,12 +15,12 @@ from .run import Run
 __all__ = ["Tree"]
 
 LOGITS_AT_ONCE = 64
-"""Rows of several ablations that go through the output layer together. Their logits take 64 MiB in float32 with a
-vocabulary of 262,144 tokens."""
+"""The most rows that go through the output projection together. Their logits take 64 MiB in float32 with a vocabulary
+of 262,144 tokens."""
 
 
 class Tree:
-    """A tree whose nodes are runs of tokens that several ablations have in common.
+    """A tree whose nodes are sequences of tokens that several ablations have in common.
 
     Args:
         run: the ablations; their results are recorded there.
@@ -30,11 +30,11 @@ class Tree:
         self._run = run
         self._model = run.language_model
         self._starts = [start for start, _ in run.sources] + [len(run.ids)]
-        rows_at_once = LOGITS_AT_ONCE // len(run.target)
-        self._together = min(rows_at_once, len(run.ablations)) if self._model.compatibility.has_backbone else 1
-        """The number of ablations whose target goes through the output layer together."""
+        fitting = LOGITS_AT_ONCE // len(run.target)
+        self._together = min(fitting, len(run.ablations)) if self._model.compatibility.has_backbone else 1
+        """The number of ablations whose target goes through the output projection together."""
         self._waiting: list[tuple[tuple[bool, ...], torch.Tensor]] = []
-        """Ablations whose hidden states of the target have not gone through the output layer yet."""
+        """The ablations that still need the output projection, each with the hidden states that predict its target."""
 
     def walk(self) -> None:
         """Run all ablations."""
@@ -46,8 +46,8 @@ class Tree:
     ) -> None:
         """Run the ablations of `group`, which agree on every source before `source`.
 
-        The prefix caches on the path down the tree are held at the same time. Random masks halve at every source, so
-        this is about log2(masks) times the cache of the prompt. The worst case is as many times as there are masks.
+        The prefix caches on the path down the tree are in memory at the same time. Each source splits random masks into
+        two halves, so these are about log2(masks) caches. In the worst case there is one cache per mask.
 
         Args:
             group: the masks of the ablations.
@@ -83,7 +83,7 @@ class Tree:
             self._read_out()
 
     def _read_out(self) -> None:
-        """Run the output layer for the ablations that wait, and record their results."""
+        """Run the output projection for the waiting ablations, and record their results."""
         if self._waiting:
             logits = logits_of(self._model, torch.cat([states for _, states in self._waiting]))
             for (mask, _), rows in zip(self._waiting, logits.split(len(self._run.target)), strict=True):

@@ -1,4 +1,4 @@
-"""The command line: one command a file, with `HELP`, `EXAMPLES`, `add_arguments` and `run`.
+"""The command line. Each command is a module with `HELP`, `EXAMPLES`, `add_arguments` and `run`.
 
 A command module imports torch and transformers in `run` only, so that `--help` is quick. Other packages add commands
 through the entry point group `at2_prune.commands`.
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Every command explains itself: at2-prune COMMAND --help",
     )
     parser.add_argument("--version", action="version", version=f"at2-prune {__version__}")
-    parser.add_argument("--verbose", action="store_true", help="log what is going on, to stderr")
+    parser.add_argument("--verbose", action="store_true", help="write more log messages to stderr")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in commands().items():
         command = subparsers.add_parser(
@@ -56,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 on success, 2 for an error of the user's, 130 when interrupted."""
+    """Run a command and return its exit code.
+
+    The code is 0 on success, 1 if the reader of stdout is gone, 2 for an `AT2PruneError`, and 130 if interrupted."""
     args = build_parser().parse_args(argv)
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: args.verbose or record.levelno >= logging.WARNING or _is_ours(record.name))
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a number is worth more than a sign that the terminal cannot show
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal may lack a character
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return args.run(args) or 0
@@ -76,13 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"at2-prune: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("at2-prune: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        print("at2-prune: interrupted; train continues where it stopped if you run it again", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, `| head` say
+    except BrokenPipeError:  # the reader of stdout is gone, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def _is_ours(logger: str) -> bool:
-    """Whether a logger is at2-prune's: others set a level of their own, and then say more than anybody asked for."""
+    """Whether a logger belongs to at2-prune. Other loggers may set a lower level, which would show unwanted
+    messages."""
     return logger.split(".")[0] in OURS

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from .options import K_HELP, add_pruner_options, add_settings, k_or_auto, load_pruner, read_passages
+from .options import K_DEFAULT, K_HELP, add_pruner_options, add_settings, k_or_auto, load_pruner, read_passages
 
 if TYPE_CHECKING:
     from ..passages import Passage
@@ -22,13 +22,13 @@ EXAMPLES = """examples:
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
 passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
-of each step."""
+of each step. If several k were tried, candidates holds their answers. If scoring failed, fallback holds the reason."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_pruner_options(parser)
-    parser.add_argument("--k", type=k_or_auto, default=3, metavar="N", help=K_HELP)
+    parser.add_argument("--k", type=k_or_auto, default=K_DEFAULT, metavar="N", help=K_HELP)
     add_settings(parser, "order")
     parser.add_argument(
         "--draft",

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-HELP = "List the models on this machine and the head coefficients that come with at2-prune."
+HELP = "List the embedded model, the models in the Hub's cache, and the head coefficients that come with at2-prune."
 EXAMPLES = """examples:
   at2-prune models
   at2-prune models --json"""

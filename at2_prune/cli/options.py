@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..files import BYTE_ORDER_MARK, read_text
-from ..pipeline.config import SETTINGS
+from ..pipeline.config import SETTINGS, PruneConfig
 from ..pruning.selection import AUTO, K
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..pruning.pruner import AT2Pruner
 
 __all__ = [
+    "K_DEFAULT",
     "K_HELP",
     "add_method_options",
     "add_model_options",
@@ -30,7 +31,8 @@ __all__ = [
     "read_passages",
 ]
 
-K_HELP = f"{SETTINGS['top_n'].metadata['help']} (default: {SETTINGS['top_n'].default})"
+K_DEFAULT = PruneConfig.top_n
+K_HELP = f"{SETTINGS['top_n'].metadata['help']} (default: {K_DEFAULT})"
 
 
 def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
@@ -61,7 +63,7 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
         "--passages",
         required=True,
         metavar="FILE",
-        help="a JSON list of strings or of {title, text, id?, score?}; - reads it from stdin",
+        help="a JSON list of strings or of {text, title?, id?, score?}; with -, the list is read from stdin",
     )
     add_settings(parser, "granularity", "overflow")
     add_method_options(parser)
@@ -104,7 +106,7 @@ def read_passages(name: str) -> list[Passage]:
     """The passages of a JSON file, or of stdin for `-`.
 
     Raises:
-        DataError: it cannot be read; the message names the file and the line.
+        DataError: the passages cannot be read. The message names the file and, for invalid JSON, the line.
     """
     from ..passages import passages_from_json
 

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "last of them runs (default: the first third)",
     )
     parser.add_argument(
-        "--examples", metavar="DIR", help="use the examples of an earlier run, to fit other row groups to its ablations"
+        "--examples", metavar="DIR", help="the folder of an earlier run whose examples are used and added to"
     )
     parser.add_argument(
         "--holdout",
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> None:
         "limit": args.limit,
         "shuffle_passages": args.shuffle_passages,
     }
-    # With one folder only, the name is the same wherever the data lies.
+    # Only the last folder is kept, so that the name does not depend on where the data is.
     name = f"{path.parent.name}/{path.name}" if path.exists() else args.data
     data = TrainingData(questions, name, selection, args.examples)
     bar = tqdm(

@@ -45,18 +45,18 @@ class HeadCoefficients(
     """Learned head coefficients for one model.
 
     The score of a source is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers
-    and heads (AT2, arXiv 2504.13752, section 3). If the sources' own rows are among the row groups, a source also gets
-    the link between it and the best source: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)` with
-    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`. The best
-    source gets the largest link of the others, so it stays the best.
+    and heads (AT2, arXiv 2504.13752, section 3). If the sources' own rows are among the row groups, each score gets a
+    link added: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)`. The link :math:`\\lambda(S, R) = \\sum
+    \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})` weighs the attention mass from the later
+    source to the earlier one. The best source gets the largest link of the others, so that it stays the best.
 
-    They are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and `push_to_hub`
-    follow the conventions of Hugging Face. Loading is strict.
+    The coefficients are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and
+    `push_to_hub` follow the conventions of Hugging Face. Loading fails if a file or key is missing or a shape is wrong.
 
     Args:
         weight: the coefficients, `(row groups, layers, heads)`.
         row_groups: the row groups of the first axis.
-        layers: the model's layers of the second axis, as indices; by default 0, 1, ...
+        layers: the index of the model's layer for each entry of the second axis; by default 0, 1, ...
         model_name: the model that the coefficients were made for.
         model_type: the `config.model_type` of that model.
         training: how the coefficients were made: data, prompt, ablations, training curve, fidelity. JSON values only.
@@ -109,7 +109,7 @@ class HeadCoefficients(
 
     @classmethod
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
-        """Make equal weights, which score by average attention. Training starts from them."""
+        """Make equal weights, which score by average attention. The fit to ablations starts from equal weights."""
         return cls(torch.full((1, layers, heads), 1 / (layers * heads)), model_type=model_type)
 
     def score(self, mass: Mapping[RowGroup, torch.Tensor], layers: Sequence[int] | None = None) -> torch.Tensor:
@@ -117,14 +117,14 @@ class HeadCoefficients(
 
         Args:
             mass: the attention mass of every row group, `(layers, heads, sources)`. The mass of the sources' own rows
-                is `(layers, heads, sources, sources)`, with the source of the row first.
+                is `(layers, heads, sources, sources)`; the first source attends to the second.
             layers: the layers of `mass`, as indices; by default those of the coefficients.
 
         Returns:
             Scores `(sources,)` float32. They can be compared within one question only.
 
         Raises:
-            CoefficientsError: a row group is missing, or the layers or heads differ.
+            CoefficientsError: a row group or a layer was not read, or the number of layers or heads is wrong.
         """
         missing = [group.name for group in self.row_groups if group not in mass]
         if missing:
@@ -174,7 +174,7 @@ class HeadCoefficients(
             "row_groups": [asdict(group) for group in self.row_groups],
             "training": self.training,
         }
-        weights = save({"weight": self.weight.contiguous()})  # a file of save_file could be read by its owner only
+        weights = save({"weight": self.weight.contiguous()})  # save_file makes files that only the owner can read
         write_atomically(save_directory / WEIGHTS_FILE, weights)
         write_atomically(save_directory / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
@@ -202,7 +202,7 @@ class HeadCoefficients(
         except (OSError, ValueError, AttributeError, TypeError) as error:  # the mixin reads the config first
             raise CoefficientsError(
                 f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read "
-                f"nor a repository that the Hub gives ({type(error).__name__}: {error})"
+                f"nor a repository that can be loaded from the Hub ({type(error).__name__}: {error})"
             ) from error
 
     @classmethod
@@ -234,7 +234,8 @@ class HeadCoefficients(
                 )
             except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
                 raise CoefficientsError(
-                    f"{model_id!r} is neither a folder with {name} nor a repository that the Hub gives: {error}"
+                    f"{model_id!r} is neither a folder with {name} nor a repository that can be loaded from the Hub: "
+                    f"{error}"
                 ) from error
 
         path = locate(CONFIG_FILE)
@@ -265,7 +266,7 @@ class HeadCoefficients(
     def from_at2_estimator(
         cls, source: str | os.PathLike[str], config: PretrainedConfig, model_name: str = ""
     ) -> HeadCoefficients:
-        """Import an estimator that AT2's authors published. No pickled object is run.
+        """Import an estimator that AT2's authors published. Pickled code is never executed.
 
         Args:
             source: the path of a `score_estimator.pt`, or a Hub id such as `madrylab/at2-phi-4-mini-instruct`.
@@ -281,7 +282,7 @@ class HeadCoefficients(
                 path = Path(hf_hub_download(str(source), "score_estimator.pt"))
             data = torch.load(path, map_location="cpu", weights_only=True)
             weight = data["state_dict"]["linear.weight"].float()
-        except Exception as error:  # torch.load raises many kinds; all mean the same to the caller
+        except Exception as error:  # torch.load raises errors of many types; the caller treats them alike
             raise CoefficientsError(
                 f"{source}: not a published AT2 estimator that can be read safely ({type(error).__name__}: {error})"
             ) from error
@@ -289,7 +290,7 @@ class HeadCoefficients(
         if layers is None or heads is None:
             raise CoefficientsError(
                 f"{source}: the config of a {config.model_type!r} model does not say how many layers and heads it has, "
-                "so the estimator cannot be laid out; pass the config of the model it was made for"
+                "so the estimator cannot be reshaped; pass the config of the model it was made for"
             )
         if tuple(weight.shape) != (1, layers * heads):
             raise CoefficientsError(
@@ -309,7 +310,8 @@ def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
 
     Args:
         scores: `(sources,)`.
-        links: `(sources, sources)`, the source of the row first. Attention reaches back only, so half of it is zero.
+        links: `(sources, sources)`; the first source attends to the second. A token attends to no later token, so the
+            entries above the diagonal are zero.
     """
     if len(scores) < 2:
         return scores

@@ -14,10 +14,11 @@ __all__ = ["load_coefficients", "method_of"]
 
 
 def method_of(coefficients: HeadCoefficients) -> str:
-    """The method that coefficients make, by the rows they weigh.
+    """Return the method that head coefficients belong to, as their row groups decide.
 
-    Coefficients without draft rows make `scout`. Coefficients whose draft rows are all of one other measure make
-    `contribution_learned` or `effective_attention_learned`. All others make `at2`.
+    Coefficients without draft rows belong to `scout`. If all row groups have the measure `contribution`, the method is
+    `contribution_learned`. If all have the measure `effective`, it is `effective_attention_learned`. All others belong
+    to `at2`.
     """
     if not coefficients.uses_draft:
         return "scout"
@@ -36,9 +37,9 @@ def load_coefficients(
 
     Args:
         language_model: the model they must fit.
-        coefficients: a folder or Hub id that `HeadCoefficients.save_pretrained` wrote; an estimator that AT2's authors
-            published (`madrylab/at2-*`, or a `.pt` file); None for those that come with the package.
-        method: the method, where they come with the package.
+        coefficients: `HeadCoefficients`; a folder or Hub id of saved ones; an estimator that AT2's authors published
+            (`madrylab/at2-*`, or a `.pt` file). With None, those that come with the package are loaded.
+        method: the method whose coefficients are loaded from the package if `coefficients` is None.
 
     Raises:
         CoefficientsError: there are none, they cannot be read, or they were made for another model.

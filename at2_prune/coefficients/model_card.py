@@ -19,11 +19,11 @@ _NOT_SHOWN = ("curve", "versions")
 _MADE = {
     "draft": "The coefficients were learned from ablations, by the method of AT2 ([arXiv 2504.13752]"
     "(https://arxiv.org/abs/2504.13752))",
-    "answer": "The coefficients were learned from ablations of the known answer, otherwise by the method of AT2 "
+    "answer": "The coefficients were learned from ablations of the known answer. All else follows the method of AT2 "
     "([arXiv 2504.13752](https://arxiv.org/abs/2504.13752))",
     "evidence": "The coefficients were learned from supporting passages, by multinomial logistic regression",
 }
-"""How coefficients were learned, by supervision."""
+"""The sentence that says how coefficients were learned, by the value of `learn_from`."""
 
 
 class Described(Protocol):

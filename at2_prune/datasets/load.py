@@ -37,8 +37,9 @@ def load_questions(
 ) -> list[Question]:
     """Load questions with their passages.
 
-    A file is `.jsonl` or `.json`, in the format of HotpotQA or 2WikiMultihopQA (as published or as on the Hub), of
-    MuSiQue, or with the fields `question`, `passages` and optionally `answer`, `aliases`, `gold`, `type`. On the Hub,
+    A file is JSON or JSON lines. Its format is that of HotpotQA or 2WikiMultihopQA (as published or as on the Hub), of
+    MuSiQue, of Dolly, or this package's own. The own format has the fields `question` and `passages`, and optionally
+    `answer`, `aliases`, `gold` and `type`. On the Hub,
     these data sets are known: `hotpotqa/hotpot_qa`, `framolfese/2WikiMultihopQA`, `dgslibisey/MuSiQue` and
     `databricks/databricks-dolly-15k`. Any other data set whose rows have one of these formats works too.
 
@@ -47,7 +48,7 @@ def load_questions(
         split: the split of a Hub data set. The default is `validation` for the three multi-hop data sets and `train`
             for all others.
         require: what every question must have: `answer`, `gold` or both.
-        skipped: a counter. Rows that cannot be used are left out and counted here by reason, over the whole source.
+        skipped: a counter. Rows of the source that cannot be used are left out and counted here by reason.
             Without it, the first such row raises an error.
         **selection: which questions to use:
 
@@ -63,7 +64,8 @@ def load_questions(
     Raises:
         DataError: the source cannot be read, a row cannot be used, or no question is left. The message names the line
             and the field.
-        InputError: an option is impossible. For a type or an id that is not in the data, the message names it.
+        InputError: an option has a value that cannot be
+            used. For a type or an id that is not in the data, the message names it.
         MissingExtraError: loading from the Hub needs the package `datasets`.
 
     Example:

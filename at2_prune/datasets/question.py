@@ -12,7 +12,8 @@ __all__ = ["Question"]
 
 @dataclass(frozen=True)
 class Question:
-    """A question and its retrieved passages; where the data has them, also its answer and its supporting passages."""
+    """A question and its retrieved passages. If the data has them, the answer and the supporting passages are here
+    too."""
 
     id: str
     text: str

@@ -18,7 +18,7 @@ _HUB = {dataset.name: dataset for known in FORMATS for dataset in known.hub}
 
 
 def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[str, Any]]:
-    """Yield the rows of a file or a Hub data set, each with its place: the file and line, say.
+    """Yield the rows of a file or a Hub data set, each with its place, for example the file and line.
 
     Args:
         source: a file, or a Hub id of the form `owner/name`.
@@ -64,9 +64,9 @@ def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:
     known = _HUB.get(name, HubDataset(name))
     try:
         rows = load_dataset(name, known.configuration, split=split or known.split)
-    except Exception as error:  # the Hub's client raises many kinds
+    except Exception as error:  # the Hub's client raises errors of many types
         reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{name}: no such file, and the Hub does not give it ({reason})") from error
+        raise DataError(f"{name}: no such file, and it cannot be loaded from the Hub ({reason})") from error
     for index, row in enumerate(rows):
         if known.wanted(row):
             yield f"{name}, row {index}", row

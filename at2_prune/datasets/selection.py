@@ -1,4 +1,4 @@
-"""Choosing questions from a data set: by id or type, shuffled, and how many."""
+"""Choosing questions from a data set by id, type and number, and shuffling them."""
 
 from __future__ import annotations
 
@@ -97,6 +97,6 @@ def _of_kinds(questions: list[Question], kinds: Collection[str], source: str | P
         if kind not in known:
             types = ", ".join(f"{name} ({count})" for name, count in sorted(known.items()))
             raise InputError(
-                f"{source}: no question of type {kind!r}; " + (f"there are {types}" if types else "no types")
+                f"{source}: no question of type {kind!r}; " + (f"there are {types}" if types else "it has no types")
             )
     return [question for question in questions if question.kind in kinds]

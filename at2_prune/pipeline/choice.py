@@ -1,4 +1,4 @@
-"""The choice of the passages to hand on: by rank or token budget, with neighbors, and at least a given number."""
+"""The choice of the passages to hand on, by rank or by token budget."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Choice:
     texts: dict[int, str]
     """The text of every passage to keep, in the order in which they are shown."""
     reasons: dict[int, str]
-    """The reason to drop each other passage."""
+    """The reason for dropping each of the other passages."""
 
 
 def choose(
@@ -38,9 +38,9 @@ def choose(
     Args:
         config: granularity, neighbors, order, token budget and least number of passages.
         passages: all passages.
-        sources: their sources with scores; None takes whole passages in their order.
+        sources: their sources with scores. With None, whole passages are chosen in their order.
         k: how many sources to keep; None keeps the best that fit into `config.max_tokens`.
-        count_tokens: the tokens of a text.
+        count_tokens: returns the number of tokens of a text.
     """
     whole = sources is None or config.granularity == "passage"
     owners = list(range(len(passages))) if sources is None else [source.passage for source in sources]
@@ -51,7 +51,7 @@ def choose(
     if k is None:
         assert config.max_tokens is not None
         seeds = token_budget(ranking, groups, [count_tokens(text) for text in texts], config.max_tokens)
-        rule = f"the sources above it fill the {config.max_tokens} tokens"
+        rule = f"it does not fit into what the better ones leave of {config.max_tokens} tokens"
     else:
         seeds, rule = ranking[:k], f"the top {k} are kept"
     seeds = _with_at_least(config.min_documents, ranking, seeds, owners)
@@ -73,7 +73,7 @@ def choose(
 
 
 def _with_at_least(count: int, ranking: Sequence[int], seeds: Sequence[int], owners: Sequence[int]) -> list[int]:
-    """The chosen sources, by rank, with the best ones of further passages until `count` passages are among them."""
+    """Add the best sources of further passages until `count` passages are chosen. Return the chosen sources by rank."""
     chosen = list(seeds)
     for source in ranking:
         if len({owners[i] for i in chosen}) >= count:

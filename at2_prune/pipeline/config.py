@@ -1,7 +1,7 @@
-"""`PruneConfig`: the flag that turns pruning on and off in a pipeline, and every setting that goes with it.
+"""`PruneConfig` turns pruning on and off in a pipeline, and holds all its settings.
 
-Each setting is declared once, here: the adapters, the environment, config files and the command line derive theirs.
-Nothing here imports torch: a pipeline that switches pruning off pays for none of it.
+Each setting is declared once, in this file. The adapters, the environment, config files and the command line use these
+declarations. Nothing here imports torch, so a pipeline that switches pruning off never loads it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["PruneConfig"]
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """How a pipeline prunes, and whether it does.
+    """Whether and how a pipeline prunes.
 
-    `PruneConfig.load` reads it from a file and the environment. Where several say something about the same setting, the
-    first of these wins: keyword arguments, the environment, the file or mapping, the defaults. The fields'
+    `PruneConfig.load` reads it from a file and the environment. If several places give the same setting, the
+    first of these is used: keyword arguments, the environment, the file or mapping, the defaults. The fields'
     `metadata["help"]` says what each setting does; `at2_prune.pipeline.config` declares them.
 
     Example:
@@ -45,7 +45,7 @@ class PruneConfig:
         DEFAULT_METHOD,
         choice(*configurable_methods()),
         "the method that scores: scout, which needs no draft; at2, the paper's; fusion, which adds the retriever's "
-        "scores to scout's; or a rival by name: " + ", ".join(configurable_methods()),
+        "scores to scout's; or another of these: " + ", ".join(configurable_methods()),
         "METHOD",
     )
     top_n: K = setting(
@@ -58,7 +58,7 @@ class PruneConfig:
     max_tokens: int | None = setting(
         None,
         whole(1, None),
-        "keep the best that fit into this many tokens of the scoring model's tokenizer; takes the place of top_n",
+        "keep the best sources that fit into this many tokens of the scoring model's tokenizer; replaces top_n",
         "N",
     )
     granularity: Granularity = setting(
@@ -67,7 +67,7 @@ class PruneConfig:
         "the sources that are scored and kept; with sentence, passages are cut to their kept sentences",
     )
     neighbors: int = setting(
-        0, whole(0), "with sentences: how many before and after each kept sentence are kept too", "N"
+        0, whole(0), "with granularity sentence: keep this many sentences before and after each kept one too", "N"
     )
     order: Order = setting(
         "original",
@@ -83,21 +83,21 @@ class PruneConfig:
     overflow: Overflow = setting(
         "windows",
         choice(*get_args(Overflow)),
-        "passages that do not fit the scoring model's context are scored in windows that fit, or are an error",
+        "if passages do not fit the scoring model's context: score them in windows that fit, or raise an error",
     )
     model: str | None = setting(
-        None, TEXT, "the scoring model, by Hub id or path; the embedded Gemma 3 270M without one", "ID_OR_PATH"
+        None, TEXT, "the scoring model, by Hub id or path; if not given, the embedded Gemma 3 270M", "ID_OR_PATH"
     )
     coefficients: str | None = setting(
-        None, TEXT, "its head coefficients, by Hub id or path; those that come with at2-prune without any", "DIR_OR_ID"
+        None, TEXT, "its head coefficients, by Hub id or path; if not given, those in the package", "DIR_OR_ID"
     )
-    device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; a GPU if there is one without a device")
+    device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")
     dtype: str | None = setting(
         None,
         choice("float32", "bfloat16", "float16", optional=True),
-        "float32, bfloat16 or float16; without one, float32 on a CPU and bfloat16 on a GPU",
+        "float32, bfloat16 or float16; if not given, float32 on a CPU and bfloat16 on a GPU",
     )
-    max_new_tokens: int = setting(48, whole(1), "a draft or an answer of the scoring model is cut there", "N")
+    max_new_tokens: int = setting(48, whole(1), "the most tokens of a draft or an answer of the scoring model", "N")
 
     def __post_init__(self) -> None:
         checked_values({field.name: getattr(self, field.name) for field in fields(self)}, SETTINGS)
@@ -106,14 +106,14 @@ class PruneConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> PruneConfig:
-        """A config from parsed JSON, YAML or TOML, without the environment.
+        """Make a config from parsed JSON, YAML or TOML. The environment is not read.
 
         Args:
             values: settings by name.
-            where: the file they are from; part of an error.
+            where: the name of their file, for errors.
 
         Raises:
-            InputError: an unknown key or an impossible value; the message says which are allowed.
+            InputError: a key is unknown or a value is invalid. The message says which are allowed.
 
         Example:
             >>> PruneConfig.from_dict({"topn": 3})
@@ -125,7 +125,7 @@ class PruneConfig:
 
     @classmethod
     def of(cls, settings: Any) -> PruneConfig:
-        """A config from an object that has all settings among its attributes, as the adapters do."""
+        """Make a config from an object that has every setting as an attribute, such as an adapter."""
         return cls(**{name: getattr(settings, name) for name in SETTINGS})
 
     @classmethod
@@ -136,22 +136,23 @@ class PruneConfig:
         environ: Mapping[str, str] | None = None,
         **overrides: Any,
     ) -> PruneConfig:
-        """A config from a file or mapping, with the environment on top and keyword arguments on top of that.
+        """Make a config from a file or mapping. The environment overrides it, and keyword arguments override both.
 
-        In a YAML file the keys stand in a section `at2-prune`, in a TOML file in a table `[tool.at2-prune]` or
-        `[at2-prune]`; a file without one holds nothing else. The environment says `AT2_PRUNE=on` or `off`, and
-        `AT2_PRUNE_<KEY>` for every other key; an empty variable counts as unset.
+        In a YAML file the keys are in a section `at2-prune`, in a TOML file in a table `[tool.at2-prune]` or
+        `[at2-prune]`. A file without it must hold only these keys. A TOML file with other `[tool]` tables, or with the
+        name `pyproject.toml`, then gives no settings. The variable for `enabled` is `AT2_PRUNE`, with the value `on`
+        or `off`. For every other key it is `AT2_PRUNE_<KEY>`. An empty variable counts as unset.
 
         Args:
-            source: a `.yaml`, `.yml` or `.toml` file, or its parsed content; a `PruneConfig` is taken as it is, without
-                the environment.
+            source: a `.yaml`, `.yml` or `.toml` file, or its parsed content; for a `PruneConfig`, the environment
+                is not read.
             environ: variables in place of the process's own.
             overrides: fields of this class.
 
         Raises:
-            InputError: an unknown key or an impossible value; the message names the key, where it stands and what is
+            InputError: a key is unknown or a value is invalid. The message names the key, its place and what is
                 allowed.
-            DataError: the file cannot be read.
+            DataError: the file cannot be read, is not valid, or has another ending.
         """
         if isinstance(source, PruneConfig):
             return cls(**{**asdict(source), **checked_values(overrides, SETTINGS)})
@@ -163,7 +164,7 @@ class PruneConfig:
             path = Path(source)
             where = str(path)
             if path.suffix not in (".yaml", ".yml", ".toml"):
-                raise DataError(f"{path}: a config is a .yaml, .yml or .toml file")
+                raise DataError(f"{path}: a config file must end in .yaml, .yml or .toml")
             values = read_toml(path) if path.suffix == ".toml" else read_yaml(path)
         from_environ = read_environ(os.environ if environ is None else environ, SETTINGS)
         given = checked_values(values, SETTINGS, where)

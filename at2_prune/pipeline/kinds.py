@@ -18,16 +18,17 @@ class Kind:
     """The values it accepts, for an error message: "top_n must be …"."""
     accepts: Callable[[Any], bool]
     parse: Callable[[str], Any] = str
-    """Reads the text of an environment variable; text that it cannot read it returns, for `accepts` to refuse."""
+    """Parses the text of an environment variable. Text that it cannot parse is returned unchanged, and `accepts`
+    rejects it."""
     choices: tuple[str, ...] = ()
-    """All values, for a kind that has few."""
+    """All values that it accepts, if they can be listed."""
 
 
 def setting(default: Any, kind: Kind, help: str, metavar: str | None = None) -> Any:
     """Declare a field of a config: its default, its kind and its help text.
 
     Args:
-        default: the value where nobody says otherwise.
+        default: the default value.
         kind: the values that it takes.
         help: the text that the command line and the frameworks' schemas show.
         metavar: the placeholder for the value on the command line.
@@ -36,7 +37,7 @@ def setting(default: Any, kind: Kind, help: str, metavar: str | None = None) -> 
 
 
 def whole(least: int, *others: str | None) -> Kind:
-    """A whole number of at least `least`, or one of some words in its place."""
+    """Return the kind of whole numbers of at least `least`. The values `others` are accepted too."""
     words = {str(word).lower(): word for word in others}
 
     def accepts(value: Any) -> bool:
@@ -49,7 +50,7 @@ def whole(least: int, *others: str | None) -> Kind:
 
 
 def choice(*allowed: str, optional: bool = False) -> Kind:
-    """One of some texts; None too if it is `optional`."""
+    """Return the kind that accepts one of these texts. If `optional`, it also accepts None."""
     words = " or ".join([", ".join(map(repr, allowed[:-1])), repr(allowed[-1])])
 
     def accepts(value: Any) -> bool:
@@ -65,5 +66,5 @@ FLAG = Kind(
     lambda text: _SWITCH.get(text.lower(), text),
 )
 """True or false."""
-TEXT = Kind("a text", lambda value: value is None or (isinstance(value, str) and value.strip() != ""))
+TEXT = Kind("a text that is not blank", lambda value: value is None or (isinstance(value, str) and value.strip() != ""))
 """A text that is not blank, or None."""

@@ -16,9 +16,9 @@ class KeptPassage:
     index: int
     """Its index in the given list."""
     text: str
-    """The text that is kept of it: all, or its kept sentences."""
+    """The text that is kept: the whole text, or the kept sentences."""
     score: float | None = None
-    """Its score, or the sum of its sentences'; None where nothing was scored."""
+    """Its score, or the sum of the scores of its sentences; None if nothing was scored."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Pruned:
     """The passages to hand on, in the order in which they are shown."""
     dropped: tuple[DroppedPassage, ...] = ()
     draft: str | None = None
-    """The draft that was scored; None where none was needed."""
+    """The draft that was scored. It is None if none was needed, and empty if the model wrote nothing."""
     fallback: str | None = None
-    """The reason why scores could not be used, if they could not: then the first passages were kept."""
+    """The reason if the sources could not be scored, else None. Then the first passages were kept."""
 
     @property
     def scores(self) -> list[float | None]:
@@ -58,7 +58,7 @@ class Pruned:
         ]
 
     def explain(self) -> str:
-        """One line a passage: kept or dropped, its score, and the reason.
+        """Return a summary line, then one line per passage: kept or dropped, its score, and the reason.
 
         Example:
             >>> passages = (Passage("Dinant lies on the Meuse.", title="Dinant"), Passage("Ghent is a city."))

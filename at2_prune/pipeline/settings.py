@@ -1,6 +1,7 @@
 """The settings of a framework's adapter: the fields of `PruneConfig` as fields of a pydantic class.
 
-This is the only file of the package that imports pydantic, which both frameworks bring; only adapters import it.
+This is the only file of the package that imports pydantic. Only adapters import this file, and their frameworks install
+pydantic.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ else:
 
 
 class PruneSettings(_ConfigFields):
-    """The settings of `PruneConfig`, a pruner and a title's key, as fields of a framework's own class."""
+    """The settings of `PruneConfig`, a pruner and the key of titles, as fields of an adapter."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
     pruner: Any = Field(default=None, exclude=True)
-    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow then hold, unless given here."""
+    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not given
+    here."""
     title_key: str | None = "title"
     """The metadata key of a title, which is shown to the scoring model before the text."""
 
@@ -60,17 +62,17 @@ class PruneSettings(_ConfigFields):
     def from_config(
         cls, config: PruneConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None, **options: Any
     ) -> Self:
-        """An adapter that `config` sets up, and switches on and off.
+        """Make an adapter with the settings of `config`.
 
         Args:
-            config: as in `PruneConfig.load`: a ready one, the content of a file or the file's name, with the
-                environment on top; None for the environment alone.
+            config: as in `PruneConfig.load`: a `PruneConfig`, the content of a file, or the file's name. The
+                environment overrides the last two. With None, only the environment is read.
             options: other fields of this class.
         """
         return cls(**{**PruneConfig.load(config).to_dict(), **options})
 
     @property
     def step(self) -> PruneStep:
-        """The pipeline step that prunes, for the fields as they are now."""
+        """The pipeline step that prunes with the current values of the fields."""
         self._step = self._step.with_config(PruneConfig.of(self))
         return self._step

@@ -17,22 +17,22 @@ SECTION = "at2-prune"
 SWITCH = "AT2_PRUNE"
 PREFIX = "AT2_PRUNE_"
 OTHER_VARIABLES = ("AT2_PRUNE_CACHE", "AT2_PRUNE_DATA")
-"""Variables that are no settings: the cache's folder, and the folder of the tests' data."""
+"""Variables that are not settings: the folder of the cache, and the folder of the test data."""
 
 Settings = Mapping[str, "Field[Any]"]
 """Fields by name, each with a `kind` in its metadata; see `at2_prune.pipeline.kinds.setting`."""
 
 
 def checked_values(values: Mapping[str, Any], settings: Settings, where: str = "") -> dict[str, Any]:
-    """The values, if each is of a known setting and possible.
+    """Return the values if every key is a known setting and every value is valid.
 
     Args:
         values: by the setting's name.
         settings: all settings.
-        where: the file they are from; part of an error.
+        where: the name of their file, for errors.
 
     Raises:
-        InputError: an unknown key or an impossible value; the message says which are allowed.
+        InputError: a key is unknown or a value is invalid. The message says which are allowed.
     """
     prefix = f"{where}: " if where else ""
     for key, value in values.items():
@@ -47,10 +47,10 @@ def checked_values(values: Mapping[str, Any], settings: Settings, where: str = "
 
 
 def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, Any]:
-    """The settings that environment variables make: `AT2_PRUNE` for `enabled`, `AT2_PRUNE_<KEY>` for the others.
+    """Return the settings in environment variables: `AT2_PRUNE` for `enabled`, `AT2_PRUNE_<KEY>` for the others.
 
     Raises:
-        InputError: an unknown variable with that beginning, or an impossible value.
+        InputError: a variable that begins with `AT2_PRUNE_` is unknown, or a value is invalid.
     """
     names = {SWITCH: "enabled", **{PREFIX + key.upper(): key for key in settings if key != "enabled"}}
     values = {}

@@ -1,7 +1,7 @@
 """The prune step of a pipeline: it takes the retrieved passages and returns those to keep, with reasons for the rest.
 
 Every adapter runs this step, so that all frameworks keep the same passages of the same list. The model is loaded when
-the first question needs it, and never where pruning is off or there is nothing to choose from.
+the first question needs it, and never if pruning is off or there are fewer than two passages to choose from.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PruneStep:
 
     Args:
         config: the settings.
-        pruner: a pruner that is loaded already; its model, scorer and `max_new_tokens` then take the place of the
+        pruner: a pruner that is loaded already; its model, scorer and `max_new_tokens` are used in place of the
             config's. Without one, the config's model is loaded when it is first needed.
 
     Example:
@@ -57,7 +57,7 @@ class PruneStep:
 
     @staticmethod
     def options_of(pruner: AT2Pruner) -> dict[str, Any]:
-        """The settings of a config that a loaded pruner decides."""
+        """Return the settings that an adapter takes from a loaded pruner."""
         return {"granularity": pruner.granularity, "order": pruner.order, "overflow": pruner.overflow}
 
     def with_config(self, config: PruneConfig) -> PruneStep:
@@ -71,7 +71,7 @@ class PruneStep:
 
     @property
     def pruner(self) -> AT2Pruner:
-        """The pruner, loaded if it is not yet."""
+        """The pruner. It is loaded on first use."""
         with self._loading:
             if self._pruner is None:
                 self._pruner = self._load()
@@ -87,7 +87,7 @@ class PruneStep:
     def to_draft(self, passages: Sequence[Passage], offered: bool = False) -> list[int]:
         """Indices of the passages to write a draft from, each text once; none if the method reads no draft.
 
-        This loads the scoring model if there is something to choose from: only the method knows what it reads.
+        This loads the scoring model if there are passages to choose from, because only the scorer tells what it reads.
 
         Args:
             passages: the retrieved passages.
@@ -101,11 +101,12 @@ class PruneStep:
         scorer = self.pruner.scorer
         if offered and not scorer.uses_draft and not self._told:
             self._told = True
-            logger.warning('the method %s reads no draft: draft_llm is not asked; method="at2" reads one', scorer.name)
+            logger.warning('the method %s reads no draft, so draft_llm is unused; method="at2" reads one', scorer.name)
         return indices if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Sequence[Passage]) -> Draft | None:
-        """The scoring model's own draft, for `run` with the same passages; None if the method reads no draft."""
+        """Write the scoring model's draft, for `run` with the same passages. Return None if `run` needs none or
+        drafts from windows itself."""
         indices = self.to_draft(passages)
         if not indices:
             return None
@@ -125,14 +126,14 @@ class PruneStep:
             question: the question.
             passages: the retrieved passages, best first.
             draft: an answer written from the passages that `to_draft` names, by any model; the scoring model reads it
-                in one forward pass. Without a draft the scoring model writes one. If it is empty, the first passages
-                are kept.
-            k: how many to keep, in place of the config's `top_n`.
+                in one forward pass. With None, the scoring model writes one if the method reads one. If it is empty,
+                the first passages are kept.
+            k: how many sources to keep, in place of the config's `top_n` and `max_tokens`.
 
         Raises:
-            InputError: an empty question, or a passage that is not a text.
-            ContextTooLongError: a passage does not fit the scoring model's context; with `overflow="error"`, all
-                together do not.
+            InputError: the question is empty, or a passage is not a text.
+            ContextTooLongError: a passage alone does not fit the scoring model's context. With `overflow="error"`: the
+                passages together do not fit.
         """
         if k not in (None, AUTO):
             check_k(k)  # type: ignore[arg-type]
@@ -168,7 +169,7 @@ class PruneStep:
         text: str | None = scored.draft.text or None
         fallback = None
         if scored.error is not None:  # the first passages are kept, whole
-            text, fallback = "", f"{scored.error}; the first were kept"
+            text, fallback = "", f"{scored.error}; the first passages were kept"
             logger.warning("%s", fallback)
             totals = [None] * len(distinct)
         count = None
@@ -181,7 +182,7 @@ class PruneStep:
         return Pruned(question, passages, tuple(kept), tuple(ordered), text, fallback)
 
     def _count(self, question: str, passages: list[Passage], scored: Scored, k: K) -> int:
-        """The number of sources to keep: k, or as many as give the scoring model's most confident answer."""
+        """Return the number of sources to keep: k, or with "auto" the number that gives the most confident answer."""
         if k != AUTO:
             return k
         if scored.error is not None:  # there are no scores to choose by
@@ -192,7 +193,9 @@ class PruneStep:
         return len(self.pruner.language_model.codec.plain(text)[0])
 
     def _firsts(self, passages: Sequence[Passage]) -> list[int]:
-        """For each passage the first one with the same title and text: itself, unless duplicates are dropped."""
+        """Return, for each passage, the index of the first one with the same title and text.
+
+        If duplicates are not dropped, this is the passage's own index."""
         if not self.config.drop_duplicates:
             return list(range(len(passages)))
         return first_of_each([(" ".join((p.title or "").split()), " ".join(p.text.split())) for p in passages])

@@ -1,1 +1,1 @@
-"""The pruner: score the sources, select the best, answer from those."""
+"""The pruner scores the sources, selects the best ones and answers from them."""

@@ -1,4 +1,4 @@
-"""The attributor: a draft, and a score of every source for its influence on the draft or its use for the question."""
+"""The attributor scores every source, by its influence on a draft or by its use for the question."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class Attributor:
         language_model: writes drafts, and reads attention.
         scorer: scores the sources; usually by the model's head coefficients.
         granularity: what is scored: passages, or their sentences.
-        max_new_tokens: a draft is cut there.
-        overflow: passages that do not fit the model's context are scored in "windows", or are an "error". Windows are
-            runs of passages that fit, each drafted; the most confident draft is then scored in every window.
+        max_new_tokens: the most tokens of a draft.
+        overflow: whether passages that do not fit the model's context are scored in "windows" or raise an "error".
+            Windows are runs of passages that fit. If the scorer reads a draft, the model drafts from each window. All
+            windows are then scored with the most confident draft.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class Attributor:
         self.overflow = overflow
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
-        """The model's answer from all passages, with the attention that the scorer needs, read while it was written.
+        """Write a draft from all passages, and read the attention that the scorer needs meanwhile.
 
         Raises:
-            InputError: an empty question, no passages, or a passage that is not a text.
+            InputError: the question is empty, there are no passages, or a passage is not a text.
             ContextTooLongError: they do not fit the model's context.
         """
         return self._write_drafts([self.encode(question, self._passages(passages))])[0]
@@ -71,8 +72,9 @@ class Attributor:
         Args:
             question: the question.
             passages: at least one.
-            draft: a text written elsewhere (an API's answer, for example) is read in one forward pass; a `Draft` of
-                `self.draft` for the same question and passages costs nothing; None drafts first.
+            draft: a text written elsewhere, for example by an API, or a `Draft` of `self.draft` for the same question
+                and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. With None,
+                the model writes a draft if the scorer reads one.
 
         Raises:
             EmptyDraftError: there is no draft to attribute.
@@ -86,12 +88,14 @@ class Attributor:
         passages: Sequence[Iterable[PassageLike]],
         drafts: Sequence[str | Draft] | None = None,
     ) -> list[list[float]]:
-        """`score` for several questions, drafted as one batch; given drafts are read as one batch where that pays.
+        """Score several questions as `score` does. Drafts are written as one batch. On a GPU, given drafts are read as
+        one batch too.
 
         Args:
             questions: any number.
             passages: the passages of each question.
-            drafts: the draft of each question, as in `score`; None drafts first.
+            drafts: the draft of each question, as in `score`. With None, the model writes drafts if the scorer reads
+                them.
 
         Returns:
             The scores of each question. Memory grows with the batch; questions that need windows are not batched.
@@ -109,14 +113,15 @@ class Attributor:
     def attribute(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
     ) -> list[ScoredSource]:
-        """`score`, with each source's text, passage and rank; nothing is kept or dropped."""
+        """Score as `score` does, and return each source's text, passage and rank too. No source is marked as kept."""
         scored = self.try_score(question, passages, draft)
         if scored.error is not None:
             raise scored.error
         return scored_sources(scored.prompt, scored.scores, ())
 
     def try_score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> Scored:
-        """`score`, but without a draft to score it ranks the first sources highest, and `error` says why.
+        """Score as `score` does, but raise no error if the draft is empty. Then all scores are 0, and `error` gives the
+        reason.
 
         Raises:
             InputError, ContextTooLongError: as `score`.
@@ -131,7 +136,7 @@ class Attributor:
     def token_scores(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft
     ) -> list[list[tuple[str, float]]]:
-        """Influence of every token of every passage on the draft, in one forward pass.
+        """Score every token of every passage with the scorer. An attention method needs one forward pass.
 
         Args:
             question: the question.
@@ -151,11 +156,12 @@ class Attributor:
         return tokens
 
     def encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
-        """The prompt from these passages, which are not checked, with the token span of every source."""
+        """Return the prompt from these passages, with the token span of every source. The passages are not checked."""
         return self.language_model.encode(question, passages, self.granularity)
 
     def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
-        """Whether the context holds the passages and the longer of the given draft and an answer."""
+        """Whether the prompt and an answer fit the context. If the given draft is longer than an answer, it must fit
+        instead."""
         text = draft.text if isinstance(draft, Draft) else draft
         room = max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
         try:
@@ -177,13 +183,14 @@ class Attributor:
         drafts: Sequence[str | Draft] | None = None,
         answers_follow: bool = False,
     ) -> list[Scored]:
-        """Score several questions: as one batch those that fit the context, in windows the others.
+        """Score several questions. Those that fit the context are scored as one batch, the others in windows.
 
         Args:
             questions: any number.
             passages: the passages of each.
-            drafts: the draft of each; None drafts first.
-            answers_follow: the questions are answered next, so that running a prompt's prefix once pays.
+            drafts: the draft of each. With None, the model writes drafts if the scorer reads them.
+            answers_follow: whether the questions are answered next. Then the prefix of a single prompt is run once and
+                kept.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
@@ -203,7 +210,7 @@ class Attributor:
     def _score_together(
         self, triples: Sequence[tuple[str, list[Passage], str | Draft | None]], share_prefix: bool
     ) -> list[Scored]:
-        """Score questions that fit the context, each with its passages and its draft or None, as one batch."""
+        """Score questions as one batch. Each comes with its passages and its draft, or None."""
         clock, model, count = time.perf_counter, self.language_model, len(triples)
         started = clock()
         prompts = [self.encode(question, passages) for question, passages, _ in triples]
@@ -220,9 +227,10 @@ class Attributor:
         return [replace(scored, seconds=seconds) for scored in found]
 
     def _score_windows(self, question: str, passages: list[Passage], draft: str | Draft | None) -> Scored:
-        """Score passages in runs that fit the context, all against one draft.
+        """Score passages in runs that fit the context, all with the same draft.
 
-        Without a given draft each window is drafted, and the most confident draft is scored in every window.
+        If the scorer reads a draft and none is given, the model drafts from each window. All windows are then
+        scored with the most confident draft.
 
         Raises:
             EmptyDraftError: the given draft is empty.
@@ -237,7 +245,7 @@ class Attributor:
             text = max(drafts, key=lambda one: one.log_probability).text
             if not text:
                 prompt = self.encode(question, passages)
-                error = EmptyDraftError("the model wrote nothing from any window of the passages")
+                error = EmptyDraftError("the model wrote an empty draft for every window of the passages")
                 return Scored(prompt, Draft("", []), [0.0] * len(prompt.sources), error, whole=False)
         drafted = clock() if scorer.uses_draft else started
         text = text or ""
@@ -251,7 +259,7 @@ class Attributor:
         return Scored(self.encode(question, passages), whole, scores, whole=False, seconds=seconds)
 
     def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
-        """The drafts, written as one batch; empty ones for a scorer that reads none."""
+        """Write the drafts as one batch. A scorer that reads no draft gets empty ones."""
         if not self.scorer.uses_draft:
             return [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
         return self._write_drafts(prompts, prefix)
@@ -260,7 +268,7 @@ class Attributor:
         return self.loop.write_drafts(prompts, self.scorer.draft_groups, self.scorer.layers, prefix)
 
     def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Readout | None]:
-        """The prompts' own rows, read as one batch where that pays; else the scorer reads them itself."""
+        """Read the prompts' own rows as one batch on a GPU. With None for a prompt, the scorer reads them itself."""
         groups = self.scorer.prompt_groups
         if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)

@@ -1,4 +1,4 @@
-"""How many sources to keep: as many as give the most confident answer.
+"""The choice of k: keep as many sources as give the most confident answer.
 
 A question is answered from its best :math:`k_1, k_2, \\dots` sources, and the answer with the highest probability under
 its own context wins: :math:`k^* = \\arg\\max_k \\log p(a_k \\mid q, S_k)`, where :math:`a_k` is the greedy answer from
@@ -23,11 +23,12 @@ class Candidate:
     """Indices of sources, in the order in which they were shown."""
     answer: str
     log_probability: float
-    """The log-probability of the answer and its end, given these sources; minus infinity if the model wrote nothing."""
+    """The log-probability of the answer and its end token, given these sources; minus infinity if the answer is
+    empty."""
 
 
 def most_confident(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate with the likeliest answer; of equals, the one with the fewest sources.
+    """Return the candidate with the most confident answer. Of equal ones, the one with the fewest sources is returned.
 
     Example:
         >>> most_confident([Candidate(1, [3], "Ghent", -2.5), Candidate(2, [1, 3], "Dinant", -0.5)]).answer

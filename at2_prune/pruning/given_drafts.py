@@ -1,4 +1,4 @@
-"""Drafts written elsewhere: checked, and read with the attention that the scorer needs."""
+"""Checking drafts that were written elsewhere, and reading the attention that the scorer needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def read_for(
     scorer: Scorer, model: LanguageModel, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | list[int]]
 ) -> list[Draft]:
-    """Drafts written elsewhere, with the attention that the scorer reads of them.
+    """Read the attention that the scorer needs for drafts that were written elsewhere.
 
     Args:
         scorer: its `draft_groups` are read; without any, no pass is run.
@@ -41,11 +41,12 @@ def read_for(
 def given_drafts(
     scorer: Scorer, model: LanguageModel, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]
 ) -> list[Draft]:
-    """Drafts that a caller gave: texts are read, as one batch where that pays; a `Draft` is used as it is.
+    """Return the drafts that a caller gave, with their readouts. Texts are read, on a GPU as one batch; a `Draft` is
+    used as it is.
 
     Raises:
         EmptyDraftError: a text is empty.
-        InputError: a `Draft` was written for another prompt.
+        InputError: a `Draft` was written for another prompt, or its readout has another number of sources.
     """
     known: dict[int, Draft] = {}
     texts: dict[int, str] = {}

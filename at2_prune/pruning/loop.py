@@ -1,7 +1,7 @@
-"""Score, select, answer: the one path that the pruner, the pipeline step and the evaluator run.
+"""Drafting, scoring and answering, in the code that the pruner, the pipeline step and the evaluator share.
 
-The methods of `PruningLoop` are also its hooks: a subclass can time and remember every draft, score and answer, as the
-evaluator's does, and so measures the code that users run.
+A subclass of `PruningLoop` can time and cache every draft, score and answer by overriding its methods. The evaluator
+has such a subclass, so that it measures the code that users run.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ class Scored:
     prompt: EncodedPrompt
     draft: Draft
     scores: list[float]
-    """One a source; all 0 if there was no draft to score, so that the first sources rank highest."""
+    """One score per source. All are 0 if a draft was needed and was empty, so that the first sources rank highest."""
     error: EmptyDraftError | None = None
-    """The reason why scores could not be had, if they could not."""
+    """The error if the sources could not be scored, else None."""
     whole: bool = True
-    """Whether the model wrote the draft itself, from all sources in one prompt: it is then the answer from all."""
+    """Whether a draft, if there is one, was written by the model from all sources. Then it is the answer from all
+    sources."""
     prefix: Prefix | None = field(default=None, repr=False)
     """The prefix before the first source, if it has been run."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
@@ -52,7 +53,7 @@ class Answer:
 
     text: str
     log_probability: float = -math.inf
-    """The log-probability of the answer and its end; minus infinity if it is not known or nothing was written."""
+    """The log-probability of the answer and its end token; minus infinity if it is unknown or the answer is empty."""
     prompt: EncodedPrompt | None = field(default=None, repr=False)
     """The prompt that was answered."""
 
@@ -62,7 +63,7 @@ class PruningLoop:
 
     Args:
         language_model: writes drafts and answers, and reads attention.
-        max_new_tokens: a draft or an answer is cut there.
+        max_new_tokens: the most tokens of a draft or an answer.
 
     Raises:
         InputError: `max_new_tokens` is below 1.
@@ -85,7 +86,7 @@ class PruningLoop:
         return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers, prefix)
 
     def score(self, scorer: Scorer, task: Task) -> Scored:
-        """Score the sources of a task; without a draft to score, rank the first ones highest and keep the reason."""
+        """Score the sources of a task. If a draft is needed and is empty, all scores are 0 and `error` is set."""
         scored = Scored(task.prompt, task.draft, [0.0] * len(task.prompt.sources), prefix=task.prefix)
         try:
             return replace(scored, scores=scorer.score(task).tolist())
@@ -123,11 +124,11 @@ class PruningLoop:
             question: the question.
             passages: all passages.
             scored: the scores, with the draft; where every source is kept in its place, the draft is the answer.
-            kept: different sets, each of indices of sources in the order in which they are shown.
-            granularity: the sources are passages or sentences.
+            kept: the sets, all different. Each holds indices of sources in the order in which they are shown.
+            granularity: whether the sources are passages or sentences.
 
         Returns:
-            An answer by set.
+            The answer for each set.
         """
         answers: dict[tuple[int, ...], Answer] = {}
         draft, everything = scored.draft, scored.everything

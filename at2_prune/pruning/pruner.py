@@ -1,4 +1,4 @@
-"""`AT2Pruner`: score the sources, select the best, and answer from those."""
+"""`AT2Pruner` scores the sources, selects the best ones and answers from them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AT2Pruner(Attributor):
         scorer: scores the sources; usually by the model's head coefficients.
         granularity: what is scored and kept: passages, or their sentences.
         order: show kept passages in their original order, or best first.
-        max_new_tokens: a draft or answer is cut there.
+        max_new_tokens: the most tokens of a draft or an answer.
         overflow: see `Attributor`.
 
     Example:
@@ -81,7 +81,7 @@ class AT2Pruner(Attributor):
         overflow: Overflow = "windows",
         **model_options: Any,
     ) -> AT2Pruner:
-        """A pruner for a model by Hub id or path; without one, the embedded Gemma 3 270M.
+        """Make a pruner for a model, given by Hub id or path or loaded already; by default the embedded Gemma 3 270M.
 
         Args:
             model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
@@ -93,7 +93,7 @@ class AT2Pruner(Attributor):
             overflow: see the class.
 
         Raises:
-            InputError: there is no such model, or an option is impossible.
+            InputError: there is no such model, or an option has a value that cannot be used.
             CoefficientsError: there are no coefficients for this model, or those given are another model's.
             ModelNotSupportedError: the model's attention cannot be read.
         """
@@ -101,7 +101,7 @@ class AT2Pruner(Attributor):
             given = {"device": device, "dtype": dtype, "template": template, **model_options}
             ignored = sorted(name for name, value in given.items() if value is not None)
             if ignored:
-                raise InputError(f"{', '.join(ignored)}: these are for loading a model, but a loaded one was given")
+                raise InputError(f"{', '.join(ignored)}: only for loading a model, but a loaded one was given")
             language_model = model
         else:
             language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
@@ -118,7 +118,7 @@ class AT2Pruner(Attributor):
         """The passages to show if these sources are kept, in this order.
 
         Raises:
-            InputError: an index repeats, or is of no source.
+            InputError: an index repeats or is out of range.
         """
         return only_kept(passages, kept, self.granularity)
 
@@ -139,8 +139,9 @@ class AT2Pruner(Attributor):
         return self.loop.write_drafts([self.encode(question, shown)])[0].text
 
     def regenerate(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
-        """The old name of `answer_from`, until 0.3."""
-        warnings.warn("regenerate is now called answer_from; the old name goes in 0.3", FutureWarning, stacklevel=2)
+        """The old name of `answer_from`, which will be removed in 0.3."""
+        message = "regenerate is now called answer_from; the old name will be removed in 0.3"
+        warnings.warn(message, FutureWarning, stacklevel=2)
         return self.answer_from(question, passages, kept)
 
     def answer(
@@ -148,22 +149,22 @@ class AT2Pruner(Attributor):
     ) -> PruneResult:
         """Score the sources, keep the top k, and answer from those.
 
-        With k at least the number of sources the model's own draft is the answer, unless `order="score"` shows the
-        sources in another order than the draft was written from. If a method needs a draft and the model writes
-        nothing, the first k sources are kept, and `result.fallback` says so.
+        If k is at least the number of sources and the model drafted from all of them, its draft is the answer. With
+        `order="score"` this holds only if the sources are shown in the same order. If a method needs a draft and the
+        model writes nothing, the first k sources are kept, and `result.fallback` says so.
 
         Args:
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
-            k: sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, an answer is written from
-                each and the most confident one is taken (see `at2_prune.pruning.auto_k`).
-            draft: as in `score`; a text given here is never replaced.
+            k: sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the model answers for
+                each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
+            draft: as in `score`. If the given draft is empty, the model does not write another.
 
         Raises:
-            InputError: an empty question, no passages, a passage that is not a text, or k below 1.
+            InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1.
             EmptyDraftError: the draft given is empty.
-            ContextTooLongError: a passage does not fit the model's context; with `overflow="error"`, all together do
-                not.
+            ContextTooLongError: a passage alone does not fit the model's context. With `overflow="error"`: the passages
+                together do not fit.
         """
         return self.answer_batch([question], [passages], k, None if draft is None else [draft])[0]
 
@@ -174,9 +175,9 @@ class AT2Pruner(Attributor):
         k: Ks = 3,
         drafts: Sequence[str | Draft] | None = None,
     ) -> list[PruneResult]:
-        """`answer` for several questions, drafted, scored and (with one k) answered as batches.
+        """Answer several questions as `answer` does. Drafts, scores and, with one k, answers are made as batches.
 
-        Each question's `seconds` are its share of the batch's. Batches pay on a GPU; on a CPU they save little.
+        Each question's `seconds` are its share of the batch's time. Batches save time on a GPU, but little on a CPU.
 
         Raises:
             InputError: as `answer`, and if there are not as many lists of passages, or drafts, as questions.
@@ -210,13 +211,13 @@ class AT2Pruner(Attributor):
             question: the question.
             passages: all passages.
             scored: the scores of their sources.
-            ks: numbers of sources to keep, ascending; of several that keep all, the first counts.
+            ks: numbers of sources to keep, ascending. If several of them keep all sources, only the first is used.
 
         Returns:
-            By k, ascending, those whose sources fit the context.
+            The candidates whose sources fit the context, in ascending order of k.
 
         Raises:
-            ContextTooLongError: not even the smallest fits.
+            ContextTooLongError: no candidate's sources fit the context.
         """
         all_kept = [k for k in ks if k >= len(scored.scores)]
         kept = {k: tuple(self.select(scored.scores, k)) for k in ks if k not in all_kept[1:]}
@@ -232,7 +233,7 @@ class AT2Pruner(Attributor):
     def _answer_together(
         self, questions: Sequence[str], passages: Sequence[list[Passage]], found: Sequence[Scored], k: int
     ) -> list[list[Candidate]]:
-        """The one candidate of every question, all written as one batch."""
+        """Return the one candidate of every question. The answers that are not written yet are written as one batch."""
         kept = [self.select(scored.scores, k) for scored in found]
         answers = [(scored.draft.text, scored.draft.log_probability) for scored in found]
         again = [
@@ -280,4 +281,4 @@ class AT2Pruner(Attributor):
 
 def _was_written(scored: Scored, candidates: Sequence[Candidate]) -> bool:
     """Whether an answer was written: where everything is kept, the model's own draft is the answer."""
-    return not (scored.whole and scored.draft.text) or any(len(one.kept) < len(scored.scores) for one in candidates)
+    return not (scored.whole and scored.draft.text) or any(tuple(one.kept) != scored.everything for one in candidates)

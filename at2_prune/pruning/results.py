@@ -23,7 +23,7 @@ class ScoredSource:
     rank: int
     """1 is the highest score."""
     passage: int
-    """Index of the passage that it is, or is in."""
+    """The index of the source's passage."""
     kept: bool
 
 
@@ -34,7 +34,7 @@ class PruneResult:
     question: str
     passages: list[Passage]
     draft: str | None
-    """The answer from all passages; None if the method needs none and none was given."""
+    """The draft, written by the model or given; None if the method needs no draft and none was given."""
     answer: str
     """The answer from the passages that were kept."""
     k: int
@@ -43,13 +43,13 @@ class PruneResult:
     scores: list[float]
     """One score a passage, in input order; with sentences as sources, the sum of its sentences' scores."""
     sources: list[ScoredSource]
-    """In input order."""
+    """All sources, in input order."""
     seconds: dict[str, float]
     """The time by step: `draft` (attention is read while it is written), `score`, `answer`."""
     fallback: str | None = None
-    """The reason why scores could not be used, if they could not: then the first k were kept."""
+    """The reason if the sources could not be scored, else None. Then the first k sources were kept."""
     candidates: list[Candidate] = field(default_factory=list)
-    """The answer from each k that was tried; the most confident one is `answer`."""
+    """The candidate for each k that was tried. The most confident answer is `answer`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON values that `at2-prune answer --json` prints."""

@@ -36,12 +36,12 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
     """Indices of the k highest scores; of equal scores the earlier one ranks higher.
 
     Args:
-        scores: one per passage.
-        k: at least 1; more than there are keeps all.
+        scores: one per source.
+        k: at least 1. If it exceeds the number of scores, all are kept.
         order: "original" as they were given, "score" best first.
 
     Raises:
-        InputError: k below 1, an unknown order, a score that is not a number.
+        InputError: k is below 1, the order is unknown, or a score is NaN.
 
     Example:
         >>> top_k([0.1, 0.7, 0.2, 0.7], k=3)
@@ -54,7 +54,7 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
         raise InputError(f"order must be 'original' or 'score', got {order!r}")
     for index, score in enumerate(scores):
         if math.isnan(score):
-            raise InputError(f"score {index} is not a number")
+            raise InputError(f"score {index} is NaN")
     best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:k]
     return best if order == "score" else sorted(best)
 
@@ -69,8 +69,8 @@ def token_budget(
     Args:
         ranking: sources, best first.
         groups: for each source, the sources that are kept with it: itself, and its neighbors; each counts once.
-        sizes: tokens of each source.
-        budget: tokens in all.
+        sizes: the number of tokens of each source.
+        budget: the most tokens in total.
 
     Example:
         >>> token_budget([1, 0, 2], groups=[[0], [1], [2]], sizes=[60, 50, 40], budget=100)
@@ -89,7 +89,7 @@ def token_budget(
 
 
 def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
-    """The source and those up to `reach` before and after it that have the same owner.
+    """Return the source and its neighbors up to `reach` places away that have the same owner.
 
     Example:
         >>> neighborhood(2, owners=[0, 0, 0, 1], reach=1)  # sentences 0 to 2 are of passage 0, sentence 3 of passage 1
@@ -100,7 +100,7 @@ def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
 
 
 def first_of_each(keys: Sequence[Hashable]) -> list[int]:
-    """For each key, the index of the first key that equals it; a key that is its own first is no duplicate.
+    """Return, for each key, the index of the first key that equals it. If this is its own index, it is no duplicate.
 
     Example:
         >>> first_of_each(["a", "b", "a"])
@@ -114,7 +114,7 @@ def as_ks(k: Ks) -> tuple[int, ...]:
     """The numbers of sources to choose from.
 
     Raises:
-        InputError: none, one below 1, or not a number.
+        InputError: there is no number, or one is not an integer of at least 1.
 
     Example:
         >>> as_ks(3), as_ks("auto"), as_ks([5, 2])
@@ -126,11 +126,11 @@ def as_ks(k: Ks) -> tuple[int, ...]:
     for one in several:
         check_k(one)
     if not several:
-        raise InputError("k is empty: give at least one number of passages to keep")
+        raise InputError("k is empty: give at least one number of sources to keep")
     return tuple(sorted(set(several)))
 
 
 def check_k(k: int) -> None:
     """Raise `InputError` unless k is an integer of at least 1."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InputError(f"k is the number of passages to keep and must be an integer of at least 1, got {k!r:.80}")
+        raise InputError(f"k is the number of sources to keep and must be an integer of at least 1, got {k!r:.80}")

@@ -1,4 +1,4 @@
-"""Windows: runs of passages that fit the model's context, for passages that do not fit it together."""
+"""Windows: passages that do not fit the model's context together are split into runs that fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..passages import Passage
 __all__ = ["Overflow", "split_windows"]
 
 Overflow = Literal["windows", "error"]
-"""What happens to passages that do not fit the context: they are scored in windows, or they are an error."""
+"""What happens if the passages do not fit the context: they are scored in windows, or an error is raised."""
 
 
 def split_windows(passages: Sequence[Passage], fits: Callable[[list[Passage]], bool]) -> list[list[Passage]]:

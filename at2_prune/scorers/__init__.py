@@ -1,4 +1,4 @@
-"""Scorers, one method a file, and the protocol they follow (`base.Scorer`)."""
+"""The scorers of all methods, and the protocol that they follow (`base.Scorer`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         if name == "AT2Scorer":
-            message = "AT2Scorer is now called LearnedScorer; the old name goes in 0.3"
+            message = "AT2Scorer is now called LearnedScorer; the old name will be removed in 0.3"
             warnings.warn(message, FutureWarning, stacklevel=2)
             return LearnedScorer
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

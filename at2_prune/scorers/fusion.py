@@ -15,17 +15,17 @@ from .learned import LearnedScorer
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
 
 WEIGHT = 0.3
-"""The weight of the retriever's scores, where attention's is 1; learned on training questions (docs/research.md, 4)."""
+"""The weight of the retriever's scores; the weight of attention is 1. See docs/research.md, entry 4."""
 
 
 class FusionScorer(Scorer):
     """Adds weighted scores of a retriever to those of another method, both standardised over the question's sources.
 
-    The retriever's scores are its own (`Passage.score`) where every passage has one, else those of `fallback`.
+    The retriever's scores are `Passage.score` if every passage has a finite one. Otherwise `fallback` gives them.
 
     Args:
-        attention: the leading method, scout for example.
-        fallback: the method that ranks where the retriever gives no scores, `DenseScorer` for example.
+        attention: the scorer that reads attention, for example scout.
+        fallback: the scorer to use if the retriever gives no scores, for example `DenseScorer`.
         weight: the weight of the retriever's scores.
 
     Example:
@@ -48,7 +48,7 @@ class FusionScorer(Scorer):
 
     @property
     def layers(self) -> Collection[int] | None:  # type: ignore[override]
-        """The layers that the leading method reads."""
+        """The layers that the attention scorer reads."""
         return self.attention.layers
 
     def prepare(self, device: torch.device) -> None:
@@ -60,7 +60,7 @@ class FusionScorer(Scorer):
         if all(score is not None and math.isfinite(score) for score in own):
             retrieved = torch.tensor([own[index] for index in task.prompt.source_passage], dtype=torch.float)
         else:
-            retrieved = self.fallback.score(replace(task, readout=None)).cpu().float()  # the readout is the other one's
+            retrieved = self.fallback.score(replace(task, readout=None)).cpu().float()  # the readout is for `attention`
         return standardised(self.attention.score(task).cpu().float()) + self.weight * standardised(retrieved)
 
 

@@ -1,12 +1,11 @@
-"""Gradient x input: the first-order change of the draft's log-probability without a source's embeddings.
+"""Gradient x input: the log-probability that the draft loses, to first order, if a source's embeddings become zero.
 
 For the embeddings :math:`e_j` of a source's tokens and the draft's probability :math:`p`, the score is
 
 .. math:: \\sum_{j \\in S} e_j \\cdot \\nabla_{e_j} \\log p
 
 (Denil et al. 2014, arXiv 1412.6815; Shrikumar et al. 2016, arXiv 1605.01713; for language models Yin and Neubig 2022,
-arXiv 2202.10419). It keeps its sign, as the outcome of an ablation does: a source that speaks against the draft
-scores below zero.
+arXiv 2202.10419). The score keeps its sign: a source that makes the draft less likely has a negative score.
 """
 
 from __future__ import annotations

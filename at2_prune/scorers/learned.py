@@ -1,4 +1,4 @@
-"""Scores from learned head coefficients: AT2 (arXiv 2504.13752), scout, and the same on other measures."""
+"""Scores from learned head coefficients: AT2 (arXiv 2504.13752), scout, and AT2 with other measures of attention."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["LearnedScorer"]
 class LearnedScorer(Scorer):
     """Scores sources by head coefficients.
 
-    Coefficients on draft rows read all they need while the draft is written, and scoring is one inner product a source.
-    Coefficients on other rows need no draft: one forward pass over the prompt ends with the last layer that is read.
+    For coefficients on draft rows, attention is read while the draft is written. Scoring is then one inner product per
+    source. Coefficients on other rows need no draft but one forward pass, which ends with the last layer that is read.
     Layers whose coefficients are all zero are not read.
 
     Args:
         coefficients: learned weights; their row groups say which attention is read.
-        name: the method's name in results, where several coefficients are compared.
+        name: the method's name in results.
     """
 
     def __init__(self, coefficients: HeadCoefficients, name: str = "at2") -> None:

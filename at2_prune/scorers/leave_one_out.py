@@ -10,7 +10,9 @@ __all__ = ["LeaveOneOutScorer"]
 
 
 class LeaveOneOutScorer(Scorer):
-    """Scores a source by the draft's log-odds with all sources less those without it, one ablation a source."""
+    """Scores a source by the draft's log-odds with all sources minus its log-odds without this source.
+
+    This takes one ablation with all sources, and one per source."""
 
     name = "leave_one_out"
     uses_draft = True

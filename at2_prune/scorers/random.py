@@ -1,4 +1,4 @@
-"""Random scores, the floor of every comparison."""
+"""Random scores, the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RandomScorer"]
 
 
 class RandomScorer(Scorer):
-    """Draws scores uniformly between 0 and 1; one question and seed give the same scores each time."""
+    """Draws scores uniformly between 0 and 1. The same question and seed always give the same scores."""
 
     name = "random"
 

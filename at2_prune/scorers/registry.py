@@ -42,7 +42,7 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         available = [one for one in scoring_methods() if METHODS[one].coefficients in ("", *options.coefficients)]
         known = sorted({*available, *options.coefficients})
         raise InputError(
-            f"no method {name!r}: there are {', '.join(known)}, and {', '.join(learned_methods())} where they have "
+            f"no method {name!r}: there are {', '.join(known)}. The methods {', '.join(learned_methods())} need head "
             "coefficients"
         )
     return _scorer_class(info).create(name, options, **info.settings)
@@ -58,8 +58,8 @@ def load_scorer(
     Args:
         language_model: the model that it scores with.
         method: a method of `at2_prune.catalogue` that scores.
-        coefficients: head coefficients for a method that has them, see
-            `at2_prune.coefficients.loading`; their row groups say which method they make.
+        coefficients: head coefficients for a method that uses them; see `at2_prune.coefficients.loading`. If the method
+            has its own, the row groups of these coefficients decide the method in place of `method`.
 
     Raises:
         InputError: there is no such method, or coefficients were given for a method that has none.

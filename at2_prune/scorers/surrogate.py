@@ -1,7 +1,7 @@
 """A linear surrogate of the model, fitted to random ablations of one question.
 
-ContextCite (arXiv 2409.00729, section 3; AT2 calls it ESM): each source is kept with probability 1/2, and LASSO
-predicts the draft's log-odds, divided by its number of tokens, from standardised masks; the weights are the scores.
+This is ContextCite (arXiv 2409.00729, section 3), which AT2 calls ESM. An ablation keeps each source with probability
+1/2. LASSO predicts the draft's log-odds per token from standardised masks. The weights, scaled back, are the scores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class SurrogateScorer(Scorer):
     """Scores sources by the weights of a LASSO surrogate.
 
     Args:
-        ablations: how many are run. With one seed, fewer ablations are the first of more, so that both share outcomes.
+        ablations: the number of ablations. With the same seed, a smaller number runs the first ablations of a larger
+            number, so that outcomes can be shared.
         alpha: LASSO's penalty; the authors use 0.01.
         seed: the seed of the ablations, together with the question's text.
 

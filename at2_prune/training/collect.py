@@ -33,8 +33,12 @@ ROW_GROUPS = (
     RowGroup("question", "max"),
     RowGroup("last"),
 )
-"""The row groups that are read for every example. They cost little beside the draft, and any of them can be fitted
-later."""
+"""The row groups that are read for every example with ablations. They cost little compared with the draft, and any of
+them can be fitted later."""
+
+
+_NOT_READ_AGAIN = ("sentences of the draft differ when read again", "empty draft")
+"""Why a stored example could not get more row groups: with ablations, and of evidence."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class CollectSettings:
     is the supporting passages that the data names; it needs no ablations."""
     layers: tuple[int, ...] | None = None
     """The layers to read when learning from evidence without a draft, as indices. No layer after the last of them runs.
-    The default is the first third, or all layers if a draft is written."""
+    None reads all layers; `TrainingSettings.resolved` replaces it by the first third if no draft is written."""
 
 
 def collect_examples(
@@ -71,7 +75,8 @@ def collect_examples(
 ) -> dict[str, int]:
     """Collect the examples that `store` does not have yet.
 
-    If an example of the store lacks row groups, one forward pass over its draft reads them. Its ablations stay.
+    If an example of the store lacks row groups, one more forward pass reads them. Its ablations are kept. An example of
+    evidence is collected again.
 
     Args:
         language_model: the model to train coefficients for.
@@ -79,12 +84,12 @@ def collect_examples(
         store: the store. Each example is written to it as soon as it is collected.
         settings: how to collect.
         progress: called after every question.
-        row_groups: the row groups that every example must hold, in addition to `ROW_GROUPS`.
+        row_groups: the row groups that every example must hold. Examples with ablations hold `ROW_GROUPS` too.
 
     Returns:
         The number of questions without a complete example, by reason. A question may have fewer than two sources, an
-        empty draft, or too many tokens for the model. An example of the store may not get the row groups that it lacks:
-        when its draft is tokenised again, the sentences may differ.
+        empty draft, or too many tokens for the model. The sentences of a stored draft may
+        differ when it is tokenised again; then its missing row groups cannot be read.
     """
     skipped: dict[str, int] = {}
     for question in questions:
@@ -98,7 +103,7 @@ def collect_examples(
             example = _read_again(language_model, question, settings, outcome, missing) if missing else outcome
             if example is not known:
                 store.add(example or outcome)
-            outcome = example or "sentences of the draft differ when read again"
+            outcome = example or _NOT_READ_AGAIN[settings.learn_from == "evidence"]
         if isinstance(outcome, str):
             skipped[outcome] = skipped.get(outcome, 0) + 1
             logger.info("question %s gives no example: %s", question.id, outcome)
@@ -113,7 +118,7 @@ def _read_again(
     example: Example,
     groups: Sequence[RowGroup],
 ) -> Example | None:
-    """Return the example with these row groups added; None if the sentences of its draft differ."""
+    """Return the example with these row groups added; None if its draft now has other sentences or is empty."""
     if settings.learn_from == "evidence":
         return _evidence(language_model, question, settings, [RowGroup.from_name(n) for n in example.mass] + [*groups])
     prompt = language_model.encode(question.text, question.passages, settings.granularity)

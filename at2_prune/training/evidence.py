@@ -38,11 +38,11 @@ class EvidenceSettings:
 
 @dataclass(frozen=True)
 class _Choice:
-    """Sources of which the supporting ones must be found."""
+    """One choice that is fitted: among these sources, the supporting ones must be found."""
 
     features: torch.Tensor  # (sources, features)
     right: torch.Tensor  # (sources,) bool, True for supporting sources
-    given: torch.Tensor  # (sources,) scores that are known before
+    given: torch.Tensor  # (sources,) scores from earlier fits, which are added
 
 
 def fit_evidence(
@@ -117,8 +117,8 @@ def gold_found(
         k: how many sources are kept.
 
     Returns:
-        `gold_recall`, the share of the gold sources that are kept, and `both_gold`, 1 where all of them are kept:
-        `(examples,)` each.
+        `gold_recall`, the share of the gold sources that are kept, and `both_gold`, which is 1 if all of them are kept.
+        Each is `(examples with gold sources,)`.
     """
     layers = list(range(weight.shape[1]))
     coefficients = HeadCoefficients(weight, groups, layers)
@@ -133,7 +133,8 @@ def gold_found(
 
 
 def _mass(example: Example, group: RowGroup, layers: Sequence[int]) -> torch.Tensor:
-    """Return the mass of the first part, `(layers x heads, sources)`; of the sources' own rows with both sources."""
+    """Return the mass of the first part, `(layers x heads, sources)`; for the sources' own rows there is a second
+    source axis."""
     return example.mass[group.name][0, list(layers)].flatten(0, 1)
 
 

@@ -15,13 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..errors import CacheError, DataError, InputError
-from ..files import write_atomically
+from ..files import read_text, write_atomically
 
 __all__ = ["Example", "ExampleStore"]
 
 SETTINGS_FILE = "settings.json"
 MASS = "mass."
-"""Prefix of the tensors that hold attention mass; the name of the row group follows."""
+"""The prefix of the names of tensors that hold attention mass. The name of the row group follows it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ExampleStore:
         settings: JSON values of everything that shapes an example.
 
     Raises:
-        InputError: the folder was begun with other settings. The message names every difference.
+        InputError: the folder holds examples with other settings. The message names every difference.
         DataError: the folder's settings cannot be read.
         CacheError: the folder cannot be written to.
     """
@@ -62,11 +62,12 @@ class ExampleStore:
         settings = json.loads(json.dumps(settings))
         try:
             (self.folder / "examples").mkdir(parents=True, exist_ok=True)
-            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        except ValueError as error:
-            raise DataError(f"{path}: not valid JSON ({error})") from None
         except OSError as error:
             raise CacheError(f"cannot write to {self.folder}: {error}") from error
+        try:
+            known = json.loads(read_text(path)) if path.exists() else None
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}: not valid JSON ({error}); use another folder") from None
         if not path.exists():
             write_atomically(path, json.dumps(settings, indent=2) + "\n")
         elif not isinstance(known, dict):

@@ -36,7 +36,7 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well scores predict ablation outcomes: one value for each part of each example's target."""
+    """How well scores predict ablation outcomes. There is one value for each part of a target whose outcomes vary."""
 
     lds: torch.Tensor
     """The linear datamodeling score: the Spearman correlation of outcomes with the sums of kept scores."""
@@ -73,7 +73,7 @@ def fit(
         examples: the examples, all with the same number of ablations and the same layers and heads.
         groups: the row groups to fit.
         settings: how to fit.
-        progress: called every 50 steps with the step and the training correlation.
+        progress: called every 50 steps and at the last step, with the step and the training correlation.
 
     Returns:
         The weight `(row groups, layers, heads)` with L1 norm 1, and the training curve `[(step, correlation)]`.

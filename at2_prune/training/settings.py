@@ -1,4 +1,4 @@
-"""What shapes a training run: its data and its settings, and which settings go together."""
+"""The data and the settings of a training run, and the checks that the settings fit together."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TrainingSettings:
             depth: the number of layers of the model; None if it is not known.
 
         Raises:
-            InputError: settings that do not go together, or a value out of range.
+            InputError: settings do not fit together, or a value is out of range.
         """
         groups = tuple(self.row_groups or (EVIDENCE_ROWS if self.from_evidence else (DRAFT_ROWS,)))
         collect = self.collect
@@ -104,7 +104,8 @@ class TrainingSettings:
 
 def _check_layers(layers: tuple[int, ...] | None, depth: int | None) -> None:
     if layers is not None and not (layers and all(0 <= layer < (depth or layer + 1) for layer in layers)):
-        raise InputError(f"layers must be indices below {depth}, got {list(layers)}")
+        allowed = "indices of layers" if depth is None else f"indices below {depth}"
+        raise InputError(f"layers must be {allowed}, got {list(layers)}")
 
 
 def _check_ablations(collect: CollectSettings, groups: Sequence[RowGroup]) -> None:

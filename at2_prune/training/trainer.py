@@ -29,7 +29,7 @@ PROCEDURES = {
     "answer": "within-example correlation with ablation outcomes of the known answer",
     "evidence": "supporting passages by multinomial logistic regression",
 }
-"""How coefficients are fitted to each supervision. The text is recorded with them."""
+"""How coefficients are fitted, by the value of `learn_from`. The text is recorded with the coefficients."""
 
 Measures = dict[str, dict[str, Estimate]]
 """Estimates by the name of the measure, then for `learned` and `average_attention`."""
@@ -64,9 +64,10 @@ def train(
 ) -> TrainingReport:
     """Train head coefficients for a model and save them.
 
-    The run collects an example of every question, fits coefficients to most of them, measures these on the others and
-    saves them to `out`. Each example is written as soon as it is collected, so an interrupted run continues where it
-    stopped. With `data.examples`, other row groups are fitted to the ablations of an earlier run.
+    The run collects an example of every question and fits coefficients to most of the examples. It measures the
+    coefficients on the other examples and saves them to `out`. Each example is written as soon as it is collected, so
+    an interrupted run continues where it stopped. With `data.examples`, other row groups are fitted to the ablations of
+    an earlier run.
 
     Args:
         language_model: any model whose attention can be read.
@@ -77,7 +78,7 @@ def train(
         fit_progress: called during the fit to ablations with a step and its training correlation.
 
     Raises:
-        InputError: settings that do not go together, or a folder that was begun with other settings.
+        InputError: settings do not fit together, or the folder holds examples with other settings.
         DataError: no question gave an example.
         CacheError: a file cannot be written.
         MissingExtraError: measuring fidelity needs scipy.
@@ -136,7 +137,7 @@ def _fit(
 
 
 def _measure(examples: Sequence[Example], settings: TrainingSettings, weight: torch.Tensor) -> Measures:
-    """Measure the learned weight and average attention on held-out examples; empty without any."""
+    """Measure the learned weight and average attention on held-out examples. Without examples, the result is empty."""
     measures: Measures = {}
     if not examples:
         return measures

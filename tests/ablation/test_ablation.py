@@ -141,7 +141,7 @@ def test_a_model_that_overflows_is_refused(tiny_lm: LanguageModel, sample_questi
     lm = LanguageModel(copy.deepcopy(tiny_lm.model), tiny_lm.tokenizer)
     lm.model.get_output_embeddings().weight.data.fill_(float("nan"))
     prompt, target = task(lm, sample_questions[0])
-    with pytest.raises(ModelNotSupportedError, match="logits are not numbers"):
+    with pytest.raises(ModelNotSupportedError, match="logits are NaN"):
         ablation_outcomes(lm, prompt, target, torch.ones(1, len(prompt.sources), dtype=torch.bool))
 
 

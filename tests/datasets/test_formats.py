@@ -110,8 +110,8 @@ def test_a_question_without_id_is_called_by_where_it_stands_whatever_folder_it_i
     ("row", "says"),
     [
         ([], "expected a JSON object, got list"),
-        ({"a": 1}, r"needs question and passages; .*MuSiQue's .*; but has fields \['a'\]"),
-        ({"question": "Q?"}, "field 'context', 'paragraphs' or 'passages' is missing; but has fields"),
+        ({"a": 1}, r"needs question and passages; .*MuSiQue's .*; the row has the fields \['a'\]"),
+        ({"question": "Q?"}, "field 'context', 'paragraphs' or 'passages' is missing; the row has the fields"),
         ({"question": "Q?", "supporting_facts": []}, "field 'context' is missing"),
         ({key: value for key, value in MUSIQUE.items() if key != "question"}, "field 'question' is missing"),
         ({**HUB, "question": None}, "field 'question' must be a string, got None"),
@@ -173,7 +173,10 @@ def test_errors_name_file_line_and_field(tmp_path: Any, row: Any, says: str) -> 
         ({**HUB, "supporting_facts": None}, "'supporting_facts' is missing or empty"),
         ({**TWO_WIKI, "supporting_facts": []}, "'supporting_facts' is missing or empty"),
         ({**MUSIQUE, "answerable": False}, "'answerable' is false"),
-        ({**MUSIQUE, "paragraphs": MUSIQUE["paragraphs"][1:2]}, "'paragraphs' marks none as is_supporting"),
+        (
+            {**MUSIQUE, "paragraphs": MUSIQUE["paragraphs"][1:2]},
+            "no entry of field 'paragraphs' has is_supporting",
+        ),
         ({**PLAIN, "gold": []}, "'gold' is missing or empty"),
         ({**DOLLY}, "'instruction' has one context and no gold passages"),
         ({**DOLLY, "response": ""}, "'response' is empty"),

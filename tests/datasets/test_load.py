@@ -48,7 +48,7 @@ def test_kinds(tmp_path: Path) -> None:
     for wanted in (["brigde"], ["bridge", "brigde"]):
         with pytest.raises(InputError, match=rf"q\.jsonl: no question of type 'brigde'; {there}"):
             ids(kinds=wanted)
-    with pytest.raises(InputError, match=r"no question of type 'bridge'; no types$"):
+    with pytest.raises(InputError, match=r"no question of type 'bridge'; it has no types$"):
         load(tmp_path, lines(PLAIN), kinds=["bridge"])
 
 

@@ -82,7 +82,7 @@ def test_no_such_file(source: str) -> None:
 
 def test_hub_id_without_network() -> None:
     started = time.perf_counter()
-    with pytest.raises(DataError, match=r"^nobody/no-such-data-set: no such file, and the Hub does not give it \("):
+    with pytest.raises(DataError, match=r"^nobody/no-such-data-set: no such file, and it cannot be loaded"):
         load_questions("nobody/no-such-data-set")
     assert time.perf_counter() - started < 30
 

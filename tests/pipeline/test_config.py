@@ -139,7 +139,7 @@ def test_mistakes_in_the_environment(environ: dict[str, str], message: str) -> N
         ("a.yaml", "- 1\n", r"a\.yaml: expected keys and values, got list"),
         ("a.yaml", "at2-prune: 3\n", r"section at2-prune: expected keys and values, got int"),
         ("a.toml", "top_n = ", r"a\.toml: not valid TOML"),
-        ("a.json", "{}", r"a config is a \.yaml, \.yml or \.toml file"),
+        ("a.json", "{}", r"a config file must end in \.yaml, \.yml or \.toml"),
     ],
 )
 def test_broken_files(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -19,9 +19,7 @@ def test_k_that_is_no_count(tiny_pruner: AT2Pruner, calls: dict[str, int], k: An
         lambda: tiny_pruner.answer_batch([QUESTION], [PASSAGES], k),
         lambda: tiny_pruner.select([1.0, 2.0], k),
     ):
-        with pytest.raises(
-            InputError, match="k is the number of passages to keep and must be an integer of at least 1"
-        ):
+        with pytest.raises(InputError, match="k is the number of sources to keep and must be an integer of at least 1"):
             ask()
     assert calls == {"generate": 0, "read": 0}
 

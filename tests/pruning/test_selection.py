@@ -35,7 +35,7 @@ def test_top_k_of_infinities_and_of_nothing() -> None:
 
 
 def test_a_score_that_is_no_number_is_refused_by_its_index() -> None:
-    with pytest.raises(InputError, match="score 1 is not a number"):
+    with pytest.raises(InputError, match="score 1 is NaN"):
         top_k([0.5, math.nan, 0.1], 2)
 
 

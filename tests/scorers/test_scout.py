@@ -217,4 +217,4 @@ def test_a_draft_that_nothing_reads_is_spoken_of(
     assert not caplog.text
     step = PruneStep(PruneConfig(), scout)
     assert step.to_draft(passages, offered=True) == step.to_draft(passages, offered=True) == []
-    assert caplog.text.count("draft_llm is not asked") == 1
+    assert caplog.text.count("draft_llm is unused") == 1

@@ -48,9 +48,10 @@ def _passages(context: Any, where: str) -> tuple[Passage, ...]:
 
 
 def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
-    """Return sentences that can be joined: 2WikiMultihopQA's get the space between them, which HotpotQA's have.
+    """Return sentences that join to the text. HotpotQA's sentences include the spaces; 2WikiMultihopQA's get them here.
 
-    A few of HotpotQA's have none, because its splitter erred (`Go!" | on Broadway`). The majority in the row decides.
+    A few sentences of HotpotQA have no space, because of splitting errors (`Go!" | on Broadway`). The majority of the
+    row's sentences decides.
     """
     pairs = [pair for sentences in passages for pair in pairwise(sentences)]
     spaced = sum(before[-1:].isspace() or after[:1].isspace() for before, after in pairs)

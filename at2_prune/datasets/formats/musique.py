@@ -51,7 +51,7 @@ MUSIQUE = Format(
     "answerable",
     _parse,
     answer="field 'answer' is missing or empty, or field 'answerable' is false",
-    gold="field 'paragraphs' marks none as is_supporting, so there are no gold passages",
+    gold="no entry of field 'paragraphs' has is_supporting true, so there are no gold passages",
     needs="MuSiQue's question, paragraphs and answer",
     hub=(HubDataset("dgslibisey/MuSiQue", "validation"),),
 )

@@ -15,7 +15,7 @@ from .row import RowError
 __all__ = ["FORMATS", "Required", "parse_question"]
 
 FORMATS = (HOTPOTQA, MUSIQUE, PLAIN, DOLLY)
-"""Every known format. A row has the first one whose fields it has."""
+"""Every known format. The first format whose `fields` are all in a row is the format of this row."""
 Required = Literal["answer", "gold"]
 
 
@@ -34,7 +34,7 @@ def parse_question(row: Any, where: str, require: Collection[Required] = ()) -> 
         raise RowError(where, "expected a JSON object", f", got {type(row).__name__}")
     found = next((known for known in FORMATS if all(field in row for field in known.fields)), None)
     if found is None:
-        raise RowError(where, _missing(row), f"; but has fields {sorted(map(str, row))[:8]}")
+        raise RowError(where, _missing(row), f"; the row has the fields {sorted(map(str, row))[:8]}")
     question = found.parse(row, where)
     if "answer" in require and not (question.answer or "").strip():
         raise RowError(where, found.answer)
@@ -44,7 +44,7 @@ def parse_question(row: Any, where: str, require: Collection[Required] = ()) -> 
 
 
 def _missing(row: Mapping[str, Any]) -> str:
-    """Say which field the row lacks for the format it is nearest to; without such a format, name all formats."""
+    """Say which field the row lacks of the nearest format. If no format is near, name those that have `needs`."""
     near = [known for known in FORMATS if sum(field in row for field in known.fields) == 1]
     near = [known for known in near if known.telling in row] or near
     absent = list(dict.fromkeys(repr(field) for known in near for field in known.fields if field not in row))

@@ -56,7 +56,7 @@ class Format:
     telling: str
     """A field that only rows of this format have. If one of `fields` is missing, it says which format was meant."""
     parse: Callable[[Row, str], Question]
-    """Makes a question from a row and its place."""
+    """The function that makes a question from a row and its place (file and line)."""
     gold: str
     """The error for a row without gold passages."""
     answer: str = "field 'answer' is missing or empty"
@@ -68,9 +68,9 @@ class Format:
 
 
 def identifier(row: Row, where: str) -> str:
-    """Return the row's id, or its place.
+    """Return the row's id, or else its file and line.
 
-    The place is given without its folders: a split by id must not depend on where the file lies.
+    The folders of the file are left out, because a split by id must not depend on them.
     """
     return next((str(row[key]) for key in ("id", "_id") if row.get(key) is not None), Path(where).name)
 

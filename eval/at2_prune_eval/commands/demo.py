@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from at2_prune.cli.options import K_HELP, add_method_options, add_model_options, k_or_auto, load_model
+from at2_prune.cli.options import K_DEFAULT, K_HELP, add_method_options, add_model_options, k_or_auto, load_model
 
 HELP = "Run the whole idea on the questions that come with the package: one in full, then F1 before and after over all."
 EXAMPLES = """examples:
@@ -13,7 +13,7 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--k", type=k_or_auto, default=3, metavar="N", help=K_HELP)
+    parser.add_argument("--k", type=k_or_auto, default=K_DEFAULT, metavar="N", help=K_HELP)
     add_method_options(parser)
     add_model_options(parser)
 
