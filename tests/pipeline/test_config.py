@@ -107,7 +107,7 @@ def test_switch_off(text: str) -> None:
         ({"order": ["score"]}, r"order must be 'original' or 'score'"),
         ({"method": "bm26"}, r"method must be 'scout',? .*or '\w+', got 'bm26'"),
         ({"dtype": "int8"}, r"dtype must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
-        ({"model": ""}, r"model must be a text, got ''"),
+        ({"model": ""}, r"model must be a text that is not blank, got ''"),
         ({"neighbors": 1}, r"neighbors=1 needs granularity='sentence'"),
         ({"top_k": 3}, r"unknown key 'top_k', did you mean 'top_n'\? Allowed: enabled, method"),
         ({3: 3}, r"unknown key 3\. Allowed"),
