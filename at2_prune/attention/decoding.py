@@ -1,4 +1,4 @@
-"""Decoding steps whose attention is computed later, many of them in one product."""
+"""Decoding steps whose attention weights are computed later, many of them in one matrix product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .measures import Measure
 __all__ = ["STEPS_AT_ONCE", "CurrentStep", "DecodingSteps"]
 
 STEPS_AT_ONCE = 32
-"""Decoding steps that are put off at most."""
+"""The largest number of decoding steps of a layer that are put off."""
 
 
 class CurrentStep:
@@ -33,7 +33,8 @@ class CurrentStep:
     def sees_all(self, mask: torch.Tensor | None) -> bool:
         """Return whether the row attends to every key of its layer.
 
-        It says no for a mask on a GPU, since reading the mask would wait for the GPU.
+        It returns False for a mask that is not boolean. It does so too for a mask on a GPU, since reading it would wait
+        for the GPU.
         """
         if mask is None:
             return True
@@ -45,8 +46,9 @@ class CurrentStep:
 class DecodingSteps:
     """Decoding steps of one layer that are still to be computed, one row each.
 
-    The query of each row is kept, and the keys of the last step, which the cache holds anyway. A sliding cache drops
-    keys, so the first step's are kept too. A growing cache drops none, and its first keys would only take memory.
+    The query of each row is kept. The keys of the last step are kept too, and they take no memory of their own, because
+    the cache holds them. A sliding cache drops keys, so the keys of the first step are kept as well. A growing cache
+    drops none, so the keys of the first step are released.
 
     Args:
         key: the keys of the first step, `(batch, key/value heads, keys, head dim)`.
@@ -57,21 +59,24 @@ class DecodingSteps:
         self.position = position
         """The position of the first row, which is also that of its step's last key."""
         self.begin = position + 1 - key.shape[2]
-        """The position of its first key."""
+        """The position of the first step's first key."""
         self.first_key: torch.Tensor | None = key
         self.key = key
         self.queries: list[torch.Tensor] = []
         self.widths: list[int] = []
-        """How many keys each row attends to, up to its own."""
+        """The number of keys that each row attends to. The last of them is the row's own key."""
 
     def continues(self, key: torch.Tensor, position: int) -> bool:
-        """Return whether a step is the next one, and no key between the first step's and its own is lost."""
+        """Return whether a step can be added.
+
+        It must be the next one, no key since the first step may be lost, and fewer than `STEPS_AT_ONCE` may be held.
+        """
         begin = position + 1 - key.shape[2]
         kept = begin == self.begin if self.first_key is None else begin <= self.position + 1
         return position == self.position + len(self.queries) and kept and len(self.queries) < STEPS_AT_ONCE
 
     def add(self, query: torch.Tensor, key: torch.Tensor) -> None:
-        """Add a step that continues these."""
+        """Add the first step, or one for which `continues` is true."""
         if self.queries and self.position + len(self.queries) + 1 - key.shape[2] == self.begin:
             self.first_key = None  # the cache grows
         self.queries.append(query)
@@ -79,7 +84,10 @@ class DecodingSteps:
         self.widths.append(key.shape[2])
 
     def joined(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        """Return queries, keys, the keys that each row attends to `(1, rows, keys)`, and the first key's position."""
+        """Return the queries, the keys, a mask `(1, rows, keys)`, and the position of the first key.
+
+        The mask is true for the keys that a row attends to.
+        """
         rows, key = len(self.queries), self.key
         dropped = self.position + rows - key.shape[2] - self.begin
         if dropped:

@@ -7,8 +7,8 @@ and the mask first. Listeners and position maps are context variables, so thread
 other's.
 
 The functions have names of their own (`at2_sdpa`, `at2_eager`). Some names have a meaning for transformers: flash
-attention loads its implementation by name, and some families build other masks for `sdpa` than for the rest. There, the
-function takes the kernel's place in the registry instead.
+attention loads its implementation by name, and some families build other masks for `sdpa` than for the rest. For such a
+name, the function here replaces the kernel in the registry under the kernel's own name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EAGER_ROWS = 256
 
 
 class AttentionListener(Protocol):
-    """Called once for each layer, with the inputs of the layer's kernel."""
+    """Called once for each layer in each forward pass, with the inputs of the layer's kernel."""
 
     def __call__(
         self,
@@ -82,13 +82,14 @@ def original_positions(positions: torch.Tensor) -> Iterator[None]:
     """Build attention masks as if token `i` of the sequence stood at `positions[i]`.
 
     Dropping tokens while the others keep their position ids is the same computation as masking them, and only the kept
-    tokens cost time. Sliding windows and chunks are the exception, since transformers measures them by index. These
-    masks measure them by position. Recurrent and convolutional layers (Mamba, Qwen3-Next, LFM2) run over masked tokens
-    and skip dropped ones, so there the two computations differ; see `Compatibility.carries_state`.
+    tokens cost time. By itself, transformers measures sliding windows and chunks by index, so dropped tokens would move
+    them. The masks of this context measure them by position. Recurrent and convolutional layers (Mamba, Qwen3-Next,
+    LFM2) run over masked tokens and skip dropped ones, so there the two computations differ; see
+    `Compatibility.carries_state`.
 
     Args:
-        positions: `(tokens,)` for one sequence, `(sequences, tokens)` for a batch. In a batch, the padding on the left
-            of a sequence stands at 0, 1, ..., and its tokens are moved up by as much.
+        positions: `(tokens,)` for one sequence, `(sequences, tokens)` for a batch. In a batch, the `n` padding tokens
+            of a sequence have the positions 0 to `n - 1`, and `n` is added to the positions of its other tokens.
     """
     token = _positions.set(torch.atleast_2d(positions))
     try:
@@ -113,7 +114,10 @@ def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.
 
 
 def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch.Tensor:
-    """Return the part of a mask or bias `(batch or 1, heads or 1, rows or 1, keys)` for some rows, and one sequence."""
+    """Return the part of a mask or bias `(batch or 1, heads or 1, rows or 1, keys)` for some rows.
+
+    If `item` is given, the part is for this sequence of the batch only.
+    """
     if item is not None and tensor.shape[0] > 1:
         tensor = tensor[item : item + 1]
     return tensor if tensor.shape[2] == 1 else tensor[:, :, rows]

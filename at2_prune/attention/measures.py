@@ -1,7 +1,7 @@
 """Measures: the numbers that are summed over a source's tokens, computed from a row's attention weights.
 
 A head has weights :math:`w_j` and values :math:`v_j`, the rows of :math:`V`. Only keys that the row may attend to
-count. Its output is :math:`o = \\sum_j w_j v_j`, and
+count. The head's output is :math:`o = \\sum_j w_j v_j`, and
 
 - **attention** is the weight :math:`w_j`;
 - the **contribution** of a key is its weight times its value's magnitude and alignment with the output,
@@ -10,7 +10,7 @@ count. Its output is :math:`o = \\sum_j w_j v_j`, and
 - **effective** attention is the part of :math:`w` that can affect the output: its projection on the column space of
   :math:`V`, :math:`w V (V^\\top V)^+ V^\\top = o\\, (V^\\top V)^+ V^\\top`. The rest lies in the left null space of
   :math:`V` and adds nothing to :math:`o` (Brunner et al. 2020, arXiv 1908.04211; the "efficient attention" of Naim and
-  Asher 2024, arXiv 2410.18541). The pseudo-inverse is of width x width, whatever the number of tokens.
+  Asher 2024, arXiv 2410.18541). The pseudo-inverse is a width x width matrix for any number of tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Measure = Literal["attention", "contribution", "effective"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 NUMBERS_AT_ONCE = 2**23
-"""Keys x width x rows that are held at a time: 64 MiB in float64."""
+"""Key/value heads x rows x keys x width that are held at a time: 64 MiB in float64."""
 
 
 def apply_measure(
@@ -47,7 +47,7 @@ def apply_measure(
         >>> value = torch.tensor([[[1.0, 0], [0, 2], [0, 2]]])  # the output is (0.5, 1)
         >>> apply_measure("contribution", weights, value).round(decimals=3)
         tensor([[[0.2240, 0.4470, 0.4470]]])
-        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)  # 2 and 3 are one
+        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)  # 2 and 3 are equal
         tensor([[[0.5000, 0.2500, 0.2500]]])
     """
     if measure == "attention":
@@ -76,7 +76,7 @@ def _effective(weights: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor
     v, w = value.to(home).double(), weights.to(home).double()
     kinds, keys, width = v.shape
     seen = torch.ones(w.shape[2], keys, device=home) if allowed is None else allowed.to(home)
-    cutoff = (max(keys, width) * torch.finfo(torch.float32).eps) ** 2  # smaller directions are rounding in the values
+    cutoff = (max(keys, width) * torch.finfo(torch.float32).eps) ** 2  # smaller eigenvalues come from rounding
     block = max(1, NUMBERS_AT_ONCE // (kinds * max(keys, width) * width))
     parts = []
     for start in range(0, w.shape[2], block):

@@ -5,9 +5,10 @@ from row :math:`t` to a source (a token span :math:`S`) is
 
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
-(the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel. Only the rows that are asked for are
-computed beside it, and they are summed over each source at once, so layers x heads x (rows x) sources numbers stay in
-memory. `at2_prune.attention.measures` has other measures than the weights themselves.
+(the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel. In addition, the
+reader computes the weights of the requested rows, and sums them over the tokens of each source at once. So only
+layers x heads x (rows x) sources numbers stay in memory. `at2_prune.attention.measures` defines further measures, which
+can take the place of the weights.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class AttentionReader:
             raise ModelNotSupportedError(f"{type(module).__name__} does not say which layer it is (layer_idx)")
         seen = self._seen.get(layer, self._past)
         new, keys = query.shape[2], key.shape[2]
-        # A step runs the whole text again without a cache, and where a longrope model discards its cache.
+        # Without a cache, a decoding step runs the whole text again. So does a longrope model that discards its cache.
         past = 0 if keys == new == seen + 1 else seen
         total = past + new
         if keys > total:
@@ -144,7 +145,10 @@ class AttentionReader:
 
     @torch.no_grad()
     def _read(self, layer: int, inputs: LayerInputs, kernel: str, past: int, seen: int) -> None:
-        """Read the rows of this call. `seen` tokens were read before it, and `past` of these are not among its rows."""
+        """Read the rows of this call.
+
+        The model ran `seen` tokens before this call. The first `past` of them are not among the rows of this call.
+        """
         _, heads, new, _ = inputs.query.shape
         keys, total = inputs.key.shape[2], past + new
         block = max(1, WEIGHTS_AT_ONCE // (heads * keys))
@@ -172,7 +176,7 @@ class AttentionReader:
         One step takes some twenty small operations in each layer. Many rows in one product take little longer.
 
         Returns:
-            Whether the step needs no reading now.
+            True if `_read` need not read the step now.
         """
         _, query, key, _, attention_mask, options = inputs
         window = options.get("sliding_window")  # a kernel with a window of its own gets no mask for it
@@ -223,7 +227,7 @@ def read_attention(
 ) -> Iterator[AttentionReader]:
     """Read attention mass from every forward pass that runs in this context, `generate` included.
 
-    In the families of `benchmarks/families.py`, drafting with a key/value cache and one pass over the finished text
+    In the `FAMILIES` of `benchmarks/families.py`, drafting with a key/value cache and one pass over the finished text
     give the same numbers, to 1e-5 in float32. In some other families the model's own cached and uncached passes differ,
     and so do the numbers. In transformers 5.23 these are:
 

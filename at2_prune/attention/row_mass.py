@@ -28,7 +28,7 @@ class GroupMass:
         self.mass: dict[int, list[torch.Tensor]] = {}
         """For each layer, the reduced mass so far, or one tensor for each call if rows are not reduced."""
         self.seen: dict[int, int] = {}
-        """For each layer, the rows that were read."""
+        """For each layer, the number of rows that were read."""
 
     def has(self, position: int) -> bool:
         """Return whether a position of the padded sequence is one of the group's rows."""
@@ -98,7 +98,7 @@ class SourceSums:
         return mass[..., :-1]
 
     def _segment_ids(self, item: int, device: torch.device) -> torch.Tensor:
-        """The source of each token from the first source to the last; tokens between sources get one past the last."""
+        """The index of each token's source, from the first source to the last; between sources it is `len(sources)`."""
         if (item, device) not in self._segments:
             sources = self._readings[item].sources
             begin = sources[0][0]

@@ -26,7 +26,8 @@ class RowGroup:
 
     rows: Literal["draft", "question", "last", "sources"]
     """`draft` are the rows that predict the draft's tokens, `question` those of the question's tokens, and `last` the
-    prompt's last row. `sources` are the rows of each source's tokens, whose attention to earlier sources links both."""
+    prompt's last row. `sources` are the rows of each source's tokens. Their attention to another source
+    links the two."""
     reduce: Literal["mean", "max"] = "mean"
     measure: Measure = "attention"
     """Attention itself, or another measure; see `at2_prune.attention.measures`."""

@@ -86,7 +86,7 @@ def softmax_weights(
 
 
 def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
-    """Return the keys that rows may attend to: none later, none outside the window, no padding.
+    """Return a mask of the keys that rows may attend to: no later keys, none outside the window, no padding.
 
     Returns:
         `(heads or 1, rows or 1, keys)` bool.

@@ -1,7 +1,8 @@
 """Every rule about model families: what one model allows.
 
-Other modules ask a `Compatibility`, or the functions here. They read neither a model's config nor its signature.
-`at2_prune.attention.hooks` is the one exception: it checks the attention function that it replaces.
+Other modules ask a `Compatibility`, or the functions here. They decide nothing by a language model's config or
+its signature. There are two exceptions. `at2_prune.attention.hooks` checks the attention function that it replaces. The
+modules `at2_prune.models.probe` and `at2_prune.models.probe_trial` choose the sequences of a probe by the config.
 
 A claim about a model has one of three grounds:
 
@@ -66,7 +67,7 @@ TESTED_TYPES = frozenset(
         "starcoder2",
     }
 )
-"""Model types whose claims the tests check: those of `benchmarks/families.py`, and their wrappers for images."""
+"""Model types whose claims the tests check: `FAMILIES` in `benchmarks/families.py`, and their wrappers for images."""
 
 ATTENTION_KINDS = frozenset({"attention", "full_attention", "sliding_attention", "chunked_attention"})
 """Layer kinds whose only memory is the keys and values of tokens, in the tested model types."""
@@ -96,8 +97,9 @@ def layer_types(config: PretrainedConfig) -> tuple[str, ...]:
 class Compatibility:
     """What one model allows.
 
-    The first claim about an untested model runs it on a few short random sequences. The answer is remembered for the
-    model, so no measurement runs twice. A claim that cannot be measured gets the answer that is slower but exact.
+    The first use of a claim about an untested model runs the model on short random sequences. The answer is remembered
+    for the model, so no claim is measured twice. A claim that cannot be measured gets the answer that is slower but
+    exact.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -146,8 +148,8 @@ class Compatibility:
     def carries_state(self) -> bool:
         """Whether masking tokens out differs from dropping them while the others keep their position ids.
 
-        It does where a layer passes a state over every token, masked or not, as recurrent and convolution layers do. It
-        does too where something depends on how many tokens come before, rather than on position ids.
+        It differs where a layer passes a state over every token, masked or not, as recurrent and convolution layers do.
+        It also differs where attention depends on the number of tokens before a token instead of its position id.
         """
         if self._is_recurrent or self._counts_tokens:
             return True
@@ -162,7 +164,7 @@ class Compatibility:
 
     @cached_property
     def shares_prefixes(self) -> bool:
-        """Whether the keys and values of a prefix can be computed once, and used by every sequence that begins so."""
+        """Whether the keys and values of a prefix can be computed once, for all sequences that begin with it."""
         if self._is_recurrent or self.rotates_by_length:
             return False
         return self.is_tested or self._measured("shares_prefixes")
@@ -171,7 +173,8 @@ class Compatibility:
     def pads_exactly(self) -> bool:
         """Whether a batch padded on the left computes the same as each of its sequences alone.
 
-        It does not where something counts the padding, nor where rotary embeddings depend on the longest sequence.
+        It does not if attention counts the padding as tokens, if rotary embeddings depend on the longest sequence, or
+        if a forward pass takes no position ids.
         """
         if not self.takes_positions or self.rotates_by_length or self._counts_tokens:
             return False

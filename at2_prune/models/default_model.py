@@ -196,13 +196,13 @@ def _convert(source: Path, folder: Path) -> None:
     from safetensors import SafetensorError
 
     with _collector_off():
-        # transformers before 5.23 ignores this flag of the GGUF file. Before 5.18 it loses most merges, so that text is
-        # split into single letters, without an error.
+        # transformers before 5.23 ignores the file's own `add_bos_token`, so it is set here. Before 5.18 it loses most
+        # merges, so that text is split into single letters, without an error.
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name, add_bos_token=True)
         if tokenizer(_PROBE).input_ids != _PROBE_IDS:
             raise MissingExtraError("transformers>=5.18", "embedded", "The embedded default model")
-        # bfloat16 halves the file. It rounds a weight by at most 0.4 %, much less than the 4 to 8 bits that the package
-        # stores it in.
+        # bfloat16 halves the file. It rounds a weight by at most 0.4 %. The package's own 4 to 8 bits round
+        # it much more.
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=source.name,

@@ -52,12 +52,12 @@ def write_drafts(
         language_model: the model.
         prompts: one or more.
         groups: row groups to read.
-        max_new_tokens: a draft is cut there.
+        max_new_tokens: the largest number of tokens in a draft; a longer one is cut.
         layers: layers to read; None reads all.
         prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
-        One draft a prompt. A model may write nothing: then the text is empty, and the readout has no draft rows.
+        One draft for each prompt. A model may write nothing. Then the text is empty, and the readout has no draft rows.
         Models that do not pad exactly write the drafts one by one.
     """
     if len(prompts) > 1 and not language_model.compatibility.pads_exactly:
@@ -92,8 +92,10 @@ def read_drafts(
 ) -> list[Draft]:
     """Read the attention of drafts that were written elsewhere, in one forward pass over all of them.
 
+    A model that does not pad exactly takes one forward pass for each draft.
+
     Args:
-        language_model: the model that reads; any other may have written.
+        language_model: the model that reads; another model may have written the drafts.
         prompts: question and passages, one or more.
         drafts: the text or the token ids of each.
         groups: row groups to read.

@@ -17,7 +17,7 @@ from .prompts import EncodedPrompt
 __all__ = ["logits_of", "run_backbone", "run_prefix", "run_step", "run_tokens"]
 
 WORTH_SHARING = 64
-"""Tokens. To run a shorter prefix again takes less time than to share it."""
+"""The fewest tokens of a prefix that is shared. Running a shorter prefix again takes less time than sharing it."""
 
 
 @torch.inference_mode()
@@ -89,7 +89,7 @@ def run_step(
 def run_backbone(
     language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, Any]:
-    """Run `run_tokens` without the output projection; `logits_of` computes the logits from the hidden states.
+    """Do the same as `run_tokens`, but without the output projection; `logits_of` computes the logits afterwards.
 
     The model's `Compatibility.has_backbone` must be true.
 
@@ -105,8 +105,8 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
     """Return the logits of hidden states that `run_backbone` returned, in one pass or in several.
 
     The output projection is much larger than a layer, and takes nearly as long for a few rows as for many. A model may
-    scale or cap its logits, and its own code does so here: the model runs on one token, and a hook puts these states
-    in the place of those that its backbone returns.
+    scale or cap its logits, so its own code computes them. The model runs on one token, and a hook replaces the hidden
+    states that its backbone returns by the given ones.
 
     Args:
         language_model: the model.

@@ -25,7 +25,7 @@ class Prefix:
     cache: Any
 
     def fork_for(self, prompt: EncodedPrompt) -> Prefix | None:
-        """Return a copy for `prompt`, or None if it does not begin with these tokens and continue after them."""
+        """Return a copy for `prompt`, or None unless it begins with these tokens and has more tokens after them."""
         if len(prompt) <= len(self.ids) or prompt.ids[: len(self.ids)] != self.ids:
             return None
         return Prefix(self.ids, fork_cache(self.cache))

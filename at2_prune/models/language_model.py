@@ -138,7 +138,7 @@ class LanguageModel:
             max_new_tokens: an answer is cut after so many tokens.
             readings: what to read of each prompt. Row groups with `stop=None` go on into the answer's rows.
             layers: which layers to read. None reads all.
-            prefix: how a single prompt begins, so that only the rest of it is run.
+            prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
 
         Returns:
             One generation for each prompt, and the reader, which is None without `readings`.
@@ -185,7 +185,7 @@ class LanguageModel:
             targets: the tokens that follow each prompt. They may be empty.
             readings: what to read of each sequence.
             layers: which layers to read. None reads all. The pass ends with the last of them.
-            prefix: how a single prompt begins, so that only the rest of it is run.
+            prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
         """
         start = prefix.fork_for(prompts[0]) if prefix and len(prompts) == 1 else None
         past = len(start.ids) if start else 0

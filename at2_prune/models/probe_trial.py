@@ -101,7 +101,10 @@ class Trial:
         return Seen(logits[-ROWS:], reader.mass("last"))
 
     def shares_prefixes(self) -> Iterator[tuple[Seen, Seen]]:
-        """A prefix and the rest, in several pieces, against one pass; and the same for a sequence that lacks tokens."""
+        """Compare passes over pieces, which continue a shared prefix, with one pass over the whole sequence.
+
+        The last comparison drops some tokens of the sequence.
+        """
         ids, half, last, sources = self.long, self._half, len(self.long) - ROWS, self._quarters(self.long)
         places = torch.arange(len(ids), device=self._device)
         whole = self.alone(ids)
@@ -120,7 +123,7 @@ class Trial:
             yield self.go_on(left, pieces, cut, kept, sources), self._masked(left, None, kept, sources)
 
     def pads_exactly(self) -> Iterator[tuple[Seen, Seen]]:
-        """A padded batch against each sequence alone: read in one pass, and written on with a cache."""
+        """Compare a padded batch with each sequence alone, in one pass and in a decoding step with a cache."""
         alone = [self.alone(ids) for ids in (self.long, self.short)]
         ids, mask, places = self._padded()
         padding = (0, len(self.long) - len(self.short))
@@ -136,14 +139,14 @@ class Trial:
         yield from self._step(self._run(ids[:, :-1], **options).past_key_values, alone)
 
     def joins_caches(self) -> Iterator[tuple[Seen, Seen]]:
-        """A step of a batch whose cache was joined, against each sequence alone."""
+        """Compare a decoding step of a batch, whose cache was joined, with each sequence alone."""
         both = (self.long, self.short)
         places = torch.arange(len(self.long), device=self._device)
         caches = [self.cache(ids[:-1], places[: len(ids) - 1]) for ids in both]
         yield from self._step(join_caches(caches), [self.alone(ids) for ids in both])
 
     def drops_exactly(self) -> Iterator[tuple[Seen, Seen]]:
-        """Tokens dropped while the others keep their position ids, against tokens behind an attention mask."""
+        """Compare a pass without some tokens, where the others keep their position ids, with one that masks them."""
         kept, left, (start, stop) = self._with_a_hole()
         mask, places = torch.zeros_like(self.long), torch.arange(len(self.long), device=self._device)
         mask[kept] = 1
@@ -169,7 +172,7 @@ class Trial:
         return Seen(logits[-ROWS:], reader.mass("last"))
 
     def _step(self, cache: Any, alone: list[Seen]) -> Iterator[tuple[Seen, Seen]]:
-        """The last token of both sequences, whose other tokens are in the cache of a padded batch."""
+        """Run the last token of both sequences as a batch; `cache` is a padded batch of all their other tokens."""
         ids, mask, places = self._padded()
         options = {"attention_mask": mask, "position_ids": places[:, -1:], "use_cache": True}
         logits = self._run(ids[:, -1:], past_key_values=cache, **options).logits
@@ -177,7 +180,7 @@ class Trial:
             yield Seen(one[-1:]), other
 
     def _with_a_hole(self) -> tuple[torch.Tensor, torch.Tensor, Span]:
-        """Position ids and tokens of the longer sequence without a span near its end, and that span."""
+        """Remove a span near the end of the longer sequence; return the other position ids and tokens, and the span."""
         start, stop = len(self.long) - ROWS - 12, len(self.long) - ROWS - 4
         places = torch.arange(len(self.long), device=self._device)
         kept = torch.cat([places[:start], places[stop:]])

@@ -39,7 +39,7 @@ class EncodedPrompt:
     source_passage: list[int]
     """The passage of each source."""
     source_texts: list[str]
-    """The text of each source. Where tokens are sources, a passage's texts join to what the template shows of it."""
+    """The text of each source. If tokens are the sources, the texts of a passage, joined, are the passage as shown."""
     passages: list[Span]
     question: Span
 
@@ -64,7 +64,8 @@ def encode_prompt(
         granularity: the kind of source. A passage includes its title and line break; its sentences do not.
 
     Raises:
-        InputError: the question is empty, the template does not show it once, or shows no `{text}` of a passage.
+        InputError: the question is empty, or the template does not show it once. It is also raised if the template's
+            `passage` does not hold `{text}` once.
         ModelNotSupportedError: the tokenizer's character offsets are not in order.
     """
     if not isinstance(question, str) or not question.strip():
@@ -106,7 +107,7 @@ def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str
     if template.passage.count("{text}") != 1:
         raise InputError(f"template {template.name!r}: passage must hold {{text}} once, got {template.passage!r}")
     lead, trail = template.passage.split("{text}")
-    if not passage.title:  # without a title, the text that leads up to it is left out
+    if not passage.title:  # the part before the text is then left out if it shows a title
         lead = "" if "{title}" in lead else lead
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 

@@ -47,7 +47,8 @@ def prompt_mass(reader: AttentionReader, prompt: EncodedPrompt, group: RowGroup,
     """The attention mass of a group whose positions `prompt_rows` gave.
 
     Returns:
-        `(layers, heads, sources)`, or for the sources' own rows `(layers, heads, sources, sources)`, row source first.
+        `(layers, heads, sources)`, or for the sources' own rows `(layers, heads, sources, sources)`. There, the first
+        `sources` axis is the source whose rows attend.
     """
     if group.rows != "sources":
         return reader.mass(group.name, item)
@@ -74,7 +75,7 @@ def read_prompts(
         prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
-        One readout a prompt.
+        One readout for each prompt.
 
     Raises:
         EmptyDraftError: a group of draft rows is asked for.
@@ -104,7 +105,7 @@ def read_targets(
         prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
-        One readout a prompt. Models that do not pad exactly take one pass a prompt.
+        One readout for each prompt. A model that does not pad exactly takes one pass for each prompt.
 
     Raises:
         ContextTooLongError: a prompt and its target do not fit into the context.

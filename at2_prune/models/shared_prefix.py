@@ -1,13 +1,15 @@
 """Answers to prompts that share a prefix, such as one question with different passages kept.
 
-A shared prefix is computed once. A prompt is cut where its sources begin and end, equal prefixes make a tree, and the
-prompts that pass through a node fork its keys and values.
+A shared prefix is computed once. Each prompt is cut into pieces: at the start of each source, and after the last one.
+The pieces make a tree, in which prompts with the same first pieces share their first nodes. The keys and values of a
+node are forked for the pieces that follow it.
 
 A few answers are written one after the other. They often agree, so once the first token is known, an earlier answer
 that begins with it is checked in one forward pass. This is speculative decoding (Leviathan et al., arXiv 2211.17192)
 with earlier answers in the place of a draft model. Many answers are written together, one token of each at a time.
 
-The tokens are those of greedy decoding. In 16 bits, rounding may decide between tokens that are nearly as probable.
+The tokens are those of greedy decoding. In 16 bits, rounding may decide between tokens of nearly equal
+probability.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from .prompts import EncodedPrompt
 __all__ = ["write_answers"]
 
 WORTH_BATCHING = 8
-"""Prompts. The answers to fewer prompts take less time one after the other, with guesses."""
+"""The fewest prompts whose answers are written together. Fewer answers take less time one by one, with guesses."""
 KEYS_AT_ONCE = 2**28
 """Bytes of keys and values that the answers written together may hold on a CPU. A GPU may hold eight times that."""
 
@@ -185,8 +187,8 @@ class _Writer:
         """Write the answers that were put off, one token of each at a time.
 
         Args:
-            last: whether to write until all answers have ended. Otherwise half of them must have ended, and the others
-                are continued together with later ones.
+            last: whether to write until all answers have ended. Otherwise this call stops once half of them have ended,
+                and a later call continues the others together with new ones.
         """
         answers, caches = self._begun
         if self._waiting:
@@ -221,7 +223,7 @@ class _Writer:
             self.add(answers, logits)
 
     def add(self, answers: Sequence[_Answer], logits: torch.Tensor) -> None:
-        """Add to each answer that has not ended its most probable next token."""
+        """Add the most probable next token to each answer that has not ended."""
         log_p = greedy_log_probabilities(logits).tolist()
         for answer, token, one in zip(answers, logits.argmax(-1).tolist(), log_p, strict=True):
             if not self.ended(answer):
@@ -232,7 +234,7 @@ class _Writer:
         self.written |= dict.fromkeys(answer.indices, (answer.ids, answer.log_probabilities))
 
     def guess(self, ids: list[int]) -> list[int]:
-        """The tokens that followed in the latest answer with these first tokens, except for its last token."""
+        """The rest of the latest known answer that begins with `ids`, without its last token."""
         if not ids:
             return []
         return next((k[len(ids) : -1] for k in reversed(self.known) if k[: len(ids)] == ids), [])

@@ -19,7 +19,7 @@ __all__ = ["Block", "Card", "Tokens", "cards_of"]
 Tokens = list[tuple[str, float]]
 """The tokens of a passage: the text of each, and its score."""
 LONG = 1500
-"""A passage with more characters than this scrolls, so it gets a keyboard stop."""
+"""The text of a passage with more characters than this may scroll, so it can be focused with the keyboard."""
 
 
 @dataclass(frozen=True)

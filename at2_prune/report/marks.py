@@ -31,7 +31,7 @@ class Scale:
 
     top: float
     """The absolute score that gets the darkest shade: the 99th percentile. A model often puts most attention on a few
-    tokens, and with the maximum these would leave all others pale. Scores above `top` get an outline."""
+    tokens. If the maximum were the top, all other tokens would be pale. Scores above `top` get an outline."""
     decimals: int
     negative: bool
     """Whether any score is negative."""

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["html_report"]
 
 MOST_WORDS = 4000
-"""Longer pairs of draft and answer are shown without marks, because the comparison would be slow."""
+"""Draft and answer are shown without marks if they have more words and gaps in all; the comparison would be slow."""
 
 Parts = list[tuple[bool, str]]
-"""A text in parts. The first item says whether only this text has the part."""
+"""A text in parts. The first item of each is true if the text that it is compared with does not have the part."""
 
 
 def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, model: str, scorer: str) -> str:

@@ -1,4 +1,4 @@
-"""A report for the terminal, with a bar for every score. It holds no raw control character."""
+"""A report for the terminal, with a bar for every passage. Control characters in its texts are made visible."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class _Page:
                 self.lines.append("  " + self._paint(line, style) if line else "")
 
     def scores(self, result: PruneResult) -> None:
-        """Add a bar for every passage, the best first."""
+        """Add a bar for every passage, the best first. If sentences were scored, add the kept ones after the bars."""
         scores = result.scores
         decimals = decimals_for(scores)
         minus = "−" if self._can_show("−") else "-"

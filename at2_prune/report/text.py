@@ -26,8 +26,9 @@ __all__ = [
     "visible",
 ]
 
-# First: control characters except tab and line feed, line and bidi controls, and invisible tags. They could change what
-# a reader sees. Then: code points that UTF-8 or HTML cannot hold.
+# The first class holds control characters (but not tab and line feed), line separators, bidi and annotation controls,
+# and invisible tags. They could change what a reader sees. The second class holds code points that UTF-8 or HTML cannot
+# hold.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]"
     "|[\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
@@ -37,8 +38,9 @@ _HIDDEN = re.compile(
 def visible(text: str) -> str:
     """Replace control characters by visible ones, so that a terminal or a browser does not act on them.
 
-    C0 controls become their Unicode pictures. Others, such as bidi overrides and invisible tags, become `[U+202E]`.
-    Code points that are no characters become U+FFFD. Tabs and line feeds stay.
+    C0 controls and DEL become their Unicode pictures. Others, such as bidi overrides and invisible tags, become their
+    code point in brackets, such as `[U+202E]`. Code points that are no characters become U+FFFD. Tabs and line feeds
+    stay.
 
     Example:
         >>> visible("a\\x00b\\u202ec")
@@ -75,7 +77,7 @@ def decimals_for(values: Sequence[float]) -> int:
 
 
 def number(value: float, decimals: int, minus: str = "−") -> str:
-    """Format a number with so many decimals. Zero gets no sign.
+    """Format a number with the given number of decimals. Zero gets no sign.
 
     Example:
         >>> number(-0.01234, 3), number(-0.0001, 3)

@@ -15,7 +15,7 @@ def check_report_path(path: str | os.PathLike[str]) -> Path:
     """Return the path if a report can be written there. Call this before a long computation.
 
     Raises:
-        InputError: the path is a folder, its folder does not exist, or it holds a null character.
+        InputError: the path is a folder or holds a null character, or the folder to write in does not exist.
         CacheError: there is no permission to write there, or the system refuses the path.
     """
     place = Path(path)

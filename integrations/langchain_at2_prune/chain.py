@@ -29,15 +29,16 @@ def create_prune_chain(
 ) -> Runnable[dict[str, Any], dict[str, Any]]:
     """Make a Runnable that takes a question with its documents and returns an answer.
 
-    The steps `draft`, `prune` and `answer` are separate runs in a trace, and the answer streams. If every document is
-    kept in its place, the draft is the answer, and `llm` is not called again. There is no draft if pruning is off, if
-    the method reads no draft, or if there is at most one document.
+    The steps `draft`, `prune` and `answer` are separate runs in a trace, and the answer streams. If `llm` wrote the
+    draft and every document is kept in its place, the draft is the answer, and `llm` is not called again. There is no
+    draft if pruning is off, if the method reads no draft, or if there is at most one document.
 
     Args:
         llm: writes the draft and the answer: a chat model, an LLM, or a chain that takes `question` and `context`.
         compressor: selects the documents. If it has a `draft_llm`, that model drafts instead of `llm`.
         prompt: the prompt for a chat model or LLM, with `{context}` and `{question}`.
-        own_draft: whether the compressor's scoring model drafts. `llm` is then called only once.
+        own_draft: whether the compressor's scoring model drafts. `llm` is then called only once. It has no effect if
+            the compressor has a `draft_llm`.
 
     Returns:
         A Runnable that takes `{"question": str, "documents": list[Document]}` and passes other keys through. It adds
@@ -65,15 +66,15 @@ def create_prune_chain(
     return chain.with_config(run_name="at2_prune")
 
 
-# LangChain evaluates the annotations of the steps' functions to make schemas, and it does not know this file's names.
-# The functions below therefore write `dict[str, Any]` in full.
+# LangChain evaluates the annotations of the steps' functions to make schemas, and it cannot find names that this file
+# defines, such as a type alias. The functions below therefore write `dict[str, Any]` in full.
 
 
 def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bool) -> Runnable[dict[str, Any], Any]:
     """Make the step that drafts.
 
-    The scoring model runs first: with `own_draft` it writes the draft, otherwise it says what `drafter` needs, if
-    anything. In async use it runs in a thread.
+    With `own_draft` the scoring model writes the draft. Otherwise `drafter` writes it if the method reads a draft. The
+    scoring model is loaded first, in async use in a thread.
     """
 
     def first(state: dict[str, Any]) -> Callable[[], Any]:
@@ -116,7 +117,7 @@ def _answer_step(pruning: AT2DocumentCompressor, writer: Runnable, *, same: bool
     Args:
         pruning: reads the documents.
         writer: writes the answer.
-        same: whether `writer` wrote the draft, which is then the answer if nothing was dropped.
+        same: whether `writer` wrote the draft. Then the draft is the answer if every document is kept in its place.
     """
 
     def answer(state: dict[str, Any]) -> Any:

@@ -47,8 +47,8 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     draft_prompt: BasePromptTemplate = Field(default=QA_PROMPT, exclude=True)
     """The prompt for `draft_llm`, with `{context}` and `{question}`. A chain does not use it."""
     read: Callable[[Document], Passage] | None = Field(default=None, exclude=True)
-    """Turns a document into a passage. The default reads `page_content` and the title. With `granularity="sentence"`
-    the kept sentences are taken from the passage's text."""
+    """Turns a document into a passage. The default reads `page_content`, the title and the retrieval score. With
+    `granularity="sentence"` the kept sentences are taken from the passage's text."""
     score_key: str = "relevance_score"
     """The metadata key of the retrieval score; a higher score is better. Only the methods that use this score read
     it, for example `fusion`."""
@@ -86,8 +86,9 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
             documents: the retrieved documents.
             query: the question.
             callbacks: LangChain callbacks for the run of `draft_llm`.
-            draft: a draft written from these documents. With None, `draft_llm` or the scoring model writes one.
-            top_n: how many documents to keep in this call. None takes the compressor's `top_n`.
+            draft: a draft written from these documents. With None, `draft_llm` or the scoring model writes one if the
+                method reads a draft.
+            top_n: how many documents (or sentences) to keep in this call. None takes the compressor's `top_n`.
         """
         drafter = self.drafter if draft is None else None
         if drafter and (asked := self.draft_input(documents, query)):
@@ -117,7 +118,8 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     def draft_input(self, documents: Sequence[Document], query: str) -> dict[str, Any] | None:
         """Return the input for the model that drafts, with each document once, or None if no draft is needed.
 
-        This loads the scoring model if there is something to select, because the method decides.
+        This loads the scoring model if there is something to select, because the method decides whether a draft is
+        needed.
         """
         passages = self.passages(documents)
         indices = self.step.to_draft(passages, offered=self.draft_llm is not None)

@@ -74,6 +74,6 @@ def _text(output: Any) -> str:
     if isinstance(output, str):
         return output
     raise InputError(
-        "a draft must be a string, a message or a dictionary with the key 'answer', got "
+        "a draft or an answer must be a string, a message or a dictionary with the key 'answer', got "
         f"{type(output).__name__}: {output!r:.80}; change the chain so that it returns one of these"
     )

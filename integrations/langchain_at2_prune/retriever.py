@@ -22,7 +22,7 @@ __all__ = ["AT2PruneRetriever"]
 class AT2PruneRetriever(BaseRetriever):
     """Retrieve with another retriever and keep the documents that the scoring model's attention points to.
 
-    The usual ways to configure a LangChain pipeline work. With
+    LangChain can switch pruning at run time, by its configurable fields and alternatives. With
 
         retriever = AT2PruneRetriever(base_retriever=base).configurable_fields(
             top_n=ConfigurableField(id="top_n")

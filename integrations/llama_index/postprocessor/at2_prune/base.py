@@ -67,7 +67,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         Args:
             nodes: the retrieved nodes.
             query: the question.
-            draft: a draft written from these nodes. With None, `draft_llm` or the scoring model writes one.
+            draft: a draft written from these nodes. With None, `draft_llm` or the scoring model writes one if the
+                method reads a draft.
         """
         drafter = self.draft_llm if draft is None else None
         if drafter is not None and (read := self.to_draft_from(nodes)):
@@ -84,7 +85,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     def to_draft_from(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
         """Return the nodes to write a draft from, each once, or an empty list if no draft is needed.
 
-        This loads the scoring model if there is something to select, because the method decides.
+        This loads the scoring model if there is something to select, because the method decides whether a draft is
+        needed.
         """
         return [nodes[index] for index in self.step.to_draft(self.passages(nodes), self.draft_llm is not None)]
 

@@ -159,7 +159,7 @@ def _draft_as_answer(first: RESPONSE_TYPE | None, pruned: Pruned) -> RESPONSE_TY
     """Return the draft as the response if every node is kept in its place, else None.
 
     Args:
-        first: the response that holds the draft. A stream of it has been read, so a new stream replaces it.
+        first: the response that holds the draft. If it is a stream, it has been read, and a new stream replaces it.
         pruned: what was kept.
     """
     if first is None or not pruned.unchanged:
