@@ -22,7 +22,7 @@ from ..passages import Granularity, Passage
 from .compatibility import Compatibility, context_length
 from .default_model import EMBEDDED_MODEL_ID, embedded_model_path
 from .generation import AnswerParser, Generation, GreedyLogProbabilities, StopAtAnswersEnd, greedy_log_probabilities
-from .kv_cache import Prefix
+from .kv_cache import Prefix, cache_options
 from .loading import choose_device, choose_dtype, load_weights
 from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
 
@@ -151,7 +151,7 @@ class LanguageModel:
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
-            **({"past_key_values": start.cache} if start else {}),
+            **(cache_options(start.cache) if start else {}),
             "generation_config": self._greedy(max_new_tokens, own_cache=start is not None),
             "stopping_criteria": StoppingCriteriaList(
                 [StopAtAnswersEnd(self._parser, longest)] if self.template.stop else []
@@ -195,7 +195,7 @@ class LanguageModel:
         )
         inputs: dict[str, Any] = {"input_ids": ids[:, past:], "use_cache": False}
         if start:
-            inputs |= {"past_key_values": start.cache, "use_cache": True, "attention_mask": mask}
+            inputs |= {**cache_options(start.cache, self.model), "use_cache": True, "attention_mask": mask}
         elif any(padding):
             inputs["attention_mask"] = mask
             if self.compatibility.takes_positions:

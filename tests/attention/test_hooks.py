@@ -32,6 +32,7 @@ from at2_prune.attention.hooks import enable_attention_reading, original_positio
 from at2_prune.attention.reader import read_attention
 from at2_prune.attention.rows import Reading
 from at2_prune.errors import ModelNotSupportedError
+from at2_prune.models.kv_cache import cache_options, output_cache
 
 READINGS = [Reading(SOURCES, ROWS)]
 KEPT = [i for i in range(60) if not (5 <= i < 14 or 20 <= i < 33 or 40 <= i < 42)]
@@ -229,10 +230,10 @@ def kept_in_steps(model: PreTrainedModel, cuts: list[int], positions: list[int] 
                 ids[:, kept[start:stop]],
                 position_ids=kept[None, start:stop],
                 attention_mask=torch.ones(1, stop, dtype=torch.long),
-                past_key_values=copy.deepcopy(cache),
                 use_cache=True,
+                **cache_options(copy.deepcopy(cache), model),
             )
-        cache = output.past_key_values
+        cache = output_cache(output)
         logits.append(output.logits[0])
     return torch.cat(logits)
 

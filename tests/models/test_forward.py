@@ -82,9 +82,9 @@ def test_a_padded_batch_is_what_each_is_alone(name: str, tiny_tokenizer: PreTrai
         assert (own.ids, own.text) == (alone.ids, alone.text)
         assert own.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
         for one, other in ((own, alone), (given, read_drafts(lm, [prompt], [target], groups)[0])):
-            assert set(one.mass) == set(other.mass)
-            for group, mass in other.mass.items():
-                assert torch.allclose(one.mass[group], mass, atol=1e-5)
+            assert set(one.readout.mass) == set(other.readout.mass)
+            for group, mass in other.readout.mass.items():
+                assert torch.allclose(one.readout.mass[group], mass, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *PROBED])
