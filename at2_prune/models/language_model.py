@@ -71,10 +71,11 @@ class LanguageModel:
             device: by default CUDA, then Apple's MPS, then the CPU.
             dtype: by default bfloat16 on a GPU and float32 on the CPU.
             template: see the class.
-            model_options: passed to `AutoModelForCausalLM.from_pretrained`.
+            model_options: passed to `AutoModelForCausalLM.from_pretrained`. `trust_remote_code` is False by default.
 
         Raises:
-            InputError: there is no such model, or the device or the dtype is unknown.
+            InputError: there is no such model, the device or the dtype is unknown, or the model needs
+                `trust_remote_code=True`.
             MissingExtraError: the embedded model is not installed.
         """
         embedded = name is None or str(name) == EMBEDDED_MODEL_ID
