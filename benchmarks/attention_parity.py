@@ -74,10 +74,14 @@ def expected_mass(attentions: tuple[torch.Tensor, ...], rows: Rows, sources: lis
     return {"mean": mass.mean(2), "max": mass.amax(2), "none": mass}[rows.reduce]
 
 
-@torch.no_grad()
 def compare(family: str) -> Parity:
     """Read one family's attention both ways, and compare."""
-    model = build(family)
+    return compare_model(family, build(family))
+
+
+@torch.no_grad()
+def compare_model(family: str, model: PreTrainedModel) -> Parity:
+    """Read the attention of a family's model both ways, and compare."""
     kernel = model.config._attn_implementation
     eager, ids = eager_copy(model), prompt_ids()
     readings = [Reading(SOURCES, ROWS)]

@@ -10,6 +10,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from at2_prune.models.compatibility import loading_options
+
 __all__ = ["FAMILIES", "PROBED", "Family", "build"]
 
 WINDOW = 16
@@ -304,7 +306,7 @@ def build(name: str, seed: int = 0, **options: Any) -> PreTrainedModel:
     family = (FAMILIES | PROBED)[name]
     config = getattr(transformers, family.config)(**{**COMMON, **family.options, **options})
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(config, **loading_options(config))
     with torch.no_grad():  # norms, biases and sinks start as constants, under which a mix-up of them would not show
         for parameter_name, parameter in model.named_parameters():
             if parameter.dim() == 1 and any(word in parameter_name for word in ("norm", "bias", "sinks")):

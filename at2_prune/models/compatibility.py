@@ -19,12 +19,13 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from .kv_cache import grows
 from .probe import Claim, measure
 from .probe_trial import Subject
 
-__all__ = ["THOUGHTS", "Compatibility", "attention_shape", "context_length", "layer_types"]
+__all__ = ["THOUGHTS", "Compatibility", "attention_shape", "context_length", "layer_types", "loading_options"]
 
 THOUGHTS = (
     ("<think>", "</think>"),
@@ -92,6 +93,17 @@ def attention_shape(config: PretrainedConfig) -> tuple[int | None, int | None]:
 def layer_types(config: PretrainedConfig) -> tuple[str, ...]:
     """Return the kind of each layer, such as `full_attention`; empty if the config does not say."""
     return tuple(getattr(config.get_text_config(), "layer_types", None) or ())
+
+
+def loading_options(config: PretrainedConfig) -> dict[str, Any]:
+    """Return the options of `from_pretrained` that a model needs to compute what its config says.
+
+    The sdpa kernel of transformers takes no soft-cap on attention logits, which Gemma 2 has. Up to transformers 5.20
+    sdpa runs such a model without the soft-cap; later versions choose eager attention themselves.
+    """
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    takes_cap = "softcap" in inspect.signature(sdpa_attention_forward).parameters
+    return {"attn_implementation": "eager"} if capped and not takes_cap else {}
 
 
 class Compatibility:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-from .kv_cache import Prefix
+from .kv_cache import Prefix, cache_options, output_cache
 from .language_model import LanguageModel
 from .prompts import EncodedPrompt
 
@@ -53,8 +53,8 @@ def run_tokens(
     if rows == 0 and language_model.compatibility.has_backbone:
         return torch.empty(0), run_backbone(language_model, ids, cache, positions, 0)[1]
     options: dict[str, Any] = {"logits_to_keep": max(rows, 1)} if language_model.compatibility.keeps_logits else {}
-    output = language_model.model(**_inputs(language_model, ids, cache, positions), **options)
-    return output.logits[0, output.logits.shape[1] - rows :], output.past_key_values
+    output = language_model.model(**_inputs(language_model.model, ids, cache, positions), **options)
+    return output.logits[0, output.logits.shape[1] - rows :], output_cache(output)
 
 
 def run_step(
@@ -79,11 +79,11 @@ def run_step(
         input_ids=torch.tensor(ids, device=device)[:, None],
         position_ids=have,
         attention_mask=(torch.arange(total, device=device) >= total - 1 - have).long(),
-        past_key_values=cache,
         use_cache=True,
+        **cache_options(cache, language_model.model),
         **options,
     )
-    return output.logits[:, -1], output.past_key_values
+    return output.logits[:, -1], output_cache(output)
 
 
 def run_backbone(
@@ -96,9 +96,10 @@ def run_backbone(
     Returns:
         The last layer's hidden states of the last rows, `(rows, width)`, and the cache after `ids`.
     """
-    output = language_model.model.get_decoder()(**_inputs(language_model, ids, cache, positions))
+    backbone = language_model.model.get_decoder()
+    output = backbone(**_inputs(backbone, ids, cache, positions))
     states = output.last_hidden_state[0]
-    return states[len(states) - rows :], output.past_key_values
+    return states[len(states) - rows :], output_cache(output)
 
 
 def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
@@ -137,11 +138,11 @@ def _as_written() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
-def _inputs(language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor) -> dict[str, Any]:
+def _inputs(module: Any, ids: list[int], cache: Any, positions: torch.Tensor) -> dict[str, Any]:
     return {
-        "input_ids": torch.tensor([ids], device=language_model.device),
+        "input_ids": torch.tensor([ids], device=module.device),
         "position_ids": positions[None, -len(ids) :],
-        "attention_mask": torch.ones(1, len(positions), dtype=torch.long, device=language_model.device),
-        "past_key_values": cache,
+        "attention_mask": torch.ones(1, len(positions), dtype=torch.long, device=module.device),
+        **cache_options(cache, module),
         "use_cache": True,
     }

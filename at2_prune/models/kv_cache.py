@@ -6,15 +6,21 @@ No other module uses the internals of transformers' caches.
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import GenerationMixin
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from .prompts import EncodedPrompt
 
-__all__ = ["Prefix", "cache_bytes", "fork_cache", "grows", "join_caches"]
+__all__ = ["Prefix", "cache_bytes", "cache_options", "fork_cache", "grows", "join_caches", "output_cache"]
+
+CACHE_NAMES = ("cache", "past_key_values")
+"""The names under which a forward pass takes a cache and returns it: those of transformers since 5.24, and before."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,34 @@ class Prefix:
         if len(prompt) <= len(self.ids) or prompt.ids[: len(self.ids)] != self.ids:
             return None
         return Prefix(self.ids, fork_cache(self.cache))
+
+
+def cache_options(cache: Any, module: torch.nn.Module | None = None) -> dict[str, Any]:
+    """Return the keyword argument that passes a cache to a model.
+
+    Args:
+        cache: the keys and values of the tokens before.
+        module: the model, or its layers without the output projection, whose forward pass takes the cache. None
+            stands for `generate`, which takes the same name for every model.
+    """
+    owner: Any = GenerationMixin if module is None else type(module)
+    return {_cache_name(owner): cache}
+
+
+def output_cache(output: Any) -> Any:
+    """Return the cache after a forward pass, from the pass's output."""
+    new, old = CACHE_NAMES
+    return getattr(output, new) if hasattr(output, new) else getattr(output, old)
+
+
+@functools.cache
+def _cache_name(owner: type) -> str:
+    """The name that a class gives to the cache; the one of `generate` for a wrapper, whose signature names none."""
+    method: Any = getattr(owner, "prepare_inputs_for_generation" if owner is GenerationMixin else "forward")
+    named = [name for name in CACHE_NAMES if name in inspect.signature(method).parameters]
+    if named:
+        return named[0]
+    return CACHE_NAMES[0] if owner is GenerationMixin else _cache_name(GenerationMixin)
 
 
 def fork_cache(cache: Any) -> Any:

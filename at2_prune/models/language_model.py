@@ -22,7 +22,7 @@ from ..passages import Granularity, Passage
 from .compatibility import Compatibility, context_length
 from .default_model import EMBEDDED_MODEL_ID, embedded_model_path
 from .generation import AnswerParser, Generation, GreedyLogProbabilities, StopAtAnswersEnd, greedy_log_probabilities
-from .kv_cache import Prefix
+from .kv_cache import Prefix, cache_options
 from .loading import choose_device, choose_dtype, load_weights
 from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
 
@@ -71,10 +71,11 @@ class LanguageModel:
             device: by default CUDA, then Apple's MPS, then the CPU.
             dtype: by default bfloat16 on a GPU and float32 on the CPU.
             template: see the class.
-            model_options: passed to `AutoModelForCausalLM.from_pretrained`.
+            model_options: passed to `AutoModelForCausalLM.from_pretrained`. `trust_remote_code` is False by default.
 
         Raises:
-            InputError: there is no such model, or the device or the dtype is unknown.
+            InputError: there is no such model, the device or the dtype is unknown, or the model needs
+                `trust_remote_code=True`.
             MissingExtraError: the embedded model is not installed.
         """
         embedded = name is None or str(name) == EMBEDDED_MODEL_ID
@@ -151,7 +152,7 @@ class LanguageModel:
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
-            **({"past_key_values": start.cache} if start else {}),
+            **(cache_options(start.cache) if start else {}),
             "generation_config": self._greedy(max_new_tokens, own_cache=start is not None),
             "stopping_criteria": StoppingCriteriaList(
                 [StopAtAnswersEnd(self._parser, longest)] if self.template.stop else []
@@ -195,7 +196,7 @@ class LanguageModel:
         )
         inputs: dict[str, Any] = {"input_ids": ids[:, past:], "use_cache": False}
         if start:
-            inputs |= {"past_key_values": start.cache, "use_cache": True, "attention_mask": mask}
+            inputs |= {**cache_options(start.cache, self.model), "use_cache": True, "attention_mask": mask}
         elif any(padding):
             inputs["attention_mask"] = mask
             if self.compatibility.takes_positions:

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError
+from .compatibility import loading_options
 from .default_model import embedded_tokenizer
 
 __all__ = ["choose_device", "choose_dtype", "load_weights"]
@@ -58,23 +59,27 @@ def load_weights(
         model_options: passed to `AutoModelForCausalLM.from_pretrained`.
 
     Raises:
-        InputError: there is no such model, or its weights or its tokenizer cannot be read.
+        InputError: there is no such model, its weights or its tokenizer cannot be read, or it needs code of its own
+            and `trust_remote_code=True` is not among the options.
     """
+    model_options = {"trust_remote_code": False, **model_options}  # without it, transformers asks at a terminal
     hub_options = {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
     try:
-        AutoConfig.from_pretrained(path, **hub_options)
+        config = AutoConfig.from_pretrained(path, **hub_options)
     except (OSError, ValueError) as error:
+        _refuse_remote_code(path, error)
         raise InputError(
             f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
             f"access to ({_first_line(error)})"
         ) from error
     try:
         loading: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, **model_options
+            path, dtype=dtype, output_loading_info=True, **{**loading_options(config), **model_options}
         )
         model, loaded = loading
         tokenizer = embedded_tokenizer(path) if embedded else AutoTokenizer.from_pretrained(path, **hub_options)
     except Exception as error:  # transformers, safetensors, tokenizers and pickle raise many kinds
+        _refuse_remote_code(path, error)
         raise InputError(
             f"cannot load model {path!r}: its weights or its tokenizer cannot be read ({_first_line(error)})"
         ) from error
@@ -82,6 +87,15 @@ def load_weights(
         missing = sorted(loaded["missing_keys"])
         raise InputError(f"cannot load model {path!r}: its weights lack {len(missing)} tensors ({missing[0]}, ...)")
     return model, tokenizer
+
+
+def _refuse_remote_code(path: str, error: Exception) -> None:
+    """Raise an `InputError` if transformers refused to run code that comes with a model."""
+    if "trust_remote_code" in str(error):
+        raise InputError(
+            f"cannot load model {path!r}: it comes with Python code of its own, which is not run by default; read "
+            "that code, and pass trust_remote_code=True to run it, or use another model"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

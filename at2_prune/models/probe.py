@@ -12,7 +12,7 @@ in attention mass, which lies between 0 and 1, is the largest absolute one. The 
 different orders, so they differ by rounding. These are the largest differences in logits and mass that were seen where
 a claim holds:
 
-- in float32, 9e-5 and 4e-6 on tiny random models of 42 types and on Gemma 3 270M;
+- in float32, 9e-5 and 4e-6 on the tiny random models of `benchmarks/families.py` and on Gemma 3 270M;
 - in bfloat16, 0.022 and 0.016 on the tiny models, and 0.059 and 0.031 on Gemma 3 270M, which has 18 layers.
 
 Where a claim does not hold, the logits of the tiny models differ by 0.3 and more in every precision. The bounds lie

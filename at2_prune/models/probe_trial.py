@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ..attention.hooks import enable_attention_reading, original_positions
 from ..attention.reader import read_attention
 from ..attention.rows import Reading, Rows, Span
-from .kv_cache import fork_cache, join_caches
+from .kv_cache import cache_options, fork_cache, join_caches, output_cache
 
 __all__ = ["ROWS", "Seen", "Subject", "Trial", "whole_numbers"]
 
@@ -93,7 +93,7 @@ class Trial:
         options: dict[str, Any] = {"attention_mask": torch.ones_like(ids)[None]}
         if places is not None:
             options["position_ids"] = places[None, start:]
-        options |= {"past_key_values": cache, "use_cache": True}
+        options |= {**cache_options(cache, self._subject.model), "use_cache": True}
         if not sources:
             return Seen(self._run(ids[None, start:], **options).logits[0, -ROWS:])
         with self._reading(ids, sources, start) as reader:
@@ -136,7 +136,7 @@ class Trial:
         for item, one in enumerate(alone):
             yield Seen(logits[item, -ROWS:], reader.mass("last", item)), one
         options = {"attention_mask": mask[:, :-1], "position_ids": places[:, :-1], "use_cache": True}
-        yield from self._step(self._run(ids[:, :-1], **options).past_key_values, alone)
+        yield from self._step(output_cache(self._run(ids[:, :-1], **options)), alone)
 
     def joins_caches(self) -> Iterator[tuple[Seen, Seen]]:
         """Compare a decoding step of a batch, whose cache was joined, with each sequence alone."""
@@ -159,7 +159,7 @@ class Trial:
         """Keys and values of a prefix, as `at2_prune.models.forward` computes them."""
         runner = self._subject.backbone or self._subject.model
         options = {"position_ids": places[None], "attention_mask": torch.ones_like(ids)[None], "use_cache": True}
-        return runner(input_ids=ids[None], **options).past_key_values
+        return output_cache(runner(input_ids=ids[None], **options))
 
     def _masked(
         self, ids: torch.Tensor, mask: torch.Tensor | None, places: torch.Tensor, sources: Sequence[Span]
@@ -175,7 +175,7 @@ class Trial:
         """Run the last token of both sequences as a batch; `cache` is a padded batch of all their other tokens."""
         ids, mask, places = self._padded()
         options = {"attention_mask": mask, "position_ids": places[:, -1:], "use_cache": True}
-        logits = self._run(ids[:, -1:], past_key_values=cache, **options).logits
+        logits = self._run(ids[:, -1:], **options, **cache_options(cache, self._subject.model)).logits
         for one, other in zip(logits, alone, strict=True):
             yield Seen(one[-1:]), other
 

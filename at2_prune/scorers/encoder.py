@@ -22,15 +22,17 @@ class Encoder:
         device: where it runs.
 
     Raises:
-        InputError: it cannot be loaded.
+        InputError: it cannot be loaded, or it needs code of its own, which is not run.
     """
 
     def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:
         try:
-            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
-            self.model: PreTrainedModel = auto_class.from_pretrained(name).eval().to(device)
+            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            self.model: PreTrainedModel = auto_class.from_pretrained(name, trust_remote_code=False).eval().to(device)
         except Exception as error:  # transformers and safetensors raise errors of many types
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            if "trust_remote_code" in str(error):
+                reason = "it comes with Python code of its own, which is not run; use another encoder"
             raise InputError(f"cannot load the encoder {os.fspath(name)!r}: {reason}") from error
         positions = getattr(self.model.config, "max_position_embeddings", None) or 512
         self.max_length = min(self.tokenizer.model_max_length, positions)

@@ -38,6 +38,7 @@ from at2_prune.attention.reader import AttentionReader, read_attention
 from at2_prune.attention.row_mass import SourceSums
 from at2_prune.attention.rows import Reading, Rows
 from at2_prune.errors import InputError, ModelNotSupportedError
+from at2_prune.models.kv_cache import cache_options
 
 READINGS = [Reading(SOURCES, ROWS)]
 SLIDING = [name for name, family in FAMILIES.items() if family.sliding]
@@ -217,11 +218,11 @@ def test_prompt_in_chunks_and_a_cache_filled_before(family: str) -> None:
     cache = DynamicCache(config=model.config)
     for start, stop in ((0, 18), (18, 37), (37, 44)):
         with listening(chunks):
-            run(model, ids[:, start:stop], past_key_values=cache)
+            run(model, ids[:, start:stop], **cache_options(cache, model))
     cache = DynamicCache(config=model.config)
-    run(model, ids[:, :18], past_key_values=cache)
+    run(model, ids[:, :18], **cache_options(cache, model))
     with listening(late):
-        run(model, ids[:, 18:], past_key_values=cache)
+        run(model, ids[:, 18:], **cache_options(cache, model))
     for group in rows:
         assert torch.allclose(chunks.mass(group.name), whole.mass(group.name), atol=TOLERANCE)
         assert torch.allclose(late.mass(group.name), whole.mass(group.name), atol=TOLERANCE)
@@ -511,7 +512,7 @@ def test_flash_attention_keeps_its_window_in_a_cache_that_does_not(
     cache = DynamicCache()  # of no config: every layer keeps everything
     options: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
     with read_attention(model, READINGS) as drafting:
-        text = model.generate(ids, past_key_values=cache, **options)[:, :-1]
+        text = model.generate(ids, **cache_options(cache), **options)[:, :-1]
     attentions = run_eager(eager, text)
     for rows in ROWS:
         assert torch.allclose(drafting.mass(rows.name), expected_mass(attentions, rows, SOURCES), atol=TOLERANCE)
@@ -566,7 +567,7 @@ def test_one_reading_for_each_sequence(llama: PreTrainedModel) -> None:
 def test_static_cache_is_refused(llama: PreTrainedModel) -> None:
     cache = StaticCache(config=llama.config, max_cache_len=64)
     with read_attention(llama, READINGS), pytest.raises(ModelNotSupportedError, match="static caches"):
-        run(llama, prompt_ids(), past_key_values=cache)
+        run(llama, prompt_ids(), **cache_options(cache, llama))
     with read_attention(llama, READINGS), pytest.raises(ModelNotSupportedError, match="static caches"):
         llama.generate(prompt_ids(), max_new_tokens=3, cache_implementation="static")
 

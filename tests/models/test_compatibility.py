@@ -22,6 +22,7 @@ from at2_prune.attention.rows import Reading, Rows
 from at2_prune.datasets import Question
 from at2_prune.models import probe
 from at2_prune.models.compatibility import TESTED_TYPES, Compatibility
+from at2_prune.models.kv_cache import cache_options, output_cache
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.probe import largest_window
 from at2_prune.pruning.pruner import AT2Pruner
@@ -67,8 +68,8 @@ def prefix_can_be_shared(model: PreTrainedModel) -> bool:
         ids[:, PREFIX:],
         position_ids=places[:, PREFIX:],
         attention_mask=ones,
-        past_key_values=prefix.past_key_values,
         use_cache=True,
+        **cache_options(output_cache(prefix), eager),
         output_attentions=True,
     )
     attention = all(map(same, last_weights(rest), last_weights(whole)))
@@ -94,8 +95,8 @@ def padding_changes_nothing(model: PreTrainedModel) -> bool:
         ids[:, -1:],
         attention_mask=mask,
         position_ids=places[:, -1:],
-        past_key_values=prompts.past_key_values,
         use_cache=True,
+        **cache_options(output_cache(prompts), model),
     )
     return all(same(row[-1], one[-1]) for row, one in zip(step.logits, alone, strict=True))
 

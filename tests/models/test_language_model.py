@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from tokenizers import AddedToken
 from transformers import (
+    AutoModel,
     BloomConfig,
     BloomForCausalLM,
     ByT5Tokenizer,
@@ -22,10 +24,17 @@ from transformers import (
 
 from at2_prune.datasets import Question
 from at2_prune.errors import AT2PruneError, ContextTooLongError, InputError, ModelNotSupportedError
+from at2_prune.models.compatibility import loading_options
 from at2_prune.models.drafts import write_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import ChatTemplate, TextTemplate
 from at2_prune.passages import Passage
+from at2_prune.pruning.pruner import AT2Pruner
+from at2_prune.scorers.encoder import Encoder
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from attention_parity import eager_copy
+from families import build
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -425,6 +434,78 @@ def test_damaged_folders(saved: Path, tmp_path: Path, damage: Callable[[Path], A
     damage(folder)
     with pytest.raises(InputError, match=rf"^cannot load model '{folder}': .*{says}"):
         LanguageModel.load(folder, device="cpu")
+
+
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class OwnConfig(LlamaConfig):
+    model_type = "own-llama"
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def with_own_code(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model whose configuration and class come with it, of a type that transformers does not know."""
+    folder = shutil.copytree(saved, tmp_path / "own")
+    (folder / "own.py").write_text(OWN_CODE)
+    auto_map = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    edit_config(model_type="own-llama", architectures=["OwnForCausalLM"], auto_map=auto_map)(folder)
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which transformers adds that folder
+    return folder
+
+
+def test_code_of_a_models_own_runs_only_if_asked_for(
+    with_own_code: Path, tmp_path: Path, tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
+    says = rf"^cannot load model '{with_own_code}': it comes with Python code .* pass trust_remote_code=True to run it"
+    for options in ({}, {"trust_remote_code": False}):
+        with pytest.raises(InputError, match=says):
+            LanguageModel.load(with_own_code, device="cpu", **options)
+    with pytest.raises(InputError, match=says):
+        AT2Pruner.from_pretrained(with_own_code, method="bm25")
+    with pytest.raises(InputError, match=r"cannot load the encoder '.*': it comes with Python code of its own"):
+        Encoder(AutoModel, with_own_code, torch.device("cpu"))
+    assert not asked
+    assert not (tmp_path / "modules").exists()
+    loaded = LanguageModel.load(with_own_code, device="cpu", trust_remote_code=True)
+    assert type(loaded.model).__name__ == "OwnForCausalLM"
+    prompt = tiny_lm.encode("Which city?", PASSAGES)
+    assert loaded.generate([prompt], 8)[0] == tiny_lm.generate([prompt], 8)[0]
+
+
+def test_code_that_only_the_weights_or_the_tokenizer_need(saved: Path, tmp_path: Path) -> None:
+    weights = shutil.copytree(saved, tmp_path / "weights")
+    edit_config(model_type="t5", auto_map={"AutoModelForCausalLM": "own.OwnForCausalLM"})(weights)
+    tokenizer = shutil.copytree(saved, tmp_path / "tokenizer")
+    path = tokenizer / "tokenizer_config.json"
+    own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **own}))
+    for folder in (weights, tokenizer):
+        with pytest.raises(InputError, match="it comes with Python code of its own"):
+            LanguageModel.load(folder, device="cpu")
+
+
+def test_gemma_2_runs_with_its_soft_cap(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Whatever kernel transformers chooses by default, which may leave the soft-cap out."""
+    model = build("gemma2")
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    loaded = LanguageModel.load(tmp_path, device="cpu").model
+    ids = torch.arange(2, 42)[None]
+    with torch.no_grad():
+        logits = loaded(ids).logits
+        torch.testing.assert_close(logits, eager_copy(model)(ids).logits, atol=1e-5, rtol=0)
+    uncapped = build("gemma2", attn_logit_softcapping=None).config
+    assert loading_options(uncapped) == loading_options(build("gemma3").config) == {}
+    asked_for = LanguageModel.load(tmp_path, device="cpu", attn_implementation="flex_attention")
+    assert asked_for.model.config._attn_implementation == "flex_attention"
 
 
 @pytest.mark.parametrize("device", ["nope", "cpu:x", "mps", "cuda:99"])
