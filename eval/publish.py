@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 from at2_prune.errors import AT2PruneError
 from at2_prune_eval.document.model_cards import record_evaluation
-from at2_prune_eval.document.page import load_results, short_table
+from at2_prune_eval.results.loading import load_results
 from at2_prune_eval.run.archive import write_archive
+from at2_prune_eval.tables.short import short_table
 
 
 def print_short_table(arguments: argparse.Namespace) -> None:

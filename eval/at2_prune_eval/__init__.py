@@ -1,6 +1,6 @@
-"""The HotpotQA pruning experiment: methods x k; answer F1 and EM, recall of gold passages, seconds, with intervals.
+"""The HotpotQA pruning experiment: methods x k; answer F1 and EM, recall of gold passages, cost; with intervals.
 
-Importing this package loads neither torch nor transformers; its names are imported on first use.
+Importing this package imports neither torch nor transformers: its names are imported on first use.
 """
 
 from __future__ import annotations
@@ -8,12 +8,65 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-_HOME = {
-    "AnswerScores": "metrics",
+if TYPE_CHECKING:  # for type checkers; `_HOME` is for the interpreter, and a test compares both
+    from .document.page import results_document as results_document
+    from .document.writing import write_document as write_document
+    from .faithfulness.measure import measure_faithfulness as measure_faithfulness
+    from .faithfulness.over_questions import add_faithfulness as add_faithfulness
+    from .faithfulness.over_questions import run_faithfulness as run_faithfulness
+    from .faithfulness.settings import FaithfulnessSettings as FaithfulnessSettings
+    from .faithfulness.summary import summarize_faithfulness as summarize_faithfulness
+    from .figures import write_figures as write_figures
+    from .loop.cache import ModelCache as ModelCache
+    from .loop.cached_loop import CachedLoop as CachedLoop
+    from .loop.cost import Cost as Cost
+    from .metrics import METRIC_PATH as METRIC_PATH
+    from .metrics import AnswerScores as AnswerScores
+    from .metrics import HotpotQAMetric as HotpotQAMetric
+    from .metrics import SupportScores as SupportScores
+    from .metrics import answer_scores as answer_scores
+    from .metrics import both_gold as both_gold
+    from .metrics import gold_precision as gold_precision
+    from .metrics import gold_recall as gold_recall
+    from .metrics import normalize_answer as normalize_answer
+    from .metrics import support_scores as support_scores
+    from .report import write_report as write_report
+    from .results.loading import load_results as load_results
+    from .results.summary import summarize as summarize
+    from .run.experiment import Experiment as Experiment
+    from .run.experiment import too_long as too_long
+    from .run.methods import Method as Method
+    from .run.methods import NoPruning as NoPruning
+    from .run.methods import Oracle as Oracle
+    from .run.methods import Pruning as Pruning
+    from .run.processes import Processes as Processes
+    from .run.progress import ProgressBar as ProgressBar
+    from .run.question import answer_question as answer_question
+    from .run.runner import evaluate as evaluate
+    from .run.store import RunStore as RunStore
+    from .run.workers import Workers as Workers
+    from .tables.overview import markdown_table as markdown_table
+    from .tables.overview import text_table as text_table
+    from .tables.reading import reading as reading
+    from .tables.short import short_table as short_table
+
+_METRICS = (
+    "METRIC_PATH",
+    "AnswerScores",
+    "HotpotQAMetric",
+    "SupportScores",
+    "answer_scores",
+    "both_gold",
+    "gold_precision",
+    "gold_recall",
+    "normalize_answer",
+    "support_scores",
+)
+_HOME = dict.fromkeys(_METRICS, "metrics") | {
     "CachedLoop": "loop.cached_loop",
     "Cost": "loop.cost",
-    "HotpotQAMetric": "metrics",
-    "METRIC_PATH": "metrics",
+    "Experiment": "run.experiment",
+    "FaithfulnessSettings": "faithfulness",
     "Method": "run.methods",
     "ModelCache": "loop.cache",
     "NoPruning": "run.methods",
@@ -22,100 +75,28 @@ _HOME = {
     "ProgressBar": "run.progress",
     "Pruning": "run.methods",
     "RunStore": "run.store",
-    "SupportScores": "metrics",
-    "add_faithfulness": "results.summary",
+    "Workers": "run.workers",
+    "add_faithfulness": "faithfulness",
     "answer_question": "run.question",
-    "answer_scores": "metrics",
-    "both_gold": "metrics",
     "evaluate": "run.runner",
-    "gold_precision": "metrics",
-    "gold_recall": "metrics",
-    "load_results": "document.page",
+    "load_results": "results.loading",
     "markdown_table": "tables.overview",
     "measure_faithfulness": "faithfulness",
-    "normalize_answer": "metrics",
-    "reading": "tables.overview",
-    "results_document": "document.page",
+    "reading": "tables.reading",
+    "results_document": "document",
     "run_faithfulness": "faithfulness",
-    "short_table": "document.page",
+    "short_table": "tables.short",
     "summarize": "results.summary",
     "summarize_faithfulness": "faithfulness",
-    "support_scores": "metrics",
     "text_table": "tables.overview",
-    "too_long": "run.runner",
-    "write_document": "document.page",
+    "too_long": "run.experiment",
+    "write_document": "document",
     "write_figures": "figures",
     "write_report": "report",
 }
+"""The module of each name, relative to this package."""
 
-__all__ = [
-    "METRIC_PATH",
-    "AnswerScores",
-    "CachedLoop",
-    "Cost",
-    "HotpotQAMetric",
-    "Method",
-    "ModelCache",
-    "NoPruning",
-    "Oracle",
-    "Processes",
-    "ProgressBar",
-    "Pruning",
-    "RunStore",
-    "SupportScores",
-    "add_faithfulness",
-    "answer_question",
-    "answer_scores",
-    "both_gold",
-    "evaluate",
-    "gold_precision",
-    "gold_recall",
-    "load_results",
-    "markdown_table",
-    "measure_faithfulness",
-    "normalize_answer",
-    "reading",
-    "results_document",
-    "run_faithfulness",
-    "short_table",
-    "summarize",
-    "summarize_faithfulness",
-    "support_scores",
-    "text_table",
-    "too_long",
-    "write_document",
-    "write_figures",
-    "write_report",
-]
-
-if TYPE_CHECKING:
-    from .document.page import load_results, results_document, short_table, write_document
-    from .faithfulness import measure_faithfulness, run_faithfulness, summarize_faithfulness
-    from .figures import write_figures
-    from .loop.cache import ModelCache
-    from .loop.cached_loop import CachedLoop
-    from .loop.cost import Cost
-    from .metrics import (
-        METRIC_PATH,
-        AnswerScores,
-        HotpotQAMetric,
-        SupportScores,
-        answer_scores,
-        both_gold,
-        gold_precision,
-        gold_recall,
-        normalize_answer,
-        support_scores,
-    )
-    from .report import write_report
-    from .results.summary import add_faithfulness, summarize
-    from .run.methods import Method, NoPruning, Oracle, Pruning
-    from .run.processes import Processes
-    from .run.progress import ProgressBar
-    from .run.question import answer_question
-    from .run.runner import evaluate, too_long
-    from .run.store import RunStore
-    from .tables.overview import markdown_table, reading, text_table
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
@@ -125,4 +106,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *_HOME})

@@ -1,13 +1,34 @@
-"""The values of k, as records, tables and figures name them."""
+"""The values of k, the number of passages to keep, as runs, records, tables and figures name them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["ALL", "GOLD", "k_label", "sorted_ks"]
+from at2_prune.errors import InputError
+from at2_prune.pruning.selection import AUTO, K, check_k
+
+__all__ = ["ALL", "GOLD", "check_ks", "k_label", "sorted_ks"]
 
 ALL, GOLD = "all", "gold"
 """Stand in k's place where every passage is kept, and where the gold passages are kept."""
+
+
+def check_ks(ks: Sequence[K]) -> list[K]:
+    """Sort the values of k, each once; `auto` comes last.
+
+    Raises:
+        InputError: there are none, or one is neither an integer of at least 1 nor `auto`.
+
+    Example:
+        >>> check_ks(["auto", 3, 1, 3])
+        [1, 3, 'auto']
+    """
+    numbers = {k for k in ks if k != AUTO}
+    for k in numbers:
+        check_k(k)
+    if not ks:
+        raise InputError("give at least one k, the number of passages to keep")
+    return [*sorted(numbers), *([AUTO] if AUTO in ks else [])]
 
 
 def k_label(name: str, k: str) -> str:
@@ -16,7 +37,7 @@ def k_label(name: str, k: str) -> str:
 
 
 def sorted_ks(ks: Iterable[str]) -> list[str]:
-    """Values of k, each once, in the order in which tables and figures show them: numbers first.
+    """Values of k as strings, each once, in the order in which tables and figures show them: numbers first.
 
     Example:
         >>> sorted_ks(["auto", "10", "2", "10"])

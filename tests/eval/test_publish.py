@@ -14,10 +14,11 @@ from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import InputError
 from at2_prune_eval.document.model_cards import record_evaluation
-from at2_prune_eval.document.page import load_results, short_table
 from at2_prune_eval.loop.digests import coefficients_digest
+from at2_prune_eval.results.loading import load_results
 from at2_prune_eval.run.archive import write_archive
-from at2_prune_eval.tables.overview import estimate
+from at2_prune_eval.tables.cells import estimate
+from at2_prune_eval.tables.short import short_table
 
 from .synthetic import make_records, make_results, write_run
 

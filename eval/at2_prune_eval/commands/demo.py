@@ -1,4 +1,4 @@
-"""`at2-prune demo`"""
+"""`at2-prune demo`: prune the passages of the sample questions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from at2_prune.cli.options import K_DEFAULT, K_HELP, add_method_options, add_model_options, k_or_auto, load_model
 
-HELP = "Run the whole idea on the questions that come with the package: one in full, then F1 before and after over all."
+HELP = "Prune the passages of the sample questions: one question in full, then F1 before and after pruning for all."
 EXAMPLES = """examples:
   at2-prune demo
   at2-prune demo --k 2 --model Qwen/Qwen3-0.6B --coefficients qwen3/"""
@@ -53,4 +53,4 @@ def run(args: argparse.Namespace) -> None:
     print(f"F1 after pruning   {bootstrap_mean(after)}   (95 % intervals over {len(questions)} questions)")
     print(f"difference         {gain}   recall of the two gold passages {sum(recall) / len(recall):.2f}")
     if gain.low <= 0 <= gain.high:
-        print("A dozen questions show how it works, not whether it pays: the difference is inside its interval.")
+        print("0 is inside the interval of the difference. A dozen questions are too few to show a gain.")

@@ -1,7 +1,8 @@
-"""Results as a Markdown page, and in the cards of head coefficients; `python -m at2_prune_eval.document`."""
+"""Results as a Markdown page, which `python -m at2_prune_eval.document` writes, and in cards of head coefficients."""
 
 from __future__ import annotations
 
-from .page import load_results, results_document, short_table, write_document
+from .page import results_document
+from .writing import write_document
 
-__all__ = ["load_results", "results_document", "short_table", "write_document"]
+__all__ = ["results_document", "write_document"]

@@ -1,4 +1,4 @@
-"""`python -m at2_prune_eval.document RESULTS_JSON OUT`"""
+"""The command `python -m at2_prune_eval.document RESULTS_JSON OUT`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from at2_prune.errors import CacheError, DataError, InputError
 
-from .page import write_document
+from .writing import write_document
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What an evaluation found, written into the cards of the head coefficients that it evaluated."""
+"""The results of an evaluation, recorded in the cards of the head coefficients that it evaluated."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["evaluation_of", "record_evaluation"]
 
 
 def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, Any]:
-    """What a card says of a method: its answers' F1 against no pruning and the oracle, the evidence it found, its LDS.
+    """The part of the results that a card holds: F1 beside no pruning and the oracle, recall of gold passages, LDS.
 
     Args:
-        results: what `results.json` holds.
-        name: of the method.
+        results: the content of `results.json`.
+        name: the method.
         k: how many passages are kept.
 
     Returns:
         JSON values; every measurement is `{mean, low, high}`.
 
     Raises:
-        InputError: there is no such method or k in the results.
+        InputError: the results have no such method or k.
     """
     methods, data = results["methods"], results["config"]["data"]
     if k not in methods.get(name, {}).get("at", {}):
@@ -47,27 +47,27 @@ def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, An
 
 
 def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any], k: str = "3") -> None:
-    """Record an evaluation in the folder of the coefficients it evaluated, and write their card anew.
+    """Record an evaluation with the head coefficients that it evaluated, and write their card again.
 
     Args:
-        folder: that `HeadCoefficients.save_pretrained` wrote.
-        results: what `results.json` holds.
+        folder: the folder that `HeadCoefficients.save_pretrained` wrote.
+        results: the content of `results.json`.
         k: how many passages are kept.
 
     Raises:
         InputError: the results are of other coefficients, or lack the k.
-        CoefficientsError: there are none in the folder.
+        CoefficientsError: the folder holds no head coefficients.
     """
     coefficients = HeadCoefficients.from_pretrained(folder)
     digest = coefficients_digest(coefficients)
-    made = {
+    known = {
         name: settings["coefficients"]["sha256"]
         for name, settings in results["config"]["methods"].items()
         if "coefficients" in settings
     }
-    name = next((name for name, known in made.items() if known == digest), None)
+    name = next((name for name, one in known.items() if one == digest), None)
     if name is None:
-        raise InputError(f"{folder}: the results are of other head coefficients ({made}) than these ({digest})")
+        raise InputError(f"{folder}: the results are of other head coefficients ({known}) than these ({digest})")
     coefficients.training["evaluation"] = evaluation_of(results, name, k)
-    (Path(folder) / "README.md").unlink(missing_ok=True)  # which saving would keep
+    (Path(folder) / "README.md").unlink(missing_ok=True)  # saving would keep the old card
     coefficients.save_pretrained(Path(folder))

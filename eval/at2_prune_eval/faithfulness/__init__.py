@@ -1,17 +1,24 @@
-"""Faithfulness: do a method's scores say what the model used?
+"""Faithfulness: do a method's scores tell which sources the model used?
 
-Two measures of ContextCite (arXiv 2409.00729) and AT2 (arXiv 2504.13752), and the tests of "Attention is not
-Explanation" (Jain and Wallace 2019, arXiv 1902.10186), restated for a language model's draft. They are defined in
-`measure`, `permutation` and `order`.
+The package has two measures of ContextCite (arXiv 2409.00729) and AT2 (arXiv 2504.13752), and the tests of "Attention
+is not Explanation" (Jain and Wallace 2019, arXiv 1902.10186), adapted to the draft of a language model. The modules
+`measure`, `permutation` and `order` define them.
 
-Rankers that never look at the draft (BM25, a dense embedder) are measured alike. They make no claim about the model;
-how well a ranking does that was made without it is what an attribution has to beat.
+Rankers that do not read the draft (BM25, a dense embedder) are measured in the same way. Their scores make no claim
+about the model, so they are the baseline that an attribution has to exceed.
 """
 
 from __future__ import annotations
 
 from .measure import measure_faithfulness
-from .over_questions import run_faithfulness
+from .over_questions import add_faithfulness, run_faithfulness
+from .settings import FaithfulnessSettings
 from .summary import summarize_faithfulness
 
-__all__ = ["measure_faithfulness", "run_faithfulness", "summarize_faithfulness"]
+__all__ = [
+    "FaithfulnessSettings",
+    "add_faithfulness",
+    "measure_faithfulness",
+    "run_faithfulness",
+    "summarize_faithfulness",
+]

@@ -1,9 +1,9 @@
 """The order test: do scores follow content or position?
 
-The passages are shuffled, and the same draft is scored again as if the model had written it from them. Kendall's tau
-between the scores before and after is taken twice: between a source and itself, wherever it stands now (content), and
-between a source and the one that stands in its place now (position). Scores that depend on the text alone have a
-content tau of 1 and a position tau near 0; scores that depend on the place alone, the reverse.
+The passages are shuffled, and the same draft is scored again, as if the model had written it from the shuffled
+passages. Kendall's tau between the scores before and after is computed twice. By content, a source is matched with
+itself. By position, it is matched with the source that stands in its place now. Scores that depend only on the text
+have a tau of 1 by content and near 0 by position; for scores that depend only on the place, it is the reverse.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["order_test", "shuffled_order"]
 
 
 def shuffled_order(passages: int, generator: torch.Generator) -> list[int]:
-    """A random order of two or more passages that is not the one they have."""
+    """Draw a random order of two or more passages that differs from the order they have."""
     order = list(range(passages))
     while order == list(range(passages)):
         order = torch.randperm(passages, generator=generator).tolist()
@@ -39,18 +39,18 @@ def order_test(
     order: Sequence[int],
     granularity: Granularity,
 ) -> dict[str, dict[str, float]]:
-    """What each method's scores follow when the passages are shown in another order.
+    """Correlate each method's scores before and after the passages are shown in another order.
 
     Args:
         loop: the pruning loop, with its memory.
         task: the question as it was scored.
-        scores: of every method, before.
-        scorers: methods to test.
-        order: indices of the passages, in their new order.
-        granularity: of the sources.
+        scores: the scores before, by method.
+        scorers: the methods to test.
+        order: the indices of the passages in their new order.
+        granularity: the sources are passages or sentences.
 
     Returns:
-        `content` and `position` by method.
+        Kendall's tau by `content` and by `position`, by method.
     """
     passages = [task.passages[index] for index in order]
     prompt = loop.language_model.encode(task.question, passages, granularity)

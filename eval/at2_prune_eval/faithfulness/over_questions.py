@@ -1,101 +1,73 @@
-"""Faithfulness over questions, on one process or many; an interrupted run goes on."""
+"""Faithfulness over questions, by one process or many; an interrupted run goes on."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from at2_prune.datasets import Question
 from at2_prune.errors import DataError
 from at2_prune.passages import Granularity
-from at2_prune.scorers import Scorer
 
 from ..loop.cached_loop import CachedLoop
-from ..run.methods import as_methods, check_ks
-from ..run.processes import Processes
-from ..run.store import Record, RunStore
+from ..run.experiment import Experiment
+from ..run.methods import as_methods
+from ..run.store import RunStore
+from ..run.workers import Workers, make_records
 from .measure import measure_faithfulness
+from .settings import FaithfulnessSettings
 from .summary import summarize_faithfulness
 
-__all__ = ["run_faithfulness"]
+__all__ = ["add_faithfulness", "run_faithfulness"]
 
 
 def run_faithfulness(
     loop: CachedLoop,
-    scorers: Sequence[Scorer],
-    questions: Sequence[Question],
+    experiment: Experiment,
     out: str | os.PathLike[str],
     config: Mapping[str, Any],
-    *,
-    granularity: Granularity = "passage",
-    ablations: int = 32,
-    ks: Sequence[int] = (1, 3, 5),
-    permutation_k: int = 2,
-    permutations: int = 3,
-    order_for: Collection[str] = (),
-    seed: int = 0,
-    processes: Processes | None = None,
-    progress: Callable[[Record, bool], None] = lambda record, resumed: None,
+    settings: FaithfulnessSettings | None = None,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
     """Measure every method's scores on every question.
 
     Writes a line to `out/faithfulness_<granularity>.jsonl` as each question is done, and the summary to
-    `out/faithfulness_<granularity>.json` at the end. Called again with the same arguments it goes on where it stopped.
+    `out/faithfulness_<granularity>.json` at the end. Called again with the same arguments, it goes on where it stopped.
 
     Args:
         loop: the pruning loop, with its memory.
-        scorers: methods, of different names; leave out those that are too dear for the granularity.
-        questions: of different ids.
-        out: a folder, which may be that of the run whose table this belongs to.
-        config: of that run; with it and the arguments below equal, a run is gone on with, else refused.
-        granularity: see `measure_faithfulness`, as for the next six.
-        ablations: see there.
-        ks: see there.
-        permutation_k: see there.
-        permutations: see there.
-        order_for: see there.
-        seed: see there.
-        processes: by default those that `torchrun` started.
-        progress: called with each of this process's records, and whether an earlier run had made it.
+        experiment: its methods and questions; leave out methods that cost too much for the granularity.
+        out: a folder, which may be the folder of the run whose table this belongs to.
+        config: the config of that run. A folder that was begun with another config or other settings is refused.
+        settings: by default those of `FaithfulnessSettings`.
+        workers: by default the processes that `torchrun` started, without a report of their progress.
 
     Returns:
-        The summary (see `summarize_faithfulness`) with the `settings` above; the same in every process.
+        The summary (see `summarize_faithfulness`) with the `settings`; the same in every process.
 
     Raises:
-        InputError: as `measure_faithfulness`; two methods of one name, another run's folder.
-        DataError: no questions, ids that repeat, a damaged folder.
+        InputError: two methods have the same name, `order_for` names an unknown method, or the folder holds another
+            run.
+        DataError: there are no questions, ids repeat, or the folder is damaged.
         CacheError: the folder cannot be written to.
     """
-    processes = processes or Processes()
-    as_methods(scorers)
+    settings, workers = settings or FaithfulnessSettings(), workers or Workers()
+    processes, questions, scorers = workers.processes, experiment.questions, experiment.scorers
+    as_methods(scorers)  # checks their names
     if not questions or len({question.id for question in questions}) < len(questions):
         raise DataError("there are no questions to measure faithfulness on, or two of them have one id")
-    settings: dict[str, Any] = {
-        "granularity": granularity,
-        "ablations": ablations,
-        "ks": check_ks(ks),
-        "permutation_k": permutation_k,
-        "permutations": permutations,
-        "order_for": sorted(order_for),
-        "seed": seed,
-    }
-    own = {"methods": [scorer.name for scorer in scorers]}  # not which questions: more of them add to the folder
+    described = settings.as_json()
+    methods = {"methods": [scorer.name for scorer in scorers]}  # questions are not named: a later run may add some
     with processes.first_then_others():
-        store = _store(granularity)(out, {**config, "faithfulness": settings | own}, part=processes.rank)
+        kind = _store(settings.granularity)
+        store = kind(out, {**config, "faithfulness": described | methods}, part=processes.rank)
     with store.writing():
-        done = store.load()
-        processes.wait()  # nobody adds a line before all have seen which questions are done
-        for question in processes.share([question for question in questions if question.id in done]):
-            progress(done[question.id], True)
-        for question in processes.share([question for question in questions if question.id not in done]):
-            record = measure_faithfulness(loop, scorers, question, **settings)
-            store.add(record)
-            progress(record, False)
-        processes.wait()
-        summary = summarize_faithfulness(store.records([question.id for question in questions])) | {
-            "settings": settings
-        }
+        records = make_records(
+            store, questions, lambda question: measure_faithfulness(loop, scorers, question, settings), workers
+        )
+        summary = summarize_faithfulness(records) | {"settings": described}
         processes.wait()
         if processes.rank == 0:
             store.merge([question.id for question in questions])
@@ -104,8 +76,20 @@ def run_faithfulness(
         return summary
 
 
+def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Put the faithfulness that was measured in a run's folder into its `results.json`, and return its content."""
+    path = Path(folder) / RunStore.RESULTS_FILE
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    kinds: tuple[Granularity, ...] = ("passage", "sentence")
+    measured = {kind: path.with_name(_store(kind).RESULTS_FILE) for kind in kinds}
+    found = {kind: json.loads(file.read_text(encoding="utf-8")) for kind, file in measured.items() if file.exists()}
+    results["faithfulness"] = found or None
+    RunStore(folder, results["config"]).write_results(results)
+    return results
+
+
 def _store(granularity: Granularity) -> type[RunStore]:
-    """A run's folder with files of this measurement's own names."""
+    """A run's folder in which the files have the names of this measurement."""
     name = f"faithfulness_{granularity}"
 
     class FaithfulnessStore(RunStore):

@@ -1,9 +1,9 @@
-"""The permutation test: does it matter which sources the scores point at?
+"""The permutation test: does it matter to which sources the scores are given?
 
-Jain and Wallace (2019, section 4.2.1) permute attention weights inside the model and see whether its output moves.
-Scores outside the model are not part of it, but what is pruned by them is: the answer is written again from the top k,
-and again from the top k after the scores were permuted among the sources. If permuted scores bring back the draft as
-often, it did not matter where they pointed.
+Jain and Wallace (2019, section 4.2.1) permute attention weights inside the model, and observe whether its output
+changes. Scores are not part of the model, but they decide which passages it reads after pruning. The test therefore
+writes the answer from the top k, and again from the top k after the scores were permuted among the sources. If permuted
+scores give the draft as often, it did not matter to which sources the scores were given.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["compare", "kept_sets", "permute", "random_rankings"]
 
 
 def random_rankings(sources: int, count: int, generator: torch.Generator) -> list[list[int]]:
-    """Rankings that every method's scores are permuted into: the same for all, so that luck is, too."""
+    """Draw the rankings into which scores are permuted; all methods share them, so that chance affects all alike."""
     return [torch.randperm(sources, generator=generator).tolist() for _ in range(count)]
 
 
 def permute(scores: Sequence[float], ranking: Sequence[int]) -> list[float]:
-    """The same scores, given to the sources in the order of `ranking`, best first.
+    """Give the same scores to the sources in the order of `ranking`, best first.
 
     Example:
         >>> permute([0.1, 0.7, 0.2], ranking=[2, 0, 1])
@@ -43,7 +43,7 @@ def kept_sets(scores: Sequence[float], rankings: Sequence[Sequence[int]], k: int
 
 
 def compare(kept: Sequence[tuple[int, ...]], outcomes: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """What `kept_sets` led to: with the scores, and the mean with permuted ones."""
+    """The outcomes of `kept_sets`: with the scores, and the mean with permuted scores."""
     own, *permuted = outcomes
     means = {key: math.fsum(outcome[key] for outcome in permuted) / len(permuted) for key in own}
     return {"kept": list(kept[0]), "scores": own, "permuted": means}

@@ -1,4 +1,4 @@
-"""Rank correlation, defined for everything that a method may return."""
+"""Rank correlations that are defined for all scores that a method may return."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ __all__ = ["kendall", "spearman"]
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's tau-b; 0 where one side is all equal, which scipy leaves undefined.
+    """Kendall's tau-b; 0 if one side is all equal, for which scipy does not define it.
 
-    A method that scores every source alike says nothing. Leaving such questions out would reward it for silence where
-    others have to speak.
+    A method that gives every source the same score carries no information. If such questions were left out, the method
+    would be measured on fewer questions than others.
+
+    Raises:
+        MissingExtraError: scipy is not installed.
 
     Example:
         >>> round(kendall([1, 2, 3], [1, 3, 2]), 3)  # two pairs agree, one does not
@@ -25,7 +28,10 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's rho; 0 where one side is all equal.
+    """Spearman's rho; 0 if one side is all equal.
+
+    Raises:
+        MissingExtraError: scipy is not installed.
 
     Example:
         >>> round(spearman([1, 2, 3], [1, 3, 2]), 3)

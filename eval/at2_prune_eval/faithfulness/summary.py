@@ -1,4 +1,4 @@
-"""A run's lines -> means with 95 % bootstrap intervals."""
+"""The summary of faithfulness over questions: means with 95 % bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ __all__ = ["summarize_faithfulness"]
 
 
 def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
-    """Means over questions.
+    """Average faithfulness over questions.
 
     Args:
-        records: of `measure_faithfulness`, all with the same methods.
+        records: the records of `measure_faithfulness`, all with the same methods.
 
     Returns:
-        `n`, the questions that were measured; `left_out`, those that were not, counted by reason; `ablations`, of LDS;
-        `ks`; `lds.<method>`, `top_k_drop.<method>.<k>`, `kendall.<reference>.<method>`;
-        `permutation.<method>.<scores, permuted, difference>`, the share of questions whose answer from the top k is
-        the draft, and under `log_p` the same three for the draft's log-probability given the top k;
-        `paired.<method>` with `lds` and `top_k_drop.<k>`, the method's less AT2's on the same questions, where AT2 is
-        among them; `order.<method>.<content, position>`, and `order_skipped`, the methods that were not put through it.
-        Estimates are `mean, low, high`; what no question has is missing.
+        `n`: the number of questions that were measured;
+        `left_out`: the questions that were not, counted by reason;
+        `ablations`: the number of ablations of LDS;
+        `ks`: the values of k of the top-k drop;
+        `lds.<method>`, `top_k_drop.<method>.<k>`, `kendall.<reference>.<method>`;
+        `permutation.<method>.<scores, permuted, difference>`: the share of questions whose answer from the top k is the
+        draft, and under `log_p` the same three for the draft's log-probability given the top k;
+        `paired.<method>`: `lds` and `top_k_drop.<k>`, minus those of AT2 on the same questions, if AT2 was measured;
+        `order.<method>.<content, position>`;
+        `order_skipped`: the methods that did not take the order test.
+        Estimates are `mean, low, high`. Keys without a value on any question are missing.
     """
     measured = [record for record in records if record["left_out"] is None]
     names = list(measured[0]["methods"]) if measured else []
@@ -44,7 +48,7 @@ def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
         "top_k_drop": {
             name: _each({str(k): [entry["top_k_drop"][str(k)] for entry in of[name]] for k in ks}) for name in names
         },
-        "paired": {name: _less(of[name], of["at2"], ks) for name in names if name != "at2"} if "at2" in names else {},
+        "paired": {name: _minus(of[name], of["at2"], ks) for name in names if name != "at2"} if "at2" in names else {},
         "kendall": {
             reference: _each(
                 {name: [entry["kendall"][reference] for entry in of[name]] for name in names if name != reference}
@@ -63,7 +67,7 @@ def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _less(entries: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
+def _minus(entries: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], ks: Sequence[int]) -> dict[str, Any]:
     pairs = list(zip(entries, others, strict=True))
     lds = [one["lds"] - other["lds"] for one, other in pairs if one["lds"] is not None and other["lds"] is not None]
     return {

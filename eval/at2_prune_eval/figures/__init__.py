@@ -1,4 +1,4 @@
-"""Figures of a run: results in, matplotlib figures out, or a folder of PNG and SVG files."""
+"""Figures of a run's results, as matplotlib figures or as a folder of PNG and SVG files."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ __all__ = [
 
 
 CAPTIONS = {
-    "f1_by_k": "Answer F1 against the number of passages kept; BM25 is drawn faintly in every panel. Bars are 95 % "
-    "bootstrap intervals over questions; the bands are those of no pruning and of the oracle, which keeps the gold "
-    "passages only.",
-    "f1_by_cost": "Answer F1 against the forward passes over the whole prompt that choosing cost, the draft's "
-    "included. Among methods that cost nothing, or the draft alone, the horizontal place means nothing.",
+    "f1_by_k": "Answer F1 against the number of passages kept. BM25 is drawn faintly in every panel. Bars are 95 % "
+    "bootstrap intervals over questions; the bands are the intervals of no pruning and of the oracle, which keeps the "
+    "gold passages only.",
+    "f1_by_cost": "Answer F1 against the forward passes over the whole prompt that it takes to choose passages, a "
+    "draft included. Among methods that take no pass, or the draft alone, the horizontal place has no meaning.",
     "faithfulness": "Left: LDS, the rank correlation over random ablations of the measured log-odds of the draft "
-    "and the sum of kept scores. Right: how far the draft's log-probability falls when the k best sources are left "
-    "out. 95 % bootstrap intervals; longer is better.",
+    "and the sum of the kept sources' scores. Right: the fall of the draft's log-probability when the k best sources "
+    "are left out. Lines are 95 % bootstrap intervals; a longer bar is better.",
 }
 HEADS = "coefficients_"
-"""Begins the name of a heat map of head coefficients."""
+"""The prefix of the name of a heat map of head coefficients."""
 
 
 def caption_of(name: str) -> str:
-    """What the figure of that name shows.
+    """The caption of a figure, by its name.
 
     Example:
         >>> caption_of("coefficients_at2")
-        'Head coefficients of AT2: red counts for a source, blue and dotted against it.'
+        'Head coefficients of AT2: a red head counts for a source, a blue and dotted one against it.'
     """
     if name.startswith(HEADS):
         label = label_of(name.removeprefix(HEADS))
-        return f"Head coefficients of {label}: red counts for a source, blue and dotted against it."
+        return f"Head coefficients of {label}: a red head counts for a source, a blue and dotted one against it."
     return CAPTIONS[name]
 
 
@@ -68,12 +68,15 @@ def all_figures(
     coefficients: Mapping[str, HeadCoefficients] | None = None,
     layer_types: Sequence[str] = (),
 ) -> Iterator[tuple[str, Figure]]:
-    """Name and figure of everything these results can show; what was not measured is left out.
+    """Draw every figure that the results have the numbers for.
 
     Args:
-        results: what `results.json` holds.
+        results: the content of `results.json`.
         coefficients: learned head coefficients by the method that uses them.
-        layer_types: of the model's config; see `coefficients_figure`.
+        layer_types: `layer_types` of the model's config; see `coefficients_figure`.
+
+    Returns:
+        The name and the figure of each.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -96,7 +99,7 @@ def write_figures(
     """Write every figure as PNG and SVG; the same numbers give the same bytes.
 
     Returns:
-        The paths, `f1_by_k.png` first.
+        The paths of the files, `f1_by_k.png` first.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

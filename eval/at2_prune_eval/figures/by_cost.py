@@ -1,4 +1,4 @@
-"""Answer F1 against what choosing the passages cost, in forward passes."""
+"""Answer F1 against the cost of choosing passages, in forward passes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from at2_prune.catalogue import FAMILIES, REFERENCES, by_family, family_of, label_of
 from at2_prune.errors import InputError
 
-from ..tables.overview import forward_passes
+from ..tables.cells import Estimates
+from ..tables.cost import forward_passes
 from .by_k import reference_lines
 from .style import FAMILY_COLORS, MARKERS, SIZE, WIDTH, error, new_figure, spread, styled
 
@@ -20,32 +21,30 @@ if TYPE_CHECKING:
 __all__ = ["f1_by_cost_figure"]
 
 COLUMN = 0.21
-"""Inches that a label takes, written upwards."""
+"""The width of a label that is written upwards, in inches."""
 FREE, DRAFT = 0.05, 1.15
-"""Passes up to which a method counts as free, and as costing the draft alone."""
+"""The passes up to which a method counts as free, and as costing the draft alone."""
 LEFT, RIGHT, BOTTOM, TOP, HEIGHT = 0.66, 0.75, 0.62, 0.5, 3.1  # inches
 
 
 @styled
 def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figure:
-    """F1 at one k against forward passes over the whole prompt, the draft's included where a method needs one.
+    """Draw F1 at one k against forward passes over the whole prompt, a draft included if a method needs one.
 
-    A logarithm has no place for 0, and most methods cost nothing on top of the draft: these two groups have a column
-    each, in which only the height says something. From there on the axis is logarithmic, and methods of about the same
-    cost stand side by side.
+    A logarithmic axis cannot show 0, and most methods cost nothing on top of the draft. Each of these groups has a
+    column, in which only the height has a meaning. The rest of the axis is logarithmic; methods of about the same cost
+    stand side by side.
 
     Args:
-        results: what `results.json` holds.
-        k: by default `middle_k(results)`.
+        results: the content of `results.json`.
+        k: the k to show; by default `middle_k(results)`.
 
     Raises:
         InputError: no method was run at this k.
     """
-    from matplotlib.patheffects import withStroke
-
     k = middle_k(results) if k is None else k
-    names = [name for some in by_family(results["methods"]).values() for name in some]
-    names = [name for name in names if k in results["methods"][name]["at"]]
+    methods = results["methods"]
+    names = [name for some in by_family(methods).values() for name in some if k in methods[name]["at"]]
     if not names:
         raise InputError(f"no method was run at k = {k}")
     figure = new_figure(BOTTOM + HEIGHT + TOP)
@@ -54,39 +53,11 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
     axes = figure.add_axes((LEFT / full[0], BOTTOM / full[1], inches / full[0], HEIGHT / full[1]))
     axes.set(xlim=(0, inches), ylabel=f"answer F1 at k = {k}")
     axes.set_xlabel("forward passes over the whole prompt to choose the passages, the draft's included", labelpad=3)
-    places = _places(axes, {name: forward_passes(results["methods"][name]) for name in names}, inches)
-    values = {name: results["methods"][name]["at"][k]["f1"] for name in names}
-    shapes = dict(zip(FAMILIES, MARKERS, strict=False))
-    legend: dict[str, Any] = {}
-    for name in names:
-        family = family_of(name)
-        bar = axes.errorbar(
-            places[name],
-            values[name]["mean"],
-            error([values[name]]),
-            color=FAMILY_COLORS[family],
-            marker=shapes[family],
-            linewidth=1.1,
-        )
-        legend.setdefault(FAMILIES[family], bar.lines[0])
-    ends = reference_lines(axes, results["methods"])
-    _limits(axes, results, values)
-    low, high = axes.get_ylim()
-    apart = spread([height for height, _, _ in ends], (high - low) * (SIZE + 2.5) / 72 / HEIGHT)
-    for height, (_, label, _) in zip(apart, ends, strict=True):
-        axes.annotate(label, (inches + 0.06, height), va="center", annotation_clip=False)
-    halo = withStroke(linewidth=2.5, foreground="white")
-    for name in names:
-        axes.annotate(
-            label_of(name),
-            (places[name], values[name]["high"]),
-            (0, 3),
-            textcoords="offset points",
-            rotation=90,
-            ha="center",
-            va="bottom",
-            path_effects=[halo],
-        )
+    places = _places(axes, {name: forward_passes(methods[name]) for name in names}, inches)
+    values = {name: methods[name]["at"][k]["f1"] for name in names}
+    legend = _points(axes, places, values)
+    _references(axes, results, values, inches)
+    _labels(axes, places, values)
     figure.legend(
         legend.values(),
         legend.keys(),
@@ -100,8 +71,54 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
     return figure
 
 
+def _points(axes: Axes, places: Mapping[str, float], values: Mapping[str, Estimates]) -> dict[str, Any]:
+    """Draw a point with its interval for each method, and return a legend handle a family."""
+    shapes = dict(zip(FAMILIES, MARKERS, strict=False))
+    legend: dict[str, Any] = {}
+    for name, value in values.items():
+        family = family_of(name)
+        bar = axes.errorbar(
+            places[name],
+            value["mean"],
+            error([value]),
+            color=FAMILY_COLORS[family],
+            marker=shapes[family],
+            linewidth=1.1,
+        )
+        legend.setdefault(FAMILIES[family], bar.lines[0])
+    return legend
+
+
+def _references(axes: Axes, results: Mapping[str, Any], values: Mapping[str, Estimates], inches: float) -> None:
+    """Draw no pruning and the oracle, with their names at the right edge."""
+    ends = reference_lines(axes, results["methods"])
+    _limits(axes, results, values)
+    low, high = axes.get_ylim()
+    apart = spread([end.height for end in ends], (high - low) * (SIZE + 2.5) / 72 / HEIGHT)
+    for height, end in zip(apart, ends, strict=True):
+        axes.annotate(end.label, (inches + 0.06, height), va="center", annotation_clip=False)
+
+
+def _labels(axes: Axes, places: Mapping[str, float], values: Mapping[str, Estimates]) -> None:
+    """Write each method's name upwards, above its interval."""
+    from matplotlib.patheffects import withStroke
+
+    halo = withStroke(linewidth=2.5, foreground="white")
+    for name, value in values.items():
+        axes.annotate(
+            label_of(name),
+            (places[name], value["high"]),
+            (0, 3),
+            textcoords="offset points",
+            rotation=90,
+            ha="center",
+            va="bottom",
+            path_effects=[halo],
+        )
+
+
 def middle_k(results: Mapping[str, Any]) -> str:
-    """3, or the middle one of those that were run; `auto` where it was the only one.
+    """3, or the middle one of the values of k that were run; `auto` if it was the only one.
 
     Example:
         >>> middle_k({"methods": {"at2": {"at": {"1": {}, "2": {}, "5": {}}}}})
@@ -112,7 +129,7 @@ def middle_k(results: Mapping[str, Any]) -> str:
 
 
 def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str, float]:
-    """Inches from the left; draws the columns and the ticks."""
+    """Draw the columns and the ticks, and return the place of each method in inches from the left."""
     free = [name for name, cost in passes.items() if cost <= FREE]
     part = [name for name, cost in passes.items() if FREE < cost < 1 - FREE]
     draft = [name for name, cost in passes.items() if 1 - FREE <= cost <= DRAFT]
@@ -141,7 +158,7 @@ def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str,
         start = left
         places |= _side_by_side(dear, along, start)
         while (hidden := left + COLUMN * 0.6 - min(places[name] for name in dear)) > 0 and start < inches / 2:
-            start += hidden  # the leftmost would stand in the column before
+            start += hidden  # the leftmost method would stand in the previous column
             places |= _side_by_side(dear, along, start)
         for tick in (2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000):
             if low <= math.log(tick) <= high:
@@ -151,18 +168,18 @@ def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str,
 
 
 def _side_by_side(costs: Mapping[str, float], along: Callable[[float, float], float], start: float) -> dict[str, float]:
-    """Places along an axis; those of equal cost would hide each other, and stand side by side."""
+    """Places along an axis; methods of equal cost stand side by side, because they would hide each other."""
     return dict(zip(costs, spread([along(cost, start) for cost in costs.values()], COLUMN * 0.8), strict=True))
 
 
-def _limits(axes: Axes, results: Mapping[str, Any], values: Mapping[str, Mapping[str, float]]) -> None:
-    """Room for each name above its interval."""
+def _limits(axes: Axes, results: Mapping[str, Any], values: Mapping[str, Estimates]) -> None:
+    """Set the limits of the axis, with room for each name above its interval."""
     references = [
         next(iter(results["methods"][name]["at"].values()))["f1"] for name in REFERENCES if name in results["methods"]
     ]
     low = min(value["low"] for value in (*values.values(), *references))
     high = max(value["high"] for value in references) if references else low
-    # a letter is about 0.6 of its size wide
+    # the width of a letter is about 0.6 of its size
     for name, value in values.items():
         room = (len(label_of(name)) * 0.6 * SIZE + 8) / 72 / HEIGHT
         high = max(high, low + (value["high"] - low) / (1 - room))

@@ -1,9 +1,10 @@
-"""Answer F1 against k, a line a method (AT2, arXiv 2504.13752, figure 5)."""
+"""Answer F1 against k, with a line for each method (as in AT2, arXiv 2504.13752, figure 5)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from at2_prune.catalogue import FAMILIES, by_family, label_of
@@ -16,24 +17,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["f1_by_k_figure", "reference_lines"]
+__all__ = ["LineEnd", "f1_by_k_figure", "reference_lines"]
 
 LEFT, LABELS, TOP, BOTTOM, PANEL, GAP = 0.64, 1.42, 0.3, 0.42, 1.85, 0.45  # inches
 
 
 COMMON, FAINT = "bm25", "#8c8c8c"
-"""The rival that everybody has: drawn in every panel, so that panels can be compared; and its colour there."""
+"""The method that is drawn in every panel, so that panels can be compared, and its colour there."""
+
+
+@dataclass(frozen=True)
+class LineEnd:
+    """The right end of a line."""
+
+    height: float
+    label: str
+    color: str
 
 
 @styled
 def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
-    """F1 with its interval against k; no pruning, the oracle and BM25 (faint, without intervals) are in every panel.
+    """Draw F1 with its interval against k, a panel a family.
+
+    No pruning, the oracle and BM25 (faint, without intervals) are in every panel.
 
     Args:
-        results: what `results.json` holds.
+        results: the content of `results.json`.
 
     Raises:
-        InputError: there is no method but these two.
+        InputError: the run has no method but no pruning and the oracle.
     """
     methods = results["methods"]
     families = by_family(methods)
@@ -61,13 +73,13 @@ def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
         ends = reference_lines(axes, methods)
         if COMMON in methods and COMMON not in names:
             ends.append(_common_line(axes, methods[COMMON], ks))
-        ends += [_line(axes, name, methods[name], ks, place, len(names), panel) for place, name in enumerate(names)]
+        ends += [_line(axes, name, methods[name], ks, place, len(names)) for place, name in enumerate(names)]
         _labels(axes, ends, (high - low) * (SIZE + 2.5) / 72 / PANEL)
     return figure
 
 
-def reference_lines(axes: Axes, methods: Mapping[str, Any]) -> list[tuple[float, str, str]]:
-    """No pruning and the oracle: lines with their intervals as bands; returns height, label and colour of each."""
+def reference_lines(axes: Axes, methods: Mapping[str, Any]) -> list[LineEnd]:
+    """Draw no pruning and the oracle as lines, with their intervals as bands, and return their right ends."""
     ends = []
     looks = (("none", ALL, "#555555", (0, (4, 2)), 0.13), ("oracle", GOLD, "#000000", (0, (1, 1.5)), 0.05))
     for name, k, color, line, shade in looks:
@@ -75,26 +87,24 @@ def reference_lines(axes: Axes, methods: Mapping[str, Any]) -> list[tuple[float,
             value = methods[name]["at"][k]["f1"]
             axes.axhspan(value["low"], value["high"], color="#000000", alpha=shade, linewidth=0, zorder=0)
             axes.axhline(value["mean"], color=color, linestyle=line, linewidth=1.1, zorder=1)
-            ends.append((value["mean"], label_of(name), color))
+            ends.append(LineEnd(value["mean"], label_of(name), color))
     return ends
 
 
-def _common_line(axes: Axes, method: Mapping[str, Any], ks: list[str]) -> tuple[float, str, str]:
+def _common_line(axes: Axes, method: Mapping[str, Any], ks: list[str]) -> LineEnd:
     means = {ks.index(k): entry["f1"]["mean"] for k, entry in method["at"].items()}
     fixed = [index for index in sorted(means) if ks[index].isdigit()]
     axes.plot(fixed, [means[index] for index in fixed], color=FAINT, linewidth=0.9, zorder=2)
     axes.plot(sorted(set(means) - set(fixed)), [means[i] for i in sorted(set(means) - set(fixed))], "_", color=FAINT)
-    return means[max(means)], label_of(COMMON), FAINT
+    return LineEnd(means[max(means)], label_of(COMMON), FAINT)
 
 
-def _line(
-    axes: Axes, name: str, method: Mapping[str, Any], ks: list[str], place: int, count: int, inches: float
-) -> tuple[float, str, str]:
+def _line(axes: Axes, name: str, method: Mapping[str, Any], ks: list[str], place: int, count: int) -> LineEnd:
     shift = (place - (count - 1) / 2) * min(0.13, 0.65 / count)
     entries = {ks.index(k): entry["f1"] for k, entry in method["at"].items()}
     color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
     fixed = [index for index in sorted(entries) if ks[index].isdigit()]
-    for index in sorted(entries):  # a k that is chosen question by question is no point on the line
+    for index in sorted(entries):  # `auto` chooses k for each question, so it is not a point on the line
         axes.errorbar(
             index + shift, entries[index]["mean"], error([entries[index]]), color=color, marker=marker, lw=0.8
         )
@@ -105,16 +115,16 @@ def _line(
         linestyle=LINES[place % len(LINES)],
         zorder=3,
     )
-    return entries[max(entries)]["mean"], label_of(name), color
+    return LineEnd(entries[max(entries)]["mean"], label_of(name), color)
 
 
-def _labels(axes: Axes, ends: list[tuple[float, str, str]], gap: float) -> None:
-    """Names at the right edge, each led to the end of its line."""
+def _labels(axes: Axes, ends: list[LineEnd], gap: float) -> None:
+    """Write the names at the right edge, each with a line to the end of its curve."""
     edge = axes.get_xlim()[1]
     unit = edge - axes.get_xlim()[0]
-    for (height, label, color), moved in zip(ends, spread([end[0] for end in ends], gap), strict=True):
-        axes.plot([edge, edge + 0.07 * unit], [height, moved], color=color, linewidth=1, clip_on=False)
-        axes.annotate(label, (edge + 0.09 * unit, moved), va="center", annotation_clip=False)
+    for end, moved in zip(ends, spread([end.height for end in ends], gap), strict=True):
+        axes.plot([edge, edge + 0.07 * unit], [end.height, moved], color=end.color, linewidth=1, clip_on=False)
+        axes.annotate(end.label, (edge + 0.09 * unit, moved), va="center", annotation_clip=False)
 
 
 def _limits(results: Mapping[str, Any]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""How well scores predict what leaving sources out does: LDS and top-k drop (AT2, arXiv 2504.13752, figure 4)."""
+"""LDS and top-k drop: how well scores predict the effect of leaving sources out (AT2, arXiv 2504.13752, figure 4)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ HATCHES = {"retrieval": "", "attention": "////", "gradient": "....", "learned": 
 
 @styled
 def faithfulness_figure(results: Mapping[str, Any]) -> Figure:
-    """A bar a method, with its interval: LDS, then top-k drop at each k; passages above, sentences below.
+    """Draw a bar for each method, with its interval: LDS, then top-k drop at each k; passages above, sentences below.
 
     Args:
-        results: what `results.json` holds.
+        results: the content of `results.json`.
 
     Raises:
         InputError: faithfulness was not measured.
     """
     blocks = measured(results)
     if not blocks:
-        raise InputError("the results hold no faithfulness: run the evaluation with it")
+        raise InputError("the results hold no faithfulness: run the evaluation with --faithfulness")
     names = {
         unit: [name for some in by_family({**part["top_k_drop"], **part["lds"]}).values() for name in some]
         for unit, part in blocks.items()
@@ -62,7 +62,7 @@ def faithfulness_figure(results: Mapping[str, Any]) -> Figure:
 
 
 def measured(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The units, passages or sentences, that there is something to show of."""
+    """The measured part of the results, by unit: passages, sentences."""
     parts = (results.get("faithfulness") or {}).items()
     return {unit: part for unit, part in parts if part and (part["lds"] or part["top_k_drop"])}
 
@@ -80,7 +80,7 @@ def _bars(axes: Axes, bars: Mapping[float, tuple[str, Mapping[str, float]]]) -> 
 
 
 def _rows(names: Sequence[str]) -> list[float]:
-    """Where each bar goes; families stand a little apart."""
+    """The place of each bar; there is a gap between families."""
     rows: list[float] = []
     for before, name in zip(["", *names], names, strict=False):
         apart = 1.4 if rows and family_of(before) != family_of(name) else 1.0

@@ -1,4 +1,4 @@
-"""Learned head coefficients as a heat map: layers x heads, a panel a row group."""
+"""Learned head coefficients as a heat map of layers x heads, with a panel for each row group."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["coefficients_figure"]
 
 LEFT, RIGHT, TOP, BOTTOM, GAP, CELL = 0.55, 0.95, 0.6, 0.5, 0.35, 0.26  # inches
 FULL = ("full_attention", "global", "attention")
-"""What `layer_types` of a model's config calls a layer that attends to everything."""
+"""The names in `layer_types` of a model's config for a layer that attends to the whole context."""
 
 
 @styled
 def coefficients_figure(coefficients: HeadCoefficients, title: str = "", layer_types: Sequence[str] = ()) -> Figure:
-    """Coefficients, blue below 0 and red above, on one scale; those below 0 are dotted too, for print without colour.
+    """Draw coefficients on one scale, blue below 0 and red above; those below 0 are also dotted, for print.
 
     Args:
-        coefficients: `(row groups, layers, heads)`.
-        title: above the figure.
-        layer_types: `layer_types` of the model's config, an entry a layer of the model. Where some layers see a window
-            only, those that attend to everything are marked.
+        coefficients: their weights are `(row groups, layers, heads)`.
+        title: the text above the figure.
+        layer_types: `layer_types` of the model's config, one entry a layer of the model. If some layers attend to a
+            window only, the layers that attend to the whole context are marked.
     """
     weight = coefficients.weight.float().cpu().numpy()
     groups, layers, heads = weight.shape
     cell = min(CELL, (WIDTH - LEFT - RIGHT) / layers)
     tall = max(cell, 0.06) * heads if heads > 8 else max(cell, 0.16) * heads
     height = TOP + groups * tall + (groups - 1) * GAP + BOTTOM
-    room = max(cell * layers, 1.5)  # of the longest name of a row group
+    room = max(cell * layers, 1.5)  # for the longest name of a row group
     width = max(3.4, LEFT + room + RIGHT)
     figure = new_figure(height, width)
     figure.text(LEFT / width, 1 - 0.16 / height, title, fontweight="bold", fontsize=SIZE + 1, va="center")

@@ -1,7 +1,7 @@
-"""How every figure looks, and how it is written: the same bytes for the same numbers.
+"""The style of all figures, and how they are written: the same numbers give the same bytes.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; markers, line styles and labels say the same without
-them. Text is 8 points or more at the width of a page's text.
+The colours are those of Okabe and Ito, which colour-blind readers can tell apart. Markers, line styles and labels carry
+the same information without colour. Text has 8 points or more at the width of a page's text.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 WIDTH = 6.8
-"""Inches: the width of a page's text."""
+"""The width of a page's text, in inches."""
 SIZE = 8
-"""Points."""
+"""The size of text, in points."""
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (2, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)), "-", "-")
@@ -80,7 +80,7 @@ R = TypeVar("R")
 
 
 def styled(function: Callable[P, R]) -> Callable[P, R]:
-    """Run with this style on top of matplotlib's defaults, whatever the user's own settings are."""
+    """Decorate a function to run with this style on matplotlib's defaults, whatever the user's settings are."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -96,7 +96,7 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """A figure that belongs to no window and to no list of open figures."""
+    """Make a figure that belongs to no window and to no list of open figures; sizes in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -107,7 +107,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 @styled
 def svg(figure: Figure) -> str:
-    """The figure as SVG, text drawn as shapes, so that it looks the same wherever it is opened."""
+    """The figure as SVG, with text drawn as shapes, so that it looks the same on every machine."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
@@ -115,7 +115,7 @@ def svg(figure: Figure) -> str:
 
 @styled
 def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> list[Path]:
-    """Write `name.png` (200 dots an inch) and `name.svg`; returns their paths.
+    """Write `name.png` (200 dots an inch) and `name.svg`, and return their paths.
 
     Raises:
         CacheError: the folder cannot be written to.
@@ -131,7 +131,7 @@ def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> li
 
 
 def error(estimates: Sequence[Mapping[str, float]]) -> list[list[float]]:
-    """What `errorbar` takes: from the mean down, and up."""
+    """The distances from the means down and up to the intervals, as `errorbar` takes them."""
     return [
         [max(0.0, value["mean"] - value["low"]) for value in estimates],
         [max(0.0, value["high"] - value["mean"]) for value in estimates],
@@ -139,7 +139,7 @@ def error(estimates: Sequence[Mapping[str, float]]) -> list[list[float]]:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Places moved as little as it takes to be `gap` apart; their order stays.
+    """Move places as little as needed to be `gap` apart, in the same order.
 
     Example:
         >>> spread([0.0, 0.1, 5.0], gap=1.0)

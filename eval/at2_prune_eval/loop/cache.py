@@ -1,9 +1,10 @@
-"""What the model was asked before: drafts, ablation outcomes and answers, kept by content in one file.
+"""A cache of drafts, ablation outcomes, scores and answers, kept by content in one file.
 
-A key is the digest of everything the value depends on: the model's weights, precision, device and library versions, and
-the very token ids it was given. So every method shares one draft and one set of outcomes, and a method that is added
-later costs only itself. Of code, only that of methods is part of a key (`scoring`): a change of how drafts, ablations
-or answers are computed that is more than rounding needs a new file.
+A key is the digest of everything that the value depends on: the model's weights, precision, device and library
+versions, and the token ids that it read. Every method therefore shares one draft and one set of ablation outcomes, and
+a method that is added later adds only its own cost. Keys of scores contain the code of their method (`identity`); other
+keys contain no code. Use a new file after a change to the code of drafts, ablations or answers that does more than
+rounding.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from at2_prune.models.language_model import LanguageModel
 __all__ = ["ModelCache", "kernel_switches", "model_fingerprint"]
 
 SWITCHES = ("TRANSFORMERS_SDPA_FORCE_GQA",)
-"""Environment variables by which transformers takes another kernel, with other rounding, where they are 1."""
-SAMPLES = 16  # values of each parameter that go into a model's fingerprint
+"""Environment variables that make transformers take another kernel, which rounds differently, if they are 1."""
+SAMPLES = 16
+"""The number of values of each parameter that go into a model's fingerprint."""
 
 
 def model_fingerprint(language_model: LanguageModel) -> str:
-    """A digest of a model by content: config, precision, device, versions and a sample of every parameter."""
+    """A digest of a model's content: config, precision, device, versions and a sample of every parameter."""
     model = language_model.model
     config = {
         key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", "name_or_path")
@@ -46,18 +48,18 @@ def model_fingerprint(language_model: LanguageModel) -> str:
 
 
 def kernel_switches() -> dict[str, str]:
-    """Those of `SWITCHES` that are on."""
+    """The `SWITCHES` that are on."""
     return {name: os.environ[name] for name in SWITCHES if os.environ.get(name) == "1"}
 
 
 class ModelCache:
-    """A file of key and value, safe to share between the processes of one machine.
+    """A file of keys and values that the processes of one machine can share.
 
     Args:
-        path: of the file; None keeps everything in memory, for one process.
+        path: the path of the file; None keeps everything in memory, for one process.
 
     Raises:
-        CacheError: it cannot be opened, read or written.
+        CacheError: the file cannot be opened, read or written.
 
     Example:
         >>> cache = ModelCache(None)
@@ -71,7 +73,7 @@ class ModelCache:
         try:
             if path is not None:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with nullcontext() if path is None else FileLock(f"{os.fspath(path)}.lock"):  # one at a time may set it up
+            with nullcontext() if path is None else FileLock(f"{os.fspath(path)}.lock"):  # one process sets it up
                 self._file = sqlite3.connect(":memory:" if path is None else path, timeout=120, isolation_level=None)
                 self._file.execute("PRAGMA journal_mode=WAL")
                 self._file.execute("PRAGMA synchronous=NORMAL")
@@ -80,6 +82,7 @@ class ModelCache:
             raise CacheError(f"cannot use the cache {path}: {error}") from error
 
     def get(self, key: str) -> bytes | None:
+        """The value of a key; None if there is none."""
         try:
             row = self._file.execute("SELECT value FROM cache WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
@@ -87,12 +90,13 @@ class ModelCache:
         return None if row is None else row[0]
 
     def put(self, key: str, value: bytes) -> None:
+        """Store a value in place of an earlier one."""
         try:
             self._file.execute("INSERT OR REPLACE INTO cache VALUES (?, ?)", (key, value))
         except sqlite3.Error as error:
             raise CacheError(f"cannot write the cache {self.path}: {error}") from error
 
     def many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """The values of those keys that are there."""
+        """The values of the keys that have one."""
         found = ((key, self.get(key)) for key in keys)
         return {key: value for key, value in found if value is not None}

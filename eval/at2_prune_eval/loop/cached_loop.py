@@ -1,11 +1,12 @@
-"""The pruning loop as the evaluator runs it: every draft, score, ablation and answer is asked for once, and timed."""
+"""The pruning loop of the evaluator, which computes drafts, scores, ablations and answers once and measures them."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, replace
+from functools import partial
 from typing import Any
 
 import safetensors.torch
@@ -19,41 +20,21 @@ from at2_prune.models.kv_cache import Prefix
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt
 from at2_prune.models.readouts import Readout
-from at2_prune.pruning.loop import Answer, PruningLoop, Scored
+from at2_prune.pruning.loop import Answer, PruningLoop
 from at2_prune.scorers import Scorer, Task
 from at2_prune.training.collect import ROW_GROUPS
 
 from .cache import ModelCache, kernel_switches, model_fingerprint
 from .cost import Cost, metered
+from .costly import CostlyDraft, CostlyScored, SharedAblations
 from .digests import digest
 from .identity import scorer_identity
 
-__all__ = ["CachedLoop", "CostlyDraft", "CostlyScored"]
+__all__ = ["CachedLoop"]
 
 _COST = "cost"
 NEVER = -1e9
-"""Stands for a log-probability of minus infinity, which JSON cannot hold."""
-
-
-@dataclass(frozen=True)
-class CostlyDraft:
-    """A draft and its cost."""
-
-    draft: Draft
-    cost: Cost
-    reads: dict[str, Cost]
-    """By measure: the cost of reading it, beyond writing the draft."""
-
-    def reading(self, groups: Sequence[RowGroup]) -> Cost:
-        """The cost of reading these row groups, beyond writing the draft."""
-        return sum((self.reads[measure] for measure in dict.fromkeys(group.measure for group in groups)), Cost())
-
-
-@dataclass(frozen=True)
-class CostlyScored(Scored):
-    """Scores and their cost, on top of the draft."""
-
-    cost: Cost = field(default_factory=Cost)
+"""Stands in for a log-probability of minus infinity, which JSON cannot hold."""
 
 
 class CachedLoop(PruningLoop):
@@ -61,7 +42,7 @@ class CachedLoop(PruningLoop):
 
     Args:
         language_model: drafts, answers and is ablated.
-        cache: the place where results are kept; None keeps them in memory.
+        cache: where results are kept; None keeps them in memory.
         max_new_tokens: a draft or answer is cut there.
 
     Raises:
@@ -80,11 +61,11 @@ class CachedLoop(PruningLoop):
         self._writing = [self.fingerprint, max_new_tokens, list(language_model.template.stop)]
 
     def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> CostlyDraft:
-        """The model's draft with the attention of `groups`, and the cost.
+        """Write a draft, read the attention of `groups`, and measure the cost.
 
-        Attention of all row groups is read while the draft is written. A pruner reads other measures then, too. Here
-        each takes a forward pass over the finished draft, so that methods without them do not pay. The seconds of that
-        pass are counted; its tokens are not.
+        The attention of all row groups is read while the draft is written. A pruner reads other measures at the same
+        time. Here each measure takes a forward pass over the finished draft, so that methods without it do not pay for
+        it. The seconds of that pass are counted; its tokens are not.
         """
         key = digest("draft", self._writing, prompt.ids, prompt.sources)
         known = self.cache.get(key)
@@ -141,12 +122,12 @@ class CachedLoop(PruningLoop):
         return tensors
 
     def score(self, scorer: Scorer, task: Task) -> CostlyScored:
-        """Score a task as a pruner does, and measure the cost; remembered scores keep the cost that they had.
+        """Score a task as a pruner does, and measure the cost; scores from the cache keep the cost that they had.
 
         Args:
-            scorer: a method. Its scores are remembered by its name, its settings, and the code of at2-prune and of its
-                own file; a method whose settings cannot be written down is run anew every time.
-            task: the question; its ablations are remembered too.
+            scorer: a method. The key of its scores holds its name, its settings, the code of at2-prune and the code of
+                its own file. A method with settings that cannot be written as JSON is run anew every time.
+            task: the question; its ablations are kept too.
 
         Raises:
             InputError: a score is not a finite number.
@@ -159,7 +140,8 @@ class CachedLoop(PruningLoop):
         if known is not None:
             value = json.loads(known)
             return CostlyScored(task.prompt, task.draft, value["scores"], cost=Cost(**value["cost"]))
-        ablations = _SharedAblations(self, task.prompt, task.draft.ids)
+        outcomes = partial(self.outcomes, task.prompt, task.draft.ids)
+        ablations = SharedAblations(self.language_model, outcomes)
         with metered(self.language_model) as meter:
             scored = super().score(scorer, replace(task, outcomes=ablations))
         if scored.error is not None:
@@ -177,9 +159,17 @@ class CachedLoop(PruningLoop):
     def outcomes(
         self, prompt: EncodedPrompt, target: Sequence[int], masks: torch.Tensor, positions: Positions = "kept"
     ) -> tuple[torch.Tensor, Cost]:
-        """Log-odds of the target under each ablation, `(ablations,)` float64, and the cost of all of them.
+        """Measure the target's log-odds under ablations.
 
-        The cost of an ablation is its share of the call that measured it: ablations with a common prefix share work.
+        Args:
+            prompt: the prompt.
+            target: the tokens that follow it.
+            masks: `(ablations, sources)` bool, True where a source is kept.
+            positions: whether left-out sources keep their places; see `at2_prune.ablation.ablation_outcomes`.
+
+        Returns:
+            The log-odds, `(ablations,)` float64, and the cost of all ablations. The cost of an ablation is its share of
+            the call that measured it, because ablations with a common prefix share work.
         """
         key = digest("outcomes", self.fingerprint, prompt.ids, prompt.sources, list(target), positions)
         known = json.loads(self.cache.get(key) or b"{}")
@@ -205,12 +195,13 @@ class CachedLoop(PruningLoop):
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> list[Draft]:
+        """The draft of every prompt, with all layers; `layers` and `prefix` are not used."""
         return [self.draft(prompt, groups).draft for prompt in prompts]
 
     def write_answers(
         self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None
     ) -> list[Answer]:
-        """The answer to each prompt; those that are not remembered are written together and share work."""
+        """The answer to every prompt; those that are not in the cache are written together and share work."""
         keys = [digest("answer", self._writing, prompt.ids) for prompt in prompts]
         known: dict[str, dict[str, Any]] = {key: json.loads(data) for key, data in self.cache.many(keys).items()}
         missing = {
@@ -227,34 +218,6 @@ class CachedLoop(PruningLoop):
             Answer(known[key]["text"], known[key]["log_probability"], prompt)
             for key, prompt in zip(keys, prompts, strict=True)
         ]
-
-
-class _SharedAblations:
-    """Runs a task's ablations on the loop, and keeps the account straight.
-
-    A remembered ablation takes no time now, but it is part of the method's cost.
-    """
-
-    def __init__(self, loop: CachedLoop, prompt: EncodedPrompt, target: Sequence[int]) -> None:
-        self._loop = loop
-        self._prompt = prompt
-        self._target = target
-        self._due = self._spent = Cost()
-
-    def __call__(self, masks: torch.Tensor) -> torch.Tensor:
-        with metered(self._loop.language_model) as meter:
-            outcomes, cost = self._loop.outcomes(self._prompt, self._target, masks)
-        self._spent += meter.cost
-        self._due += cost
-        return outcomes
-
-    def correct(self, measured: Cost) -> Cost:
-        """The measured cost of a method, with the cost of its ablations as if they had been run for it."""
-        return Cost(
-            max(0.0, measured.seconds - self._spent.seconds) + self._due.seconds,
-            max(0.0, measured.tokens - self._spent.tokens) + self._due.tokens,
-            self._due.memory or measured.memory,
-        )
 
 
 def _unpack(data: bytes) -> tuple[dict[str, torch.Tensor], Cost]:

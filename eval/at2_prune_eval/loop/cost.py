@@ -1,4 +1,4 @@
-"""What a method costs: seconds, tokens the model computed, extra memory. Measured, not declared."""
+"""The measured cost of a method: seconds, tokens that the model computed, extra memory."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["Cost", "Meter", "metered", "peak_memory", "reset_peak"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What some work took."""
+    """The cost of some work."""
 
     seconds: float = 0.0
     tokens: float = 0.0
-    """Tokens the model computed: a token that ran through half of the layers is half a token, and one with gradients
-    counts three times (forward, and twice that back)."""
+    """The tokens that the model computed. A token that ran through half of the layers counts half; a token with
+    gradients counts three times, because the backward pass does twice the work of the forward pass."""
     memory: int = 0
-    """Bytes at the peak above where it began; 0 where the system does not tell."""
+    """Bytes at the peak, above those at the start; 0 where the system does not tell."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.seconds + other.seconds, self.tokens + other.tokens, max(self.memory, other.memory))
 
     def share(self, parts: int) -> Cost:
-        """One of so many equal parts of work that was done as one batch."""
+        """The cost of one of `parts` equal parts of work that was done as one batch."""
         return Cost(self.seconds / parts, self.tokens / parts, self.memory)
 
 
 @dataclass
 class Meter:
-    """Filled while the block runs; `cost` is final after it."""
+    """The result of `metered`, which is complete once the block has ended."""
 
     cost: Cost = Cost()
     tokens: float = 0.0
@@ -45,10 +45,10 @@ class Meter:
 
 @contextmanager
 def metered(language_model: LanguageModel) -> Iterator[Meter]:
-    """Measure what runs in this context on this model.
+    """Measure the work that runs in this context on this model.
 
-    Tokens are counted by hooks on the model's layers, so no method can forget any. Memory is the allocator's peak on
-    CUDA, and the process's peak resident set on Linux.
+    Hooks on the model's layers count tokens, so that no method can forget any. Memory is the peak of the allocator on
+    CUDA, and the peak of the process's resident set on Linux.
 
     Example:
         >>> with metered(language_model) as meter:  # doctest: +SKIP
@@ -78,7 +78,7 @@ def metered(language_model: LanguageModel) -> Iterator[Meter]:
 
 
 def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """One module a layer, the outermost that knows its place."""
+    """One module a layer: the outermost that has a `layer_idx`."""
     found: dict[int, torch.nn.Module] = {}
     for module in model.modules():
         index = getattr(module, "layer_idx", None)
@@ -88,7 +88,7 @@ def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def reset_peak(device: torch.device) -> int:
-    """Begin a new peak; returns the bytes it begins at."""
+    """Begin a new peak and return the bytes at its start."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
@@ -98,7 +98,7 @@ def reset_peak(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at the peak: of the allocator on CUDA, else of the process; 0 where the system does not tell."""
+    """Bytes at the peak, of the allocator on CUDA and else of the process; 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

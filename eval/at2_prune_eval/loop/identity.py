@@ -1,4 +1,4 @@
-"""A method's identity: the settings that go into a run's config, and the key under which its scores are remembered."""
+"""A method's identity: its settings in a run's config, and its part of the keys under which scores are kept."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How good an answer is, and how many of the supporting passages were kept; one `evaluate.Metric` over both.
+"""Scores of answers and of kept passages, and an `evaluate.Metric` of both.
 
-Importing this package does not import `evaluate`: only `HotpotQAMetric` needs it.
+Importing this package does not import `evaluate`, which only `HotpotQAMetric` needs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 METRIC_PATH = str(Path(__file__).with_name("hotpotqa.py"))
-"""For `evaluate.load(METRIC_PATH)`, which needs no network."""
+"""The path for `evaluate.load(METRIC_PATH)`, which needs no network."""
 
 if TYPE_CHECKING:
     from .hotpotqa import HotpotQAMetric

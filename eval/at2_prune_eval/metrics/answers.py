@@ -1,8 +1,8 @@
 """Answer EM, F1, precision and recall as the official HotpotQA script computes them.
 
-The official script is `hotpot_evaluate_v1.py` of https://github.com/hotpotqa/hotpot. Both its quirks are kept: an
-answer that is yes, no or noanswer earns nothing unless it matches whole, and two answers of which nothing is left
-after normalisation match exactly but share no token, so EM is 1 and F1 is 0.
+The official script is `hotpot_evaluate_v1.py` of https://github.com/hotpotqa/hotpot. Two special cases are kept. An
+answer that is yes, no or noanswer scores 0 unless it matches as a whole. Two answers that are empty after normalisation
+match exactly but share no token, so EM is 1 and F1 is 0.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AnswerScores:
 
 
 def normalize_answer(text: str) -> str:
-    """Lower case, without ASCII punctuation and the articles a, an, the; white space made single.
+    """Write a text in lower case, without ASCII punctuation and the articles a, an, the, and with single spaces.
 
     Example:
         >>> normalize_answer("The  Meuse, (a river)")
@@ -44,12 +44,12 @@ def normalize_answer(text: str) -> str:
 
 
 def answer_scores(prediction: str, truths: str | Iterable[str]) -> AnswerScores:
-    """Scores of one answer, by the tokens it shares with the true one.
+    """Score one answer by the tokens that it shares with the true one.
 
     Args:
         prediction: the answer.
-        truths: the true answer, or several that are as right. Each score is then its maximum over them, as MuSiQue's
-            and 2WikiMultihopQA's official scripts take it.
+        truths: the true answer, or several that are equally right. Each score is then its maximum over them, as in the
+            official scripts of MuSiQue and 2WikiMultihopQA.
 
     Raises:
         InputError: there is no true answer.

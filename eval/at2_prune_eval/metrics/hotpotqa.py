@@ -1,6 +1,6 @@
 """Answer and supporting-passage scores as a metric of Hugging Face `evaluate`.
 
-A script that `evaluate.load(METRIC_PATH)` reads as it stands: it copies the file elsewhere, so imports are absolute.
+`evaluate.load(METRIC_PATH)` copies this file to another folder before it runs it, so all imports are absolute.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import datasets
 import evaluate
 
 from at2_prune.errors import InputError
-from at2_prune_eval.metrics import answer_scores, support_scores
+from at2_prune_eval.metrics.answers import answer_scores
+from at2_prune_eval.metrics.support import support_scores
 
 _DESCRIPTION = """Answer EM, F1, precision and recall as the official HotpotQA script computes them (yes and no count
-only as the whole answer); recall, precision and F1 of the supporting passages among those kept, and whether all were.
-Means over questions."""
+only as the whole answer); recall, precision and F1 of the supporting passages among the kept ones, and whether all of
+them were kept. The values are means over questions."""
 _INPUTS = """
 Args:
     predictions: a list of {"id": str, "answer": str, "kept": [int, ...]}; kept holds indices of passages.
     references: a list of {"id": str, "answers": [str, ...], "gold": [int, ...]}, matched to the predictions by id;
-        answers are all as right (HotpotQA has one, MuSiQue several), gold holds indices of the supporting passages.
-    ks: take kept as a ranking, best first, and score its first k for each k; by default all that was kept.
+        answers are equally right (HotpotQA has one, MuSiQue several); gold holds indices of the supporting passages.
+    ks: read kept as a ranking, best first, and score its first k for each k; by default all kept passages.
 """
 _CITATION = """@inproceedings{yang2018hotpotqa,
   title={{HotpotQA}: A Dataset for Diverse, Explainable Multi-hop Question Answering},
@@ -39,9 +40,12 @@ class HotpotQAMetric(evaluate.Metric):
     """Answer and supporting-passage scores, averaged over questions.
 
     `compute(predictions=, references=, ks=None)` returns `em, f1, precision, recall` and `gold_recall, gold_precision,
-    gold_f1, both_gold`, the latter four as `gold_recall@k` and so on for each of `ks` where given. Its inputs are
-    described in `inputs_description`. It raises `InputError` where ids repeat or do not match, a reference has no
-    answer or no gold passage, or a k is below 1, and evaluate's `ValueError` where a field has the wrong type.
+    gold_f1, both_gold`; with `ks`, the last four for each k, as `gold_recall@k` and so on. `inputs_description`
+    describes the inputs.
+
+    Raises:
+        InputError: ids repeat or do not match, a reference has no answer or no gold passage, or a k is below 1.
+        ValueError: a field has the wrong type.
 
     Example:
         >>> metric = HotpotQAMetric()

@@ -1,7 +1,7 @@
-"""How many of the supporting (gold) passages were kept.
+"""Scores of the kept passages against the supporting (gold) passages.
 
-The official script's supporting-fact scores (`update_sp` in `hotpot_evaluate_v1.py`), with passages for sentences. What
-is called `R@k` elsewhere is `gold_recall` of the k passages kept.
+They are the supporting-fact scores of the official script (`update_sp` in `hotpot_evaluate_v1.py`), with passages in
+place of sentences. `gold_recall` of the k kept passages is often called `R@k`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class SupportScores:
 
 
 def support_scores(kept: Collection[int], gold: Collection[int]) -> SupportScores:
-    """All scores of the kept passages.
+    """Score the kept passages.
 
     Args:
-        kept: indices of the kept passages, in any order; one that repeats counts once.
+        kept: indices of the kept passages, in any order; an index that repeats counts once.
         gold: indices of the gold passages, at least one.
 
     Raises:

@@ -1,8 +1,7 @@
-"""One HTML file that needs nothing else: no network, no library, safe to open whatever was retrieved.
+"""The HTML report of a run: one file without network access or libraries, which is safe to open whatever was retrieved.
 
-Everything written into it passes through `visible` and Jinja's escaping. The page's own policy allows one script, by
-its digest (it sorts the table), pictures that are in the page, and nothing else. Methods and k are switched by style
-rules alone.
+All text in it passes through `visible` and Jinja's escaping. The page's content security policy allows one script, by
+its digest (it sorts tables), the pictures inside the page, and nothing else. Style rules switch methods and k.
 """
 
 from __future__ import annotations
@@ -18,29 +17,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from at2_prune.catalogue import by_family, label_of
+from at2_prune.catalogue import label_of
 from at2_prune.errors import DataError
 from at2_prune.report import write_html_report
 from at2_prune.report.text import visible
 
-from ..document.page import FAITHFULNESS, about_cost, load_results
+from ..document.explanations import FAITHFULNESS, about_cost
 from ..figures import all_figures, caption_of, middle_k, svg
 from ..k_values import sorted_ks
-from ..tables.overview import reading
-from ..tables.sections import (
-    MARKS,
-    ablation_difference_rows,
-    ablation_rows,
-    all_rows,
-    cost_rows,
-    difference_rows,
-    f1_rows,
-    faithfulness_line,
-    faithfulness_rows,
-    reference_line,
-    run_facts,
-)
-from .questions import cards, choose
+from ..results.loading import load_results
+from ..tables.cells import Rows, rivals
+from ..tables.cost import cost_rows
+from ..tables.faithfulness import ablation_difference_rows, ablation_rows, faithfulness_line, faithfulness_rows
+from ..tables.reading import reading
+from ..tables.scores import MARKS, all_rows, difference_rows, f1_rows, reference_line
+from ..tables.settings import run_facts
+from .questions import choose_questions, question_cards
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -58,12 +50,12 @@ def write_report(
     """Write `report.html` beside a run's `results.json` and `questions.jsonl`.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         coefficients: learned head coefficients by the method that uses them; drawn if given.
-        layer_types: of the model's config; see `at2_prune_eval.figures.coefficients_figure`.
+        layer_types: `layer_types` of the model's config; see `at2_prune_eval.figures.coefficients_figure`.
 
     Returns:
-        The page's path.
+        The path of the page.
 
     Raises:
         DataError: the folder holds no run that can be read.
@@ -88,41 +80,22 @@ def report_page(
     coefficients: Mapping[str, HeadCoefficients] | None = None,
     layer_types: Sequence[str] = (),
 ) -> str:
-    """The page.
+    """Write the page.
 
     Args:
-        results: what `results.json` holds.
-        records: lines of `questions.jsonl`.
+        results: the content of `results.json`.
+        records: the lines of `questions.jsonl`.
         coefficients: see `write_report`.
         layer_types: see `write_report`.
 
     Returns:
         HTML.
     """
-    methods = [name for names in by_family(results["methods"]).values() for name in names]
+    methods = rivals(results["methods"])
     ks = sorted_ks(k for name in methods for k in results["methods"][name]["at"])
     chosen_k = middle_k(results) if methods else ""
     chosen = "at2" if "at2" in methods else methods[0] if methods else ""
-    questions = choose(records, chosen, chosen_k) if methods else []
-    pictures = [
-        (caption_of(name), base64.b64encode(svg(figure).encode()).decode())
-        for name, figure in all_figures(results, coefficients, layer_types)
-    ]
-    faithfulness = {
-        unit: (
-            faithfulness_line(part),
-            ablation_rows(part),
-            faithfulness_rows(part),
-            ablation_difference_rows(part),
-        )
-        for unit, part in (results.get("faithfulness") or {}).items()
-        if part
-    }
-    differences = [
-        (title, rows)
-        for reference, title in (("none", "no pruning"), ("at2", "AT2 at the same k"))
-        if len(rows := difference_rows(results, reference)) > 1
-    ]
+    questions = choose_questions(records, chosen, chosen_k) if methods else []
     return _template().render(
         results=results,
         facts=run_facts(results),
@@ -130,21 +103,41 @@ def report_page(
         reference=reference_line(results),
         marks=MARKS,
         f1=f1_rows(results),
-        differences=differences,
+        differences=_differences(results),
         answers=all_rows(results, "answer"),
         kept=all_rows(results, "kept"),
         costs=cost_rows(results),
         about_cost=about_cost(results),
-        faithfulness=faithfulness,
+        faithfulness=_faithfulness(results),
         about_faithfulness=FAITHFULNESS,
-        pictures=pictures,
+        pictures=[
+            (caption_of(name), base64.b64encode(svg(figure).encode()).decode())
+            for name, figure in all_figures(results, coefficients, layer_types)
+        ],
         methods=[(name, label_of(name)) for name in methods],
         ks=ks,
         chosen=chosen,
         chosen_label=label_of(chosen),
         chosen_k=chosen_k,
-        cards=cards(questions, methods, ks),
+        cards=question_cards(questions, methods, ks),
     )
+
+
+def _differences(results: Mapping[str, Any]) -> list[tuple[str, Rows]]:
+    return [
+        (title, rows)
+        for reference, title in (("none", "no pruning"), ("at2", "AT2 at the same k"))
+        if len(rows := difference_rows(results, reference)) > 1
+    ]
+
+
+def _faithfulness(results: Mapping[str, Any]) -> dict[str, tuple[str, Rows, Rows, Rows]]:
+    """By unit, passages or sentences: the settings in words, and three tables."""
+    return {
+        unit: (faithfulness_line(part), ablation_rows(part), faithfulness_rows(part), ablation_difference_rows(part))
+        for unit, part in (results.get("faithfulness") or {}).items()
+        if part
+    }
 
 
 @functools.cache
@@ -156,7 +149,7 @@ def _template() -> Template:
         return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     def marked(cell: str) -> Markup:
-        """Escaped, with Markdown's bold and code as HTML."""
+        """Escape a cell, with Markdown's bold and code as HTML."""
         text = re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", str(escape(visible(cell))))
         return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", text))
 

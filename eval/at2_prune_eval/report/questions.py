@@ -1,4 +1,4 @@
-"""Twenty questions of a run to look at: where pruning helped, hurt, and changed nothing."""
+"""Twenty questions of a run to browse: those for which pruning helped, hurt, and changed nothing."""
 
 from __future__ import annotations
 
@@ -11,60 +11,61 @@ from at2_prune.report.text import count, decimals_for, number, ranking
 
 from ..k_values import ALL, GOLD
 
-__all__ = ["Card", "Source", "Tried", "cards", "choose"]
+__all__ = ["MethodOnQuestion", "QuestionCard", "SourceScore", "choose_questions", "question_cards"]
 
 OUTCOMES = {"helped": "pruning helped", "hurt": "pruning hurt", "unchanged": "F1 unchanged"}
 
 
 @dataclass(frozen=True)
-class Source:
-    """What one method says of one passage."""
+class SourceScore:
+    """One method's score of one passage."""
 
     score: str
     rank: int
     bar: Bar | None
     kept: str
-    """Classes of the ks at which it is kept."""
+    """The CSS classes of the values of k at which it is kept."""
 
 
 @dataclass(frozen=True)
-class Tried:
+class MethodOnQuestion:
     """One method on one question."""
 
-    sources: list[Source]
+    sources: list[SourceScore]
     answers: list[tuple[str, str, str]]
-    """k, the new answer, its F1."""
+    """By k: the new answer, its F1, the number of passages kept."""
     note: str
 
 
 @dataclass(frozen=True)
-class Card:
-    """One question."""
+class QuestionCard:
+    """One question, as the page shows it."""
 
     record: Mapping[str, Any]
     outcome: str
     draft_f1: str
     gold_answer: str
     gold_f1: str
-    methods: list[Tried]
+    methods: list[MethodOnQuestion]
 
 
-def choose(
+def choose_questions(
     records: Sequence[Mapping[str, Any]], method: str, k: str, total: int = 20
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Questions and what pruning by this method did to the F1 of each; the same records give the same choice.
+    """Choose questions by the effect that pruning with this method had on their F1.
 
-    Each outcome gets a third of the places, and what another outcome cannot fill; within one, questions are taken
-    evenly spaced, in the run's order.
+    Each outcome gets a third of the places, and the places that another outcome cannot fill. Within an outcome, the
+    questions are evenly spaced in the run's order. The same records give the same choice.
 
     Returns:
-        Outcome (`helped`, `hurt` or `unchanged`) and record; outcome by outcome.
+        The outcome (`helped`, `hurt` or `unchanged`) and the record of each question, outcome by outcome.
 
     Example:
         >>> def record(f1):
         ...     at = lambda k, value: {"at": {k: {"f1": value}}}
         ...     return {"methods": {"none": at("all", 0.5), "at2": at("3", f1)}}
-        >>> [outcome for outcome, _ in choose([record(f1) for f1 in (0.5, 1.0, 0.0, 0.5)], "at2", "3", total=3)]
+        >>> records = [record(f1) for f1 in (0.5, 1.0, 0.0, 0.5)]
+        >>> [outcome for outcome, _ in choose_questions(records, "at2", "3", total=3)]
         ['helped', 'hurt', 'unchanged']
     """
     groups: dict[str, list[Mapping[str, Any]]] = {outcome: [] for outcome in OUTCOMES}
@@ -79,33 +80,35 @@ def choose(
     return [(outcome, group[place]) for outcome, group in groups.items() for place in _even(len(group), sizes[outcome])]
 
 
-def cards(chosen: Sequence[tuple[str, Mapping[str, Any]]], methods: Sequence[str], ks: Sequence[str]) -> list[Card]:
-    """What the page shows of these questions, by every method at every k."""
+def question_cards(
+    chosen: Sequence[tuple[str, Mapping[str, Any]]], methods: Sequence[str], ks: Sequence[str]
+) -> list[QuestionCard]:
+    """The content of the page on these questions, for every method at every k."""
     made = []
     for outcome, record in chosen:
         gold = record["methods"].get("oracle", {}).get("at", {}).get(GOLD)
         made.append(
-            Card(
+            QuestionCard(
                 record=record,
                 outcome=OUTCOMES[outcome],
                 draft_f1=f"{record['methods']['none']['at'][ALL]['f1']:.2f}",
                 gold_answer=gold["answer"] if gold else "",
                 gold_f1=f"{gold['f1']:.2f}" if gold else "",
-                methods=[_tried(record, record["methods"][name], ks) for name in methods],
+                methods=[_on_question(record, record["methods"][name], ks) for name in methods],
             )
         )
     return made
 
 
-def _tried(record: Mapping[str, Any], entry: Mapping[str, Any], ks: Sequence[str]) -> Tried:
+def _on_question(record: Mapping[str, Any], entry: Mapping[str, Any], ks: Sequence[str]) -> MethodOnQuestion:
     passages = len(record["passages"])
     scores = entry["scores"]
     order = ranking(scores) if scores else list(range(passages))
     ranks = {index: rank for rank, index in enumerate(order, start=1)}
     decimals = decimals_for(scores) if scores else 0
-    return Tried(
+    return MethodOnQuestion(
         sources=[
-            Source(
+            SourceScore(
                 score=number(scores[index], decimals) if scores else "",
                 rank=ranks[index],
                 bar=Bar.of(scores[index], scores) if scores else None,
@@ -128,5 +131,5 @@ def _tried(record: Mapping[str, Any], entry: Mapping[str, Any], ks: Sequence[str
 
 
 def _even(length: int, places: int) -> list[int]:
-    """So many of the indices, evenly spaced."""
+    """`places` of `length` indices, evenly spaced."""
     return [(2 * place + 1) * length // (2 * places) for place in range(places)]

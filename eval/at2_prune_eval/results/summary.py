@@ -1,23 +1,21 @@
-"""A run's lines -> means with 95 % bootstrap intervals, and paired differences on the same questions."""
+"""The summary of a run's records: means with 95 % bootstrap intervals, and paired differences on the same questions."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from at2_prune.bootstrap import LEVEL, RESAMPLES, SEED, bootstrap_mean, bootstrap_ratio
 from at2_prune.errors import InputError
 
 from ..k_values import ALL, GOLD
-from ..run.store import Record, RunStore
+from ..records import Record
 
-__all__ = ["COMPARED_TO", "COSTS", "FORMAT", "METRICS", "PAIRED", "add_faithfulness", "summarize"]
+__all__ = ["COMPARED_TO", "COSTS", "FORMAT", "METRICS", "PAIRED", "summarize"]
 
 FORMAT = 3
+"""The version of the format of `results.json`."""
 METRICS = (
     "f1",
     "em",
@@ -31,31 +29,38 @@ METRICS = (
     "prompt_tokens",
 )
 PAIRED = ("f1", "em", "precision", "recall", "gold_recall", "both_gold")
-"""Metrics whose differences on the same questions are taken."""
+"""The metrics whose differences on the same questions are taken."""
 COSTS = ("seconds", "passes", "memory")
 COMPARED_TO = ("none", "at2", "scout", "bm25", "dense", "surrogate_32")
-"""The methods that differences are taken to: no pruning, and at the same k the paper's, the default one, the usual
-rerankers, and the usual pruning by ablations."""
+"""The methods that differences are taken to: no pruning; and, at the same k, the method of the AT2 paper, the default
+method, the usual rerankers, and pruning by ablations."""
 
 
 def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Mapping[str, int]) -> dict[str, Any]:
-    """What `results.json` holds.
+    """Summarize the records of a run: the content of `results.json`.
 
-    Every interval is a 95 % percentile bootstrap over questions, 2,000 resamples, the same resamples for all.
+    Every interval is a 95 % percentile bootstrap over questions, with the same 2,000 resamples.
 
     Args:
-        records: lines of `questions.jsonl`, at least one.
-        config: of the run.
-        skipped: rows of the data that were left out, by reason.
+        records: the lines of `questions.jsonl`, at least one.
+        config: the run's config.
+        skipped: the rows of the data that were left out, by reason.
 
     Returns:
-        `config`; `n`, the number of questions; `skipped`; `empty_drafts`, the number for which the model drafted
-        nothing, so that methods that look at the draft kept the first k; `methods.<name>.at.<k>.<metric>` with
-        `mean, low, high`; `methods.<name>.cost` of choosing, on top of the draft, in seconds, forward passes over the
-        whole prompt (a backward pass counts two) and bytes; `paired.<reference>.<name>.<k>.<metric>`, the difference on
-        the same questions, for the metrics of `PAIRED`: a gain whose interval holds 0 is not a gain; `gap.<name>.<k>`,
-        the part of the way in F1 from no pruning to the oracle, None where the oracle is no better; and `bootstrap`,
-        how the intervals were made.
+        `config`, `skipped`, and `bootstrap`, the settings of the intervals;
+        `n`: the number of questions;
+        `empty_drafts`: the number of questions for which the model drafted nothing, so that methods that read the draft
+        kept the first k;
+        `methods.<name>.at.<k>.<metric>`: `mean, low, high`;
+        `methods.<name>.cost`: the cost of choosing, on top of the draft, in seconds, forward passes over the whole
+        prompt (a backward pass counts as two) and bytes;
+        `paired.<reference>.<name>.<k>.<metric>`: the difference on the same questions, for the metrics of `PAIRED`; a
+        gain is one only if its interval does not hold 0;
+        `gap.<name>.<k>`: the gain in F1 over no pruning as a part of the oracle's gain; None if the oracle gains
+        nothing.
+
+    Raises:
+        InputError: there are no records.
     """
     if not records:
         raise InputError("there is no question to summarise")
@@ -67,20 +72,7 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         "skipped": dict(skipped),
         "empty_drafts": sum(not record["draft"] for record in records),
         "draft": {cost: _estimate([_cost(record, record["draft_cost"], cost) for record in records]) for cost in COSTS},
-        "methods": {
-            name: {
-                "uses_draft": records[0]["methods"][name]["uses_draft"],
-                "cost": {
-                    cost: _estimate([_cost(record, record["methods"][name]["cost"], cost) for record in records])
-                    for cost in COSTS
-                },
-                "at": {
-                    k: {metric: _estimate(_values(records, name, k, metric)) for metric in METRICS}
-                    for k in records[0]["methods"][name]["at"]
-                },
-            }
-            for name in names
-        },
+        "methods": {name: _method(records, name) for name in names},
         "paired": {
             reference: {name: _paired(records, name, reference) for name in names if name != reference}
             for reference in COMPARED_TO
@@ -96,19 +88,20 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
     }
 
 
-def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Put the faithfulness that was measured in a run's folder into its `results.json`; returns what that holds."""
-    path = Path(folder) / RunStore.RESULTS_FILE
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    measured = {kind: path.with_name(f"faithfulness_{kind}.json") for kind in ("passage", "sentence")}
-    found = {kind: json.loads(file.read_text(encoding="utf-8")) for kind, file in measured.items() if file.exists()}
-    results["faithfulness"] = found or None
-    RunStore(folder, results["config"]).write_results(results)
-    return results
+def _method(records: Sequence[Record], name: str) -> dict[str, Any]:
+    first = records[0]["methods"][name]
+    return {
+        "uses_draft": first["uses_draft"],
+        "cost": {
+            cost: _estimate([_cost(record, record["methods"][name]["cost"], cost) for record in records])
+            for cost in COSTS
+        },
+        "at": {k: {metric: _estimate(_values(records, name, k, metric)) for metric in METRICS} for k in first["at"]},
+    }
 
 
 def _paired(records: Sequence[Record], name: str, reference: str) -> dict[str, Any]:
-    """Differences at every k: to the reference's own k where it has one."""
+    """Differences at every k, to the reference at the same k, or at its only one."""
     known = records[0]["methods"][reference]["at"]
     differences = {}
     for k in records[0]["methods"][name]["at"]:
@@ -127,7 +120,7 @@ def _differences(records: Sequence[Record], metric: str, of: tuple[str, str], to
 
 
 def _gap(records: Sequence[Record], name: str, k: str) -> dict[str, float] | None:
-    """How much of the gap in F1 between no pruning and the oracle it closes."""
+    """The gain in F1 over no pruning, as a part of the oracle's gain."""
     none = ("none", ALL)
     gained = _differences(records, "f1", (name, k), none)
     ratio = bootstrap_ratio(gained, _differences(records, "f1", ("oracle", GOLD), none))

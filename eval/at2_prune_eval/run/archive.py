@@ -1,9 +1,10 @@
-"""A run's folder as one small file: to publish what came of every question, and to go on with elsewhere.
+"""A run's folder as one small file: to publish the results of every question, or to go on elsewhere.
 
     >>> write_archive("runs/hotpotqa", "docs/run.tar.gz")  # doctest: +SKIP
 
-Every method's scores, kept passages, answers and costs are in it, for paired comparisons with a method of one's own.
-The data set's text is not: it is put back from the data when the same `at2-prune eval` command goes on with the folder.
+The archive holds every method's scores, kept passages, answers and costs, so that another method can be compared on
+the same questions. It leaves out the data set's text. When the same `at2-prune eval` command goes on with the unpacked
+folder, it takes the text from the data again.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from pathlib import Path
 
 from at2_prune.errors import CacheError, DataError
 
-from .store import TEXT
+from ..records import TEXT
 
 __all__ = ["write_archive"]
 
 
 def write_archive(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
-    """Pack a run that is done, or is not, into a `.tar.gz`; the same run gives the same bytes.
+    """Pack a finished or unfinished run into a `.tar.gz`; the same run gives the same bytes.
 
     Args:
-        folder: of the run.
-        out: the file.
+        folder: the run's folder.
+        out: the file to write.
 
     Returns:
-        Its path.
+        The path of the file.
 
     Raises:
-        DataError: the folder holds no run, or a line that is none of its records.
+        DataError: the folder holds no run, or a line that is not a record.
         CacheError: the file cannot be written.
     """
     folder, out = Path(folder), Path(out)
@@ -44,7 +45,7 @@ def write_archive(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path in paths:
             try:
-                content = path.read_bytes() if path.suffix == ".json" else _stripped(path)
+                content = path.read_bytes() if path.suffix == ".json" else _without_text(path)
             except (OSError, ValueError, AttributeError) as error:
                 raise DataError(f"{path}: cannot be read as part of a run ({error})") from error
             entry = tarfile.TarInfo(path.name)
@@ -58,9 +59,9 @@ def write_archive(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -
     return out
 
 
-def _stripped(path: Path) -> bytes:
+def _without_text(path: Path) -> bytes:
     lines = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # a line that is not whole is not done
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # the last line is torn, or empty
         record = {key: value for key, value in json.loads(line).items() if key not in TEXT}
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     return "".join(lines).encode()

@@ -1,9 +1,8 @@
-"""What a run's numbers depend on, written down with them."""
+"""A run's config: everything that its numbers depend on, written down beside them."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,31 +10,24 @@ import torch
 import transformers
 
 from at2_prune import __version__
-from at2_prune.datasets import Question
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import PromptTemplate
-from at2_prune.pruning.selection import K
-from at2_prune.scorers import Scorer
 
+from ..k_values import check_ks
 from ..loop.cache import model_fingerprint
 from ..loop.cached_loop import CachedLoop
 from ..loop.digests import json_digest
 from ..loop.identity import describe_scorer, package_versions
+from .experiment import Experiment
 
 __all__ = ["prompt_text", "run_config"]
 
 
-def run_config(
-    loop: CachedLoop,
-    scorers: Sequence[Scorer],
-    questions: Sequence[Question],
-    ks: Sequence[K],
-    data: Mapping[str, Any],
-) -> dict[str, Any]:
-    """A run's config, JSON values only; two runs of the same code with equal configs give equal answers.
+def run_config(loop: CachedLoop, experiment: Experiment) -> dict[str, Any]:
+    """The config of a run, as JSON values; two runs of the same code with equal configs give equal answers.
 
-    Content goes in by digest: a file that was changed under the same name, other coefficients for the same model or
-    an edited prompt make another config. The code of a method of one's own does not.
+    Content is recorded by digest. A data file that was changed under the same name, other coefficients for the same
+    model, or an edited prompt make another config. The code of a user's own method is not part of it.
     """
     language_model = loop.language_model
     return {
@@ -46,12 +38,16 @@ def run_config(
         "device": _device(language_model),
         "prompt": {"name": language_model.template.name, "sha256": _prompt_digest(language_model.template)},
         "data": {
-            **data,
-            "questions": len(questions),
-            "sha256": json_digest([asdict(question) for question in questions]),
+            **experiment.data,
+            "questions": len(experiment.questions),
+            "sha256": json_digest([asdict(question) for question in experiment.questions]),
         },
-        "methods": {"none": {}, **{scorer.name: describe_scorer(scorer) for scorer in scorers}, "oracle": {}},
-        "ks": list(ks),
+        "methods": {
+            "none": {},
+            **{scorer.name: describe_scorer(scorer) for scorer in experiment.scorers},
+            "oracle": {},
+        },
+        "ks": check_ks(experiment.ks),
         "max_new_tokens": loop.max_new_tokens,
         "versions": {
             "at2-prune": __version__,
@@ -63,20 +59,20 @@ def run_config(
     }
 
 
-def _device(language_model: LanguageModel) -> str:
-    """The kind of device: of several GPUs each has its own process."""
-    device = language_model.device
-    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
-
-
 def prompt_text(template: PromptTemplate) -> str:
-    """The prompt as the model gets it, with `{question}`, and with `{title}` and `{text}` of one passage."""
+    """The prompt that the model reads, with `{question}`, and with `{title}` and `{text}` of one passage."""
     before, after = template.around("{question}")
     return "".join(piece.text for piece in before) + template.passage + "".join(piece.text for piece in after)
 
 
+def _device(language_model: LanguageModel) -> str:
+    """The kind of device; not its number, because each of several GPUs has its own process."""
+    device = language_model.device
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
 def _prompt_digest(template: PromptTemplate) -> str:
-    """Of what a template shows, so that it works for any template."""
+    """A digest of the text that a template shows, so that it can be taken of any template."""
     before, after = template.around("?")
     pieces = [[piece.kind, piece.text] for piece in (*before, *after)]
     return json_digest([pieces, template.passage, template.answer_prefix, list(template.stop)])

@@ -9,29 +9,29 @@ from typing import Protocol
 from at2_prune.attention.rows import RowGroup
 from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError
-from at2_prune.pruning.selection import AUTO, K, check_k, top_k
+from at2_prune.pruning.selection import top_k
 from at2_prune.scorers import Scorer, Task
 
 from ..k_values import ALL, GOLD
 from ..loop.cached_loop import CachedLoop
 from ..loop.cost import Cost
 
-__all__ = ["Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods", "check_ks"]
+__all__ = ["Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a method keeps of one question."""
+    """The passages of one question that a method keeps."""
 
     kept: dict[str, list[int]]
-    """By k as a string, `all` or `gold`: indices of passages, in the order they are shown. `auto` is not among them: it
-    is the one of `AUTO_KS` whose answer turns out to be the most confident."""
+    """By k as a string, `all` or `gold`: the indices of the kept passages, in the order in which they are shown. `auto`
+    is not among them: it is the one of `AUTO_KS` whose answer is the most confident."""
     scores: list[float] | None = None
-    """One a passage, for a method that scores."""
+    """One a passage; None if the method does not score."""
     cost: Cost = field(default_factory=Cost)
-    """Of choosing, on top of the draft and of what was read while it was written."""
+    """The cost of choosing, on top of the draft and of the attention that was read while it was written."""
     fell_back: bool = False
-    """The draft was empty, so there were no scores: the first k passages are kept."""
+    """Whether the draft was empty, so that there were no scores and the first k passages are kept."""
 
 
 class Method(Protocol):
@@ -41,13 +41,12 @@ class Method(Protocol):
     row_groups: tuple[RowGroup, ...]
     """The attention that is read with the draft."""
     uses_draft: bool
-    """Whether the draft is part of what it costs."""
-
+    """Whether the draft is part of its cost."""
     scores: bool
-    """Whether it ranks, so that it can keep any number of passages."""
+    """Whether it ranks the passages, so that it can keep any number of them."""
 
     def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
-        """Kept passages at every k; `task` holds the prompt, the draft and its attention."""
+        """Choose the passages to keep at every k; `task` holds the prompt, the draft and its attention."""
         ...
 
 
@@ -64,7 +63,7 @@ class NoPruning:
 
 
 class Oracle:
-    """Keeps the gold passages: what a perfect choice would give.
+    """Keeps the gold passages, as a perfect method would.
 
     Raises:
         DataError: the question names no gold passages.
@@ -82,10 +81,10 @@ class Oracle:
 
 
 class Pruning:
-    """Keeps the k passages that a scorer puts highest, in their original order.
+    """Keeps the k passages with the highest scores, in their original order.
 
     Args:
-        scorer: its name becomes the method's.
+        scorer: gives the scores. Its name becomes the method's name.
     """
 
     scores = True
@@ -105,10 +104,10 @@ class Pruning:
 
 
 def as_methods(scorers: Sequence[Scorer]) -> list[Method]:
-    """No pruning, a method a scorer, and the oracle.
+    """List the methods of a run: no pruning, a method a scorer, and the oracle.
 
     Raises:
-        InputError: two methods of one name.
+        InputError: two methods have the same name.
     """
     methods: list[Method] = [NoPruning(), *(Pruning(scorer) for scorer in scorers), Oracle()]
     names = [method.name for method in methods]
@@ -116,21 +115,3 @@ def as_methods(scorers: Sequence[Scorer]) -> list[Method]:
     if repeated:
         raise InputError(f"every method needs a name of its own, but {repeated} repeat")
     return methods
-
-
-def check_ks(ks: Sequence[K]) -> list[K]:
-    """The values of k, ascending, each once; `auto` last.
-
-    Raises:
-        InputError: there are none, or one is neither an integer of at least 1 nor `auto`.
-
-    Example:
-        >>> check_ks(["auto", 3, 1, 3])
-        [1, 3, 'auto']
-    """
-    numbers = {k for k in ks if k != AUTO}
-    for k in numbers:
-        check_k(k)
-    if not ks:
-        raise InputError("give at least one k, the number of passages to keep")
-    return [*sorted(numbers), *([AUTO] if AUTO in ks else [])]

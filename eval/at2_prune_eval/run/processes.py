@@ -18,6 +18,9 @@ T = TypeVar("T")
 class Processes:
     """The processes of a run: one, or those that `torchrun` started, through accelerate.
 
+    Raises:
+        MissingExtraError: `torchrun` started several, and accelerate is not installed.
+
     Example:
         >>> processes = Processes()
         >>> processes.rank, processes.count, processes.share(["a", "b", "c"])
@@ -31,28 +34,28 @@ class Processes:
                 from accelerate import PartialState
             except ImportError:
                 raise MissingExtraError("accelerate", "eval", "Evaluating on several processes") from None
-            # the first to finish its share waits for the last, which may be a slow machine's
+            # the first process to finish its share waits for the last, which may run on a slow machine
             self._state = PartialState(cpu=not _cuda(), timeout=timedelta(days=7))
         self.rank: int = self._state.process_index if self._state else 0
         self.count: int = self._state.num_processes if self._state else 1
 
     @property
     def device(self) -> str | None:
-        """The device that is this process's own; None leaves the choice to the model."""
+        """The device of this process; None leaves the choice to the model."""
         return str(self._state.device) if self._state else None
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part: every so-manyth, since neighbors in a data set may be alike in length."""
+        """The items of this process: every `count`-th, because neighbors in a data set may have similar lengths."""
         return list(items[self.rank :: self.count])
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have come to this point."""
         if self._state:
             self._state.wait_for_everyone()
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
-        """What only one may begin: the first process runs the block before the others do."""
+        """Let the first process run the block before the others do."""
         with self._state.main_process_first() if self._state else nullcontext():
             yield
 

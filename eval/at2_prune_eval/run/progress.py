@@ -1,4 +1,4 @@
-"""A progress bar over questions with the running F1."""
+"""A progress bar over questions, with the F1 so far."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from tqdm.auto import tqdm
 
 from at2_prune.pruning.selection import K
 
-from ..k_values import ALL
-from .methods import check_ks
-from .store import Record
+from ..k_values import ALL, check_ks
+from ..records import Record
 
 __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """Pass it to `evaluate` as `progress`: shows time left, and F1 so far without pruning and with it.
+    """Shows the time left, and the F1 so far with and without pruning; the `progress` of `Workers`.
 
     Args:
-        total: number of questions.
-        ks: the run's; the middle one is shown.
+        total: the number of questions.
+        ks: the values of k of the run; the middle one is shown.
         method: the pruning method to show.
-        shown: False for all but one of several processes.
+        shown: whether to draw the bar; False for all but one of several processes.
     """
 
     def __init__(self, total: int, ks: Sequence[K], method: str = "at2", shown: bool = True) -> None:
@@ -36,19 +35,17 @@ class ProgressBar:
     def __call__(self, record: Record, resumed: bool) -> None:
         if self._bar.disable:
             return
-        if resumed:  # no part of this run's speed
+        if resumed:  # it says nothing about this run's speed
             self._bar.initial += 1
         self._bar.update()
         self._count += 1
         for index, (name, k) in enumerate(self._shown):
             self._sums[index] += record["methods"][name]["at"][k]["f1"]
-        self._bar.set_postfix_str(
-            "F1 "
-            + ", ".join(
-                f"{name}{'' if k == ALL else f'@{k}'} {total / self._count:.3f}"
-                for (name, k), total in zip(self._shown, self._sums, strict=True)
-            )
+        means = (
+            f"{name}{'' if k == ALL else f'@{k}'} {total / self._count:.3f}"
+            for (name, k), total in zip(self._shown, self._sums, strict=True)
         )
+        self._bar.set_postfix_str("F1 " + ", ".join(means))
 
     def __enter__(self) -> ProgressBar:
         return self

@@ -1,4 +1,4 @@
-"""One question through every method: one draft, and every different set of kept passages answered once."""
+"""One question, answered with every method: one draft, and one answer for every different set of kept passages."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from at2_prune.scorers import Task
 
 from ..loop.cached_loop import CachedLoop
 from ..metrics import answer_scores, support_scores
+from ..records import Record, text_of
 from .methods import Choice, Method
-from .store import Record, text_of
 
 __all__ = ["answer_question"]
 
@@ -29,16 +29,20 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     Args:
         loop: the pruning loop, with its memory.
         methods: the methods to compare.
-        question: with answer and gold passages.
-        ks: how many passages to keep; with `auto`, every method also answers from the best 1, 2, 3 and 5, and the most
+        question: a question with an answer and gold passages.
+        ks: how many passages to keep. With `auto`, every method also answers from the best 1, 2, 3 and 5, and the most
             confident answer is taken.
 
     Returns:
-        JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost` and
-        `methods.<name>` with `scores` (one a passage, or None), `uses_draft`, `cost` of choosing on top of the draft,
-        `fell_back` (no draft to score) and `at.<k>` with `kept` (indices, in the order shown), `answer`, its scores,
-        those of `kept` against the gold passages, `passages` (how many are kept), and `prompt_tokens` to answer from:
-        for `auto` those of all contexts together, with shared prefixes counted once.
+        JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost`, and
+        `methods.<name>` with
+        `scores`: one a passage, or None;
+        `uses_draft`: whether the method reads the draft;
+        `cost`: the cost of choosing, on top of the draft;
+        `fell_back`: whether there was no draft to score;
+        `at.<k>`: the `kept` passages (indices, in the order shown) and how many `passages` these are, the `answer`, the
+        scores of both, and `prompt_tokens`, the tokens to answer from. `auto` counts the tokens of all its contexts,
+        shared prefixes once.
     """
     tried = {*(k for k in ks if k != AUTO), *(AUTO_KS if AUTO in ks else ())}
     groups = tuple(dict.fromkeys(group for method in methods for group in method.row_groups))

@@ -1,4 +1,4 @@
-"""A run on disk: its config, one JSON line a question as it is done, and the results at the end."""
+"""A run on disk: its config, a JSON line for each question that is done, and the results at the end."""
 
 from __future__ import annotations
 
@@ -12,50 +12,31 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from at2_prune.datasets import Question
 from at2_prune.errors import CacheError, DataError, InputError
 from at2_prune.files import write_atomically
 
-__all__ = ["TEXT", "Record", "RunStore", "text_of", "with_text"]
+from ..records import Record
+
+__all__ = ["RunStore"]
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
-"""One line of `questions.jsonl`; see `at2_prune_eval.answer_question`."""
-
 EQUAL_RESULTS = ("0.1.0", "0.2.0")
-"""Versions of at2-prune that give the same results, so that a run of one can go on with another."""
-TEXT = ("question", "answer", "aliases", "passages")
-"""Keys of a record that hold the data set's text."""
-
-
-def text_of(question: Question) -> dict[str, Any]:
-    """The data set's text in a question's record."""
-    return {
-        "question": question.text,
-        "answer": question.answer,
-        "aliases": list(question.aliases),
-        "passages": [{"title": passage.title, "text": passage.text} for passage in question.passages],
-    }
-
-
-def with_text(record: Record, question: Question) -> Record:
-    """A record out of an archive as it was; one that has its text already stays as it is."""
-    return {"id": record["id"], **text_of(question), **record}
+"""The versions of at2-prune that give the same results, so that a run of one can go on with another."""
 
 
 class RunStore:
     """A folder that an interrupted run can go on with.
 
     Args:
-        folder: made if it is not there.
-        config: everything that shapes a result; a folder that was begun with another is refused.
-        part: of the process that adds lines: each writes a file of its own until they are merged.
+        folder: the run's folder; it is made if it does not exist.
+        config: everything that the results depend on. A folder that was begun with another config is refused.
+        part: the number of the process that adds lines. Each process writes its own file until they are merged.
 
     Raises:
         InputError: the folder holds another run; the message names every difference.
-        DataError: its files cannot be read.
-        CacheError: it cannot be written to.
+        DataError: a file of the folder cannot be read.
+        CacheError: the folder cannot be written to.
     """
 
     CONFIG_FILE = "config.json"
@@ -76,7 +57,7 @@ class RunStore:
             raise CacheError(f"cannot use {self.folder}: {error}") from error
         if known is None:
             if any(part.exists() for part in self._parts()):
-                raise InputError(f"{self._questions} is there but {path} is not: use another folder")
+                raise InputError(f"{self._questions} exists but {path} does not: use another folder")
             self.write(self.CONFIG_FILE, _json(config))
         elif _comparable(known) != _comparable(config):
             old, new = dict(_flat(known)), dict(_flat(config))
@@ -94,7 +75,7 @@ class RunStore:
         return self.folder / self.QUESTIONS_FILE
 
     def _parts(self) -> list[Path]:
-        """The file of the first process, and those of others."""
+        """The file of the first process, and the files of the others."""
         return [self._questions, *sorted(self.folder.glob(self.QUESTIONS_FILE.replace(".", ".*.")))]
 
     @property
@@ -103,10 +84,10 @@ class RunStore:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Add lines in this context only: nobody else writes this process's part meanwhile.
+        """Lock this process's file, in which lines are added; no other run can write to it meanwhile.
 
         Raises:
-            InputError: another run does.
+            InputError: another run is writing to it.
             CacheError: the folder cannot be written to.
         """
         path = self.folder / f".{self._mine.name}.lock"
@@ -122,13 +103,16 @@ class RunStore:
         try:
             yield
         finally:
-            lock.release()  # the file stays: one that is removed may have been opened by the next already
+            lock.release()  # the file stays: the next run may have opened it already
 
     def load(self) -> dict[str, Record]:
-        """What is done, by question id. A torn last line, which a killed run may leave, is passed over.
+        """Read the records of the questions that are done, by question id.
+
+        A last line that is not whole, which a killed run may leave, is ignored.
 
         Raises:
             DataError: another line is damaged; the message names it.
+            CacheError: the folder cannot be read.
         """
         records: dict[str, Record] = {}
         for path in self._parts():
@@ -152,7 +136,7 @@ class RunStore:
                     raise DataError(f"{path}, line {number}: not a record of this run ({error})") from None
                 whole = whole[: -len(line)]
         if len(whole) < len(data) and path == self._mine:  # another process may be in the middle of its line
-            logger.info("%s: the last line was torn; its question is done again", path)
+            logger.info("%s: the last line is not whole; its question is done again", path)
             try:
                 os.truncate(path, len(whole))
             except OSError as error:
@@ -160,7 +144,7 @@ class RunStore:
         return records
 
     def add(self, record: Record) -> None:
-        """Append a line. Killed at any moment, the run loses no more than this one."""
+        """Append a line. A run that is killed at any moment loses this line at most."""
         try:
             with open(self._mine, "ab") as file:
                 file.write(_line(record))
@@ -168,10 +152,10 @@ class RunStore:
             raise CacheError(f"cannot write {self._mine}: {error}") from error
 
     def records(self, question_ids: Sequence[str]) -> list[Record]:
-        """The records of these questions, once all processes are done.
+        """Read the records of these questions, once all processes are done.
 
         Raises:
-            DataError: some are not there.
+            DataError: a record is missing.
         """
         known = self.load()
         missing = [i for i in question_ids if i not in known]
@@ -183,11 +167,11 @@ class RunStore:
         return [known[i] for i in question_ids]
 
     def merge(self, question_ids: Sequence[str], complete: Callable[[Record], Record] = lambda record: record) -> Path:
-        """Put all processes' lines into one file, in the questions' order, then others; returns its path.
+        """Put the lines of all processes into one file and return its path.
 
         Args:
-            question_ids: the run's.
-            complete: adds to a record what it may lack.
+            question_ids: the run's questions. Their records come first, in this order.
+            complete: returns a record with the keys that it may lack.
         """
         records = {name: complete(record) for name, record in self.load().items()}
         ordered = dict.fromkeys([*(i for i in question_ids if i in records), *records])
@@ -198,11 +182,11 @@ class RunStore:
         return path
 
     def write_results(self, results: Mapping[str, Any]) -> Path:
-        """Write `results.json`, whole or not at all; returns its path."""
+        """Write `results.json`, whole or not at all, and return its path."""
         return self.write(self.RESULTS_FILE, _json(results))
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file of the run, whole or not at all; returns its path."""
+        """Write a file of the run, whole or not at all, and return its path."""
         path = self.folder / name
         write_atomically(path, text)
         return path
@@ -217,7 +201,7 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config in which versions of at2-prune that give the same results count as one."""
+    """A config in which the versions of at2-prune that give the same results are one."""
     versions = config.get("versions", {})
     if versions.get("at2-prune") not in EQUAL_RESULTS:
         return dict(config)

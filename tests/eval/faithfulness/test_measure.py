@@ -32,7 +32,7 @@ from at2_prune.scorers import (
     SurrogateScorer,
     Task,
 )
-from at2_prune_eval.faithfulness import measure_faithfulness
+from at2_prune_eval.faithfulness import FaithfulnessSettings, measure_faithfulness
 from at2_prune_eval.faithfulness.ablations import held_out_masks, lds
 from at2_prune_eval.faithfulness.order import shuffled_order
 from at2_prune_eval.faithfulness.permutation import permute
@@ -96,7 +96,7 @@ def methods(coefficients: HeadCoefficients) -> list[Scorer]:
 def test_lds_is_scipys_on_ablations_that_no_method_saw(
     loop: WatchedLoop, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
 ) -> None:
-    record = measure_faithfulness(loop, methods, question, ablations=12, ks=[1])
+    record = measure_faithfulness(loop, methods, question, FaithfulnessSettings(ablations=12, ks=[1]))
     prompt = tiny_lm.encode(question.text, question.passages)
     draft = loop.draft(prompt).draft.ids
     fitted = set(map(tuple, random_masks(7, 32, seeded_generator(0, question.text)).tolist()))
@@ -116,7 +116,7 @@ def test_lds_is_scipys_on_ablations_that_no_method_saw(
 def test_top_k_drop_is_that_of_direct_forward_passes(
     loop: WatchedLoop, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
 ) -> None:
-    record = measure_faithfulness(loop, methods, question, ablations=8, ks=[1, 3, 7])
+    record = measure_faithfulness(loop, methods, question, FaithfulnessSettings(ablations=8, ks=[1, 3, 7]))
     prompt = tiny_lm.encode(question.text, question.passages)
     draft = loop.draft(prompt).draft.ids
     full = direct_log_p(tiny_lm, prompt, draft, [True] * 7)
@@ -131,7 +131,7 @@ def test_top_k_drop_is_that_of_direct_forward_passes(
 
 def test_leave_one_out_drops_most_at_one(loop: WatchedLoop, methods: list[Scorer], question: Question) -> None:
     """Removing the passage whose removal costs the most: nothing can do better."""
-    record = measure_faithfulness(loop, methods, question, ablations=8, ks=[1])
+    record = measure_faithfulness(loop, methods, question, FaithfulnessSettings(ablations=8, ks=[1]))
     drops = {name: entry["top_k_drop"]["1"] for name, entry in record["methods"].items()}
     assert drops["leave_one_out"] == max(drops.values())
 
@@ -156,7 +156,9 @@ def test_kendall_of_a_case_worked_by_hand(loop: CachedLoop, question: Question) 
     ]
     taus = {
         name: entry["kendall"]
-        for name, entry in measure_faithfulness(loop, scorers, question, ks=[1])["methods"].items()
+        for name, entry in measure_faithfulness(loop, scorers, question, FaithfulnessSettings(ks=[1]))[
+            "methods"
+        ].items()
     }
     assert taus["swapped"] == pytest.approx({"gradient_x_input": 19 / 21, "leave_one_out": -19 / 21})
     assert taus["equal"] == {"gradient_x_input": 0.0, "leave_one_out": 0.0}
@@ -167,7 +169,9 @@ def test_permutation_regenerates_from_the_scores_and_from_permuted_ones(
     loop: CachedLoop, tiny_lm: LanguageModel, coefficients: HeadCoefficients, question: Question
 ) -> None:
     scorers: list[Scorer] = [LearnedScorer(coefficients), Fixed("equal", [0.5] * 7)]
-    record = measure_faithfulness(loop, scorers, question, ks=[1], permutation_k=3, permutations=4, seed=5)
+    record = measure_faithfulness(
+        loop, scorers, question, FaithfulnessSettings(ks=[1], permutation_k=3, permutations=4, seed=5)
+    )
     generator = seeded_generator(5, f"faithfulness permutations {question.text}")
     rankings = [torch.randperm(7, generator=generator).tolist() for _ in range(4)]
     prompt = tiny_lm.encode(question.text, question.passages)
@@ -196,7 +200,9 @@ def test_permuted_scores_bring_back_a_draft_that_never_changes(
     loop: CachedLoop, coefficients: HeadCoefficients, question: Question
 ) -> None:
     """With as many kept as there are, every answer is the draft."""
-    record = measure_faithfulness(loop, [LearnedScorer(coefficients)], question, ks=[1], permutation_k=7)
+    record = measure_faithfulness(
+        loop, [LearnedScorer(coefficients)], question, FaithfulnessSettings(ks=[1], permutation_k=7)
+    )
     entry = record["methods"]["at2"]["permutation"]
     assert (entry["scores"]["same"], entry["permuted"]["same"]) == (1.0, 1.0)
     assert entry["scores"]["log_p"] == record["log_p"]
@@ -212,7 +218,7 @@ def test_order_tells_content_from_position(
     loop: CachedLoop, coefficients: HeadCoefficients, question: Question
 ) -> None:
     scorers: list[Scorer] = [BM25Scorer(), RetrieverOrderScorer(), LearnedScorer(coefficients), RandomScorer()]
-    record = measure_faithfulness(loop, scorers, question, ks=[1])
+    record = measure_faithfulness(loop, scorers, question, FaithfulnessSettings(ks=[1]))
     orders = {name: entry["order"] for name, entry in record["methods"].items()}
     assert orders["bm25"]["content"] == pytest.approx(1.0)
     assert orders["bm25"]["position"] < 0.9
@@ -226,7 +232,7 @@ def test_order_tells_content_from_position(
 def test_attention_is_read_again_from_the_shuffled_prompt(
     loop: CachedLoop, tiny_lm: LanguageModel, question: Question
 ) -> None:
-    record = measure_faithfulness(loop, [AttentionScorer()], question, ks=[1])
+    record = measure_faithfulness(loop, [AttentionScorer()], question, FaithfulnessSettings(ks=[1]))
     order = shuffled_order(7, seeded_generator(0, f"faithfulness order {question.text}"))
     prompt = tiny_lm.encode(question.text, [question.passages[i] for i in order])
     draft = loop.draft(tiny_lm.encode(question.text, question.passages), [DRAFT_ROWS]).draft
@@ -248,10 +254,10 @@ def test_attention_is_read_again_from_the_shuffled_prompt(
 def test_methods_that_run_ablations_are_reordered_only_where_asked(
     loop: WatchedLoop, tiny_lm: LanguageModel, methods: list[Scorer], question: Question
 ) -> None:
-    record = measure_faithfulness(loop, methods, question, ks=[1])
+    record = measure_faithfulness(loop, methods, question, FaithfulnessSettings(ks=[1]))
     assert record["order_skipped"] == ["leave_one_out", "surrogate_32"]
     asked = len(loop.asked)
-    record = measure_faithfulness(loop, methods, question, ks=[1], order_for=["leave_one_out"])
+    record = measure_faithfulness(loop, methods, question, FaithfulnessSettings(ks=[1], order_for=["leave_one_out"]))
     assert record["order_skipped"] == ["surrogate_32"]
     assert len(loop.asked) == 2 * asked + 1
     assert loop.asked[-1][0].ids != loop.asked[0][0].ids
@@ -280,7 +286,9 @@ def test_sentences(loop: WatchedLoop, tiny_lm: LanguageModel, question: Question
         RetrieverOrderScorer(),
         Fixed("two", [float(i in (1, count - 1)) for i in range(count)]),
     ]
-    record = measure_faithfulness(loop, scorers, question, granularity="sentence", ks=[2], permutation_k=2)
+    record = measure_faithfulness(
+        loop, scorers, question, FaithfulnessSettings(granularity="sentence", ks=[2], permutation_k=2)
+    )
     draft = loop.draft(prompt).draft
     two = record["methods"]["two"]
     without = [i not in (1, count - 1) for i in range(count)]
@@ -313,7 +321,9 @@ def test_what_cannot_be_measured_is_said(loop: CachedLoop, tiny_lm: LanguageMode
     scorers: list[Scorer] = [BM25Scorer()]
     one = measure_faithfulness(loop, scorers, replace(question, passages=question.passages[:1]))
     assert (one["left_out"], one["methods"]) == ("fewer than two sources", {})
-    two = measure_faithfulness(loop, scorers, replace(question, passages=question.passages[:2]), ks=[1])
+    two = measure_faithfulness(
+        loop, scorers, replace(question, passages=question.passages[:2]), FaithfulnessSettings(ks=[1])
+    )
     assert two["left_out"] is None
     assert two["methods"]["bm25"]["lds"] is None  # of two sources there are but four ablations
     written = loop.draft(tiny_lm.encode(question.text, question.passages)).draft.text
@@ -336,4 +346,4 @@ def test_what_cannot_be_measured_is_said(loop: CachedLoop, tiny_lm: LanguageMode
 )
 def test_wrong_arguments(loop: CachedLoop, question: Question, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        measure_faithfulness(loop, [BM25Scorer()], question, **options)
+        measure_faithfulness(loop, [BM25Scorer()], question, FaithfulnessSettings(**options))

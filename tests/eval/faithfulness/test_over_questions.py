@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.passages import Granularity
 from at2_prune.scorers import BM25Scorer, GradientXInputScorer, LearnedScorer, RandomScorer, Scorer
-from at2_prune_eval.faithfulness import run_faithfulness, summarize_faithfulness
-from at2_prune_eval.loop.cached_loop import CachedLoop
+from at2_prune_eval import CachedLoop, Experiment, Workers
+from at2_prune_eval.faithfulness import FaithfulnessSettings, run_faithfulness, summarize_faithfulness
 
 from ..conftest import MAX_NEW_TOKENS
 
-SETTINGS: dict[str, Any] = {"ablations": 10, "ks": [1, 2], "permutations": 1}
+SETTINGS = FaithfulnessSettings(ablations=10, ks=[1, 2], permutations=1)
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def lines(folder: Path, granularity: str = "passage") -> list[dict[str, Any]]:
 def test_an_interrupted_run_goes_on(
     loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
-    whole = run_faithfulness(loop, methods, some, tmp_path / "whole", {"model": "m"}, **SETTINGS)
+    whole = run_faithfulness(loop, Experiment(methods, some), tmp_path / "whole", {"model": "m"}, SETTINGS)
     seen: list[tuple[str, bool]] = []
 
     def stop(record: dict[str, Any], resumed: bool) -> None:
@@ -59,7 +61,7 @@ def test_an_interrupted_run_goes_on(
 
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        run_faithfulness(loop, methods, some, cut, {"model": "m"}, **SETTINGS, progress=stop)
+        run_faithfulness(loop, Experiment(methods, some), cut, {"model": "m"}, SETTINGS, Workers(progress=stop))
     assert [record["id"] for record in lines(cut)] == [some[0].id, some[1].id]
     with open(cut / "faithfulness_passage.jsonl", "a") as file:
         file.write('{"id": "torn')
@@ -67,7 +69,7 @@ def test_an_interrupted_run_goes_on(
     def note(record: dict[str, Any], resumed: bool) -> None:
         seen.append((record["id"], resumed))
 
-    resumed = run_faithfulness(loop, methods, some, cut, {"model": "m"}, **SETTINGS, progress=note)
+    resumed = run_faithfulness(loop, Experiment(methods, some), cut, {"model": "m"}, SETTINGS, Workers(progress=note))
     assert seen[2:] == [(some[0].id, True), (some[1].id, True), (some[2].id, False)]
     assert resumed == whole == json.loads((cut / "faithfulness_passage.json").read_text(encoding="utf-8"))
     assert lines(cut) == lines(tmp_path / "whole")
@@ -76,25 +78,25 @@ def test_an_interrupted_run_goes_on(
 def test_more_questions_add_to_a_run_and_fewer_leave_it(
     loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
-    few = run_faithfulness(loop, methods, some[:1], tmp_path, {"model": "m"}, **SETTINGS)
+    few = run_faithfulness(loop, Experiment(methods, some[:1]), tmp_path, {"model": "m"}, SETTINGS)
     seen: list[tuple[str, bool]] = []
-    run_faithfulness(
-        loop, methods, some, tmp_path, {"model": "m"}, **SETTINGS, progress=lambda r, old: seen.append((r["id"], old))
-    )
+    workers = Workers(progress=lambda record, old: seen.append((record["id"], old)))
+    run_faithfulness(loop, Experiment(methods, some), tmp_path, {"model": "m"}, SETTINGS, workers)
     assert seen == [(some[0].id, True), (some[1].id, False), (some[2].id, False)]
-    assert run_faithfulness(loop, methods, some[:1], tmp_path, {"model": "m"}, **SETTINGS) == few
+    assert run_faithfulness(loop, Experiment(methods, some[:1]), tmp_path, {"model": "m"}, SETTINGS) == few
     assert [line["id"] for line in lines(tmp_path)] == [question.id for question in some]
 
 
 def test_another_config_is_refused_and_sentences_have_a_file_of_their_own(
     loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
-    run_faithfulness(loop, methods, some, tmp_path, {}, **SETTINGS)
+    run_faithfulness(loop, Experiment(methods, some), tmp_path, {}, SETTINGS)
     with pytest.raises(InputError, match=r"faithfulness\.ablations: 10 there, 11 now"):
-        run_faithfulness(loop, methods, some, tmp_path, {}, **{**SETTINGS, "ablations": 11})
+        run_faithfulness(loop, Experiment(methods, some), tmp_path, {}, replace(SETTINGS, ablations=11))
     with pytest.raises(InputError, match="model"):
-        run_faithfulness(loop, methods, some, tmp_path, {"model": "another"}, **SETTINGS)
-    summary = run_faithfulness(loop, [BM25Scorer()], some[:1], tmp_path, {}, granularity="sentence", **SETTINGS)
+        run_faithfulness(loop, Experiment(methods, some), tmp_path, {"model": "another"}, SETTINGS)
+    sentences = replace(SETTINGS, granularity="sentence")
+    summary = run_faithfulness(loop, Experiment([BM25Scorer()], some[:1]), tmp_path, {}, sentences)
     assert list(summary["lds"]) == ["bm25"]
     assert lines(tmp_path, "sentence")[0]["sources"] > lines(tmp_path)[0]["sources"] == 5
 
@@ -103,18 +105,18 @@ def test_bad_questions_and_methods(
     loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="no questions"):
-        run_faithfulness(loop, methods, [], tmp_path, {})
+        run_faithfulness(loop, Experiment(methods, []), tmp_path, {})
     with pytest.raises(DataError, match="one id"):
-        run_faithfulness(loop, methods, [some[0], some[0]], tmp_path, {})
+        run_faithfulness(loop, Experiment(methods, [some[0], some[0]]), tmp_path, {})
     with pytest.raises(InputError, match="repeat"):
-        run_faithfulness(loop, [BM25Scorer(), BM25Scorer()], some, tmp_path, {})
+        run_faithfulness(loop, Experiment([BM25Scorer(), BM25Scorer()], some), tmp_path, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_the_summary_counts_and_averages(
     loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
-    summary = run_faithfulness(loop, methods, some, tmp_path, {}, **SETTINGS)
+    summary = run_faithfulness(loop, Experiment(methods, some), tmp_path, {}, SETTINGS)
     first, _, third = lines(tmp_path)
     assert (summary["n"], summary["left_out"]) == (2, {"fewer than two sources": 1})
     assert (summary["ablations"], summary["ks"]) == (10, [1, 2])
@@ -154,7 +156,7 @@ def test_differences_are_taken_within_a_question(
     loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path
 ) -> None:
     """The scores' answer beats the permuted one by half everywhere: an interval of no width, whatever the levels."""
-    run_faithfulness(loop, methods[:1], some, tmp_path, {}, **SETTINGS)
+    run_faithfulness(loop, Experiment(methods[:1], some), tmp_path, {}, SETTINGS)
     base = lines(tmp_path)[0]
     records = []
     for same in (0.5, 1.0, 0.5, 1.0):
@@ -172,6 +174,17 @@ def test_differences_are_taken_within_a_question(
 
 
 def test_nothing_measured(loop: CachedLoop, methods: list[Scorer], some: list[Question], tmp_path: Path) -> None:
-    summary = run_faithfulness(loop, methods, some[1:2], tmp_path, {}, **SETTINGS)
+    summary = run_faithfulness(loop, Experiment(methods, some[1:2]), tmp_path, {}, SETTINGS)
     assert (summary["n"], summary["lds"], summary["order"]) == (0, {}, {})
     assert summary["left_out"] == {"fewer than two sources": 1}
+
+
+@pytest.mark.parametrize("granularity", ["passage", "sentence"])
+def test_the_settings_are_those_that_version_0_1_0_wrote(granularity: Granularity) -> None:
+    """A folder of version 0.1.0 would be refused otherwise."""
+    with tarfile.open(Path(__file__).parents[3] / "docs" / "run.tar.gz") as archive:
+        file = archive.extractfile(f"faithfulness_{granularity}.config.json")
+        assert file is not None
+        known = json.load(file)["faithfulness"]
+    found = {**FaithfulnessSettings(granularity).as_json(), "methods": known["methods"]}
+    assert json.dumps(found) == json.dumps(known)

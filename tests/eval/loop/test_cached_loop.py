@@ -20,7 +20,7 @@ from at2_prune.scorers import (
     SurrogateScorer,
     Task,
 )
-from at2_prune_eval import CachedLoop, answer_question, evaluate
+from at2_prune_eval import CachedLoop, Experiment, answer_question, evaluate
 from at2_prune_eval.loop.digests import digest
 from at2_prune_eval.run.methods import as_methods
 
@@ -105,7 +105,7 @@ def test_what_a_method_loads_is_loaded_before_the_first_question(
             happened.append("score")
             return super().score(task)
 
-    evaluate(loop, [FusionScorer(Loading(), Loading(2))], questions[:2], [1, 2, 4], tmp_path, data={})
+    evaluate(loop, Experiment([FusionScorer(Loading(), Loading(2))], questions[:2], [1, 2, 4]), tmp_path)
     assert happened == ["cpu", "cpu", *["score"] * 4]
 
 

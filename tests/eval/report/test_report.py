@@ -17,7 +17,7 @@ import pytest
 from at2_prune.catalogue import label_of
 from at2_prune.errors import DataError
 from at2_prune_eval.report import report_page, write_report
-from at2_prune_eval.report.questions import choose
+from at2_prune_eval.report.questions import choose_questions
 
 from ..synthetic import KS, METHODS, make_records, make_results, write_run
 
@@ -70,7 +70,7 @@ def results(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_choice_is_spread_over_outcomes_and_fixed(records: list[dict[str, Any]]) -> None:
-    chosen = choose(records, "at2", "3")
+    chosen = choose_questions(records, "at2", "3")
     assert len(chosen) == 20
     assert len({record["id"] for _, record in chosen}) == 20
     found: dict[str, int] = {}
@@ -83,8 +83,8 @@ def test_choice_is_spread_over_outcomes_and_fixed(records: list[dict[str, Any]])
         "hurt": sum(r["methods"]["at2"]["at"]["3"]["f1"] < r["methods"]["none"]["at"]["all"]["f1"] for r in records),
     }
     assert all(min(n, 6) <= found.get(outcome, 0) <= n for outcome, n in there.items())
-    assert chosen == choose(json.loads(json.dumps(records)), "at2", "3")
-    assert len(choose(records[:5], "at2", "3")) == 5
+    assert chosen == choose_questions(json.loads(json.dumps(records)), "at2", "3")
+    assert len(choose_questions(records[:5], "at2", "3")) == 5
 
 
 def test_page_is_self_contained_and_whole(results: dict[str, Any], records: list[dict[str, Any]]) -> None:
@@ -121,7 +121,7 @@ def test_questions_show_scores_kept_passages_and_answers(
     articles = re.findall(r"<article.*?</article>", html, flags=re.DOTALL)
     assert len(articles) == 20
     order = ["bm25", "leave_one_out", "at2"]
-    for article, (_, record) in zip(articles, choose(records, "at2", "3"), strict=True):
+    for article, (_, record) in zip(articles, choose_questions(records, "at2", "3"), strict=True):
         assert record["question"] in article
         assert article.count('class="goldmark"') == len(record["gold"])
         rows = re.findall(r"<li>.*?</li>", article, flags=re.DOTALL)

@@ -13,12 +13,13 @@ import pytest
 from at2_prune.datasets import Question
 from at2_prune.errors import InputError
 from at2_prune.scorers import Scorer
-from at2_prune_eval import CachedLoop, evaluate, markdown_table, reading, summarize
+from at2_prune_eval import CachedLoop, Experiment, evaluate, markdown_table, reading, summarize
 from at2_prune_eval.loop.cache import model_fingerprint
 from at2_prune_eval.results.summary import COSTS, METRICS, PAIRED
 from at2_prune_eval.run.store import RunStore
-from at2_prune_eval.tables.overview import estimate
-from at2_prune_eval.tables.sections import cost_rows, run_facts
+from at2_prune_eval.tables.cells import estimate
+from at2_prune_eval.tables.cost import cost_rows
+from at2_prune_eval.tables.settings import run_facts
 
 from ..conftest import KS, MAX_NEW_TOKENS
 
@@ -116,7 +117,7 @@ def test_nothing_to_summarise() -> None:
 
 
 def test_schema_on_disk(loop: CachedLoop, scorers: list[Scorer], questions: list[Question], tmp_path: Path) -> None:
-    returned = evaluate(loop, scorers, questions, [4, 2, 1], tmp_path, data={"name": "sample", "seed": 3})
+    returned = evaluate(loop, Experiment(scorers, questions, [4, 2, 1], {"name": "sample", "seed": 3}), tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results == returned
     assert (results["format"], results["n"]) == (3, len(questions))

@@ -12,15 +12,16 @@ import pytest
 from at2_prune.datasets import Question
 from at2_prune.errors import DataError
 from at2_prune.scorers import BM25Scorer, RandomScorer
-from at2_prune_eval import CachedLoop, evaluate
+from at2_prune_eval import CachedLoop, Experiment, Workers, evaluate
+from at2_prune_eval.records import TEXT
 from at2_prune_eval.run.archive import write_archive
-from at2_prune_eval.run.store import TEXT
 
 from ..conftest import KS, Calls
 
 
 def run(loop: CachedLoop, questions: list[Question], out: Path, **options: Any) -> dict[str, Any]:
-    return evaluate(loop, [BM25Scorer(), RandomScorer()], questions, KS, out, data={"name": "sample"}, **options)
+    experiment = Experiment([BM25Scorer(), RandomScorer()], questions, KS, {"name": "sample"})
+    return evaluate(loop, experiment, out, Workers(**options))
 
 
 def unpacked(archive: Path, folder: Path) -> Path:

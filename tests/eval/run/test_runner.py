@@ -27,8 +27,9 @@ from at2_prune.scorers import (
     Task,
     make_scorer,
 )
-from at2_prune_eval import CachedLoop, answer_question, answer_scores, evaluate
-from at2_prune_eval.run.methods import as_methods, check_ks
+from at2_prune_eval import CachedLoop, Experiment, Workers, answer_question, answer_scores, evaluate
+from at2_prune_eval.k_values import check_ks
+from at2_prune_eval.run.methods import as_methods
 
 from ..conftest import KS, MAX_NEW_TOKENS, Calls
 
@@ -36,8 +37,9 @@ from ..conftest import KS, MAX_NEW_TOKENS, Calls
 def run(
     loop: CachedLoop, scorers: list[Scorer], questions: list[Question], out: Path, **options: Any
 ) -> dict[str, Any]:
-    options = {"ks": KS, "data": {"name": "sample"}, **options}
-    return evaluate(loop, scorers, questions, options.pop("ks"), out, **options)
+    workers = Workers(progress=options.pop("progress")) if "progress" in options else None
+    experiment = Experiment(scorers, questions, **{"ks": KS, "data": {"name": "sample"}, **options})
+    return evaluate(loop, experiment, out, workers)
 
 
 def records(out: Path) -> list[dict[str, Any]]:

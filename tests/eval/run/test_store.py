@@ -44,7 +44,7 @@ def test_folders_that_are_not_a_runs(tmp_path: Path) -> None:
         RunStore(tmp_path / "file", CONFIG)
     RunStore(tmp_path / "no-config", CONFIG).add({"id": "a"})
     (tmp_path / "no-config" / "config.json").unlink()
-    with pytest.raises(InputError, match=r"config\.json is not"):
+    with pytest.raises(InputError, match=r"config\.json does not"):
         RunStore(tmp_path / "no-config", CONFIG)
     RunStore(tmp_path / "damaged", CONFIG)
     (tmp_path / "damaged" / "config.json").write_text("{")

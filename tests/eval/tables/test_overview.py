@@ -7,16 +7,13 @@ from typing import Any
 import pytest
 
 from at2_prune.catalogue import FAMILIES, by_family, family_of, label_of
-from at2_prune_eval.tables.overview import TOO_FEW, estimate, markdown, markdown_table, reading, text_table
-from at2_prune_eval.tables.sections import (
-    cost_rows,
-    difference_rows,
-    f1_rows,
-    faithfulness_line,
-    faithfulness_rows,
-    mode_rows,
-    run_facts,
-)
+from at2_prune_eval.tables.cells import TOO_FEW, estimate, markdown
+from at2_prune_eval.tables.cost import cost_rows, mode_rows
+from at2_prune_eval.tables.faithfulness import faithfulness_line, faithfulness_rows
+from at2_prune_eval.tables.overview import markdown_table, text_table
+from at2_prune_eval.tables.reading import reading
+from at2_prune_eval.tables.scores import difference_rows, f1_rows
+from at2_prune_eval.tables.settings import run_facts
 
 from ..synthetic import KS, METHODS, make_records, make_results
 
@@ -62,7 +59,7 @@ def test_reading_names_only_what_is_outside_its_interval() -> None:
     assert second.startswith("F1 against AT2 at the same k: higher, outside the 95 % interval: BM25 (k = 1). (2 comp")
     nothing = reading({"n": 12, "paired": {"none": {"bm25": {"1": FLAT}}}})
     assert "no difference is outside its 95 % interval. (1 comparison," in nothing
-    assert nothing.endswith("With fewer than 30 questions the intervals themselves are too narrow to go by.")
+    assert nothing.endswith("With fewer than 30 questions, the intervals are too narrow to rely on.")
 
 
 def test_reading_of_every_k_and_of_losses_alone() -> None:

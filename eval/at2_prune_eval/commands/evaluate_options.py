@@ -1,0 +1,92 @@
+"""The options of `at2-prune eval`."""
+
+from __future__ import annotations
+
+import argparse
+
+from at2_prune.cli.options import add_model_options, k_or_auto, positive
+
+from .method_choice import MAIN, RIVALS
+
+__all__ = ["add_arguments"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_data_options(parser.add_argument_group("data"))
+    _add_method_options(parser.add_argument_group("methods"))
+    faithfulness = parser.add_argument_group("faithfulness")
+    faithfulness.add_argument(
+        "--faithfulness",
+        type=positive,
+        metavar="N",
+        help="measure on the first N questions how faithful scores are: LDS, top-k drop, and three tests",
+    )
+    faithfulness.add_argument(
+        "--sentences",
+        type=positive,
+        metavar="N",
+        help="measure the same with sentences as sources, on the first N questions",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="write the results into this folder")
+    parser.add_argument(
+        "--document", metavar="FILE", help="also write the results as a Markdown page, with its figures"
+    )
+    parser.add_argument(
+        "--cache", metavar="FILE", help="keep results between runs in this file (default: in the user's cache)"
+    )
+    add_model_options(parser)
+
+
+def _add_data_options(data: argparse._ArgumentGroup) -> None:
+    data.add_argument(
+        "--data",
+        metavar="FILE_OR_ID",
+        help="questions with answers and gold passages: a HotpotQA, 2WikiMultihopQA or MuSiQue file, or a Hub data set "
+        "(default: the sample questions)",
+    )
+    data.add_argument("--split", help="the split of a Hub data set")
+    data.add_argument("--ids", metavar="FILE", help="use the questions with these ids, one a line, in this order")
+    data.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
+    data.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions")
+    data.add_argument("--seed", type=int, metavar="S", help="shuffle the questions with this seed, before --limit")
+    data.add_argument(
+        "--type", nargs="+", metavar="T", help="use questions of these types, bridge or comparison (default: all)"
+    )
+    data.add_argument(
+        "--shuffle-passages",
+        type=int,
+        metavar="S",
+        help="shuffle each question's passages with this seed, because their order matters",
+    )
+    data.add_argument("--skip-invalid", action="store_true", help="leave out rows that cannot be used, and count them")
+
+
+def _add_method_options(methods: argparse._ArgumentGroup) -> None:
+    methods.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="M",
+        help=f"the methods to compare (default: {', '.join(RIVALS)}, and {' and '.join(MAIN)} if they have "
+        "coefficients); all: every method that can run here",
+    )
+    methods.add_argument(
+        "--k",
+        type=k_or_auto,
+        nargs="+",
+        default=[1, 2, 3, 5],
+        metavar="K",
+        help="how many passages to keep (default: 1 2 3 5); auto takes the most confident of the answers from 1, 2, 3 "
+        "and 5",
+    )
+    methods.add_argument(
+        "--coefficients",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]DIR_OR_ID",
+        help="head coefficients, and the name of the method that they make (default: the coefficients that come with "
+        "the model). Without a name, coefficients of the draft's attention make at2, of its contribution "
+        "contribution_learned, of its effective attention effective_attention_learned, and coefficients that need no "
+        "draft make scout",
+    )
+    methods.add_argument("--embedder", metavar="ID_OR_PATH", help="the encoder of the method dense")
+    methods.add_argument("--cross-encoder", metavar="ID_OR_PATH", help="the reranker of the method cross_encoder")

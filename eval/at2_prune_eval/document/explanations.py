@@ -1,0 +1,67 @@
+"""The paragraphs that explain a page's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..tables.cells import estimate
+
+__all__ = ["FAITHFULNESS", "KEPT", "MODES", "NOT_INDEPENDENT", "about_cost"]
+
+NOT_INDEPENDENT = (
+    "All comparisons are made on the same questions, so they are not independent of one another. The intervals are not "
+    "widened for the number of comparisons."
+)
+COST = (
+    "These costs are measured, per question. One pass is the model's work for a forward pass over the whole prompt; a "
+    "backward pass counts as two. Methods that need the draft first pay one pass for it, in which attention is read as "
+    "well. The work of encoders is part of the seconds and not of the passes. Seconds depend on what else the machine "
+    "did; passes do not. Writing the answer from the kept passages is not included. Memory is the peak beyond the "
+    "model, as far as the system tells."
+)
+READ_APART = (
+    "Contribution and effective attention were read in a pass of their own. Its seconds are counted, the pass is not, "
+    "because a pruner reads them while the draft is written."
+)
+ABLATED = (
+    "An ablation costs its share of the call that ran it, in which shared prefixes run once. The larger of two "
+    "surrogates runs the ablations of the smaller one, and more."
+)
+FAITHFULNESS = (
+    "LDS is the rank correlation, over random ablations, of the measured log-odds of the draft and the sum of the kept "
+    "sources' scores. Ablations keep different numbers of sources, so LDS depends on the level of scores as well as on "
+    "their order. "
+    "Top-k drop is the draft's log-probability from all sources, minus that without the k best. τ is Kendall's rank "
+    "correlation of a method's scores with those of another method. Same answer is the share of questions for which "
+    "the answer from the k best sources is the draft: with the scores, and with the scores permuted among the sources. "
+    "If the interval of the difference holds 0, the scores were not seen to matter. "
+    "τ by content and by position compare the scores before and after the sources are shuffled. By content, each "
+    "source is matched with itself; by position, with the source that now stands in its place."
+)
+MODES = (
+    "This is the whole cost of each mode, per question, in forward passes over the prompt with all passages: the "
+    "passes to choose, a draft included if one is written, and the passes to read the kept passages before the answer "
+    "is written. No pruning reads everything once. `auto` reads the best 1, 2, 3 and 5 passages, their shared prefix "
+    "once, and takes the most confident answer. The work of an embedder and the writing of answers are not counted. "
+    "`auto` writes four answers, so it takes more time than its passes say. The part of the way to the oracle is the "
+    "gain in F1 over no pruning, divided by the oracle's gain; its interval is that of the ratio on the same questions."
+)
+KEPT = (
+    "These are the precision, recall and F1 of the gold passages among the kept ones. `both gold` is the share of "
+    "questions for which every gold passage was kept."
+)
+
+
+def about_cost(results: Mapping[str, Any]) -> str:
+    """The paragraph before the table of costs: how they were measured, and the cost of the draft."""
+    methods = results["methods"]
+    parts = [COST]
+    if any(name.startswith(("contribution", "effective_attention")) for name in methods):
+        parts.append(READ_APART)
+    if any(name.startswith("surrogate") for name in methods):
+        parts.append(ABLATED)
+    if any(method["uses_draft"] for method in methods.values()):
+        seconds = estimate(results["draft"]["seconds"], decimals=2)
+        parts.append(f"The draft, with attention read as it is written: {seconds} seconds.")
+    return " ".join(parts)

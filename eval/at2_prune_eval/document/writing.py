@@ -1,0 +1,59 @@
+"""Writing a page, with its results and figures beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from at2_prune.errors import CacheError, InputError
+
+from ..results.loading import load_results
+from .page import results_document
+
+__all__ = ["write_document"]
+
+
+def write_document(results_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> Path:
+    """Write the page, and copy the results and the run's `figures/` beside it.
+
+    Args:
+        results_path: a `results.json`.
+        out_path: the page.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        DataError: the results cannot be read.
+        InputError: the name of the page ends with .json.
+        CacheError: the page or the figures cannot be written.
+    """
+    results = load_results(results_path)
+    out = Path(out_path)
+    if out.suffix == ".json":
+        raise InputError(f"{out}: the page is Markdown, and its results go into a .json beside it; name it .md")
+    data = out.with_suffix(".json")
+    data_name, name = (path.name if path.is_absolute() else path.as_posix() for path in (data, out))
+    command = f"python -m at2_prune_eval.document {data_name} {name}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if Path(results_path).resolve() != data.resolve():
+            shutil.copyfile(results_path, data)
+        figures = _copy_figures(Path(results_path).parent / "figures", out.parent / "figures")
+        out.write_text(results_document(results, figures, command), encoding="utf-8")
+    except OSError as error:
+        raise CacheError(f"cannot write {out}: {error.strerror or error}") from error
+    return out
+
+
+def _copy_figures(source: Path, target: Path) -> list[str]:
+    """Copy the PNG and SVG files, and return the paths of the PNG files relative to the page."""
+    figures = []
+    for path in sorted(source.glob("*.*")):
+        if path.suffix in (".png", ".svg"):
+            target.mkdir(exist_ok=True)
+            if path.parent.resolve() != target.resolve():
+                shutil.copyfile(path, target / path.name)
+            figures += [f"figures/{path.name}"] * (path.suffix == ".png")
+    return figures

@@ -1,0 +1,72 @@
+"""The ablations and the sets of kept sources on which one question's scores are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from at2_prune.ablation import seeded_generator
+from at2_prune.pruning.selection import top_k
+
+from ..k_values import check_ks
+from .ablations import Mask, held_out_masks, mask_of
+from .permutation import kept_sets, random_rankings
+from .settings import FaithfulnessSettings
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ablations and sets of one question."""
+
+    everything: Mask
+    """All sources are kept."""
+    held_out: list[Mask]
+    """Random ablations that no method has seen, for LDS."""
+    without: dict[str, dict[int, Mask]]
+    """By method and k: all sources but the k best are kept, for the top-k drop."""
+    kept: dict[str, list[tuple[int, ...]]]
+    """By method: the best sources by its scores, then by its permuted scores, for the permutation test."""
+
+    @property
+    def different(self) -> list[tuple[int, ...]]:
+        """The different sets of `kept`."""
+        return sorted({one for sets in self.kept.values() for one in sets})
+
+    @property
+    def masks(self) -> list[Mask]:
+        """Every ablation once."""
+        count = len(self.everything)
+        without = [mask for by_k in self.without.values() for mask in by_k.values()]
+        only = [mask_of(count, one) for one in self.different]
+        return list(dict.fromkeys([self.everything, *self.held_out, *without, *only]))
+
+
+def make_plan(
+    count: int,
+    scores: Mapping[str, Sequence[float]],
+    seen: Collection[Mask],
+    question: str,
+    settings: FaithfulnessSettings,
+) -> Plan:
+    """Choose the ablations and sets.
+
+    Args:
+        count: the number of sources.
+        scores: one a source, by method.
+        seen: the ablations that methods have run.
+        question: the question's text. With the settings' seed, it seeds each random choice on its own, so that more
+            ablations do not change the other tests.
+        settings: the settings.
+    """
+    ablations = seeded_generator(settings.seed, f"faithfulness ablations {question}")
+    permutations = seeded_generator(settings.seed, f"faithfulness permutations {question}")
+    rankings = random_rankings(count, settings.permutations, permutations)
+    ks = [k for k in check_ks(settings.ks) if isinstance(k, int)]
+    return Plan(
+        everything=mask_of(count, range(count)),
+        held_out=held_out_masks(count, settings.ablations, seen, ablations),
+        without={name: {k: mask_of(count, top_k(own, k), keep=False) for k in ks} for name, own in scores.items()},
+        kept={name: kept_sets(own, rankings, settings.permutation_k) for name, own in scores.items()},
+    )

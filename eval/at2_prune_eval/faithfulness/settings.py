@@ -1,0 +1,65 @@
+"""The settings with which faithfulness is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from at2_prune.errors import InputError
+from at2_prune.passages import Granularity
+from at2_prune.pruning.selection import check_k
+
+from ..k_values import check_ks
+
+__all__ = ["FaithfulnessSettings"]
+
+
+@dataclass(frozen=True)
+class FaithfulnessSettings:
+    """How faithfulness is measured on each question.
+
+    Raises:
+        InputError: a k, the granularity or a number is wrong.
+
+    Example:
+        >>> FaithfulnessSettings(ks=[3, 1]).as_json()["ks"]
+        [1, 3]
+    """
+
+    granularity: Granularity = "passage"
+    """The sources that are scored: passages or their sentences."""
+    ablations: int = 32
+    """The number of ablations of LDS."""
+    ks: Sequence[int] = (1, 3, 5)
+    """The values of k of the top-k drop."""
+    permutation_k: int = 2
+    """How many sources the permutation test keeps."""
+    permutations: int = 3
+    """The number of permutations that it averages over."""
+    order_for: Collection[str] = ()
+    """Methods that run ablations and take the order test nevertheless; they then run their ablations again."""
+    seed: int = 0
+    """The seed of ablations, permutations and order, together with the question's text."""
+
+    def __post_init__(self) -> None:
+        check_ks(self.ks)
+        check_k(self.permutation_k)
+        if self.granularity not in ("passage", "sentence"):
+            raise InputError(f"granularity must be 'passage' or 'sentence', got {self.granularity!r}")
+        if self.ablations < 2 or self.permutations < 1:
+            raise InputError(
+                f"needs at least 2 ablations and 1 permutation, got {self.ablations} and {self.permutations}"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON values, for the config of a run."""
+        return {
+            "granularity": self.granularity,
+            "ablations": self.ablations,
+            "ks": check_ks(self.ks),
+            "permutation_k": self.permutation_k,
+            "permutations": self.permutations,
+            "order_for": sorted(self.order_for),
+            "seed": self.seed,
+        }

@@ -1,0 +1,32 @@
+"""Reading `results.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from at2_prune.errors import DataError
+
+from .summary import FORMAT
+
+__all__ = ["load_results"]
+
+
+def load_results(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a `results.json`.
+
+    Raises:
+        DataError: the file cannot be read, or has a format that this version does not read.
+    """
+    try:
+        results = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as results ({error})") from error
+    if not isinstance(results, dict) or results.get("format") != FORMAT:
+        found = results.get("format") if isinstance(results, dict) else type(results).__name__
+        raise DataError(
+            f"{path}: results of format {found!r}; this version reads format {FORMAT}: run the evaluation again"
+        )
+    return results

