@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from at2_prune.catalogue import method_table
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -25,6 +27,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_commands_in_the_pages_name_scripts_that_are_there() -> None:
     for page in PAGES:
         for script in re.findall(
-            r"python ((?:benchmarks|research|examples)/\w+\.py)", page.read_text(encoding="utf-8")
+            r"python ((?:benchmarks|research|examples|eval)/\w+\.py)", page.read_text(encoding="utf-8")
         ):
             assert (ROOT / script).is_file(), f"{page.name}: {script}"
+
+
+def test_the_page_on_evaluation_has_the_table_of_methods() -> None:
+    assert method_table() in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
