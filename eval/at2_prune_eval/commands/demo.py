@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
             print(terminal_report(result) + "\n")
             print(f"{'F1 before':>9}  {'after':>5}  gold kept  true answer → from all → from those kept")
         assert question.answer is not None
-        unpruned = pruner.regenerate(question.text, question.passages) if result.draft is None else result.draft
+        unpruned = pruner.answer_from(question.text, question.passages) if result.draft is None else result.draft
         before.append(answer_scores(unpruned, question.answer).f1)
         after.append(answer_scores(result.answer, question.answer).f1)
         recall.append(gold_recall(result.kept, question.gold))
