@@ -34,17 +34,17 @@ ROWS = [
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest absolute differences of attention mass, over all row groups, layers, heads and sources."""
+    """The largest absolute differences of attention mass, over all row groups, layers, heads and sources."""
 
     family: str
     kernel: str
     layers: int
     drafting: float
-    """Read while drafting, against eager."""
+    """The difference between the reading while drafting and eager attention."""
     teacher_forced: float
-    """Read in one pass over the finished text, against eager."""
+    """The difference between one pass over the finished text and eager attention."""
     between: float
-    """The two readings, against each other."""
+    """The difference between the two readings."""
 
     @property
     def worst(self) -> float:
@@ -68,7 +68,7 @@ def generate(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def expected_mass(attentions: tuple[torch.Tensor, ...], rows: Rows, sources: list[tuple[int, int]]) -> torch.Tensor:
-    """What `AttentionReader.mass` should return, from every layer's dense attention weights."""
+    """The expected value of `AttentionReader.mass`, from every layer's dense attention weights."""
     weights = torch.stack(attentions)[:, 0, :, rows.start : rows.stop]  # (layers, heads, rows, keys)
     mass = torch.stack([weights[..., start:stop].sum(-1) for start, stop in sources], dim=-1)
     return {"mean": mass.mean(2), "max": mass.amax(2), "none": mass}[rows.reduce]

@@ -1,11 +1,11 @@
-"""What attribution costs, against what it is compared with.
+"""Measure the cost of attribution, beside the cost of what it is compared with.
 
     python benchmarks/attribution.py [--quick] [--model NAME] [--pairs 15] [--only drafting memory ...]
 
-Prints a table as it goes, and writes benchmarks/results.json and docs/performance.md. Models: the embedded one by
-default, and a random one for what takes long; `--model random` needs no download. The part `long` drafts from
-160 passages, some 20,000 tokens, with the main model: minutes on a small CPU. Exit code 1 if a limit is exceeded and
-the page does not say why it must be.
+Prints a table while it measures, and writes benchmarks/results.json and docs/performance.md. The main model is the
+embedded one by default; long measurements use a random model. `--model random` needs no download. The part `long`
+drafts from 160 passages, about 20,000 tokens, with the main model; this takes minutes on a small CPU. The exit code is
+1 if a limit is exceeded and the page gives no reason for it.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ PARTS = (
 
 
 def measure(args: argparse.Namespace) -> Iterator[Measurement]:
-    """Every measurement asked for, the main model at ten passages first."""
+    """Every measurement that is asked for; those of the main model at ten passages come first."""
     parts, quick, pairs = set(args.only or PARTS), args.quick, args.pairs
-    few = max(1, pairs // 3)  # of what takes minutes
+    few = max(1, pairs // 3)  # for runs of minutes
     sizes = [5, 10] if quick else [10, 40, 160]
     drafts = [4, 8] if quick else [8, 64, 256]
     lm = load_model(args.model, args.device)
@@ -61,7 +61,8 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
     tiny = lm if lm.name == RANDOM else load_model(RANDOM, args.device)
     if "drafting" in parts:
         for draft in drafts:
-            times = 3 * pairs if draft == drafts[0] else pairs if draft < 100 else few  # a hundredth is hard to see
+            # the shortest draft has more pairs: a difference of a hundredth is hard to measure
+            times = 3 * pairs if draft == drafts[0] else pairs if draft < 100 else few
             yield from drafting(lm, some, draft, times, 1.01)
             yield from own_time(lm, some, draft, few, 0.01)
         yield from drafting(lm, case(lm, sizes[0], "sentence"), drafts[0], few, None)
@@ -69,7 +70,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
         if args.at2_path:
             try:
                 yield from published(sizes[0], drafts[0], few, args.at2_path)
-            except Exception as error:  # somebody else's code, and perhaps for another transformers
+            except Exception as error:  # the code of others, which may need another version of transformers
                 print(f"published AT2 skipped: {type(error).__name__}: {error}", file=sys.stderr)
         else:
             print("published AT2 skipped: --at2-path not given", file=sys.stderr)
@@ -136,7 +137,7 @@ def main() -> int:
     for measurement in measure(args):
         print(show(measurement), flush=True)
         measured.append(measurement)
-        save(merged(earlier, measured), args.out)  # what is measured stays if the rest is interrupted
+        save(merged(earlier, measured), args.out)  # an interruption keeps the earlier measurements
     everything = load(args.out)
     devices = by_device(everything)
     for device, some in devices.items():

@@ -1,4 +1,4 @@
-"""What is timed against what; every function yields measurements."""
+"""The comparisons: every function yields measurements of two ways of doing the same work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "pre
 
 
 def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
-    """Drafting with attribution over plain `generate` of the same tokens."""
+    """Time drafting with attribution over plain `generate` of the same tokens."""
     coefficients, _ = coefficients_of(lm, "at2")
     scorer, prompt = LearnedScorer(coefficients), some.prompt
     ids = torch.tensor([prompt.ids], device=lm.device)
@@ -51,7 +51,7 @@ def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float
 
 
 def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
-    """Scoring a given draft, a backward pass and average attention by eager weights, each over a forward pass."""
+    """Time scoring of a given draft, a backward pass, and average attention by eager weights over a forward pass."""
     coefficients, _ = coefficients_of(lm, "at2")
     scorer, prompt = LearnedScorer(coefficients), some.prompt
     target = (prompt.ids[prompt.question[0] : prompt.question[1]] * draft)[:draft]
@@ -70,7 +70,7 @@ def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float 
 
     bare = partial(untouched, lm)
     yield paired("scoring a given draft / forward pass", inputs, given, forward, pairs, limit, bare)
-    if len(prompt) > 3000:  # what follows holds every layer's activations, or tokens x tokens weights
+    if len(prompt) > 3000:  # the next ways hold every layer's activations, or tokens x tokens weights
         return
     few = max(1, pairs // 3)
     gradient = partial(GradientXInputScorer().score, task(Draft("", target)))
@@ -87,17 +87,17 @@ def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float 
 
 
 def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
-    """The ablation engine over one masked pass a mask; and how far their log-odds differ.
+    """Time the ablation engine over one masked pass a mask, and measure the difference of their log-odds.
 
-    The plain loop is a whole pass with the logits of every row, as in the published code; the lean one asks for those
-    of the target's rows only.
+    The plain loop runs a whole pass with the logits of every row, as the published code does. The lean loop computes
+    the logits of the target's rows only.
 
     Args:
         lm: the model.
-        some: what is ablated.
-        count: random ablations; twice as many are measured too, with fewer pairs and the lean loop only.
+        some: the question that is ablated.
+        count: the number of random ablations. Twice as many are measured too, with fewer pairs and the lean loop only.
         pairs: how many times both ways are run.
-        limit: of the ratios.
+        limit: the limit of the ratios.
     """
     prompt, target = some.prompt, lm.encode_draft("the Meuse, in the south")
     sources = len(prompt.sources)
@@ -177,11 +177,11 @@ def answering(
 
 
 def answer_growth(lm: LanguageModel, sizes: Sequence[int], pairs: int) -> Iterator[Measurement]:
-    """How scout's whole answer and plain generation grow with the context: ratios, and exponents against tokens.
+    """Measure the growth of scout's whole answer and of plain generation with the context: ratios and exponents.
 
     Args:
         lm: the model.
-        sizes: numbers of passages, ascending.
+        sizes: the numbers of passages, ascending.
         pairs: how many times both are run.
     """
     coefficients, origin = coefficients_of(lm, "scout")
@@ -203,7 +203,7 @@ def answer_growth(lm: LanguageModel, sizes: Sequence[int], pairs: int) -> Iterat
 
 
 def loading(times: int, gguf: bool) -> Iterator[Measurement]:
-    """Seconds to load the embedded model from its cache, and over loading it from GGUF."""
+    """Time loading the embedded model from its cache, in seconds and over loading it from GGUF."""
     if not embedded_is_cached():
         return
     taken = []
@@ -227,7 +227,7 @@ def loading(times: int, gguf: bool) -> Iterator[Measurement]:
 
 
 def starting(times: int) -> Iterator[Measurement]:
-    """Seconds to import the package, and to print the command line's help; Python's own start is not counted."""
+    """Time importing the package and printing the command line's help, in seconds, without the start of Python."""
     ways = {
         "importing at2_prune, seconds": ("import at2_prune", 0.1),
         "at2-prune --help, seconds": ("import sys; sys.argv = ['at2-prune', '--help']; import at2_prune.__main__", 0.3),
@@ -243,7 +243,7 @@ def starting(times: int) -> Iterator[Measurement]:
 
 
 def precision(name: str | None, device: str | None, passages: int, questions: int) -> Iterator[Measurement]:
-    """How far 16 bits move scores: Kendall's tau with those of float32, and how often the top three change."""
+    """Measure the change of scores in 16 bits: Kendall's tau with float32, and how often the top three change."""
     from scipy.stats import kendalltau
 
     full = load_model(name, device, dtype="float32")
@@ -280,7 +280,7 @@ def precision(name: str | None, device: str | None, passages: int, questions: in
 
 
 def _reading(lm: LanguageModel, scorer: LearnedScorer, some: Case, draft: Sequence[int]) -> Draft:
-    """What the scorer needs: rows of a given draft, or none."""
+    """The rows that the scorer needs: those of a given draft, or none."""
     return (
         read_drafts(lm, [some.prompt], [draft], scorer.row_groups, scorer.layers)[0]
         if scorer.uses_draft

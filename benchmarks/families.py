@@ -1,4 +1,4 @@
-"""Tiny random models of many families, their attention far from uniform, with windows shorter than the sequences."""
+"""Tiny random models of many families. Their attention is far from uniform; their windows are short."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ MLA: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Family:
-    """How to build a tiny model of one family, and what to expect of it."""
+    """The configuration of one family's tiny model, and the properties that are expected of it."""
 
     name: str
     config: str
-    """Name of the configuration class in transformers."""
+    """The name of the configuration class in transformers."""
     options: dict[str, Any] = field(default_factory=dict)
     layers: tuple[int, ...] = (0, 1, 2, 3)
     """The layers that have attention."""
     sliding: tuple[int, ...] = ()
-    """The layers that see `WINDOW` tokens only."""
+    """The layers that attend to `WINDOW` tokens only."""
     norm: float = 1.5
-    """Factor on the q/k norms' weights, for attention that is neither flat nor chaotic."""
+    """A factor on the weights of the q and k norms, so that attention is neither flat nor chaotic."""
     positions: bool = True
-    """Whether leaving tokens out while the others keep their position ids equals masking them."""
+    """Whether leaving tokens out, with the position ids of the others kept, gives the same as masking them."""
 
 
-FAMILIES: dict[str, Family] = {  # those that the installed transformers knows
+FAMILIES: dict[str, Family] = {  # the families that the installed transformers has
     family.name: family
     for family in (
         Family("llama", "LlamaConfig"),

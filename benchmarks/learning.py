@@ -1,4 +1,4 @@
-"""How long it takes to learn head coefficients for a model: `at2-prune train` on a few questions, counted up."""
+"""The time to learn head coefficients for a model, from a few questions of `at2-prune train`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["learning"]
 
 
 def learning(lm: LanguageModel, passages: int, settings: CollectSettings, questions: int) -> Iterator[Measurement]:
-    """Minutes that a hundred questions would take: a hundred times a question's median, and the fit.
+    """Measure the minutes that a hundred questions would take: a hundred times a question's median, plus the fit.
 
     Args:
         lm: the model to learn for.
-        passages: of each question.
-        settings: what to learn from.
-        questions: how many are run.
+        passages: the number of passages of each question.
+        settings: the settings of the training.
+        questions: the number of questions that are run.
     """
     cases = [case(lm, passages, index=i) for i in range(questions)]
     asked = [Question(str(i), some.question, tuple(some.passages), "nobody", (0, 1)) for i, some in enumerate(cases)]

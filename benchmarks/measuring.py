@@ -1,4 +1,4 @@
-"""Ratios of two ways of doing something, timed in alternating pairs."""
+"""Ratios of two ways of doing the same work, timed in alternating pairs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Measurement:
 
     name: str
     inputs: dict[str, Any]
-    """Model, passages, tokens, device, pairs and what else it depends on."""
+    """Model, passages, tokens, device, pairs and everything else that it depends on."""
     ratio: float
-    """Of medians, first way over second; another number where the name says so (seconds, an exponent, a share)."""
+    """The ratio of the medians, first way over second; or what the name says (seconds, an exponent, a share)."""
     low: float
     high: float
-    """Ends of the 95 % bootstrap interval over pairs."""
+    """The ends of the 95 % bootstrap interval over pairs."""
     limit: float | None = None
-    """The ratio should not exceed it."""
+    """The largest ratio that is accepted."""
 
 
 class Clock:
-    """Adds up the seconds between outermost entries and exits of the functions it is put around."""
+    """Adds up the seconds inside the functions that it wraps; a nested call is not counted twice."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -70,14 +70,14 @@ def paired(
     """Time two ways in alternating order.
 
     Args:
-        name: of the measurement.
-        inputs: what it depends on.
+        name: the name of the measurement.
+        inputs: the values that it depends on.
         first: the way whose time is divided.
-        second: the way it is divided by.
+        second: the way whose time divides it.
         pairs: how many times both are run.
-        limit: of the ratio.
-        around_second: a context that the second way runs in, entered before the clock starts.
-        warm_up: run each once before, which does not count.
+        limit: the limit of the ratio.
+        around_second: a context in which the second way runs; it is entered before the clock starts.
+        warm_up: run each way once before, without counting it.
     """
     if warm_up:
         first()
@@ -109,14 +109,14 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """Slope of log cost over log size, by least squares: 1 is linear, 2 quadratic."""
+    """The slope of log cost over log size, by least squares: 1 is linear, 2 is quadratic."""
     x = torch.tensor([math.log(size) for size in sizes], dtype=torch.float64)
     y = torch.tensor([math.log(max(cost, 1e-12)) for cost in costs], dtype=torch.float64)
     return float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
 
 
 def show(measurement: Measurement) -> str:
-    """A line of the table that is printed while measuring."""
+    """One line of the table that is printed while measuring."""
     limit = "" if measurement.limit is None else f"  limit {measurement.limit:g}"
     inputs = ", ".join(f"{key} {value}" for key, value in measurement.inputs.items())
     interval = f"[{measurement.low:.4g}, {measurement.high:.4g}]"
@@ -128,14 +128,14 @@ def save(measurements: Sequence[Measurement], path: Path) -> None:
 
 
 def merged(earlier: Sequence[Measurement], new: Sequence[Measurement]) -> list[Measurement]:
-    """Earlier measurements, with those that were made anew in their old places; then what is new altogether."""
+    """Earlier measurements, with new values in their old places; then the measurements that had no earlier value."""
     fresh = {_what(m): m for m in new}
     known = [fresh.pop(_what(m), m) for m in earlier]
     return known + list(fresh.values())
 
 
 def _what(measurement: Measurement) -> tuple[Any, ...]:
-    """The name, and the inputs that were chosen rather than measured."""
+    """The name, and the inputs that were chosen and not measured."""
     chosen = ("model", "device", "passages", "sources", "draft", "k", "ablations", "times")
     return (measurement.name, *(str(measurement.inputs.get(key)) for key in chosen))
 

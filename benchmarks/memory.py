@@ -1,11 +1,11 @@
-"""Peak memory and memory held, with and without attribution.
+"""Measure peak memory and held memory, with and without attribution.
 
     python benchmarks/memory.py --model random --passages 160 --draft 64 --way attributed
 
-Prints one run's peak above the loaded model, in bytes, as JSON: what torch's allocator handed out, tensor by tensor, or
-with --resident what the process held. `attribution.py` runs each in a process of its own: what an earlier run left to
-the system's allocator would hide a later one's resident peak. That one differs by megabytes from run to run; the
-allocator's count does not.
+Prints one run's peak above the loaded model, in bytes, as JSON. The peak is that of the tensors in torch's allocator,
+or with --resident that of the process. `attribution.py` runs each measurement in its own process, because memory that
+an earlier run left to the system's allocator would hide the resident peak of a later run. The resident peak differs by
+megabytes between runs; the allocator's count does not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WAYS = ("plain", "attributed")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """One way of drafting: its peak, what the draft holds, and the seconds that reading took."""
+    """Run one way of drafting, and measure its peak, the memory that the draft holds, and the seconds of reading."""
     lm = load_model(args.model)
     some = case(lm, args.passages, args.granularity, merged=args.merged)
     scorer = LearnedScorer(coefficients_of(lm, "at2")[0])
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name in ("__call__", "catch_up"):
         setattr(AttentionReader, name, clock.around(getattr(AttentionReader, name)))
     with endless(lm):
-        first = case(lm, 2)  # what is set up once
+        first = case(lm, 2)  # set up everything that is set up once
         written = write_drafts(lm, [first.prompt], scorer.row_groups, 2, scorer.layers)[0]
         scorer.score(Task(lm, first.question, first.passages, first.prompt, written))
         del first, written
@@ -84,14 +84,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def resident_peak(run: Callable[[], None], device: torch.device) -> int:
-    """Bytes at the peak above where it began: of the process, or of CUDA's allocator."""
+    """Bytes at the peak above those at the start, of the process or of CUDA's allocator."""
     before = reset_peak(device)
     run()
     return peak_memory(device) - before
 
 
 def allocated_peak(run: Callable[[], None], device: torch.device) -> int:
-    """Bytes at the peak above where it began, by every allocation and release of a tensor's memory on the CPU."""
+    """Bytes at the peak above those at the start, from every allocation and release of a tensor's memory on the CPU."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         run()
     assert profiled.profiler is not None
@@ -101,7 +101,7 @@ def allocated_peak(run: Callable[[], None], device: torch.device) -> int:
 
 
 def apart(**options: Any) -> dict[str, Any]:
-    """`run` in a process of its own, with these options of the command line, but for those that are None or False."""
+    """Call `run` in its own process, with these options of the command line; None and False are left out."""
     command = [sys.executable, __file__]
     for name, value in options.items():
         if value is not None and value is not False:
@@ -112,13 +112,13 @@ def apart(**options: Any) -> dict[str, Any]:
 
 
 def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[Measurement]:
-    """Memory that attribution adds, over the hidden states and over the weights that could be kept instead.
+    """Measure the memory that attribution adds, over the hidden states and over the weights that could be kept instead.
 
     Args:
-        model: name of the model.
-        passages: how many.
-        draft: tokens.
-        runs: of the resident peak, each way; the allocator's count is the same every time.
+        model: the name of the model.
+        passages: the number of passages.
+        draft: the number of tokens of the draft.
+        runs: how many times the resident peak is measured, each way; the allocator's count is always the same.
     """
     how = {"model": model, "passages": passages, "draft": draft}
     counted = {way: apart(**how, way=way) for way in WAYS}
@@ -139,13 +139,13 @@ def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[M
 
 
 def growth(model: str | None, sizes: list[int], drafts: list[int], runs: int) -> Iterator[Measurement]:
-    """Exponents of the seconds spent reading and of the memory added, each against one size.
+    """Measure the exponents of the seconds of reading and of the added memory, each against one size.
 
     Args:
-        model: name of the model.
-        sizes: numbers of passages, joined to the first of them where tokens grow and sources do not.
-        drafts: tokens.
-        runs: of the seconds; the interval is the range of the runs' exponents.
+        model: the name of the model.
+        sizes: the numbers of passages; they are joined to the first number of sources where only tokens should grow.
+        drafts: the numbers of tokens of the draft.
+        runs: how many times seconds are measured; the interval is the range of the runs' exponents.
     """
     middle, some = drafts[len(drafts) // 2], sizes[0]
     series: dict[str, list[dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""What of drafting's time passes in attribution's own code: seen within one run, so that no two runs can differ."""
+"""The part of drafting's time that attribution's own code takes, measured within one run."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from at2_prune.scorers import LearnedScorer, Task
 __all__ = ["own_time"]
 
 OWN = ((AttentionReader, "__call__"), (AttentionReader, "catch_up"), (model, "greedy_log_probabilities"))
-"""What runs inside `generate` and is not its own."""
+"""The functions that run inside `generate` and are not part of attribution."""
 
 
 def own_time(lm: LanguageModel, some: Case, draft: int, times: int, limit: float | None) -> Iterator[Measurement]:
-    """Attribution's own code over the rest of drafting.
+    """Time attribution's own code over the rest of drafting.
 
-    Its own is what the model's attention and sampling call, and all that is around `generate`: tensors of ids, texts,
-    scores. What a GPU is asked to do ends later than the call that asks, so nothing is measured there.
+    Its own code is that which the model's attention and sampling call, and everything around `generate`: tensors of
+    ids, texts, scores. On a GPU, work ends later than the call that starts it, so nothing is measured there.
 
     Args:
         lm: the model.
-        some: what is drafted from.
-        draft: tokens.
-        times: drafts, after one that does not count.
-        limit: of the ratio.
+        some: the question to draft from.
+        draft: the number of tokens of the draft.
+        times: the number of drafts, after one that does not count.
+        limit: the limit of the ratio.
     """
     if lm.device.type != "cpu":
         return

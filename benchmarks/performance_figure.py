@@ -1,4 +1,4 @@
-"""docs/figures/attribution_cost: what attributing one draft takes, by every way that was measured."""
+"""docs/figures/attribution_cost: the cost of attributing one draft, for every way that was measured."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ WAYS = (
     ("{ablations} ablations, the target's logits only", "random ablations: engine / lean loop", 1, "gradient"),
     ("{ablations} ablations, whole passes", "random ablations: engine / plain loop", 1, "gradient"),
 )
-"""Label, measurement, which of its two sides, and the family that colours it."""
+"""The label, the measurement, its side, and the family that gives the colour."""
 
 
 def seconds_by_way(measurements: Sequence[Measurement]) -> list[tuple[str, float, str]]:
-    """Label, seconds and family of every way that was measured; AT2 while the draft is written first."""
+    """The label, seconds and family of every way that was measured; AT2 while the draft is written comes first."""
     ways = []
     own, drafting = measured(measurements, OWN), measured(measurements, DRAFTING)
     if own and drafting:
@@ -46,7 +46,7 @@ def seconds_by_way(measurements: Sequence[Measurement]) -> list[tuple[str, float
 
 
 def picture(measurements: Sequence[Measurement], folder: str) -> str:
-    """The figure in Markdown, with its caption; nothing where there is nothing to draw."""
+    """The figure in Markdown, with its caption; empty if nothing was measured."""
     if not seconds_by_way(measurements):
         return ""
     what = "What attributing one draft costs"
@@ -59,7 +59,7 @@ def picture(measurements: Sequence[Measurement], folder: str) -> str:
 
 @styled
 def attribution_cost(measurements: Sequence[Measurement]) -> Figure:
-    """The figure: one line a way, and the draft's own writing beside them."""
+    """Draw a line for each way, and the writing of the draft beside them."""
     from matplotlib.patheffects import withStroke
 
     ways, halo = seconds_by_way(measurements), [withStroke(linewidth=3, foreground="white")]

@@ -1,4 +1,4 @@
-"""docs/performance.md from the measurements: the targets with what was measured, then everything."""
+"""Write docs/performance.md from the measurements: the targets with the measured values, then all measurements."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ TARGETS = (
     ("importing at2_prune, seconds", "`import at2_prune`, seconds", "≤ 0.1"),
     ("at2-prune --help, seconds", "`at2-prune --help`, seconds", "≤ 0.3"),
 )
-"""Name of a measurement, what the page calls it, and its target."""
+"""The name of a measurement, its name on the page, and its target."""
 
 SHORT_DRAFT = 16
-"""Tokens; drafts up to this length have no excuse."""
+"""The length in tokens up to which a draft has no reason to miss its target."""
 
 FLOORS = {
     "drafting with attribution / generate": """\
@@ -76,13 +76,13 @@ the reference and n - i for the ablation of the i-th: n + n(n - 1)/2 in all. The
 are run every time). So for an exact outcome 1/2 of the layers' work is the floor, and 1/3 would need an approximation:
 fewer layers, or reused keys and values. Over the plain loop the logits that nobody reads are saved too.""",
 }
-"""By the name of a measurement: what to say where it misses its target, and the true floor."""
+"""By the name of a measurement: the reason for which it may miss its target, and the lowest possible value."""
 
 
 FLOOR_OF = {
     f"{kind}: engine / plain loop": f"{kind}: engine / lean loop" for kind in ("random ablations", "leave-one-out")
 }
-"""What else misses its target for a reason above: with a small vocabulary the two loops are nearly one."""
+"""Measurements that miss their target for a reason above: with a small vocabulary the two loops are nearly equal."""
 
 
 def over_limit(measurement: Measurement) -> bool:
@@ -90,7 +90,7 @@ def over_limit(measurement: Measurement) -> bool:
 
 
 def explained(measurement: Measurement) -> bool:
-    """Whether the page can say why this one misses its limit."""
+    """Whether the page gives a reason for which a measurement misses its limit."""
     name = FLOOR_OF.get(measurement.name, measurement.name)
     long = measurement.inputs.get("draft", 0) > SHORT_DRAFT
     if name == "drafting with attribution / generate":
@@ -101,11 +101,11 @@ def explained(measurement: Measurement) -> bool:
 
 
 LINEAR = 1.05
-"""The largest exponent that is called linear."""
+"""The largest exponent that counts as linear."""
 
 
 def measured(measurements: Sequence[Measurement], name: str) -> Measurement | None:
-    """The measurement that a target is about: the first, of the main model and size; of memory its longest prompt."""
+    """The measurement that a target is about: the first, of the main model and size; for memory, the longest prompt."""
     found = [m for m in measurements if m.name == name]
     if name.startswith("peak memory") and found:
         of_one_model = [m for m in found if m.inputs["model"] == found[0].inputs["model"]]
@@ -114,7 +114,7 @@ def measured(measurements: Sequence[Measurement], name: str) -> Measurement | No
 
 
 def by_device(measurements: Sequence[Measurement]) -> dict[str, list[Measurement]]:
-    """The CPU's first; what does not say where it ran, ran on it."""
+    """The devices, with the CPU first; a measurement without a device ran on the CPU."""
     devices: dict[str, list[Measurement]] = {"cpu": []}
     for measurement in measurements:
         devices.setdefault(measurement.inputs.get("device", "cpu"), []).append(measurement)
@@ -122,7 +122,7 @@ def by_device(measurements: Sequence[Measurement]) -> dict[str, list[Measurement
 
 
 def targets(measurements: Sequence[Measurement]) -> list[str]:
-    """The table of targets, in Markdown, for measurements of one device."""
+    """The table of targets in Markdown, for the measurements of one device."""
     lines = ["| | target | measured | 95 % interval | reached |", "|---|---|---|---|---|"]
     for name, title, target in TARGETS:
         found = measured(measurements, name)
@@ -136,7 +136,7 @@ def targets(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def floors(measurements: Sequence[Measurement]) -> list[str]:
-    """Why targets were missed, in Markdown: a paragraph each, with the work that was counted."""
+    """The reasons for which targets were missed, in Markdown: a paragraph each, with the counted work."""
     lines = []
     for name, words in FLOORS.items():
         missed = [m for m in measurements if FLOOR_OF.get(m.name, m.name) == name and over_limit(m) and explained(m)]
@@ -151,7 +151,7 @@ def floors(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def write_page(measurements: Sequence[Measurement], command: str, picture: str = "") -> str:
-    """The page's Markdown, with a picture's after the targets."""
+    """The page in Markdown, with a picture after the targets."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("at2-prune", "torch", "transformers"))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     cpu, *others = by_device(measurements).items()

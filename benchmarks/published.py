@@ -1,4 +1,4 @@
-"""The code that AT2's authors published, from a developer's own copy beside the project."""
+"""Comparison with the code that the authors of AT2 published, from a copy on this machine."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["published"]
 
 
 def published(passages: int, draft: int, pairs: int, path: Path) -> Iterator[Measurement]:
-    """Its drafting with attribution over plain `generate`, ours, and whether scores agree, on a model it can read.
+    """Time its drafting with attribution over plain `generate`, and ours; compare the scores on a model it can read.
 
     Args:
-        passages: how many.
-        draft: tokens.
-        pairs: how many times.
+        passages: the number of passages.
+        draft: the number of tokens of the draft.
+        pairs: how many times both ways are run.
         path: the folder that holds its package `at2`.
 
     Raises:
-        Exception: it cannot be loaded, or cannot read the model of today's transformers.
+        Exception: the code cannot be loaded, or does not work with the installed transformers.
     """
     lm = load_model(QWEN)
     some = case(lm, passages)
@@ -50,7 +50,7 @@ def published(passages: int, draft: int, pairs: int, path: Path) -> Iterator[Mea
 
 
 def _weights_of(path: Path) -> Callable[..., torch.Tensor]:
-    """Its function from hidden states to attention weights; the file needs none of what its package needs."""
+    """Load its function from hidden states to attention weights, without the requirements of its package."""
     file = path / "at2" / "attribution" / "attention.py"
     spec = importlib.util.spec_from_file_location("at2_attention", file)
     if spec is None or spec.loader is None:

@@ -1,4 +1,4 @@
-"""One model serving several threads: requests a second, and memory after a thousand requests."""
+"""One model that serves several threads: requests a second, and memory after a thousand requests."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["serving"]
 def serving(
     lm: LanguageModel, method: str, passages: int, k: int, requests: int, rounds: int, lasting: int
 ) -> Iterator[Measurement]:
-    """Throughput of 1, 4 and 16 threads and of batches, over one by one; resident memory after `lasting` requests.
+    """Measure the throughput of threads and batches over one by one, and resident memory after `lasting` requests.
 
     Args:
         lm: the model, shared by all threads.
         method: `at2` or `scout`.
-        passages: of every question.
+        passages: the number of passages of every question.
         k: how many of them are kept.
-        requests: that are timed in one go.
+        requests: the number of requests that are timed together.
         rounds: how often each way is timed.
-        lasting: requests between the two looks at memory; 0 looks at none.
+        lasting: the number of requests between two measurements of memory; 0 measures no memory.
     """
     pruner = AT2Pruner(lm, LearnedScorer(coefficients_of(lm, method)[0], method), max_new_tokens=8)
     cases = [case(lm, passages, index=index) for index in range(4)]

@@ -1,9 +1,9 @@
-"""Queries a second through one adapter and one model: one after the other, in 16 threads, as 64 coroutines.
+"""Measure queries a second through one adapter and one model: serial, in 16 threads, as 64 coroutines.
 
     python benchmarks/throughput.py [--adapter langchain|llama-index] [--queries 64] [--passages 10]
 
-Prints each way's queries a second and its ratio to serial calls, and checks that all return the same. Set the config by
-the environment: `AT2_PRUNE_MODEL`, `AT2_PRUNE_DEVICE`, `AT2_PRUNE_METHOD` …
+Prints each way's queries a second and its ratio to serial calls, and checks that all ways return the same. The config
+comes from the environment: `AT2_PRUNE_MODEL`, `AT2_PRUNE_DEVICE`, `AT2_PRUNE_METHOD` …
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: passages in any number, a random model, drafts of a fixed length, untouched attention."""
+"""The workload of the benchmarks: any number of passages, a random model, drafts of a fixed length."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ __all__ = [
 ]
 
 RANDOM = "random"
-"""Name of the model without a download: Gemma 3 270M's depth and heads, a tenth of its width, random weights."""
+"""A model without a download: the depth and heads of Gemma 3 270M, a tenth of its width, random weights."""
 
 QWEN = "random Qwen2 0.5B"
-"""Name of a model of Qwen2 0.5B's shape, with random weights and the vocabulary of the one above: its layers take what
-those of the real one take."""
+"""A model with the shape of Qwen2 0.5B, with random weights and the vocabulary of the one above. Its layers take as
+much time and memory as those of the real model."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ def case(
     index: int = 0,
     merged: int | None = None,
 ) -> Case:
-    """A sample question with so many passages: its own, then those of the others, then copies under other titles.
+    """Make a sample question with any number of passages: its own, those of the others, copies under other titles.
 
-    The sample's passages are short; each here is two of them, about 130 tokens, as long as those of HotpotQA.
+    The sample's passages are short. Each passage here joins two of them, about 130 tokens, as long as in HotpotQA.
 
     Args:
         lm: encodes the prompt.
-        passages: how many.
-        granularity: what the prompt's sources are.
-        index: of the sample question.
-        merged: join them to so many longer ones.
+        passages: the number of passages.
+        granularity: the sources of the prompt are passages or sentences.
+        index: the index of the sample question.
+        merged: join the passages to this number of longer ones.
     """
     questions = load_questions(sample_questions_path())
     question = questions[index % len(questions)]
@@ -82,7 +82,7 @@ def case(
 
 
 def _join(passages: Sequence[Passage]) -> Passage:
-    """One passage of all their texts, under the first one's title."""
+    """Join the texts of passages to one, under the title of the first."""
     return replace(passages[0], text=" ".join(passage.text for passage in passages), sentences=None)
 
 
@@ -91,7 +91,7 @@ def _title(passage: Passage, copy: int) -> str:
 
 
 def load_model(name: str | None, device: str | None = None, dtype: str | None = None) -> LanguageModel:
-    """By id or path, None for the embedded model, `RANDOM` or `QWEN` for one without any download."""
+    """Load a model by id or path; None for the embedded model, `RANDOM` or `QWEN` for one without a download."""
     if name not in (RANDOM, QWEN):
         return LanguageModel.load(name, device=device, dtype=dtype)
     lm = _random_model(name)
@@ -143,7 +143,7 @@ def _random_model(name: str) -> LanguageModel:
 
 
 def device_of(lm: LanguageModel) -> str:
-    """What it runs on, a GPU by its name."""
+    """The device, a GPU by its name."""
     return torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else lm.device.type
 
 
@@ -160,9 +160,9 @@ def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:
 
 
 def coefficients_of(lm: LanguageModel, method: str) -> tuple[HeadCoefficients, str]:
-    """Those that come with at2-prune, else random ones of the same shape; and which of the two.
+    """The coefficients that come with at2-prune, else random ones of the same shape; and a word for which they are.
 
-    What they are changes no cost, but for the passages that are kept.
+    Their values change which passages are kept, but nothing else about the cost.
     """
     try:
         return load_coefficients(lm, method=method), "shipped"
@@ -177,7 +177,7 @@ def coefficients_of(lm: LanguageModel, method: str) -> tuple[HeadCoefficients, s
 
 @contextmanager
 def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
-    """The model writing on to the last token allowed: no end token, no stop string."""
+    """Let the model write to the last token allowed: no end token, no stop string."""
     model: Any = lm.model
     before = model.generation_config.eos_token_id, lm.tokenizer.eos_token, lm.template
     model.generation_config.eos_token_id, lm.tokenizer.eos_token = None, None
@@ -190,7 +190,7 @@ def endless(lm: LanguageModel) -> Iterator[LanguageModel]:
 
 @contextmanager
 def untouched(lm: LanguageModel, kernel: str | None = None) -> Iterator[Any]:
-    """The model on transformers' own attention function, as it was before anything was read."""
+    """Put the model on transformers' own attention function, as it was before anything was read."""
     model: Any = lm.model
     own = model.config.get_text_config()._attn_implementation.removeprefix("at2_")
     model.set_attn_implementation(kernel or own)

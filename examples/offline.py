@@ -31,7 +31,7 @@ PROMPT = TextTemplate().instruction + TextTemplate().examples + "Documents:\n{co
 
 @dataclass(frozen=True)
 class Corpus:
-    """Passages to retrieve from, and questions about them."""
+    """The passages to retrieve from, and questions about them."""
 
     passages: list[Passage]
     questions: list[Question]

@@ -1,9 +1,9 @@
-"""Which ablation to train on: attention mask with positions kept, or text removed?
+"""Compare two ablations to train on: an attention mask with positions kept, and text that is removed.
 
 Takes two folders that `at2-prune train` made from the same questions, one with `--positions kept` and one with
-`--positions closed` (masks are drawn from the question's id, so they agree). Coefficients are fitted to each kind on
-one half of the questions and measured on the other half: how well they predict either kind of outcome (LDS), and the
-recall of the gold passages among the top two. Halves are swapped, so every question is measured once.
+`--positions closed`. Masks are drawn from the question's id, so they agree. Coefficients are fitted to each kind on one
+half of the questions and measured on the other half: LDS for either kind of outcome, and the recall of the gold
+passages among the top two. Then the halves are swapped, so that every question is measured once.
 
     python research/ablation_positions.py runs/kept runs/closed
 """

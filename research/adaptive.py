@@ -1,13 +1,13 @@
-"""How many passages to keep, told by the scores or by the draft: against fixed k that keep as many on average.
+"""Compare rules that choose k by the scores or by the draft with fixed k that keep as many passages on average.
 
     $ at2-prune eval --data hotpotqa/validation.jsonl --limit 200 --k 1 2 3 5 auto --dtype bfloat16 \\
           --out runs/hotpotqa200
     $ python research/adaptive.py runs/hotpotqa200
 
-Reads the lines of an evaluation, so that nothing is run. A rule chooses k = 1, 2, 3 or 5 for each question; what it has
-to choose freely (a threshold) is taken from a grid by F1 on the first half of the questions. Printed, on the first half
-and on the second: F1, passages kept, and the paired difference in F1 to fixed k at the same average, which is the two
-nearest fixed k mixed in proportion; 95 % bootstrap intervals over questions.
+Reads the records of an evaluation, so that no model runs. A rule chooses k = 1, 2, 3 or 5 for each question. Its free
+parameter (a threshold) is chosen from a grid by F1 on the first half of the questions. Prints for each half: F1, the
+number of passages kept, and the paired difference in F1 to fixed k at the same average. That is a mixture of the two
+nearest fixed k in proportion. Intervals are 95 % bootstrap intervals over questions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from at2_prune_eval.metrics import normalize_answer
 
 KS = (1, 2, 3, 5)
 Rule = Callable[[dict[str, Any], dict[str, Any]], int]
-"""From a question's line and the method's part of it to k."""
+"""A function from a question's record, and the method's part of it, to k."""
 
 
 def ordered(entry: dict[str, Any]) -> list[float]:
@@ -32,18 +32,18 @@ def ordered(entry: dict[str, Any]) -> list[float]:
 
 
 def nearest(count: int) -> int:
-    """The smallest k that keeps as many, or the largest of all."""
+    """The smallest k that keeps at least this many, or the largest of all."""
     return next((k for k in KS if k >= count), KS[-1])
 
 
 def gap(line: dict[str, Any], entry: dict[str, Any]) -> int:
-    """Cut where the score falls most."""
+    """Keep the passages before the largest fall of the score."""
     scores = ordered(entry)
     return max((k for k in KS if k < len(scores)), key=lambda k: scores[k - 1] - scores[k], default=KS[-1])
 
 
 def above(share: float) -> Rule:
-    """Keep what has at least a share of the best score, counted from the worst."""
+    """Keep the passages that have at least a share of the best score, both counted from the worst."""
 
     def rule(line: dict[str, Any], entry: dict[str, Any]) -> int:
         scores = ordered(entry)
@@ -54,7 +54,7 @@ def above(share: float) -> Rule:
 
 
 def mass(share: float) -> Rule:
-    """Keep the fewest that hold a share of the softmax of z-scores."""
+    """Keep the fewest passages that hold a share of the softmax of z-scores."""
 
     def rule(line: dict[str, Any], entry: dict[str, Any]) -> int:
         scores = ordered(entry)
@@ -68,13 +68,13 @@ def mass(share: float) -> Rule:
 
 
 def supports(line: dict[str, Any], entry: dict[str, Any]) -> int:
-    """The fewest passages that still give the draft's answer; 3 if none do."""
+    """Keep the fewest passages that still give the draft's answer; 3 if none do."""
     draft = normalize_answer(line["draft"])
     return next((k for k in KS if normalize_answer(entry["at"][str(k)]["answer"]) == draft), 3)
 
 
 def settles(line: dict[str, Any], entry: dict[str, Any]) -> int:
-    """The fewest passages whose answer the next larger set repeats; 3 if none do."""
+    """Keep the fewest passages whose answer the next larger set repeats; 3 if none do."""
     texts = [normalize_answer(entry["at"][str(k)]["answer"]) for k in KS]
     return next((k for k, one, more in zip(KS, texts, texts[1:], strict=False) if one == more), 3)
 
@@ -84,7 +84,7 @@ def f1_at(entry: dict[str, Any], k: int) -> float:
 
 
 def same_size(entries: Sequence[dict[str, Any]], average: float) -> list[float]:
-    """F1 of each question by fixed k that keep this many on average."""
+    """F1 of each question with fixed k that keep this many on average."""
     low = max((k for k in KS if k <= average), default=KS[0])
     high = min((k for k in KS if k >= average), default=KS[-1])
     part = 0.0 if high == low else (average - low) / (high - low)

@@ -1,12 +1,12 @@
-"""When to keep how much: the answer's own probability as the judge, against fixed k and other signals.
+"""Choose k by the answer's probability, and compare with fixed k and other signals.
 
     $ python research/confidence.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
 Every question is answered from the best 1, 2, 3 and 5 passages of a method and from all of them. Rules then choose one
-of these answers by what is known without the truth. Printed: F1 of each fixed k and of each rule, with 95 % bootstrap
-intervals over questions, the paired difference to no pruning, and how many right answers each turns wrong and wrong
-ones right (right: F1 of at least 0.5); then how well signals foresee that pruning to two passages loses F1 (area under
-the ROC curve; 0.5 is chance). Answers are remembered in --cache.
+of these answers without the true answer. Prints F1 of each fixed k and of each rule, with 95 % bootstrap intervals over
+questions; the paired difference to no pruning; and how many right answers become wrong and wrong ones right (right: F1
+of at least 0.5). Then prints how well signals predict that pruning to two passages loses F1 (area under the ROC curve;
+0.5 is chance). Answers are kept in --cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from at2_prune_eval.loop.cache import ModelCache
 from at2_prune_eval.metrics import normalize_answer
 
 ALL = 0
-"""In k's place: every passage."""
+"""Stands in k's place for every passage."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question: its answers by k, and the scores they were chosen by, best first."""
+    """The answers to one question by k, and the scores of its passages, best first."""
 
     answers: dict[int, Tried]
     scores: list[float]
@@ -79,7 +79,7 @@ def ask(loop: CachedLoop, scorer: Scorer, questions: Sequence[Question], ks: Seq
 
 
 def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
-    """By name, which answer is taken."""
+    """By name, the rule that chooses an answer."""
 
     def best(some: Sequence[int], confidence: Callable[[Tried], float]) -> Callable[[Asked], Tried]:
         return lambda asked: max((asked.answers[k] for k in some), key=confidence)
@@ -109,7 +109,7 @@ def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
 
 
 def area(signal: Sequence[float], bad: Sequence[bool]) -> str:
-    """Under the ROC curve: how often a bad one has the lower signal than a good one; 95 % bootstrap over questions."""
+    """The area under the ROC curve: how often a loss has a lower signal than no loss; 95 % bootstrap over questions."""
     values, wrong = torch.tensor(signal), torch.tensor(bad)
     drawn = torch.randint(len(values), (2000, len(values)), generator=torch.Generator().manual_seed(0))
     areas = [_area(values[rows], wrong[rows]) for rows in (torch.arange(len(values)), *drawn)]

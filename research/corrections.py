@@ -1,11 +1,12 @@
-"""Do length, position or a content-free question correct what attention says? Recall of gold passages, cross-validated.
+"""Correct attention mass by length, position or a content-free question; recall of gold passages, cross-validated.
 
     $ python research/corrections.py runs/scout6 --data hotpotqa/train.jsonl --layer 5 --calibrate 150 --dtype bfloat16
 
 Takes a folder of `at2-prune train --learn-from evidence` and the questions it was made from. A correction is learned
-with the coefficients, as further features, or made to attention mass before: mass a token instead of mass; less what
-the same head gives the same passages when the question is "N/A" (contextual calibration, Zhao et al., 2102.09690),
-which is read anew for --calibrate questions. Intervals are 95 %, by bootstrap over questions; differences are paired.
+with the coefficients, as further features, or it is applied to attention mass before: mass per token in place of mass;
+or mass minus that of the same head on the same passages when the question is "N/A" (contextual calibration, Zhao et
+al., 2102.09690), which is read for --calibrate questions. Intervals are 95 %, by bootstrap over questions; differences
+are paired.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ GROUPS = [RowGroup.from_name(name) for name in BEST]
 
 
 def found(examples: Sequence[Example], settings: EvidenceSettings | None = None) -> dict[str, list[float]]:
-    """By measure, a value for each example, from coefficients fitted to the other folds."""
+    """By measure, a value for each example, from coefficients that are fitted to the other folds."""
     values = cross_fitted(
         examples, GROUPS, lambda some, fold: fit_evidence(some, GROUPS, [0], settings or EvidenceSettings())
     )
@@ -39,7 +40,7 @@ def found(examples: Sequence[Example], settings: EvidenceSettings | None = None)
 
 
 def with_features(example: Example, *features: torch.Tensor) -> Example:
-    """The example with features of its sources, `(sources,)` each, as if they were further heads of the first rows."""
+    """The example with features of its sources, `(sources,)` each, as further heads of the first rows."""
     mass = {}
     for name, value in example.mass.items():  # (1, 1, heads, sources), and once more sources for links
         more = torch.zeros(1, 1, len(features), *value.shape[3:])
@@ -50,7 +51,7 @@ def with_features(example: Example, *features: torch.Tensor) -> Example:
 
 
 def less(example: Example, blank: Example, ratio: bool) -> Example:
-    """The example's mass, corrected by what the same sources get when nothing is asked."""
+    """The example's mass, corrected by the mass of the same sources under a content-free question."""
     mass = dict(example.mass)
     for name in BEST[:2]:  # links do not depend on the question
         base = blank.mass[name]

@@ -1,20 +1,20 @@
-"""Which rows, layers, heads and questions it takes to find supporting passages, and in which form: cross-validated.
+"""Measure which rows, layers, heads and questions find supporting passages, and in which form; cross-validated.
 
     $ at2-prune train --data hotpotqa/train.jsonl --learn-from evidence --layers $(seq 0 17) \\
           --rows question question-max last sources sources-max --dtype bfloat16 --out runs/evidence18
     $ python research/evidence.py runs/evidence18
 
-Coefficients are fitted to four fifths of a run's examples and measured on the fifth, in turn. Nothing is drafted or
-ablated again. Intervals are 95 %, by bootstrap over questions; the same questions for every line. The last column is
-the paired difference in recall@2: of rows to `question question-max`, of one layer to all, of fewer questions, another
-form or fewer coefficients to the mass itself with all questions of the other folds.
+Coefficients are fitted to four fifths of a run's examples and measured on the remaining fifth, in turn. Nothing is
+drafted or ablated again. Intervals are 95 %, by bootstrap over questions, with the same questions for every line. The
+last column is the paired difference in recall@2: of rows to `question question-max`; of one layer to all; and of fewer
+questions, another form or fewer coefficients to the mass itself with all questions of the other folds.
 
     $ at2-prune train --data hotpotqa/validation.jsonl --learn-from evidence --layers 5 --dtype bfloat16 \\
           --out runs/scout-validation
     $ python research/evidence.py runs/scout6 --test runs/scout-validation --data hotpotqa/validation.jsonl --offset 100
 
-With --test, a run on other questions, only the forms of the mass: fitted to all of the first run's examples, measured
-on the other's.
+With --test, a run on other questions, only the forms of the mass are measured: they are fitted to all examples of the
+first run and measured on those of the other.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ FORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     ),
     "over the head's largest": lambda mass: mass / (mass.amax(-1, keepdim=True) + 1e-9),
 }
-"""What coefficients could weigh in place of attention mass itself."""
+"""The forms that coefficients could weigh in place of attention mass."""
 
 
 def cross_validate(
@@ -69,9 +69,9 @@ def cross_validate(
     limit: int | None = None,
     heads: int | None = None,
 ) -> dict[str, list[float]]:
-    """`cross_fitted` to supporting facts, to so many of the other folds' examples.
+    """Call `cross_fitted` on supporting facts, with a limited number of the other folds' examples.
 
-    With `heads`, to so many coefficients: those that weigh most in a fit to all of them.
+    With `heads`, only that many coefficients are fitted: those with the largest weights in a fit to all of them.
     """
     groups = [RowGroup.from_name(name) for name in names]
 
@@ -87,12 +87,12 @@ def cross_validate(
 
 
 def formed(examples: Sequence[Example], form: Callable[[torch.Tensor], torch.Tensor]) -> list[Example]:
-    """The examples with a form of the mass in its place."""
+    """The examples with a form of the mass in place of the mass."""
     return [replace(e, mass={name: form(mass) for name, mass in e.mass.items()}) for e in examples]
 
 
 def compare_forms(fitted: Sequence[Example], test: Sequence[Example]) -> None:
-    """Forms of the mass on questions that are not those they were fitted to; layers are the test's."""
+    """Measure forms of the mass on other questions than those they are fitted to, with the layers of the test."""
     layers = [fitted[0].layers.index(layer) for layer in test[0].layers]
     some = [only(example, layers) for example in fitted]
     groups = [RowGroup.from_name(name) for name in BEST]
@@ -115,7 +115,7 @@ def compare_forms(fitted: Sequence[Example], test: Sequence[Example]) -> None:
 def largest(
     examples: Sequence[Example], groups: Sequence[RowGroup], layers: Sequence[int], weight: torch.Tensor, count: int
 ) -> torch.Tensor:
-    """Which coefficients matter most, `(row groups, layers, heads)` bool: times the spread of what they weigh."""
+    """The most important coefficients, `(row groups, layers, heads)` bool: weight times the spread of the feature."""
     spread = torch.stack(
         [torch.cat([e.mass[group.name][0, list(layers)].flatten(2) for e in examples], 2).std(2) for group in groups]
     )
@@ -123,7 +123,7 @@ def largest(
 
 
 def masked(example: Example, groups: Sequence[RowGroup], few: torch.Tensor) -> Example:
-    """The example without the attention of all other coefficients; what is always 0 is given no weight."""
+    """The example without the attention of all other coefficients; a feature that is always 0 gets no weight."""
     mass = dict(example.mass)
     for group, some in zip(groups, few, strict=True):
         whole = mass[group.name]
@@ -132,7 +132,7 @@ def masked(example: Example, groups: Sequence[RowGroup], few: torch.Tensor) -> E
 
 
 def line(title: str, values: dict[str, list[float]], base: dict[str, list[float]] | None = None) -> str:
-    """A row of a table; with a base to compare with, its paired difference in recall@2 too."""
+    """A row of a table; with a base, the paired difference in recall@2 to it too."""
     columns = ("gold_recall@2", "both_gold@2", "both_gold@3", "both_gold@5")
     shown = [str(bootstrap_mean(values[column])) for column in columns]
     if base:
@@ -141,7 +141,7 @@ def line(title: str, values: dict[str, list[float]], base: dict[str, list[float]
 
 
 def draw(recall: dict[int, Estimate], path: Path) -> None:
-    """Recall at 2 by the one layer that is read, with chance as a line."""
+    """Draw recall at 2 by the layer that is read, with a line for chance."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What the scripts about evidence share: a run's examples, and five folds of them to fit to and to measure on."""
+"""The parts that the scripts on evidence share: a run's examples, in five folds to fit to and to measure on."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from at2_prune.training.evidence import gold_found
 from at2_prune.training.examples import Example
 
 BEST = ("question", "question-max", "sources", "sources-max")
-"""Scout's rows."""
+"""The row groups of scout."""
 FOLDS = 5
 
 
 def examples(folder: Path) -> list[Example]:
-    """All examples of a run of at2-prune train, in an order that only their ids decide."""
+    """All examples of a run of at2-prune train, in an order that depends only on their ids."""
     store = ExampleStore(folder, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
     files = sorted((folder / "examples").glob("*.safetensors"))
     return [example for file in files for example in store.read(file)]
 
 
 def load(folder: Path) -> list[Example]:
-    """Those that have gold sources and others."""
+    """The examples that have both gold sources and others."""
     return [example for example in examples(folder) if bool(example.gold.any()) and not bool(example.gold.all())]
 
 
 def only(example: Example, layers: Sequence[int]) -> Example:
-    """The example as it was read with these layers only."""
+    """The example as if only these layers had been read."""
     mass = {name: value[:, list(layers)] for name, value in example.mass.items()}
     return replace(example, mass=mass, layers=[example.layers[layer] for layer in layers])
 
@@ -49,13 +49,13 @@ def cross_fitted(
     fitted: Callable[[list[Example], int], torch.Tensor],
     taught: Sequence[Sequence[Example]] = (),
 ) -> dict[str, list[float]]:
-    """By measure, a value for each example, from coefficients fitted to the other folds.
+    """By measure, a value for each example, from coefficients that are fitted to the other folds.
 
     Args:
-        examples: measured on.
-        groups: row groups of the coefficients.
-        fitted: from the examples of the other folds, and the fold's number, to coefficients.
-        taught: other readings of the same questions in the same order, to fit to in the examples' place.
+        examples: the examples to measure on.
+        groups: the row groups of the coefficients.
+        fitted: takes the examples of the other folds and the fold's number, and returns coefficients.
+        taught: other readings of the same questions, in the same order, to fit to in place of the examples.
     """
     values: dict[str, list[float]] = {}
     for fold in range(FOLDS):

@@ -1,10 +1,11 @@
-"""Does a retriever's score help the one read from attention? Recall of gold passages, cross-validated.
+"""Add a retriever's score to the score from attention; recall of gold passages, cross-validated.
 
     $ python research/fusion.py runs/scout --data hotpotqa/train.jsonl
 
 Takes a folder of `at2-prune train --learn-from evidence` and the questions it was made from. Coefficients are fitted to
-four fifths and score the fifth, in turn; scores of BM25 and of a sentence embedder are added, as z-scores within the
-question with a weight, or by reciprocal rank. Intervals are 95 %, by bootstrap over questions; differences are paired.
+four fifths and score the remaining fifth, in turn. Scores of BM25 and of a sentence embedder are added, as weighted
+z-scores within the question or by reciprocal rank. Intervals are 95 %, by bootstrap over questions; differences are
+paired.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Scores = Sequence[torch.Tensor]
 
 
 def attention_scores(examples: Sequence[Example]) -> list[torch.Tensor]:
-    """Of every example, from coefficients that were not fitted to it."""
+    """The scores of every example, from coefficients that were not fitted to it."""
     groups = [RowGroup.from_name(name) for name in BEST]
     layers = range(len(examples[0].layers))
     scores = []
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a folder of at2-prune train --learn-from evidence")
     parser.add_argument("--data", required=True, help="its questions")
     args = parser.parse_args()
-    language_model = LanguageModel.load()  # its tokenizer makes the prompts; it does not run
+    language_model = LanguageModel.load()  # only its tokenizer is used, for the prompts
     questions = {question.id: question for question in load_questions(args.data)}
     examples = load(args.run)
     tasks = []

@@ -1,12 +1,12 @@
-"""Do coefficients learn where evidence stands? Fitted to passages in one order, measured on another, cross-validated.
+"""Test whether coefficients learn positions: fit to passages in one order, measure on another; cross-validated.
 
     $ at2-prune train --data hotpotqa/train.jsonl --learn-from evidence --layers 5 --dtype bfloat16 --out runs/scout
     $ at2-prune train --data hotpotqa/train.jsonl --learn-from evidence --layers 5 --dtype bfloat16 \\
           --shuffle-passages 0 --out runs/shuffled
     $ python research/orders.py runs/scout runs/shuffled
 
-The same questions and folds for every line; the paired difference is to coefficients fitted to the data's own order,
-measured on the same order. Intervals are 95 %, by bootstrap over questions.
+Every line has the same questions and folds. The paired difference is to coefficients that are fitted to the data's own
+order and measured on the same order. Intervals are 95 %, by bootstrap over questions.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Does a second round help: pruning what a first round kept, by a draft written from it?
+"""Test a second round: prune the passages that a first round kept, by a draft that is written from them.
 
     $ python research/rounds.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
 A first method keeps five passages. The model drafts again from these, AT2 scores them by the new draft's attention, and
-the best two or three are answered from; or both methods' scores are added, as z-scores over the five. Printed: F1 and
-the paired difference to the first method alone at the same k; 95 % intervals, by bootstrap over questions. Drafts and
-answers are remembered in --cache.
+the answer is written from the best two or three. In a variant, the scores of both methods are added, as z-scores over
+the five. Prints F1 and the paired difference to the first method alone at the same k, with 95 % intervals by bootstrap
+over questions. Drafts and answers are kept in --cache.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ FIRST, KS = 5, (2, 3)
 
 
 class Rounds:
-    """Scores and answers of one question, by what is shown."""
+    """Scores and answers of one question, by the passages that are shown."""
 
     def __init__(self, loop: CachedLoop, question: Question) -> None:
         self.loop = loop
         self.question = question
 
     def scores(self, scorer: Scorer, shown: Sequence[int]) -> list[float]:
-        """One a passage shown; 0 where the model wrote nothing that could be attributed."""
+        """One score a passage shown; 0 if the model wrote nothing that could be attributed."""
         lm, passages = self.loop.language_model, [self.question.passages[i] for i in shown]
         prompt = lm.encode(self.question.text, passages)
         draft = self.loop.draft(prompt, scorer.row_groups).draft if scorer.uses_draft else Draft("", [])
@@ -47,7 +47,7 @@ class Rounds:
         return scorer.score(Task(lm, self.question.text, passages, prompt, draft)).tolist()
 
     def f1(self, sets: Sequence[Sequence[int]]) -> list[float]:
-        """Of the answers from these passages."""
+        """F1 of the answer from these passages."""
         lm, question = self.loop.language_model, self.question
         prompts = [lm.encode(question.text, [question.passages[i] for i in some]) for some in sets]
         truths = [question.answer or "", *question.aliases]
@@ -55,7 +55,7 @@ class Rounds:
 
 
 def ways(rounds: Rounds, scout: Scorer, at2: Scorer) -> dict[str, list[int]]:
-    """By name, which passages are answered from."""
+    """By name, the passages that the answer is written from."""
     everything = list(range(len(rounds.question.passages)))
     chosen: dict[str, list[int]] = {}
     for first in (scout, at2):

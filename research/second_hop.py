@@ -1,12 +1,12 @@
-"""Score twice: the second time with the best passage joined to the question, or moved next to it.
+"""Score twice, the second time with the best passage joined to the question or moved next to it.
 
     $ python research/second_hop.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
-The best passage of the first scores stays the best; the second scores order the others. Joined: its text stands before
-the question, among the rows that are read, and no longer among the passages. Last: it stands behind all other passages,
-so that its own rows reach every one of them. Added: z-scores of first and second scores summed. Printed: how much of
-the gold evidence is among the best 2 and 3, and the paired difference to one round; 95 % bootstrap intervals over
-questions. Nothing is answered.
+The best passage of the first scores stays the best; the second scores order the others. "Joined" puts its text before
+the question, among the rows that are read, and no longer among the passages. "Last" puts it behind all other passages,
+so that its own rows attend to every one of them. "Added" sums the z-scores of the first and second scores. Prints the
+share of gold passages among the best 2 and 3, and the paired difference to one round, with 95 % bootstrap intervals
+over questions. Nothing is answered.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ KS = (2, 3)
 
 
 def rankings(scorer: Scorer, lm: LanguageModel, question: Question) -> dict[str, list[int]]:
-    """The three best passages, by way of choosing them."""
+    """The three best passages, by the way of choosing them."""
     passages = question.passages
 
     def scores(text: str, order: list[int]) -> torch.Tensor:
-        """Of the passages in this order; those left out have minus infinity."""
+        """The scores of the passages, shown in this order; passages that are left out have minus infinity."""
         shown: list[Passage] = [passages[i] for i in order]
         found = torch.full((len(passages),), -torch.inf)
         found[order] = scorer.score(Task(lm, text, shown, lm.encode(text, shown), Draft("", [])))

@@ -1,11 +1,11 @@
-"""Does an L1 penalty choose better heads, or fewer, than L2? Recall of gold passages, cross-validated.
+"""Compare an L1 penalty on coefficients with L2; recall of gold passages, cross-validated.
 
     $ python research/sparse.py runs/scout6
 
-Takes a folder of `at2-prune train --learn-from evidence`; every layer of it, and the question's rows without links. The
-loss is that of `fit_evidence`, its penalty L1 instead, by proximal gradients with momentum (FISTA, Beck and Teboulle
-2009). Printed: how many coefficients are left, on average over folds, recall, and the paired difference in recall@2 to
-the L2 penalty that ships. Intervals are 95 %, by bootstrap over questions.
+Takes a folder of `at2-prune train --learn-from evidence`, and uses every layer and the question's rows without links.
+The loss is that of `fit_evidence` with an L1 penalty, fitted by proximal gradients with momentum (FISTA, Beck and
+Teboulle 2009). Prints the number of coefficients that are left, averaged over folds; recall; and the paired difference
+in recall@2 to the L2 penalty of the shipped coefficients. Intervals are 95 %, by bootstrap over questions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Fit = Callable[[Sequence[Example]], torch.Tensor]
 
 
 def fit_l1(examples: Sequence[Example], penalty: float) -> torch.Tensor:
-    """Coefficients `(row groups, layers, heads)` with an L1 penalty on those of features with unit variance."""
+    """Fit coefficients `(row groups, layers, heads)` with an L1 penalty, on features of unit variance."""
     usable = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
     sources = max(len(example.gold) for example in usable)
     shape = (len(GROUPS), *usable[0].mass[GROUPS[0].name].shape[1:3])
@@ -46,7 +46,7 @@ def fit_l1(examples: Sequence[Example], penalty: float) -> torch.Tensor:
     blocked = torch.zeros_like(right).masked_fill(~there, -torch.inf)
     middle = (features.sum(1) / there.sum(1, keepdim=True))[:, None]
     spread = torch.where(there[..., None], features - middle, 0.0)
-    step = 1 / (spread**2).sum((1, 2)).mean()  # no curvature exceeds its inverse
+    step = 1 / (spread**2).sum((1, 2)).mean()  # the inverse of a bound on the curvature
     weight = ahead = torch.zeros(features.shape[2], dtype=torch.float64)
     momentum = 1.0
     for _ in range(STEPS):

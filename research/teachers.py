@@ -1,13 +1,13 @@
-"""What should teach the coefficients: ablations of the draft, ablations of the known answer, or supporting facts?
+"""Compare supervisions of the coefficients: ablations of the draft or of the known answer, and supporting facts.
 
     $ at2-prune train --data hotpotqa/train.jsonl --ablations 8 --dtype bfloat16 --out runs/kept
     $ at2-prune train --data hotpotqa/train.jsonl --ablations 8 --learn-from answer --limit 100 --dtype bfloat16 \\
           --out runs/answer
     $ python research/teachers.py runs/kept runs/answer
 
-The same questions, rows and folds for each teacher: coefficients are fitted to four fifths and find the gold passages
-of the fifth, in turn. Printed: how much of them is among the best 2 and 3, and the paired difference in recall@2 to
-ablations of the draft. Intervals are 95 %, by bootstrap over questions.
+Every supervision has the same questions, rows and folds. Coefficients are fitted to four fifths and find the gold
+passages of the remaining fifth, in turn. Prints the share of gold passages among the best 2 and 3, and the paired
+difference in recall@2 to ablations of the draft. Intervals are 95 %, by bootstrap over questions.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Do coefficients learned on ten passages and one prompt hold with other numbers of passages, orders and prompts?
+"""Test coefficients that were learned on ten passages and one prompt with other numbers, orders and prompts.
 
     $ python research/transfer.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
-Scout's coefficients score the same questions in other settings, as they are. More passages are those of the file's
-other questions that BM25 ranks highest for this one, so they are as misleading as the file has them; the whole is
-shuffled.
-Printed: how much of the gold evidence is among the best 2 and 3, for scout, BM25 and a sentence embedder, and scout's
-difference at 3 to each, paired. Intervals are 95 %, by bootstrap over questions. Nothing is answered.
+Scout's coefficients score the same questions in other settings, unchanged. Additional passages are those of the file's
+other questions that BM25 ranks highest for this one, so that they are as misleading as possible. Then all passages are
+shuffled. Prints the share of gold passages among the best 2 and 3, for scout, BM25 and a sentence embedder, and scout's
+paired difference at 3 to each. Intervals are 95 %, by bootstrap over questions. Nothing is answered.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ KS = (2, 3)
 
 @dataclass(frozen=True)
 class Setting:
-    """What is asked, and how."""
+    """The questions of a setting, and its prompt."""
 
     name: str
     change: Callable[[Question], Question] = lambda question: question
@@ -43,7 +42,7 @@ class Setting:
 
 
 class More:
-    """Adds the passages of other questions that BM25 ranks highest."""
+    """Add the passages of other questions that BM25 ranks highest."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
         self.passages = list(dict.fromkeys(passage for question in questions for passage in question.passages))
@@ -62,7 +61,7 @@ class More:
 
 
 def fewer(question: Question, count: int) -> Question:
-    """The gold passages and the first others, in the order they had."""
+    """The gold passages and the first of the others, in their order."""
     others = [i for i in range(len(question.passages)) if i not in question.gold][: count - len(question.gold)]
     kept = sorted([*question.gold, *others])
     gold = tuple(kept.index(i) for i in question.gold)
@@ -70,7 +69,7 @@ def fewer(question: Question, count: int) -> Question:
 
 
 def recalls(scorer: Scorer, language_model: LanguageModel, setting: Setting, question: Question) -> list[float]:
-    """At each of KS; sentences count for their passage, which is as good as its best."""
+    """Recall at each of KS; a passage has the score of its best sentence."""
     prompt = language_model.encode(question.text, question.passages, setting.granularity)
     scores = scorer.score(Task(language_model, question.text, question.passages, prompt, Draft("", [])))
     owner = torch.tensor(prompt.source_passage)
