@@ -1,7 +1,7 @@
 """Measures: the numbers that are summed over a source's tokens, computed from a row's attention weights.
 
-A head has weights :math:`w_j` and values :math:`v_j`, the rows of :math:`V`. Only keys that the row may attend to
-count. The head's output is :math:`o = \\sum_j w_j v_j`, and
+A head has weights :math:`w_j` and values :math:`v_j`, the rows of :math:`V`. Keys that the row may not attend
+to are left out. The head's output is :math:`o = \\sum_j w_j v_j`, and
 
 - **attention** is the weight :math:`w_j`;
 - the **contribution** of a key is its weight times its value's magnitude and alignment with the output,

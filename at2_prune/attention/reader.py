@@ -6,7 +6,7 @@ from row :math:`t` to a source (a token span :math:`S`) is
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
 (the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel. In addition, the
-reader computes the weights of the requested rows, and sums them over the tokens of each source at once. So only
+reader computes the weights of the requested rows and immediately sums them over the tokens of each source. So only
 layers x heads x (rows x) sources numbers stay in memory. `at2_prune.attention.measures` defines further measures, which
 can take the place of the weights.
 """
@@ -147,7 +147,8 @@ class AttentionReader:
     def _read(self, layer: int, inputs: LayerInputs, kernel: str, past: int, seen: int) -> None:
         """Read the rows of this call.
 
-        The model ran `seen` tokens before this call. The first `past` of them are not among the rows of this call.
+        The model ran `seen` tokens before this call. The call's first row is at position `past`: this is `seen`, or 0
+        if the call runs the earlier tokens again.
         """
         _, heads, new, _ = inputs.query.shape
         keys, total = inputs.key.shape[2], past + new

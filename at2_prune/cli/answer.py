@@ -22,7 +22,7 @@ EXAMPLES = """examples:
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
 passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
-of each step. If several k were tried, candidates holds their answers. If scoring failed, fallback holds the reason."""
+of each step; its regenerate is the old name of answer, until 0.3. If several k were tried, candidates holds their answers. If scoring failed, fallback holds the reason."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,10 @@ def run(args: argparse.Namespace) -> None:
 def _token_scores(
     pruner: AT2Pruner, passages: list[Passage], result: PruneResult
 ) -> list[list[tuple[str, float]]] | None:
-    """Return the tokens of each passage with their scores, or None if there is no draft to score them by."""
+    """Return the tokens of each passage with their scores.
+
+    Return None without a draft, after a fallback, or if the passages do not fit into one forward pass.
+    """
     from ..errors import ContextTooLongError
 
     if result.draft is None or result.fallback:

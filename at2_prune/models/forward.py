@@ -106,8 +106,8 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
     """Return the logits of hidden states that `run_backbone` returned, in one pass or in several.
 
     The output projection is much larger than a layer, and takes nearly as long for a few rows as for many. A model may
-    scale or cap its logits, so its own code computes them. The model runs on one token, and a hook replaces the hidden
-    states that its backbone returns by the given ones.
+    scale or cap its logits, so its own code computes them. The model runs on one token, and a hook puts the given
+    hidden states in the place of those that its backbone returns.
 
     Args:
         language_model: the model.

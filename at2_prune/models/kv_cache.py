@@ -20,7 +20,7 @@ from .prompts import EncodedPrompt
 __all__ = ["Prefix", "cache_bytes", "cache_options", "fork_cache", "grows", "join_caches", "output_cache"]
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""The names under which a forward pass takes a cache and returns it: those of transformers since 5.24, and before."""
+"""The names under which a forward pass may take and return a cache: the one since transformers 5.24, then the older."""
 
 
 @dataclass(frozen=True)

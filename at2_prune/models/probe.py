@@ -2,7 +2,7 @@
 
 Each claim says that two ways of running a model give the same numbers. The probe runs both ways and compares the logits
 and the attention mass of the last rows. It compares attention too, because a difference there may hardly show in the
-logits of so few tokens.
+logits of so few tokens. Of a decoding step in a batch it compares the logits only.
 
 The sequences are longer than the largest window that the config names, so that a cache drops keys. If a window is too
 large for a short sequence, the answer is no: the probe would not see what lies beyond it.

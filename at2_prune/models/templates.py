@@ -38,7 +38,7 @@ class PromptTemplate(Protocol):
 
     @property
     def answer_prefix(self) -> str:
-        """The text before a draft that is given as text, so that it is tokenised as the model would have written it."""
+        """The text to put before a draft given as a string, so that it is tokenised as if the model had written it."""
         ...
 
     @property

@@ -55,7 +55,7 @@ def cards_of(result: PruneResult, tokens: Sequence[Tokens] | None, scale: Scale 
     Args:
         result: the result to show.
         tokens: the tokens of each passage, or None for text without shades.
-        scale: the scale of the tokens' scores, or None with `tokens`.
+        scale: the scale of the tokens' scores, or None if `tokens` is None.
     """
     ranks = {index: rank for rank, index in enumerate(ranking(result.scores), start=1)}
     decimals = decimals_for(result.scores)

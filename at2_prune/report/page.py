@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["html_report"]
 
 MOST_WORDS = 4000
-"""Draft and answer are shown without marks if they have more words and gaps in all; the comparison would be slow."""
+"""The most words and gaps, of draft and answer together, that are compared. Longer texts are shown without marks,
+because comparing them would be slow."""
 
 Parts = list[tuple[bool, str]]
 """A text in parts. The first item of each is true if the text that it is compared with does not have the part."""

@@ -38,7 +38,7 @@ them can be fitted later."""
 
 
 _NOT_READ_AGAIN = ("sentences of the draft differ when read again", "empty draft")
-"""Why a stored example could not get more row groups: with ablations, and of evidence."""
+"""Why a stored example could not get more row groups: first for one with ablations, then for one of evidence."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def fit_evidence(
                 others = torch.arange(len(scores)) != known
                 right = example.gold[others]
                 if right.any() and not right.all():
-                    linked = (between[:, known] + between[:, :, known]).T  # one of the two is zero
+                    linked = (between[:, known] + between[:, :, known]).T  # one is zero: a row sees no later tokens
                     choices.append(_Choice(linked[others], right, scores[others]))
         if choices:
             found |= zip(links, _fit(choices, settings.link_penalty, settings.steps).reshape(-1, *shape), strict=True)

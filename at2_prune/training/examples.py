@@ -31,8 +31,8 @@ class Example:
     question_id: str
     draft: str
     mass: Mapping[str, torch.Tensor]
-    """Attention mass by the name of the row group, `(parts, layers, heads, sources)` float32. Rows of the prompt have
-    one part."""
+    """Attention mass by the name of the row group, `(parts, layers, heads, sources)` float32. A part is the whole
+    draft or one of its sentences. Rows of the prompt have one part."""
     layers: list[int]
     """Indices of the layers that were read."""
     masks: torch.Tensor

@@ -2,7 +2,8 @@
 
 An example has masks :math:`v_i \\in \\{-1, 1\\}^n` and outcomes :math:`y_i`. The prediction of an outcome is
 :math:`\\hat y_i = \\sum_s v_{i,s}\\, \\theta \\cdot m(s)`. The loss is the negative Pearson correlation of predictions
-and outcomes over :math:`i`, averaged over examples (AT2, arXiv 2504.13752, section 3 and appendix A).
+and outcomes over :math:`i`, averaged over all targets (AT2, arXiv 2504.13752, section 3 and appendix A).
+A target is a draft, one of its sentences, or the known answer.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class TrainingSettings:
     """The row groups to learn coefficients for. The default is the draft's rows for ablations and `EVIDENCE_ROWS` for
     evidence."""
     holdout: float = 0.15
-    """The share of the questions that is held out to measure fidelity on, at least 0 and less than 1."""
+    """The share of the questions that is held out to measure the coefficients on, at least 0 and less than 1."""
 
     @property
     def from_evidence(self) -> bool:

@@ -74,7 +74,7 @@ def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bo
     """Make the step that drafts.
 
     With `own_draft` the scoring model writes the draft. Otherwise `drafter` writes it if the method reads a draft. The
-    scoring model is loaded first, in async use in a thread.
+    scoring model is loaded first; the async step loads it in a thread.
     """
 
     def first(state: dict[str, Any]) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""The format of HotpotQA, as published and as on the Hub, which 2WikiMultihopQA shares.
+"""The format that HotpotQA and 2WikiMultihopQA share, as published and as on the Hub.
 
 Yang et al., "HotpotQA" (EMNLP 2018), https://hotpotqa.github.io; Ho et al., "Constructing A Multi-hop QA Dataset for
 Comprehensive Evaluation of Reasoning Steps" (COLING 2020), https://github.com/Alab-NII/2wikimultihop.

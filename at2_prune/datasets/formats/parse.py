@@ -44,7 +44,7 @@ def parse_question(row: Any, where: str, require: Collection[Required] = ()) -> 
 
 
 def _missing(row: Mapping[str, Any]) -> str:
-    """Say which field the row lacks of the nearest format. If no format is near, name those that have `needs`."""
+    """Say which field of the nearest format the row lacks. If no format is near, list the `needs` of all formats."""
     near = [known for known in FORMATS if sum(field in row for field in known.fields) == 1]
     near = [known for known in near if known.telling in row] or near
     absent = list(dict.fromkeys(repr(field) for known in near for field in known.fields if field not in row))
