@@ -52,7 +52,7 @@ class MethodInfo:
     """A sentence that describes a passage's score. The HTML report and the table in the docs show it."""
     passes: str = "0"
     """The number of forward passes over the whole prompt that choosing takes. It includes the draft if the method reads
-    one."""
+    one. A backward pass counts as two."""
     scorer: str = ""
     """Its class, as `module.Class` in `at2_prune.scorers`; empty for a method that does not score."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -195,7 +195,7 @@ _ENTRIES = (
         "Leave-one-out",
         "gradient",
         "The log-odds that the draft loses without the passage.",
-        "2, and 1 per passage, less the prefixes that these share",
+        "2 + 1 per passage, less shared prefixes",
         "leave_one_out.LeaveOneOutScorer",
     ),
     MethodInfo(
@@ -203,7 +203,7 @@ _ENTRIES = (
         "Surrogate, m = 32",
         "gradient",
         "The weight of a LASSO surrogate fitted to 32 random ablations (ESM, ContextCite).",
-        "1, and 32 less the prefixes that these share",
+        "33, less shared prefixes",
         "surrogate.SurrogateScorer",
         {"ablations": 32},
     ),
@@ -212,7 +212,7 @@ _ENTRIES = (
         "Surrogate, m = 64",
         "gradient",
         "The weight of a LASSO surrogate fitted to 64 random ablations.",
-        "1, and 64 less the prefixes that these share",
+        "65, less shared prefixes",
         "surrogate.SurrogateScorer",
         {"ablations": 64},
     ),

@@ -15,8 +15,8 @@ from .run import Run
 __all__ = ["Tree"]
 
 LOGITS_AT_ONCE = 64
-"""The most rows that go through the output projection together. Their logits take 64 MiB in float32 with a vocabulary
-of 262,144 tokens."""
+"""The most rows of several ablations that go through the output projection together. Their logits take 64 MiB in
+float32 with a vocabulary of 262,144 tokens."""
 
 
 class Tree:

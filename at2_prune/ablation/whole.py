@@ -13,11 +13,11 @@ from .run import Run
 __all__ = ["run_alone", "run_in_batches", "run_masked"]
 
 TOKENS_AT_ONCE = 16384
-"""The most tokens in a batch, padding included. So many tokens keep a large GPU busy. The activations of a large model
-then take some gigabytes."""
+"""The most tokens in a batch of several ablations, padding included. So many tokens keep a large GPU busy. The
+activations of a large model then take some gigabytes."""
 ROWS_AT_ONCE = 256
-"""The most rows that go through the output projection together. Their logits take 256 MiB in float32 with a vocabulary
-of 262,144 tokens."""
+"""The most rows of several ablations that go through the output projection together. Their logits take 256 MiB in
+float32 with a vocabulary of 262,144 tokens."""
 
 
 def run_in_batches(run: Run) -> None:

@@ -51,7 +51,7 @@ def choose(
     if k is None:
         assert config.max_tokens is not None
         seeds = token_budget(ranking, groups, [count_tokens(text) for text in texts], config.max_tokens)
-        rule = f"it does not fit into what the better ones leave of {config.max_tokens} tokens"
+        rule = f"too few of the {config.max_tokens} tokens are left for it"
     else:
         seeds, rule = ranking[:k], f"the top {k} are kept"
     seeds = _with_at_least(config.min_documents, ranking, seeds, owners)

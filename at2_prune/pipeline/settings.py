@@ -40,8 +40,8 @@ class PruneSettings(_ConfigFields):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
     pruner: Any = Field(default=None, exclude=True)
-    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not given
-    here."""
+    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not given here;
+    `from_config` gives all of them."""
     title_key: str | None = "title"
     """The metadata key of a title, which is shown to the scoring model before the text."""
 
@@ -65,7 +65,7 @@ class PruneSettings(_ConfigFields):
         """Make an adapter with the settings of `config`.
 
         Args:
-            config: as in `PruneConfig.load`: a `PruneConfig`, the content of a file, or the file's name. The
+            config: as in `PruneConfig.load`: a `PruneConfig`, a mapping of settings, or the name of a file. The
                 environment overrides the last two. With None, only the environment is read.
             options: other fields of this class.
         """

@@ -88,6 +88,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The keys and values of a TOML file, or of its table `[tool.at2-prune]` or `[at2-prune]` if it has one.
 
+    Without such a table, a file with other `[tool]` tables, or with the name `pyproject.toml`, gives none.
+
     Raises:
         DataError: the file cannot be read, or holds something else.
     """

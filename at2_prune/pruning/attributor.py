@@ -73,12 +73,14 @@ class Attributor:
             question: the question.
             passages: at least one.
             draft: a text written elsewhere, for example by an API, or a `Draft` of `self.draft` for the same question
-                and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. With None,
-                the model writes a draft if the scorer reads one.
+                and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. In
+                windows, both are read once per window. With None, the model writes a draft if the scorer reads one.
 
         Raises:
             EmptyDraftError: there is no draft to attribute.
-            InputError, ContextTooLongError: see `draft`.
+            InputError: as `draft`.
+            ContextTooLongError: a passage alone does not fit the model's context. With `overflow="error"`: the passages
+                together do not fit.
         """
         return self.score_batch([question], [passages], None if draft is None else [draft])[0]
 
@@ -237,6 +239,8 @@ class Attributor:
             ContextTooLongError: a passage alone does not fit.
         """
         clock, model, scorer = time.perf_counter, self.language_model, self.scorer
+        if isinstance(draft, str) and not draft.strip():
+            raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
         started = clock()
         windows = split_windows(passages, lambda window: self.fits(question, window, draft))
         text = draft.text if isinstance(draft, Draft) else draft

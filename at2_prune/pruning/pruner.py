@@ -150,7 +150,7 @@ class AT2Pruner(Attributor):
         """Score the sources, keep the top k, and answer from those.
 
         If k is at least the number of sources and the model drafted from all of them, its draft is the answer. With
-        `order="score"` this holds only if the sources are shown in the same order. If a method needs a draft and the
+        `order="score"` this holds only if best first is also the original order. If a method needs a draft and the
         model writes nothing, the first k sources are kept, and `result.fallback` says so.
 
         Args:
@@ -158,7 +158,7 @@ class AT2Pruner(Attributor):
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
             k: sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the model answers for
                 each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
-            draft: as in `score`. If the given draft is empty, the model does not write another.
+            draft: as in `score`. An empty text is an error; the model does not write a draft instead.
 
         Raises:
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1.

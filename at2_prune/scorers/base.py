@@ -37,7 +37,7 @@ class Task:
     prefix: Prefix | None = None
     """The prefix before the first source, if it has been run."""
     outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """The function that runs ablations in place of `ablate`, so that scorers can share cached outcomes."""
+    """The function that `ablate` calls in place of `ablation_outcomes`, so that scorers can share cached outcomes."""
 
     def ablate(self, masks: torch.Tensor) -> torch.Tensor:
         """Measure the draft's log-odds under ablations.

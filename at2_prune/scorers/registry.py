@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, learned_methods, scoring_methods
+from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..coefficients.loading import load_coefficients, method_of
 from ..errors import InputError
@@ -42,8 +42,8 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         available = [one for one in scoring_methods() if METHODS[one].coefficients in ("", *options.coefficients)]
         known = sorted({*available, *options.coefficients})
         raise InputError(
-            f"no method {name!r}: there are {', '.join(known)}. The methods {', '.join(learned_methods())} need head "
-            "coefficients"
+            f"no method {name!r}: there are {', '.join(known)}. Those that need head coefficients are "
+            f"{', '.join(one for one in scoring_methods() if METHODS[one].coefficients)}"
         )
     return _scorer_class(info).create(name, options, **info.settings)
 
@@ -81,6 +81,6 @@ def load_scorer(
 
 
 def _scorer_class(info: MethodInfo) -> type[Scorer]:
-    """The class of a method; importing it may import torch."""
+    """The class of a method. Its module is imported here, when a scorer is made."""
     module, _, name = info.scorer.rpartition(".")
     return getattr(import_module(f"{__package__}.{module}"), name)

@@ -19,8 +19,8 @@ class SurrogateScorer(Scorer):
     """Scores sources by the weights of a LASSO surrogate.
 
     Args:
-        ablations: the number of ablations. With the same seed, a smaller number runs the first ablations of a larger
-            number, so that outcomes can be shared.
+        ablations: the number of ablations. With the same seed, a surrogate with 32 ablations runs the first 32 of
+            those that one with 64 runs, so that outcomes can be shared.
         alpha: LASSO's penalty; the authors use 0.01.
         seed: the seed of the ablations, together with the question's text.
 
