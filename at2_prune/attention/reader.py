@@ -228,9 +228,9 @@ def read_attention(
 ) -> Iterator[AttentionReader]:
     """Read attention mass from every forward pass that runs in this context, `generate` included.
 
-    In the `FAMILIES` of `benchmarks/families.py`, drafting with a key/value cache and one pass over the finished text
-    give the same numbers, to 1e-5 in float32. In some other families the model's own cached and uncached passes differ,
-    and so do the numbers. In transformers 5.23 these are:
+    In the `FAMILIES` of `benchmarks/families.py`, the numbers read while drafting with a key/value cache equal those of
+    one pass over the finished text, to 1e-5 in float32. In some other families the model's own cached and uncached
+    passes differ, and so do the numbers. In transformers 5.23 these are:
 
     - `deepseek_v32` and `glm_moe_dsa`, for texts longer than `index_topk`;
     - `moshi`, for texts longer than its sliding window;

@@ -81,7 +81,7 @@ class Rows:
     start: int
     """First row, a position in the unpadded sequence."""
     stop: int | None = None
-    """One past the last row. None reads every row from `start` on that the model runs."""
+    """One past the last row. With None, every row that the model runs is read, from `start` on."""
     reduce: Literal["mean", "max", "none"] = "mean"
     """The mean or the maximum over the group's rows, or one entry for each row."""
     measure: Measure = "attention"

@@ -136,7 +136,7 @@ class Compatibility:
     def has_backbone(self) -> bool:
         """Whether the layers can be run without the output projection.
 
-        Some model classes return that projection where the layers are asked for.
+        They cannot in model classes whose `get_decoder` returns a module with the projection.
         """
         backbone = self._model.get_decoder()
         return isinstance(backbone, PreTrainedModel) and backbone.get_output_embeddings() is None

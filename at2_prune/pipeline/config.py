@@ -139,10 +139,10 @@ class PruneConfig:
         """Make a config from a file or mapping. The environment overrides it, and keyword arguments override both.
 
         In a YAML file the keys are in a section `at2-prune`, in a TOML file in a table `[tool.at2-prune]` or
-        `[at2-prune]`. A file without it must hold only these keys. The exception is a TOML file that has other `[tool]`
-        tables or is named `pyproject.toml`: without such a table it gives no settings. The variable for `enabled` is
-        `AT2_PRUNE`, with the value `on` or `off`. For every other key it is `AT2_PRUNE_<KEY>`. An empty variable counts
-        as unset.
+        `[at2-prune]`. A file without that section or table must hold only these keys. The exception is a TOML file that
+        has other `[tool]` tables or is named `pyproject.toml`: without a table of at2-prune it gives no settings. The
+        variable for `enabled` is `AT2_PRUNE`, with the value `on` or `off`. For every other key it is
+        `AT2_PRUNE_<KEY>`. An empty variable counts as unset.
 
         Args:
             source: a `.yaml`, `.yml` or `.toml` file, or a mapping of settings by name, without a section; for a

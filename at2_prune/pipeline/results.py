@@ -42,7 +42,7 @@ class Pruned:
     draft: str | None = None
     """The draft that was scored. It is None if none was needed, and empty if the model wrote nothing."""
     fallback: str | None = None
-    """The reason if the sources could not be scored, else None. Then the first passages were kept."""
+    """The reason if the sources could not be scored and the first passages were kept instead, else None."""
 
     @property
     def scores(self) -> list[float | None]:

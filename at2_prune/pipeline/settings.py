@@ -40,8 +40,8 @@ class PruneSettings(_ConfigFields):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
     pruner: Any = Field(default=None, exclude=True)
-    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not given here;
-    `from_config` gives all of them."""
+    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not given here.
+    An adapter made by `from_config` takes all three from the config."""
     title_key: str | None = "title"
     """The metadata key of a title, which is shown to the scoring model before the text."""
 

@@ -47,7 +47,7 @@ class PruneResult:
     seconds: dict[str, float]
     """The time by step: `draft` (attention is read while it is written), `score`, `answer`."""
     fallback: str | None = None
-    """The reason if the sources could not be scored, else None. Then the first k sources were kept."""
+    """The reason if the sources could not be scored and the first k were kept instead, else None."""
     candidates: list[Candidate] = field(default_factory=list)
     """The candidate for each k that was tried. The most confident answer is `answer`."""
 

@@ -49,9 +49,9 @@ class TrainingReport:
     curve: list[tuple[int, float]]
     """Steps and training correlations; empty after learning from evidence."""
     held_out_measures: Measures
-    """Measures on the held-out questions, for `learned` and for `average_attention`. After ablations these are `lds`
-    (linear datamodeling score) and `correlation`. After evidence they are `gold_recall` and `both_gold` of the
-    supporting passages at k = 2."""
+    """Measures on the held-out questions, for `learned` and for `average_attention`. After learning from ablations
+    these are `lds` (linear datamodeling score) and `correlation`. After learning from evidence they are `gold_recall`
+    and `both_gold` of the supporting passages at k = 2."""
 
 
 def train(
@@ -66,8 +66,8 @@ def train(
 
     The run collects an example of every question and fits coefficients to most of the examples. It measures the
     coefficients on the other examples and saves them to `out`. Each example is written as soon as it is collected, so
-    an interrupted run continues where it stopped. With `data.examples`, other row groups are fitted to the ablations of
-    an earlier run.
+    an interrupted run continues where it stopped. With `data.examples`, coefficients for other row groups can be fitted
+    to the ablations of an earlier run.
 
     Args:
         language_model: any model whose attention can be read.

@@ -50,8 +50,8 @@ def _passages(context: Any, where: str) -> tuple[Passage, ...]:
 def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
     """Return sentences that join to the text. HotpotQA's sentences include the spaces; 2WikiMultihopQA's get them here.
 
-    A few sentences of HotpotQA have no space, because of splitting errors (`Go!" | on Broadway`). The majority of the
-    row's sentences decides.
+    A few sentences of HotpotQA have no space, because of splitting errors (`Go!" | on Broadway`). So spaces are added
+    only if most neighbouring sentences of the row have none between them.
     """
     pairs = [pair for sentences in passages for pair in pairwise(sentences)]
     spaced = sum(before[-1:].isspace() or after[:1].isspace() for before, after in pairs)

@@ -54,7 +54,8 @@ class Format:
     fields: tuple[str, str]
     """A row with both of these fields has this format."""
     telling: str
-    """A field that only rows of this format have. If one of `fields` is missing, it says which format was meant."""
+    """A field that only rows of this format have. In a row that lacks one of `fields`, this field shows that this
+    format was meant."""
     parse: Callable[[Row, str], Question]
     """The function that makes a question from a row and its place (file and line)."""
     gold: str
