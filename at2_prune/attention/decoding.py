@@ -69,7 +69,8 @@ class DecodingSteps:
     def continues(self, key: torch.Tensor, position: int) -> bool:
         """Return whether a step can be added.
 
-        It must be the next one, no key since the first step may be lost, and fewer than `STEPS_AT_ONCE` may be held.
+        It must be the next step, fewer than `STEPS_AT_ONCE` may be held so far, and none of the keys from the first
+        step on may be lost.
         """
         begin = position + 1 - key.shape[2]
         kept = begin == self.begin if self.first_key is None else begin <= self.position + 1

@@ -124,7 +124,7 @@ def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch
 
 
 def options_of(options: dict[str, Any], new: int, rows: slice, item: int | None = None) -> dict[str, Any]:
-    """Return a kernel's options for some of the `new` rows, since biases and sinks may have an entry for each row."""
+    """Return a kernel's options for some of the `new` rows: biases and sinks with an entry for each row are cut."""
     return {
         name: rows_of(option, rows, item)
         if isinstance(option, torch.Tensor) and option.dim() == 4 and option.shape[2] == new

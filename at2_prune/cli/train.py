@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="with --learn-from evidence and without a draft: the layers to read, counted from 0; no layer after the "
-        "last of them runs (default: the first third)",
+        help="with --learn-from evidence and without a draft: the layers to read, counted from 0; the layers after "
+        "the last one read do not run (default: the first third)",
     )
     parser.add_argument(
         "--examples", metavar="DIR", help="the folder of an earlier run whose examples are used and added to"

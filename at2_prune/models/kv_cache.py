@@ -57,7 +57,7 @@ def output_cache(output: Any) -> Any:
 
 @functools.cache
 def _cache_name(owner: type) -> str:
-    """The name that a class gives to the cache; the one of `generate` for a wrapper, whose signature names none."""
+    """The name that a class gives to the cache. A wrapper's signature names none, so it gets the name of `generate`."""
     method: Any = getattr(owner, "prepare_inputs_for_generation" if owner is GenerationMixin else "forward")
     named = [name for name in CACHE_NAMES if name in inspect.signature(method).parameters]
     if named:

@@ -146,7 +146,7 @@ class Trial:
         yield from self._step(join_caches(caches), [self.alone(ids) for ids in both])
 
     def drops_exactly(self) -> Iterator[tuple[Seen, Seen]]:
-        """Compare a pass without some tokens, where the others keep their position ids, with one that masks them."""
+        """Compare leaving some tokens out, while the others keep their position ids, with masking the same tokens."""
         kept, left, (start, stop) = self._with_a_hole()
         mask, places = torch.zeros_like(self.long), torch.arange(len(self.long), device=self._device)
         mask[kept] = 1

@@ -105,8 +105,8 @@ class PruneStep:
         return indices if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Sequence[Passage]) -> Draft | None:
-        """Write the scoring model's draft, for `run` with the same passages. Return None if `run` needs none or
-        drafts from windows itself."""
+        """Write the scoring model's draft, for `run` with the same passages. Return None if `run` needs no draft, or
+        if the passages need windows, from which `run` drafts itself."""
         indices = self.to_draft(passages)
         if not indices:
             return None

@@ -272,7 +272,7 @@ class Attributor:
         return self.loop.write_drafts(prompts, self.scorer.draft_groups, self.scorer.layers, prefix)
 
     def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Readout | None]:
-        """Read the prompts' own rows as one batch on a GPU. With None for a prompt, the scorer reads them itself."""
+        """Read the prompts' own rows as one batch on a GPU. Where this returns None, the scorer reads the prompt."""
         groups = self.scorer.prompt_groups
         if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)

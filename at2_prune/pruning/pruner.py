@@ -150,8 +150,8 @@ class AT2Pruner(Attributor):
         """Score the sources, keep the top k, and answer from those.
 
         If k is at least the number of sources and the model drafted from all of them, its draft is the answer. With
-        `order="score"` this holds only if best first is also the original order. If a method needs a draft and the
-        model writes nothing, the first k sources are kept, and `result.fallback` says so.
+        `order="score"` the sources must also rank in their original order, or a new answer is written. If a method
+        needs a draft and the model writes nothing, the first k sources are kept, and `result.fallback` says so.
 
         Args:
             question: the question.
@@ -280,5 +280,5 @@ class AT2Pruner(Attributor):
 
 
 def _was_written(scored: Scored, candidates: Sequence[Candidate]) -> bool:
-    """Whether an answer was written: where everything is kept, the model's own draft is the answer."""
+    """Whether any answer had to be written. If everything is kept, the model's own draft is the answer already."""
     return not (scored.whole and scored.draft.text) or any(tuple(one.kept) != scored.everything for one in candidates)

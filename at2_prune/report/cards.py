@@ -102,7 +102,7 @@ def _notes(result: PruneResult) -> list[list[tuple[str, bool, str]]]:
 
 
 def _whole_characters(tokens: Tokens) -> Iterator[tuple[str, float]]:
-    """Join the tokens of one character: only the first of them has text, and their scores are added up."""
+    """Join tokens that form one character together, and add up their scores. Only the first of them has text."""
     text, total = "", 0.0
     for piece, score in tokens:
         if piece and text:

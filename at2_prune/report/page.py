@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["html_report"]
 
 MOST_WORDS = 4000
-"""The most words and gaps, of draft and answer together, that are compared. Longer texts are shown without marks,
-because comparing them would be slow."""
+"""Draft and answer are compared if they have at most this many words and gaps together. Longer texts are shown without
+marks, because comparing them would be slow."""
 
 Parts = list[tuple[bool, str]]
-"""A text in parts. The first item of each is true if the text that it is compared with does not have the part."""
+"""A text in parts. The first item of a part is true if the other text lacks it; the second is the part's text."""
 
 
 def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, model: str, scorer: str) -> str:

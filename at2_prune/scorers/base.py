@@ -125,7 +125,7 @@ class Scorer(ABC):
 
         Args:
             name: the method, an entry of `at2_prune.catalogue`.
-            options: the user's options; a scorer that takes some overrides this method.
+            options: the user's options. A scorer that uses any of them must override `create`.
             settings: the arguments that the entry names.
 
         Raises:

@@ -14,8 +14,8 @@ class LearnedScorer(Scorer):
     """Scores sources by head coefficients.
 
     For coefficients on draft rows, attention is read while the draft is written. Scoring is then one inner product per
-    source. Coefficients on other rows need no draft but one forward pass, which ends with the last layer that is read.
-    Layers whose coefficients are all zero are not read.
+    source. Coefficients on other rows need no draft. They need one forward pass, which ends with the last layer that is
+    read. Layers whose coefficients are all zero are not read.
 
     Args:
         coefficients: learned weights; their row groups say which attention is read.

@@ -87,9 +87,9 @@ def collect_examples(
         row_groups: the row groups that every example must hold. Examples with ablations hold `ROW_GROUPS` too.
 
     Returns:
-        The number of questions without a complete example, by reason. A question may have fewer than two sources, an
-        empty draft, or too many tokens for the model. The sentences of a stored draft may
-        differ when it is tokenised again; then its missing row groups cannot be read.
+        The number of questions without a complete example, by reason. Reasons are, for example, fewer than two sources,
+        an empty draft, or too many tokens for the model. Another is that a stored draft splits into other sentences
+        when it is tokenised again, so that its missing row groups cannot be read.
     """
     skipped: dict[str, int] = {}
     for question in questions:

@@ -4,8 +4,9 @@ A softmax over a question's sources turns the scores :math:`\\theta \\cdot m(s)`
 the mean log-probability of the supporting sources, with an L2 penalty on the coefficients of standardised features.
 This is multinomial logistic regression, and listwise ranking as in ListNet (Cao et al., ICML 2007).
 
-Links, the attention between sources, are fitted next. One supporting source and the scores so far are given, and the
-links must find the other supporting sources. Both problems are convex.
+The coefficients of links, the attention between sources, are fitted next. For each choice, one supporting source is
+known. Its links to the other sources are added to their scores from the first fit, and the sums must rank the remaining
+supporting sources highest. Both problems are convex.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def fit_evidence(
     links = [group for group in groups if group.rows == "sources"]
     if not first:
         raise InputError(
-            "the sources' own rows only link sources to the best one: add rows that say which is the best, such as "
-            "question"
+            "the sources' own rows can only link other sources to the best one, not find it: add rows that say which "
+            "is the best, such as question"
         )
     usable = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
     if not usable:

@@ -37,7 +37,7 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well scores predict ablation outcomes. There is one value for each part of a target whose outcomes vary."""
+    """How well scores predict ablation outcomes. There is one value for each target, if its outcomes vary."""
 
     lds: torch.Tensor
     """The linear datamodeling score: the Spearman correlation of outcomes with the sums of kept scores."""
@@ -117,7 +117,7 @@ def fidelity(examples: Sequence[Example], groups: Sequence[RowGroup], weight: to
         weight: the weight `(row groups, layers, heads)`.
 
     Returns:
-        One value for each part of a target whose outcomes vary.
+        One value for each target, if its outcomes vary.
 
     Raises:
         MissingExtraError: scipy is not installed.

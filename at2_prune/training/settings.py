@@ -134,6 +134,6 @@ def example_settings(language_model: LanguageModel, data: TrainingData, collect:
     for name, value in asdict(collect).items():
         if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]:
             settings[name] = value
-    if "shuffle_passages" in data.given_selection:  # the other options say which questions, this one changes them
+    if "shuffle_passages" in data.given_selection:  # the other options only choose questions; this changes them
         settings["shuffle_passages"] = data.given_selection["shuffle_passages"]
     return settings
