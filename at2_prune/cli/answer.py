@@ -22,8 +22,8 @@ EXAMPLES = """examples:
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
 passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
-of each step; until 0.3 it holds the time of answer under its old name regenerate too. If several k were tried,
-candidates holds their answers. If scoring failed, fallback holds the reason."""
+of each step. Until version 0.3 it also repeats the time of the step "answer" under that step's old name, "regenerate".
+If several k were tried, candidates holds their answers. If scoring failed, fallback holds the reason."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -75,7 +75,7 @@ def write_drafts(
     drafts = []
     for item, (generation, prompt) in enumerate(zip(generations, prompts, strict=True)):
         rows = {}
-        if generation.answer_ids:  # row i, counted from the prompt's last, predicts written token i
+        if generation.answer_ids:  # row 0 is the prompt's last token; row i predicts written token i
             for measure in measures:
                 rows[measure] = reader.mass(_row_name(measure), item)[:, :, slice(*generation.answer)]
         mass = _mass(reader, prompt, item, groups, rows)
