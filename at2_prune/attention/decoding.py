@@ -69,8 +69,8 @@ class DecodingSteps:
     def continues(self, key: torch.Tensor, position: int) -> bool:
         """Return whether a step can be added.
 
-        It must be the next step, fewer than `STEPS_AT_ONCE` may be held so far, and none of the keys from the first
-        step on may be lost.
+        It must be the next step, fewer than `STEPS_AT_ONCE` may be held so far, and the keys
+        held together with `key` must have no gap.
         """
         begin = position + 1 - key.shape[2]
         kept = begin == self.begin if self.first_key is None else begin <= self.position + 1

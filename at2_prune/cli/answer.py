@@ -22,7 +22,7 @@ EXAMPLES = """examples:
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
 passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
-of each step. Until version 0.3 it also repeats the time of the step "answer" under that step's old name, "regenerate".
+of each step. It repeats the time of the step "answer" under its old name, "regenerate"; version 0.3 will drop this.
 If several k were tried, candidates holds their answers. If scoring failed, fallback holds the reason."""
 
 

@@ -103,7 +103,7 @@ def run_backbone(
 
 
 def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
-    """Return the logits of hidden states that `run_backbone` returned, in one pass or in several.
+    """Return the logits of hidden states from one or several calls of `run_backbone`.
 
     The output projection is much larger than a layer, and takes nearly as long for a few rows as for many. A model may
     scale or cap its logits, so its own code computes them. The model runs on one token, and a hook puts the given
