@@ -47,7 +47,7 @@ def apply_measure(
         >>> value = torch.tensor([[[1.0, 0], [0, 2], [0, 2]]])  # the output is (0.5, 1)
         >>> apply_measure("contribution", weights, value).round(decimals=3)
         tensor([[[0.2240, 0.4470, 0.4470]]])
-        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)  # equal values share it
+        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)  # equal values share
         tensor([[[0.5000, 0.2500, 0.2500]]])
     """
     if measure == "attention":
