@@ -50,7 +50,9 @@ def test_while_drafting_as_teacher_forced(embedded_lm: LanguageModel, passages: 
     read = read_drafts(embedded_lm, [prompt], [draft.text], GROUPS)[0]
     assert read.ids == draft.ids  # the text is tokenised as the model wrote it
     for group in GROUPS:
-        torch.testing.assert_close(read.mass[group], draft.readout.mass[group], atol=1e-5, rtol=0, msg=group.name)
+        torch.testing.assert_close(
+            read.readout.mass[group], draft.readout.mass[group], atol=1e-5, rtol=0, msg=group.name
+        )
     everything = draft.readout.mass[RowGroup("last")].sum(-1)
     assert 0 < float(everything.min()) <= float(everything.max()) < 1
 
