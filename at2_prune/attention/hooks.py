@@ -13,6 +13,7 @@ name, the function here replaces the kernel in the registry under the kernel's o
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -68,8 +69,8 @@ _enabling = threading.Lock()
 @contextmanager
 def listening(listener: AttentionListener) -> Iterator[None]:
     """Pass the attention inputs of every layer that runs in this context to `listener`."""
-    if "torch._dynamo" in sys.modules:  # the model may be compiled, and the listener must not be traced
-        listener = torch.compiler.disable(listener.__call__)
+    if "torch._dynamo" in sys.modules:  # the model may be compiled, and calls to the listener must not be traced
+        _stay_out_of_graphs()
     token = _listener.set(listener)
     try:
         yield
@@ -136,7 +137,22 @@ def options_of(options: dict[str, Any], new: int, rows: slice, item: int | None 
 def _notify(module: torch.nn.Module, query: Any, key: Any, value: Any, mask: Any, kernel: str, options: dict) -> None:
     listener = _listener.get()
     if listener is not None:
-        listener(module, query, key, value, mask, kernel, options)
+        _call(listener, module, query, key, value, mask, kernel, options)
+
+
+def _call(listener: AttentionListener, *inputs: Any) -> None:
+    listener(*inputs)
+
+
+@functools.cache
+def _stay_out_of_graphs() -> None:
+    """Keep `_call` out of compiled graphs, once a process.
+
+    The listener itself cannot be kept out instead: compiled code would call it, or None, in later passes that nobody
+    listens to (seen with torch 2.13 and 2.14).
+    """
+    global _call
+    _call = torch.compiler.disable(_call)
 
 
 @dataclass(frozen=True)
