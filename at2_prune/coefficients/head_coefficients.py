@@ -49,8 +49,8 @@ class HeadCoefficients(
 
     If the sources' own rows are among the row groups, :math:`\\tau` sums over the other groups, and each score gets a
     link added: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)`. The link is the attention mass that the
-    later of two sources sends to the earlier one. It is weighted by the coefficients :math:`\\varphi` of the sources' own
-    rows: :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.
+    later of two sources sends to the earlier one. It is weighted by the coefficients :math:`\\varphi` of the sources'
+    own rows: :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.
     The best source has no link to itself. It gets the largest link of the others instead, so that it stays the best.
 
     The coefficients are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and

@@ -105,8 +105,10 @@ class PruneStep:
         return indices if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Sequence[Passage]) -> Draft | None:
-        """Write the scoring model's draft, for `run` with the same passages. Return None if `run` needs no draft, or
-        if the passages need windows, from which `run` drafts itself."""
+        """Write the scoring model's draft, for `run` with the same passages. Return None if `run` needs no draft.
+
+        None is also returned if the passages do not fit the context together: `run` then drafts window by window.
+        """
         indices = self.to_draft(passages)
         if not indices:
             return None

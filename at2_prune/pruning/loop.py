@@ -123,7 +123,8 @@ class PruningLoop:
         Args:
             question: the question.
             passages: all passages.
-            scored: the scores, with the draft; where every source is kept in its place, the draft is the answer.
+            scored: the scores, with the draft; if all sources are kept in their original order and the
+                model wrote the draft from all of them, the draft is the answer.
             kept: the sets, all different. Each holds indices of sources in the order in which they are shown.
             granularity: whether the sources are passages or sentences.
 
