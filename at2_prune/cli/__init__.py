@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"at2-prune: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("at2-prune: interrupted; train continues where it stopped if you run it again", file=sys.stderr)
+        kept = "train and eval keep what is finished, and the same command goes on from there"
+        print(f"at2-prune: interrupted; {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout is gone, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
