@@ -42,6 +42,11 @@ class Scored:
     """The time that it took, by step: `draft`, `score`."""
 
     @property
+    def draft_answers(self) -> bool:
+        """Whether the draft is the answer from all sources in their order."""
+        return self.whole and bool(self.draft.text)
+
+    @property
     def everything(self) -> tuple[int, ...]:
         """The indices of all sources, in their order."""
         return tuple(range(len(self.scores)))
@@ -133,7 +138,7 @@ class PruningLoop:
         """
         answers: dict[tuple[int, ...], Answer] = {}
         draft, everything = scored.draft, scored.everything
-        if scored.whole and draft.text and draft.log_probability > -math.inf and everything in kept:
+        if scored.draft_answers and everything in kept:
             answers[everything] = Answer(draft.text, draft.log_probability, scored.prompt)
         waiting = [some for some in kept if some not in answers]
         if waiting:

@@ -224,7 +224,7 @@ class AT2Pruner(Attributor):
         fitting = [
             k
             for k, some in kept.items()
-            if (scored.whole and some == scored.everything) or self.fits(question, self.shown(passages, some))
+            if (scored.draft_answers and some == scored.everything) or self.fits(question, self.shown(passages, some))
         ] or list(kept)[:1]
         sets = list(dict.fromkeys(kept[k] for k in fitting))
         answers = self.loop.answer_kept(question, passages, scored, sets, self.granularity)
@@ -237,9 +237,7 @@ class AT2Pruner(Attributor):
         kept = [self.select(scored.scores, k) for scored in found]
         answers = [(scored.draft.text, scored.draft.log_probability) for scored in found]
         again = [
-            i
-            for i, scored in enumerate(found)
-            if not (scored.whole and scored.draft.text and tuple(kept[i]) == scored.everything)
+            i for i, scored in enumerate(found) if not (scored.draft_answers and tuple(kept[i]) == scored.everything)
         ]
         if again:
             prompts = [self.encode(questions[i], self.shown(passages[i], kept[i])) for i in again]
@@ -281,4 +279,4 @@ class AT2Pruner(Attributor):
 
 def _was_written(scored: Scored, candidates: Sequence[Candidate]) -> bool:
     """Whether any answer had to be written. If everything is kept, the model's own draft is the answer already."""
-    return not (scored.whole and scored.draft.text) or any(tuple(one.kept) != scored.everything for one in candidates)
+    return not scored.draft_answers or any(tuple(one.kept) != scored.everything for one in candidates)

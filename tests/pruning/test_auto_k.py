@@ -138,9 +138,12 @@ def test_what_does_not_fit_is_left_out(tiny_pruner: AT2Pruner, question: Questio
     try:
         windows = AT2Pruner(lm, tiny_pruner.scorer, max_new_tokens=8, overflow="windows")
         result = windows.answer(question.text, question.passages, "auto")
+        ranked = AT2Pruner(lm, BM25Scorer(), max_new_tokens=8, overflow="error")  # its scores take no prompt
+        few = ranked.answer(question.text, question.passages[:5], "auto")
     finally:
         lm.model.config.max_position_embeddings = 4096
     assert {1, 2} <= {candidate.k for candidate in result.candidates} < set(AUTO_KS)
+    assert {1} <= {candidate.k for candidate in few.candidates} < set(AUTO_KS)  # all five do not fit
 
 
 def test_reports(tiny_pruner: AT2Pruner, question: Question) -> None:

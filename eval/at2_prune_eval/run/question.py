@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -50,7 +51,8 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     drafted = loop.draft(prompt, groups)
     task = Task(loop.language_model, question.text, question.passages, prompt, drafted.draft)
     choices = {method.name: method.choose(loop, task, question, sorted(tried)) for method in methods}
-    unscored = Scored(prompt, drafted.draft, [0.0] * len(question.passages))
+    known = drafted.draft.log_probability > -math.inf  # drafts remembered by 0.1.0 lack it; `auto` then asks again
+    unscored = Scored(prompt, drafted.draft, [0.0] * len(question.passages), whole=known)
     answers = _answers(loop, question, unscored, choices, ks)
     return {
         "id": question.id,
