@@ -121,7 +121,7 @@ class AttentionReader:
         if keys > total:
             raise ModelNotSupportedError(
                 f"layer {layer} attends to {keys} keys after {total} tokens: pass past= if the cache held tokens; "
-                "static caches cannot be read, nor can layers that reuse another layer's keys and skip prompt rows"
+                "static caches cannot be read, nor layers that share keys and so skip prompt rows"
             )
         if past and keys == new and new > 1:
             raise ModelNotSupportedError(
