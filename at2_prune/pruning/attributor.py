@@ -250,7 +250,9 @@ class Attributor:
             if not text:
                 prompt = self.encode(question, passages)
                 error = EmptyDraftError("the model wrote an empty draft for every window of the passages")
-                return Scored(prompt, Draft("", []), [0.0] * len(prompt.sources), error, whole=False)
+                seconds = {"draft": clock() - started, "score": 0.0}
+                zeros = [0.0] * len(prompt.sources)
+                return Scored(prompt, Draft("", []), zeros, error, whole=False, seconds=seconds)
         drafted = clock() if scorer.uses_draft else started
         text = text or ""
         scores: list[float] = []

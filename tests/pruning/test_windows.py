@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from at2_prune.errors import ContextTooLongError
+from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
 
@@ -90,3 +91,13 @@ def test_a_single_passage_that_does_not_fit_any_window(tiny_pruner: AT2Pruner, d
     length = len(pruner.language_model.encode(QUESTION, [long]))
     with pytest.raises(ContextTooLongError, match=f"take {length} tokens and the answer up to .*tiny takes 450 in all"):
         pruner.answer(QUESTION, [*PASSAGES, long], 1, draft)
+
+
+def test_a_model_that_writes_nothing_in_windows_still_tells_its_seconds(silent_lm: LanguageModel) -> None:
+    silent_lm.model.config.max_position_embeddings = 450
+    pruner = AT2Pruner.from_pretrained(silent_lm, method="average_attention", max_new_tokens=8, overflow="windows")
+    result = pruner.answer(QUESTION, PASSAGES * 6, 2)
+    assert result.kept == [0, 1]
+    assert "every window" in (result.fallback or "")
+    assert set(result.seconds) == {"draft", "score", "answer"}
+    assert result.seconds["draft"] > 0
