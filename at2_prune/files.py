@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 
 from .errors import CacheError, DataError
@@ -15,9 +14,7 @@ BYTE_ORDER_MARK = "\ufeff"
 """Some editors write this character at the start of a UTF-8 file. It is not part of the text."""
 
 
-def write_atomically(
-    path: str | os.PathLike[str], content: bytes | str | Callable[[Path], None], name: str | None = None
-) -> None:
+def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: str | None = None) -> None:
     """Write a file whole or not at all.
 
     The content goes to a temporary file in the same folder, which then replaces the old file. A reader finds the
@@ -25,7 +22,7 @@ def write_atomically(
 
     Args:
         path: the file to write. A link is replaced, not followed.
-        content: bytes, text (written as UTF-8, line ends unchanged), or a function that writes the file it is given.
+        content: bytes, or text, which is written as UTF-8 with its line ends unchanged.
         name: how an error names the file; by default its path.
 
     Raises:
@@ -38,10 +35,7 @@ def write_atomically(
     temporary = path.parent / f".at2-prune-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         try:
-            if callable(data):
-                data(temporary)
-            else:
-                temporary.write_bytes(data)
+            temporary.write_bytes(data)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

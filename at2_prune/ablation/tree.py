@@ -47,7 +47,7 @@ class Tree:
         """Run the ablations of `group`, which agree on every source before `source`.
 
         The prefix caches on the path down the tree are in memory at the same time. Each source splits random masks into
-        two halves, so these are about log2(masks) caches. In the worst case there is one cache per mask.
+        two halves, so about log2(masks) caches are held. In the worst case there is one cache per mask.
 
         Args:
             group: the masks of the ablations.

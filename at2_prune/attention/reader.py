@@ -121,7 +121,7 @@ class AttentionReader:
         if keys > total:
             raise ModelNotSupportedError(
                 f"layer {layer} attends to {keys} keys after {total} tokens: pass past= if the cache held tokens; "
-                "static caches cannot be read, nor layers that share keys and so skip prompt rows"
+                "static caches cannot be read, and neither can layers that skip prompt rows because they share keys"
             )
         if past and keys == new and new > 1:
             raise ModelNotSupportedError(

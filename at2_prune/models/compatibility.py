@@ -1,9 +1,9 @@
 """Every rule about model families: what one model allows.
 
-Other modules ask a `Compatibility`, or the functions here. Those modules decide nothing themselves by a language
-model's config or its signature. There are three exceptions. `at2_prune.attention.hooks` checks the attention function
-that it replaces. The modules `at2_prune.models.probe` and `at2_prune.models.probe_trial` choose the sequences of a
-probe by the config. `at2_prune.models.kv_cache` takes the name of the cache argument from the signature.
+Other modules ask a `Compatibility` or call the functions here, and do not read a model's config or signature. There are
+three exceptions. `at2_prune.attention.hooks` checks the attention function that it replaces. The modules
+`at2_prune.models.probe` and `at2_prune.models.probe_trial` choose the sequences of a probe by the config.
+`at2_prune.models.kv_cache` takes the name of the cache argument from the signature.
 
 A claim about a model has one of three grounds:
 

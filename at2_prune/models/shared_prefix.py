@@ -127,8 +127,8 @@ class _Writer:
         """Answer all prompts below a node.
 
         Args:
-            node: the pieces that come next, each with the pieces after it. The empty piece stands for an end, and
-                gives the indices of the prompts that end here.
+            node: the pieces that come next, each with the pieces after it. The value of the empty piece is the
+                list of indices of the prompts that end here.
             cache: keys and values of the tokens before. This call may use it up.
             length: the number of those tokens.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ContextTooLongError, EmptyDraftError, InputError
@@ -22,6 +22,19 @@ from .results import ScoredSource, scored_sources
 from .windows import Overflow, split_windows
 
 __all__ = ["Attributor"]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One question to score."""
+
+    question: str
+    passages: list[Passage]
+    draft: str | Draft | None
+    """The given draft, if there is one."""
+    prompt: EncodedPrompt
+    seconds: float
+    """Time that encoding the prompt took; it counts with the work that comes next."""
 
 
 class Attributor:
@@ -164,10 +177,13 @@ class Attributor:
     def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
         """Whether the prompt and an answer fit the context. If the given draft is longer than an answer, it must fit
         instead."""
+        return self._has_room(self.encode(question, passages), draft)
+
+    def _has_room(self, prompt: EncodedPrompt, draft: str | Draft | None) -> bool:
         text = draft.text if isinstance(draft, Draft) else draft
         room = max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
         try:
-            self.language_model.check_length(len(self.encode(question, passages)), room)
+            self.language_model.check_length(len(prompt), room)
         except ContextTooLongError:
             return False
         return True
@@ -201,34 +217,39 @@ class Attributor:
             for draft in drafts:
                 check_draft(draft)
             given = drafts
-        triples = list(zip(questions, passages, given, strict=True))
-        together = [i for i, triple in enumerate(triples) if self.overflow == "error" or self.fits(*triple)]
+        asked = [self._ask(*one) for one in zip(questions, passages, given, strict=True)]
+        together = [
+            i for i, one in enumerate(asked) if self.overflow == "error" or self._has_room(one.prompt, one.draft)
+        ]
         found: dict[int, Scored] = {}
         if together:
-            batch = self._score_together([triples[i] for i in together], answers_follow and drafts is None)
+            batch = self._score_together([asked[i] for i in together], answers_follow and drafts is None)
             found = dict(zip(together, batch, strict=True))
-        return [found[i] if i in found else self._score_windows(*triple) for i, triple in enumerate(triples)]
+        return [found[i] if i in found else self._score_windows(one) for i, one in enumerate(asked)]
 
-    def _score_together(
-        self, triples: Sequence[tuple[str, list[Passage], str | Draft | None]], share_prefix: bool
-    ) -> list[Scored]:
-        """Score questions as one batch. Each comes with its passages and its draft, or None."""
-        clock, model, count = time.perf_counter, self.language_model, len(triples)
-        started = clock()
-        prompts = [self.encode(question, passages) for question, passages, _ in triples]
+    def _ask(self, question: str, passages: list[Passage], draft: str | Draft | None) -> _Asked:
+        started = time.perf_counter()
+        prompt = self.encode(question, passages)
+        return _Asked(question, passages, draft, prompt, time.perf_counter() - started)
+
+    def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
+        """Score questions as one batch; `share_prefix` runs the prefix of a single prompt once and keeps it."""
+        clock, model, count = time.perf_counter, self.language_model, len(asked)
+        started = clock() - sum(one.seconds for one in asked)
+        prompts = [one.prompt for one in asked]
         prefix = run_prefix(model, prompts[0]) if share_prefix and count == 1 else None
-        given = [draft for _, _, draft in triples if draft is not None]
+        given = [one.draft for one in asked if one.draft is not None]
         written = given_drafts(self.scorer, model, prompts, given) if given else self._drafts_if_needed(prompts, prefix)
         drafted = clock() if self.scorer.uses_draft else started
         readouts = self._read_prompts(prompts)
         found = []
-        for (question, passages, draft), prompt, new, readout in zip(triples, prompts, written, readouts, strict=True):
-            task = Task(model, question, passages, prompt, new, readout, prefix)
-            found.append(replace(self.loop.score(self.scorer, task), whole=not isinstance(draft, str)))
+        for one, draft, readout in zip(asked, written, readouts, strict=True):
+            task = Task(model, one.question, one.passages, one.prompt, draft, readout, prefix)
+            found.append(replace(self.loop.score(self.scorer, task), whole=not isinstance(one.draft, str)))
         seconds = {"draft": (drafted - started) / count, "score": (clock() - drafted) / count}
         return [replace(scored, seconds=seconds) for scored in found]
 
-    def _score_windows(self, question: str, passages: list[Passage], draft: str | Draft | None) -> Scored:
+    def _score_windows(self, asked: _Asked) -> Scored:
         """Score passages in runs that fit the context, all with the same draft.
 
         If the scorer reads a draft and none is given, the model drafts from each window. All windows are then
@@ -239,20 +260,20 @@ class Attributor:
             ContextTooLongError: a passage alone does not fit.
         """
         clock, model, scorer = time.perf_counter, self.language_model, self.scorer
+        question, draft = asked.question, asked.draft
         if isinstance(draft, str) and not draft.strip():
             raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
-        started = clock()
-        windows = split_windows(passages, lambda window: self.fits(question, window, draft))
+        started = clock() - asked.seconds
+        windows = split_windows(asked.passages, lambda window: self.fits(question, window, draft))
         text = draft.text if isinstance(draft, Draft) else draft
         if text is None and scorer.uses_draft:
             drafts = [self.draft(question, window) for window in windows]
             text = max(drafts, key=lambda one: one.log_probability).text
             if not text:
-                prompt = self.encode(question, passages)
                 error = EmptyDraftError("the model wrote an empty draft for every window of the passages")
                 seconds = {"draft": clock() - started, "score": 0.0}
-                zeros = [0.0] * len(prompt.sources)
-                return Scored(prompt, Draft("", []), zeros, error, whole=False, seconds=seconds)
+                zeros = [0.0] * len(asked.prompt.sources)
+                return Scored(asked.prompt, Draft("", []), zeros, error, whole=False, seconds=seconds)
         drafted = clock() if scorer.uses_draft else started
         text = text or ""
         scores: list[float] = []
@@ -262,7 +283,7 @@ class Attributor:
             scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
         whole = Draft(text, model.encode_draft(text))
         seconds = {"draft": drafted - started, "score": clock() - drafted}
-        return Scored(self.encode(question, passages), whole, scores, whole=False, seconds=seconds)
+        return Scored(asked.prompt, whole, scores, whole=False, seconds=seconds)
 
     def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         """Write the drafts as one batch. A scorer that reads no draft gets empty ones."""

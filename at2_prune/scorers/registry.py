@@ -58,9 +58,8 @@ def load_scorer(
     Args:
         language_model: the model that it scores with.
         method: a method of `at2_prune.catalogue` that scores.
-        coefficients: head coefficients for a method that uses them; see `at2_prune.coefficients.loading`. If the
-            method has coefficients of its own, the row groups of the given ones decide the method instead; see
-            `method_of`.
+        coefficients: head coefficients for a method that uses them; see `at2_prune.coefficients.loading`. For every
+            method but `fusion`, which uses those of `scout`, `method_of` chooses the method from their row groups.
 
     Raises:
         InputError: there is no such method, or coefficients were given for a method that has none.
