@@ -51,22 +51,23 @@ class MethodInfo:
     score: str = ""
     """A sentence that describes a passage's score. The HTML report and the table in the docs show it."""
     passes: str = "0"
-    """The number of forward passes over the whole prompt that choosing takes. It includes the draft if the method reads
-    one. A backward pass counts as two."""
+    """The number of forward passes over the whole prompt that are needed to choose the passages. If the method reads a
+    draft, writing it is counted. A backward pass counts as two. A pass that runs only some layers is "part of 1"."""
     scorer: str = ""
-    """Its class, as `module.Class` in `at2_prune.scorers`; empty for a method that does not score."""
+    """The scorer's class, as `module.Class` in `at2_prune.scorers`. It is empty for a method that does not score."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the class."""
+    """The arguments with which the scorer's class is called."""
     coefficients: str = ""
     """The method whose head coefficients this method uses: itself or another. It is empty if the method uses none."""
     train: tuple[str, ...] = ()
-    """The options of `at2-prune train` for its coefficients, in addition to model, data and output."""
+    """The options of `at2-prune train` that train the method's coefficients, in addition to model, data and output."""
     configurable: bool = True
-    """Whether `PruneConfig` and the command line accept it. It is false for the references and for a reranker."""
+    """Whether `PruneConfig` and the command line accept the method. They accept neither the two references nor
+    `cross_encoder`, which needs a reranker's id."""
 
     @property
     def learned(self) -> bool:
-        """Whether it has head coefficients of its own."""
+        """Whether the method has head coefficients of its own, and does not use those of another method."""
         return self.coefficients == self.name
 
 
@@ -195,7 +196,7 @@ _ENTRIES = (
         "Leave-one-out",
         "gradient",
         "The log-odds that the draft loses without the passage.",
-        "2 + 1 per passage, less shared prefixes",
+        "at most 2 + 1 per passage; shared prefixes save part of it",
         "leave_one_out.LeaveOneOutScorer",
     ),
     MethodInfo(
@@ -203,7 +204,7 @@ _ENTRIES = (
         "Surrogate, m = 32",
         "gradient",
         "The weight of a LASSO surrogate fitted to 32 random ablations (ESM, ContextCite).",
-        "33, less shared prefixes",
+        "at most 33; shared prefixes save part of it",
         "surrogate.SurrogateScorer",
         {"ablations": 32},
     ),
@@ -212,7 +213,7 @@ _ENTRIES = (
         "Surrogate, m = 64",
         "gradient",
         "The weight of a LASSO surrogate fitted to 64 random ablations.",
-        "65, less shared prefixes",
+        "at most 65; shared prefixes save part of it",
         "surrogate.SurrogateScorer",
         {"ablations": 64},
     ),
@@ -227,22 +228,22 @@ _SURROGATE = re.compile(r"surrogate_(\d+)")
 
 
 def scoring_methods() -> list[str]:
-    """The methods that score passages, in the order of this file."""
+    """Return the methods that score passages, in the order of this file."""
     return [name for name, info in METHODS.items() if info.scorer]
 
 
 def configurable_methods() -> list[str]:
-    """The methods that `PruneConfig` and the command line take, the default first."""
+    """Return the methods that `PruneConfig` and the command line accept. The default comes first."""
     return [DEFAULT_METHOD, *(name for name, info in METHODS.items() if info.configurable and name != DEFAULT_METHOD)]
 
 
 def learned_methods() -> list[str]:
-    """The methods that have head coefficients of their own."""
+    """Return the methods that have head coefficients of their own."""
     return [name for name, info in METHODS.items() if info.learned]
 
 
 def label_of(name: str) -> str:
-    """The label of a method. For a name that is not in the catalogue, the label is made from the name.
+    """Return the label of a method. For a name that is not in the catalogue, the label is made from the name.
 
     Example:
         >>> label_of("gradient_x_input"), label_of("surrogate_16"), label_of("my_method")
@@ -255,7 +256,7 @@ def label_of(name: str) -> str:
 
 
 def family_of(name: str) -> str:
-    """The family of a method, a key of `FAMILIES`; `other` for a name that is not in the catalogue.
+    """Return the family of a method, a key of `FAMILIES`. It is `other` for a name that is not in the catalogue.
 
     Example:
         >>> family_of("bm25"), family_of("surrogate_16"), family_of("my_method")
@@ -290,7 +291,7 @@ def by_family(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def method_table() -> str:
-    """The Markdown table of all methods that score, for the docs."""
+    """Return the Markdown table of all methods that score, for the docs."""
     rows = ["| method | a passage's score | passes |", "|---|---|---|"]
     for family, names in by_family(METHODS).items():
         rows.append(f"| *{FAMILIES[family]}* | | |")

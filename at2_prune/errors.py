@@ -36,7 +36,7 @@ class ContextTooLongError(InputError):
 
 
 class DataError(InputError):
-    """A file cannot be read, or its content is wrong. The message names the file and, where it can, line and field."""
+    """A file cannot be read, or its content is wrong. The message names the file and, if known, the line and field."""
 
 
 class CoefficientsError(AT2PruneError, ValueError):

@@ -21,9 +21,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: s
     old file or the new one, even after a crash. If writing fails, the temporary file is removed.
 
     Args:
-        path: the file to write. A link is replaced, not followed.
+        path: the file to write. A symbolic link is replaced, not followed.
         content: bytes, or text, which is written as UTF-8 with its line ends unchanged.
-        name: how an error names the file; by default its path.
+        name: the name of the file in error messages; by default its path.
 
     Raises:
         CacheError: the file cannot be written, for example because the disk is full.
@@ -57,5 +57,5 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: cannot be read ({error}); save it as UTF-8") from None
-    except ValueError as error:  # a path with a null character
+    except ValueError as error:  # the path holds a null character
         raise DataError(f"{str(path)!r}: cannot be read ({error})") from None

@@ -11,7 +11,7 @@ from .errors import DataError, InputError, MissingExtraError
 __all__ = ["Granularity", "Passage", "PassageLike", "as_passages", "only_kept", "passages_from_json", "split_sentences"]
 
 Granularity = Literal["passage", "sentence", "token"]
-"""What a source is: a whole passage, one of its sentences, or one of its tokens."""
+"""The kind of source that gets a score: a whole passage, one of its sentences, or one of its tokens."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Passage:
 
 
 PassageLike = Passage | str | Mapping[str, Any]
-"""What a user may give for a passage; see `as_passages`."""
+"""The types that a user may give for a passage; see `as_passages`."""
 
 
 def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
@@ -142,7 +142,7 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
     for index in kept:
         chosen.setdefault(sentences[index][0], []).append(index)
     shown = []
-    for owner, indices in chosen.items():  # in the order of each passage's first kept sentence
+    for owner, indices in chosen.items():  # passages are in the order of their first sentences in `kept`
         texts = tuple(sentences[index][1] for index in sorted(indices))
         shown.append(replace(passages[owner], text="".join(texts), sentences=texts))
     return shown

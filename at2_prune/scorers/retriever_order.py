@@ -10,7 +10,7 @@ __all__ = ["RetrieverOrderScorer"]
 
 
 class RetrieverOrderScorer(Scorer):
-    """Scores by the retriever's own scores where every passage has one, else by place: the first is highest."""
+    """Scores sources by the retriever's scores if every passage has one. Otherwise, earlier sources score higher."""
 
     name = "retriever_order"
 

@@ -19,13 +19,13 @@ class SurrogateScorer(Scorer):
     """Scores sources by the weights of a LASSO surrogate.
 
     Args:
-        ablations: the number of ablations. With the same seed, a surrogate with 32 ablations runs the first 32 of
-            those that one with 64 runs, so that outcomes can be shared.
+        ablations: the number of ablations. With the same seed, a surrogate with 32 ablations runs the first 32 of the
+            ablations of a surrogate with 64, so that outcomes can be shared.
         alpha: LASSO's penalty; the authors use 0.01.
         seed: the seed of the ablations, together with the question's text.
 
     Raises:
-        InputError: fewer than two ablations.
+        InputError: there are fewer than two ablations.
         MissingExtraError: scikit-learn is not installed; raised when the first question is scored.
     """
 
