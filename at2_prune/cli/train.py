@@ -20,7 +20,7 @@ EXAMPLES = """examples:
       --out qwen3-scout/  (for the method scout; reads a third of the layers, one forward pass a question)
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
   at2-prune train --model M --data databricks/databricks-dolly-15k --granularity token --targets sentence \\
-      --limit 4000 --out dolly/  (the recipe of the published estimators)
+      --limit 4000 --out dolly/  (the settings with which AT2's authors trained their published coefficients)
 
 If a run is interrupted, give the same command again: it continues where it stopped."""
 
@@ -36,16 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learn-from",
         choices=["draft", "answer", "evidence"],
         default="draft",
-        help="the supervision: ablations of the draft (default, as in the paper), ablations of the known answer, or "
-        "the supporting passages that the data names",
+        help="the supervision: ablations of the sources with the draft as the target (default, as in the AT2 paper), "
+        "the same with the known answer as the target, or the supporting passages that the data names",
     )
     parser.add_argument(
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="the row groups that get coefficients: draft, question, last, or sources for the sources' own rows; "
-        "append -max, -contribution or -effective (default: draft; with --learn-from evidence: question, "
-        "question-max, sources and sources-max)",
+        help="the tokens whose attention is read and gets coefficients: draft, question, last (the prompt's last "
+        "token) or sources (attention between sources). The suffix -max takes the maximum over these tokens instead "
+        "of the mean; -contribution and -effective take another measure than attention (default: draft; with "
+        "--learn-from evidence: question, question-max, sources and sources-max)",
     )
     parser.add_argument(
         "--layers",
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the last one read do not run (default: the first third)",
     )
     parser.add_argument(
-        "--examples", metavar="DIR", help="the folder of an earlier run whose examples are used and added to"
+        "--examples", metavar="DIR", help="the folder of an earlier run: its examples are used, and new ones are added"
     )
     parser.add_argument(
         "--holdout",
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help="the share of the questions to hold out and measure on (default: 0.15)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="the seed of ablations and fit (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the ablations and of the fit (default: 0)")
     add_model_options(parser)
 
 
@@ -86,7 +87,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--ablations", type=positive, default=32, metavar="N", help="the number of ablations a question (default: 32)"
+        "--ablations", type=positive, default=32, metavar="N", help="the number of ablations per question (default: 32)"
     )
     parser.add_argument(
         "--granularity",
@@ -94,19 +95,19 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         default="passage",
         help="the sources that are scored and left out (default: passage)",
     )
-    parser.add_argument("--sources", choices=_GRANULARITIES, help=argparse.SUPPRESS)  # the name before --granularity
+    parser.add_argument("--sources", choices=_GRANULARITIES, help=argparse.SUPPRESS)  # the old name of --granularity
     parser.add_argument(
         "--targets",
         choices=["draft", "sentence"],
         default="draft",
-        help="what an ablation is measured on: the whole draft (default), or each of its sentences",
+        help="the text whose log-odds an ablation measures: the whole draft (default), or each of its sentences",
     )
     parser.add_argument(
         "--positions",
         choices=["kept", "closed"],
         default="kept",
-        help="how sources are left out: by attention mask with positions kept (default, as in the paper), or by "
-        "removing their text",
+        help="the way sources are left out: by attention mask with positions kept (default, as in the AT2 paper), or "
+        "by removing their text",
     )
 
 

@@ -1,10 +1,11 @@
 """Head coefficients: one learned weight per row group, layer and head.
 
-The score of source :math:`S` is the inner product of the coefficients and its attention mass,
+The score of source :math:`S` is the inner product of the coefficients :math:`\\theta` and the source's attention mass
+:math:`m`, over row groups :math:`g`, layers :math:`l` and heads :math:`h`:
 
 .. math:: \\tau(S) = \\sum_{g, l, h} \\theta_{g,l,h}\\, m_{g,l,h}(S)
 
-(AT2, arXiv 2504.13752, section 3, with the draft's rows as the only row group).
+AT2 (arXiv 2504.13752, section 3) has the draft's rows as its only row group; see `at2_prune.attention.rows`.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ class HeadCoefficients(
     The score of a source is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers
     and heads (AT2, arXiv 2504.13752, section 3).
 
-    If the sources' own rows are among the row groups, :math:`\\tau` sums over the other groups, and each score gets a
-    link added: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)`. The link is the attention mass that the
-    later of two sources sends to the earlier one. It is weighted by the coefficients :math:`\\varphi` of the sources'
-    own rows: :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.
+    Row groups of the rows `sources` read attention between sources. If there are such groups, :math:`\\tau` sums over
+    the other groups, and a link is added to each score: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)`.
+    The link is the attention mass that the later of two sources sends to the earlier one, weighted by the coefficients
+    :math:`\\varphi` of the groups of `sources`:
+    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.
     The best source has no link to itself. It gets the largest link of the others instead, so that it stays the best.
 
     The coefficients are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and
@@ -62,7 +64,7 @@ class HeadCoefficients(
         layers: the index of the model's layer for each entry of the second axis; by default 0, 1, ...
         model_name: the model that the coefficients were made for.
         model_type: the `config.model_type` of that model.
-        training: how the coefficients were made: data, prompt, ablations, training curve, fidelity. JSON values only.
+        training: the record of the training: data, prompt, ablations, training curve, fidelity. JSON values only.
         model_layers: the number of layers of the model; by default one more than the largest of `layers`.
 
     Raises:
@@ -112,15 +114,16 @@ class HeadCoefficients(
 
     @classmethod
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
-        """Make equal weights, which score by average attention. The fit to ablations starts from equal weights."""
+        """Make equal weights, which score by average attention. Training on ablations starts from equal weights."""
         return cls(torch.full((1, layers, heads), 1 / (layers * heads)), model_type=model_type)
 
     def score(self, mass: Mapping[RowGroup, torch.Tensor], layers: Sequence[int] | None = None) -> torch.Tensor:
         """Score sources by their attention mass.
 
         Args:
-            mass: the attention mass of every row group, `(layers, heads, sources)`. The mass of the sources' own rows
-                is `(layers, heads, sources, sources)`; the first source attends to the second.
+            mass: the attention mass of every row group, `(layers, heads, sources)`. The mass of the rows `sources` is
+                `(layers, heads, sources, sources)`. The first `sources` axis is the source whose rows attend; the
+                second is the source that they attend to.
             layers: the layers of `mass`, as indices; by default those of the coefficients.
 
         Returns:
@@ -202,7 +205,8 @@ class HeadCoefficients(
             return super().from_pretrained(os.fspath(pretrained_model_name_or_path), **options)
         except CoefficientsError:
             raise
-        except (OSError, ValueError, AttributeError, TypeError) as error:  # the mixin reads the config first
+        # The mixin parses config.json before `_from_pretrained` runs, so errors of the parser can arrive here.
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise CoefficientsError(
                 f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read "
                 f"nor a repository that can be loaded from the Hub ({type(error).__name__}: {error})"
@@ -309,12 +313,12 @@ class HeadCoefficients(
 
 
 def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
-    """Add to each score the link between its source and the best source, which stays the best.
+    """Add to each score the link between its source and the best source, which stays the best; see `HeadCoefficients`.
 
     Args:
         scores: `(sources,)`.
-        links: `(sources, sources)`; the first source attends to the second. A token attends to no later token, so the
-            entries above the diagonal are zero.
+        links: `(sources, sources)`. The first `sources` axis is the source whose rows attend; the second is the source
+            that they attend to. A token attends to no later token, so the entries above the diagonal are zero.
     """
     if len(scores) < 2:
         return scores

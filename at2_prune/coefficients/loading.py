@@ -33,16 +33,16 @@ def load_coefficients(
     coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
     method: str = DEFAULT_METHOD,
 ) -> HeadCoefficients:
-    """Load head coefficients and check that they fit the model.
+    """Load head coefficients and check that they were made for a model of this kind.
 
     Args:
-        language_model: the model they must fit.
+        language_model: the model that they are used with.
         coefficients: `HeadCoefficients`; a folder or Hub id of saved ones; an estimator that AT2's authors published
             (`madrylab/at2-*`, or a `.pt` file). With None, those that come with the package are loaded.
         method: the method whose coefficients are loaded from the package if `coefficients` is None.
 
     Raises:
-        CoefficientsError: there are none, they cannot be read, or they were made for another model.
+        CoefficientsError: there are no coefficients, they cannot be read, or they were made for another model.
     """
     config = language_model.model.config
     if coefficients is None:

@@ -19,8 +19,8 @@ _NOT_SHOWN = ("curve", "versions")
 _MADE = {
     "draft": "The coefficients were learned from ablations, by the method of AT2 ([arXiv 2504.13752]"
     "(https://arxiv.org/abs/2504.13752))",
-    "answer": "The coefficients were learned from ablations of the known answer. All else follows the method of AT2 "
-    "([arXiv 2504.13752](https://arxiv.org/abs/2504.13752))",
+    "answer": "The coefficients were learned from ablations of the sources, with the known answer as the target "
+    "instead of a draft. All else follows the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752))",
     "evidence": "The coefficients were learned from supporting passages, by multinomial logistic regression",
 }
 """The sentence that says how coefficients were learned, by the value of `learn_from`."""
@@ -49,7 +49,10 @@ def model_card(coefficients: Described) -> ModelCard:
     shape = f"{len(coefficients.row_groups)} x {coefficients.weight.shape[1]} x {coefficients.weight.shape[2]}"
     score = "The score of a source is the inner product of the coefficients and its attention mass"
     if any(group.rows == "sources" for group in coefficients.row_groups):
-        score += ", plus the link between it and the best source"
+        score += (
+            ", plus its link to the best source, which is the weighted attention mass from the later of the two to "
+            "the earlier"
+        )
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Head coefficients for {coefficients.model_name or 'a model'}",

@@ -38,24 +38,24 @@ def load_questions(
     """Load questions with their passages.
 
     A file is JSON or JSON lines. Its format is that of HotpotQA or 2WikiMultihopQA (as published or as on the Hub), of
-    MuSiQue, of Dolly, or this package's own. The own format has the fields `question` and `passages`, and optionally
-    `answer`, `aliases`, `gold` and `type`. On the Hub,
-    these data sets are known: `hotpotqa/hotpot_qa`, `framolfese/2WikiMultihopQA`, `dgslibisey/MuSiQue` and
-    `databricks/databricks-dolly-15k`. Any other data set whose rows have one of these formats works too.
+    MuSiQue, of Dolly, or this package's own. The package's own format has the fields `question` and `passages`, and
+    optionally `answer`, `aliases`, `gold` and `type`. On the Hub, these data sets are known: `hotpotqa/hotpot_qa`,
+    `framolfese/2WikiMultihopQA`, `dgslibisey/MuSiQue` and `databricks/databricks-dolly-15k`. Any other data set whose
+    rows have one of these formats works too.
 
     Args:
         source: a file, or the id of a data set on the Hub.
         split: the split of a Hub data set. The default is `validation` for the three multi-hop data sets and `train`
             for all others.
-        require: what every question must have: `answer`, `gold` or both.
+        require: the fields that every question must have: `answer`, `gold` or both.
         skipped: a counter. Rows of the source that cannot be used are left out and counted here by reason.
             Without it, the first such row raises an error.
-        **selection: which questions to use:
+        **selection: options that choose the questions to use:
 
             - `ids`: a text file with one id a line. Only these questions are used, in the order of the file.
             - `kinds`: the types of question to keep, such as `bridge` or `comparison`; by default all.
             - `seed`: shuffle the questions with this seed.
-            - `offset`: leave out this many questions first.
+            - `offset`: leave out this many questions at the start.
             - `limit`: use at most this many questions.
             - `shuffle_passages`: shuffle each question's passages with this seed and the question's id.
 
@@ -64,8 +64,8 @@ def load_questions(
     Raises:
         DataError: the source cannot be read, a row cannot be used, or no question is left. The message names the line
             and the field.
-        InputError: an option has a value that cannot be
-            used. For a type or an id that is not in the data, the message names it.
+        InputError: an option has a value that cannot be used. For a type or an id that is not in the data, the message
+            names it.
         MissingExtraError: loading from the Hub needs the package `datasets`.
 
     Example:

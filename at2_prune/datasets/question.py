@@ -27,7 +27,7 @@ class Question:
     """Other answers that are as correct as `answer`."""
 
     def shuffled(self, seed: int) -> Question:
-        """Return the question with its passages shuffled and `gold` adapted.
+        """Return the question with its passages shuffled, and with `gold` adapted to their new order.
 
         The order depends on `seed` and on the question's id only.
 

@@ -22,7 +22,7 @@ def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[st
 
     Args:
         source: a file, or a Hub id of the form `owner/name`.
-        split: the split of a Hub data set; by default the one that is usual for it.
+        split: the split of a Hub data set; by default the split that its format declares, or else `train`.
 
     Raises:
         DataError: the source cannot be read.
@@ -37,7 +37,7 @@ def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[st
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the entries of a JSON list or of JSON lines. A line that is not valid JSON is yielded as its error."""
+    """Yield the entries of a JSON list or of JSON lines. For a line that is not valid JSON, its error is yielded."""
     text = read_text(path)
     if text.lstrip().startswith("["):
         try:

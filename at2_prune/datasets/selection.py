@@ -29,7 +29,7 @@ class SelectionOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which questions of a data set to use, and in which order.
+    """The options that choose questions of a data set and their order.
 
     The fields apply in this order: `ids`, `kinds`, `seed`, `offset`, `limit`, `shuffle_passages`.
 
@@ -42,7 +42,7 @@ class Selection:
     limit: int | None = None
     """Use at most this many questions."""
     offset: int = 0
-    """Leave out this many questions first."""
+    """Leave out this many questions at the start."""
     seed: int | None = None
     """Shuffle the questions with this seed."""
     kinds: Collection[str] | None = None
@@ -85,9 +85,12 @@ def _of_ids(questions: list[Question], file: Path, source: str | Path) -> list[Q
     ids = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     known = {question.id: question for question in questions}
     missing = [wanted for wanted in ids if wanted not in known]
-    if missing or not ids:
-        what = f"{len(missing)} of the {len(ids)} ids are not there ({missing[0]!r}, ...)" if ids else "no ids"
-        raise InputError(f"{source}: {what} (from {file})")
+    if not ids:
+        raise InputError(f"{file}: holds no ids; write one id a line")
+    if missing:
+        raise InputError(
+            f"{source}: {len(missing)} of the {len(ids)} ids in {file} are not in the data, for example {missing[0]!r}"
+        )
     return [known[wanted] for wanted in ids]
 
 

@@ -25,6 +25,7 @@ __all__ = ["ROW_GROUPS", "CollectSettings", "LearnFrom", "collect_examples", "dr
 logger = logging.getLogger(__name__)
 
 LearnFrom = Literal["draft", "answer", "evidence"]
+"""The supervision; see `CollectSettings.learn_from`."""
 
 ROW_GROUPS = (
     RowGroup("draft"),
@@ -33,33 +34,35 @@ ROW_GROUPS = (
     RowGroup("question", "max"),
     RowGroup("last"),
 )
-"""The row groups that are read for every example with ablations. They cost little compared with the draft, and any of
-them can be fitted later."""
+"""The row groups that are read for every example with ablations. Reading them takes little time compared with writing
+the draft, and coefficients for any of them can be fitted later."""
 
 
-_NOT_READ_AGAIN = ("sentences of the draft differ when read again", "empty draft")
-"""Why a stored example could not get more row groups: first for one with ablations, then for one of evidence."""
+_NOT_READ_AGAIN = ("the stored draft splits into other sentences when it is tokenised again", "empty draft")
+"""The reason why a stored example cannot get more row groups: of an example with ablations, then of one of evidence."""
 
 
 @dataclass(frozen=True)
 class CollectSettings:
-    """How examples are collected."""
+    """The settings with which examples are collected."""
 
     ablations: int = 32
-    """The number of random ablations a question."""
+    """The number of random ablations of each question."""
     granularity: Granularity = "passage"
     """The sources that are scored and left out."""
     targets: Literal["draft", "sentence"] = "draft"
     """Whether an ablation has one outcome for the whole draft, or one for each of its sentences."""
     positions: Positions = "kept"
-    """How sources are left out: by attention mask with positions kept (as in the paper), or by removing their text."""
+    """The way sources are left out: by attention mask with positions kept (as in the AT2 paper), or by removing their
+    text."""
     max_new_tokens: int = 48
-    """The most tokens of a draft."""
+    """The maximum number of tokens in a draft."""
     seed: int = 0
     """The seed of the ablations."""
     learn_from: LearnFrom = "draft"
-    """The supervision: ablations of the draft (as in the paper), ablations of the known answer, or evidence. Evidence
-    is the supporting passages that the data names; it needs no ablations."""
+    """The supervision. With `draft` (as in the AT2 paper) or `answer`, sources are ablated, and the log-odds of the
+    draft or of the known answer are measured. `evidence` is the supporting passages that the data names; it needs no
+    ablations."""
     layers: tuple[int, ...] | None = None
     """The layers to read when learning from evidence without a draft, as indices. No layer after the last of them runs.
     None reads all layers; `TrainingSettings.resolved` replaces it by the first third if no draft is written."""
@@ -75,21 +78,21 @@ def collect_examples(
 ) -> dict[str, int]:
     """Collect the examples that `store` does not have yet.
 
-    If an example of the store lacks row groups, one more forward pass reads them. Its ablations are kept. An example of
-    evidence is collected again.
+    If an example of the store lacks row groups, one more forward pass reads them. An example with ablations keeps them.
+    If coefficients are learned from evidence, the whole example is collected again.
 
     Args:
         language_model: the model to train coefficients for.
         questions: the questions.
         store: the store. Each example is written to it as soon as it is collected.
-        settings: how to collect.
+        settings: the settings with which examples are collected.
         progress: called after every question.
         row_groups: the row groups that every example must hold. Examples with ablations hold `ROW_GROUPS` too.
 
     Returns:
         The number of questions without a complete example, by reason. Reasons are, for example, fewer than two sources,
-        an empty draft, or too many tokens for the model. Another is that a stored draft splits into other sentences
-        when it is tokenised again, so that its missing row groups cannot be read.
+        an empty draft, or too many tokens for the model. Another reason is that a stored draft splits into other
+        sentences when it is tokenised again, so that its missing row groups cannot be read.
     """
     skipped: dict[str, int] = {}
     for question in questions:
@@ -133,7 +136,8 @@ def _read_again(
 def _evidence(
     language_model: LanguageModel, question: Question, settings: CollectSettings, groups: Sequence[RowGroup]
 ) -> Example | None:
-    """Return an example without ablations. A draft is written only if its rows are read; None if it is empty."""
+    """Return an example without ablations, or None if its draft is empty. A draft is written only if rows of it are
+    read."""
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     if any(group.rows == "draft" for group in groups):
         draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
@@ -198,7 +202,8 @@ def _read_parts(
 ) -> tuple[dict[str, torch.Tensor], list[int]]:
     """Read the attention mass of every part of a draft by one more forward pass.
 
-    The pass reduces rows as they come, because a matrix of rows and tokens would take too much memory.
+    While the pass runs, the rows of each part are reduced to their mean or maximum. A matrix of all rows and tokens
+    would take too much memory.
 
     Returns:
         The attention mass by row group, and the layers that were read.
@@ -220,12 +225,12 @@ def _read_parts(
 
 def draft_parts(language_model: LanguageModel, ids: Sequence[int]) -> list[tuple[int, int]]:
     """Return the token spans of a draft's sentences."""
-    ends = [len(language_model.codec.decode(ids[: i + 1])) for i in range(len(ids))]  # characters after each token
+    ends = [len(language_model.codec.decode(ids[: i + 1])) for i in range(len(ids))]  # the length up to each token
     parts, start, characters = [], 0, 0
     for sentence in split_sentences(Passage(language_model.codec.decode(ids))):
         characters += len(sentence)
         stop = next((i for i in range(start, len(ids)) if ends[i] > characters), len(ids))
-        if stop > start:  # a token that reaches over the boundary opens the next sentence
+        if stop > start:  # a token that crosses the boundary belongs to the next sentence
             parts.append((start, stop))
             start = stop
     if start < len(ids):

@@ -1,12 +1,15 @@
 """Fitting head coefficients to evidence: the supporting passages that the data names.
 
-A softmax over a question's sources turns the scores :math:`\\theta \\cdot m(s)` into probabilities. The fit maximises
-the mean log-probability of the supporting sources, with an L2 penalty on the coefficients of standardised features.
-This is multinomial logistic regression, and listwise ranking as in ListNet (Cao et al., ICML 2007).
+Source :math:`s` has attention mass :math:`m(s)`, one number for each row group, layer and head. Its score is
+:math:`\\theta \\cdot m(s)`, where :math:`\\theta` are the coefficients. A softmax over a question's sources turns the
+scores into probabilities. The fit maximises the mean log-probability of the supporting sources, with an L2 penalty on
+the coefficients of standardised features. This is multinomial logistic regression, and listwise ranking as in ListNet
+(Cao et al., ICML 2007).
 
-The coefficients of links, the attention between sources, are fitted next. For each choice, one supporting source is
-known. Its links to the other sources are added to their scores from the first fit, and the sums must rank the remaining
-supporting sources highest. Both problems are convex.
+Next, the coefficients of the row group `sources` are fitted. They weight the attention between two sources, called a
+link (see `HeadCoefficients`). Each supporting source in turn is taken as found. Every other source gets its score from
+the first fit plus its weighted link to the found one. The second fit maximises the mean log-probability of the
+remaining supporting sources, so that these sums rank them highest. Both problems are convex.
 """
 
 from __future__ import annotations
@@ -27,23 +30,23 @@ __all__ = ["EvidenceSettings", "fit_evidence", "gold_found"]
 
 @dataclass(frozen=True)
 class EvidenceSettings:
-    """How coefficients are fitted to evidence."""
+    """The settings of the fit to evidence."""
 
     penalty: float = 0.01
     """The L2 penalty on coefficients of features with unit variance."""
     link_penalty: float = 0.03
-    """The same penalty for links."""
+    """The L2 penalty on the coefficients of links."""
     steps: int = 200
-    """The most steps of L-BFGS."""
+    """The maximum number of L-BFGS steps."""
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """One choice that is fitted: among these sources, the supporting ones must be found."""
+    """Sources of one question, among which the supporting ones must get the highest scores."""
 
     features: torch.Tensor  # (sources, features)
     right: torch.Tensor  # (sources,) bool, True for supporting sources
-    given: torch.Tensor  # (sources,) scores from earlier fits, which are added
+    given: torch.Tensor  # (sources,) scores from the first fit, which are added
 
 
 def fit_evidence(
@@ -52,27 +55,27 @@ def fit_evidence(
     layers: Sequence[int],
     settings: EvidenceSettings = EvidenceSettings(),
 ) -> torch.Tensor:
-    """Fit coefficients to the gold sources of examples.
+    """Fit coefficients to the gold sources of examples, which are the supporting ones.
 
     Args:
         examples: the examples. Those without gold sources, or with gold sources only, are passed over.
-        groups: the row groups to fit. At least one must not be the sources' own rows.
+        groups: the row groups to fit. At least one must hold other rows than `sources`.
         layers: the layers to use, as indices into the layers that were read.
-        settings: how to fit.
+        settings: the settings of the fit.
 
     Returns:
         The weight `(row groups, layers, heads)`, with L1 norm 1.
 
     Raises:
-        InputError: the sources' own rows are the only row group.
+        InputError: all row groups hold the rows `sources`.
         DataError: no example has both gold sources and others.
     """
     first = [group for group in groups if group.rows != "sources"]
     links = [group for group in groups if group.rows == "sources"]
     if not first:
         raise InputError(
-            "the sources' own rows can only link other sources to the best one, not find it: add rows that say which "
-            "is the best, such as question"
+            "the row group 'sources' (attention between sources) cannot rank sources alone: add another row group, "
+            "such as 'question'"
         )
     usable = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
     if not usable:
@@ -96,7 +99,7 @@ def fit_evidence(
                 others = torch.arange(len(scores)) != known
                 right = example.gold[others]
                 if right.any() and not right.all():
-                    linked = (between[:, known] + between[:, :, known]).T  # one is zero: a row sees no later tokens
+                    linked = (between[:, known] + between[:, :, known]).T  # one is zero, as no row sees later tokens
                     choices.append(_Choice(linked[others], right, scores[others]))
         if choices:
             found |= zip(links, _fit(choices, settings.link_penalty, settings.steps).reshape(-1, *shape), strict=True)
@@ -134,8 +137,8 @@ def gold_found(
 
 
 def _mass(example: Example, group: RowGroup, layers: Sequence[int]) -> torch.Tensor:
-    """Return the mass of the first part, `(layers x heads, sources)`; for the sources' own rows there is a second
-    source axis."""
+    """Return the mass of the first part, `(layers x heads, sources)`. The row group `sources` has a second axis
+    `sources`."""
     return example.mass[group.name][0, list(layers)].flatten(0, 1)
 
 

@@ -26,13 +26,13 @@ MASS = "mass."
 
 @dataclass(frozen=True)
 class Example:
-    """What one question contributes to training."""
+    """The training data from one question."""
 
     question_id: str
     draft: str
     mass: Mapping[str, torch.Tensor]
     """Attention mass by the name of the row group, `(parts, layers, heads, sources)` float32. A part is the whole
-    draft or one of its sentences. Rows of the prompt have one part."""
+    draft or one of its sentences. Row groups of the prompt have one part."""
     layers: list[int]
     """Indices of the layers that were read."""
     masks: torch.Tensor

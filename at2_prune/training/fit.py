@@ -1,9 +1,12 @@
-"""Fitting head coefficients to ablation outcomes, and measuring how well they predict the outcomes of other questions.
+"""Fitting head coefficients to ablation outcomes, and measuring on other questions how well the coefficients predict.
 
-An example has masks :math:`v_i \\in \\{-1, 1\\}^n` and outcomes :math:`y_i`. The prediction of an outcome is
-:math:`\\hat y_i = \\sum_s v_{i,s}\\, \\theta \\cdot m(s)`. The loss is the negative Pearson correlation of predictions
-and outcomes over :math:`i`, averaged over all targets (AT2, arXiv 2504.13752, section 3 and appendix A).
-A target is a draft, one of its sentences, or the known answer.
+Source :math:`s` has attention mass :math:`m(s)`, one number for each row group, layer and head. Its score is
+:math:`\\theta \\cdot m(s)`, where :math:`\\theta` are the coefficients. Ablation :math:`i` has a mask :math:`v_i`: the
+entry :math:`v_{i,s}` is 1 if source :math:`s` is kept, and -1 if it is left out. The target is a draft, one of its
+sentences, or the known answer, and the outcome :math:`y_i` is the target's log-odds under the ablation. The prediction
+of an outcome is :math:`\\hat y_i = \\sum_s v_{i,s}\\, \\theta \\cdot m(s)`. The loss is the negative Pearson
+correlation of predictions and outcomes over :math:`i`, averaged over all targets (AT2, arXiv 2504.13752, section 3 and
+appendix A).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ __all__ = ["Fidelity", "FitSettings", "fidelity", "fit"]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How coefficients are fitted to ablations. The defaults are those that AT2's authors published."""
+    """The settings of the fit to ablations. The defaults are those that AT2's authors published."""
 
     steps: int = 1000
     """The number of steps of Adam."""
@@ -37,16 +40,20 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well scores predict ablation outcomes. There is one value for each target, if its outcomes vary."""
+    """The agreement of scores with ablation outcomes. There is one value for each target whose outcomes vary."""
 
     lds: torch.Tensor
     """The linear datamodeling score: the Spearman correlation of outcomes with the sums of kept scores."""
     correlation: torch.Tensor
-    """The Pearson correlation of the same."""
+    """The Pearson correlation of outcomes with the sums of kept scores."""
 
 
 def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:
-    """Return signed sums of attention mass, `(parts, ablations, row groups x layers x heads)`."""
+    """Return the attention mass of kept sources minus that of the others.
+
+    Returns:
+        `(parts, ablations, row groups x layers x heads)`.
+    """
     parts = example.outcomes.shape[1]
     mass = torch.stack([example.mass[g.name].expand(parts, -1, -1, -1) for g in groups], dim=1)  # (P, G, L, H, S)
     signs = example.masks.float() * 2 - 1  # (ablations, sources)
@@ -54,7 +61,7 @@ def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:
 
 
 def _correlation(predictions: torch.Tensor, outcomes: torch.Tensor) -> torch.Tensor:
-    """Return the Pearson correlation along the last dimension; 0 where one side does not vary."""
+    """Return the Pearson correlation along the last dimension. It is 0 if predictions or outcomes do not vary."""
     p = predictions - predictions.mean(-1, keepdim=True)
     y = outcomes - outcomes.mean(-1, keepdim=True)
     return (p * y).sum(-1) / (p.norm(dim=-1) * y.norm(dim=-1) + 1e-8)
@@ -68,12 +75,12 @@ def fit(
 ) -> tuple[torch.Tensor, list[tuple[int, float]]]:
     """Fit coefficients by the correlation within each example.
 
-    The optimiser is Adam with a cosine schedule. It starts from average attention.
+    The optimiser is Adam with a cosine schedule. It starts from equal weights, which score by average attention.
 
     Args:
         examples: the examples, all with the same number of ablations and the same layers and heads.
         groups: the row groups to fit.
-        settings: how to fit.
+        settings: the settings of the fit.
         progress: called every 50 steps and at the last step, with the step and the training correlation.
 
     Returns:
@@ -117,7 +124,7 @@ def fidelity(examples: Sequence[Example], groups: Sequence[RowGroup], weight: to
         weight: the weight `(row groups, layers, heads)`.
 
     Returns:
-        One value for each target, if its outcomes vary.
+        One value for each target whose outcomes vary.
 
     Raises:
         MissingExtraError: scipy is not installed.

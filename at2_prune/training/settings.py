@@ -1,4 +1,4 @@
-"""The data and the settings of a training run, and the checks that the settings fit together."""
+"""The data and the settings of a training run, and the checks that no setting contradicts another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["EVIDENCE_ROWS", "TrainingData", "TrainingSettings", "example_setting
 EVIDENCE_ROWS = (RowGroup("question"), RowGroup("question", "max"), RowGroup("sources"), RowGroup("sources", "max"))
 """The row groups for learning from evidence. No draft is needed to read them."""
 LATER_SETTINGS = {"learn_from": "draft", "layers": None}
-"""Settings that the first example stores did not record, and the value they had then."""
+"""Settings that older versions did not record in example stores, each with the value that those versions used."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ class TrainingData:
     name: str
     """The name of the data, which is recorded."""
     selection: Mapping[str, Any] = field(default_factory=dict)
-    """How the questions were chosen, as options of `at2-prune train`: `split`, `ids`, `limit`, `shuffle_passages`. They
-    are recorded and become part of the command on the model card. None means that the option was not given."""
+    """The options of `at2-prune train` that chose the questions: `split`, `ids`, `limit`, `shuffle_passages`. They are
+    recorded and become part of the command on the model card. None means that the option was not given."""
     examples: str | os.PathLike[str] | None = None
-    """The folder of an earlier run whose examples are used and added to; by default the run's own folder."""
+    """The folder of an earlier run. Its examples are used, and new ones are added to it. By default it is the folder of
+    this run."""
 
     def __post_init__(self) -> None:
         ids = [question.id for question in self.questions]
@@ -56,14 +57,14 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How head coefficients are learned."""
+    """The settings with which head coefficients are learned."""
 
     collect: CollectSettings = field(default_factory=CollectSettings)
-    """How examples are collected: the supervision, the number of ablations and the like."""
+    """The settings with which examples are collected: the supervision, the number of ablations and others."""
     fit: FitSettings = field(default_factory=FitSettings)
-    """How coefficients are fitted to ablations."""
+    """The settings of the fit to ablations."""
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
-    """How coefficients are fitted to evidence."""
+    """The settings of the fit to evidence."""
     row_groups: Sequence[RowGroup] = ()
     """The row groups to learn coefficients for. The default is the draft's rows for ablations and `EVIDENCE_ROWS` for
     evidence."""
@@ -82,7 +83,7 @@ class TrainingSettings:
             depth: the number of layers of the model; None if it is not known.
 
         Raises:
-            InputError: settings do not fit together, or a value is out of range.
+            InputError: two settings contradict each other, or a value is out of range.
         """
         groups = tuple(self.row_groups or (EVIDENCE_ROWS if self.from_evidence else (DRAFT_ROWS,)))
         collect = self.collect
@@ -112,13 +113,18 @@ def _check_ablations(collect: CollectSettings, groups: Sequence[RowGroup]) -> No
     """Check settings that learn from ablations."""
     if any(group.rows == "sources" for group in groups):
         raise InputError(
-            "links between sources are learned from evidence, not from ablations: leave out the rows of sources, or "
-            "learn from evidence"
+            "the row group 'sources' can be learned from evidence only: remove it, or set learn_from='evidence'"
         )
     if collect.layers is not None:
-        raise InputError("ablations run all layers: leave out layers, or learn from evidence")
+        raise InputError(
+            "the option layers needs learn_from='evidence', because ablations run all layers: remove layers, or set "
+            "learn_from='evidence'"
+        )
     if collect.learn_from == "answer" and collect.targets == "sentence":
-        raise InputError("the known answer is one target: take the target 'draft', or learn from drafts")
+        raise InputError(
+            "targets='sentence' cannot be used with learn_from='answer', which measures the whole known answer: set "
+            "targets='draft' or learn_from='draft'"
+        )
     if collect.ablations < 2:
         raise InputError(f"ablations must be at least 2 (a correlation needs two points), got {collect.ablations}")
 
@@ -134,6 +140,6 @@ def example_settings(language_model: LanguageModel, data: TrainingData, collect:
     for name, value in asdict(collect).items():
         if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]:
             settings[name] = value
-    if "shuffle_passages" in data.given_selection:  # the other options only choose questions; this changes them
+    if "shuffle_passages" in data.given_selection:  # the other options choose questions, and this changes them
         settings["shuffle_passages"] = data.given_selection["shuffle_passages"]
     return settings

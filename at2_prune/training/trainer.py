@@ -29,10 +29,10 @@ PROCEDURES = {
     "answer": "within-example correlation with ablation outcomes of the known answer",
     "evidence": "supporting passages by multinomial logistic regression",
 }
-"""How coefficients are fitted, by the value of `learn_from`. The text is recorded with the coefficients."""
+"""The procedure of the fit, by the value of `learn_from`. The text is recorded with the coefficients."""
 
 Measures = dict[str, dict[str, Estimate]]
-"""Estimates by the name of the measure, then for `learned` and `average_attention`."""
+"""Estimates by the name of the measure. For each measure there is one of `learned` and one of `average_attention`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TrainingReport:
     fitted: int
     """The number of questions that coefficients were fitted to."""
     held_out: int
-    """The number of questions that they were measured on."""
+    """The number of questions that the coefficients were measured on."""
     skipped: dict[str, int]
     """The number of questions without an example, by reason."""
     curve: list[tuple[int, float]]
@@ -73,12 +73,12 @@ def train(
         language_model: any model whose attention can be read.
         data: the questions.
         out: the folder for the coefficients, and for the examples unless `data.examples` names another.
-        settings: how to learn.
+        settings: the settings with which the coefficients are learned.
         progress: called after every question.
         fit_progress: called during the fit to ablations with a step and its training correlation.
 
     Raises:
-        InputError: settings do not fit together, or the folder holds examples with other settings.
+        InputError: two settings contradict each other, or the folder holds examples with other settings.
         DataError: no question gave an example.
         CacheError: a file cannot be written.
         MissingExtraError: measuring fidelity needs scipy.

@@ -91,7 +91,7 @@ def test_some_layers_of_those_read() -> None:
 
 
 def test_what_cannot_be_fitted() -> None:
-    with pytest.raises(InputError, match="add rows that say which is the best"):
+    with pytest.raises(InputError, match="add another row group, such as 'question'"):
         fit_evidence([], [LINKS], range(1))
     with pytest.raises(DataError, match="1 collected, none with gold sources and others"):
         fit_evidence([example(0, torch.rand(1, 1, 2), [True, True])], [QUESTION], range(1))

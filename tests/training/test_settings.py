@@ -123,9 +123,9 @@ def test_defaults_depend_on_the_supervision_and_the_depth() -> None:
         ({"learn_from": "evidence", "layers": ()}, [], r"layers must be indices below 4, got \[\]"),
         ({"learn_from": "evidence", "layers": (-1,)}, [], r"layers must be indices below 4, got \[-1\]"),
         ({"learn_from": "evidence", "layers": (4,)}, [], r"layers must be indices below 4, got \[4\]"),
-        ({}, [DRAFT_ROWS, RowGroup("sources")], "links between sources are learned from evidence"),
-        ({"layers": (0,)}, [], "ablations run all layers"),
-        ({"learn_from": "answer", "targets": "sentence"}, [], "the known answer is one target"),
+        ({}, [DRAFT_ROWS, RowGroup("sources")], "the row group 'sources' can be learned from evidence only: remove it"),
+        ({"layers": (0,)}, [], "the option layers needs learn_from='evidence'"),
+        ({"learn_from": "answer", "targets": "sentence"}, [], "targets='sentence' cannot be used with learn_from="),
         ({"ablations": 1}, [], "ablations must be at least 2"),
     ],
 )

@@ -208,7 +208,7 @@ def test_the_card_says_how_to_make_them_again(
     chosen = {"split": "train", "ids": "some ids.txt", "limit": 8, "shuffle_passages": 0}
     run(tiny_lm, questions, tmp_path, selection=chosen, collect=replace(COLLECT, learn_from="answer", seed=1))
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "from ablations of the known answer" in card
+    assert "with the known answer as the target instead of a draft" in card
     command = next(line for line in card.splitlines() if line.startswith("$ at2-prune train"))
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -226,7 +226,7 @@ def test_the_card_says_how_to_make_them_again(
 def test_sentences_of_a_known_answer_are_refused(
     tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="the known answer is one target"):
+    with pytest.raises(InputError, match="targets='sentence' cannot be used with learn_from='answer'"):
         run(tiny_lm, questions, tmp_path, collect=replace(COLLECT, learn_from="answer", targets="sentence"))
 
 
@@ -293,7 +293,7 @@ def test_drafts_that_fall_into_other_sentences_are_left_out(
     (example,) = store.load([questions[0].id])
     store.add(replace(example, outcomes=example.outcomes.repeat(1, 2)))
     report = run(tiny_lm, questions[:3], tmp_path, holdout=0, row_groups=[RowGroup("draft", "mean", "effective")])
-    assert report.skipped == {"sentences of the draft differ when read again": 1}
+    assert report.skipped == {"the stored draft splits into other sentences when it is tokenised again": 1}
     assert report.fitted == 2
 
 
@@ -333,7 +333,7 @@ def test_from_evidence_without_a_draft(
         run(tiny_lm, [replace(q, gold=()) for q in questions], tmp_path / "other", collect=settings)
     with pytest.raises(InputError, match=r"layers must be indices below 2, got \[0, 2\]"):
         run(tiny_lm, golden, tmp_path / "deep", collect=replace(settings, layers=(0, 2)))
-    with pytest.raises(InputError, match="links between sources"):
+    with pytest.raises(InputError, match="the row group 'sources' can be learned from evidence only"):
         run(tiny_lm, golden, tmp_path / "links", row_groups=EVIDENCE_ROWS)
 
 

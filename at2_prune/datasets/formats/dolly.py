@@ -19,7 +19,7 @@ def _parse(row: Row, where: str) -> Question:
 
 
 def _wanted(row: Row) -> bool:
-    """Whether AT2's authors trained on a row."""
+    """Return whether AT2's authors trained on a row."""
     return row["category"] in ("summarization", "closed_qa", "information_extraction") and len(row["context"]) < 20_000
 
 

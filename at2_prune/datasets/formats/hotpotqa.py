@@ -32,9 +32,9 @@ def _parse(row: Row, where: str) -> Question:
 
 def _passages(context: Any, where: str) -> tuple[Passage, ...]:
     try:
-        if isinstance(context, Mapping):  # the Hub's columns
+        if isinstance(context, Mapping):  # the Hub stores columns
             pairs = list(zip(context["title"], context["sentences"], strict=True))
-        else:  # the official list of pairs
+        else:  # the official files store pairs
             pairs = [(title, sentences) for title, sentences in context]
         if any(isinstance(sentences, str) for _, sentences in pairs):
             raise TypeError("a passage's sentences are one string")

@@ -15,7 +15,7 @@ from .row import RowError
 __all__ = ["FORMATS", "Required", "parse_question"]
 
 FORMATS = (HOTPOTQA, MUSIQUE, PLAIN, DOLLY)
-"""Every known format. The first format whose `fields` are all in a row is the format of this row."""
+"""Every known format. The format of a row is the first one whose `fields` the row has."""
 Required = Literal["answer", "gold"]
 
 
@@ -25,7 +25,7 @@ def parse_question(row: Any, where: str, require: Collection[Required] = ()) -> 
     Args:
         row: a parsed JSON object.
         where: the file and line, for errors.
-        require: what the question must have: `answer`, `gold` or both.
+        require: the fields that the question must have: `answer`, `gold` or both.
 
     Raises:
         DataError: the row has no known format, a field has the wrong type, or a required field is missing.

@@ -1,4 +1,4 @@
-"""What a data format is, and the functions that every format's parser uses to read fields of a row."""
+"""The parts of a data format, and the functions that every format's parser uses to read fields of a row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _every(row: Row) -> bool:
 
 @dataclass(frozen=True)
 class HubDataset:
-    """How to load a data set from the Hub."""
+    """A data set on the Hub, and how to load it."""
 
     name: str
     """Its id, `owner/name`."""
@@ -49,7 +49,7 @@ class HubDataset:
 
 @dataclass(frozen=True)
 class Format:
-    """A data format: how to recognise its rows and how to parse them."""
+    """A data format: the fields that its rows have, and the function that parses them."""
 
     fields: tuple[str, str]
     """A row with both of these fields has this format."""
