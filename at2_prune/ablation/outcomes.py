@@ -3,11 +3,11 @@
 If the tokens of the target have joint probability :math:`p`, the outcome is :math:`\\log p - \\log(1 - p)`
 (ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out by attention mask with positions kept, as
 in AT2, or by removing their text, as pruning does. In most models, removing a token while the others keep their
-position ids gives the same result as masking it. There, the tokens that are left out are not run. In models with
+position ids gives the same result as masking it. In these models, tokens that are left out are not run. In models with
 recurrent or convolution layers the results differ, so ablations with positions kept run all tokens under a mask.
 
-On a CPU, ablations that keep the same first sources share one prefix cache (`tree`). On a GPU, a pass over few tokens
-takes about as long as a pass over many, so whole ablations run in batches (`whole`).
+On a CPU, ablations that keep the same first sources share one prefix cache (see `tree`). On a GPU, a pass over few
+tokens takes about as long as a pass over many, so whole ablations run in batches (see `whole`).
 """
 
 from __future__ import annotations

@@ -15,15 +15,15 @@ from .run import Run
 __all__ = ["Tree"]
 
 LOGITS_AT_ONCE = 64
-"""The most rows of several ablations that go through the output projection together. Their logits take 64 MiB in
-float32 with a vocabulary of 262,144 tokens."""
+"""The maximum number of rows, of several ablations, that go through the output projection together. Their logits take
+64 MiB in float32 with a vocabulary of 262,144 tokens."""
 
 
 class Tree:
     """A tree whose nodes are sequences of tokens that several ablations have in common.
 
     Args:
-        run: the ablations; their results are recorded there.
+        run: the ablations. It records their results too.
     """
 
     def __init__(self, run: Run) -> None:

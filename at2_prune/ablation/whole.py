@@ -13,15 +13,18 @@ from .run import Run
 __all__ = ["run_alone", "run_in_batches", "run_masked"]
 
 TOKENS_AT_ONCE = 16384
-"""The most tokens in a batch of several ablations, padding included. So many tokens keep a large GPU busy. The
-activations of a large model then take some gigabytes."""
+"""The maximum number of tokens in a batch of several ablations, padding included. So many tokens keep a large GPU busy.
+The activations of a large model then take some gigabytes."""
 ROWS_AT_ONCE = 256
-"""The most rows of several ablations that go through the output projection together. Their logits take 256 MiB in
-float32 with a vocabulary of 262,144 tokens."""
+"""The maximum number of rows, of several ablations, that go through the output projection together. Their logits take
+256 MiB in float32 with a vocabulary of 262,144 tokens."""
 
 
 def run_in_batches(run: Run) -> None:
-    """Run several ablations in a pass, padded on the left. Those of similar length run together, to pad little."""
+    """Run several ablations in a pass, padded on the left.
+
+    Ablations of similar length run together, so that little padding is needed.
+    """
     kept = {mask: run.kept(mask) for mask in run.ablations}
     waiting = sorted(kept, key=lambda mask: len(kept[mask]))
     rows = len(run.target)
@@ -55,7 +58,10 @@ def _run_batch(run: Run, batch: list[tuple[bool, ...]], kept: list[list[int]]) -
 
 
 def run_alone(run: Run) -> None:
-    """Run one ablation after the other, without the tokens left out. No prefix is shared and no batch is padded."""
+    """Run one ablation after the other. The tokens that an ablation leaves out are not run.
+
+    No prefix is shared and no batch is padded.
+    """
     for mask in run.ablations:
         kept = run.kept(mask)
         places = torch.tensor(run.places(kept), device=run.target.device)
@@ -65,7 +71,7 @@ def run_alone(run: Run) -> None:
 
 
 def run_masked(run: Run) -> None:
-    """Run one ablation after the other, with an attention mask over the tokens left out.
+    """Run one ablation after the other. An attention mask hides the tokens that an ablation leaves out.
 
     A recurrent layer still passes over these tokens, as it does in the code that AT2's authors published.
     """

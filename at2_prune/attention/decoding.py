@@ -11,7 +11,7 @@ from .measures import Measure
 __all__ = ["STEPS_AT_ONCE", "CurrentStep", "DecodingSteps"]
 
 STEPS_AT_ONCE = 32
-"""The largest number of decoding steps of a layer that are put off."""
+"""The maximum number of decoding steps of a layer that are held before they are computed."""
 
 
 class CurrentStep:
@@ -19,13 +19,13 @@ class CurrentStep:
 
     Args:
         position: the position of its row.
-        measures: the measure of each row group that has the row.
+        measures: the measure of each row group that contains this row.
     """
 
     def __init__(self, position: int, measures: Sequence[Measure]) -> None:
         self.position = position
         self.due = bool(measures)
-        """Whether any row group has the row."""
+        """Whether any row group contains the row."""
         self.plain = all(measure == "attention" for measure in measures)
         """Whether attention itself is the only measure."""
         self._masks: dict[int, tuple[torch.Tensor, bool]] = {}
@@ -33,12 +33,12 @@ class CurrentStep:
     def sees_all(self, mask: torch.Tensor | None) -> bool:
         """Return whether the row attends to every key of its layer.
 
-        It returns False for a mask that is not boolean. It does so too for a mask on a GPU, since reading it would wait
-        for the GPU.
+        It returns False for a mask that is not boolean. It also returns False for a mask on a GPU, because reading the
+        mask would wait for the GPU.
         """
         if mask is None:
             return True
-        if id(mask) not in self._masks:  # the mask is kept, so that no other one can get its id
+        if id(mask) not in self._masks:  # the mask is kept, so that no other mask gets its id
             self._masks[id(mask)] = mask, mask.dtype == torch.bool and mask.device.type == "cpu" and bool(mask.all())
         return self._masks[id(mask)][1]
 
@@ -46,18 +46,18 @@ class CurrentStep:
 class DecodingSteps:
     """Decoding steps of one layer that are still to be computed, one row each.
 
-    The query of each row is kept. The keys of the last step are kept too, and they take no memory of their own, because
-    the cache holds them. A sliding cache drops keys, so the keys of the first step are kept as well. A growing cache
-    drops none, so the keys of the first step are released.
+    The query of each row is kept. The keys of the newest step are kept too; the cache holds them anyway, so they take
+    no extra memory. A sliding cache drops old keys, so the keys of the first step are kept as well. Once a second step
+    shows that the cache grows and drops none, they are released.
 
     Args:
         key: the keys of the first step, `(batch, key/value heads, keys, head dim)`.
-        position: the position of its row.
+        position: the position of the first step's row.
     """
 
     def __init__(self, key: torch.Tensor, position: int) -> None:
         self.position = position
-        """The position of the first row, which is also that of its step's last key."""
+        """The position of the first step's row, and also of that step's last key."""
         self.begin = position + 1 - key.shape[2]
         """The position of the first step's first key."""
         self.first_key: torch.Tensor | None = key
@@ -69,8 +69,8 @@ class DecodingSteps:
     def continues(self, key: torch.Tensor, position: int) -> bool:
         """Return whether a step can be added.
 
-        It must be the next step, fewer than `STEPS_AT_ONCE` may be held so far, and the keys
-        held together with `key` must have no gap.
+        A step can be added if it directly follows the last one, if fewer than `STEPS_AT_ONCE` steps are held, and if no
+        key is missing between the held keys and `key`.
         """
         begin = position + 1 - key.shape[2]
         kept = begin == self.begin if self.first_key is None else begin <= self.position + 1

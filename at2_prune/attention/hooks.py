@@ -1,10 +1,10 @@
 """Hooks into transformers: attention and mask functions that pass their inputs to a listener.
 
-No other module replaces a function of transformers. Its `AttentionInterface` passes every attention layer's query, key
-and value to a function that is chosen by name, after projections, q/k norm, rotary embedding and the cache update. The
-functions here run the model's own kernel unchanged. If there is a listener, they pass it the query, the key, the value
-and the mask first. Listeners and position maps are context variables, so threads that share a model do not see each
-other's.
+No other module replaces a function of transformers. The `AttentionInterface` of transformers passes every attention
+layer's query, key and value to a function that is chosen by name, after projections, q/k norm, rotary embedding and the
+cache update. The functions here first pass the query, the key, the value and the mask to the listener, if there is one.
+Then they run the model's own kernel unchanged. Listeners and position maps are context variables, so a thread does not
+see those of other threads that share the model.
 
 The functions have names of their own (`at2_sdpa`, `at2_eager`). Some names have a meaning for transformers: flash
 attention loads its implementation by name, and some families build other masks for `sdpa` than for the rest. For such a
@@ -43,11 +43,11 @@ __all__ = [
 
 PREFIX = "at2_"
 EAGER_ROWS = 256
-"""Query rows that a model's eager attention gets at once, which bounds its rows x keys weights."""
+"""The maximum number of query rows that a model's eager attention gets at once. It bounds the memory of the weights."""
 
 
 class AttentionListener(Protocol):
-    """Called once for each layer in each forward pass, with the inputs of the layer's kernel."""
+    """A function that is called once for each layer in each forward pass, with the inputs of the layer's kernel."""
 
     def __call__(
         self,
@@ -84,7 +84,7 @@ def original_positions(positions: torch.Tensor) -> Iterator[None]:
 
     Dropping tokens while the others keep their position ids is the same computation as masking them, and only the kept
     tokens cost time. By itself, transformers measures sliding windows and chunks by index, so dropped tokens would move
-    them. The masks of this context measure them by position. Recurrent and convolutional layers (Mamba, Qwen3-Next,
+    their borders. The masks of this context measure by position. Recurrent and convolutional layers (Mamba, Qwen3-Next,
     LFM2) run over masked tokens and skip dropped ones, so there the two computations differ; see
     `Compatibility.carries_state`.
 
@@ -100,10 +100,10 @@ def original_positions(positions: torch.Tensor) -> Iterator[None]:
 
 
 def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """Return the eager attention function of the file that defines `module`, which is the family's own reference.
+    """Return the eager attention function of the file that defines `module`: the model family's reference.
 
     Raises:
-        ModelNotSupportedError: the file has none.
+        ModelNotSupportedError: the file has no such function.
     """
     function = getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
     if function is None:
@@ -148,8 +148,8 @@ def _call(listener: AttentionListener, *inputs: Any) -> None:
 def _stay_out_of_graphs() -> None:
     """Keep `_call` out of compiled graphs, once a process.
 
-    The listener itself cannot be kept out instead: compiled code would call it, or None, in later passes that nobody
-    listens to (seen with torch 2.13 and 2.14).
+    It is not enough to disable the listener itself. A compiled graph would keep the listener of the pass in which it
+    was compiled, and would call it, or call None, in later passes without a listener (seen with torch 2.13 and 2.14).
     """
     global _call
     _call = torch.compiler.disable(_call)
@@ -163,7 +163,7 @@ class _ListeningKernel:
     def __call__(self, module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         _notify(module, query, key, value, attention_mask, self.kernel, options)
         if _positions.get() is not None and "flash" in self.kernel:
-            options.pop("position_ids", None)  # it would mistake gaps for the borders of packed sequences
+            options.pop("position_ids", None)  # flash attention would take gaps for borders of packed texts
         return self.original(module, query, key, value, attention_mask, **options)
 
 
@@ -233,7 +233,7 @@ def _enable(model: PreTrainedModel) -> None:
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelNotSupportedError(f"{name} is an encoder-decoder; at2-prune reads decoder-only language models.")
     decoder = model.get_decoder()
-    if not isinstance(decoder, PreTrainedModel):  # some return their output projection
+    if not isinstance(decoder, PreTrainedModel):  # some models return their output projection
         decoder = model
     kernel = decoder.config._attn_implementation or "none"
     if kernel.startswith(PREFIX):
@@ -251,7 +251,7 @@ def _enable(model: PreTrainedModel) -> None:
             "attn_implementation='sdpa' (or 'eager')."
         )
     by_name = re.search(rf"""_attn_implementation\s*(==|in)[^\n]*["']{re.escape(kernel)}["']""", source)
-    if by_name and kernel == "eager":  # it is not in the registry, so its place there cannot be taken
+    if by_name and kernel == "eager":  # the registry does not hold it, so it cannot be replaced there
         raise ModelNotSupportedError(
             f"{name} treats the attention function called 'eager' unlike every other, so a function that listens would "
             "change its outputs; load it with attn_implementation='sdpa', or use another model family."
@@ -265,7 +265,7 @@ def _enable(model: PreTrainedModel) -> None:
 
 
 def _attention_source(decoder: PreTrainedModel) -> str:
-    """The source code of the files that define a model's layers."""
+    """Return the source code of the files that define a model's layers."""
     layers = {type(module).__module__ for module in decoder.modules() if getattr(module, "layer_idx", None) is not None}
     files = [sys.modules[name] for name in sorted(layers | {type(decoder).__module__}) if name in sys.modules]
     return "\n".join(inspect.getsource(file) for file in files if getattr(file, "__file__", None))

@@ -25,7 +25,7 @@ Measure = Literal["attention", "contribution", "effective"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 NUMBERS_AT_ONCE = 2**23
-"""Key/value heads x rows x keys x width that are held at a time: 64 MiB in float64."""
+"""The maximum of key/value heads x rows x keys x width that is held at a time. In float64 it takes 64 MiB."""
 
 
 def apply_measure(
@@ -47,7 +47,7 @@ def apply_measure(
         >>> value = torch.tensor([[[1.0, 0], [0, 2], [0, 2]]])  # the output is (0.5, 1)
         >>> apply_measure("contribution", weights, value).round(decimals=3)
         tensor([[[0.2240, 0.4470, 0.4470]]])
-        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)  # equal values share
+        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)  # keys 1 and 2 share
         tensor([[[0.5000, 0.2500, 0.2500]]])
     """
     if measure == "attention":

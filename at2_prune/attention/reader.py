@@ -1,14 +1,15 @@
 """Attention mass per head, from chosen rows to every source, read while the model runs.
 
-For a layer with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass that head :math:`h` sends
-from row :math:`t` to a source (a token span :math:`S`) is
+A row is a query position (see `at2_prune.attention.rows`), and a source is a token span that gets a score. For a layer
+with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass that head :math:`h` sends from row
+:math:`t` to source :math:`S` is
 
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
-(the feature of AT2, arXiv 2504.13752, section 3). The model keeps its fast kernel. In addition, the
-reader computes the weights of the requested rows and immediately sums them over the tokens of each source. So only
-layers x heads x (rows x) sources numbers stay in memory. `at2_prune.attention.measures` defines further measures, which
-can take the place of the weights.
+This is the feature of AT2 (arXiv 2504.13752, section 3). The model keeps its fast kernel. In addition, the reader
+computes the weights of the requested rows and immediately sums them over the tokens of each source. So only layers x
+heads x (rows x) sources numbers stay in memory. `at2_prune.attention.measures` defines further measures, which can take
+the place of the weights.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .weights import LayerInputs, allowed_keys, eager_weights, kernel_weights, s
 __all__ = ["AttentionReader", "EnoughRead", "read_attention"]
 
 WEIGHTS_AT_ONCE = 2**24
-"""Heads x rows x keys that are held at a time: 64 MiB in float32."""
+"""The maximum of heads x rows x keys that is held at a time. In float32 it takes 64 MiB."""
 
 
 class EnoughRead(Exception):
@@ -39,12 +40,12 @@ class EnoughRead(Exception):
 
 
 class AttentionReader:
-    """Listens to a model's attention and keeps attention mass; `read_attention` makes one.
+    """Listens to a model's attention and keeps attention mass; `read_attention` makes a reader.
 
     Args:
         readings: one for each sequence of the batch.
-        layers: which layers to read. None reads all of them.
-        past: tokens that the model's cache holds before the first call.
+        layers: the layers to read, as indices. None reads all of them.
+        past: the number of tokens that the model's cache holds before the first call.
         stop: whether to raise `EnoughRead` after the last of `layers`.
     """
 
@@ -67,7 +68,7 @@ class AttentionReader:
 
     @property
     def layers(self) -> list[int]:
-        """Indices of the layers whose attention was read, ascending. Layers without attention are not among them."""
+        """The indices of the layers whose attention was read, ascending. Layers without attention are left out."""
         self.catch_up()
         return sorted({layer for groups in self._groups for group in groups for layer in group.mass})
 
@@ -133,7 +134,7 @@ class AttentionReader:
             return
         if len(self._readings) != query.shape[0]:
             raise InputError(f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences")
-        if kernel == "sdpa":  # it takes its window from the mask, and has no soft-cap and no sinks
+        if kernel == "sdpa":  # sdpa takes its window from the mask, and has no soft-cap and no sinks
             options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}
         inputs = LayerInputs(module, query, key, value, attention_mask, options)
         if new == 1 and self._last is None and self._put_off(layer, inputs, kernel, total - 1):
@@ -165,7 +166,7 @@ class AttentionReader:
                     weights = read(inputs, item, rows)
                     if measure != "attention":
                         allowed = allowed_keys(inputs, item, rows)
-                        allowed = allowed[0].expand(weights.shape[1], keys)  # it is the same for all heads
+                        allowed = allowed[0].expand(weights.shape[1], keys)  # all heads have the same mask
                         weights = apply_measure(measure, weights, inputs.value[item], allowed)
                     mass = self._sums.of(item, weights, total - keys)
                     for group in alike:
@@ -174,13 +175,14 @@ class AttentionReader:
     def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
         """Keep a decoding step's row for later, if its query and keys are enough to compute it.
 
-        One step takes some twenty small operations in each layer. Many rows in one product take little longer.
+        One step takes some twenty small operations in each layer. The rows of many steps in one product take little
+        longer.
 
         Returns:
             True if `_read` need not read the step now.
         """
         _, query, key, _, attention_mask, options = inputs
-        window = options.get("sliding_window")  # a kernel with a window of its own gets no mask for it
+        window = options.get("sliding_window")  # a kernel that applies a window itself gets no mask for it
         if kernel == "eager" or options.get("position_bias") is not None or (window and key.shape[2] > window):
             return False
         if self._step is None or self._step.position != position:
@@ -241,9 +243,9 @@ def read_attention(
 
     Args:
         model: any decoder-only model that goes through transformers' `AttentionInterface`.
-        readings: what to read, one for each sequence of the batch.
-        layers: which layers to read. None reads all that have attention.
-        past: tokens in the cache that the first forward pass gets.
+        readings: the sources and rows to read, one reading for each sequence of the batch.
+        layers: the layers to read, as indices. None reads all that have attention.
+        past: the number of tokens in the cache that the first forward pass gets.
         stop: whether to end the block once the last of `layers` has been read, so that later layers do not run.
 
     Raises:
@@ -270,4 +272,4 @@ def read_attention(
     reader = AttentionReader(readings, layers, past, stop)
     with listening(reader), suppress(EnoughRead):
         yield reader
-    reader.catch_up()  # this also releases the keys that it holds
+    reader.catch_up()  # this also releases the keys that the reader holds

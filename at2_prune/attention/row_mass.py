@@ -17,7 +17,7 @@ class GroupMass:
 
     Args:
         rows: the row group.
-        padding: padding tokens to the left of the sequence.
+        padding: the number of padding tokens to the left of the sequence.
     """
 
     def __init__(self, rows: Rows, padding: int) -> None:
@@ -82,7 +82,7 @@ class SourceSums:
         Args:
             item: the index of the sequence.
             weights: `(heads, rows, keys)`.
-            dropped: the position of the first key in the padded sequence; a cache may have dropped those before it.
+            dropped: the position of the first key in the padded sequence. A cache may have dropped the keys before it.
         """
         reading = self._readings[item]
         heads, rows, keys = weights.shape
@@ -98,7 +98,10 @@ class SourceSums:
         return mass[..., :-1]
 
     def _segment_ids(self, item: int, device: torch.device) -> torch.Tensor:
-        """The index of each token's source, from the first source to the last; between sources it is `len(sources)`."""
+        """Return the index of each token's source, from the first source to the last.
+
+        The index of tokens between sources is `len(sources)`.
+        """
         if (item, device) not in self._segments:
             sources = self._readings[item].sources
             begin = sources[0][0]

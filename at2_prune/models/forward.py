@@ -17,7 +17,7 @@ from .prompts import EncodedPrompt
 __all__ = ["logits_of", "run_backbone", "run_prefix", "run_step", "run_tokens"]
 
 WORTH_SHARING = 64
-"""The fewest tokens of a prefix that is shared. Running a shorter prefix again takes less time than sharing it."""
+"""The minimum length, in tokens, of a prefix that is shared. Running a shorter one again takes less time."""
 
 
 @torch.inference_mode()
@@ -43,9 +43,9 @@ def run_tokens(
     Args:
         language_model: the model.
         ids: at least one token.
-        cache: keys and values of the tokens before, or None. It is used up.
+        cache: keys and values of the tokens before, or None. The call may change it, so it must not be used again.
         positions: position ids of every token, cached ones included, `(tokens,)`.
-        rows: how many of the last rows need logits. With 0 the output projection is not run.
+        rows: the number of last rows that need logits. With 0 the output projection is not run.
 
     Returns:
         Logits `(rows, vocabulary)` and the cache after `ids`.
@@ -65,8 +65,8 @@ def run_step(
     Args:
         language_model: the model.
         ids: one token for each sequence.
-        cache: the cache of a padded batch, by `join_caches`. It is used up.
-        lengths: tokens of each sequence, without the new one.
+        cache: the cache of a padded batch, by `join_caches`. The call may change it, so it must not be used again.
+        lengths: the number of tokens of each sequence, without the new one.
 
     Returns:
         Logits `(sequences, vocabulary)` and the cache after the tokens.
@@ -89,9 +89,9 @@ def run_step(
 def run_backbone(
     language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, Any]:
-    """Do the same as `run_tokens`, but without the output projection; `logits_of` computes the logits afterwards.
+    """Do the same as `run_tokens`, but run the backbone only, which is the layers without the output projection.
 
-    The model's `Compatibility.has_backbone` must be true.
+    `logits_of` computes the logits afterwards. The model's `Compatibility.has_backbone` must be true.
 
     Returns:
         The last layer's hidden states of the last rows, `(rows, width)`, and the cache after `ids`.
@@ -134,7 +134,7 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
 
 
 def _as_written() -> AbstractContextManager[Any]:
-    """Run compiled code uncompiled: a compiled graph ignores hooks that were registered after it was made."""
+    """Run a compiled model without its compiled graph, which ignores hooks registered after it was made."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 

@@ -1,4 +1,7 @@
-"""What a model wrote: the final answer in its tokens, without thoughts, and how confident the model is of it."""
+"""Finds the final answer in the tokens that a model wrote, and computes its log-probability.
+
+A reasoning model writes thoughts before its final answer. They are no part of the answer.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,17 @@ __all__ = ["AnswerParser", "Generation", "GreedyLogProbabilities", "StopAtAnswer
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model wrote after one prompt."""
+    """The tokens that a model wrote after one prompt, and the final answer in them."""
 
     ids: list[int]
-    """Every token that it wrote, thoughts included, without the tokens that ended the text."""
+    """Every token that the model wrote, thoughts included, without the tokens that ended the text."""
     answer: tuple[int, int]
-    """The part of `ids` that is the final answer, without thoughts, white space around it, or text after a stop."""
+    """The span of the final answer in `ids`, without white space around it and without text after a stop string."""
     text: str
     """The final answer. It is empty if there is none."""
     log_probability: float = -math.inf
-    """The log-probability of the final answer and of its end. It is minus infinity without an answer."""
+    """The log-probability of the final answer and of the token that ends it. It is minus infinity if it is unknown or
+    there is no answer."""
 
     @property
     def answer_ids(self) -> list[int]:
@@ -48,7 +52,7 @@ class AnswerParser:
         self._prompted = getattr(template, "tail", "")
 
     def parse(self, ids: list[int], log_probabilities: Sequence[float] = ()) -> Generation:
-        """Parse what a model wrote.
+        """Find the final answer in the tokens.
 
         Args:
             ids: the tokens, without those that ended the text.
@@ -65,7 +69,7 @@ class AnswerParser:
             stop -= 1
         text = self._before_stop(self._text(ids[start:stop]))
         known = log_probabilities if stop > start else ()
-        total = math.fsum(known[start : stop + 1]) if known else -math.inf  # with the token that ends the answer
+        total = math.fsum(known[start : stop + 1]) if known else -math.inf  # includes the answer's end token
         return Generation(ids, (start, stop), text.strip(), total)
 
     def has_stopped(self, ids: list[int]) -> bool:
@@ -74,7 +78,10 @@ class AnswerParser:
         return any(stop in text for stop in self._stops)
 
     def _after_thoughts(self, ids: list[int]) -> int:
-        """Where the final answer starts: 0 without thoughts, past the end if they never closed."""
+        """Return the index of the answer's first token.
+
+        It is 0 if there are no thoughts, and `len(ids)` if the thoughts are not closed.
+        """
         text = self._codec.decode(ids, special=True)
         for opening, closing in THOUGHTS:
             if closing in text:
@@ -98,7 +105,7 @@ class StopAtAnswersEnd(StoppingCriteria):
 
     Args:
         parser: finds the answer.
-        prompt_tokens: the tokens before the first one that the model writes.
+        prompt_tokens: the number of tokens before the first one that the model writes.
     """
 
     def __init__(self, parser: AnswerParser, prompt_tokens: int) -> None:
@@ -111,7 +118,7 @@ class StopAtAnswersEnd(StoppingCriteria):
 
 
 class GreedyLogProbabilities(LogitsProcessor):
-    """Remembers the log-probability of every token that greedy decoding takes."""
+    """Records the log-probability of every token that greedy decoding chooses."""
 
     def __init__(self) -> None:
         self.steps: list[torch.Tensor] = []

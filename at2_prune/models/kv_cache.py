@@ -20,7 +20,7 @@ from .prompts import EncodedPrompt
 __all__ = ["Prefix", "cache_bytes", "cache_options", "fork_cache", "grows", "join_caches", "output_cache"]
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""The names under which a forward pass may take and return a cache: the one since transformers 5.24, then the older."""
+"""The names under which a forward pass may take and return a cache. The first is the newer, since transformers 5.24."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class Prefix:
     cache: Any
 
     def fork_for(self, prompt: EncodedPrompt) -> Prefix | None:
-        """Return a copy for `prompt`, or None unless it begins with these tokens and has more tokens after them."""
+        """Return a copy of the prefix for `prompt`.
+
+        Return None if the prompt does not begin with these tokens, or has no more tokens after them.
+        """
         if len(prompt) <= len(self.ids) or prompt.ids[: len(self.ids)] != self.ids:
             return None
         return Prefix(self.ids, fork_cache(self.cache))
@@ -57,7 +60,10 @@ def output_cache(output: Any) -> Any:
 
 @functools.cache
 def _cache_name(owner: type) -> str:
-    """The name that a class gives to the cache. A wrapper's signature names none, so it gets the name of `generate`."""
+    """Return the name that a class gives to the cache.
+
+    If its signature names none, as that of a wrapper, the name is that of `generate`.
+    """
     method: Any = getattr(owner, "prepare_inputs_for_generation" if owner is GenerationMixin else "forward")
     named = [name for name in CACHE_NAMES if name in inspect.signature(method).parameters]
     if named:
@@ -81,8 +87,8 @@ def fork_cache(cache: Any) -> Any:
 def join_caches(caches: list[Cache]) -> Cache:
     """Return one cache for the sequences of all `caches`, the shorter ones padded on the left.
 
-    Each given cache holds one sequence or a padded batch, and is used up. A sliding layer holds each sequence's last
-    keys. They stand at the right end, so that distances between positions do not change.
+    Each given cache holds one sequence or a padded batch, and must not be used again. A sliding layer holds each
+    sequence's last keys. They stand at the right end, so that distances between positions do not change.
 
     The model's `Compatibility.joins_caches` must be true.
     """

@@ -37,7 +37,7 @@ class LanguageModel:
         tokenizer: its fast tokenizer.
         template: how questions and passages are shown. By default it is the tokenizer's chat template, or a few-shot
             text prompt for a model without one.
-        name: recorded with coefficients and results.
+        name: the model's name, which is recorded with coefficients and results.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int | None:
-        """The tokens that the model takes, prompt and answer together; None if its config does not say."""
+        """The number of tokens that the model takes, prompt and answer together; None if its config does not say."""
         return context_length(self.model.config)
 
     @property
     def batching_pays(self) -> bool:
         """Whether several sequences in one pass take less time than one pass each, in spite of the padding.
 
-        They do on a GPU, where a pass over few tokens takes about as long as a pass over many.
+        On a GPU they do, because a pass over few tokens takes about as long as a pass over many.
         """
         return self.device.type != "cpu"
 
@@ -137,8 +137,8 @@ class LanguageModel:
         Args:
             prompts: one or more. Shorter ones are padded on the left.
             max_new_tokens: an answer is cut after so many tokens.
-            readings: what to read of each prompt. Row groups with `stop=None` go on into the answer's rows.
-            layers: which layers to read. None reads all.
+            readings: the sources and rows to read of each prompt. A row group with `stop=None` goes on into the answer.
+            layers: the layers to read, as indices. None reads all.
             prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
 
         Returns:
@@ -184,8 +184,8 @@ class LanguageModel:
         Args:
             prompts: one or more, run as one batch. Shorter ones are padded on the left.
             targets: the tokens that follow each prompt. They may be empty.
-            readings: what to read of each sequence.
-            layers: which layers to read. None reads all. The pass ends with the last of them.
+            readings: the sources and rows to read of each sequence.
+            layers: the layers to read, as indices. None reads all. The pass ends with the last of them.
             prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
         """
         start = prefix.fork_for(prompts[0]) if prefix and len(prompts) == 1 else None
@@ -207,7 +207,7 @@ class LanguageModel:
         return reader
 
     def ends(self, ids: Sequence[int]) -> bool:
-        """Return whether the last of these tokens ended the answer, or the answer holds one of the template's stops."""
+        """Return whether the last token ended the answer, or the answer holds one of the template's stop strings."""
         return ids[-1] in self._end_ids() or self._parser.has_stopped(list(ids))
 
     def generation(self, ids: list[int], log_probabilities: Sequence[float] = ()) -> Generation:
@@ -227,7 +227,7 @@ class LanguageModel:
         return AnswerParser(self.codec, self.template)
 
     def _greedy(self, max_new_tokens: int, own_cache: bool) -> GenerationConfig:
-        """Greedy decoding, whatever the model's own generation_config.json asks for."""
+        """Return the options of greedy decoding. They override the model's own generation_config.json."""
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
@@ -242,7 +242,7 @@ class LanguageModel:
         )
 
     def _padded(self, sequences: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """Token ids and attention mask of a batch, `(sequences, tokens)`, and the padding to the left of each."""
+        """Return token ids and attention mask of a batch, `(sequences, tokens)`, and the padding of each sequence."""
         longest = max(map(len, sequences))
         padding = [longest - len(ids) for ids in sequences]
         rows = [[self._pad_id()] * n + ids for n, ids in zip(padding, sequences, strict=True)]

@@ -2,10 +2,10 @@
 
 Each claim says that two ways of running a model give the same numbers. The probe runs both ways and compares the logits
 and the attention mass of the last rows. It compares attention too, because a difference there may hardly show in the
-logits of so few tokens. Of a decoding step in a batch it compares the logits only.
+logits of so few tokens. For a decoding step in a batch, it compares the logits only.
 
 The sequences are longer than the largest window that the config names, so that a cache drops keys. If a window is too
-large for a short sequence, the answer is no: the probe would not see what lies beyond it.
+large for a short sequence, no row would reach beyond it, so the claim counts as false.
 
 The difference in logits is a root mean square, divided by the root mean square of the centred logits. The difference
 in attention mass, which lies between 0 and 1, is the largest absolute one. The two ways compute the same sums in
@@ -15,8 +15,9 @@ a claim holds:
 - in float32, 9e-5 and 4e-6 on the tiny random models of `benchmarks/families.py` and on Gemma 3 270M;
 - in bfloat16, 0.022 and 0.016 on the tiny models, and 0.059 and 0.031 on Gemma 3 270M, which has 18 layers.
 
-Where a claim does not hold, the logits of the tiny models differ by 0.3 and more in every precision. The bounds lie
-between these, with a margin for deeper models. A probe that is too strict costs time only, so doubt means no.
+Where a claim does not hold, the logits of the tiny models differ by 0.3 and more in every precision. The bounds (see
+`tolerances`) lie between these, with a margin for deeper models. A probe that is too strict costs time only, so a claim
+in doubt counts as false.
 """
 
 from __future__ import annotations
@@ -40,16 +41,17 @@ __all__ = ["Claim", "largest_window", "measure", "tolerances"]
 logger = logging.getLogger(__name__)
 
 Claim = Literal["shares_prefixes", "pads_exactly", "joins_caches", "drops_exactly"]
+"""A claim about a model, named like the method of `Trial` that compares its two ways of running the model."""
 
 LONGEST = 512
-"""The most tokens that a probe's sequence may have."""
+"""The maximum number of tokens in a probe's sequence."""
 WINDOW_NAMES = re.compile("window|chunk|block|topk|local|sparse|stride")
 """Names of config entries whose whole numbers may bound the tokens that a row sees. A wrong hit costs time only."""
 
 
 @dataclass
 class _Record:
-    """What has been measured of one model."""
+    """The claims that were measured on one model, with their answers."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     answers: dict[Claim, bool] = field(default_factory=dict)
@@ -60,22 +62,22 @@ _recording = threading.Lock()
 
 
 def measure(subject: Subject, claim: Claim) -> bool:
-    """Return whether a claim holds for a model. It is measured once for a model; threads wait for the first.
+    """Return whether a claim holds for a model.
 
-    A claim that cannot be measured counts as false, for example if the model's attention cannot be read or it has no
-    cache.
+    Each claim is measured once per model. If another thread is measuring, this call waits for it. A claim that cannot
+    be measured counts as false, for example if the model's attention cannot be read or the model has no cache.
     """
     with _recording:
         record = _records.setdefault(subject.model, _Record())
     with record.lock:
         if claim not in record.answers:
-            # In a context of its own: whoever asks may be reading attention, and that reading must not see the probe.
+            # The probe has a context of its own: the caller may be reading attention, and must not read the probe's.
             record.answers[claim] = contextvars.Context().run(_measure, subject, claim)
         return record.answers[claim]
 
 
 def largest_window(config: PretrainedConfig) -> int:
-    """Return the largest number in a config that may bound the tokens that a row sees, or 0.
+    """Return the largest number in a config that may bound the tokens that a row sees; 0 if there is none.
 
     Example:
         >>> from transformers import MistralConfig
@@ -88,12 +90,12 @@ def largest_window(config: PretrainedConfig) -> int:
 
 
 def tolerances(model: PreTrainedModel) -> tuple[float, float]:
-    """Return how far logits, relative to their spread, and attention mass may differ by rounding alone."""
+    """Return how much logits, relative to their spread, and attention mass may differ by rounding alone."""
     precision = torch.bfloat16 if getattr(model, "is_quantized", False) else model.dtype
-    if precision == torch.bfloat16:  # 8 bits
+    if precision == torch.bfloat16:  # 8 significant bits
         return 0.15, 0.1
     in_tf32 = model.device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
-    if precision == torch.float16 or in_tf32:  # 11 bits
+    if precision == torch.float16 or in_tf32:  # 11 significant bits
         return 0.04, 0.03
     return 3e-4, 1e-4
 
@@ -124,7 +126,10 @@ def _measure(subject: Subject, claim: Claim) -> bool:
 
 
 def _differences(one: Seen, other: Seen) -> tuple[float, float]:
-    """How far logits and attention mass differ: root mean square over the spread, and the largest difference."""
+    """Return how much logits and attention mass differ.
+
+    The difference of logits is a root mean square, divided by their spread. That of attention mass is the largest one.
+    """
     rows = min(len(one.logits), len(other.logits))
     a, b = one.logits[-rows:].float(), other.logits[-rows:].float()
     spread = (b - b.mean(-1, keepdim=True)).square().mean().sqrt().item()

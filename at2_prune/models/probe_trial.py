@@ -1,4 +1,7 @@
-"""The passes of a probe: each claim's two ways of running a model, on random sequences."""
+"""The forward passes of a probe, on random sequences.
+
+Each claim compares two ways of running a model; see `at2_prune.models.probe`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from .kv_cache import cache_options, fork_cache, join_caches, output_cache
 __all__ = ["ROWS", "Seen", "Subject", "Trial", "whole_numbers"]
 
 ROWS = 16
-"""The last rows of a sequence, which are compared."""
+"""The number of rows that are compared; they are the last of a sequence."""
 
 
 def whole_numbers(value: Any) -> Iterator[int]:
@@ -29,19 +32,19 @@ def whole_numbers(value: Any) -> Iterator[int]:
 
 
 class Subject(NamedTuple):
-    """A model to probe, and how it can be called."""
+    """A model to probe, and the ways in which it can be called."""
 
     model: PreTrainedModel
     keeps_logits: bool
-    """Whether it takes `logits_to_keep`."""
+    """Whether the model takes `logits_to_keep`."""
     takes_positions: bool
-    """Whether it takes `position_ids`."""
+    """Whether the model takes `position_ids`."""
     backbone: Any
-    """Its layers without the output projection, or None if they cannot be run alone."""
+    """The model's layers without the output projection, or None if they cannot be run alone."""
 
 
 class Seen(NamedTuple):
-    """What a pass computed for the last rows of one sequence."""
+    """The logits and the attention mass of the last rows of one sequence, as one pass computed them."""
 
     logits: torch.Tensor  # (rows, vocabulary)
     mass: torch.Tensor | None = None  # (layers, heads, rows, sources)
@@ -52,7 +55,7 @@ class Trial:
 
     Args:
         subject: the model.
-        length: tokens of the longer sequence.
+        length: the number of tokens of the longer sequence.
     """
 
     def __init__(self, subject: Subject, length: int) -> None:
@@ -73,7 +76,7 @@ class Trial:
         self._half = length - 2 * ROWS
 
     def alone(self, ids: torch.Tensor) -> Seen:
-        """One pass without a cache or position ids, as a single prompt is read."""
+        """Run one sequence in one pass without a cache or position ids, as a single prompt is read."""
         with self._reading(ids, self._quarters(ids)) as reader:
             logits = self._run(ids[None], use_cache=False).logits[0]
         return Seen(logits[-ROWS:], reader.mass("last"))
@@ -81,11 +84,11 @@ class Trial:
     def go_on(
         self, ids: torch.Tensor, cache: Any, start: int, places: torch.Tensor | None, sources: Sequence[Span] = ()
     ) -> Seen:
-        """One pass over the tokens from `start` on.
+        """Run one pass over the tokens from `start` on.
 
         Args:
             ids: the whole sequence.
-            cache: keys and values of the tokens before `start`; it is used up.
+            cache: keys and values of the tokens before `start`. The pass may change it.
             start: the first token to run.
             places: the position ids of the whole sequence; None leaves them to the model.
             sources: the spans whose attention mass is read; without them no attention is read.
@@ -110,7 +113,7 @@ class Trial:
         whole = self.alone(ids)
         prefix = self.cache(ids[:half], places[:half])
         other = torch.cat([ids[:half], ids[half:].flip(0)])
-        self.go_on(other, fork_cache(prefix), half, places)  # must leave the prefix as it was
+        self.go_on(other, fork_cache(prefix), half, places)  # this must not change the prefix
         yield self.go_on(ids, fork_cache(prefix), half, None, sources), whole
         pieces = fork_cache(prefix)
         self.go_on(ids[:last], pieces, half, places[:last])
@@ -156,7 +159,7 @@ class Trial:
             yield self._masked(left, None, kept, [(0, start), (start, len(left) - ROWS)]), masked
 
     def cache(self, ids: torch.Tensor, places: torch.Tensor) -> Any:
-        """Keys and values of a prefix, as `at2_prune.models.forward` computes them."""
+        """Return the keys and values of a prefix, as `at2_prune.models.forward` computes them."""
         runner = self._subject.backbone or self._subject.model
         options = {"position_ids": places[None], "attention_mask": torch.ones_like(ids)[None], "use_cache": True}
         return output_cache(runner(input_ids=ids[None], **options))
@@ -164,7 +167,7 @@ class Trial:
     def _masked(
         self, ids: torch.Tensor, mask: torch.Tensor | None, places: torch.Tensor, sources: Sequence[Span]
     ) -> Seen:
-        """One pass with position ids and an attention mask; None masks nothing out."""
+        """Run one pass with position ids and an attention mask. None masks nothing out."""
         mask = torch.ones_like(ids) if mask is None else mask
         with self._reading(ids, sources) as reader:
             options = {"attention_mask": mask[None], "position_ids": places[None], "use_cache": False}
@@ -187,7 +190,7 @@ class Trial:
         return kept, self.long[kept], (start, stop)
 
     def _padded(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Ids, mask and position ids of both sequences, `(2, tokens)`, the shorter one padded on the left."""
+        """Return ids, mask and position ids of both sequences, `(2, tokens)`, the shorter one padded on the left."""
         padding = len(self.long) - len(self.short)
         filled = torch.cat([self.short.new_full((padding,), self._pad), self.short])
         ids = torch.stack([self.long, filled])

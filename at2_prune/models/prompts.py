@@ -37,9 +37,10 @@ class EncodedPrompt:
     sources: list[Span]
     """The span of each source, in order; none overlap."""
     source_passage: list[int]
-    """The passage of each source."""
+    """The index of each source's passage."""
     source_texts: list[str]
-    """The text of each source. If tokens are the sources, the texts of a passage, joined, are the passage as shown."""
+    """The text of each source. If the sources are tokens, the texts of one passage's sources join to the passage as the
+    template shows it."""
     passages: list[Span]
     question: Span
 
@@ -64,8 +65,8 @@ def encode_prompt(
         granularity: the kind of source. A passage includes its title and line break; its sentences do not.
 
     Raises:
-        InputError: the question is empty, or the template does not show it once. It is also raised if the template's
-            `passage` does not hold `{text}` once.
+        InputError: the question is empty, or the template does not show it exactly once. It is also raised if the
+            template's `passage` does not hold `{text}` exactly once.
         ModelNotSupportedError: the tokenizer's character offsets are not in order.
     """
     if not isinstance(question, str) or not question.strip():
@@ -103,17 +104,17 @@ def encode_prompt(
 
 
 def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str]:
-    """The text that the template shows before and after a passage's own."""
+    """Return the texts that the template shows before and after the text of a passage."""
     if template.passage.count("{text}") != 1:
         raise InputError(f"template {template.name!r}: passage must hold {{text}} once, got {template.passage!r}")
     lead, trail = template.passage.split("{text}")
-    if not passage.title:  # the part before the text is then left out if it shows a title
+    if not passage.title:  # the part before the text is left out if it is made for a title
         lead = "" if "{title}" in lead else lead
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 
 
 def _encode_pieces(codec: TextCodec, pieces: Sequence[Piece]) -> tuple[list[int], list[Span], list[str]]:
-    """The ids of all pieces, the token span of each piece, and the text that each token shows."""
+    """Return the ids of all pieces, the token span of each piece, and the text that each token shows."""
     ids: list[int] = []
     shown: list[str] = []
     places: list[Span] = []
@@ -137,7 +138,7 @@ def _encode_pieces(codec: TextCodec, pieces: Sequence[Piece]) -> tuple[list[int]
 
 
 def _encode_text(codec: TextCodec, texts: Sequence[str]) -> tuple[list[int], list[Span], list[str]]:
-    """The ids of texts that are tokenised together, the token span of each, and the text that each token shows."""
+    """Return the ids of texts that are tokenised together, the token span of each, and the text of each token."""
     text = "".join(texts)
     ids, offsets = codec.plain(text)
     places: list[Span] = []
@@ -155,7 +156,7 @@ def _encode_text(codec: TextCodec, texts: Sequence[str]) -> tuple[list[int], lis
 
 
 def _spans(labels: Sequence[int | None], places: Sequence[Span], count: int) -> list[Span]:
-    """The token span of each label's pieces, which are neighbours."""
+    """Return the token span of each label's pieces, which are neighbours."""
     spans: list[Span | None] = [None] * count
     for label, (start, stop) in zip(labels, places, strict=True):
         if label is not None:

@@ -1,4 +1,4 @@
-"""Readouts: the attention mass that was read with one prompt, of a draft's rows or of the prompt's own."""
+"""Readouts: the attention mass that was read with one prompt, of the draft's rows or of the prompt's rows."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ class Readout:
     """The attention mass that was read with one prompt."""
 
     mass: Mapping[RowGroup, torch.Tensor]
-    """`(layers, heads, sources)` for each row group, and `(layers, heads, sources, sources)` for the sources' own rows.
-    The groups of draft rows are missing if the draft is empty."""
+    """`(layers, heads, sources)` for each row group, and `(layers, heads, sources, sources)` for groups of the rows
+    `sources` (see `prompt_mass`). The groups of draft rows are missing if the draft is empty."""
     layers: Sequence[int] = ()
     """The indices of the layers that were read."""
     row_mass: torch.Tensor | None = None
-    """`(layers, heads, draft tokens, sources)`: the rows of a draft that the model wrote itself, one by one."""
+    """The attention mass of each single draft row, `(layers, heads, draft tokens, sources)`. It is set only for a draft
+    that the model wrote itself."""
 
 
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
-    """The positions of the groups whose rows are in the prompt; `prompt_mass` returns their mass."""
+    """Return the row positions of the groups whose rows are in the prompt; `prompt_mass` returns their mass."""
     places = {"question": prompt.question, "last": (len(prompt) - 1, len(prompt))}
     rows = []
     for group in groups:
@@ -44,11 +45,11 @@ def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]
 
 
 def prompt_mass(reader: AttentionReader, prompt: EncodedPrompt, group: RowGroup, item: int = 0) -> torch.Tensor:
-    """The attention mass of a group whose positions `prompt_rows` gave.
+    """Return the attention mass of a group whose positions `prompt_rows` gave.
 
     Returns:
-        `(layers, heads, sources)`, or for the sources' own rows `(layers, heads, sources, sources)`. There, the first
-        `sources` axis is the source whose rows attend.
+        `(layers, heads, sources)`, or `(layers, heads, sources, sources)` for a group of the rows `sources`. There, the
+        first `sources` axis is the source whose rows attend; the second is the source that they attend to.
     """
     if group.rows != "sources":
         return reader.mass(group.name, item)
@@ -65,7 +66,7 @@ def read_prompts(
     layers: Collection[int] | None = None,
     prefix: Prefix | None = None,
 ) -> list[Readout]:
-    """Read the prompts' own rows, without a draft, in one forward pass that ends with the last layer asked for.
+    """Read rows of the prompts, without a draft, in one forward pass that ends with the last layer asked for.
 
     Args:
         language_model: the model that reads.

@@ -1,15 +1,16 @@
 """Answers to prompts that share a prefix, such as one question with different passages kept.
 
-A shared prefix is computed once. Each prompt is cut into pieces: at the start of each source, and after the last one.
+A shared prefix is computed once. Each prompt is cut into pieces: at the start of each source and after the last source.
 The pieces make a tree, in which prompts with the same first pieces share their first nodes. The keys and values of a
 node are forked for the pieces that follow it.
 
-A few answers are written one after the other. They often agree, so once the first token is known, an earlier answer
-that begins with it is checked in one forward pass. This is speculative decoding (Leviathan et al., arXiv 2211.17192)
-with earlier answers in the place of a draft model. Many answers are written together, one token of each at a time.
+If at least `WORTH_BATCHING` prompts differ, and the model has a backbone and joins caches (see `Compatibility`), the
+answers are written together, one token of each at a time. Otherwise, each answer is finished before the next one
+starts. Answers often agree, so once the first token of an answer is known, an earlier answer that begins with this
+token is checked in one forward pass. This is speculative decoding (Leviathan et al., arXiv 2211.17192) with earlier
+answers in the place of a draft model. A model that cannot share prefixes answers each prompt alone.
 
-The tokens are those of greedy decoding. In 16 bits, rounding may decide between tokens of nearly equal
-probability.
+The tokens are those of greedy decoding. In 16 bits, rounding may decide between tokens of nearly equal probability.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from .prompts import EncodedPrompt
 __all__ = ["write_answers"]
 
 WORTH_BATCHING = 8
-"""The fewest prompts whose answers are written together. Fewer answers take less time one by one, with guesses."""
+"""The minimum number of different prompts whose answers are written together. For fewer prompts, it takes less time to
+finish each answer before the next one starts."""
 KEYS_AT_ONCE = 2**28
-"""Bytes of keys and values that the answers written together may hold on a CPU. A GPU may hold eight times that."""
+"""The maximum size, in bytes, of the keys and values of answers that are written together on a CPU. On a GPU it is
+eight times as large."""
 
 
 @torch.inference_mode()
@@ -80,7 +83,7 @@ def write_answers(
 
 
 def _pieces(prompt: EncodedPrompt) -> tuple[tuple[int, ...], ...]:
-    """The prompt's tokens, cut into those before the sources, each source up to the next, and those after the last."""
+    """Cut the prompt's tokens into those before the sources, each source up to the next, and those after the last."""
     starts = [start for start, _ in prompt.sources]
     cuts = [0, *starts, *([prompt.sources[-1][1]] if starts else []), len(prompt)]
     return tuple(tuple(prompt.ids[start:stop]) for start, stop in pairwise(cuts) if stop > start)
@@ -91,9 +94,9 @@ class _Answer:
     """An answer that is being written."""
 
     indices: list[int]
-    """The prompts that it answers."""
+    """The indices of the prompts that it answers. All of them are equal."""
     length: int
-    """Tokens of each of these prompts."""
+    """The number of tokens of each of these prompts."""
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     """One for each token."""
@@ -129,7 +132,7 @@ class _Writer:
         Args:
             node: the pieces that come next, each with the pieces after it. The value of the empty piece is the
                 list of indices of the prompts that end here.
-            cache: keys and values of the tokens before. This call may use it up.
+            cache: keys and values of the tokens before. This call may change it.
             length: the number of those tokens.
         """
         for count, (piece, after) in enumerate(node.items(), start=1):
@@ -233,7 +236,7 @@ class _Writer:
         self.written |= dict.fromkeys(answer.indices, (answer.ids, answer.log_probabilities))
 
     def guess(self, ids: list[int]) -> list[int]:
-        """The rest of the latest known answer that begins with `ids`, without its last token."""
+        """Return the rest of the latest known answer that begins with `ids`, without that answer's last token."""
         if not ids:
             return []
         return next((k[len(ids) : -1] for k in reversed(self.known) if k[: len(ids)] == ids), [])

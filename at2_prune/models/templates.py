@@ -38,7 +38,7 @@ class PromptTemplate(Protocol):
 
     @property
     def answer_prefix(self) -> str:
-        """The text to put before a draft given as a string, so that it is tokenised as if the model had written it."""
+        """The text to put before a given draft, so that the draft is tokenised as if the model had written it."""
         ...
 
     @property
@@ -48,7 +48,7 @@ class PromptTemplate(Protocol):
 
     @property
     def passage(self) -> str:
-        """How a passage is shown. It holds `{text}` once and, if titles are to be shown, `{title}`."""
+        """The pattern that shows a passage. It holds `{text}` once and, if titles are to be shown, `{title}`."""
         ...
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
@@ -98,9 +98,9 @@ class ChatTemplate:
     """A prompt for instruction-tuned models: one user turn in the tokenizer's own chat template."""
 
     head: str
-    """The text that the chat template puts before the user's, control tokens included."""
+    """The text that the chat template puts before the user's text, control tokens included."""
     tail: str
-    """The text that it puts after the user's, up to the start of the model's answer."""
+    """The text that the chat template puts after the user's text, up to the start of the model's answer."""
     name: str = "chat-v1"
     instruction: str = INSTRUCTION + " Give only the answer.\n\n"
     passage: str = "{title}: {text}\n"

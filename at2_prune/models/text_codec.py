@@ -1,4 +1,4 @@
-"""Text to token ids with character offsets, and back."""
+"""Converts text to token ids with character offsets, and token ids back to text."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ __all__ = ["TextCodec"]
 
 
 class TextCodec:
-    """Encodes control text, where special tokens count, and plain text, where they are characters.
+    """Encodes control text and plain text as token ids.
 
-    It holds copies of the fast tokenizer's backend and never changes their state, so threads may share it.
+    In control text, special tokens are recognised. In plain text, they are ordinary characters.
+
+    The codec holds copies of the fast tokenizer's backend and never changes their state, so threads may share it.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -54,11 +56,11 @@ class TextCodec:
         """The ids that open every sequence: the beginning-of-sequence token if the tokenizer adds it, else none."""
 
     def control(self, text: str) -> list[int]:
-        """Return the ids of text in which special tokens count."""
+        """Return the ids of control text, in which special tokens are recognised."""
         return self._control.encode(text, add_special_tokens=False).ids
 
     def plain(self, text: str) -> tuple[list[int], list[Span]]:
-        """Return the ids of text in which special tokens are characters, and each token's character offsets.
+        """Return the ids and the character offsets of plain text, in which special tokens are ordinary characters.
 
         Raises:
             InputError: the text holds half a surrogate pair.
@@ -78,12 +80,12 @@ class TextCodec:
         return ids, offsets
 
     def decode(self, ids: Sequence[int], special: bool = False) -> str:
-        """Return the text of ids, with special tokens if asked for."""
+        """Return the text of token ids. It shows special tokens only if `special` is true."""
         return self._control.decode(list(ids), skip_special_tokens=not special)
 
 
 def _copy(backend: Tokenizer) -> Tokenizer:
-    """A copy without truncation and padding that shares the vocabulary.
+    """Return a copy without truncation and padding that shares the vocabulary.
 
     `copy.deepcopy` would write the vocabulary as JSON and read it again, which takes seconds for a large one.
     """
