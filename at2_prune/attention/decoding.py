@@ -79,7 +79,7 @@ class DecodingSteps:
     def add(self, query: torch.Tensor, key: torch.Tensor) -> None:
         """Add the first step, or one for which `continues` is true."""
         if self.queries and self.position + len(self.queries) + 1 - key.shape[2] == self.begin:
-            self.first_key = None  # the cache grows
+            self.first_key = None  # the cache grows and drops no keys
         self.queries.append(query)
         self.key = key
         self.widths.append(key.shape[2])
@@ -92,7 +92,7 @@ class DecodingSteps:
         rows, key = len(self.queries), self.key
         dropped = self.position + rows - key.shape[2] - self.begin
         if dropped:
-            assert self.first_key is not None  # `continues` made sure of it
+            assert self.first_key is not None  # `continues` has checked this
             key = torch.cat([self.first_key[:, :, :dropped], key], dim=2)
         row = torch.arange(self.position, self.position + rows, device=key.device)[:, None]
         at = torch.arange(self.begin, self.position + rows, device=key.device)

@@ -99,7 +99,7 @@ def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
     allowed = torch.ones(1, 1, keys, dtype=torch.bool, device=key.device)
     causal = options.get("is_causal")
     if getattr(module, "is_causal", True) if causal is None else causal:
-        at = torch.arange(keys, device=key.device) + query.shape[2] - keys  # counted from the first new token
+        at = torch.arange(keys, device=key.device) + query.shape[2] - keys  # positions from the first new token
         row = torch.arange(rows.start, rows.stop, device=key.device)[:, None]
         allowed = allowed & (at <= row)
         if options.get("sliding_window") is not None:

@@ -28,7 +28,7 @@ GROUP = "at2_prune.commands"
 
 
 def commands() -> dict[str, ModuleType]:
-    """The command modules by name: this package's, then those that entry points register."""
+    """Return the command modules by name: those of this package, then those that entry points register."""
     registered = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     return COMMANDS | {point.name: point.load() for point in registered}
 
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, module in commands().items():
         command = subparsers.add_parser(
             name,
-            help=module.HELP.replace("%", "%%"),  # argparse formats it
+            help=module.HELP.replace("%", "%%"),  # argparse formats the help text
             description=module.HELP,
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,6 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_ours(logger: str) -> bool:
-    """Whether a logger belongs to at2-prune. Other loggers may set a lower level, which would show unwanted
+    """Return whether a logger belongs to at2-prune. Other loggers may set a lower level, which would show unwanted
     messages."""
     return logger.split(".")[0] in OURS

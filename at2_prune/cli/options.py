@@ -103,7 +103,7 @@ def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
 
 
 def read_passages(name: str) -> list[Passage]:
-    """The passages of a JSON file, or of stdin for `-`.
+    """Read the passages of a JSON file, or of stdin for `-`.
 
     Raises:
         DataError: the passages cannot be read. The message names the file and, for invalid JSON, the line.
@@ -129,12 +129,12 @@ def _stdin() -> str:
 
 
 def k_or_auto(text: str) -> K:
-    """An argparse type: an integer of at least 1, or `auto`."""
+    """Parse an integer of at least 1, or `auto`, as a type of argparse."""
     return AUTO if text == AUTO else positive(text)
 
 
 def positive(text: str) -> int:
-    """An argparse type: an integer of at least 1."""
+    """Parse an integer of at least 1, as a type of argparse."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")

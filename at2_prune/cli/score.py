@@ -14,8 +14,8 @@ EXAMPLES = """examples:
   at2-prune score "…" --passages - --granularity sentence --json < passages.json
 
 With a method that reads a draft, such as at2, a score says how much the draft used a passage. Any model may have
-written the draft. Attention methods read it in one forward pass of the local model. Without --draft that model writes
-one."""
+written the draft. Attention methods read it in one forward pass of the local model. Without --draft, the local model
+writes a draft."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

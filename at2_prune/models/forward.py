@@ -17,7 +17,8 @@ from .prompts import EncodedPrompt
 __all__ = ["logits_of", "run_backbone", "run_prefix", "run_step", "run_tokens"]
 
 WORTH_SHARING = 64
-"""The minimum length, in tokens, of a prefix that is shared. Running a shorter one again takes less time."""
+"""The minimum length, in tokens, of a prefix that is shared. Running a shorter prefix again takes less time than
+sharing it."""
 
 
 @torch.inference_mode()

@@ -69,7 +69,7 @@ class AnswerParser:
             stop -= 1
         text = self._before_stop(self._text(ids[start:stop]))
         known = log_probabilities if stop > start else ()
-        total = math.fsum(known[start : stop + 1]) if known else -math.inf  # includes the answer's end token
+        total = math.fsum(known[start : stop + 1]) if known else -math.inf  # the end token is included
         return Generation(ids, (start, stop), text.strip(), total)
 
     def has_stopped(self, ids: list[int]) -> bool:

@@ -62,7 +62,7 @@ def load_weights(
         InputError: there is no such model, its weights or its tokenizer cannot be read, or it needs code of its own
             and `trust_remote_code=True` is not among the options.
     """
-    model_options = {"trust_remote_code": False, **model_options}  # without it, transformers asks the user
+    model_options = {"trust_remote_code": False, **model_options}  # without this, transformers asks the user
     hub_options = {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
     try:
         config = AutoConfig.from_pretrained(path, **hub_options)
@@ -78,7 +78,7 @@ def load_weights(
         )
         model, loaded = loading
         tokenizer = embedded_tokenizer(path) if embedded else AutoTokenizer.from_pretrained(path, **hub_options)
-    except Exception as error:  # transformers, safetensors, tokenizers and pickle raise many types
+    except Exception as error:  # transformers, safetensors and others raise errors of many types
         _refuse_remote_code(path, error)
         raise InputError(
             f"cannot load model {path!r}: its weights or its tokenizer cannot be read ({_first_line(error)})"

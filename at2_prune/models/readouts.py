@@ -130,7 +130,7 @@ def read_targets(
 
 
 def _target_rows(prompt: EncodedPrompt, ids: list[int], groups: Sequence[RowGroup]) -> list[Rows]:
-    first = len(prompt) - 1  # the row that predicts the target's first token
+    first = len(prompt) - 1  # this row predicts the target's first token
     return [
         Rows(group.name, first, first + len(ids), group.reduce, group.measure)
         for group in groups

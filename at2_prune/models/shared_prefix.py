@@ -207,7 +207,7 @@ class _Writer:
         del caches
         while True:
             going_on = [index for index, answer in enumerate(answers) if not self.ended(answer)]
-            # Removing answers from the cache takes as long as a step, so it waits until a quarter of them have ended.
+            # Removing answers from the cache takes as long as a step, so it is done once a quarter of them have ended.
             if len(going_on) <= max(enough, len(answers) * 3 // 4):
                 for answer in answers:
                     if self.ended(answer):

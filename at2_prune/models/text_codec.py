@@ -41,7 +41,7 @@ class TextCodec:
         self._plain.encode_special_tokens = True
         self._plain.post_processor = None  # some post-processors narrow offsets by the white space around a token
         # Plain text is cut within markers that the tokenizer does not call special (`<think>`, `<|fim_prefix|>`),
-        # because it would encode them as one token.
+        # because the tokenizer would encode each marker as one token.
         chat = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         markers = [
             token.content

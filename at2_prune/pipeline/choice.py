@@ -36,10 +36,10 @@ def choose(
     """Choose passages by the scores of their sources.
 
     Args:
-        config: granularity, neighbors, order, token budget and least number of passages.
+        config: granularity, neighbors, order, token budget and minimum number of passages.
         passages: all passages.
         sources: their sources with scores. With None, whole passages are chosen in their order.
-        k: how many sources to keep; None keeps the best that fit into `config.max_tokens`.
+        k: the number of sources to keep. None keeps the best sources that fit into `config.max_tokens`.
         count_tokens: returns the number of tokens of a text.
     """
     whole = sources is None or config.granularity == "passage"

@@ -25,7 +25,7 @@ __all__ = ["PruneConfig"]
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Whether and how a pipeline prunes.
+    """The settings of pruning in a pipeline. One of them, `enabled`, turns pruning on or off.
 
     `PruneConfig.load` reads it from a file and the environment. If several places give the same setting, the
     first of these is used: keyword arguments, the environment, the file or mapping, the defaults. The fields'
@@ -44,8 +44,9 @@ class PruneConfig:
     method: str = setting(
         DEFAULT_METHOD,
         choice(*configurable_methods()),
-        "the method that scores: scout, which needs no draft; at2, the paper's; fusion, which adds the retriever's "
-        "scores to scout's; or another of these: " + ", ".join(configurable_methods()),
+        "the method that scores: scout, which needs no draft; at2, the method of the AT2 paper (arXiv 2504.13752), "
+        "which reads a draft; fusion, which adds the retriever's scores to scout's; or another of these: "
+        + ", ".join(configurable_methods()),
         "METHOD",
     )
     top_n: K = setting(
@@ -78,7 +79,7 @@ class PruneConfig:
         1, whole(0), "keep at least this many passages, even if sentences or the token budget leave fewer", "N"
     )
     drop_duplicates: bool = setting(
-        True, FLAG, "drop passages that repeat the title and text of an earlier one, before anything is read"
+        True, FLAG, "drop passages that repeat the title and text of an earlier one, before any is scored"
     )
     overflow: Overflow = setting(
         "windows",
@@ -89,7 +90,10 @@ class PruneConfig:
         None, TEXT, "the scoring model, by Hub id or path; if not given, the embedded Gemma 3 270M", "ID_OR_PATH"
     )
     coefficients: str | None = setting(
-        None, TEXT, "its head coefficients, by Hub id or path; if not given, those in the package", "DIR_OR_ID"
+        None,
+        TEXT,
+        "the scoring model's head coefficients, by Hub id or path; if not given, those in the package",
+        "DIR_OR_ID",
     )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")
     dtype: str | None = setting(
@@ -97,7 +101,9 @@ class PruneConfig:
         choice("float32", "bfloat16", "float16", optional=True),
         "float32, bfloat16 or float16; if not given, float32 on a CPU and bfloat16 on a GPU",
     )
-    max_new_tokens: int = setting(48, whole(1), "the most tokens of a draft or an answer of the scoring model", "N")
+    max_new_tokens: int = setting(
+        48, whole(1), "the maximum number of tokens in a draft or an answer of the scoring model", "N"
+    )
 
     def __post_init__(self) -> None:
         checked_values({field.name: getattr(self, field.name) for field in fields(self)}, SETTINGS)
@@ -147,8 +153,8 @@ class PruneConfig:
         Args:
             source: a `.yaml`, `.yml` or `.toml` file, or a mapping of settings by name, without a section; for a
                 `PruneConfig`, the environment is not read.
-            environ: variables in place of the process's own.
-            overrides: fields of this class.
+            environ: the environment variables to read in place of the process's own.
+            overrides: fields of this class, with the values that override all others.
 
         Raises:
             InputError: a key is unknown or a value is invalid. The message names the key, its place and what is
@@ -172,7 +178,7 @@ class PruneConfig:
         return cls(**{**given, **from_environ, **checked_values(overrides, SETTINGS)})
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields; `from_dict` takes them back."""
+        """Return all fields as a dictionary that `from_dict` accepts."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""The kinds of value that settings take: each says what it accepts, in code and in words."""
+"""The kinds of value that settings take. Each kind checks a value, and describes the values that it accepts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Kind:
     """One kind of value."""
 
     words: str
-    """The values it accepts, for an error message: "top_n must be …"."""
+    """The values that the kind accepts, in words that complete an error message: "top_n must be …"."""
     accepts: Callable[[Any], bool]
     parse: Callable[[str], Any] = str
     """Parses the text of an environment variable. Text that it cannot parse is returned unchanged, and `accepts`
     rejects it."""
     choices: tuple[str, ...] = ()
-    """All values that it accepts, if they can be listed."""
+    """All values that the kind accepts, if they can be listed."""
 
 
 def setting(default: Any, kind: Kind, help: str, metavar: str | None = None) -> Any:

@@ -70,10 +70,10 @@ def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, An
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, or of its section `at2-prune` if it has one.
+    """Return the keys and values of a YAML file, or of its section `at2-prune` if it has one.
 
     Raises:
-        DataError: the file cannot be read, or holds something else.
+        DataError: the file cannot be read, or does not hold keys and values.
     """
     import yaml
 
@@ -86,16 +86,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The keys and values of a TOML file, or of its table `[tool.at2-prune]` or `[at2-prune]` if it has one.
+    """Return the keys and values of a TOML file, or of its table `[tool.at2-prune]` or `[at2-prune]` if it has one.
 
-    Without such a table, a file with other `[tool]` tables, or with the name `pyproject.toml`, gives none.
+    Without such a table, a file with other `[tool]` tables, or with the name `pyproject.toml`, gives no settings.
 
     Raises:
-        DataError: the file cannot be read, or holds something else.
+        DataError: the file cannot be read, or does not hold keys and values.
     """
     try:
         import tomllib
-    except ImportError:  # Python 3.10
+    except ImportError:  # Python 3.10 has no tomllib
         import tomli as tomllib  # type: ignore[no-redef]
 
     try:
@@ -107,7 +107,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return _mapping(tool[SECTION], f"{path}, table [tool.{SECTION}]")
     if SECTION in data:
         return _mapping(data[SECTION], f"{path}, table [{SECTION}]")
-    if tool or path.name == "pyproject.toml":  # the settings of other programs
+    if tool or path.name == "pyproject.toml":  # these are settings of other programs
         return {}
     return data
 

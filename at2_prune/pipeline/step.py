@@ -34,7 +34,7 @@ _MODEL_SETTINGS = ("method", "model", "coefficients", "device", "dtype", "max_ne
 
 
 class PruneStep:
-    """Prunes lists of passages as a config says. Safe to share between threads.
+    """Prunes lists of passages as a config says. Threads may share a step.
 
     Args:
         config: the settings.
@@ -61,7 +61,7 @@ class PruneStep:
         return {"granularity": pruner.granularity, "order": pruner.order, "overflow": pruner.overflow}
 
     def with_config(self, config: PruneConfig) -> PruneStep:
-        """A step for another config; it shares the model if the config names the same one."""
+        """Return a step for another config. It shares the model if the config names the same one."""
         if config == self.config:
             return self
         other = PruneStep(config, self._given)
@@ -85,13 +85,15 @@ class PruneStep:
         return self.config.model or EMBEDDED_MODEL_ID
 
     def to_draft(self, passages: Sequence[Passage], offered: bool = False) -> list[int]:
-        """Indices of the passages to write a draft from, each text once; none if the method reads no draft.
+        """Return the indices of the passages to write a draft from; none if the method reads no draft.
+
+        If several passages have the same title and text, only the first is among them.
 
         This loads the scoring model if there are passages to choose from, because only the scorer tells what it reads.
 
         Args:
             passages: the retrieved passages.
-            offered: whether the user set a model to draft with; if it is not needed, one warning says so.
+            offered: whether the user set a model that writes drafts. If no draft is needed, one warning says so.
         """
         if not self.config.enabled:
             return []
@@ -130,7 +132,7 @@ class PruneStep:
             draft: an answer written from the passages that `to_draft` names, by any model; the scoring model reads it
                 in one forward pass. With None, the scoring model writes one if the method reads one. If it is empty,
                 the first passages are kept.
-            k: how many sources to keep, in place of the config's `top_n` and `max_tokens`.
+            k: the number of sources to keep, in place of the config's `top_n` and `max_tokens`.
 
         Raises:
             InputError: the question is empty, or a passage is not a text.
@@ -162,15 +164,15 @@ class PruneStep:
         scored: Scored,
         k: K | None,
     ) -> Pruned:
-        """The result of a question whose passages at `indices` were scored."""
-        from ..pruning.results import scored_sources  # imports torch
+        """Return the result of a question whose passages at `indices` were scored."""
+        from ..pruning.results import scored_sources  # this imports torch
 
         distinct = [passages[index] for index in indices]
         sources = scored_sources(scored.prompt, scored.scores, ())
         totals: list[float | None] = [sum(s.score for s in sources if s.passage == i) for i in range(len(distinct))]
         text: str | None = scored.draft.text or None
         fallback = None
-        if scored.error is not None:  # the first passages are kept, whole
+        if scored.error is not None:  # the first passages are kept whole
             text, fallback = "", f"{scored.error}; the first passages were kept"
             logger.warning("%s", fallback)
             totals = [None] * len(distinct)
@@ -203,7 +205,7 @@ class PruneStep:
         return first_of_each([(" ".join((p.title or "").split()), " ".join(p.text.split())) for p in passages])
 
     def _load(self) -> AT2Pruner:
-        from ..pruning.pruner import AT2Pruner  # imports torch
+        from ..pruning.pruner import AT2Pruner  # this imports torch
 
         config = self.config
         if self._loaded is None:

@@ -34,7 +34,7 @@ class _Asked:
     """The given draft, if there is one."""
     prompt: EncodedPrompt
     seconds: float
-    """Time that encoding the prompt took; it counts with the work that comes next."""
+    """The time that encoding the prompt took. It is added to the time of the first step, `draft` or `score`."""
 
 
 class Attributor:
@@ -43,8 +43,8 @@ class Attributor:
     Args:
         language_model: writes drafts, and reads attention.
         scorer: scores the sources; usually by the model's head coefficients.
-        granularity: what is scored: passages, or their sentences.
-        max_new_tokens: the most tokens of a draft.
+        granularity: the sources that are scored: passages, or their sentences.
+        max_new_tokens: the maximum number of tokens in a draft.
         overflow: whether passages that do not fit the model's context are scored in "windows" or raise an "error".
             Windows are runs of passages that fit. If the scorer reads a draft, the model drafts from each window. All
             windows are then scored with the most confident draft.
@@ -80,18 +80,20 @@ class Attributor:
         return self._write_drafts([self.encode(question, self._passages(passages))])[0]
 
     def score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> list[float]:
-        """One score per source: per passage, or per sentence if these are the sources.
+        """Return one score per source: per passage, or per sentence if sentences are the sources.
 
         Args:
             question: the question.
             passages: at least one.
             draft: a text written elsewhere, for example by an API, or a `Draft` of `self.draft` for the same question
-                and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. In
-                windows, both are read once per window. With None, the model writes a draft if the scorer reads one.
+                and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. If passages
+                are scored in windows, both are read once per window. With None, the model writes a draft if the scorer
+                reads one.
 
         Raises:
             EmptyDraftError: there is no draft to attribute.
-            InputError: as `draft`.
+            InputError: the question is empty, there are no passages, or a passage is not a text. It is also raised if
+                the given draft is neither a text nor a `Draft`, or is a `Draft` of another prompt.
             ContextTooLongError: a passage alone does not fit the model's context. With `overflow="error"`: the passages
                 together do not fit.
         """
@@ -144,7 +146,7 @@ class Attributor:
         items = self._passages(passages)
         try:
             return self._score_all([question], [items], None if draft is None else [draft])[0]
-        except EmptyDraftError as error:  # the given draft
+        except EmptyDraftError as error:  # only an empty given draft raises here; an empty written draft sets `error`
             prompt = self.encode(question, items)
             return Scored(prompt, Draft("", []), [0.0] * len(prompt.sources), error, whole=False)
 
@@ -156,7 +158,7 @@ class Attributor:
         Args:
             question: the question.
             passages: at least one.
-            draft: its text, or a `Draft` of `self.draft`.
+            draft: a text, or a `Draft` of `self.draft`.
 
         Returns:
             The tokens of each passage as `(text, score)`; the texts join to the text that the model was shown.
@@ -175,8 +177,8 @@ class Attributor:
         return self.language_model.encode(question, passages, self.granularity)
 
     def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
-        """Whether the prompt and an answer fit the context. If the given draft is longer than an answer, it must fit
-        instead."""
+        """Return whether the prompt and an answer fit the context. If the given draft is longer than an answer, it must
+        fit in the answer's place."""
         return self._has_room(self.encode(question, passages), draft)
 
     def _has_room(self, prompt: EncodedPrompt, draft: str | Draft | None) -> bool:
@@ -201,7 +203,7 @@ class Attributor:
         drafts: Sequence[str | Draft] | None = None,
         answers_follow: bool = False,
     ) -> list[Scored]:
-        """Score several questions. Those that fit the context are scored as one batch, the others in windows.
+        """Score several questions. Questions that fit the context are scored as one batch, the others in windows.
 
         Args:
             questions: any number.
@@ -295,7 +297,7 @@ class Attributor:
         return self.loop.write_drafts(prompts, self.scorer.draft_groups, self.scorer.layers, prefix)
 
     def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Readout | None]:
-        """Read the prompts' own rows as one batch on a GPU. Where this returns None, the scorer reads the prompt."""
+        """Read the prompts' rows as one batch on a GPU. If an entry is None, the scorer reads the prompt itself."""
         groups = self.scorer.prompt_groups
         if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)

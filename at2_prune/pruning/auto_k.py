@@ -1,4 +1,4 @@
-"""The choice of k: keep as many sources as give the most confident answer.
+"""The choice of k, the number of sources to keep: the k that gives the most confident answer.
 
 A question is answered from its best :math:`k_1, k_2, \\dots` sources, and the answer with the highest probability under
 its own context wins: :math:`k^* = \\arg\\max_k \\log p(a_k \\mid q, S_k)`, where :math:`a_k` is the greedy answer from
@@ -28,7 +28,7 @@ class Candidate:
 
 
 def most_confident(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate with the most confident answer. Of equal ones, the one with the fewest sources is returned.
+    """Return the candidate with the most confident answer. If several are equal, return the one with the smallest k.
 
     Example:
         >>> most_confident([Candidate(1, [3], "Ghent", -2.5), Candidate(2, [1, 3], "Dinant", -0.5)]).answer

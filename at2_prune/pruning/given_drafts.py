@@ -1,4 +1,4 @@
-"""Checking drafts that were written elsewhere, and reading the attention that the scorer needs."""
+"""Checking drafts that were written elsewhere, and reading the attention that the scorer needs for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_for(
     """Read the attention that the scorer needs for drafts that were written elsewhere.
 
     Args:
-        scorer: its `draft_groups` are read; without any, no pass is run.
+        scorer: the scorer, whose `draft_groups` are read. If it has none, no pass is run.
         model: the model that reads.
         prompts: question and passages of each draft.
         drafts: texts or token ids.
@@ -41,8 +41,8 @@ def read_for(
 def given_drafts(
     scorer: Scorer, model: LanguageModel, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]
 ) -> list[Draft]:
-    """Return the drafts that a caller gave, with their readouts. Texts are read, on a GPU as one batch; a `Draft` is
-    used as it is.
+    """Return the drafts that a caller gave, with their readouts. The attention of texts is read, on a GPU as one batch.
+    A `Draft` is used as it is.
 
     Raises:
         EmptyDraftError: a text is empty.

@@ -34,12 +34,12 @@ class Scored:
     error: EmptyDraftError | None = None
     """The error if the sources could not be scored, else None."""
     whole: bool = True
-    """Whether a draft, if there is one, was written by the model from all sources. Then it is the answer from all
+    """Whether the draft, if there is one, was written by the model from all sources. Then it is the answer from all
     sources."""
     prefix: Prefix | None = field(default=None, repr=False)
-    """The prefix before the first source, if it has been run."""
+    """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
-    """The time that it took, by step: `draft`, `score`."""
+    """The time of each step, `draft` and `score`."""
 
     @property
     def draft_answers(self) -> bool:
@@ -68,7 +68,7 @@ class PruningLoop:
 
     Args:
         language_model: writes drafts and answers, and reads attention.
-        max_new_tokens: the most tokens of a draft or an answer.
+        max_new_tokens: the maximum number of tokens in a draft or an answer.
 
     Raises:
         InputError: `max_new_tokens` is below 1.
@@ -104,7 +104,7 @@ class PruningLoop:
         """Answer every prompt.
 
         Args:
-            prompts: at least one; those that begin alike share work.
+            prompts: at least one. A prefix that several prompts share is run once.
             guess: the tokens of a likely answer; a wrong guess costs a little time.
             prefix: the prefix that all prompts share, if it has been run.
         """

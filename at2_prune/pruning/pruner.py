@@ -32,14 +32,14 @@ __all__ = ["AT2Pruner"]
 class AT2Pruner(Attributor):
     """Prunes retrieved passages by the attention of a language model.
 
-    Safe to share between threads.
+    Threads may share a pruner.
 
     Args:
         language_model: writes drafts and answers, and reads attention.
         scorer: scores the sources; usually by the model's head coefficients.
-        granularity: what is scored and kept: passages, or their sentences.
-        order: show kept passages in their original order, or best first.
-        max_new_tokens: the most tokens of a draft or an answer.
+        granularity: the sources that are scored and kept: passages, or their sentences.
+        order: the order in which kept passages are shown: their original order, or best first.
+        max_new_tokens: the maximum number of tokens in a draft or an answer.
         overflow: see `Attributor`.
 
     Example:
@@ -115,7 +115,7 @@ class AT2Pruner(Attributor):
         )
 
     def shown(self, passages: Sequence[Passage], kept: Sequence[int]) -> list[Passage]:
-        """The passages to show if these sources are kept, in this order.
+        """Return the passages to show if these sources are kept, in this order.
 
         Raises:
             InputError: an index repeats or is out of range.
@@ -123,11 +123,11 @@ class AT2Pruner(Attributor):
         return only_kept(passages, kept, self.granularity)
 
     def select(self, scores: Sequence[float], k: int) -> list[int]:
-        """Indices of the k best sources, in the order in which they are shown."""
+        """Return the indices of the k best sources, in the order in which they are shown."""
         return top_k(scores, k, self.order)
 
     def answer_from(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
-        """The answer from the kept sources only.
+        """Answer the question from the kept sources only.
 
         Args:
             question: the question.
@@ -139,7 +139,7 @@ class AT2Pruner(Attributor):
         return self.loop.write_drafts([self.encode(question, shown)])[0].text
 
     def regenerate(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
-        """The old name of `answer_from`, which will be removed in 0.3."""
+        """Do the same as `answer_from`. This old name will be removed in 0.3."""
         message = "regenerate is now called answer_from; the old name will be removed in 0.3"
         warnings.warn(message, FutureWarning, stacklevel=2)
         return self.answer_from(question, passages, kept)
@@ -156,8 +156,8 @@ class AT2Pruner(Attributor):
         Args:
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
-            k: sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the model answers for
-                each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
+            k: the number of sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the model
+                answers for each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
             draft: as in `score`. An empty text is an error; the model does not write a draft instead.
 
         Raises:
@@ -205,7 +205,7 @@ class AT2Pruner(Attributor):
     def candidates(
         self, question: str, passages: Sequence[Passage], scored: Scored, ks: Sequence[int]
     ) -> list[Candidate]:
-        """An answer from the top k sources, for each k.
+        """Write an answer from the top k sources, for each k.
 
         Args:
             question: the question.
@@ -278,5 +278,5 @@ class AT2Pruner(Attributor):
 
 
 def _was_written(scored: Scored, candidates: Sequence[Candidate]) -> bool:
-    """Whether any answer had to be written. If everything is kept, the model's own draft is the answer already."""
+    """Return whether any answer had to be written. If everything is kept, the model's own draft is the answer."""
     return not scored.draft_answers or any(tuple(one.kept) != scored.everything for one in candidates)

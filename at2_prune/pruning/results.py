@@ -21,7 +21,7 @@ class ScoredSource:
     text: str
     score: float
     rank: int
-    """1 is the highest score."""
+    """The rank by score. The source with the highest score has rank 1."""
     passage: int
     """The index of the source's passage."""
     kept: bool
@@ -41,28 +41,28 @@ class PruneResult:
     kept: list[int]
     """Indices of the kept passages, in the order the model was shown them."""
     scores: list[float]
-    """One score a passage, in input order; with sentences as sources, the sum of its sentences' scores."""
+    """One score per passage, in input order. If sentences are the sources, it is the sum of their scores."""
     sources: list[ScoredSource]
     """All sources, in input order."""
     seconds: dict[str, float]
-    """The time by step: `draft` (attention is read while it is written), `score`, `answer`."""
+    """The time of each step: `draft` (attention is read while the draft is written), `score`, `answer`."""
     fallback: str | None = None
     """The reason if the sources could not be scored and the first k were kept instead, else None."""
     candidates: list[Candidate] = field(default_factory=list)
     """The candidate for each k that was tried. The most confident answer is `answer`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON values that `at2-prune answer --json` prints."""
+        """Return the JSON values that `at2-prune answer --json` prints."""
         names = ("question", "draft", "answer", "k", "kept", "scores", "seconds")
         result = {name: getattr(self, name) for name in names}
-        result["seconds"] = {**self.seconds, "regenerate": self.seconds["answer"]}  # the old name, until 0.3
+        result["seconds"] = {**self.seconds, "regenerate": self.seconds["answer"]}  # the old name is kept until 0.3
         if len(self.candidates) > 1:
             result["candidates"] = [asdict(candidate) for candidate in self.candidates]
         return result if self.fallback is None else {**result, "fallback": self.fallback}
 
 
 def scored_sources(prompt: EncodedPrompt, scores: Sequence[float], kept: Sequence[int]) -> list[ScoredSource]:
-    """The sources of a prompt with their scores and ranks; `kept` holds indices of sources."""
+    """Return the sources of a prompt with their scores and ranks; `kept` holds indices of sources."""
     ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
     return [
         ScoredSource(text, scores[i], ranks[i], owner, i in set(kept))

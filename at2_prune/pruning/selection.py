@@ -24,21 +24,21 @@ __all__ = [
 
 Order = Literal["original", "score"]
 K = int | Literal["auto"]
-"""How many sources to keep: a number, or "auto" for the number with the most confident answer."""
+"""The number of sources to keep, or "auto" for the number that gives the most confident answer."""
 Ks = K | Sequence[int]
-"""`K`, or several numbers of which the one with the most confident answer is taken."""
+"""`K`, or several numbers, of which the one that gives the most confident answer is used."""
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
-    """Indices of the k highest scores; of equal scores the earlier one ranks higher.
+    """Return the indices of the k highest scores. If scores are equal, the earlier one ranks higher.
 
     Args:
         scores: one per source.
         k: at least 1. If it exceeds the number of scores, all are kept.
-        order: "original" as they were given, "score" best first.
+        order: the order of the indices: "original" is that of `scores`, and "score" is best first.
 
     Raises:
         InputError: k is below 1, the order is unknown, or a score is NaN.
@@ -62,15 +62,15 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
 def token_budget(
     ranking: Sequence[int], groups: Sequence[Sequence[int]], sizes: Sequence[int], budget: int
 ) -> list[int]:
-    """The sources of `ranking` that fit into a token budget, best first.
+    """Return the sources of `ranking` that fit into a token budget, best first.
 
-    A source that no longer fits is left out; a smaller one after it may still fit.
+    A source that no longer fits is left out. A smaller source after it may still fit.
 
     Args:
         ranking: sources, best first.
-        groups: for each source, the sources that are kept with it: itself, and its neighbors; each counts once.
+        groups: for each source, the sources that are kept with it: itself and its neighbors. Each counts once.
         sizes: the number of tokens of each source.
-        budget: the most tokens in total.
+        budget: the maximum number of tokens in total.
 
     Example:
         >>> token_budget([1, 0, 2], groups=[[0], [1], [2]], sizes=[60, 50, 40], budget=100)
@@ -100,7 +100,7 @@ def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
 
 
 def first_of_each(keys: Sequence[Hashable]) -> list[int]:
-    """Return, for each key, the index of the first key that equals it. If this is its own index, it is no duplicate.
+    """Return, for each key, the index of the first key that equals it. A key that gets its own index is no duplicate.
 
     Example:
         >>> first_of_each(["a", "b", "a"])
@@ -111,7 +111,7 @@ def first_of_each(keys: Sequence[Hashable]) -> list[int]:
 
 
 def as_ks(k: Ks) -> tuple[int, ...]:
-    """The numbers of sources to choose from.
+    """Return the numbers of sources to try, in ascending order.
 
     Raises:
         InputError: there is no number, or one is not an integer of at least 1.

@@ -10,15 +10,15 @@ from ..passages import Passage
 __all__ = ["Overflow", "split_windows"]
 
 Overflow = Literal["windows", "error"]
-"""What happens if the passages do not fit the context: they are scored in windows, or an error is raised."""
+"""The treatment of passages that do not fit the context: they are scored in windows, or an error is raised."""
 
 
 def split_windows(passages: Sequence[Passage], fits: Callable[[list[Passage]], bool]) -> list[list[Passage]]:
-    """Split passages into runs, each as long as fits.
+    """Split passages into runs, each as long as the context allows.
 
     Args:
         passages: in the order in which they are shown.
-        fits: whether the context holds a run.
+        fits: a function that says whether a run fits the context.
 
     Returns:
         The runs, in order. A passage that does not fit alone is a run of its own.

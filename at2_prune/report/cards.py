@@ -88,7 +88,7 @@ def _facts(passage: Passage) -> list[str]:
 
 
 def _notes(result: PruneResult) -> list[list[tuple[str, bool, str]]]:
-    """For each passage, the text of its sentences, whether each is kept, and its rank and score.
+    """Return, for each passage, the text of its sentences, whether each is kept, and a note with its rank and score.
 
     The lists are empty if whole passages were scored.
     """

@@ -47,7 +47,7 @@ def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, 
         The page as text. `write_html_report` writes it to a file.
 
     Raises:
-        InputError: `tokens` has not as many lists as there are passages.
+        InputError: `tokens` does not have one list for each passage.
 
     Example:
         >>> page = html_report(result, model="tiny", scorer="at2")  # doctest: +SKIP

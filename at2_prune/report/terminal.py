@@ -28,7 +28,7 @@ def terminal_report(
 
     Args:
         result: the result of `AT2Pruner.answer`.
-        width: the number of columns, at least 40. None takes the terminal's width, and at most 120.
+        width: the number of columns, at least 40. None takes the terminal's width, but at most 120.
         color: whether to use ANSI colours. None asks `wants_color`.
         encoding: the encoding of the stream; None takes that of stdout. If it has no block characters, bars are drawn
             with `#`.
@@ -53,7 +53,7 @@ def terminal_report(
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether to colour the output of a stream.
+    """Return whether to colour the output of a stream.
 
     Only terminals get colours, unless `NO_COLOR` is set (https://no-color.org) or `TERM` is `dumb`.
     """

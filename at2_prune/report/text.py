@@ -66,7 +66,7 @@ def name_of(passage: Passage, width: int = 60) -> str:
 
 
 def ranking(scores: Sequence[float]) -> list[int]:
-    """Return the indices in descending order of score; of equal scores the earlier comes first."""
+    """Return the indices in descending order of score. If scores are equal, the earlier one comes first."""
     return sorted(range(len(scores)), key=lambda index: (-scores[index], index))
 
 
@@ -105,7 +105,7 @@ def steps_of(result: PruneResult) -> list[tuple[str, str]]:
 
 
 def by_sentences(result: PruneResult) -> bool:
-    """Whether sentences were scored and kept instead of whole passages."""
+    """Return whether sentences were scored and kept instead of whole passages."""
     return len(result.sources) != len(result.passages) or any(
         source.text != result.passages[source.passage].text for source in result.sources
     )

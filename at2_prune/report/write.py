@@ -53,5 +53,5 @@ def write_html_report(path: str | os.PathLike[str], html: str) -> None:
 
 
 def _in_place(path: Path) -> bool:
-    """Whether to write to the path itself: a device, a pipe or a link, such as /dev/stdout, must not be replaced."""
+    """Return whether to write to the path itself. A device, a pipe or a symbolic link must not be replaced."""
     return path.exists() and (path.is_symlink() or not path.is_file())

@@ -87,6 +87,6 @@ def load_scorer(
 
 
 def _scorer_class(info: MethodInfo) -> type[Scorer]:
-    """The class of a method. Its module is imported here, when a scorer is made."""
+    """Return the class of a method. The module of the class is imported here, when a scorer is made."""
     module, _, name = info.scorer.rpartition(".")
     return getattr(import_module(f"{__package__}.{module}"), name)

@@ -78,7 +78,7 @@ class ExampleStore:
             raise InputError(f"{self.folder} was begun with other settings ({difference}); use another folder")
 
     def has(self, question_id: str) -> bool:
-        """Whether the store holds an example of this question that can be read. A damaged file is removed."""
+        """Return whether the store holds a readable example of this question. A damaged file is removed."""
         return next(self.load([question_id]), None) is not None
 
     def add(self, example: Example) -> None:

@@ -99,7 +99,7 @@ class TrainingSettings:
         return replace(self, collect=collect, row_groups=groups)
 
     def holds_out(self, question_id: str) -> bool:
-        """Whether a question is held out. A hash of its id decides, so it is the same in every run."""
+        """Return whether a question is held out. A hash of its id decides, so all runs hold out the same."""
         return int(hashlib.sha256(question_id.encode()).hexdigest()[:8], 16) / 2**32 < self.holdout
 
 
@@ -140,6 +140,6 @@ def example_settings(language_model: LanguageModel, data: TrainingData, collect:
     for name, value in asdict(collect).items():
         if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]:
             settings[name] = value
-    if "shuffle_passages" in data.given_selection:  # the other options choose questions, and this changes them
+    if "shuffle_passages" in data.given_selection:  # this changes questions; the others only choose them
         settings["shuffle_passages"] = data.given_selection["shuffle_passages"]
     return settings
