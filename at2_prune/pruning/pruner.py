@@ -23,7 +23,7 @@ from .attributor import Attributor
 from .auto_k import Candidate, most_confident
 from .loop import Scored
 from .results import PruneResult, scored_sources
-from .selection import Ks, Order, as_ks, top_k
+from .selection import Ks, Order, as_ks, blank_last, top_k
 from .windows import Overflow
 
 __all__ = ["AT2Pruner"]
@@ -269,7 +269,7 @@ class AT2Pruner(Attributor):
             best.answer,
             best.k,
             list(dict.fromkeys(scored.prompt.source_passage[i] for i in best.kept)),
-            by_passage,
+            blank_last(by_passage, [passage.text for passage in passages]),
             sources,
             {**scored.seconds, "answer": seconds},
             fallback,
