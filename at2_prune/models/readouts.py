@@ -28,6 +28,8 @@ class Readout:
     """The indices of the layers that were read."""
     row_mass: torch.Tensor | None = None
     """`(layers, heads, draft tokens, sources)`: the rows of a draft that the model wrote itself, one by one."""
+    every_layer: bool = True
+    """Whether all layers that have attention were asked for, and not only some of them."""
 
 
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
@@ -123,7 +125,9 @@ def read_targets(
     ]
     reader = language_model.read(prompts, targets, readings, layers, prefix)
     return [
-        Readout({group: prompt_mass(reader, prompt, group, item) for group in groups}, reader.layers)
+        Readout(
+            {group: prompt_mass(reader, prompt, group, item) for group in groups}, reader.layers, None, layers is None
+        )
         for item, prompt in enumerate(prompts)
     ]
 

@@ -139,9 +139,9 @@ def test_pickled_adapters_load_lazily(settings: dict[str, Any], question: Questi
     assert len(loads) == 1
 
 
-def test_adapters_with_a_pruner_are_pickled_with_it(tiny_pruner: AT2Pruner, question: Question) -> None:
+def test_adapters_with_a_pruner_are_pickled_with_it(settings: dict[str, Any], question: Question) -> None:
     documents = documents_of(question)
-    compressor = AT2DocumentCompressor(pruner=tiny_pruner)
+    compressor = AT2DocumentCompressor(pruner=AT2Pruner.from_pretrained(**settings))
     expected = compressor.compress_documents(documents, question.text)
     assert pickle.loads(pickle.dumps(compressor)).compress_documents(documents, question.text) == expected
 

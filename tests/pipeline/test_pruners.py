@@ -101,9 +101,10 @@ def test_other_processes_take_a_step(model_folder: Path, question: Question, sta
     assert found.scores == pytest.approx(expected.scores, abs=1e-5)
 
 
-def test_a_given_pruner_travels_too(tiny_pruner: AT2Pruner, question: Question) -> None:
-    step = PruneStep(PruneConfig(), tiny_pruner)
-    assert copy.deepcopy(step).given is tiny_pruner
+def test_a_given_pruner_travels_too(model_folder: Path, question: Question) -> None:
+    pruner = AT2Pruner.from_pretrained(model_folder, method="average_attention", max_new_tokens=4)
+    step = PruneStep(PruneConfig(), pruner)
+    assert copy.deepcopy(step).given is pruner
     assert pickle.loads(pickle.dumps(step)).run(question.text, question.passages) == step.run(
         question.text, question.passages
     )
