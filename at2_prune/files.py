@@ -46,13 +46,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: s
 def read_text(path: str | os.PathLike[str]) -> str:
     """Read a UTF-8 text file that a user wrote, with or without a byte order mark.
 
-    Every line end becomes a newline character.
+    A path may begin with `~`, the user's home folder. Every line end becomes a newline character.
 
     Raises:
         DataError: the file cannot be opened, or it is not UTF-8. The message names the file.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:

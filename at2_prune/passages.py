@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,11 +13,17 @@ __all__ = ["Granularity", "Passage", "PassageLike", "as_passages", "only_kept", 
 
 Granularity = Literal["passage", "sentence", "token"]
 """The kind of source that gets a score: a whole passage, one of its sentences, or one of its tokens."""
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which is no character."""
+_KEYS = ("text", "title", "id", "score")
+"""The keys of a mapping that `as_passages` reads."""
 
 
 @dataclass(frozen=True)
 class Passage:
     """One retrieved text.
+
+    Half a surrogate pair, which broken decoders leave behind, is replaced by U+FFFD, the replacement character.
 
     Example:
         >>> Passage("Canberra is the capital of Australia.", title="Canberra").text
@@ -38,6 +45,12 @@ class Passage:
         for name, value, optional in (("text", self.text, False), ("title", self.title, True), ("id", self.id, True)):
             if not isinstance(value, str) and not (optional and value is None):
                 raise InputError(f"a passage's {name} must be a string, got {type(value).__name__}: {value!r:.80}")
+        for name in ("text", "title", "id"):  # no tokenizer and no file can hold half of a surrogate pair
+            value = getattr(self, name)
+            if value and _HALF.search(value):
+                object.__setattr__(self, name, _HALF.sub("\ufffd", value))
+        if self.sentences is not None:
+            object.__setattr__(self, "sentences", tuple(_HALF.sub("\ufffd", sentence) for sentence in self.sentences))
         if self.sentences is not None and "".join(self.sentences) != self.text:
             raise InputError(f"a passage's sentences do not join to its text: {self.text!r:.80}")
 
@@ -54,8 +67,8 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
             Other keys of a mapping become metadata.
 
     Raises:
-        InputError: `passages` is a single string or mapping, or an entry is invalid. The message names the entry's
-            index.
+        InputError: `passages` is a single string or mapping, or an entry is invalid: a key that is nearly one of these
+            counts as misspelt, unless the right one is there too. The message names the entry's index.
 
     Example:
         >>> as_passages(["Canberra is a city.", {"title": "Sydney", "text": "Sydney is a city."}])[1].title
@@ -70,7 +83,10 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
         elif isinstance(passage, str):
             result.append(Passage(passage))
         elif isinstance(passage, Mapping) and "text" in passage:
-            extra = {key: value for key, value in passage.items() if key not in ("text", "title", "id", "score")}
+            extra = {key: value for key, value in passage.items() if key not in _KEYS}
+            for key in extra:
+                if meant := _meant(str(key), passage):
+                    raise InputError(f"passage {index}: unknown key {key!r}, did you mean {meant!r}?")
             identifier, score = passage.get("id"), passage.get("score")
             if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
                 raise InputError(f"passage {index}: score must be a number, got {score!r:.80}")
@@ -92,6 +108,21 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
                 f"{passage!r:.80}"
             )
     return result
+
+
+def _meant(key: str, known: Collection[str]) -> str | None:
+    """Return the key that a mapping lacks and that `key` is a misspelling of, or None.
+
+    A misspelling differs in capitals, in the order of the letters, or by one letter more or less. A short key counts
+    only if it differs in capitals: `_id` and `ids` may mean something else.
+    """
+    lower = key.lower()
+    for right in _KEYS:
+        short, long = sorted((lower, right), key=len)
+        near = sorted(lower) == sorted(right) or short in {long[:i] + long[i + 1 :] for i in range(len(long))}
+        if right not in known and (lower == right or (near and len(right) > 2)):
+            return right
+    return None
 
 
 def passages_from_json(data: Any, where: str) -> list[Passage]:

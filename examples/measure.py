@@ -56,7 +56,7 @@ def main(framework: str, build: Build) -> None:
         help="questions with passages; repeat the option for a larger corpus; the first file has the questions to ask "
         "(default: HotpotQA in the folder AT2_PRUNE_DATA if that is set, else the questions that come with at2-prune)",
     )
-    parser.add_argument("--config", metavar="FILE", help="a PruneConfig in YAML or TOML; AT2_PRUNE… overrides it")
+    parser.add_argument("--config", metavar="FILE", help="a PruneConfig in YAML, JSON or TOML; AT2_PRUNE… overrides it")
     args = parser.parse_args()
     try:
         _run(framework, build, args)
@@ -79,7 +79,7 @@ def _run(framework: str, build: Build, args: argparse.Namespace) -> None:
     random.Random(args.seed).shuffle(questions)
     questions = questions[: args.questions]
     dtype = str(model.model.dtype).removeprefix("torch.")
-    settings = {**config.to_dict(), "enabled": None, "model": model.name, "dtype": dtype}
+    settings = {**config.to_dict(), "enabled": None, "model": model.name, "dtype": dtype, "method": pruner.scorer.name}
     run = {"framework": framework, "index": args.index, "data": args.data, "seed": args.seed, "config": settings}
     states = {"off": False, "on": True}
     if os.environ.get("AT2_PRUNE"):
@@ -88,7 +88,7 @@ def _run(framework: str, build: Build, args: argparse.Namespace) -> None:
     rows = _ask(pipelines, questions, corpus, RunStore(args.out, run) if args.out else None)
     print(
         f"{framework}: {len(questions)} questions (seed {args.seed}), {RETRIEVED} of {len(corpus.passages)} passages "
-        f"by {args.index}; {model.name} in {dtype}, {config.method}, top_n {config.top_n}"
+        f"by {args.index}; {model.name} in {dtype}, {pruner.scorer.name}, top_n {config.top_n}"
     )
     print("pruning  F1                       gold passages among those answered from")
     for state in states:

@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--offset", type=int, default=0)
-    parser.add_argument("--method", default="scout")
+    parser.add_argument("--method")
     parser.add_argument("--k", type=int, nargs="+", default=[1, 2, 3, 5])
     parser.add_argument("--model")
     parser.add_argument("--coefficients")
@@ -146,7 +146,7 @@ def main() -> None:
     ks = sorted({*args.k, 2})
     asked = ask(CachedLoop(lm, ModelCache(args.cache)), scorer, questions, ks)
     base = [one.answers[ALL].f1 for one in asked]
-    print(f"{lm.name}, {args.method}, {len(asked)} questions\n")
+    print(f"{lm.name}, {scorer.name}, {len(asked)} questions\n")
     print(f"{'':<34}{'F1':<24}{'against all':<26}right to wrong, wrong to right")
     for name, rule in rules(ks).items():
         f1 = [rule(one).f1 for one in asked]

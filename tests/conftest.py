@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -18,6 +19,7 @@ from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question, load_questions, sample_questions_path
 from at2_prune.models.default_model import embedded_is_cached, embedded_is_installed
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.pipeline.pruners import forget_pruners
 from at2_prune.pruning.pruner import AT2Pruner
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -27,6 +29,13 @@ CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_shared_pruners() -> Iterator[None]:
+    """A test must not find the pruner that another test loaded."""
+    yield
+    forget_pruners()
 
 
 @pytest.fixture(scope="session")

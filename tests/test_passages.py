@@ -51,6 +51,31 @@ def test_a_bad_entry_is_named_by_its_index(bad: Any, says: str) -> None:
         as_passages(["fine", bad])
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("titel", "title"), ("Title", "title"), ("tittle", "title"), ("titl", "title"), ("scor", "score"), ("ID", "id")],
+)
+def test_a_misspelt_key_is_not_ignored(key: str, meant: str) -> None:
+    with pytest.raises(InputError, match=f"passage 1: unknown key {key!r}, did you mean {meant!r}"):
+        as_passages(["fine", {"text": "a", key: 1}])
+    right = {"title": "t", "score": 1.0, "id": 2}
+    assert as_passages([{"text": "a", **right, key: 1}])[0].metadata == {key: 1}
+
+
+@pytest.mark.parametrize(
+    "key", ["source", "store", "scope", "_id", "ids", "idx", "url", "subtitle", "context", "test", "content", 3]
+)
+def test_other_keys_are_metadata(key: Any) -> None:
+    assert as_passages([{"text": "a", key: 1}])[0].metadata == {key: 1}
+
+
+def test_half_a_surrogate_pair_becomes_the_replacement_character() -> None:
+    passage = Passage("a\ud83c. b\udfb7", title="\ud83ct", sentences=("a\ud83c. ", "b\udfb7"))
+    assert passage == Passage("a\ufffd. b\ufffd", title="\ufffdt", sentences=("a\ufffd. ", "b\ufffd"))
+    whole = "\N{SAXOPHONE} \N{MUSICAL SYMBOL G CLEF}"
+    assert Passage(whole).text is whole
+
+
 def test_a_huge_bad_value_does_not_flood_the_message() -> None:
     with pytest.raises(InputError) as caught:
         as_passages([{"title": "x" * 100_000}])

@@ -91,6 +91,8 @@ def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
     """Load the model that the options name, with the method that they name."""
     from ..pruning.pruner import AT2Pruner
 
+    # A value that cannot be used must fail before the model is loaded.
+    PruneConfig(method=args.method, coefficients=args.coefficients, dtype=args.dtype)
     return AT2Pruner.from_pretrained(
         load_model(args),
         args.coefficients,

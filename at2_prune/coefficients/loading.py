@@ -51,7 +51,7 @@ def load_coefficients(
             raise CoefficientsError(_how_to_train(language_model.name, method))
         coefficients = shipped[method]
     if not isinstance(coefficients, HeadCoefficients):
-        name = os.fspath(coefficients)
+        name = os.path.expanduser(os.fspath(coefficients))
         if name.startswith("madrylab/") or name.endswith(".pt"):
             coefficients = HeadCoefficients.from_at2_estimator(name, config, language_model.name)
         else:

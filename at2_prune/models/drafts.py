@@ -79,7 +79,8 @@ def write_drafts(
             for measure in measures:
                 rows[measure] = reader.mass(_row_name(measure), item)[:, :, slice(*generation.answer)]
         mass = _mass(reader, prompt, item, groups, rows)
-        drafts.append(_draft(language_model, generation, prompt, Readout(mass, reader.layers, rows.get("attention"))))
+        readout = Readout(mass, reader.layers, rows.get("attention"), every_layer=layers is None)
+        drafts.append(_draft(language_model, generation, prompt, readout))
     return drafts
 
 

@@ -79,7 +79,7 @@ class LanguageModel:
             MissingExtraError: the embedded model is not installed.
         """
         embedded = name is None or str(name) == EMBEDDED_MODEL_ID
-        path = str(embedded_model_path() if embedded else name)
+        path = str(embedded_model_path()) if embedded else os.path.expanduser(str(name))
         target = choose_device(device)
         model, tokenizer = load_weights(path, embedded, choose_dtype(dtype, target), model_options)
         if "device_map" not in model_options:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,3 +102,8 @@ def _refuse_remote_code(path: str, error: Exception) -> None:
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+
+
+if hasattr(os, "register_at_fork"):
+    # After a fork, OpenMP waits for the threads of the old process, which do not exist in the new one, and never ends.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

@@ -29,6 +29,8 @@ class Readout:
     row_mass: torch.Tensor | None = None
     """The attention mass of each single draft row, `(layers, heads, draft tokens, sources)`. It is set only for a draft
     that the model wrote itself."""
+    every_layer: bool = True
+    """Whether all layers that have attention were asked for, and not only some of them."""
 
 
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
@@ -124,7 +126,9 @@ def read_targets(
     ]
     reader = language_model.read(prompts, targets, readings, layers, prefix)
     return [
-        Readout({group: prompt_mass(reader, prompt, group, item) for group in groups}, reader.layers)
+        Readout(
+            {group: prompt_mass(reader, prompt, group, item) for group in groups}, reader.layers, None, layers is None
+        )
         for item, prompt in enumerate(prompts)
     ]
 

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from ..catalogue import DEFAULT_METHOD, configurable_methods
-from ..errors import DataError, InputError
+from ..catalogue import DEFAULT_METHOD, METHODS, configurable_methods
+from ..errors import InputError
 from ..passages import Granularity
 from ..pruning.selection import AUTO, K, Order
 from ..pruning.windows import Overflow
 from .kinds import FLAG, TEXT, choice, setting, whole
-from .sources import checked_values, read_environ, read_toml, read_yaml
+from .sources import checked_values, read_environ, read_file
 
 __all__ = ["PruneConfig"]
 
@@ -41,12 +41,13 @@ class PruneConfig:
     enabled: bool = setting(
         True, FLAG, "False hands every passage on untouched and loads no model. In the environment: AT2_PRUNE=off."
     )
-    method: str = setting(
-        DEFAULT_METHOD,
-        choice(*configurable_methods()),
+    method: str | None = setting(
+        None,
+        choice(*configurable_methods(), optional=True),
         "the method that scores: scout, which needs no draft; at2, the method of the AT2 paper (arXiv 2504.13752), "
         "which reads a draft; fusion, which adds the retriever's scores to scout's; or another of these: "
-        + ", ".join(configurable_methods()),
+        f"{', '.join(configurable_methods())}. If not given, it is the method of the coefficients that are given, else "
+        f"{DEFAULT_METHOD}",
         "METHOD",
     )
     top_n: K = setting(
@@ -104,11 +105,16 @@ class PruneConfig:
     max_new_tokens: int = setting(
         48, whole(1), "the maximum number of tokens in a draft or an answer of the scoring model", "N"
     )
+    title_key: str | None = setting(
+        "title", TEXT, "the metadata key of a title in a framework; the scoring model reads it before the text", "KEY"
+    )
 
     def __post_init__(self) -> None:
         checked_values({field.name: getattr(self, field.name) for field in fields(self)}, SETTINGS)
         if self.neighbors and self.granularity != "sentence":
             raise InputError(f"neighbors={self.neighbors} needs granularity='sentence', got {self.granularity!r}")
+        if self.method is not None and self.coefficients is not None and not METHODS[self.method].coefficients:
+            raise InputError(f"coefficients={self.coefficients!r}: the method {self.method} has none, so leave one out")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> PruneConfig:
@@ -144,15 +150,15 @@ class PruneConfig:
     ) -> PruneConfig:
         """Make a config from a file or mapping. The environment overrides it, and keyword arguments override both.
 
-        In a YAML file the keys are in a section `at2-prune`, in a TOML file in a table `[tool.at2-prune]` or
+        In a YAML or JSON file the keys are in a section `at2-prune`, in a TOML file in a table `[tool.at2-prune]` or
         `[at2-prune]`. A file without that section or table must hold only these keys. The exception is a TOML file that
         has other `[tool]` tables or is named `pyproject.toml`: without a table of at2-prune it gives no settings. The
         variable for `enabled` is `AT2_PRUNE`, with the value `on` or `off`. For every other key it is
         `AT2_PRUNE_<KEY>`. An empty variable counts as unset.
 
         Args:
-            source: a `.yaml`, `.yml` or `.toml` file, or a mapping of settings by name, without a section; for a
-                `PruneConfig`, the environment is not read.
+            source: a `.yaml`, `.yml`, `.json` or `.toml` file, or a mapping of settings by name, without a section. For
+                a `PruneConfig`, the environment is not read.
             environ: the environment variables to read in place of the process's own.
             overrides: fields of this class, with the values that override all others.
 
@@ -168,11 +174,8 @@ class PruneConfig:
         if isinstance(source, Mapping):
             values = dict(source)
         elif source is not None:
-            path = Path(source)
-            where = str(path)
-            if path.suffix not in (".yaml", ".yml", ".toml"):
-                raise DataError(f"{path}: a config file must end in .yaml, .yml or .toml")
-            values = read_toml(path) if path.suffix == ".toml" else read_yaml(path)
+            where = os.fspath(source)
+            values = read_file(Path(source))
         from_environ = read_environ(os.environ if environ is None else environ, SETTINGS)
         given = checked_values(values, SETTINGS, where)
         return cls(**{**given, **from_environ, **checked_values(overrides, SETTINGS)})

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Self
 
 from .config import SETTINGS, PruneConfig
+from .pruners import options_of
+from .sources import checked_values, read_environ
 from .step import PruneStep
 
 __all__ = ["PruneSettings"]
@@ -35,28 +38,39 @@ else:
 
 
 class PruneSettings(_ConfigFields):
-    """The settings of `PruneConfig`, a pruner and the key of titles, as fields of an adapter."""
+    """The settings of `PruneConfig`, and a pruner, as fields of an adapter.
+
+    A setting that is not given is read from the environment, as `PruneConfig.load` does. Copies of an adapter share its
+    pruner and whatever else it holds. A pickled adapter loads its model on first use; a `pruner` that was given
+    travels with it.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
-    pruner: Any = Field(default=None, exclude=True)
+    pruner: SkipJsonSchema[Any] = Field(default=None, exclude=True)
     """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not given here.
     An adapter made by `from_config` takes all three from the config."""
-    title_key: str | None = "title"
-    """The metadata key of a title, which is shown to the scoring model before the text."""
 
     _step: PruneStep = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
-    def _as_the_pruner(cls, values: Any) -> Any:
-        pruner = values.get("pruner") if isinstance(values, dict) else None
-        return values if pruner is None else {**PruneStep.options_of(pruner), **values}
+    def _complete(cls, values: Any) -> Any:
+        if not isinstance(values, dict):  # an adapter that is checked again
+            return values
+        given = {name: value for name, value in values.items() if name in SETTINGS}
+        checked_values(given, SETTINGS)  # pydantic alone would take True for 1
+        pruner = values.get("pruner")
+        from_pruner = {} if pruner is None else options_of(pruner)
+        return {**from_pruner, **read_environ(os.environ, SETTINGS), **values}
 
     @model_validator(mode="after")
     def _start(self) -> Self:
-        self._step = PruneStep(PruneConfig.of(self), self.pruner)
+        self._step = self.step  # pydantic runs this again for an adapter in a field: a loaded model must stay
         return self
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.__copy__()
 
     @classmethod
     def from_config(
@@ -74,5 +88,10 @@ class PruneSettings(_ConfigFields):
     @property
     def step(self) -> PruneStep:
         """The pipeline step that prunes with the current values of the fields."""
-        self._step = self._step.with_config(PruneConfig.of(self))
+        config = PruneConfig.of(self)
+        step = getattr(self, "_step", None)
+        if step is None or step.given is not self.pruner:
+            self._step = PruneStep(config, self.pruner)
+        else:
+            self._step = step.with_config(config)
         return self._step

@@ -1,8 +1,9 @@
-"""The places that settings are read from: YAML and TOML files, the environment, and mappings."""
+"""The places that settings are read from: YAML, JSON and TOML files, the environment, and mappings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import Field
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from ..errors import DataError, InputError
 from ..files import read_text
 
-__all__ = ["checked_values", "read_environ", "read_toml", "read_yaml"]
+__all__ = ["checked_values", "read_environ", "read_file"]
 
 SECTION = "at2-prune"
 SWITCH = "AT2_PRUNE"
@@ -58,7 +59,7 @@ def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, An
         if not (variable == SWITCH or variable.startswith(PREFIX)) or variable in OTHER_VARIABLES or not text.strip():
             continue
         if variable not in names:
-            close = get_close_matches(variable, names, n=1)
+            close = [SWITCH] if variable == PREFIX + "ENABLED" else get_close_matches(variable, names, n=1)
             hint = f", did you mean {close[0]}?" if close else "."
             raise InputError(f"unknown environment variable {variable}{hint} Allowed: {', '.join(names)}")
         kind = settings[names[variable]].metadata["kind"]
@@ -69,40 +70,31 @@ def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, An
     return values
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the keys and values of a YAML file, or of its section `at2-prune` if it has one.
+def read_file(path: Path) -> dict[str, Any]:
+    """The keys and values of a config file, or of its part for at2-prune if it has one.
+
+    In YAML and JSON that part is the section `at2-prune`; in TOML it is the table `[tool.at2-prune]` or `[at2-prune]`.
 
     Raises:
-        DataError: the file cannot be read, or does not hold keys and values.
+        DataError: the file cannot be read, is not valid, has another ending, or names a key twice.
     """
-    import yaml
-
+    readers = {".yaml": _parsed_yaml, ".yml": _parsed_yaml, ".json": _parsed_json, ".toml": _parsed_toml}
+    kind = path.suffix.lower()
+    if kind not in readers:
+        raise DataError(f"{path}: a config file must end in .yaml, .yml, .json or .toml")
     try:
-        data = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        data = readers[kind](read_text(path))
+    except ValueError as error:  # of all three parsers
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not valid {kind[1:].upper()} ({' '.join(str(error).split())})") from None
     data = _mapping({} if data is None else data, str(path))
-    return _mapping(data[SECTION] or {}, f"{path}, section {SECTION}") if SECTION in data else data
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the keys and values of a TOML file, or of its table `[tool.at2-prune]` or `[at2-prune]` if it has one.
-
-    Without such a table, a file with other `[tool]` tables, or with the name `pyproject.toml`, gives no settings.
-
-    Raises:
-        DataError: the file cannot be read, or does not hold keys and values.
-    """
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10 has no tomllib
-        import tomli as tomllib  # type: ignore[no-redef]
-
-    try:
-        data = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path}: not valid TOML ({error})") from None
-    tool = data.get("tool", {})
+    if kind != ".toml":
+        _refuse_misspelt(data, f"{path}: the section {{}}")
+        return _mapping(data[SECTION] or {}, f"{path}, section {SECTION}") if SECTION in data else data
+    tool = _mapping(data.get("tool", {}), f"{path}, table [tool]")
+    _refuse_misspelt(tool, f"{path}: the table [tool.{{}}]")
+    _refuse_misspelt(data, f"{path}: the table [{{}}]")
     if SECTION in tool:
         return _mapping(tool[SECTION], f"{path}, table [tool.{SECTION}]")
     if SECTION in data:
@@ -110,6 +102,61 @@ def read_toml(path: Path) -> dict[str, Any]:
     if tool or path.name == "pyproject.toml":  # these are settings of other programs
         return {}
     return data
+
+
+def _parsed_yaml(text: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that is given twice, of which PyYAML would take the last."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+            merges = "tag:yaml.org,2002:merge"
+            _refuse_repeated([self.construct_object(key) for key, _ in node.value if key.tag != merges])
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _parsed_json(text: str) -> Any:
+    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_repeated([key for key, _ in pairs])
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _parsed_toml(text: str) -> Any:
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[no-redef]
+
+    return tomllib.loads(text)  # it refuses a key that is given twice
+
+
+def _refuse_repeated(keys: Sequence[Any]) -> None:
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            raise ValueError(f"the key {key!r} is given twice: delete one")
+
+
+def _refuse_misspelt(names: Mapping[Any, Any], where: str) -> None:
+    """Refuse a section whose name is nearly `SECTION`. It would be taken for another program's.
+
+    Args:
+        names: the names of all sections.
+        where: describes a section in an error; `{}` stands for its name.
+    """
+    for name in names:
+        if name != SECTION and str(name).lower().replace("_", "-") == SECTION:
+            raise DataError(f"{where.format(name)} must be named {SECTION}")
 
 
 def _mapping(data: Any, where: str) -> dict[str, Any]:

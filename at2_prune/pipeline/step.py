@@ -7,7 +7,6 @@ the first question needs it, and never if pruning is off or there are fewer than
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from ..pruning.auto_k import most_confident
 from ..pruning.selection import AUTO, AUTO_KS, K, check_k, first_of_each
 from .choice import choose
 from .config import PruneConfig
+from .pruners import MODEL_SETTINGS, check_given, load_pruner
 from .results import DroppedPassage, KeptPassage, Pruned
 
 if TYPE_CHECKING:
@@ -29,17 +29,19 @@ __all__ = ["PruneStep"]
 
 logger = logging.getLogger(__name__)
 
-_MODEL_SETTINGS = ("method", "model", "coefficients", "device", "dtype", "max_new_tokens")
-"""The settings that decide which model is loaded, and how."""
-
 
 class PruneStep:
     """Prunes lists of passages as a config says. Threads may share a step.
 
+    Steps can be copied and pickled. A copy shares the model; in another process it is loaded on first use.
+
     Args:
-        config: the settings.
+        config: the settings. With None, they are read from the environment.
         pruner: a pruner that is loaded already; its model, scorer and `max_new_tokens` are used in place of the
             config's. Without one, the config's model is loaded when it is first needed.
+
+    Raises:
+        InputError: `pruner` is not an `AT2Pruner`, or the config asks for another method or model than it has.
 
     Example:
         >>> step = PruneStep(PruneConfig(enabled=False))
@@ -48,46 +50,49 @@ class PruneStep:
     """
 
     def __init__(self, config: PruneConfig | None = None, pruner: AT2Pruner | None = None) -> None:
-        self.config = config or PruneConfig()
-        self._given = pruner
+        self.config = PruneConfig.load() if config is None else config
+        if pruner is not None:
+            check_given(pruner, self.config)
+        self.given = pruner
         self._loaded = pruner
         self._pruner: AT2Pruner | None = None
-        self._loading = threading.Lock()
         self._told = False
 
-    @staticmethod
-    def options_of(pruner: AT2Pruner) -> dict[str, Any]:
-        """Return the settings that an adapter takes from a loaded pruner."""
-        return {"granularity": pruner.granularity, "order": pruner.order, "overflow": pruner.overflow}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PruneStep, (self.config, self.given)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PruneStep:
+        return self  # nothing in it changes, and a second copy of the model would be a waste
 
     def with_config(self, config: PruneConfig) -> PruneStep:
         """Return a step for another config. It shares the model if the config names the same one."""
         if config == self.config:
             return self
-        other = PruneStep(config, self._given)
-        if all(getattr(config, name) == getattr(self.config, name) for name in _MODEL_SETTINGS):
+        other = PruneStep(config, self.given)
+        if all(getattr(config, name) == getattr(self.config, name) for name in MODEL_SETTINGS):
             other._loaded = self._loaded
         return other
 
     @property
     def pruner(self) -> AT2Pruner:
         """The pruner. It is loaded on first use."""
-        with self._loading:
-            if self._pruner is None:
-                self._pruner = self._load()
-            return self._pruner
+        if self._pruner is None:
+            self._pruner = self._load()
+        return self._pruner
 
     @property
     def model_name(self) -> str:
         """The name of the scoring model, without loading it."""
-        if self._given is not None:
-            return self._given.language_model.name
+        if self.given is not None:
+            return self.given.language_model.name
         return self.config.model or EMBEDDED_MODEL_ID
 
     def to_draft(self, passages: Sequence[Passage], offered: bool = False) -> list[int]:
         """Return the indices of the passages to write a draft from; none if the method reads no draft.
 
         If several passages have the same title and text, only the first is among them.
+
+        Passages without text are among them, since another model may read an image, say, that they hold.
 
         This loads the scoring model if there are passages to choose from, because only the scorer tells what it reads.
 
@@ -97,23 +102,23 @@ class PruneStep:
         """
         if not self.config.enabled:
             return []
-        indices = [index for index, first in enumerate(self._firsts(passages)) if index == first]
+        indices, _ = self._distinct(passages)
         if len(indices) < 2:
             return []
         scorer = self.pruner.scorer
         if offered and not scorer.uses_draft and not self._told:
             self._told = True
             logger.warning('the method %s reads no draft, so draft_llm is unused; method="at2" reads one', scorer.name)
-        return indices if scorer.uses_draft else []
+        return sorted([*indices, *_without_text(passages)]) if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Sequence[Passage]) -> Draft | None:
         """Write the scoring model's draft, for `run` with the same passages. Return None if `run` needs no draft.
 
         None is also returned if the passages do not fit the context together: `run` then drafts window by window.
         """
-        indices = self.to_draft(passages)
-        if not indices:
+        if not self.to_draft(passages):
             return None
+        indices, _ = self._distinct(passages)
         try:
             return self.pruner.draft(question, [passages[index] for index in indices])
         except ContextTooLongError:
@@ -125,6 +130,9 @@ class PruneStep:
         self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None, k: K | None = None
     ) -> Pruned:
         """Choose the passages to keep.
+
+        A passage without text is handed on in its place, without a score, and does not count: `k` passages with text
+        are kept beside it. With `order="score"` it follows them.
 
         Args:
             question: the question.
@@ -144,14 +152,10 @@ class PruneStep:
         passages = tuple(passages)
         if not self.config.enabled:
             return Pruned(question, passages, tuple(KeptPassage(i, p.text) for i, p in enumerate(passages)))
-        firsts = self._firsts(passages)
-        indices = [index for index, first in enumerate(firsts) if index == first]
-        repeated = tuple(
-            DroppedPassage(index, f"repeats passage {first}") for index, first in enumerate(firsts) if index != first
-        )
+        indices, repeated = self._distinct(passages)
         if len(indices) < 2:
-            kept = tuple(KeptPassage(index, passages[index].text) for index in indices)
-            return self._log(Pruned(question, passages, kept, repeated))
+            kept = [KeptPassage(index, passages[index].text) for index in indices]
+            return self._log(Pruned(question, passages, self._with_blank(passages, kept), tuple(repeated)))
         scored = self.pruner.try_score(question, [passages[index] for index in indices], draft)
         return self._log(self._pruned(question, passages, indices, repeated, scored, k))
 
@@ -183,7 +187,12 @@ class PruneStep:
         kept = [KeptPassage(indices[i], shown, totals[i]) for i, shown in choice.texts.items()]
         dropped = [DroppedPassage(indices[i], reason, totals[i]) for i, reason in choice.reasons.items()]
         ordered = sorted([*repeated, *dropped], key=lambda item: item.index)
-        return Pruned(question, passages, tuple(kept), tuple(ordered), text, fallback)
+        return Pruned(question, passages, self._with_blank(passages, kept), tuple(ordered), text, fallback)
+
+    def _with_blank(self, passages: Sequence[Passage], kept: Sequence[KeptPassage]) -> tuple[KeptPassage, ...]:
+        """Return the kept passages and those without text, in the order in which they are handed on."""
+        every = [*kept, *(KeptPassage(index, passages[index].text) for index in _without_text(passages))]
+        return tuple(sorted(every, key=lambda item: item.index) if self.config.order == "original" else every)
 
     def _count(self, question: str, passages: list[Passage], scored: Scored, k: K) -> int:
         """Return the number of sources to keep: k, or with "auto" the number that gives the most confident answer."""
@@ -196,27 +205,24 @@ class PruneStep:
     def _tokens(self, text: str) -> int:
         return len(self.pruner.language_model.codec.plain(text)[0])
 
-    def _firsts(self, passages: Sequence[Passage]) -> list[int]:
-        """Return, for each passage, the index of the first one with the same title and text.
+    def _distinct(self, passages: Sequence[Passage]) -> tuple[list[int], list[DroppedPassage]]:
+        """Return the indices of the passages with text, each once, and the duplicates that are dropped.
 
-        If duplicates are not dropped, this is the passage's own index."""
+        Passages are duplicates if they have the same title and text. If duplicates are not dropped, there are none."""
+        indices = [index for index, passage in enumerate(passages) if passage.text.strip()]
         if not self.config.drop_duplicates:
-            return list(range(len(passages)))
-        return first_of_each([(" ".join((p.title or "").split()), " ".join(p.text.split())) for p in passages])
+            return indices, []
+        texts = [(" ".join((passages[i].title or "").split()), " ".join(passages[i].text.split())) for i in indices]
+        firsts = {index: indices[first] for index, first in zip(indices, first_of_each(texts), strict=True)}
+        repeated = [DroppedPassage(i, f"repeats passage {first}") for i, first in firsts.items() if i != first]
+        return [index for index, first in firsts.items() if index == first], repeated
 
     def _load(self) -> AT2Pruner:
         from ..pruning.pruner import AT2Pruner  # this imports torch
 
         config = self.config
         if self._loaded is None:
-            self._loaded = AT2Pruner.from_pretrained(
-                config.model,
-                config.coefficients,
-                method=config.method,
-                device=config.device,
-                dtype=config.dtype,
-                max_new_tokens=config.max_new_tokens,
-            )
+            self._loaded = load_pruner(config)
         return AT2Pruner(
             self._loaded.language_model,
             self._loaded.scorer,
@@ -231,3 +237,7 @@ class PruneStep:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s", pruned.explain())
         return pruned
+
+
+def _without_text(passages: Sequence[Passage]) -> list[int]:
+    return [index for index, passage in enumerate(passages) if not passage.text.strip()]

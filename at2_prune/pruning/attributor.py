@@ -162,7 +162,11 @@ class Attributor:
 
         Returns:
             The tokens of each passage as `(text, score)`; the texts join to the text that the model was shown.
+
+        Raises:
+            InputError, EmptyDraftError, ContextTooLongError: as `score`.
         """
+        check_draft(draft)
         items = self._passages(passages)
         prompt = self.language_model.encode(question, items, "token")
         read = read_for(self.scorer, self.language_model, [prompt], [draft if isinstance(draft, str) else draft.ids])[0]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import EmptyDraftError, InputError
+from ..models.compatibility import attention_shape
 from ..models.drafts import Draft, read_drafts
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
@@ -46,7 +47,8 @@ def given_drafts(
 
     Raises:
         EmptyDraftError: a text is empty.
-        InputError: a `Draft` was written for another prompt, or its readout has another number of sources.
+        InputError: a `Draft` was written for another prompt, its readout has another number of sources, or it lacks
+            attention that the scorer reads.
     """
     known: dict[int, Draft] = {}
     texts: dict[int, str] = {}
@@ -58,10 +60,15 @@ def given_drafts(
                     f"the draft{which} is empty ({draft!r}), so there is nothing to attribute; pass a text"
                 )
             texts[index] = draft
-        elif draft.prompt_ids in ((), prompt.ids) and _has_as_many_sources(draft, prompt):
-            known[index] = draft
-        else:
+        elif draft.prompt_ids not in ((), prompt.ids) or not _has_as_many_sources(draft, prompt):
             raise InputError("this draft was written for another question or from other passages than these")
+        elif not _holds(draft, scorer, model):
+            raise InputError(
+                f"this draft lacks attention that the method {scorer.name} reads: pass its text, or draft with a "
+                "pruner of this method"
+            )
+        else:
+            known[index] = draft
     if texts and not scorer.uses_draft:
         logger.warning('the method %s does not read the draft given; method="at2" does', scorer.name)
     if texts and (model.batching_pays or not scorer.draft_groups):
@@ -81,3 +88,14 @@ def check_draft(draft: Any) -> None:
 def _has_as_many_sources(draft: Draft, prompt: EncodedPrompt) -> bool:
     mass = {} if draft.readout is None else draft.readout.mass
     return all(one.shape[-1] == len(prompt.sources) for one in mass.values())
+
+
+def _holds(draft: Draft, scorer: Scorer, model: LanguageModel) -> bool:
+    """Whether a draft holds the attention that the scorer reads. A draft without tokens never does."""
+    if not draft.ids or not scorer.draft_groups:
+        return True  # there is nothing to read, or the scorer says that the draft is empty
+    if draft.readout is None or any(group not in draft.readout.mass for group in scorer.draft_groups):
+        return False
+    if scorer.layers is None:
+        return draft.readout.every_layer or len(draft.readout.layers) == attention_shape(model.model.config)[0]
+    return {*scorer.layers} <= {*draft.readout.layers}

@@ -19,6 +19,7 @@ from ..models.prompts import EncodedPrompt
 from ..models.shared_prefix import write_answers
 from ..passages import Granularity, Passage, only_kept
 from ..scorers.base import Scorer, Task
+from .selection import blank_last
 
 __all__ = ["Answer", "PruningLoop", "Scored"]
 
@@ -30,7 +31,8 @@ class Scored:
     prompt: EncodedPrompt
     draft: Draft
     scores: list[float]
-    """One score per source. All are 0 if a draft was needed and was empty, so that the first sources rank highest."""
+    """One score per source. All are 0 if a draft was needed and was empty, so that the first sources rank highest.
+    Sources without text are put below all others; see `at2_prune.pruning.selection.blank_last`."""
     error: EmptyDraftError | None = None
     """The error if the sources could not be scored, else None."""
     whole: bool = True
@@ -40,6 +42,9 @@ class Scored:
     """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
     """The time of each step, `draft` and `score`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", blank_last(self.scores, self.prompt.source_texts))
 
     @property
     def draft_answers(self) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from ..catalogue import DEFAULT_METHOD
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import InputError
 from ..models.drafts import Draft
@@ -23,7 +22,7 @@ from .attributor import Attributor
 from .auto_k import Candidate, most_confident
 from .loop import Scored
 from .results import PruneResult, scored_sources
-from .selection import Ks, Order, as_ks, top_k
+from .selection import Ks, Order, as_ks, blank_last, top_k
 from .windows import Overflow
 
 __all__ = ["AT2Pruner"]
@@ -71,7 +70,7 @@ class AT2Pruner(Attributor):
         model: str | os.PathLike[str] | LanguageModel | None = None,
         coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
         *,
-        method: str = DEFAULT_METHOD,
+        method: str | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         template: PromptTemplate | None = None,
@@ -86,14 +85,16 @@ class AT2Pruner(Attributor):
         Args:
             model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
-            method: the method that scores, by name; see `at2_prune.catalogue`.
+            method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the one that the given
+                coefficients belong to, or scout.
             granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
             overflow: see the class.
 
         Raises:
-            InputError: there is no such model, or an option has a value that cannot be used.
+            InputError: there is no such model, an option has a value that cannot be used, or the coefficients belong to
+                another method than the one that is asked for.
             CoefficientsError: there are no coefficients for this model, or those given are another model's.
             ModelNotSupportedError: the model's attention cannot be read.
         """
@@ -269,7 +270,7 @@ class AT2Pruner(Attributor):
             best.answer,
             best.k,
             list(dict.fromkeys(scored.prompt.source_passage[i] for i in best.kept)),
-            by_passage,
+            blank_last(by_passage, [passage.text for passage in passages]),
             sources,
             {**scored.seconds, "answer": seconds},
             fallback,

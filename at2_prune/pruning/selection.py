@@ -15,6 +15,7 @@ __all__ = [
     "Ks",
     "Order",
     "as_ks",
+    "blank_last",
     "check_k",
     "first_of_each",
     "neighborhood",
@@ -30,6 +31,8 @@ Ks = K | Sequence[int]
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
+_MARGIN = 1e-6
+"""How far a source without text is below the others, in units of the score or of 1. Single precision can tell it."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
@@ -57,6 +60,25 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
             raise InputError(f"score {index} is NaN")
     best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:k]
     return best if order == "score" else sorted(best)
+
+
+def blank_last(scores: Sequence[float], texts: Sequence[str]) -> list[float]:
+    """Return the scores, with those of sources without text lowered to just below the lowest of a source with text.
+
+    Args:
+        scores: one per source.
+        texts: the text of each source. Without any text among them, the scores are returned as they are.
+
+    Example:
+        >>> blank_last([0.25, 0.75, 0.5], ["Dinant", " ", "Ghent"])
+        [0.25, 0.249999, 0.5]
+    """
+    blank = [not text.strip() for text in texts]
+    if all(blank) or not any(blank):
+        return list(scores)
+    lowest = min(score for score, is_blank in zip(scores, blank, strict=True) if not is_blank)
+    below = lowest - _MARGIN * max(1.0, abs(lowest))
+    return [min(score, below) if is_blank else score for score, is_blank in zip(scores, blank, strict=True)]
 
 
 def token_budget(

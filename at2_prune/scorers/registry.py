@@ -55,35 +55,40 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
 
 def load_scorer(
     language_model: LanguageModel,
-    method: str = DEFAULT_METHOD,
+    method: str | None = None,
     coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
 ) -> Scorer:
     """Make the scorer of a method for a model.
 
     Args:
         language_model: the model that it scores with.
-        method: a method of `at2_prune.catalogue` that scores.
-        coefficients: head coefficients for a method that uses them; see `at2_prune.coefficients.loading`. If they are
-            given, their row groups decide the method (see `method_of`), and this overrides `method`. `fusion` is the
-            exception: it takes them as the coefficients of `scout`.
+        method: a method of `at2_prune.catalogue` that scores. With None, it is the one that the coefficients belong to,
+            as `method_of` says, or the default method if there are none.
+        coefficients: head coefficients for a method that uses them; see `at2_prune.coefficients.loading`.
 
     Raises:
-        InputError: there is no such method, or coefficients were given for a method that has none.
+        InputError: there is no such method, or the coefficients that were given belong to another one.
         CoefficientsError: there are no coefficients for the model, or those given cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
-    if method not in scoring_methods():
+    if method is not None and method not in scoring_methods():
         raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
-    info = METHODS[method]
-    if not info.coefficients:
-        if coefficients is not None:
-            raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
-        return make_scorer(method)
-    loaded = load_coefficients(language_model, coefficients, info.coefficients)
-    if coefficients is None or not info.learned:
-        return make_scorer(method, ScorerOptions({info.coefficients: loaded}))
-    method = method_of(loaded)
-    return make_scorer(method, ScorerOptions({method: loaded}))
+    if coefficients is None:
+        method = method or DEFAULT_METHOD
+        wanted = METHODS[method].coefficients
+        loaded = {wanted: load_coefficients(language_model, None, wanted)} if wanted else {}
+        return make_scorer(method, ScorerOptions(loaded))
+    wanted = "" if method is None else METHODS[method].coefficients
+    if method is not None and not wanted:
+        raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
+    given = load_coefficients(language_model, coefficients)
+    own = method_of(given)
+    if method is not None and wanted != own:
+        raise InputError(
+            f"the method {method} needs coefficients of {wanted}, but those that were given belong to {own}: take the "
+            f"method {own}, or leave out the method or the coefficients"
+        )
+    return make_scorer(method or own, ScorerOptions({own: given}))
 
 
 def _scorer_class(info: MethodInfo) -> type[Scorer]:

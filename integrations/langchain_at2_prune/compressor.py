@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
+from at2_prune.errors import InputError
 from at2_prune.passages import Passage
 from at2_prune.pipeline.results import Pruned
 from at2_prune.pipeline.settings import PruneSettings
@@ -23,7 +25,7 @@ from .drafts import QA_PROMPT, as_writer, writer_input
 if TYPE_CHECKING:
     from at2_prune import Draft
 
-__all__ = ["AT2DocumentCompressor"]
+__all__ = ["AT2DocumentCompressor", "as_documents"]
 
 
 class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
@@ -41,12 +43,12 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         True
     """
 
-    draft_llm: Runnable | None = Field(default=None, exclude=True)
+    draft_llm: SkipJsonSchema[Runnable | None] = Field(default=None, exclude=True)
     """Writes the drafts: a chat model, an LLM, or a chain that takes `question` and `context`. The scoring model then
     reads each draft in one forward pass. With None the scoring model drafts."""
-    draft_prompt: BasePromptTemplate = Field(default=QA_PROMPT, exclude=True)
+    draft_prompt: SkipJsonSchema[BasePromptTemplate] = Field(default=QA_PROMPT, exclude=True)
     """The prompt for `draft_llm`, with `{context}` and `{question}`. A chain does not use it."""
-    read: Callable[[Document], Passage] | None = Field(default=None, exclude=True)
+    read: SkipJsonSchema[Callable[[Document], Passage] | None] = Field(default=None, exclude=True)
     """Turns a document into a passage. The default reads `page_content`, the title and the retrieval score. With
     `granularity="sentence"` the kept sentences are taken from the passage's text."""
     score_key: str = "relevance_score"
@@ -59,6 +61,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         """Return the documents to keep, as copies. With `enabled=False`, return `documents` itself."""
         if not self.enabled:
             return documents
+        documents = as_documents(documents)
         return self.kept_documents(documents, self.prune(documents, query, callbacks))
 
     async def acompress_documents(
@@ -67,6 +70,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         """Do the same as `compress_documents`, with the scoring model in a thread."""
         if not self.enabled:
             return documents
+        documents = as_documents(documents)
         return self.kept_documents(documents, await self.aprune(documents, query, callbacks))
 
     def prune(
@@ -90,7 +94,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
                 method reads a draft.
             top_n: how many documents (or sentences) to keep in this call. None takes the compressor's `top_n`.
         """
-        drafter = self.drafter if draft is None else None
+        documents, drafter = as_documents(documents), self.drafter if draft is None else None
         if drafter and (asked := self.draft_input(documents, query)):
             draft = drafter.invoke(asked, {"callbacks": callbacks})
         return self.step.run(query, self.passages(documents), draft, top_n)
@@ -105,7 +109,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         top_n: K | None = None,
     ) -> Pruned:
         """Do the same as `prune`, with the scoring model in a thread."""
-        drafter = self.drafter if draft is None else None
+        documents, drafter = as_documents(documents), self.drafter if draft is None else None
         if drafter and (asked := await run_in_executor(None, self.draft_input, documents, query)):
             draft = await drafter.ainvoke(asked, {"callbacks": callbacks})
         return await run_in_executor(None, self.step.run, query, self.passages(documents), draft, top_n)
@@ -129,7 +133,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
 
     def passages(self, documents: Sequence[Document]) -> list[Passage]:
         """Return the documents as the passages that the scoring model reads."""
-        return [(self.read or self._read)(document) for document in documents]
+        return [(self.read or self._read)(document) for document in as_documents(documents)]
 
     def kept_documents(self, documents: Sequence[Document], pruned: Pruned) -> list[Document]:
         """Return copies of the documents that `pruned` keeps, with their scores in the metadata."""
@@ -152,3 +156,21 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
             title=title if isinstance(title, str) and title else None,
             score=float(score) if isinstance(score, Real) else None,
         )
+
+
+def as_documents(documents: Any) -> list[Document]:
+    """Return documents as a list, for example those of a generator.
+
+    Raises:
+        InputError: this is no list of documents, or something else is among them. The message names its index.
+    """
+    if isinstance(documents, (str, Mapping, Document)) or not isinstance(documents, Iterable):
+        raise InputError(f"documents must be a list of Document objects, got {type(documents).__name__}")
+    listed = list(documents)
+    for index, document in enumerate(listed):
+        if not isinstance(document, Document):
+            raise InputError(
+                f"document {index} must be a Document, got {type(document).__name__}: {document!r:.80}; wrap a text as "
+                "Document(text)"
+            )
+    return listed

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, RetrieverLike
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
+from at2_prune.errors import InputError
 from at2_prune.pipeline.config import PruneConfig
 from at2_prune.pruning.selection import K
 
-from .compressor import AT2DocumentCompressor
+from .compressor import AT2DocumentCompressor, as_documents
 
 __all__ = ["AT2PruneRetriever"]
 
 
 class AT2PruneRetriever(BaseRetriever):
     """Retrieve with another retriever and keep the documents that the scoring model's attention points to.
+
+    It takes the settings of `AT2DocumentCompressor` too, in place of a `compressor`: `AT2PruneRetriever(
+    base_retriever=base, method="at2")`.
 
     LangChain can switch pruning at run time, by its configurable fields and alternatives. With
 
@@ -33,13 +38,32 @@ class AT2PruneRetriever(BaseRetriever):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    base_retriever: RetrieverLike
+    base_retriever: SkipJsonSchema[RetrieverLike]
     """Finds the documents."""
     compressor: AT2DocumentCompressor = Field(default_factory=AT2DocumentCompressor)
     """Selects the documents to keep."""
-    top_n: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    top_n: Annotated[int, Field(ge=1, strict=True)] | Literal["auto"] | None = None
     """How many documents to keep. None takes the compressor's `top_n`. `invoke(question, top_n=2)` sets it for one
     call."""
+
+    if TYPE_CHECKING:  # a type checker must not refuse the settings of the compressor
+
+        def __init__(self, **settings: Any) -> None: ...
+
+    @model_validator(mode="before")
+    @classmethod
+    def _compressor_from_settings(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        names = (AT2DocumentCompressor.model_fields.keys() - cls.model_fields.keys()) & values.keys()
+        if not names:
+            return values
+        if "compressor" in values:
+            raise InputError(
+                f"{', '.join(sorted(names))} and a compressor were given: set them on the compressor, or leave it out"
+            )
+        rest = {name: value for name, value in values.items() if name not in names}
+        return {**rest, "compressor": AT2DocumentCompressor(**{name: values[name] for name in names})}
 
     @classmethod
     def from_config(
@@ -64,6 +88,7 @@ class AT2PruneRetriever(BaseRetriever):
         found = self.base_retriever.invoke(query, {"callbacks": run_manager.get_child()})
         if not self.compressor.enabled:
             return found
+        found = as_documents(found)
         pruned = self.compressor.prune(found, query, run_manager.get_child(), top_n=self._how_many(top_n))
         return self.compressor.kept_documents(found, pruned)
 
@@ -73,6 +98,7 @@ class AT2PruneRetriever(BaseRetriever):
         found = await self.base_retriever.ainvoke(query, {"callbacks": run_manager.get_child()})
         if not self.compressor.enabled:
             return found
+        found = as_documents(found)
         pruned = await self.compressor.aprune(found, query, run_manager.get_child(), top_n=self._how_many(top_n))
         return self.compressor.kept_documents(found, pruned)
 

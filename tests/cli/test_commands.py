@@ -210,6 +210,20 @@ def test_wrong_coefficients_name_both_shapes(
     assert "2 layers x 4 heads" in error
 
 
+def test_a_method_and_coefficients_of_another_one(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    HeadCoefficients.average(2, 4, "llama").save_pretrained(tmp_path)
+    for command in ("answer", "score"):
+        given = [command, "Which river?", *options, "--coefficients", str(tmp_path), "--method"]
+        assert main([*given, "scout"]) == 2
+        assert "the method scout needs coefficients of scout, but those that were given belong to at2" in (
+            capsys.readouterr().err
+        )
+        assert main([*given, "at2"]) == 0
+        capsys.readouterr()
+
+
 def test_every_command_explains_itself_without_loading_torch() -> None:
     for command in ([], *([name] for name in COMMANDS)):
         code = (

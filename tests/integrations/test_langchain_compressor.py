@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,7 +252,7 @@ def test_from_config(tiny_pruner: AT2Pruner, tmp_path: Path, monkeypatch: pytest
     path.write_text("at2-prune: {top_n: 5, granularity: sentence, order: score}\n")
     compressor = AT2DocumentCompressor.from_config(path, pruner=tiny_pruner, title_key="name")
     assert (compressor.top_n, compressor.granularity, compressor.order) == (5, "sentence", "score")
-    assert compressor.step.config == PruneConfig(top_n=5, granularity="sentence", order="score")
+    assert compressor.step.config == PruneConfig(top_n=5, granularity="sentence", order="score", title_key="name")
     assert (compressor.pruner, compressor.title_key) == (tiny_pruner, "name")
     monkeypatch.setenv("AT2_PRUNE", "off")
     assert not AT2DocumentCompressor.from_config(path).enabled
@@ -283,3 +284,81 @@ def test_mistakes(tiny_pruner: AT2Pruner) -> None:
 def test_explain(tiny_pruner: AT2Pruner, question: Question) -> None:
     pruned = AT2DocumentCompressor(pruner=tiny_pruner).prune(as_documents(question), question.text)
     assert pruned.explain().count("the top 3 are kept") == 7
+
+
+def test_documents_without_text_are_handed_on_in_their_place(tiny_pruner: AT2Pruner, question: Question) -> None:
+    documents = as_documents(question)
+    blank = [Document("", id=name, metadata={"image": f"{name}.png"}) for name in ("first", "second")]
+    mixed = [blank[0], *documents[:4], blank[1], *documents[4:]]
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner, top_n=2)
+    kept = compressor.compress_documents(mixed, question.text)
+    alone = compressor.compress_documents(documents, question.text)
+    assert [document.id for document in kept if document.page_content] == [document.id for document in alone]
+    assert [document for document in kept if not document.page_content] == blank
+    assert kept == sorted(kept, key=lambda document: [d.id for d in mixed].index(document.id))
+
+
+def test_any_iterable_of_documents(tiny_pruner: AT2Pruner, question: Question) -> None:
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner)
+    documents = as_documents(question)
+    expected = compressor.compress_documents(documents, question.text)
+    assert compressor.compress_documents((d for d in documents), question.text) == expected
+    assert asyncio.run(compressor.acompress_documents(iter(documents), question.text)) == expected
+    assert compressor.prune(iter(documents), question.text) == compressor.prune(documents, question.text)
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        (["a text", "another"], r"document 0 must be a Document, got str: 'a text'; wrap a text as Document\(text\)"),
+        ([Document("a"), None], "document 1 must be a Document, got NoneType"),
+        ("a text", "documents must be a list of Document objects, got str"),
+        (Document("a"), "documents must be a list of Document objects, got Document"),
+        (None, "documents must be a list of Document objects, got NoneType"),
+    ],
+)
+def test_what_is_no_list_of_documents(tiny_pruner: AT2Pruner, documents: Any, message: str) -> None:
+    compressor = AT2DocumentCompressor(pruner=tiny_pruner)
+    with pytest.raises(InputError, match=message):
+        compressor.compress_documents(documents, "Which?")
+    with pytest.raises(InputError, match=message):
+        asyncio.run(compressor.acompress_documents(documents, "Which?"))
+
+
+@pytest.mark.parametrize("values", [{"top_n": True}, {"top_n": "3"}, {"enabled": "off"}, {"max_tokens": 2.0}])
+def test_values_are_not_turned_into_others(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=f"{next(iter(values))} must be"):
+        AT2DocumentCompressor(**values)
+
+
+def test_settings_that_contradict_the_pruner(tiny_pruner: AT2Pruner) -> None:
+    with pytest.raises(ValidationError, match="method='scout' contradicts the given pruner, which has 'at2'"):
+        AT2DocumentCompressor(pruner=tiny_pruner, method="scout")
+    copied = AT2DocumentCompressor(method="scout").model_copy(update={"pruner": tiny_pruner})
+    with pytest.raises(InputError, match="method='scout' contradicts"):
+        copied.compress_documents([Document("a"), Document("b")], "Which?")
+    with pytest.raises(ValidationError, match="pruner must be an AT2Pruner, got str: 'x'"):
+        AT2DocumentCompressor(pruner="x")
+    later = AT2DocumentCompressor(model="no/such-model")
+    later.model, later.pruner = None, tiny_pruner
+    assert later.step.pruner.language_model is tiny_pruner.language_model
+
+
+def test_constructors_read_the_environment(monkeypatch: pytest.MonkeyPatch, tiny_pruner: AT2Pruner) -> None:
+    monkeypatch.setenv("AT2_PRUNE", "off")
+    monkeypatch.setenv("AT2_PRUNE_TOP_N", "7")
+    monkeypatch.setenv("AT2_PRUNE_GRANULARITY", "sentence")
+    assert not AT2DocumentCompressor().enabled
+    compressor = AT2DocumentCompressor(top_n=2, enabled=True, pruner=tiny_pruner)
+    assert (compressor.enabled, compressor.top_n, compressor.granularity) == (True, 2, "sentence")
+    assert AT2DocumentCompressor.from_config(PruneConfig()).enabled  # a ready config is taken as it is
+    monkeypatch.setenv("AT2_PRUNE", "perhaps")
+    with pytest.raises(ValidationError, match="environment variable AT2_PRUNE must be true or false"):
+        AT2DocumentCompressor()
+
+
+def test_a_title_key_can_come_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("at2-prune: {title_key: name}\n")
+    compressor = AT2DocumentCompressor.from_config(path)
+    assert compressor.passages([Document("a", metadata={"name": "A name"})])[0].title == "A name"

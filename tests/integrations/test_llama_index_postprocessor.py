@@ -23,7 +23,7 @@ from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 from pydantic import ValidationError
 
 import llama_index.postprocessor.at2_prune.base as module
@@ -273,3 +273,48 @@ def test_mistakes() -> None:
         AT2Postprocessor(top_k=3)
     with pytest.raises(InputError, match="unknown key 'topn'"):
         AT2Postprocessor.from_config({"topn": 3})
+
+
+def test_nodes_without_text_are_handed_on_in_their_place(tiny_pruner: AT2Pruner, question: Question) -> None:
+    images = [
+        NodeWithScore(node=ImageNode(image_path=f"{n}.png", metadata={"file_name": f"{n}.png"}, id_=f"image-{n}"))
+        for n in range(3)
+    ]
+    bare = NodeWithScore(node=ImageNode(image="aGk=", id_="image-3"), score=0.25)
+    nodes = as_nodes(question)
+    mixed = [images[0], *nodes[:4], images[1], images[2], *nodes[4:], bare]
+    for granularity in ("passage", "sentence"):
+        postprocessor = AT2Postprocessor(pruner=tiny_pruner, top_n=2, granularity=granularity)
+        kept = postprocessor.postprocess_nodes(mixed, query_str=question.text)
+        alone = postprocessor.postprocess_nodes(nodes, query_str=question.text)
+        assert ids([node for node in kept if node.node_id.startswith("node")]) == ids(alone)
+        assert [node for node in kept if node.node_id.startswith("image")] == [*images, bare]
+        assert ids(kept) == [node_id for node_id in ids(mixed) if node_id in ids(kept)]
+    drafted = AT2Postprocessor(pruner=tiny_pruner, draft_llm=MockLLM())
+    assert drafted.to_draft_from(mixed) == mixed  # a model with eyes drafts from the images too
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([TextNode(text="a")] * 2, r"node 0 must be a NodeWithScore, got TextNode.*as NodeWithScore\(node=node\)"),
+        (["a text"], "node 0 must be a NodeWithScore, got str: 'a text'"),
+        (TextNode(text="a"), "nodes must be a list of NodeWithScore objects, got TextNode"),
+        (None, "nodes must be a list of NodeWithScore objects, got NoneType"),
+    ],
+)
+def test_what_is_no_list_of_nodes(tiny_pruner: AT2Pruner, nodes: Any, message: str, events: list[Any]) -> None:
+    postprocessor = AT2Postprocessor(pruner=tiny_pruner)
+    with pytest.raises(InputError, match=message):
+        postprocessor.postprocess_nodes(nodes, query_str="Which?")
+    with pytest.raises(InputError, match=message):
+        asyncio.run(postprocessor.apostprocess_nodes(nodes, query_str="Which?"))
+    assert events == []
+
+
+def test_any_iterable_of_nodes(tiny_pruner: AT2Pruner, question: Question) -> None:
+    postprocessor = AT2Postprocessor(pruner=tiny_pruner)
+    nodes = as_nodes(question)
+    expected = postprocessor.postprocess_nodes(nodes, query_str=question.text)
+    assert postprocessor.postprocess_nodes((node for node in nodes), query_str=question.text) == expected
+    assert postprocessor.prune(iter(nodes), question.text) == postprocessor.prune(nodes, question.text)

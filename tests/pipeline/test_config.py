@@ -39,6 +39,11 @@ def test_round_trip() -> None:
         ("pyproject.toml", '[project]\nname = "x"\n[tool.at2-prune]\nenabled = false\ntop_n = 2\n'),
         ("pipeline.toml", "[at2-prune]\nenabled = false\ntop_n = 2\n"),
         ("prune.toml", "enabled = false\ntop_n = 2\n"),
+        ("pipeline.YAML", "at2-prune: {enabled: off, top_n: 2}\n"),
+        ("PIPELINE.TOML", "enabled = false\ntop_n = 2\n"),
+        ("pipeline.json", '{"retriever": {"k": 10}, "at2-prune": {"enabled": false, "top_n": 2}}'),
+        ("prune.json", '{"enabled": false, "top_n": 2}'),
+        ("merged.yaml", "common: &common {top_n: 9}\nat2-prune:\n  <<: *common\n  enabled: off\n  top_n: 2\n"),
     ],
 )
 def test_files(tmp_path: Path, name: str, text: str) -> None:
@@ -108,6 +113,8 @@ def test_switch_off(text: str) -> None:
         ({"method": "bm26"}, r"method must be 'scout',? .*or '\w+', got 'bm26'"),
         ({"dtype": "int8"}, r"dtype must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
         ({"model": ""}, r"model must be a text that is not blank, got ''"),
+        ({"title_key": ""}, r"title_key must be a text that is not blank"),
+        ({"method": "bm25", "coefficients": "x"}, r"coefficients='x': the method bm25 has none"),
         ({"neighbors": 1}, r"neighbors=1 needs granularity='sentence'"),
         ({"top_k": 3}, r"unknown key 'top_k', did you mean 'top_n'\? Allowed: enabled, method"),
         ({3: 3}, r"unknown key 3\. Allowed"),
@@ -124,7 +131,7 @@ def test_mistakes_name_key_value_and_what_is_allowed(values: dict, message: str)
         ({"AT2_PRUNE": "maybe"}, r"environment variable AT2_PRUNE must be true or false .*on or off\), got 'maybe'"),
         ({"AT2_PRUNE_TOP_N": "two"}, r"environment variable AT2_PRUNE_TOP_N must be an integer .* got 'two'"),
         ({"AT2_PRUNE_TOPN": "2"}, r"unknown environment variable AT2_PRUNE_TOPN, did you mean AT2_PRUNE_TOP_N\?"),
-        ({"AT2_PRUNE_ENABLED": "off"}, r"unknown environment variable AT2_PRUNE_ENABLED.*Allowed: AT2_PRUNE, "),
+        ({"AT2_PRUNE_ENABLED": "off"}, r"unknown .* AT2_PRUNE_ENABLED, did you mean AT2_PRUNE\?"),
     ],
 )
 def test_mistakes_in_the_environment(environ: dict[str, str], message: str) -> None:
@@ -139,7 +146,21 @@ def test_mistakes_in_the_environment(environ: dict[str, str], message: str) -> N
         ("a.yaml", "- 1\n", r"a\.yaml: expected keys and values, got list"),
         ("a.yaml", "at2-prune: 3\n", r"section at2-prune: expected keys and values, got int"),
         ("a.toml", "top_n = ", r"a\.toml: not valid TOML"),
-        ("a.json", "{}", r"a config file must end in \.yaml, \.yml or \.toml"),
+        ("a.ini", "", r"a config file must end in \.yaml, \.yml, \.json or \.toml"),
+        ("a.json", "{", r"a\.json: not valid JSON"),
+        ("a.json", "[" * 100_000, r"a\.json: not valid JSON \(nested too deeply\)"),
+        ("a.json", "[1]", r"a\.json: expected keys and values, got list"),
+        ("a.toml", "tool = 3\n", r"a\.toml, table \[tool\]: expected keys and values, got int"),
+        ("pyproject.toml", "[tool]\nat2-prune = 3\n", r"table \[tool\.at2-prune\]: expected keys and values, got int"),
+        ("pyproject.toml", "[tool.at2_prune]\nenabled = false\n", r"\[tool\.at2_prune\] must be named at2-prune"),
+        ("a.toml", "[at2_prune]\nenabled = false\n", r"\[at2_prune\] must be named at2-prune"),
+        ("a.toml", "[tool.ruff]\n[AT2-Prune]\nenabled = false\n", r"\[AT2-Prune\] must be named at2-prune"),
+        ("a.yaml", "at2_prune:\n  enabled: false\n", r"the section at2_prune must be named at2-prune"),
+        ("a.json", '{"at2_prune": {}}', r"the section at2_prune must be named at2-prune"),
+        ("a.yaml", "top_n: 2\norder: score\ntop_n: 5\n", r"a\.yaml: not valid YAML \(the key 'top_n' is given twice"),
+        ("a.yaml", "at2-prune:\n  top_n: 2\nat2-prune:\n  top_n: 5\n", r"the key 'at2-prune' is given twice"),
+        ("a.json", '{"top_n": 2, "top_n": 5}', r"a\.json: not valid JSON \(the key 'top_n' is given twice"),
+        ("a.toml", "top_n = 2\ntop_n = 5\n", r"a\.toml: not valid TOML"),
     ],
 )
 def test_broken_files(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -150,6 +171,15 @@ def test_broken_files(tmp_path: Path, name: str, text: str, message: str) -> Non
 @pytest.mark.parametrize(("name", "text"), [("a.yaml", "top_n: 7\n"), ("a.toml", "top_n = 7\n")])
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, name: str, text: str) -> None:
     assert PruneConfig.load(write(tmp_path / name, "\ufeff" + text), environ={}).top_n == 7
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.yaml", "top_n: 7\ntitle_key: name\n")
+    config = PruneConfig.load("~/a.yaml", environ={})
+    assert (config.top_n, config.title_key) == (7, "name")
+    with pytest.raises(DataError, match="cannot be read"):
+        PruneConfig.load("~nobody-of-this-name/a.yaml", environ={})
 
 
 def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:

@@ -162,14 +162,42 @@ def test_an_empty_draft_keeps_the_first(
     assert pruned.fallback in pruned.explain()
 
 
-def test_passages_without_text(tiny_pruner: AT2Pruner, question: Question) -> None:
-    passages = [Passage(""), *question.passages[:2], Passage(" ", title="blank")]
-    for granularity in ("passage", "sentence"):
-        config = PruneConfig(granularity=granularity, top_n=1)
-        assert len(PruneStep(config, tiny_pruner).run(question.text, passages).kept) == 1
-    config = PruneConfig(granularity="sentence", top_n=1)
-    empty = [Passage(""), Passage("", title="t")]
-    assert PruneStep(config, tiny_pruner).run(question.text, empty).kept == ()
+@pytest.mark.parametrize("granularity", ["passage", "sentence"])
+def test_passages_without_text_are_handed_on_in_their_place(
+    tiny_pruner: AT2Pruner, question: Question, granularity: str
+) -> None:
+    blank = [Passage(""), Passage(""), Passage(" \n", title="a title")]
+    first, *rest = question.passages[:5]
+    passages = [blank[0], first, blank[1], *rest, blank[2]]
+    at = {1: 0, 3: 1, 4: 2, 5: 3, 6: 4}  # the passages with text
+    for k in (1, 3):
+        step = PruneStep(PruneConfig(granularity=granularity, top_n=k), tiny_pruner)
+        pruned, alone = step.run(question.text, passages), step.run(question.text, [first, *rest])
+        kept = [item.index for item in pruned.kept]
+        assert [at[i] for i in kept if i in at] == [item.index for item in alone.kept]
+        assert kept == sorted(kept)
+        assert {0, 2, 7} <= {*kept}
+        assert [pruned.scores[i] for i in (0, 2, 7)] == [None] * 3
+        assert [pruned.scores[i] for i in at] == alone.scores
+        assert step.to_draft(passages) == list(range(8))
+        own = step.draft(question.text, passages)
+        assert step.run(question.text, passages, own) == pruned
+        silent = step.run(question.text, passages, " ")  # nothing is scored: the first with text are kept
+        assert [item.index for item in silent.kept] == ([0, 1, 2, 7] if k == 1 else [0, 1, 2, 3, 4, 7])
+    best_first = PruneStep(PruneConfig(granularity=granularity, top_n=2, order="score"), tiny_pruner)
+    assert [item.index for item in best_first.run(question.text, passages).kept][-3:] == [0, 2, 7]
+    budget = PruneStep(PruneConfig(granularity=granularity, max_tokens=1, min_documents=1), tiny_pruner)
+    assert len(budget.run(question.text, passages).kept) == 4
+
+
+def test_passages_without_text_take_no_model() -> None:
+    step = PruneStep(PruneConfig(model="no/such-model"))
+    passages = [Passage(""), Passage("one"), Passage("", title="t"), Passage(" one"), Passage("")]
+    pruned = step.run("Which?", passages)
+    assert [item.index for item in pruned.kept] == [0, 1, 2, 4]
+    assert [item.reason for item in pruned.dropped] == ["repeats passage 1"]
+    assert step.run("Which?", [Passage(""), Passage("", title="t")]).unchanged
+    assert step.to_draft(passages) == []
 
 
 def test_overflow(tiny_pruner: AT2Pruner, question: Question) -> None:

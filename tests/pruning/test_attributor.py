@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
-from at2_prune.errors import CoefficientsError, EmptyDraftError, InputError
+from at2_prune.errors import EmptyDraftError, InputError
 from at2_prune.models.drafts import Draft, read_drafts
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
@@ -70,7 +70,7 @@ def test_a_draft_without_the_attention_that_is_needed(tiny_pruner: AT2Pruner) ->
         Draft("Canberra", lm.encode_draft("Canberra")),
         read_drafts(lm, [lm.encode(QUESTION, PASSAGES)], ["Canberra"], [RowGroup("question")])[0],
     ):
-        with pytest.raises(CoefficientsError, match=r"row groups \['draft'\] was not read"):
+        with pytest.raises(InputError, match="this draft lacks attention that the method at2 reads: pass its text"):
             tiny_pruner.score(QUESTION, PASSAGES, draft)
 
 

@@ -5,9 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import ContextTooLongError, InputError
+from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
+from at2_prune.report import html_report, terminal_report
+from at2_prune.scorers import make_scorer
 
 from .cases import PASSAGES, QUESTION, small, with_options
 
@@ -89,8 +94,59 @@ def test_hard_passages(tiny_pruner: AT2Pruner) -> None:
         assert [passage.text for passage in result.passages] == HARD
         assert len(result.kept) <= 3
         json.dumps(result.to_dict(), allow_nan=False)
-    with pytest.raises(InputError, match="half a surrogate pair"):
-        tiny_pruner.answer(QUESTION, ["fine", "x\ud83c"])
+
+
+@pytest.mark.parametrize("granularity", ["passage", "sentence"])
+def test_half_a_surrogate_pair_spoils_one_passage_only(tiny_pruner: AT2Pruner, granularity: str) -> None:
+    pruner = with_options(tiny_pruner, granularity=granularity)
+    broken = [*PASSAGES, Passage("A \ud83c saxophone. Half \udfb7", title="\ud83c", id="\ud83c")]
+    repaired = [*PASSAGES, Passage("A \ufffd saxophone. Half \ufffd", title="\ufffd", id="\ufffd")]
+    result, expected = pruner.answer(QUESTION, broken, 2), pruner.answer(QUESTION, repaired, 2)
+    assert (result.scores, result.kept, result.answer) == (expected.scores, expected.kept, expected.answer)
+    assert pruner.score(QUESTION, ["fine", {"text": "x\ud83c", "title": "\ud83c"}]) == pruner.score(
+        QUESTION, ["fine", {"text": "x\ufffd", "title": "\ufffd"}]
+    )
+    html_report(result, model="tiny", scorer="at2").encode()  # every output can be written
+    terminal_report(result).encode()
+    with pytest.raises(InputError, match="half a surrogate pair"):  # here, nothing else would be left
+        pruner.answer("Which \ud83c?", PASSAGES)
+
+
+@pytest.mark.parametrize("draft", [3, ["Canberra"], None])
+def test_a_draft_that_is_none(tiny_pruner: AT2Pruner, draft: Any) -> None:
+    asks: list[Callable[[], Any]] = [
+        lambda: tiny_pruner.token_scores(QUESTION, PASSAGES, draft),
+        lambda: tiny_pruner.score_batch([QUESTION], [PASSAGES], [draft]),
+        lambda: tiny_pruner.answer_batch([QUESTION], [PASSAGES], 2, [draft]),
+    ]
+    for ask in asks:
+        with pytest.raises(InputError, match="a draft must be a text or a Draft, got"):
+            ask()
+
+
+def test_a_draft_of_another_method(tiny_pruner: AT2Pruner) -> None:
+    """A Draft holds the attention that its own method reads, and another method may need more."""
+
+    def of(name: str) -> AT2Pruner:
+        return AT2Pruner(tiny_pruner.language_model, make_scorer(name), max_new_tokens=8)
+
+    some = HeadCoefficients(torch.ones(1, 1, 4), layers=[1], model_type="llama", model_layers=2)
+    one_layer = AT2Pruner.from_pretrained(tiny_pruner.language_model, some, max_new_tokens=8)
+    drafts = {name: of(name).draft(QUESTION, PASSAGES) for name in ("bm25", "contribution", "average_attention")}
+    drafts["one layer"] = one_layer.draft(QUESTION, PASSAGES)
+    lacking = [
+        ("bm25", "average_attention"),
+        ("contribution", "average_attention"),
+        ("average_attention", "contribution"),
+    ]
+    for source, method in [*lacking, ("one layer", "average_attention")]:
+        for ask in (of(method).score, of(method).answer):
+            with pytest.raises(InputError, match=f"this draft lacks .* the method {method} reads: pass its text"):
+                ask(QUESTION, PASSAGES, draft=drafts[source])
+        assert of(method).score(QUESTION, PASSAGES, drafts[source].text)
+    assert one_layer.score(QUESTION, PASSAGES, drafts["average_attention"])
+    assert of("leave_one_out").score(QUESTION, PASSAGES, drafts["bm25"])
+    assert of("bm25").score(QUESTION, PASSAGES, drafts["contribution"])
 
 
 def test_context_too_long_names_both_lengths(tiny_pruner: AT2Pruner) -> None:

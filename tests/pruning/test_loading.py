@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.loading import load_coefficients
 from at2_prune.errors import CoefficientsError, InputError
@@ -47,3 +48,41 @@ def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
 def test_options_for_loading_are_refused_with_a_loaded_model(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="device, dtype"):
         AT2Pruner.from_pretrained(tiny_lm, method="average_attention", device="cpu", dtype="float32")
+
+
+KINDS = {
+    "at2": [RowGroup("draft")],
+    "scout": [RowGroup("question"), RowGroup("sources")],
+    "contribution_learned": [RowGroup("draft", measure="contribution")],
+    "effective_attention_learned": [RowGroup("draft", measure="effective")],
+}
+
+
+@pytest.mark.parametrize("own", KINDS)
+def test_a_method_and_coefficients_of_another_one(tiny_lm: LanguageModel, own: str, tmp_path: Path) -> None:
+    HeadCoefficients(torch.ones(len(KINDS[own]), 2, 4), KINDS[own], model_type="llama").save_pretrained(tmp_path)
+    assert AT2Pruner.from_pretrained(tiny_lm, tmp_path).scorer.name == own
+    assert AT2Pruner.from_pretrained(tiny_lm, tmp_path, method=own).scorer.name == own
+    for method in (name for name in KINDS if name != own):
+        with pytest.raises(InputError, match=f"the method {method} needs .* that were given belong to {own}: take"):
+            AT2Pruner.from_pretrained(tiny_lm, tmp_path, method=method)
+    if own == "scout":
+        assert AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="fusion").scorer.name == "fusion"
+    else:
+        with pytest.raises(InputError, match=f"the method fusion needs coefficients of scout, .* belong to {own}"):
+            AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="fusion")
+    with pytest.raises(InputError, match="the method bm25 has no head coefficients, but some were given"):
+        AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="bm25")
+
+
+def test_paths_may_begin_with_the_home_folder(
+    tiny_pruner: AT2Pruner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    lm = tiny_pruner.language_model
+    lm.model.save_pretrained(tmp_path / "model")
+    lm.tokenizer.save_pretrained(tmp_path / "model")
+    tiny_pruner.scorer.coefficients.save_pretrained(tmp_path / "coefficients")  # type: ignore[attr-defined]
+    pruner = AT2Pruner.from_pretrained("~/model", "~/coefficients", max_new_tokens=8)
+    assert pruner.language_model.name == str(tmp_path / "model")
+    assert pruner.score(QUESTION, PASSAGES) == tiny_pruner.score(QUESTION, PASSAGES)

@@ -87,7 +87,10 @@ def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> 
         named = re.fullmatch(r"([^=/\\]+)=(.+)", entry)  # a path that contains = may begin with ./
         path = named[2] if named else entry
         loaded = load_coefficients(language_model, path)
-        name = named[1] if named else method_of(loaded)
+        own = method_of(loaded)
+        name = named[1] if named else own
+        if name != own and name in METHODS:
+            raise InputError(f"--coefficients {entry}: {path} belongs to the method {own}, so give it another name")
         if name in coefficients:
             raise InputError(f"--coefficients {entry}: a second method called {name}; give it another: NAME={path}")
         coefficients[name] = loaded

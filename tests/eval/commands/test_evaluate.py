@@ -202,6 +202,8 @@ def test_coefficients_by_name(model: str, trained: str, tmp_path: Path, capsys: 
     assert main([*command, trained, str(other)]) == 2
     assert "a second method called at2; give it another: NAME=" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert main([*command, f"scout={other}"]) == 2
+    assert "belongs to the method at2, so give it another name" in capsys.readouterr().err
     assert main([*command, trained, f"flat-0.5={other}"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(results["methods"]) == ["none", "random", "at2", "flat-0.5", "oracle"]

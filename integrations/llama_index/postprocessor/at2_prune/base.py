@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
+from pydantic.json_schema import SkipJsonSchema
 
 from at2_prune.errors import InputError
 from at2_prune.passages import Passage
@@ -48,10 +49,10 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         True
     """
 
-    draft_llm: LLM | None = Field(default=None, exclude=True)
+    draft_llm: SkipJsonSchema[LLM | None] = Field(default=None, exclude=True)
     """Writes the drafts. The scoring model then reads each draft in one forward pass. With None the scoring model
     drafts."""
-    draft_prompt: BasePromptTemplate = Field(default=DEFAULT_TEXT_QA_PROMPT_SEL, exclude=True)
+    draft_prompt: SkipJsonSchema[BasePromptTemplate] = Field(default=DEFAULT_TEXT_QA_PROMPT_SEL, exclude=True)
     """The prompt for `draft_llm`, with `{context_str}` and `{query_str}`."""
 
     @classmethod
@@ -70,14 +71,14 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
             draft: a draft written from these nodes. With None, `draft_llm` or the scoring model writes one if the
                 method reads a draft.
         """
-        drafter = self.draft_llm if draft is None else None
+        nodes, drafter = as_nodes(nodes), self.draft_llm if draft is None else None
         if drafter is not None and (read := self.to_draft_from(nodes)):
             draft = drafter.predict(self.draft_prompt, **_variables(read, query))
         return self.step.run(query, self.passages(nodes), draft)
 
     async def aprune(self, nodes: Sequence[NodeWithScore], query: str, *, draft: str | Draft | None = None) -> Pruned:
         """Do the same as `prune`, with the scoring model in a thread."""
-        drafter = self.draft_llm if draft is None else None
+        nodes, drafter = as_nodes(nodes), self.draft_llm if draft is None else None
         if drafter is not None and (read := await asyncio.to_thread(self.to_draft_from, nodes)):
             draft = await drafter.apredict(self.draft_prompt, **_variables(read, query))
         return await asyncio.to_thread(self.step.run, query, self.passages(nodes), draft)
@@ -91,8 +92,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         return [nodes[index] for index in self.step.to_draft(self.passages(nodes), self.draft_llm is not None)]
 
     def passages(self, nodes: Sequence[NodeWithScore]) -> list[Passage]:
-        """Return the nodes as the passages that the scoring model reads."""
-        return [replace(self._read(node.node), score=node.score) for node in nodes]
+        """Return the nodes as the passages that the scoring model reads. A node without text is a passage without."""
+        return [replace(self._read(node.node), score=node.score) for node in as_nodes(nodes)]
 
     def kept_nodes(self, nodes: Sequence[NodeWithScore], pruned: Pruned) -> list[NodeWithScore]:
         """Return the nodes that `pruned` keeps, with their scores."""
@@ -108,6 +109,7 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
+        nodes = as_nodes(nodes) if self.enabled else nodes
         query = self._question(nodes, query_bundle)
         if query is None:
             return nodes
@@ -117,6 +119,7 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
+        nodes = as_nodes(nodes) if self.enabled else nodes
         query = self._question(nodes, query_bundle)
         if query is None:
             return nodes
@@ -162,8 +165,9 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         title = node.metadata.get(key) if key and key not in node.excluded_llm_metadata_keys else None
         if not (isinstance(title, str) and title):
             title = None
-        if self.granularity == "sentence":
-            return Passage(node.get_content(MetadataMode.NONE), title=title)
+        text = node.get_content(MetadataMode.NONE)
+        if self.granularity == "sentence" or not text.strip():  # an image, say, whose metadata is no text to rank it by
+            return Passage(text, title=title)
         if title is not None:  # the prompt shows the title before the text, so the metadata must not repeat it
             hidden = [*node.excluded_llm_metadata_keys, key]
             node = node.model_copy(update={"excluded_llm_metadata_keys": hidden})
@@ -174,3 +178,22 @@ def _variables(nodes: Sequence[NodeWithScore], query: str) -> dict[str, str]:
     """The variables of `draft_prompt`."""
     context = "\n\n".join(node.get_content(MetadataMode.LLM) for node in nodes)
     return {"context_str": context, "query_str": query}
+
+
+def as_nodes(nodes: Any) -> list[NodeWithScore]:
+    """Return nodes as a list, for example those of a generator.
+
+    Raises:
+        InputError: this is no list of nodes, or something else than a `NodeWithScore` is among them. The message names
+            its index.
+    """
+    if isinstance(nodes, (str, Mapping, BaseNode, NodeWithScore)) or not isinstance(nodes, Iterable):
+        raise InputError(f"nodes must be a list of NodeWithScore objects, got {type(nodes).__name__}")
+    listed = nodes if isinstance(nodes, list) else list(nodes)
+    for index, node in enumerate(listed):
+        if not isinstance(node, NodeWithScore):
+            raise InputError(
+                f"node {index} must be a NodeWithScore, got {type(node).__name__}: {node!r:.80}; wrap a node as "
+                "NodeWithScore(node=node)"
+            )
+    return listed

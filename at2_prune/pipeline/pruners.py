@@ -1,0 +1,133 @@
+"""The pruner of a step: one that is given, or one that the steps of a process share.
+
+Frameworks copy adapters, check them again and send them to other processes. A model is therefore loaded once for each
+process and set of options, whatever number of steps asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from ..catalogue import METHODS
+from ..errors import InputError
+from .config import SETTINGS, PruneConfig
+
+if TYPE_CHECKING:
+    from ..models.language_model import LanguageModel
+    from ..pruning.pruner import AT2Pruner
+
+__all__ = ["MODEL_SETTINGS", "check_given", "forget_pruners", "load_pruner", "options_of"]
+
+MODEL_SETTINGS = ("model", "device", "dtype", "coefficients", "method", "max_new_tokens")
+"""The settings that decide which pruner is loaded; the first three decide which model."""
+
+_pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
+_models: WeakValueDictionary[tuple[Any, ...], LanguageModel] = WeakValueDictionary()
+_latest: list[AT2Pruner] = []
+"""The pruner that was used last. It stays loaded for adapters that are made anew for each call."""
+_loading = threading.RLock()
+
+
+def load_pruner(config: PruneConfig) -> AT2Pruner:
+    """Return the pruner for `MODEL_SETTINGS` of a config. If this process has it already, nothing is loaded.
+
+    A pruner stays loaded as long as a step uses it. The one that was used last stays until another is loaded, or until
+    `forget_pruners`. A folder that has been written anew is loaded again.
+
+    Raises:
+        InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: as `AT2Pruner.from_pretrained`.
+    """
+    from ..pruning.pruner import AT2Pruner  # imports torch
+
+    values = {name: getattr(config, name) for name in MODEL_SETTINGS}
+    model_key = (*(values[name] for name in MODEL_SETTINGS[:3]), _written(config.model))
+    key = (*values.values(), *model_key, _written(config.coefficients))
+    with _loading:
+        pruner = _pruners.get(key)
+        if pruner is None:
+            model = _models.get(model_key)
+            pruner = AT2Pruner.from_pretrained(
+                config.model if model is None else model,
+                config.coefficients,
+                method=config.method,
+                device=config.device if model is None else None,
+                dtype=config.dtype if model is None else None,
+                max_new_tokens=config.max_new_tokens,
+            )
+            _pruners[key] = pruner
+            _models[model_key] = pruner.language_model
+        _latest[:] = [pruner]
+        return pruner
+
+
+def forget_pruners() -> None:
+    """Let the memory of every model be freed that no step uses any more."""
+    with _loading:
+        _latest.clear()
+        _pruners.clear()
+        _models.clear()
+
+
+def options_of(pruner: Any) -> dict[str, Any]:
+    """Return the settings that an adapter takes from a pruner that is given.
+
+    Raises:
+        InputError: it is not an `AT2Pruner`.
+    """
+    from ..pruning.pruner import AT2Pruner
+
+    if not isinstance(pruner, AT2Pruner):
+        raise InputError(f"pruner must be an AT2Pruner, got {type(pruner).__name__}: {pruner!r:.80}")
+    return {"granularity": pruner.granularity, "order": pruner.order, "overflow": pruner.overflow}
+
+
+def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
+    """Check a pruner that is given with a config, whose `MODEL_SETTINGS` it replaces.
+
+    Raises:
+        InputError: it is not an `AT2Pruner`, or the config names another method, model, device, dtype or
+            `max_new_tokens` than it has.
+    """
+    from ..models.loading import choose_device
+
+    options_of(pruner)
+    model = pruner.language_model
+    has = [
+        ("method", config.method, pruner.scorer.name),
+        ("model", config.model and os.path.expanduser(config.model), model.name),
+        ("device", config.device and str(choose_device(config.device)), str(model.device)),
+        ("dtype", config.dtype, str(model.model.dtype).removeprefix("torch.")),
+        ("max_new_tokens", config.max_new_tokens, pruner.max_new_tokens),
+    ]
+    for name, wanted, value in has:
+        said = getattr(config, name)
+        if said != SETTINGS[name].default and wanted != value:
+            raise InputError(f"{name}={said!r} contradicts the given pruner, which has {value!r}: leave one out")
+    info = METHODS.get(pruner.scorer.name)
+    if config.coefficients is not None and info is not None and not info.coefficients:
+        raise InputError(
+            f"coefficients={config.coefficients!r} contradict the given pruner, whose method {info.name} has "
+            "none: leave one out"
+        )
+
+
+def _written(name: str | None) -> int | None:
+    """The time at which the newest file of a folder was written; None for anything else, such as a Hub id."""
+    folder = None if name is None else os.path.expanduser(name)
+    if folder is None or not os.path.isdir(folder):
+        return None
+    with os.scandir(folder) as entries:
+        return max((entry.stat().st_mtime_ns for entry in entries), default=None)
+
+
+def _after_fork() -> None:
+    """Make the lock anew: in the new process, the thread that may have held it does not exist."""
+    global _loading
+    _loading = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

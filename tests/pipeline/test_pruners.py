@@ -1,0 +1,148 @@
+"""One load for each process and set of options, and settings that contradict a given pruner."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from at2_prune import AT2Pruner, LanguageModel, Question
+from at2_prune.errors import InputError
+from at2_prune.pipeline.config import PruneConfig
+from at2_prune.pipeline.pruners import forget_pruners, load_pruner
+from at2_prune.pipeline.step import PruneStep
+from at2_prune.scorers import make_scorer
+
+
+@pytest.fixture
+def question(sample_questions: list[Question]) -> Question:
+    return sample_questions[0]
+
+
+@pytest.fixture
+def model_folder(tiny_lm: LanguageModel, tmp_path: Path) -> Path:
+    tiny_lm.model.save_pretrained(tmp_path / "model")
+    tiny_lm.tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models that were loaded."""
+    seen: list[str] = []
+    load = LanguageModel.load
+
+    def counted(name: Any = None, **options: Any) -> LanguageModel:
+        seen.append(str(name))
+        return load(name, **options)
+
+    monkeypatch.setattr(LanguageModel, "load", counted)
+    return seen
+
+
+def config_of(folder: Path, **options: Any) -> PruneConfig:
+    return PruneConfig(**{"model": str(folder), "method": "average_attention", "max_new_tokens": 4, **options})
+
+
+def test_steps_share_a_model(model_folder: Path, loads: list[str]) -> None:
+    first = PruneStep(config_of(model_folder)).pruner
+    assert PruneStep(config_of(model_folder, top_n=1, order="score")).pruner.language_model is first.language_model
+    other = PruneStep(config_of(model_folder, method="bm25", max_new_tokens=9)).pruner
+    assert other.language_model is first.language_model
+    assert (other.scorer.name, other.max_new_tokens, first.scorer.name) == ("bm25", 9, "average_attention")
+    assert loads == [str(model_folder)]
+    assert PruneStep(config_of(model_folder, dtype="bfloat16")).pruner.language_model is not first.language_model
+    assert len(loads) == 2
+
+
+def test_a_step_for_each_call_loads_once(model_folder: Path, question: Question, loads: list[str]) -> None:
+    for _ in range(3):  # no step lives on between the calls
+        PruneStep(config_of(model_folder)).run(question.text, question.passages[:3])
+    assert len(loads) == 1
+    forget_pruners()
+    PruneStep(config_of(model_folder)).run(question.text, question.passages[:3])
+    assert len(loads) == 2
+
+
+def test_a_folder_that_was_written_anew_is_loaded_again(model_folder: Path, loads: list[str]) -> None:
+    before = load_pruner(config_of(model_folder))
+    os.utime(model_folder / "model.safetensors", ns=(1, 2**62))
+    assert load_pruner(config_of(model_folder)) is not before
+    assert len(loads) == 2
+
+
+def test_copies_share_and_pickles_load_lazily(model_folder: Path, question: Question, loads: list[str]) -> None:
+    step = PruneStep(config_of(model_folder))
+    expected = step.run(question.text, question.passages)
+    for copied in (copy.deepcopy(step), copy.copy(step), pickle.loads(pickle.dumps(step))):
+        assert copied.run(question.text, question.passages) == expected
+    assert len(loads) == 1
+    assert len(pickle.dumps(step)) < 2000
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_other_processes_take_a_step(model_folder: Path, question: Question, start: str) -> None:
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system cannot {start}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # with one thread, a fork never has to wait for the others
+    step = PruneStep(config_of(model_folder))
+    expected = step.run(question.text, question.passages)
+    with multiprocessing.get_context(start).Pool(1) as pool:
+        found = pool.apply_async(step.run, (question.text, question.passages)).get(timeout=120)
+    torch.set_num_threads(threads)
+    assert [item.index for item in found.kept] == [item.index for item in expected.kept]
+    assert found.scores == pytest.approx(expected.scores, abs=1e-5)
+
+
+def test_a_given_pruner_travels_too(model_folder: Path, question: Question) -> None:
+    pruner = AT2Pruner.from_pretrained(model_folder, method="average_attention", max_new_tokens=4)
+    step = PruneStep(PruneConfig(), pruner)
+    assert copy.deepcopy(step).given is pruner
+    assert pickle.loads(pickle.dumps(step)).run(question.text, question.passages) == step.run(
+        question.text, question.passages
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "scout"}, "method='scout' contradicts the given pruner, which has 'at2'"),
+        ({"method": "bm25"}, "method='bm25' contradicts the given pruner"),
+        ({"model": "some/model"}, "model='some/model' contradicts the given pruner, which has 'tiny-random-llama'"),
+        ({"dtype": "bfloat16"}, "dtype='bfloat16' contradicts the given pruner, which has 'float32'"),
+        ({"device": "meta"}, "device='meta' contradicts the given pruner, which has 'cpu'"),
+        ({"max_new_tokens": 5}, "max_new_tokens=5 contradicts the given pruner, which has 8"),
+    ],
+)
+def test_settings_that_contradict_the_pruner(tiny_pruner: AT2Pruner, settings: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PruneStep(PruneConfig(**settings), tiny_pruner)
+    with pytest.raises(InputError, match=message):
+        PruneStep(PruneConfig(), tiny_pruner).with_config(PruneConfig(**settings))
+
+
+def test_settings_that_agree_with_the_pruner(tiny_pruner: AT2Pruner) -> None:
+    agreeing = {"method": "at2", "model": "tiny-random-llama", "device": "cpu", "dtype": "float32", "max_new_tokens": 8}
+    PruneStep(PruneConfig(**agreeing, coefficients="somewhere"), tiny_pruner)
+    bm25 = AT2Pruner(tiny_pruner.language_model, make_scorer("bm25"))
+    with pytest.raises(InputError, match="coefficients='x' contradict the given pruner, whose method bm25"):
+        PruneStep(PruneConfig(coefficients="x"), bm25)
+
+
+@pytest.mark.parametrize("pruner", ["x", 3, AT2Pruner])
+def test_a_pruner_that_is_none(pruner: Any) -> None:
+    with pytest.raises(InputError, match="pruner must be an AT2Pruner, got"):
+        PruneStep(PruneConfig(), pruner)
+
+
+def test_a_step_without_a_config_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AT2_PRUNE", "off")
+    assert not PruneStep().config.enabled
+    assert PruneStep(PruneConfig()).config.enabled
