@@ -6,6 +6,8 @@ A message says what was wrong, with which value, and what to do. The command lin
 
 from __future__ import annotations
 
+import importlib.util
+
 __all__ = [
     "AT2PruneError",
     "CacheError",
@@ -16,6 +18,8 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelNotSupportedError",
+    "need_package",
+    "reason_of",
 ]
 
 
@@ -64,3 +68,27 @@ class MissingExtraError(AT2PruneError, ImportError):
     def __init__(self, package: str, extra: str, purpose: str, command: str | None = None) -> None:
         command = command or f'pip install "at2-prune[{extra}]"'
         super().__init__(f"{purpose} needs {package}, which is not installed: {command}")
+
+
+def need_package(package: str, extra: str, purpose: str, pip_name: str | None = None) -> None:
+    """Raise `MissingExtraError` if a package is not installed. Call this before a long computation.
+
+    Args:
+        package: the name that is imported.
+        extra: see `MissingExtraError`.
+        purpose: see `MissingExtraError`.
+        pip_name: the package's name in messages, if it is not the one that is imported.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(pip_name or package, extra, purpose)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the type and the first line of an error of another package, for a message of one line.
+
+    Example:
+        >>> reason_of(ValueError("no such file\\nTry another one."))
+        'ValueError: no such file'
+    """
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

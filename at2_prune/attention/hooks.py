@@ -248,13 +248,14 @@ def _enable(model: PreTrainedModel) -> None:
     if not flash and kernel not in ("sdpa", "eager"):
         raise ModelNotSupportedError(
             f"{name} runs attn_implementation={kernel!r}, whose attention cannot be read; load it with "
-            "attn_implementation='sdpa' (or 'eager')."
+            f"attn_implementation={'sdpa' if decoder._supports_sdpa else 'eager'!r}."
         )
+    sdpa = "load it with attn_implementation='sdpa', or " if decoder._supports_sdpa else ""
     by_name = re.search(rf"""_attn_implementation\s*(==|in)[^\n]*["']{re.escape(kernel)}["']""", source)
     if by_name and kernel == "eager":  # the registry does not hold it, so it cannot be replaced there
         raise ModelNotSupportedError(
             f"{name} treats the attention function called 'eager' unlike every other, so a function that listens would "
-            "change its outputs; load it with attn_implementation='sdpa', or use another model family."
+            f"change its outputs; {sdpa}use another model family."
         )
     registered = kernel if flash or by_name else PREFIX + kernel
     _register(kernel, registered)

@@ -25,9 +25,10 @@ from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
 
 from ..attention.rows import DRAFT_ROWS, RowGroup
-from ..errors import CoefficientsError
+from ..errors import CoefficientsError, InputError, reason_of
 from ..files import write_atomically
 from ..models.compatibility import attention_shape
+from ..models.hub import check_reachable
 from .model_card import model_card
 
 __all__ = ["HeadCoefficients"]
@@ -202,6 +203,10 @@ class HeadCoefficients(
             CoefficientsError: there are no coefficients, or they cannot be read.
         """
         try:
+            check_reachable(pretrained_model_name_or_path, CONFIG_FILE, options)
+        except InputError as error:
+            raise CoefficientsError(str(error)) from error
+        try:
             return super().from_pretrained(os.fspath(pretrained_model_name_or_path), **options)
         except CoefficientsError:
             raise
@@ -209,7 +214,7 @@ class HeadCoefficients(
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise CoefficientsError(
                 f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read "
-                f"nor a repository that can be loaded from the Hub ({type(error).__name__}: {error})"
+                f"nor a repository that can be loaded from the Hub ({reason_of(error)})"
             ) from error
 
     @classmethod
@@ -241,8 +246,8 @@ class HeadCoefficients(
                 )
             except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
                 raise CoefficientsError(
-                    f"{model_id!r} is neither a folder with {name} nor a repository that can be loaded from the Hub: "
-                    f"{error}"
+                    f"{model_id!r} is neither a folder with {name} nor a repository that can be loaded from the Hub "
+                    f"({reason_of(error)})"
                 ) from error
 
         path = locate(CONFIG_FILE)
@@ -255,7 +260,7 @@ class HeadCoefficients(
             )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CoefficientsError(
-                f"{model_id}: no head coefficients that can be read ({type(error).__name__}: {error})"
+                f"{model_id}: no head coefficients that can be read ({reason_of(error)})"
             ) from error
         if config.get("format") != FORMAT or set(weight) != {"weight"}:
             raise CoefficientsError(
@@ -285,13 +290,14 @@ class HeadCoefficients(
         """
         path = Path(source)
         try:
+            check_reachable(source, "score_estimator.pt")
             if not path.is_file():
                 path = Path(hf_hub_download(str(source), "score_estimator.pt"))
             data = torch.load(path, map_location="cpu", weights_only=True)
             weight = data["state_dict"]["linear.weight"].float()
         except Exception as error:  # torch.load raises errors of many types; the caller treats them alike
             raise CoefficientsError(
-                f"{source}: not a published AT2 estimator that can be read safely ({type(error).__name__}: {error})"
+                f"{source}: not a published AT2 estimator that can be read safely ({reason_of(error)})"
             ) from error
         layers, heads = attention_shape(config)
         if layers is None or heads is None:

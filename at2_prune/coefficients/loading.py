@@ -63,7 +63,7 @@ def load_coefficients(
 def _how_to_train(model: str, method: str) -> str:
     recipe = "".join(f"{option} " for option in METHODS[method].train) if method in learned_methods() else ""
     return (
-        f"no head coefficients of the method {method} come with at2-prune for {model}: train them with\n"
-        f"  at2-prune train --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 {recipe}--out DIR\n"
+        f"no head coefficients of the method {method} come with at2-prune for {model}: train them with "
+        f"`at2-prune train --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 {recipe}--out DIR` "
         "and pass coefficients=DIR, or take the method average_attention, which needs none"
     )

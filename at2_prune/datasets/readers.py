@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, MissingExtraError
+from ..errors import DataError, MissingExtraError, reason_of
 from ..files import read_text
 from .formats.parse import FORMATS
 from .formats.row import HubDataset, RowError
@@ -65,8 +65,7 @@ def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:
     try:
         rows = load_dataset(name, known.configuration, split=split or known.split)
     except Exception as error:  # the Hub's client raises errors of many types
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{name}: no such file, and it cannot be loaded from the Hub ({reason})") from error
+        raise DataError(f"{name}: no such file, and it cannot be loaded from the Hub ({reason_of(error)})") from error
     for index, row in enumerate(rows):
         if known.wanted(row):
             yield f"{name}, row {index}", row

@@ -22,12 +22,23 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from ..errors import ModelNotSupportedError
 from .kv_cache import grows
 from .probe import Claim, measure
 from .probe_trial import Subject
 
-__all__ = ["THOUGHTS", "Compatibility", "attention_shape", "context_length", "layer_types", "loading_options"]
+__all__ = [
+    "THOUGHTS",
+    "Compatibility",
+    "attention_shape",
+    "check_causal",
+    "check_class",
+    "context_length",
+    "layer_types",
+    "loading_options",
+]
 
 THOUGHTS = (
     ("<think>", "</think>"),
@@ -106,6 +117,35 @@ def loading_options(config: PretrainedConfig) -> dict[str, Any]:
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     takes_cap = "softcap" in inspect.signature(sdpa_attention_forward).parameters
     return {"attn_implementation": "eager"} if capped and not takes_cap else {}
+
+
+def check_causal(config: PretrainedConfig) -> None:
+    """Raise `ModelNotSupportedError` if a model with this config cannot write.
+
+    An encoder such as BERT can be loaded as a causal model. Unless its config says `is_decoder`, its tokens attend to
+    later ones. A decoder whose config is an encoder-decoder's, such as BART's, is accepted.
+    """
+    if (
+        hasattr(config, "add_cross_attention")  # only configs of encoders that can become decoders have it
+        and getattr(config, "is_decoder", None) is False
+        and not getattr(config, "is_encoder_decoder", False)
+    ):
+        raise ModelNotSupportedError(
+            f"a model of type {config.model_type!r} is an encoder, which cannot write an answer; {_INSTEAD}"
+        )
+
+
+def check_class(config: PretrainedConfig) -> None:
+    """Raise `ModelNotSupportedError` if there is no class for causal language models with this config, in transformers
+    or in code that comes with the model."""
+    own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if own or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return
+    what = "an encoder-decoder" if getattr(config, "is_encoder_decoder", False) else "no causal language model"
+    raise ModelNotSupportedError(f"a model of type {config.model_type!r} is {what}; {_INSTEAD}")
+
+
+_INSTEAD = "at2-prune needs a decoder-only language model, such as Qwen/Qwen3-0.6B"
 
 
 class Compatibility:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -17,9 +18,9 @@ from transformers import (
 
 from ..attention.reader import AttentionReader, read_attention
 from ..attention.rows import Reading
-from ..errors import ContextTooLongError
+from ..errors import ContextTooLongError, ModelNotSupportedError
 from ..passages import Granularity, Passage
-from .compatibility import Compatibility, context_length
+from .compatibility import Compatibility, check_causal, context_length
 from .default_model import EMBEDDED_MODEL_ID, embedded_model_path
 from .generation import AnswerParser, Generation, GreedyLogProbabilities, StopAtAnswersEnd, greedy_log_probabilities
 from .kv_cache import Prefix, cache_options
@@ -38,6 +39,10 @@ class LanguageModel:
         template: how questions and passages are shown. By default it is the tokenizer's chat template, or a few-shot
             text prompt for a model without one.
         name: the model's name, which is recorded with coefficients and results.
+
+    Raises:
+        ModelNotSupportedError: the model is not a causal language model, or its tokenizer or chat template cannot be
+            used.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class LanguageModel:
         template: PromptTemplate | None = None,
         name: str | None = None,
     ) -> None:
+        check_causal(model.config)
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.codec = TextCodec(tokenizer)
@@ -76,12 +82,14 @@ class LanguageModel:
         Raises:
             InputError: there is no such model, the device or the dtype is unknown, or the model needs
                 `trust_remote_code=True`.
+            ModelNotSupportedError: see the class.
             MissingExtraError: the embedded model is not installed.
         """
+        target = choose_device(device)
+        precision = choose_dtype(dtype, target)
         embedded = name is None or str(name) == EMBEDDED_MODEL_ID
         path = str(embedded_model_path()) if embedded else os.path.expanduser(str(name))
-        target = choose_device(device)
-        model, tokenizer = load_weights(path, embedded, choose_dtype(dtype, target), model_options)
+        model, tokenizer = load_weights(path, embedded, precision, model_options)
         if "device_map" not in model_options:
             model.to(target)  # type: ignore[arg-type]
         return cls(model, tokenizer, template, name=EMBEDDED_MODEL_ID if embedded else path)
@@ -105,14 +113,32 @@ class LanguageModel:
 
     def encode(self, question: str, passages: Sequence[Passage], granularity: Granularity = "passage") -> EncodedPrompt:
         """Return the prompt for a question; see `at2_prune.models.prompts.encode_prompt`."""
-        return encode_prompt(self.codec, self.template, question, passages, granularity)
+        prompt = encode_prompt(self.codec, self.template, question, passages, granularity)
+        self._check_ids(prompt.ids)
+        return prompt
 
     def encode_draft(self, text: str) -> list[int]:
         """Return the token ids of a draft written elsewhere, as this model would have written it after the prompt."""
         if not isinstance(text, str) or not text.strip():
             return []
         ids, offsets = self.codec.plain(self.template.answer_prefix + text.strip())
-        return [i for i, (start, stop) in zip(ids, offsets, strict=True) if stop > start] or ids
+        ids = [i for i, (start, stop) in zip(ids, offsets, strict=True) if stop > start] or ids
+        self._check_ids(ids)
+        return ids
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        """Raise `ModelNotSupportedError` if the model has no embedding for a token."""
+        size = self._vocabulary
+        if ids and size is not None and max(ids) >= size:
+            raise ModelNotSupportedError(
+                f"the tokenizer makes token {max(ids)} ({self.codec.decode([max(ids)], special=True)!r}), but "
+                f"{self.name} has embeddings for {size} tokens only: the tokenizer belongs to another model"
+            )
+
+    @property
+    def _vocabulary(self) -> int | None:
+        """The number of tokens that the model has an embedding for; None if its embedding is of an unknown kind."""
+        return getattr(self.model.get_input_embeddings(), "num_embeddings", None)
 
     def check_length(self, prompt_tokens: int, more: int) -> None:
         """Raise `ContextTooLongError` if the prompt and `more` tokens do not fit into the context."""
@@ -216,7 +242,15 @@ class LanguageModel:
         Args:
             ids: the tokens, those that ended the text included.
             log_probabilities: one for each token. Without them the answer's log-probability is minus infinity.
+
+        Raises:
+            ModelNotSupportedError: a log-probability is not a number.
         """
+        if any(map(math.isnan, log_probabilities)):
+            raise ModelNotSupportedError(
+                f"{self.name} computes numbers that are not finite: its weights are damaged, or they overflow in "
+                f"{str(self.model.dtype).removeprefix('torch.')}; load it in bfloat16 or float32, or save it again"
+            )
         closing = {self._pad_id(), *self._end_ids()}
         while ids and ids[-1] in closing:
             ids = ids[:-1]
@@ -255,8 +289,9 @@ class LanguageModel:
         return {end for end in (ends if isinstance(ends, list) else [ends]) if end is not None}
 
     def _pad_id(self) -> int:
+        size = self._vocabulary
         for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
-            if candidate is not None:
+            if candidate is not None and (size is None or candidate < size):
                 return candidate
         return 0
 

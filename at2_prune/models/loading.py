@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError
-from .compatibility import loading_options
+from ..errors import InputError, MissingExtraError, ModelNotSupportedError, reason_of
+from ..files import read_text
+from .compatibility import check_causal, check_class, loading_options
 from .default_model import embedded_tokenizer
+from .hub import check_reachable
 
 __all__ = ["choose_device", "choose_dtype", "load_weights"]
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""The file that makes a folder a PEFT adapter. transformers would ignore the adapter if peft is not installed."""
 HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder"}
 """The options of `from_pretrained` that hold for config, weights and tokenizer alike."""
 
@@ -55,7 +62,7 @@ def load_weights(
     """Load a model and its tokenizer.
 
     Args:
-        path: a Hub id, or a folder.
+        path: a Hub id, or a folder. A folder may hold a PEFT adapter, such as LoRA; it is merged into its base model.
         embedded: whether the folder holds the embedded model, whose tokenizer can be read faster.
         dtype: the precision of the weights.
         model_options: passed to `AutoModelForCausalLM.from_pretrained`.
@@ -63,17 +70,27 @@ def load_weights(
     Raises:
         InputError: there is no such model, its weights or its tokenizer cannot be read, or it needs code of its own
             and `trust_remote_code=True` is not among the options.
+        ModelNotSupportedError: it is not a causal language model.
+        MissingExtraError: it is a PEFT adapter, and peft is not installed.
     """
     model_options = {"trust_remote_code": False, **model_options}  # without this, transformers asks the user
     hub_options = {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
+    if (adapter := Path(path) / ADAPTER_CONFIG).is_file():
+        return _load_adapter(adapter, dtype, model_options)
+    check_reachable(path, "config.json", hub_options)
     try:
         config = AutoConfig.from_pretrained(path, **hub_options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a config is read by code of many kinds
         _refuse_remote_code(path, error)
         raise InputError(
             f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
-            f"access to ({_first_line(error)})"
+            f"access to ({reason_of(error)})"
         ) from error
+    try:
+        check_causal(config)
+        check_class(config)
+    except ModelNotSupportedError as error:
+        raise ModelNotSupportedError(f"cannot load model {path!r}: {error}") from None
     try:
         loading: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, output_loading_info=True, **{**loading_options(config), **model_options}
@@ -83,11 +100,50 @@ def load_weights(
     except Exception as error:  # transformers, safetensors and others raise errors of many types
         _refuse_remote_code(path, error)
         raise InputError(
-            f"cannot load model {path!r}: its weights or its tokenizer cannot be read ({_first_line(error)})"
+            f"cannot load model {path!r}: its weights or its tokenizer cannot be read ({reason_of(error)})"
         ) from error
     if loaded["missing_keys"]:
         missing = sorted(loaded["missing_keys"])
         raise InputError(f"cannot load model {path!r}: its weights lack {len(missing)} tensors ({missing[0]}, ...)")
+    return model, tokenizer
+
+
+def _load_adapter(
+    file: Path, dtype: torch.dtype, model_options: dict[str, Any]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the base model of a PEFT adapter and merge the adapter's weights into it.
+
+    Raises:
+        InputError: the adapter or its base model cannot be read, or the adapter cannot be merged.
+        MissingExtraError: peft is not installed.
+    """
+    folder = str(file.parent)
+    adapter = f"{folder!r} is a PEFT adapter"
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtraError("peft", "", f"{adapter}. Loading it", "pip install peft")
+    from peft import PeftModel
+
+    try:
+        base = json.loads(read_text(file)).get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{file}: not the config of an adapter ({reason_of(error)})") from error
+    if not base or Path(base).resolve() == file.parent.resolve():
+        raise InputError(f"{adapter}, but base_model_name_or_path in {file} is {base!r}; name its base model there")
+    model, tokenizer = load_weights(str(base), False, dtype, model_options)
+    try:
+        merged = PeftModel.from_pretrained(model, folder)
+        if not hasattr(merged, "merge_and_unload"):
+            kind = next(iter(merged.peft_config.values())).peft_type.value
+            raise InputError(
+                f"{adapter} of type {kind}, which adds tokens of its own to the prompt; use a LoRA adapter"
+            )
+        model = merged.merge_and_unload()
+        if (file.parent / "tokenizer.json").is_file():  # training may have added tokens or a chat template
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+    except InputError:
+        raise
+    except Exception as error:  # peft raises many kinds
+        raise InputError(f"{adapter} that cannot be merged into {base!r} ({reason_of(error)})") from error
     return model, tokenizer
 
 
@@ -98,10 +154,6 @@ def _refuse_remote_code(path: str, error: Exception) -> None:
             f"cannot load model {path!r}: it comes with Python code of its own, which is not run by default; read "
             "that code, and pass trust_remote_code=True to run it, or use another model"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
 
 
 if hasattr(os, "register_at_fork"):

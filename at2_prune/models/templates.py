@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import ModelNotSupportedError
+from ..errors import ModelNotSupportedError, reason_of
 
 __all__ = ["ChatTemplate", "Piece", "PromptTemplate", "TextTemplate", "default_template"]
 
@@ -91,6 +91,7 @@ class TextTemplate:
 
 
 _MARK = "at2-prune-user-turn"
+_INSTEAD = "mend the template in the model's folder, or pass template=TextTemplate() for a plain-text prompt"
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,19 @@ class ChatTemplate:
             chat_options: passed to `apply_chat_template`, for instance `enable_thinking=False`.
 
         Raises:
-            ModelNotSupportedError: the chat template leaves the user's text out, or repeats it.
+            ModelNotSupportedError: the chat template cannot be rendered for one user turn, leaves the user's text out,
+                or repeats it.
         """
-        rendered = tokenizer.apply_chat_template(
-            [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True, **chat_options
-        )
+        try:
+            rendered = tokenizer.apply_chat_template(
+                [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True, **chat_options
+            )
+        except Exception as error:  # a template is a program, which may raise anything
+            raise ModelNotSupportedError(
+                f"the tokenizer's chat template cannot show a question ({reason_of(error)}); {_INSTEAD}"
+            ) from error
         if not isinstance(rendered, str) or rendered.count(_MARK) != 1:
-            raise ModelNotSupportedError("the chat template does not show the user's text exactly once")
+            raise ModelNotSupportedError(f"the chat template does not show the user's text exactly once; {_INSTEAD}")
         head, tail = rendered.split(_MARK)
         return cls(head=head, tail=tail)
 

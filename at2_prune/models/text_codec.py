@@ -10,9 +10,11 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from ..attention.rows import Span
-from ..errors import InputError, ModelNotSupportedError
+from ..errors import InputError, ModelNotSupportedError, reason_of
 
 __all__ = ["TextCodec"]
+
+_INSTEAD = "use the tokenizer.json that belongs to the model"
 
 
 class TextCodec:
@@ -51,7 +53,16 @@ class TextCodec:
             and (token.content in chat or re.fullmatch(r"<\|.*\|>", token.content))
         ]
         self._markers = re.compile("|".join(map(re.escape, markers))) if markers else None
-        probe = self._control.encode("a").ids
+        try:
+            probe = self._control.encode("a").ids
+        except Exception as error:  # tokenizers raises plain exceptions
+            raise ModelNotSupportedError(
+                f"the tokenizer cannot encode text ({reason_of(error)}); {_INSTEAD}"
+            ) from error
+        if not probe:
+            raise ModelNotSupportedError(
+                f"the tokenizer makes no token of 'a': its vocabulary is empty or lacks plain letters; {_INSTEAD}"
+            )
         self.begin: list[int] = probe[:1] if probe and probe[0] == tokenizer.bos_token_id else []
         """The ids that open every sequence: the beginning-of-sequence token if the tokenizer adds it, else none."""
 
@@ -64,6 +75,7 @@ class TextCodec:
 
         Raises:
             InputError: the text holds half a surrogate pair.
+            ModelNotSupportedError: the tokenizer cannot encode the text.
         """
         cuts = [0, *(match.start() + 1 for match in self._markers.finditer(text))] if self._markers else [0]
         ids: list[int] = []
@@ -75,6 +87,10 @@ class TextCodec:
                 half = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
                 near = text[max(0, half - 30) : half + 30]
                 raise InputError(f"a text holds half a surrogate pair, which is no character: {near!r}") from None
+            except Exception as error:  # tokenizers raises plain exceptions, for an unknown character for instance
+                raise ModelNotSupportedError(
+                    f"the tokenizer cannot encode {text[start:stop]!r:.80} ({reason_of(error)}); {_INSTEAD}"
+                ) from error
             ids += encoding.ids
             offsets += [(first + start, last + start) for first, last in encoding.offsets]
         return ids, offsets

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError
+from ..errors import InputError, reason_of
+from ..models.hub import check_reachable
 
 __all__ = ["Encoder"]
 
@@ -26,11 +27,12 @@ class Encoder:
     """
 
     def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:
+        check_reachable(name, "config.json")
         try:
             self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             self.model: PreTrainedModel = auto_class.from_pretrained(name, trust_remote_code=False).eval().to(device)
         except Exception as error:  # transformers and safetensors raise errors of many types
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = reason_of(error)
             if "trust_remote_code" in str(error):
                 reason = "it comes with Python code of its own, which is not run; use another encoder"
             raise InputError(f"cannot load the encoder {os.fspath(name)!r}: {reason}") from error

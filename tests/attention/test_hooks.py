@@ -206,11 +206,15 @@ def test_kernels_that_cannot_be_read_are_refused(kernel: str) -> None:
     assert repr(kernel) in str(error.value)
 
 
-def test_a_model_that_treats_eager_by_its_name_is_refused() -> None:
+def test_a_model_that_treats_eager_by_its_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("gpt2", reorder_and_upcast_attn=True)
     model.set_attn_implementation("eager")
     with pytest.raises(ModelNotSupportedError, match=r"GPT2LMHeadModel .* load it with attn_implementation='sdpa'"):
         enable_attention_reading(model)
+    monkeypatch.setattr(type(model.get_decoder()), "_supports_sdpa", False)
+    with pytest.raises(ModelNotSupportedError, match=r"change its outputs; use another model family") as error:
+        enable_attention_reading(model)
+    assert "sdpa" not in str(error.value)  # advice that this model could not follow
 
 
 def test_layers_that_skip_prompt_rows_are_refused() -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -369,6 +370,51 @@ def test_chat_templates_that_cannot_be_used(tiny_tokenizer: PreTrainedTokenizerF
     tokenizer.chat_template = chat
     with pytest.raises(ModelNotSupportedError, match="does not show the user's text exactly once"):
         default_template(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("chat", "says"),
+    [
+        ("{{ raise_exception('no\\nsystem turn') }}", "TemplateError: no"),
+        ("{{ messages[0].nothing.there }}", "UndefinedError"),
+        ("{% if %}", "TemplateSyntaxError"),
+        ({"tool_use": CHATML, "rag": CHATML}, "multiple chat templates with no default"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ messages | tojson(default=nope()) }}", "UndefinedError"),
+    ],
+)
+def test_chat_templates_that_raise(tiny_tokenizer: PreTrainedTokenizerFast, chat: Any, says: str) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = chat
+    with pytest.raises(ModelNotSupportedError, match=f"chat template cannot show a question .*{says}") as caught:
+        default_template(tokenizer)
+    assert "\n" not in str(caught.value)
+    assert "template=TextTemplate()" in str(caught.value)
+
+
+def test_a_chat_template_with_a_default_among_several(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = {"default": CHATML, "rag": "{{ raise_exception('no documents') }}"}
+    assert isinstance(default_template(tokenizer), ChatTemplate)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "says"),
+    [
+        (models.BPE(), "makes no token of 'a'"),
+        (models.WordLevel({"b": 0}), "cannot encode text .*UNK"),
+    ],
+)
+def test_tokenizers_that_encode_nothing(vocabulary: Any, says: str) -> None:
+    with pytest.raises(ModelNotSupportedError, match=says):
+        TextCodec(PreTrainedTokenizerFast(tokenizer_object=Tokenizer(vocabulary)))
+
+
+def test_a_text_that_a_tokenizer_cannot_encode() -> None:
+    codec = TextCodec(PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}))))
+    assert codec.plain("a")[0] == [0]
+    with pytest.raises(ModelNotSupportedError, match=r"cannot encode 'b' .*UNK"):
+        codec.plain("b")
 
 
 def test_default_template_by_chat_template(
