@@ -38,6 +38,20 @@ MLA: dict[str, Any] = {
     "qk_nope_head_dim": 8,
     "v_head_dim": 8,
 }
+DELTA: dict[str, Any] = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+DEEPSEEK: dict[str, Any] = {
+    **MLA,
+    "moe_intermediate_size": 24,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,8 @@ class Family:
     """A factor on the weights of the q and k norms, so that attention is neither flat nor chaotic."""
     positions: bool = True
     """Whether leaving tokens out, with the position ids of the others kept, gives the same as masking them."""
+    cached: bool = True
+    """Whether the family's own passes give the same numbers, to 1e-5, with a cache and without one."""
 
 
 FAMILIES: dict[str, Family] = {  # the families that the installed transformers has
@@ -141,20 +157,29 @@ FAMILIES: dict[str, Family] = {  # the families that the installed transformers 
                 "num_local_experts": 2,
                 "num_experts_per_tok": 1,
                 "no_rope_layers": [1, 0, 1, 0],
+                "floor_scale": 8,  # the temperature counts tokens, which shows in short texts with a small scale only
             },
+            positions=False,
         ),
+        Family("deepseek-v3", "DeepseekV3Config", {**DEEPSEEK, "first_k_dense_replace": 2}),
+        Family("minicpm3", "MiniCPM3Config", MLA),
+        Family("glm4-moe-lite", "Glm4MoeLiteConfig", DEEPSEEK),
         Family(
-            "deepseek-v3",
-            "DeepseekV3Config",
+            "gemma3n",
+            "Gemma3nTextConfig",
             {
-                **MLA,
-                "moe_intermediate_size": 24,
-                "n_routed_experts": 4,
-                "num_experts_per_tok": 2,
-                "n_group": 1,
-                "topk_group": 1,
-                "first_k_dense_replace": 2,
+                "head_dim": 8,
+                "intermediate_size": [48] * 4,
+                "sliding_window": WINDOW,
+                "layer_types": MIXED,
+                "num_kv_shared_layers": 2,
+                "vocab_size_per_layer_input": 128,
+                "hidden_size_per_layer_input": 8,
+                "laurel_rank": 4,
+                "altup_num_inputs": 2,
+                "activation_sparsity_pattern": [0.0] * 4,
             },
+            sliding=(0, 2),
         ),
         Family(
             "gemma4",
@@ -178,11 +203,28 @@ FAMILIES: dict[str, Family] = {  # the families that the installed transformers 
                 "head_dim": 8,
                 **EXPERTS,
                 "shared_expert_intermediate_size": 24,
-                "linear_num_value_heads": 4,
-                "linear_num_key_heads": 2,
-                "linear_key_head_dim": 8,
-                "linear_value_head_dim": 8,
+                **DELTA,
                 "layer_types": ["linear_attention", "full_attention"] * 2,
+            },
+            layers=(1, 3),
+            positions=False,
+        ),
+        Family(
+            "qwen3.5",
+            "Qwen3_5TextConfig",
+            {**DELTA, "head_dim": 8, "layer_types": ["linear_attention", "full_attention"] * 2},
+            layers=(1, 3),
+            positions=False,
+        ),
+        Family(
+            "kimi-linear",
+            "KimiLinearConfig",
+            {
+                **MLA,
+                **EXPERTS,
+                "layer_types": ["linear_attention", "full_attention"] * 2,
+                "linear_head_dim": 8,
+                "linear_num_heads": 2,
             },
             layers=(1, 3),
             positions=False,
@@ -226,13 +268,14 @@ FAMILIES: dict[str, Family] = {  # the families that the installed transformers 
 }
 
 
-DEEPSEEK: dict[str, Any] = {
-    **MLA,
-    "moe_intermediate_size": 24,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
+DECODER: dict[str, Any] = {  # of an encoder-decoder, used alone
+    "is_encoder_decoder": False,
+    "is_decoder": True,
+    "decoder_layers": 4,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 48,
+    "init_std": 0.2,
+    "forced_eos_token_id": None,
 }
 INDEXER: dict[str, Any] = {"index_topk": WINDOW, "index_n_heads": 2, "index_head_dim": 8, "first_k_dense_replace": 2}
 PROBED: dict[str, Family] = {  # no table of this project lists these: the model itself is probed
@@ -251,32 +294,14 @@ PROBED: dict[str, Family] = {  # no table of this project lists these: the model
             layers=(1, 3),
             positions=False,
         ),
-        Family("deepseek-v32", "DeepseekV32Config", {**DEEPSEEK, **INDEXER}, positions=False),
-        Family("glm-moe-dsa", "GlmMoeDsaConfig", {**DEEPSEEK, **INDEXER}, positions=False),
+        Family("deepseek-v32", "DeepseekV32Config", {**DEEPSEEK, **INDEXER}, positions=False, cached=False),
+        Family("glm-moe-dsa", "GlmMoeDsaConfig", {**DEEPSEEK, **INDEXER}, positions=False, cached=False),
         Family(
             "moshi",
             "MoshiConfig",
             {"ffn_dim": 64, "head_dim": 8, "sliding_window": WINDOW},
             sliding=(0, 1, 2, 3),
-        ),
-        Family("minicpm3", "MiniCPM3Config", MLA),
-        Family("glm4-moe-lite", "Glm4MoeLiteConfig", DEEPSEEK),
-        Family(
-            "gemma3n",
-            "Gemma3nTextConfig",
-            {
-                "head_dim": 8,
-                "intermediate_size": [48] * 4,
-                "sliding_window": WINDOW,
-                "layer_types": MIXED,
-                "num_kv_shared_layers": 0,
-                "vocab_size_per_layer_input": 128,
-                "hidden_size_per_layer_input": 8,
-                "laurel_rank": 4,
-                "altup_num_inputs": 2,
-                "activation_sparsity_pattern": [0.0] * 4,
-            },
-            sliding=(0, 2),
+            cached=False,
         ),
         Family("mixtral", "MixtralConfig", {"num_local_experts": 2, "num_experts_per_tok": 1}),
         Family(
@@ -293,9 +318,23 @@ PROBED: dict[str, Family] = {  # no table of this project lists these: the model
             },
             layers=(1, 3),
             positions=False,
+            cached=False,
         ),
-        Family("roberta", "RobertaConfig", {"is_decoder": True}),
+        Family("bert", "BertConfig", {"is_decoder": True}),
         Family("ernie", "ErnieConfig", {"is_decoder": True}),
+        Family("roc-bert", "RoCBertConfig", {"is_decoder": True}),
+        *(
+            Family(name, config, {"is_decoder": True}, cached=False)
+            for name, config in (
+                ("roberta", "RobertaConfig"),
+                ("roberta-prelayernorm", "RobertaPreLayerNormConfig"),
+                ("camembert", "CamembertConfig"),
+                ("xlm-roberta", "XLMRobertaConfig"),
+                ("xlm-roberta-xl", "XLMRobertaXLConfig"),
+                ("data2vec-text", "Data2VecTextConfig"),
+            )
+        ),
+        Family("bart", "BartConfig", DECODER, positions=False),
     )
     if hasattr(transformers, family.config)
 }

@@ -232,14 +232,18 @@ def read_attention(
 ) -> Iterator[AttentionReader]:
     """Read attention mass from every forward pass that runs in this context, `generate` included.
 
-    In the `FAMILIES` of `benchmarks/families.py`, the numbers read while drafting with a key/value cache equal those of
-    one pass over the finished text, to 1e-5 in float32. In some other families the model's own cached and uncached
-    passes differ, and so do the numbers. In transformers 5.23 these are:
+    In most families, the numbers read while drafting with a key/value cache equal those of one pass over the finished
+    text, to 1e-5 in float32. In some families the model's own cached and uncached passes differ, and so do the numbers.
+    In transformers 5.23 these are:
 
     - `deepseek_v32` and `glm_moe_dsa`, for texts longer than `index_topk`;
     - `moshi`, for texts longer than its sliding window;
-    - `roberta`, `camembert`, `xlm-roberta` and `data2vec-text` as decoders: `generate` counts positions from 0, and one
-      pass counts them from the padding token's id plus one.
+    - `nemotron_h`, by 2e-5 on a tiny random model;
+    - `roberta`, `roberta-prelayernorm`, `camembert`, `xlm-roberta`, `xlm-roberta-xl` and `data2vec-text` as decoders:
+      `generate` counts positions from 0, and one pass counts them from the padding token's id plus one.
+
+    In `minimax` the two are equal, but a pass over several tokens after a cache differs from one pass over all of them.
+    docs/models.md lists what was measured in each family.
 
     Threads that share a model each read their own passes.
 

@@ -56,17 +56,21 @@ TESTED_TYPES = frozenset(
         "gemma2",
         "gemma3",
         "gemma3_text",
+        "gemma3n_text",
         "gemma4",
         "gemma4_text",
+        "glm4_moe_lite",
         "gpt2",
         "gpt_neox",
         "gpt_oss",
         "granite",
         "granitemoehybrid",
         "jamba",
+        "kimi_linear",
         "lfm2",
         "llama",
         "llama4_text",
+        "minicpm3",
         "mistral",
         "olmo2",
         "olmo3",
@@ -74,6 +78,8 @@ TESTED_TYPES = frozenset(
         "phi3",
         "qwen2",
         "qwen3",
+        "qwen3_5",
+        "qwen3_5_text",
         "qwen3_moe",
         "qwen3_next",
         "smollm3",
@@ -191,13 +197,16 @@ class Compatibility:
         # A class from elsewhere, loaded with trust_remote_code, may give itself the name of a type that is tested.
         own_class = type(self._model).__module__.startswith("transformers.models.")
         bidirectional = getattr(self._config, "use_bidirectional_attention", None) in (True, "all")
-        shares_keys = bool(getattr(self._config, "num_kv_shared_layers", 0))
+        # Gemma 3n is tested with layers that share their keys.
+        shares_keys = (
+            bool(getattr(self._config, "num_kv_shared_layers", 0)) and self._config.model_type != "gemma3n_text"
+        )
         kinds = set(layer_types(self._model.config))
         return (
             own_class
             and types <= TESTED_TYPES
             and kinds <= ATTENTION_KINDS | RECURRENT_KINDS
-            and not (bidirectional or shares_keys)  # the tested types have these settings, but no test covers them
+            and not (bidirectional or shares_keys)  # some tested types have these settings, but no test covers them
         )
 
     @cached_property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationMixin
+from transformers import GenerationMixin, cache_utils
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 from .prompts import EncodedPrompt
@@ -95,7 +95,7 @@ def join_caches(caches: list[Cache]) -> Cache:
     joined: Any = caches[0]
     for index, layer in enumerate(joined.layers):
         alike: list[Any] = [cache.layers[index] for cache in caches]
-        if not layer.is_initialized:  # the layer uses the keys of another one
+        if not layer.is_initialized or _holds_nothing(layer):  # the layer uses the keys of another one
             continue
         length = max(one.get_seq_length() for one in alike)
         layer.keys, layer.values = (_padded([getattr(one, name) for one in alike]) for name in ("keys", "values"))
@@ -116,10 +116,18 @@ def _padded(tensors: list[torch.Tensor]) -> torch.Tensor:  # (sequences, heads, 
 
 
 def grows(layer: Any) -> bool:
-    """Return whether a cache's layer grows by concatenation, so that it makes new tensors and changes none."""
-    return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
+    """Return whether a cache's layer grows by concatenation, so that it makes new tensors and changes none.
+
+    A layer that uses the keys of another one holds nothing, so nothing of it can change either.
+    """
+    return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) or _holds_nothing(layer)
+
+
+def _holds_nothing(layer: Any) -> bool:
+    return type(layer) is getattr(cache_utils, "DummyLayer", None)  # earlier versions leave such layers out
 
 
 def cache_bytes(cache: Any) -> int:
     """Return the bytes of all keys and values in a cache."""
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers if layer.is_initialized)
+    held = [layer for layer in cache.layers if layer.is_initialized and not _holds_nothing(layer)]
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in held)

@@ -25,7 +25,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from attention_parity import ROWS, SOURCES, TOLERANCE, compare_model, eager_copy, expected_mass, generate, prompt_ids
+from attention_parity import ROWS, SOURCES, TOLERANCE, compare_model, expected_mass, generate, prompt_ids
+from exactness import eager_copy
 from families import FAMILIES, build
 
 from at2_prune.attention import hooks as interface

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import logging
 import sys
@@ -14,128 +13,67 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from at2_prune.attention.hooks import enable_attention_reading, original_positions
 from at2_prune.attention.reader import read_attention
 from at2_prune.attention.rows import Reading, Rows
 from at2_prune.datasets import Question
 from at2_prune.models import probe
 from at2_prune.models.compatibility import TESTED_TYPES, Compatibility
-from at2_prune.models.kv_cache import cache_options, output_cache
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.probe import largest_window
 from at2_prune.pruning.pruner import AT2Pruner
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from attention_parity import eager_copy
+from attention_parity import TOLERANCE, compare_model
+from exactness import Exactness, exactness, is_batch_exact, is_prefix_exact
 from families import COMMON, FAMILIES, PROBED, WINDOW, build
 
 CLAIMS = ("shares_prefixes", "pads_exactly", "joins_caches", "carries_state")
-LENGTH, PREFIX, SHORT = 90, 24, 27  # the prefix is longer than the families' windows, and within a longrope's first
-LAST = 8
-SAME = {"rtol": 0.0, "atol": 5e-4}  # logits are of the order of 1; what is not the same differs by 0.05 and more
-RECURRENT = {"qwen3-next", "jamba", "lfm2", "granite-moe-hybrid", "minimax", "nemotron-h"}
-SHARING = {"minicpm3", "glm4-moe-lite", "gemma3n", "mixtral", "ernie"}
-
-
-def built(name: str) -> PreTrainedModel:
-    # a temperature that depends on the position shows within these few tokens only with a small scale
-    return build(name, **({"floor_scale": 8} if name == "llama4" else {}))
+RECURRENT = {
+    *("qwen3-next", "qwen3.5", "kimi-linear", "jamba", "lfm2", "granite-moe-hybrid"),
+    *("minimax", "nemotron-h"),
+}
+DECODERS = {"roc-bert", "bart"}
+"""Their cache has room for an encoder's keys and values, and is not joined."""
+SHARING = {"mixtral", "bert", "ernie", *DECODERS}
 
 
 def tokens(length: int, seed: int) -> torch.Tensor:
     return torch.randint(3, 120, (1, length), generator=torch.Generator().manual_seed(seed))
 
 
-def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return torch.allclose(one, other, **SAME)
-
-
-def last_weights(output: Any) -> list[torch.Tensor]:
-    """Attention from the last rows to the last keys, layer by layer: a window may have dropped earlier keys."""
-    return [weights[0, :, -LAST:, -LAST:] for weights in output.attentions if weights is not None]
-
-
-@torch.no_grad()
-def prefix_can_be_shared(model: PreTrainedModel) -> bool:
-    """By eager attention: one pass without a cache or positions, and a prefix's cache with the rest after it."""
-    eager, ids = eager_copy(model), tokens(LENGTH, 0)
-    whole = eager(ids, use_cache=False, output_attentions=True)
-    places, ones = torch.arange(LENGTH)[None], torch.ones_like(ids)
-    prefix = eager(ids[:, :PREFIX], position_ids=places[:, :PREFIX], attention_mask=ones[:, :PREFIX], use_cache=True)
-    rest = eager(
-        ids[:, PREFIX:],
-        position_ids=places[:, PREFIX:],
-        attention_mask=ones,
-        use_cache=True,
-        **cache_options(output_cache(prefix), eager),
-        output_attentions=True,
-    )
-    attention = all(map(same, last_weights(rest), last_weights(whole)))
-    return attention and same(rest.logits[0, -LAST:], whole.logits[0, -LAST:])
-
-
-@torch.no_grad()
-def padding_changes_nothing(model: PreTrainedModel) -> bool:
-    """A padded batch in one pass, and a step after its prompts, against each sequence alone."""
-    model = copy.deepcopy(model)
-    sequences = [tokens(LENGTH, 1)[0], tokens(SHORT, 2)[0]]
-    alone = [model(ids[None], use_cache=False).logits[0] for ids in sequences]
-    ids = torch.zeros(2, LENGTH, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, one in enumerate(sequences):
-        ids[row, -len(one) :], mask[row, -len(one) :] = one, 1
-    places = (mask.cumsum(-1) - 1).clamp(min=0)
-    batch = model(ids, attention_mask=mask, position_ids=places, use_cache=False).logits
-    if not all(same(row[-len(one) :], one) for row, one in zip(batch, alone, strict=True)):
-        return False
-    prompts = model(ids[:, :-1], attention_mask=mask[:, :-1], position_ids=places[:, :-1], use_cache=True)
-    step = model(
-        ids[:, -1:],
-        attention_mask=mask,
-        position_ids=places[:, -1:],
-        use_cache=True,
-        **cache_options(output_cache(prompts), model),
-    )
-    return all(same(row[-1], one[-1]) for row, one in zip(step.logits, alone, strict=True))
-
-
-@torch.no_grad()
-def dropping_is_masking(model: PreTrainedModel) -> bool:
-    model = copy.deepcopy(model)
-    ids, places = tokens(LENGTH, 3), torch.arange(LENGTH)[None]
-    mask = torch.ones_like(ids)
-    mask[0, 40:52] = mask[0, 70:79] = 0
-    masked = model(ids, attention_mask=mask, position_ids=places, use_cache=False).logits[0, -LAST:]
-    enable_attention_reading(model)
-    kept = mask[0].bool()
-    with original_positions(places[0, kept]):
-        dropped = model(ids[:, kept], attention_mask=mask[:, kept], position_ids=places[:, kept], use_cache=False)
-    return same(dropped.logits[0, -LAST:], masked)
+def in_the_docs(name: str) -> list[str]:
+    """A family's row of the table in docs/models.md."""
+    rows = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
+    return next(row.split() for row in rows if row.split()[:1] == [name])
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *PROBED])
 def test_claims_are_what_plain_passes_show(name: str) -> None:
-    model = built(name)
+    model = build(name)
     allowed = Compatibility(model)
     assert allowed.is_tested == (name in FAMILIES)
+    plain = exactness(model)
+    words = ["exact" if each else "differs" for each in (plain.prefix, plain.batch, plain.ablation)]
+    assert in_the_docs(name)[-3:] == words
     if name in RECURRENT:  # some share a prefix exactly, but a state can be neither joined nor cut
         assert not allowed.shares_prefixes
     else:
-        assert allowed.shares_prefixes == prefix_can_be_shared(model)
-    assert allowed.pads_exactly == padding_changes_nothing(model)
-    assert allowed.carries_state == (not dropping_is_masking(model))
-    assert allowed.joins_caches == (allowed.shares_prefixes and allowed.pads_exactly)
+        assert allowed.shares_prefixes == plain.prefix
+    assert allowed.pads_exactly == plain.batch
+    assert allowed.carries_state == (not plain.ablation)
+    assert plain.ablation == (FAMILIES | PROBED)[name].positions
+    assert allowed.joins_caches == (allowed.shares_prefixes and allowed.pads_exactly and name not in DECODERS)
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_the_probe_agrees_with_the_tables(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A family that the tests cover gets the same answers from a probe."""
-    claims = [getattr(Compatibility(built(name)), claim) for claim in CLAIMS]
+    claims = [getattr(Compatibility(build(name)), claim) for claim in CLAIMS]
     monkeypatch.setattr("at2_prune.models.compatibility.TESTED_TYPES", frozenset())
     # transformers' default chunk is longer than a probe
-    model = build(name, mamba_chunk_size=WINDOW) if name == "granite-moe-hybrid" else built(name)
+    model = build(name, mamba_chunk_size=WINDOW) if name == "granite-moe-hybrid" else build(name)
     assert [getattr(Compatibility(model), claim) for claim in CLAIMS] == claims
 
 
@@ -143,16 +81,26 @@ def test_the_probe_agrees_with_the_tables(name: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", list(PROBED))
 def test_probed_families_in_every_precision(name: str, dtype: torch.dtype) -> None:
     allowed = Compatibility(build(name).to(dtype))
-    padding = name in SHARING or name == "nemotron-h"
     assert allowed.shares_prefixes == (name in SHARING)
-    assert allowed.pads_exactly == padding
-    assert allowed.joins_caches == (name in SHARING)
+    assert allowed.pads_exactly == ((name in SHARING and name != "bart") or name == "nemotron-h")
+    assert allowed.joins_caches == (name in SHARING - DECODERS)
 
 
 def test_the_tables_name_the_families_that_are_tested() -> None:
     built_types = {getattr(transformers, family.config).model_type for family in FAMILIES.values()}
     assert built_types <= TESTED_TYPES
-    assert TESTED_TYPES - built_types <= {"gemma3", "gemma4"}  # `test_a_wrapper_for_images`, and families not installed
+    # `test_a_wrapper_for_images`, and families not installed
+    assert TESTED_TYPES - built_types <= {"gemma3", "gemma4", "qwen3_5"}
+
+
+def test_layers_of_their_own_keys_in_a_family_that_may_share_them() -> None:
+    """The table has this family with layers that share keys."""
+    model = build("gemma3n", num_kv_shared_layers=0)
+    allowed = Compatibility(model)
+    assert allowed.is_tested
+    assert exactness(model) == Exactness(prefix=True, batch=True, ablation=True)
+    assert [getattr(allowed, claim) for claim in CLAIMS] == [True, True, True, False]
+    assert compare_model("gemma3n", model).worst <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["gemma3", "gemma4"])
@@ -166,8 +114,8 @@ def test_a_wrapper_for_images(name: str) -> None:
     assert model.config.model_type == name
     allowed = Compatibility(model)
     assert allowed.is_tested
-    assert allowed.shares_prefixes == prefix_can_be_shared(model)
-    assert allowed.pads_exactly == padding_changes_nothing(model)
+    assert allowed.shares_prefixes == is_prefix_exact(model)
+    assert allowed.pads_exactly == is_batch_exact(model)
 
 
 # What is not known
@@ -190,7 +138,8 @@ def test_settings_that_no_test_covers() -> None:
     allowed = Compatibility(model)
     assert not allowed.is_tested
     assert not allowed.shares_prefixes
-    assert not prefix_can_be_shared(model)
+    assert not is_prefix_exact(model)
+    assert not Compatibility(build("gemma4", num_kv_shared_layers=2, hidden_size_per_layer_input=8)).is_tested
 
 
 @pytest.mark.parametrize(
@@ -289,7 +238,7 @@ def test_a_probe_is_not_seen_by_a_reading_in_progress() -> None:
 # What a user sees
 
 
-@pytest.mark.parametrize("name", list(PROBED))
+@pytest.mark.parametrize("name", [*PROBED, "minicpm3", "gemma3n", "qwen3.5", "kimi-linear"])
 def test_scores_and_answers_are_those_of_the_plain_way(
     name: str,
     tiny_tokenizer: PreTrainedTokenizerFast,

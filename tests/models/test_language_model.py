@@ -33,7 +33,7 @@ from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers.encoder import Encoder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from attention_parity import eager_copy
+from exactness import eager_copy
 from families import build
 
 CHATML = (
