@@ -172,6 +172,20 @@ def test_hostile_text_is_text(tmp_path: Path) -> None:
     assert "T" * 5000 in html
 
 
+def test_a_passage_without_a_title_is_shown_once_when_it_is_opened() -> None:
+    records = make_records(4, SOME, (1, 3))
+    for record in records:
+        record["passages"][0] = {"title": None, "text": "the first words and the rest"}
+    html = report_page(make_results(records, faithfulness=False), records)
+    summary = re.search(r"<summary[^>]*>((?:(?!</summary>).)*the first words.*?)</summary>", html)
+    assert summary is not None
+    assert re.findall(r'<span class="(\w+)">([^<]*)</span>', summary[1]) == [
+        ("closed", "the first words and the rest"),
+        ("opened", "untitled"),
+    ]
+    assert ".sources details[open] .closed, .sources details:not([open]) .opened { display: none; }" in html
+
+
 def test_two_hundred_questions_and_every_method(tmp_path: Path) -> None:
     records = make_records(250)
     html = report_page(make_results(records[:40]), records)
