@@ -114,6 +114,16 @@ def test_page_is_self_contained_and_whole(results: dict[str, Any], records: list
         assert label_of(name) in text
 
 
+def test_the_default_method_is_chosen_and_compared_with() -> None:
+    records = make_records(8, (*SOME, "scout"), (1, 3))
+    html = report_page(make_results(records, faithfulness=False), records)
+    chosen = re.findall(r'<input type="radio" name="method" [^>]*checked>([^<]*)', html)
+    assert chosen == ["Scout"]
+    assert "the effect that Scout at k = 3 had on F1" in html
+    titles = re.findall(r"<summary>Differences to ([^<]*), on the same questions", html)
+    assert titles == ["no pruning", "Scout at the same k"]
+
+
 def test_questions_show_scores_kept_passages_and_answers(
     results: dict[str, Any], records: list[dict[str, Any]]
 ) -> None:
