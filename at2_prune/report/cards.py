@@ -40,6 +40,9 @@ class Card:
 
     index: int
     name: str
+    """The title, or the first words of a passage without one: the link to the card."""
+    title: str
+    """The title; empty if there is none, because the text follows."""
     facts: list[str]
     rank: int
     score: str
@@ -70,6 +73,7 @@ def cards_of(result: PruneResult, tokens: Sequence[Tokens] | None, scale: Scale 
             Card(
                 index=index,
                 name=name_of(passage, 80),
+                title=name_of(passage, 80) if (passage.title or "").strip() else "",
                 facts=_facts(passage),
                 rank=ranks[index],
                 score=number(result.scores[index], decimals),

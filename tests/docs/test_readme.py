@@ -6,10 +6,12 @@ import contextlib
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.report.text import steps_of
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -21,7 +23,11 @@ def test_the_sixty_second_example(embedded_lm: LanguageModel) -> None:
     expected = re.findall(r"```text\n(.*?)```", section, re.S)[0]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(code, {})
+        names: dict[str, Any] = {}
+        exec(code, names)
+    demo = README.read_text(encoding="utf-8").split("`make demo` prints:")[1]
+    steps = re.findall(r"\nTime\n  (.*)\n", demo)[0]
+    assert re.sub(r" [0-9.]+ s", "", steps).split(", ") == [step for step, _ in steps_of(names["result"])]
     answer, numbers = printed.getvalue().strip().split(" [", 1)
     said, shown = expected.strip().split(" [", 1)
     assert answer == said

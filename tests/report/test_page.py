@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,18 @@ PROBE = """<head><script>
 document.documentElement.dataset.probe = "";
 window.alert = x => { document.documentElement.dataset.alerted = x; };
 </script>"""
+FRAME = """<!DOCTYPE html><iframe style="width:{width}px;height:900px;border:0" srcdoc="{page}" onload='
+const inside = this.contentDocument, wide = this.clientWidth;
+document.documentElement.dataset.cut = [...inside.querySelectorAll("body *")].filter(one => {{
+  const beyond = one.getBoundingClientRect().right > wide + 1;
+  const range = inside.createRange();
+  range.selectNodeContents(one);
+  const cut = one.closest(".legend") && range.getBoundingClientRect().right > wide + 1;
+  const hidden = getComputedStyle(one).overflowX !== "visible" && one.scrollWidth > one.clientWidth + 1;
+  return beyond || cut || (hidden && one.clientWidth);
+}}).map(one => one.tagName + "." + one.className).join(" ");
+'></iframe>"""
+"""A page in a frame of a given width; the host's data-cut names what is cut or stands out of it."""
 
 
 def test_page_of_a_real_result(tiny_pruner: AT2Pruner, sample_questions: list[Question]):
@@ -147,21 +159,42 @@ def test_without_a_draft_the_page_explains_scores_without_one():
     assert re.findall(r"[^.>]*[Dd]raft[^.<]*", html) == ["No draft was written: the method scores passages without one"]
 
 
-@pytest.mark.slow
-def test_a_browser_shows_hostile_text_as_text(hostile: PruneResult, tmp_path: Path):
+def test_a_passage_without_a_title_is_shown_once():
+    passages = [Passage("one text"), Passage("  "), Passage("another", title="A title"), Passage("a third", title=" ")]
+    html = html_report(made_result(passages, [0.3, 0.2, 0.1, 0.0], [0]), model="m", scorer="s")
+    page = Page(html)
+    heads = {name: page.cards[name].split("rank")[0] for name in page.cards}
+    assert ["one text" in head or "third" in head for head in heads.values()] == [False] * 4
+    assert ["untitled" in head for head in heads.values()] == [True, True, False, True]
+    assert "A title" in heads["passage-2"]
+    assert page.cards["passage-0"].count("one text") == page.cards["passage-3"].count("a third") == 1
+    ranked = re.search(r'<ol class="ranking">.*?</ol>', html, flags=re.DOTALL)
+    assert ranked is not None
+    assert all(words in ranked[0] for words in ("one text", "(empty)", "A title", "a third"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_report_speaks_of_a_draft_only_where_one_was_read(name: str):
+    passages = [Passage("a text"), Passage("another")]
+    info = METHODS[name]
+    draft = None if info.passes in ("0", "part of 1") else "in one town"
+    html = html_report(made_result(passages, [0.2, 0.1], [0], draft=draft), model="m", scorer=name)
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", unescape(html), flags=re.DOTALL)
+    told = text.replace("No draft was written", "").replace("needs no draft", "").replace("Time  draft 1.50 s", "")
+    assert info.score in text
+    assert ("draft" in told.lower()) == (draft is not None)
+    assert ("No draft was written" in text) == (draft is None)
+
+
+def chromium(page: Path, profile: Path) -> str:
+    """The elements of a page once its scripts have run."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium to look at the page with")
-    html = html_report(hostile, made_tokens(HOSTILE), model="m", scorer="s")
-    # This policy would let a script run, and the probe would then show it.
-    html = html.replace("default-src 'none'", "default-src 'unsafe-inline' data:", 1)
-    html = html.replace("<head>", PROBE, 1)
-    page = tmp_path / "page.html"
-    write_html_report(page, html)
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
     flags += "--disable-sync --disable-component-update --virtual-time-budget=2000"
     done = subprocess.run(
-        [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
+        [browser, *flags.split(), f"--user-data-dir={profile}", "--dump-dom", page.as_uri()],
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -169,9 +202,33 @@ def test_a_browser_shows_hostile_text_as_text(hostile: PruneResult, tmp_path: Pa
     )
     if done.returncode or "</html>" not in done.stdout:
         pytest.skip(f"{browser} does not run here: {done.stderr[-300:]}")
-    assert "data-probe" in done.stdout
-    assert "data-alerted" not in done.stdout
-    dom = Page(done.stdout)
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_nothing_is_cut_on_a_narrow_screen(width: int, tmp_path: Path):
+    passages = [Passage("a text " * 30, title="A title"), Passage("another text without a title " * 9)]
+    html = html_report(made_result(passages, [0.3, -0.2], [0]), made_tokens(passages), model="m", scorer="at2")
+    host = tmp_path / "host.html"
+    host.write_text(FRAME.format(width=width, page=escape(html)), encoding="utf-8")
+    found = re.search(r'data-cut="([^"]*)"', chromium(host, tmp_path / "profile"))
+    assert found is not None
+    assert unescape(found[1]) == ""
+
+
+@pytest.mark.slow
+def test_a_browser_shows_hostile_text_as_text(hostile: PruneResult, tmp_path: Path):
+    html = html_report(hostile, made_tokens(HOSTILE), model="m", scorer="s")
+    # This policy would let a script run, and the probe would then show it.
+    html = html.replace("default-src 'none'", "default-src 'unsafe-inline' data:", 1)
+    html = html.replace("<head>", PROBE, 1)
+    page = tmp_path / "page.html"
+    write_html_report(page, html)
+    shown = chromium(page, tmp_path / "profile")
+    assert "data-probe" in shown
+    assert "data-alerted" not in shown
+    dom = Page(shown)
     assert [tag for tag, _ in dom.tags if tag in ("script", "img")] == ["script"]
     for index, some in enumerate(made_tokens(HOSTILE)):
         assert dom.shown[f"passage-{index}"] == visible("".join(text for text, _ in some))

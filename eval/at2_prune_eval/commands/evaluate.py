@@ -15,6 +15,7 @@ from at2_prune.catalogue import scoring_methods
 from at2_prune.cli.options import load_model
 from at2_prune.errors import MissingExtraError
 
+from ..tables.cells import main_method
 from .evaluate_options import add_arguments
 from .method_choice import MethodChoice, choose_scorers
 
@@ -130,7 +131,7 @@ def _measure(args: argparse.Namespace, loop: CachedLoop, experiment: Experiment,
     from at2_prune_eval import ProgressBar, Workers, evaluate
 
     total = len(processes.share(experiment.questions))
-    method = experiment.scorers[0].name
+    method = main_method(scorer.name for scorer in experiment.scorers)
     with ProgressBar(total, experiment.ks, method, shown=processes.rank == 0) as bar:
         results = evaluate(loop, experiment, args.out, Workers(processes, bar))
     if args.faithfulness:
@@ -162,8 +163,10 @@ def _measure_faithfulness(
 
 def _print_results(results: Mapping[str, Any]) -> None:
     from at2_prune_eval import reading, text_table
+    from at2_prune_eval.tables.overview import ABOUT_COST
 
     print(text_table(results))
+    print(ABOUT_COST)
     print(f"\n{reading(results)}")
     print("The numbers are means over questions, with 95 % bootstrap intervals.")
     for reason, count in results["skipped"].items():

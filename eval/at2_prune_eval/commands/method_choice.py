@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from at2_prune.catalogue import METHODS, learned_methods, scoring_methods
+from at2_prune.catalogue import DEFAULT_METHOD, METHODS, learned_methods, scoring_methods
 from at2_prune.errors import CoefficientsError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ __all__ = ["MAIN", "RIVALS", "MethodChoice", "choose_scorers"]
 
 logger = logging.getLogger(__name__)
 
-MAIN = ("at2", "scout")
+MAIN = (DEFAULT_METHOD, "at2")
 """The methods that are compared by default if they have coefficients."""
 RIVALS = ("average_attention", "bm25", "retriever_order", "random")
 """The methods that are compared with them by default."""
@@ -101,7 +101,7 @@ def _default_methods(given: dict[str, HeadCoefficients], language_model: Languag
     from at2_prune.coefficients.shipped import shipped_coefficients
 
     known = {*given, *shipped_coefficients().get(language_model.name, {})}
-    return [*([name for name in MAIN if name in known] or ["at2"]), *RIVALS]
+    return [*([name for name in MAIN if name in known] or [DEFAULT_METHOD]), *RIVALS]
 
 
 def _shipped_coefficients(

@@ -17,8 +17,8 @@ COST = (
     "These costs are measured, per question. One pass is the model's work for a forward pass over the whole prompt; a "
     "backward pass counts as two. Methods that need the draft first pay one pass for it, in which attention is read as "
     "well. The work of encoders is part of the seconds and not of the passes. Seconds depend on what else the machine "
-    "did; passes do not. Writing the answer from the kept passages is not included. Memory is the peak beyond the "
-    "model, as far as the system tells."
+    "did; passes do not. Seconds in all are means, with those of the draft if there is one. Writing the answer from "
+    "the kept passages is not included. Memory is the peak beyond the model, as far as the system tells."
 )
 READ_APART = (
     "Contribution and effective attention were read in a pass of their own. Its seconds are counted, the pass is not, "

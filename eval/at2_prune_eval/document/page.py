@@ -21,8 +21,8 @@ __all__ = ["results_document"]
 
 DIFFERENCES = {
     "none": "no pruning",
-    "at2": "AT2 at the same k",
     "scout": "scout at the same k",
+    "at2": "AT2 at the same k",
     "bm25": "BM25 at the same k",
     "dense": "dense retrieval at the same k",
     "surrogate_32": "a surrogate of 32 ablations at the same k",

@@ -1,10 +1,9 @@
 """A cache of drafts, ablation outcomes, scores and answers, kept by content in one file.
 
 A key is the digest of everything that the value depends on: the model's weights, precision, device and library
-versions, and the token ids that it read. Every method therefore shares one draft and one set of ablation outcomes, and
-a method that is added later adds only its own cost. Keys of scores contain the code of their method (`identity`); other
-keys contain no code. Use a new file after a change to the code of drafts, ablations or answers that does more than
-rounding.
+versions, the token ids that it read, and the code that decides the value (`code`). Every method therefore shares one
+draft and one set of ablation outcomes, and a method that is added later adds only its own cost. After an edit of code,
+the values that it decides are computed anew, and the others are found.
 """
 
 from __future__ import annotations

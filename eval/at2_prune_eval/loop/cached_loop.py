@@ -25,6 +25,7 @@ from at2_prune.scorers import Scorer, Task
 from at2_prune.training.collect import ROW_GROUPS
 
 from .cache import ModelCache, kernel_switches, model_fingerprint
+from .code import code_digest
 from .cost import Cost, metered
 from .costly import CostlyDraft, CostlyScored, SharedAblations
 from .digests import digest
@@ -33,6 +34,16 @@ from .identity import scorer_identity
 __all__ = ["CachedLoop"]
 
 _COST = "cost"
+_METER = "at2_prune_eval.loop.cost"
+DECIDES = {
+    "draft": ("at2_prune.models.drafts", _METER),
+    "outcomes": ("at2_prune.ablation", _METER),
+    "answer": ("at2_prune.models.shared_prefix",),
+    "scores": ("at2_prune.models.drafts", "at2_prune.ablation", _METER),
+}
+"""The modules that decide each kind of value, with what they import. The scorer's modules decide its scores too."""
+GLUE = (PruningLoop.__module__, CostlyScored.__module__, __name__)
+"""The modules that call them. What these import beside them decides nothing."""
 NEVER = -1e9
 """Stands in for a log-probability of minus infinity, which JSON cannot hold."""
 
@@ -59,6 +70,7 @@ class CachedLoop(PruningLoop):
         self.fingerprint = digest(weights, self.switches) if self.switches else weights
         """A digest of the model and its kernels: part of every key."""
         self._writing = [self.fingerprint, max_new_tokens, list(language_model.template.stop)]
+        self._code = {kind: code_digest(modules, GLUE) for kind, modules in DECIDES.items()}
 
     def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> CostlyDraft:
         """Write a draft, read the attention of `groups`, and measure the cost.
@@ -67,7 +79,7 @@ class CachedLoop(PruningLoop):
         time. Here each measure takes a forward pass over the finished draft, so that methods without it do not pay for
         it. The seconds of that pass are counted; its tokens are not.
         """
-        key = digest("draft", self._writing, prompt.ids, prompt.sources)
+        key = digest("draft", self._code["draft"], self._writing, prompt.ids, prompt.sources)
         known = self.cache.get(key)
         if known is None:
             with metered(self.language_model) as meter:
@@ -94,7 +106,7 @@ class CachedLoop(PruningLoop):
         draft = Draft(
             value["text"],
             value["ids"],
-            value.get("log_probability", -math.inf),  # version 0.1.0 did not keep it
+            value["log_probability"],
             value["thoughts"],
             prompt.ids,
             Readout(mass, value["layers"]),
@@ -125,8 +137,8 @@ class CachedLoop(PruningLoop):
         """Score a task as a pruner does, and measure the cost; scores from the cache keep the cost that they had.
 
         Args:
-            scorer: a method. The key of its scores holds its name, its settings, the code of at2-prune and the code of
-                its own file. A method with settings that cannot be written as JSON is run anew every time.
+            scorer: a method. The key of its scores holds its name, its settings and its code. A method with settings
+                that cannot be written as JSON is run anew every time.
             task: the question; its ablations are kept too.
 
         Raises:
@@ -135,7 +147,7 @@ class CachedLoop(PruningLoop):
         identity = scorer_identity(scorer)
         passages = [[passage.title, passage.text, passage.score] for passage in task.passages]
         shown = [task.question, passages, task.prompt.ids, task.prompt.sources, list(task.draft.ids)]
-        key = digest("scores", self.fingerprint, identity, shown)
+        key = digest("scores", self._code["scores"], self.fingerprint, identity, shown)
         known = self.cache.get(key) if identity else None
         if known is not None:
             value = json.loads(known)
@@ -171,7 +183,8 @@ class CachedLoop(PruningLoop):
             The log-odds, `(ablations,)` float64, and the cost of all ablations. The cost of an ablation is its share of
             the call that measured it, because ablations with a common prefix share work.
         """
-        key = digest("outcomes", self.fingerprint, prompt.ids, prompt.sources, list(target), positions)
+        known_by = [self.fingerprint, prompt.ids, prompt.sources, list(target), positions]
+        key = digest("outcomes", self._code["outcomes"], *known_by)
         known = json.loads(self.cache.get(key) or b"{}")
         names = ["".join("01"[bit] for bit in mask) for mask in masks.long().tolist()]
         missing = [name for name in dict.fromkeys(names) if name not in known]
@@ -202,13 +215,9 @@ class CachedLoop(PruningLoop):
         self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None
     ) -> list[Answer]:
         """The answer to every prompt; those that are not in the cache are written together and share work."""
-        keys = [digest("answer", self._writing, prompt.ids) for prompt in prompts]
+        keys = [digest("answer", self._code["answer"], self._writing, prompt.ids) for prompt in prompts]
         known: dict[str, dict[str, Any]] = {key: json.loads(data) for key, data in self.cache.many(keys).items()}
-        missing = {
-            key: prompt
-            for key, prompt in zip(keys, prompts, strict=True)
-            if known.get(key, {}).get("log_probability") is None  # early versions did not keep it
-        }
+        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
         if missing:
             written = super().write_answers(list(missing.values()), guess, prefix)
             for key, answer in zip(missing, written, strict=True):

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import os
-import sys
+from collections.abc import Iterator
 from importlib.metadata import version
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import at2_prune
 from at2_prune.attention.rows import RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.scorers import Scorer
 
+from .code import code_digest
 from .digests import coefficients_digest
 
 __all__ = ["describe_scorer", "package_versions", "scorer_identity"]
@@ -37,8 +35,7 @@ def describe_scorer(scorer: Scorer) -> dict[str, Any]:
 def scorer_identity(scorer: Scorer) -> list[Any] | None:
     """Everything that a method's scores depend on beside the task; None if some of it cannot be told."""
     try:
-        code = inspect.getsource(sys.modules[type(scorer).__module__])
-        return [_exact(scorer), code, _own_code(), package_versions()]
+        return [_exact(scorer), code_digest(sorted({*_modules(scorer)})), package_versions()]
     except (KeyError, OSError, TypeError):  # the class was written in an interpreter, or a setting is no JSON value
         return None
 
@@ -111,10 +108,11 @@ def _all_settings(scorer: Scorer) -> dict[str, Any]:
     return public | {name: kept[f"_{name}"] for name in arguments if name not in kept and f"_{name}" in kept}
 
 
-@functools.cache
-def _own_code() -> str:
-    """A digest of at2-prune's code: scores depend on much more of it than the method's own file."""
-    state = hashlib.sha256()
-    for path in sorted(Path(str(files(at2_prune))).rglob("*.py")):
-        state.update(path.read_bytes())
-    return state.hexdigest()
+def _modules(value: Any) -> Iterator[str]:
+    """The modules of a scorer's class, of its base classes, and of the scorers among its settings."""
+    if isinstance(value, Scorer):
+        yield from (one.__module__ for one in type(value).__mro__ if issubclass(one, Scorer))
+        value = list(_all_settings(value).values())
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _modules(entry)

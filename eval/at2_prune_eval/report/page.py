@@ -26,7 +26,7 @@ from ..document.explanations import FAITHFULNESS, about_cost
 from ..figures import all_figures, caption_of, middle_k, svg
 from ..k_values import sorted_ks
 from ..results.loading import load_results
-from ..tables.cells import Rows, rivals
+from ..tables.cells import Rows, main_method, references, rivals
 from ..tables.cost import cost_rows
 from ..tables.faithfulness import ablation_difference_rows, ablation_rows, faithfulness_line, faithfulness_rows
 from ..tables.reading import reading
@@ -94,7 +94,7 @@ def report_page(
     methods = rivals(results["methods"])
     ks = sorted_ks(k for name in methods for k in results["methods"][name]["at"])
     chosen_k = middle_k(results) if methods else ""
-    chosen = "at2" if "at2" in methods else methods[0] if methods else ""
+    chosen = main_method(methods)
     questions = choose_questions(records, chosen, chosen_k) if methods else []
     return _template().render(
         results=results,
@@ -126,7 +126,7 @@ def report_page(
 def _differences(results: Mapping[str, Any]) -> list[tuple[str, Rows]]:
     return [
         (title, rows)
-        for reference, title in (("none", "no pruning"), ("at2", "AT2 at the same k"))
+        for reference, title in references(results["paired"])
         if len(rows := difference_rows(results, reference)) > 1
     ]
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from at2_prune.bootstrap import LEVEL, RESAMPLES, SEED, bootstrap_mean, bootstrap_ratio
+from at2_prune.catalogue import DEFAULT_METHOD
 from at2_prune.errors import InputError
 
 from ..k_values import ALL, GOLD
@@ -31,9 +32,9 @@ METRICS = (
 PAIRED = ("f1", "em", "precision", "recall", "gold_recall", "both_gold")
 """The metrics whose differences on the same questions are taken."""
 COSTS = ("seconds", "passes", "memory")
-COMPARED_TO = ("none", "at2", "scout", "bm25", "dense", "surrogate_32")
-"""The methods that differences are taken to: no pruning; and, at the same k, the method of the AT2 paper, the default
-method, the usual rerankers, and pruning by ablations."""
+COMPARED_TO = ("none", DEFAULT_METHOD, "at2", "bm25", "dense", "surrogate_32")
+"""The methods that differences are taken to: no pruning; and, at the same k, the default method, the method of the AT2
+paper, the usual rerankers, and pruning by ablations."""
 
 
 def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Mapping[str, int]) -> dict[str, Any]:

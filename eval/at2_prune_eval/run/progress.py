@@ -7,6 +7,7 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
+from at2_prune.catalogue import DEFAULT_METHOD
 from at2_prune.pruning.selection import K
 
 from ..k_values import ALL, check_ks
@@ -25,7 +26,7 @@ class ProgressBar:
         shown: whether to draw the bar; False for all but one of several processes.
     """
 
-    def __init__(self, total: int, ks: Sequence[K], method: str = "at2", shown: bool = True) -> None:
+    def __init__(self, total: int, ks: Sequence[K], method: str = DEFAULT_METHOD, shown: bool = True) -> None:
         ordered = check_ks(ks)
         self._shown = [("none", ALL), (method, str(ordered[len(ordered) // 2]))]
         self._sums = [0.0] * len(self._shown)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from at2_prune.datasets import Question
@@ -51,9 +50,8 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     drafted = loop.draft(prompt, groups)
     task = Task(loop.language_model, question.text, question.passages, prompt, drafted.draft)
     choices = {method.name: method.choose(loop, task, question, sorted(tried)) for method in methods}
-    known = drafted.draft.log_probability > -math.inf  # drafts remembered by 0.1.0 lack it; `auto` then asks again
-    unscored = Scored(prompt, drafted.draft, [0.0] * len(question.passages), whole=known)
-    answers = _answers(loop, question, unscored, choices, ks)
+    unscored = Scored(prompt, drafted.draft, [0.0] * len(question.passages))
+    answers = _answers(loop, question, unscored, choices)
     return {
         "id": question.id,
         **text_of(question),
@@ -75,21 +73,12 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     }
 
 
-def _answers(
-    loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice], ks: Sequence[K]
-) -> Answers:
-    """The answer from every different set of kept passages; the draft's text is the answer from all of them.
-
-    An answer from all passages is written beside the draft only if `auto` compares its probability and the draft's is
-    not known.
-    """
+def _answers(loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice]) -> Answers:
+    """The answer from every different set of kept passages; the draft is the answer from all of them."""
     everything = drafted.everything
-    sets = {tuple(kept) for choice in choices.values() for kept in choice.kept.values()}
-    if AUTO not in ks or len(everything) > max(AUTO_KS):
-        sets -= {everything}
+    sets = {tuple(kept) for choice in choices.values() for kept in choice.kept.values()} - {everything}
     answers = loop.answer_kept(question.text, question.passages, drafted, sorted(sets))
-    whole = answers.get(everything, Answer(drafted.draft.text, drafted.draft.log_probability, drafted.prompt))
-    return answers | {everything: replace(whole, text=drafted.draft.text)}
+    return answers | {everything: Answer(drafted.draft.text, drafted.draft.log_probability, drafted.prompt)}
 
 
 def _entries(

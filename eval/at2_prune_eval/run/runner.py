@@ -11,7 +11,7 @@ from ..k_values import check_ks
 from ..loop.cached_loop import CachedLoop
 from ..records import with_text
 from ..results.summary import summarize
-from ..tables.overview import markdown_table
+from ..tables.overview import ABOUT_COST, markdown_table
 from ..tables.reading import reading
 from .config import prompt_text, run_config
 from .experiment import Experiment, check_questions, too_long
@@ -81,4 +81,4 @@ def _write(store: RunStore, experiment: Experiment, results: dict[str, Any]) -> 
     asked = {question.id: question for question in experiment.questions}
     store.merge([*asked], lambda record: with_text(record, asked[record["id"]]) if record["id"] in asked else record)
     store.write_results(results)
-    store.write("table.md", f"{markdown_table(results)}\n\n{reading(results)}\n")
+    store.write("table.md", f"{markdown_table(results)}\n\n{ABOUT_COST}\n\n{reading(results)}\n")

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from at2_prune.catalogue import by_family
+from at2_prune.catalogue import DEFAULT_METHOD, by_family, label_of
 
-__all__ = ["FEW_QUESTIONS", "TOO_FEW", "Estimates", "Rows", "estimate", "is_outside", "markdown", "ordered", "rivals"]
+__all__ = [
+    "FEW_QUESTIONS",
+    "TOO_FEW",
+    "Estimates",
+    "Rows",
+    "estimate",
+    "is_outside",
+    "main_method",
+    "markdown",
+    "ordered",
+    "references",
+    "rivals",
+]
 
 FEW_QUESTIONS = 30
 """With fewer questions, a bootstrap interval is too narrow to rely on."""
@@ -57,3 +69,29 @@ def rivals(names: Iterable[str]) -> list[str]:
 def ordered(names: Mapping[str, Any]) -> list[str]:
     """The methods in the order of tables: no pruning, family by family, the oracle."""
     return [name for name in ("none", *rivals(names), "oracle") if name in names]
+
+
+def main_method(names: Iterable[str]) -> str:
+    """The method that a run is about: the default method, else AT2, else the first of its methods; empty without any.
+
+    Example:
+        >>> main_method(["none", "at2", "scout"]), main_method(["none", "bm25", "at2"]), main_method(["none", "bm25"])
+        ('scout', 'at2', 'bm25')
+    """
+    known = rivals(names)
+    return next((name for name in (DEFAULT_METHOD, "at2", *known) if name in known), "")
+
+
+def references(paired: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a run's methods are compared with, and its name in a sentence: no pruning, and the main method.
+
+    Args:
+        paired: the differences of a run, by reference.
+
+    Example:
+        >>> references({"none": {}, "at2": {}, "scout": {}, "bm25": {}})
+        [('none', 'no pruning'), ('scout', 'Scout at the same k')]
+    """
+    main = main_method(name for name in paired if name in (DEFAULT_METHOD, "at2"))
+    named = [("none", "no pruning"), (main, f"{label_of(main)} at the same k")]
+    return [(name, title) for name, title in named if name in paired]

@@ -10,7 +10,7 @@ from at2_prune.catalogue import REFERENCES, by_family, label_of
 from ..k_values import ALL
 from .cells import Rows, estimate, is_outside, ordered
 
-__all__ = ["cost_rows", "forward_passes", "mode_rows", "passes_in_all", "whole_passes"]
+__all__ = ["cost_rows", "forward_passes", "mode_rows", "passes_in_all", "seconds_to_choose", "whole_passes"]
 
 
 def passes_in_all(method: Mapping[str, Any]) -> dict[str, float]:
@@ -23,6 +23,13 @@ def forward_passes(method: Mapping[str, Any]) -> float:
     return passes_in_all(method)["mean"]
 
 
+def seconds_to_choose(results: Mapping[str, Any], name: str) -> float:
+    """The mean seconds to choose passages; those of the draft are among them if the method reads one."""
+    method = results["methods"][name]
+    seconds: float = method["cost"]["seconds"]["mean"]
+    return seconds + (results["draft"]["seconds"]["mean"] if method["uses_draft"] else 0.0)
+
+
 def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, float] | None:
     """Forward passes over the prompt with all passages.
 
@@ -30,6 +37,8 @@ def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, 
         The passes to choose, and to read the kept passages; None if a run did not record them.
     """
     methods = results["methods"]
+    if name == "none":  # its draft is the answer
+        return 0.0, 1.0
     whole = methods["none"]["at"][ALL].get("prompt_tokens", {}).get("mean") if "none" in methods else None
     read = methods[name]["at"].get(k, {}).get("prompt_tokens")
     return (forward_passes(methods[name]), read["mean"] / whole) if whole and read else None
@@ -38,7 +47,16 @@ def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, 
 def cost_rows(results: Mapping[str, Any]) -> Rows:
     """The cost of choosing by method, per question."""
     rows = [
-        ["method", "called", "needs the draft", "passes beyond it", "passes in all", "seconds beyond it", "memory, MiB"]
+        [
+            "method",
+            "called",
+            "needs the draft",
+            "passes beyond it",
+            "passes in all",
+            "seconds beyond it",
+            "seconds in all",
+            "memory, MiB",
+        ]
     ]
     for name in ordered(results["methods"]):
         if name in REFERENCES:
@@ -53,6 +71,7 @@ def cost_rows(results: Mapping[str, Any]) -> Rows:
                 estimate(cost["passes"], decimals=2),
                 estimate(passes_in_all(method), decimals=2),
                 estimate(cost["seconds"], decimals=2),
+                f"{seconds_to_choose(results, name):.2f}",
                 estimate({key: value / 2**20 for key, value in cost["memory"].items()}, decimals=0),
             ]
         )

@@ -8,10 +8,15 @@ from typing import Any
 from at2_prune.catalogue import REFERENCES, label_of
 
 from ..k_values import k_label
-from .cells import Rows, estimate, is_outside, markdown, ordered
-from .cost import forward_passes
+from .cells import Rows, estimate, is_outside, markdown, ordered, references
+from .cost import seconds_to_choose, whole_passes
 
-__all__ = ["markdown_table", "text_table"]
+__all__ = ["ABOUT_COST", "markdown_table", "text_table"]
+
+ABOUT_COST = (
+    "Passes are forward passes over the whole prompt, to choose the passages and to read the kept ones; a draft counts "
+    "as one. The seconds to choose include those of a draft, and not the writing of the answer."
+)
 
 _SHARES = {"f1": "F1", "em": "EM", "gold_recall": "gold recall", "both_gold": "both gold"}
 
@@ -21,12 +26,15 @@ def text_table(results: Mapping[str, Any]) -> str:
 
     Example:
         >>> half = {"mean": 0.5, "low": 0.25, "high": 0.75}
-        >>> entry = {"f1": half, "em": half, "gold_recall": half, "both_gold": half}
-        >>> method = {"cost": {"passes": half, "seconds": half}, "uses_draft": True, "at": {"2": entry}}
-        >>> print(text_table({"methods": {"at2": method}, "paired": {"none": {"at2": {"2": {"f1": half}}}}}))
-        method  k  F1                    EM     gold recall  both gold  passes  seconds  ΔF1 vs none
-        ------  -  --------------------  -----  -----------  ---------  ------  -------  -----------------------
-        AT2     2  0.500 [0.250, 0.750]  0.500  0.500        0.500      1.5     0.50     +0.500 [+0.250, +0.750]
+        >>> entry = {"f1": half, "em": half, "gold_recall": half, "both_gold": half, "prompt_tokens": half}
+        >>> none = {"at": {"all": {**entry, "prompt_tokens": {"mean": 2.0}}}}
+        >>> at2 = {"cost": {"passes": half, "seconds": half}, "uses_draft": True, "at": {"2": entry}}
+        >>> results = {"draft": {"seconds": half}, "methods": {"none": none, "at2": at2}, "paired": {}}
+        >>> print(text_table(results))
+        method      k    F1                    EM     gold recall  both gold  passes  seconds to choose
+        ----------  ---  --------------------  -----  -----------  ---------  ------  -----------------
+        No pruning  all  0.500 [0.250, 0.750]  0.500  0.500        0.500      1.00
+        AT2         2    0.500 [0.250, 0.750]  0.500  0.500        0.500      1.75    1.00
     """
     header, *rows = _rows(results, only_f1=True)
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
@@ -43,20 +51,20 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
 def _rows(results: Mapping[str, Any], only_f1: bool = False, bold: bool = False) -> Rows:
     paired = results["paired"]
-    references = [name for name in ("none", "at2") if paired.get(name)]
-    versus = [f"ΔF1 vs {name if name == 'none' else label_of(name)}" for name in references]
-    rows = [["method", "k", *_SHARES.values(), "passes", "seconds", *versus]]
+    compared_to = [name for name, _ in references(paired) if paired[name]]
+    versus = [f"ΔF1 vs {name if name == 'none' else label_of(name)}" for name in compared_to]
+    rows = [["method", "k", *_SHARES.values(), "passes", "seconds to choose", *versus]]
     for name in ordered(results["methods"]):
         method = results["methods"][name]
-        costs = ["", ""]
-        if name not in REFERENCES:
-            costs = [f"{forward_passes(method):.1f}", f"{method['cost']['seconds']['mean']:.2f}"]
+        seconds = "" if name in REFERENCES else f"{seconds_to_choose(results, name):.2f}"
         for k, entry in method["at"].items():
             shares = [
                 f"{entry[metric]['mean']:.3f}" if only_f1 and metric != "f1" else estimate(entry[metric])
                 for metric in _SHARES
             ]
-            differences = [paired[reference].get(name, {}).get(k) for reference in references]
+            passes = whole_passes(results, name, k)
+            costs = [f"{sum(passes):.2f}" if passes else "", seconds]
+            differences = [paired[reference].get(name, {}).get(k) for reference in compared_to]
             compared = [
                 estimate(difference["f1"], "+", bold=bold and is_outside(difference["f1"])) if difference else ""
                 for difference in differences

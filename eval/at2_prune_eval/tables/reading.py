@@ -7,13 +7,13 @@ from typing import Any
 
 from at2_prune.catalogue import REFERENCES, label_of
 
-from .cells import FEW_QUESTIONS, TOO_FEW, Estimates, is_outside, ordered
+from .cells import FEW_QUESTIONS, TOO_FEW, Estimates, is_outside, ordered, references
 
 __all__ = ["comparisons", "reading"]
 
 
 def reading(results: Mapping[str, Any]) -> str:
-    """List the differences in F1 to no pruning and to AT2 that are outside their intervals, with those due to chance.
+    """List the differences in F1 to no pruning and to the main method that are outside their intervals, with those due to chance.
 
     Example:
         >>> gain = {"f1": {"mean": 0.1, "low": 0.05, "high": 0.15}}
@@ -22,10 +22,7 @@ def reading(results: Mapping[str, Any]) -> str:
         F1 against no pruning: higher, outside the 95 % interval: AT2 (k = 3); lower: AT2 (k = 1). (2 comparisons, of which chance alone puts 0.1 outside on average; N = 200.)
     """  # noqa: E501
     n = results["n"]
-    found = [
-        _against(results, reference, label)
-        for reference, label in (("none", "no pruning"), ("at2", "AT2 at the same k"))
-    ]
+    found = [_against(results, reference, title) for reference, title in references(results["paired"])]
     return "\n\n".join([*filter(None, found), *([TOO_FEW] if n < FEW_QUESTIONS else [])])
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import configurable_methods, label_of, learned_methods, scoring_methods
 from at2_prune.cli import main
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
@@ -123,6 +124,43 @@ def test_rows_that_cannot_be_used(
     assert "1 rows left out: " in capsys.readouterr().out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (results["n"], sum(results["skipped"].values())) == (1, 1)
+
+
+def test_the_bar_and_the_tables_are_about_the_default_method(
+    model: str, coefficients: HeadCoefficients, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, rows in (("at2", "draft"), ("scout", "question")):
+        groups = (RowGroup.from_name(rows),)
+        made = HeadCoefficients(coefficients.weight, groups, model_name=coefficients.model_name, model_type="llama")
+        made.save_pretrained(tmp_path / name)
+    command = [
+        "eval",
+        "--limit",
+        "2",
+        "--k",
+        "2",
+        "--max-new-tokens",
+        "4",
+        "--model",
+        model,
+        "--methods",
+        "at2",
+        "scout",
+    ]
+    command += ["--coefficients", f"at2={tmp_path / 'at2'}", f"scout={tmp_path / 'scout'}"]
+    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache.sqlite")]
+    assert main(command) == 0
+    output, bar = capsys.readouterr()
+    assert "scout@2" in bar
+    assert "at2@2" not in bar
+    assert "ΔF1 vs Scout" in output
+    assert "ΔF1 vs AT2" not in output
+    assert "F1 against Scout at the same k" in output
+    line = next(line for line in output.splitlines() if line.startswith("AT2"))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    seconds = results["draft"]["seconds"]["mean"] + results["methods"]["at2"]["cost"]["seconds"]["mean"]
+    assert f"  {seconds:.2f}  " in line
+    assert "those of a draft" in output
 
 
 def test_without_at2(

@@ -1,9 +1,7 @@
-"""Drafts, scores and answers are computed once, those of an earlier version too; bad scores are refused."""
+"""Drafts, scores and answers are computed once; bad scores are refused."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +14,10 @@ from at2_prune.scorers import (
     FusionScorer,
     GradientXInputScorer,
     RandomScorer,
-    Scorer,
     SurrogateScorer,
     Task,
 )
 from at2_prune_eval import CachedLoop, Experiment, answer_question, evaluate
-from at2_prune_eval.loop.digests import digest
 from at2_prune_eval.run.methods import as_methods
 
 from ..conftest import Calls, Counted
@@ -39,42 +35,6 @@ def test_scores_are_remembered(loop: CachedLoop, questions: list[Question], call
         assert again["methods"][name]["cost"] == first["methods"][name]["cost"]
     others = answer_question(loop, as_methods([SurrogateScorer(8, alpha=10.0)]), questions[0], [10])
     assert others["methods"]["surrogate_8"]["scores"] != first["methods"]["surrogate_8"]["scores"]
-
-
-def test_answers_remembered_without_a_probability_are_written_again(
-    loop: CachedLoop, questions: list[Question], calls: Calls
-) -> None:
-    prompt = loop.language_model.encode(questions[0].text, questions[0].passages[:2])
-    first = loop.write_answers([prompt])[0]
-    assert first.log_probability > -100
-    key = digest("answer", loop._writing, prompt.ids)
-    for early in ({"text": first.text}, {"text": first.text, "log_probability": None}):
-        loop.cache.put(key, json.dumps(early).encode())  # as the first versions did
-        before = calls.passes
-        assert loop.write_answers([prompt])[0] == first
-        assert calls.passes > before
-        before = calls.passes
-        assert loop.write_answers([prompt])[0] == first
-        assert calls.passes == before
-
-
-def test_drafts_of_version_0_1_0_are_used(
-    loop: CachedLoop, scorers: list[Scorer], questions: list[Question], calls: Calls
-) -> None:
-    """They have no probability: the answer from all passages is written where `auto` compares it, and only there."""
-    short = replace(questions[0], passages=questions[0].passages[:2], gold=(0,))
-    for question, ks in ((questions[0], [1, "auto"]), (short, [1, 2]), (short, ["auto"])):
-        loop = CachedLoop(loop.language_model, None, loop.max_new_tokens)
-        first = answer_question(loop, as_methods(scorers), question, ks)
-        prompt = loop.language_model.encode(question.text, question.passages)
-        key = digest("draft", loop._writing, prompt.ids, prompt.sources)
-        draft = json.loads(loop.cache.get(key) or b"")
-        assert draft.pop("log_probability") > -100
-        loop.cache.put(key, json.dumps(draft).encode())
-        before = calls.passes
-        assert answer_question(loop, as_methods(scorers), question, ks) == first
-        compared = question is short and "auto" in ks
-        assert (calls.passes > before) == compared
 
 
 def test_what_another_kernel_rounded_is_asked_again(

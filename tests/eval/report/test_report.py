@@ -114,6 +114,16 @@ def test_page_is_self_contained_and_whole(results: dict[str, Any], records: list
         assert label_of(name) in text
 
 
+def test_the_default_method_is_chosen_and_compared_with() -> None:
+    records = make_records(8, (*SOME, "scout"), (1, 3))
+    html = report_page(make_results(records, faithfulness=False), records)
+    chosen = re.findall(r'<input type="radio" name="method" [^>]*checked>([^<]*)', html)
+    assert chosen == ["Scout"]
+    assert "the effect that Scout at k = 3 had on F1" in html
+    titles = re.findall(r"<summary>Differences to ([^<]*), on the same questions", html)
+    assert titles == ["no pruning", "Scout at the same k"]
+
+
 def test_questions_show_scores_kept_passages_and_answers(
     results: dict[str, Any], records: list[dict[str, Any]]
 ) -> None:
@@ -170,6 +180,20 @@ def test_hostile_text_is_text(tmp_path: Path) -> None:
     assert not re.search("[\x00-\x08\u202a-\u202e\u2028\ud800-\udfff]", html)
     assert "the first k passages were kept." in html
     assert "T" * 5000 in html
+
+
+def test_a_passage_without_a_title_is_shown_once_when_it_is_opened() -> None:
+    records = make_records(4, SOME, (1, 3))
+    for record in records:
+        record["passages"][0] = {"title": None, "text": "the first words and the rest"}
+    html = report_page(make_results(records, faithfulness=False), records)
+    summary = re.search(r"<summary[^>]*>((?:(?!</summary>).)*the first words.*?)</summary>", html)
+    assert summary is not None
+    assert re.findall(r'<span class="(\w+)">([^<]*)</span>', summary[1]) == [
+        ("closed", "the first words and the rest"),
+        ("opened", "untitled"),
+    ]
+    assert ".sources details[open] .closed, .sources details:not([open]) .opened { display: none; }" in html
 
 
 def test_two_hundred_questions_and_every_method(tmp_path: Path) -> None:

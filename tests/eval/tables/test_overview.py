@@ -43,7 +43,20 @@ def test_a_row_for_every_method_and_k(results: dict[str, Any]) -> None:
     at2 = results["methods"]["at2"]["at"]["3"]
     line = next(line for line in lines if line.startswith("| AT2 | 3 |"))
     assert f"{at2['f1']['mean']:.3f} [{at2['f1']['low']:.3f}, {at2['f1']['high']:.3f}]" in line
-    assert " 1.0 | " in line  # the draft's pass and none beyond
+    read = at2["prompt_tokens"]["mean"] / results["methods"]["none"]["at"]["all"]["prompt_tokens"]["mean"]
+    draft = results["draft"]["seconds"]["mean"] + results["methods"]["at2"]["cost"]["seconds"]["mean"]
+    assert draft > 1
+    assert f" | {1 + read:.2f} | {draft:.2f} | " in line  # the draft's pass, and those that read the kept passages
+
+
+def test_methods_are_compared_with_the_default_method() -> None:
+    """With AT2 in runs without it."""
+    for names, main in ((("bm25", "at2", "scout"), "Scout"), (("bm25", "at2"), "AT2"), (("bm25",), None)):
+        results = make_results(make_records(40, names, (1, 3)), faithfulness=False)
+        header = text_table(results).splitlines()[0]
+        assert [part.strip() for part in header.split("ΔF1 vs ")[1:]] == ["none", *([main] if main else [])]
+        against = [paragraph.split(":")[0] for paragraph in reading(results).split("\n\n")]
+        assert against == ["F1 against no pruning", *([f"F1 against {main} at the same k"] if main else [])]
 
 
 def test_reading_names_only_what_is_outside_its_interval() -> None:
@@ -90,7 +103,11 @@ def test_costs_count_the_draft_once(results: dict[str, Any]) -> None:
     assert (rows["`bm25`"][2], rows["`bm25`"][4]) == ("no", "0.00 [0.00, 0.00]")
     assert (rows["`at2`"][2], rows["`at2`"][4]) == ("yes", "1.00 [1.00, 1.00]")
     assert rows["`surrogate_32`"][3:5] == ["16.00 [16.00, 16.00]", "17.00 [17.00, 17.00]"]
-    assert rows["`at2`"][6] == "1 [1, 1]"  # MiB
+    draft = results["draft"]["seconds"]["mean"]
+    for name, uses_draft in (("bm25", False), ("at2", True), ("surrogate_32", True)):
+        seconds = results["methods"][name]["cost"]["seconds"]["mean"] + draft * uses_draft
+        assert rows[f"`{name}`"][6] == f"{seconds:.2f}"
+    assert rows["`at2`"][7] == "1 [1, 1]"  # MiB
 
 
 def test_a_faithfulness_test_that_was_not_made_leaves_a_dash(results: dict[str, Any]) -> None:
