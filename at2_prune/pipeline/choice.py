@@ -84,7 +84,5 @@ def _with_at_least(count: int, ranking: Sequence[int], seeds: Sequence[int], own
 
 
 def _reason(owner: int, owners: Sequence[int], ranking: Sequence[int], whole: bool, rule: str) -> str:
-    best = next((place for place, source in enumerate(ranking, start=1) if owners[source] == owner), None)
-    if best is None:
-        return "it holds no sentence"
+    best = next(place for place, source in enumerate(ranking, start=1) if owners[source] == owner)
     return f"{'rank' if whole else 'its best sentence is rank'} {best} of {len(ranking)}, {rule}"

@@ -64,7 +64,7 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
 
 
 def forget_pruners() -> None:
-    """Let the memory of every model be freed that no step uses any more."""
+    """Forget all pruners: their memory is freed when no step uses them any more, and new steps load anew."""
     with _loading:
         _latest.clear()
         _pruners.clear()

@@ -7,12 +7,12 @@ the first question needs it, and never if pruning is off or there are fewer than
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ContextTooLongError
 from ..models.default_model import EMBEDDED_MODEL_ID
-from ..passages import Passage
+from ..passages import Passage, PassageLike, as_passages
 from ..pruning.auto_k import most_confident
 from ..pruning.selection import AUTO, AUTO_KS, K, check_k, first_of_each
 from .choice import choose
@@ -87,7 +87,7 @@ class PruneStep:
             return self.given.language_model.name
         return self.config.model or EMBEDDED_MODEL_ID
 
-    def to_draft(self, passages: Sequence[Passage], offered: bool = False) -> list[int]:
+    def to_draft(self, passages: Iterable[PassageLike], offered: bool = False) -> list[int]:
         """Return the indices of the passages to write a draft from; none if the method reads no draft.
 
         If several passages have the same title and text, only the first is among them.
@@ -102,32 +102,34 @@ class PruneStep:
         """
         if not self.config.enabled:
             return []
-        indices, _ = self._distinct(passages)
+        items = as_passages(passages)
+        indices, _ = self._distinct(items)
         if len(indices) < 2:
             return []
         scorer = self.pruner.scorer
         if offered and not scorer.uses_draft and not self._told:
             self._told = True
             logger.warning('the method %s reads no draft, so draft_llm is unused; method="at2" reads one', scorer.name)
-        return sorted([*indices, *_without_text(passages)]) if scorer.uses_draft else []
+        return sorted([*indices, *_without_text(items)]) if scorer.uses_draft else []
 
-    def draft(self, question: str, passages: Sequence[Passage]) -> Draft | None:
+    def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft | None:
         """Write the scoring model's draft, for `run` with the same passages. Return None if `run` needs no draft.
 
         None is also returned if the passages do not fit the context together: `run` then drafts window by window.
         """
-        if not self.to_draft(passages):
+        items = as_passages(passages)
+        if not self.to_draft(items):
             return None
-        indices, _ = self._distinct(passages)
+        indices, _ = self._distinct(items)
         try:
-            return self.pruner.draft(question, [passages[index] for index in indices])
+            return self.pruner.draft(question, [items[index] for index in indices])
         except ContextTooLongError:
             if self.config.overflow == "error":
                 raise
             return None  # `run` drafts window by window
 
     def run(
-        self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None, k: K | None = None
+        self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None, k: K | None = None
     ) -> Pruned:
         """Choose the passages to keep.
 
@@ -136,7 +138,7 @@ class PruneStep:
 
         Args:
             question: the question.
-            passages: the retrieved passages, best first.
+            passages: the retrieved passages, best first, as `at2_prune.passages.as_passages` takes them.
             draft: an answer written from the passages that `to_draft` names, by any model; the scoring model reads it
                 in one forward pass. With None, the scoring model writes one if the method reads one. If it is empty,
                 the first passages are kept.
@@ -149,15 +151,15 @@ class PruneStep:
         """
         if k not in (None, AUTO):
             check_k(k)  # type: ignore[arg-type]
-        passages = tuple(passages)
+        items = tuple(as_passages(passages))
         if not self.config.enabled:
-            return Pruned(question, passages, tuple(KeptPassage(i, p.text) for i, p in enumerate(passages)))
-        indices, repeated = self._distinct(passages)
+            return Pruned(question, items, tuple(KeptPassage(i, p.text) for i, p in enumerate(items)))
+        indices, repeated = self._distinct(items)
         if len(indices) < 2:
-            kept = [KeptPassage(index, passages[index].text) for index in indices]
-            return self._log(Pruned(question, passages, self._with_blank(passages, kept), tuple(repeated)))
-        scored = self.pruner.try_score(question, [passages[index] for index in indices], draft)
-        return self._log(self._pruned(question, passages, indices, repeated, scored, k))
+            kept = [KeptPassage(index, items[index].text) for index in indices]
+            return self._log(Pruned(question, items, self._with_blank(items, kept), tuple(repeated)))
+        scored = self.pruner.try_score(question, [items[index] for index in indices], draft)
+        return self._log(self._pruned(question, items, indices, repeated, scored, k))
 
     def _pruned(
         self,

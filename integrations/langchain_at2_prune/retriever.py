@@ -24,8 +24,7 @@ __all__ = ["AT2PruneRetriever"]
 class AT2PruneRetriever(BaseRetriever):
     """Retrieve with another retriever and keep the documents that the scoring model's attention points to.
 
-    It takes the settings of `AT2DocumentCompressor` too, in place of a `compressor`: `AT2PruneRetriever(
-    base_retriever=base, method="at2")`.
+    In place of a `compressor` it takes the settings of one, for example `method="at2"` or a `pruner`.
 
     LangChain can switch pruning at run time, by its configurable fields and alternatives. With
 

@@ -67,6 +67,18 @@ def test_readme(names: dict[str, Any], tiny_pruner: AT2Pruner, question: Questio
     assert len(nodes) == 3
 
 
+def test_the_readme_with_pruning_off(
+    names: dict[str, Any], question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AT2_PRUNE", "off")
+    monkeypatch.setenv("AT2_PRUNE_MODEL", "no/such-model")  # nothing is loaded
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## In a pipeline")[1].split("\n## ")[0]
+    for snippet in re.findall(r"```python\n(.*?)```", section, re.S):
+        exec(snippet, names)
+    assert names["retriever"].invoke(question.text) == names["documents"]
+    assert len(names["query_engine"].query(question.text).source_nodes) == 10
+
+
 @pytest.mark.usefixtures("tiny_default")
 def test_snippets(names: dict[str, Any], question: Question, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = DOCS.read_text(encoding="utf-8")

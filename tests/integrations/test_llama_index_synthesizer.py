@@ -15,9 +15,10 @@ from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
-from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 
 from at2_prune import AT2Pruner, Question
+from at2_prune.errors import InputError
 from at2_prune.scorers import make_scorer
 from llama_index.postprocessor.at2_prune import AT2Postprocessor, AT2Synthesizer
 
@@ -194,3 +195,20 @@ def test_structured_answers(tiny_pruner: AT2Pruner, question: Question, nodes: l
     assert isinstance(response, PydanticResponse)
     assert response.response == Answer(river="Meuse")
     assert response.metadata["at2_prune"]["draft"] == '{"river":"Meuse"}'
+
+
+def test_what_nodes_it_takes(tiny_pruner: AT2Pruner, question: Question, nodes: list[NodeWithScore]) -> None:
+    expected = synthesizer(tiny_pruner).synthesize(question.text, nodes)
+    assert synthesizer(tiny_pruner).synthesize(question.text, iter(nodes)) == expected  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="node 0 must be a NodeWithScore, got TextNode"):
+        synthesizer(tiny_pruner).synthesize(question.text, [node.node for node in nodes])  # type: ignore[misc]
+
+
+def test_nodes_without_text(tiny_pruner: AT2Pruner, question: Question, nodes: list[NodeWithScore]) -> None:
+    images = [NodeWithScore(node=ImageNode(image_path=f"{n}.png", id_=f"image-{n}")) for n in range(2)]
+    response = synthesizer(tiny_pruner, top_n=10).synthesize(question.text, [images[0], *nodes, images[1]])
+    assert [node.node_id for node in response.source_nodes] == ["image-0", *(f"node-{n}" for n in range(10)), "image-1"]
+    assert response.response == "from 10 documents"
+    response = synthesizer(tiny_pruner).synthesize(question.text, [images[0], *nodes, images[1]])
+    assert len(response.source_nodes) == 5
+    assert set(response.metadata["at2_prune"]["scores"]) == {f"node-{n}" for n in range(10)}

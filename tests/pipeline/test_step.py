@@ -213,6 +213,16 @@ def test_overflow(tiny_pruner: AT2Pruner, question: Question) -> None:
     assert PruneStep(PruneConfig(), tiny_pruner).draft(question.text, passages) is None
 
 
+def test_strings_and_mappings_are_passages_too(tiny_pruner: AT2Pruner, question: Question) -> None:
+    step = PruneStep(PruneConfig(), tiny_pruner)
+    mappings = [{"title": p.title, "text": p.text} for p in question.passages]
+    found, expected = step.run(question.text, iter(mappings)), step.run(question.text, question.passages)
+    assert (found.kept, found.dropped) == (expected.kept, expected.dropped)
+    assert step.to_draft(["one", "two", "one"]) == [0, 1]
+    with pytest.raises(InputError, match="passage 1 must be a string or an object with a 'text'"):
+        step.run(question.text, ["one", None])
+
+
 def test_mistakes(tiny_pruner: AT2Pruner, question: Question) -> None:
     step = PruneStep(PruneConfig(), tiny_pruner)
     with pytest.raises(InputError, match="at least 1, got 0"):

@@ -24,7 +24,7 @@ from llama_index.core.types import RESPONSE_TEXT_TYPE
 
 from at2_prune.pipeline.results import Pruned
 
-from .base import AT2Postprocessor
+from .base import AT2Postprocessor, as_nodes
 
 __all__ = ["AT2Synthesizer"]
 
@@ -74,6 +74,7 @@ class AT2Synthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """Draft, prune, and answer from the kept nodes."""
+        nodes = as_nodes(nodes) if self._postprocessor.enabled else nodes
         if self._returns_all(nodes):
             return self._inner.synthesize(query, nodes, additional_source_nodes, **response_kwargs)
         read = self._postprocessor.to_draft_from(nodes)
@@ -97,6 +98,7 @@ class AT2Synthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """Do the same as `synthesize`, with the scoring model in a thread."""
+        nodes = as_nodes(nodes) if self._postprocessor.enabled else nodes
         if self._returns_all(nodes):
             return await self._inner.asynthesize(query, nodes, additional_source_nodes, **response_kwargs)
         read = await asyncio.to_thread(self._postprocessor.to_draft_from, nodes)
