@@ -1,6 +1,6 @@
-"""The parts that both examples share: a corpus, two indexes, and a local model that completes prompts.
+"""The parts that the examples share: a corpus, two indexes, and a local model that completes prompts.
 
-Nothing here needs a network, LangChain or LlamaIndex.
+Nothing here needs a network, LangChain, LlamaIndex or Haystack.
 
 The corpus comes from the files that `--data` names. Without files it is HotpotQA, if the environment variable
 AT2_PRUNE_DATA names a folder that holds `hotpotqa/validation.jsonl` or `hotpotqa/train.jsonl`. The tests read the same

@@ -10,7 +10,12 @@ import pytest
 
 pytest.importorskip("langchain_classic")
 pytest.importorskip("llama_index.core")
+pytest.importorskip("haystack")
 
+from haystack import Document as HaystackDocument
+from haystack import Pipeline
+from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
@@ -41,7 +46,12 @@ def names(question: Question, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     monkeypatch.setattr(
         index, "as_query_engine", lambda **options: VectorStoreIndex.as_query_engine(index, llm=MockLLM(), **options)
     )
+    store = InMemoryDocumentStore()
+    store.write_documents([HaystackDocument(content=p.text, meta={"title": p.title}) for p in question.passages])
+    pipeline = Pipeline()
+    pipeline.add_component("retriever", InMemoryBM25Retriever(store, top_k=8))
     return {
+        "pipeline": pipeline,
         "base": base,
         "retriever": base,
         "question": question.text,
@@ -57,7 +67,7 @@ def names(question: Question, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 def test_readme(names: dict[str, Any], tiny_pruner: AT2Pruner, question: Question) -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## In a pipeline")[1].split("\n## ")[0]
     snippets = re.findall(r"```python\n(.*?)```", section, re.S)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for snippet in snippets:
         exec(snippet, names)
     expected = [question.passages[i].text for i in tiny_pruner.answer(question.text, question.passages, 3).kept]
@@ -85,7 +95,7 @@ def test_snippets(names: dict[str, Any], question: Question, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     Path("pipeline.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.S)[0])
     snippets = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert len(snippets) == 8
+    assert len(snippets) == 10
     for snippet in snippets:
         exec(snippet, names)
     assert len(names["retriever"].invoke(question.text)) == 3

@@ -1,0 +1,147 @@
+"""AT2DocumentPruner: a Haystack component, which runs between a retriever and the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from haystack import Document, component, default_from_dict, default_to_dict
+
+from at2_prune.errors import InputError
+from at2_prune.passages import Passage
+from at2_prune.pipeline.config import PruneConfig
+from at2_prune.pipeline.results import Pruned
+from at2_prune.pipeline.step import PruneStep
+from at2_prune.pruning.selection import K
+
+if TYPE_CHECKING:
+    from at2_prune import AT2Pruner
+
+__all__ = ["AT2DocumentPruner"]
+
+
+@component
+class AT2DocumentPruner:
+    """Keep the documents that the attention of the scoring model points to.
+
+    `warm_up` or the first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the
+    same id and meta, and with the new score. A single document keeps its retrieval score, because no model is needed to
+    select it. Only the methods that use retrieval scores read them, for example `fusion`.
+
+    Args:
+        pruner: an `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not
+            given here. A component with a pruner cannot be serialised.
+        title_key: the meta key of a title, which is shown to the scoring model before the text; None for no titles.
+        settings: the fields of `at2_prune.PruneConfig`.
+
+    Raises:
+        InputError: a setting is unknown or has an invalid value.
+
+    Example:
+        >>> from haystack import Document
+        >>> documents = [Document(content="Dinant lies on the Meuse."), Document(content="Ghent is a city.")]
+        >>> AT2DocumentPruner(enabled=False).run("Which river?", documents)["documents"] == documents
+        True
+    """
+
+    def __init__(self, *, pruner: AT2Pruner | None = None, title_key: str | None = "title", **settings: Any) -> None:
+        given = {} if pruner is None else PruneStep.options_of(pruner)
+        self.config = PruneConfig.from_dict({**given, **settings})
+        self.title_key = title_key
+        self.step = PruneStep(self.config, pruner)
+        self._given = pruner
+
+    @classmethod
+    def from_config(
+        cls, config: PruneConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None, **options: Any
+    ) -> AT2DocumentPruner:
+        """Make a component with the settings of `config`.
+
+        Args:
+            config: as in `PruneConfig.load`: a `PruneConfig`, a mapping of settings, or the name of a file. The
+                environment overrides the last two. With None, only the environment is read.
+            options: other arguments of this class.
+        """
+        return cls(**{**PruneConfig.load(config).to_dict(), **options})
+
+    def warm_up(self) -> None:
+        """Load the scoring model, if documents are pruned."""
+        if self.config.enabled:
+            _ = self.step.pruner
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self, query: str, documents: list[Document], top_k: int | None = None, draft: str | None = None
+    ) -> dict[str, Any]:
+        """Return the documents to keep.
+
+        Args:
+            query: the question.
+            documents: the retrieved documents, best first.
+            top_k: how many documents (or sentences) to keep in this call. None takes `top_n` or `max_tokens`.
+            draft: an answer that your own generator wrote from these documents, for methods that read a draft. With
+                None, the scoring model writes one.
+
+        Returns:
+            `documents`: the kept documents.
+        """
+        if not self.config.enabled:
+            return {"documents": documents}
+        return {"documents": self._kept(documents, self.prune(query, documents, top_k, draft))}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self, query: str, documents: list[Document], top_k: int | None = None, draft: str | None = None
+    ) -> dict[str, Any]:
+        """Do the same as `run`, with the scoring model in a thread."""
+        return await asyncio.to_thread(self.run, query, documents, top_k, draft)
+
+    def prune(
+        self, query: str, documents: Sequence[Document], top_k: K | None = None, draft: str | None = None
+    ) -> Pruned:
+        """Return what is kept and what is dropped, with the reasons.
+
+        `print(pruner.prune(query, documents).explain())` shows them. See `run` for the arguments.
+        """
+        return self.step.run(query, [self._read(document) for document in documents], draft, top_k)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as Haystack stores them in a pipeline.
+
+        Raises:
+            InputError: the component holds a pruner that is loaded already.
+        """
+        if self._given is not None:
+            raise InputError(
+                "AT2DocumentPruner(pruner=...) cannot be serialised, because a loaded model cannot be written to a "
+                "file; name the model with model= and coefficients= instead"
+            )
+        return default_to_dict(self, title_key=self.title_key, **self.config.to_dict())
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> AT2DocumentPruner:
+        """Make the component that `to_dict` described."""
+        made: AT2DocumentPruner = default_from_dict(cls, data)
+        return made
+
+    def _read(self, document: Document) -> Passage:
+        title = document.meta.get(self.title_key) if self.title_key else None
+        return Passage(
+            document.content or "",
+            title=title if isinstance(title, str) and title else None,
+            score=document.score,
+        )
+
+    def _kept(self, documents: Sequence[Document], pruned: Pruned) -> list[Document]:
+        """Return copies of the documents that `pruned` keeps, with their scores."""
+        kept = []
+        for item in pruned.kept:
+            document = documents[item.index]
+            whole = item.text == pruned.passages[item.index].text
+            content = document.content if whole else item.text
+            score = document.score if item.score is None else item.score
+            kept.append(replace(document, content=content, score=score, meta=dict(document.meta)))
+        return kept
