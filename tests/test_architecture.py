@@ -19,6 +19,7 @@ ROOMS = (
     "bootstrap",
     "attention",
     "models",
+    "passage_index",
     "coefficients",
     "ablation",
     "scorers",

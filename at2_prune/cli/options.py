@@ -73,7 +73,7 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the method and its coefficients."""
-    add_settings(parser, "method", "coefficients")
+    add_settings(parser, "method", "coefficients", "index")
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
@@ -97,6 +97,7 @@ def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
         load_model(args),
         args.coefficients,
         method=args.method,
+        index=args.index,
         granularity=args.granularity,
         max_new_tokens=args.max_new_tokens,
         overflow=args.overflow,

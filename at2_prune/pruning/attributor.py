@@ -185,6 +185,11 @@ class Attributor:
         fit in the answer's place."""
         return self._has_room(self.encode(question, passages), draft)
 
+    @property
+    def _in_one_pass(self) -> bool:
+        """Whether questions are never scored in windows."""
+        return self.overflow == "error" or not self.scorer.reads_prompt
+
     def _has_room(self, prompt: EncodedPrompt, draft: str | Draft | None) -> bool:
         text = draft.text if isinstance(draft, Draft) else draft
         room = max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
@@ -224,9 +229,7 @@ class Attributor:
                 check_draft(draft)
             given = drafts
         asked = [self._ask(*one) for one in zip(questions, passages, given, strict=True)]
-        together = [
-            i for i, one in enumerate(asked) if self.overflow == "error" or self._has_room(one.prompt, one.draft)
-        ]
+        together = [i for i, one in enumerate(asked) if self._in_one_pass or self._has_room(one.prompt, one.draft)]
         found: dict[int, Scored] = {}
         if together:
             batch = self._score_together([asked[i] for i in together], answers_follow and drafts is None)

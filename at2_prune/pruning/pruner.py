@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..coefficients.head_coefficients import HeadCoefficients
+from ..coefficients.loading import AnyCoefficients
 from ..errors import InputError
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
@@ -68,9 +68,10 @@ class AT2Pruner(Attributor):
     def from_pretrained(
         cls,
         model: str | os.PathLike[str] | LanguageModel | None = None,
-        coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
+        coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
         *,
         method: str | None = None,
+        index: str | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         template: PromptTemplate | None = None,
@@ -87,6 +88,8 @@ class AT2Pruner(Attributor):
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
             method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the one that the given
                 coefficients belong to, or scout.
+            index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
+                memory.
             granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
@@ -108,7 +111,7 @@ class AT2Pruner(Attributor):
             language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
         return cls(
             language_model,
-            load_scorer(language_model, method, coefficients),
+            load_scorer(language_model, method, coefficients, index),
             granularity=granularity,
             order=order,
             max_new_tokens=max_new_tokens,

@@ -20,6 +20,7 @@ class BM25Scorer(Scorer):
     """
 
     name = "bm25"
+    reads_prompt = False
 
     def score(self, task: Task) -> torch.Tensor:
         try:

@@ -6,6 +6,7 @@ from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
 from .examples import Example, ExampleStore
 from .fit import Fidelity, FitSettings, fidelity, fit
+from .scout import ScoutReport, ScoutSettings, train_scout
 from .settings import TrainingData, TrainingSettings
 from .trainer import TrainingReport, train
 
@@ -16,6 +17,8 @@ __all__ = [
     "ExampleStore",
     "Fidelity",
     "FitSettings",
+    "ScoutReport",
+    "ScoutSettings",
     "TrainingData",
     "TrainingReport",
     "TrainingSettings",
@@ -24,4 +27,5 @@ __all__ = [
     "fit",
     "fit_evidence",
     "train",
+    "train_scout",
 ]

@@ -15,7 +15,7 @@ from at2_prune.catalogue import DEFAULT_METHOD, METHODS, learned_methods, scorin
 from at2_prune.errors import CoefficientsError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from at2_prune.coefficients.head_coefficients import HeadCoefficients
+    from at2_prune.coefficients.loading import AnyCoefficients
     from at2_prune.models.language_model import LanguageModel
     from at2_prune.scorers import Scorer
 
@@ -78,11 +78,11 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
     return scorers
 
 
-def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> dict[str, HeadCoefficients]:
+def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> dict[str, AnyCoefficients]:
     """Load the coefficients that the user gives, by the name of the method that they make."""
     from at2_prune.coefficients.loading import load_coefficients, method_of
 
-    coefficients: dict[str, HeadCoefficients] = {}
+    coefficients: dict[str, AnyCoefficients] = {}
     for entry in choice.coefficients:
         named = re.fullmatch(r"([^=/\\]+)=(.+)", entry)  # a path that contains = may begin with ./
         path = named[2] if named else entry
@@ -97,7 +97,7 @@ def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> 
     return coefficients
 
 
-def _default_methods(given: dict[str, HeadCoefficients], language_model: LanguageModel) -> list[str]:
+def _default_methods(given: dict[str, AnyCoefficients], language_model: LanguageModel) -> list[str]:
     from at2_prune.coefficients.shipped import shipped_coefficients
 
     known = {*given, *shipped_coefficients().get(language_model.name, {})}
@@ -105,13 +105,13 @@ def _default_methods(given: dict[str, HeadCoefficients], language_model: Languag
 
 
 def _shipped_coefficients(
-    choice: MethodChoice, methods: Sequence[str], given: dict[str, HeadCoefficients], language_model: LanguageModel
-) -> dict[str, HeadCoefficients]:
+    choice: MethodChoice, methods: Sequence[str], given: dict[str, AnyCoefficients], language_model: LanguageModel
+) -> dict[str, AnyCoefficients]:
     """Load the coefficients that come with the model, for the methods that use some and got none from the user."""
     from at2_prune.coefficients.loading import load_coefficients
 
     wanted = {*methods, *(METHODS[name].coefficients for name in methods if name in METHODS)}
-    coefficients: dict[str, HeadCoefficients] = {}
+    coefficients: dict[str, AnyCoefficients] = {}
     for name in learned_methods():
         if name not in given and (choice.everything or name in wanted):
             try:
