@@ -121,9 +121,9 @@ class AttentionReader:
         if keys > total:
             raise ModelNotSupportedError(
                 f"layer {layer} attends to {keys} keys after {total} tokens, so keys and tokens do not correspond; "
-                "static caches, layers that share keys, and models that add keys of their own (deepseek_v4) cannot be read: "
-                "use another model or a method that reads no attention, such as leave_one_out; read_attention needs "
-                "past= if the cache held tokens"
+                "static caches, layers that share keys, and models that add keys of their own (deepseek_v4) cannot "
+                "be read: use another model or a method that reads no attention, such as leave_one_out; "
+                "read_attention needs past= if the cache held tokens"
             )
         if past and keys == new and new > 1:
             raise ModelNotSupportedError(

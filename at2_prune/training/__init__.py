@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
-from .examples import Example, ExampleStore
+from .examples import Example, ExampleStore, check_store
 from .fit import Fidelity, FitSettings, fidelity, fit
 from .settings import TrainingData, TrainingSettings
 from .trainer import TrainingReport, train
@@ -19,6 +19,7 @@ __all__ = [
     "TrainingData",
     "TrainingReport",
     "TrainingSettings",
+    "check_store",
     "collect_examples",
     "fidelity",
     "fit",
