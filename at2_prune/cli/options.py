@@ -78,13 +78,16 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the model that the options name, after checking the method that they name, if they name one."""
+    """Load the model that the options name, after checking the method and the coefficients that they name."""
     from transformers.utils import logging as transformers_logging
 
+    from ..coefficients.loading import check_coefficients
     from ..models.language_model import LanguageModel
     from ..scorers.registry import check_method
 
-    check_method(getattr(args, "method", None))
+    if hasattr(args, "method"):
+        check_method(args.method)
+        check_coefficients(args.coefficients)
 
     if not args.verbose:
         transformers_logging.disable_progress_bar()

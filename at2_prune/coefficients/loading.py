@@ -10,7 +10,7 @@ from ..models.language_model import LanguageModel
 from .head_coefficients import HeadCoefficients
 from .shipped import shipped_coefficients
 
-__all__ = ["load_coefficients", "method_of"]
+__all__ = ["check_coefficients", "load_coefficients", "method_of"]
 
 
 def method_of(coefficients: HeadCoefficients) -> str:
@@ -26,6 +26,16 @@ def method_of(coefficients: HeadCoefficients) -> str:
     if measures == {"contribution"}:
         return "contribution_learned"
     return "effective_attention_learned" if measures == {"effective"} else "at2"
+
+
+def check_coefficients(coefficients: str | os.PathLike[str] | HeadCoefficients | None) -> None:
+    """Check, before a model is loaded, that coefficients can be read. Published estimators need the model for that.
+
+    Raises:
+        CoefficientsError: they cannot be read.
+    """
+    if isinstance(coefficients, (str, os.PathLike)) and not _is_estimator(os.fspath(coefficients)):
+        HeadCoefficients.from_pretrained(coefficients)
 
 
 def load_coefficients(
@@ -52,12 +62,17 @@ def load_coefficients(
         coefficients = shipped[method]
     if not isinstance(coefficients, HeadCoefficients):
         name = os.fspath(coefficients)
-        if name.startswith("madrylab/") or name.endswith(".pt"):
+        if _is_estimator(name):
             coefficients = HeadCoefficients.from_at2_estimator(name, config, language_model.name)
         else:
             coefficients = HeadCoefficients.from_pretrained(name)
     coefficients.check_model(config)
     return coefficients
+
+
+def _is_estimator(name: str) -> bool:
+    """Whether a name is that of an estimator that AT2's authors published."""
+    return name.startswith("madrylab/") or name.endswith(".pt")
 
 
 def _how_to_train(model: str, method: str) -> str:

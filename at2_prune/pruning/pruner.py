@@ -12,6 +12,7 @@ import torch
 
 from ..catalogue import DEFAULT_METHOD
 from ..coefficients.head_coefficients import HeadCoefficients
+from ..coefficients.loading import check_coefficients
 from ..errors import InputError
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
@@ -98,6 +99,7 @@ class AT2Pruner(Attributor):
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
         check_method(method)
+        check_coefficients(coefficients)
         if isinstance(model, LanguageModel):
             given = {"device": device, "dtype": dtype, "template": template, **model_options}
             ignored = sorted(name for name, value in given.items() if value is not None)

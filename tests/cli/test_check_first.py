@@ -58,6 +58,7 @@ def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["--dtype", "int8"], "dtype 'int8' is unknown"),
         (["--device", "toaster"], "device 'toaster' cannot be used"),
+        (["--coefficients", "no/such/coefficients"], "'no/such/coefficients' is neither a folder"),
         (["--device", "meta"], "device 'meta' holds no numbers"),
         (["--draft", " "], "the draft is empty"),
         (["--method", "guess"], "invalid choice: 'guess'"),

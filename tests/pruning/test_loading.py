@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.loading import load_coefficients
-from at2_prune.errors import CoefficientsError, InputError
+from at2_prune.errors import AT2PruneError, CoefficientsError, InputError
+from at2_prune.models import language_model
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import AttentionScorer
@@ -47,3 +49,26 @@ def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
 def test_options_for_loading_are_refused_with_a_loaded_model(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="device, dtype"):
         AT2Pruner.from_pretrained(tiny_lm, method="average_attention", device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"granularity": "token"},
+        {"order": "best"},
+        {"overflow": "truncate"},
+        {"max_new_tokens": 0},
+        {"method": "guess"},
+        {"coefficients": "no/such/folder"},
+        {"device": "toaster"},
+        {"dtype": "int8"},
+    ],
+)
+def test_wrong_options_are_found_before_the_model_is_loaded(wrong: dict[str, Any], monkeypatch) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr(language_model, "load_weights", load)
+    monkeypatch.setattr(language_model, "embedded_model_path", load)
+    with pytest.raises(AT2PruneError):
+        AT2Pruner.from_pretrained(**wrong)
