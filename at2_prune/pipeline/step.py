@@ -147,7 +147,7 @@ class PruneStep:
         repeated = tuple(
             DroppedPassage(index, f"repeats passage {first}") for index, first in enumerate(firsts) if index != first
         )
-        if len(indices) < 2:
+        if len(indices) < 2 or not any(passages[index].text.strip() for index in indices):
             kept = tuple(KeptPassage(index, passages[index].text) for index in indices)
             return self._log(Pruned(question, passages, kept, repeated))
         scored = self.pruner.try_score(question, [passages[index] for index in indices], draft)

@@ -172,7 +172,8 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.scorers.encoder import Encoder
 from at2_prune.datasets import load_questions
 from transformers import AutoModel
-for load in (load_questions, LanguageModel.load, HeadCoefficients.from_pretrained, lambda name: Encoder(AutoModel, name, "cpu")):
+encoder = lambda name: Encoder(AutoModel, name, "cpu")
+for load in (load_questions, LanguageModel.load, HeadCoefficients.from_pretrained, encoder):
     started = time.perf_counter()
     try:
         load("nobody/no-such-model")

@@ -169,7 +169,7 @@ def test_passages_without_text(tiny_pruner: AT2Pruner, question: Question) -> No
         assert len(PruneStep(config, tiny_pruner).run(question.text, passages).kept) == 1
     config = PruneConfig(granularity="sentence", top_n=1)
     empty = [Passage(""), Passage("", title="t")]
-    assert PruneStep(config, tiny_pruner).run(question.text, empty).kept == ()
+    assert PruneStep(config, tiny_pruner).run(question.text, empty).unchanged
 
 
 def test_overflow(tiny_pruner: AT2Pruner, question: Question) -> None:
