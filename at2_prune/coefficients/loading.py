@@ -11,7 +11,7 @@ from .head_coefficients import HeadCoefficients
 from .scout_coefficients import ScoutCoefficients, is_scout_folder
 from .shipped import shipped_coefficients
 
-__all__ = ["AnyCoefficients", "load_coefficients", "method_of"]
+__all__ = ["AnyCoefficients", "check_coefficients", "load_coefficients", "method_of"]
 
 AnyCoefficients = HeadCoefficients | ScoutCoefficients
 
@@ -19,9 +19,9 @@ AnyCoefficients = HeadCoefficients | ScoutCoefficients
 def method_of(coefficients: AnyCoefficients) -> str:
     """Return the method that coefficients belong to. For head coefficients, their row groups decide.
 
-    Head coefficients without draft rows belong to `prompt_scout`. If all row groups have the measure `contribution`, the method is
-    `contribution_learned`. If all have the measure `effective`, it is `effective_attention_learned`. All others belong
-    to `at2`.
+    Head coefficients without draft rows belong to `prompt_scout`. If all row groups have the measure `contribution`,
+    the method is `contribution_learned`. If all have the measure `effective`, it is `effective_attention_learned`. All
+    others belong to `at2`.
     """
     if isinstance(coefficients, ScoutCoefficients):
         return "scout"
@@ -33,6 +33,17 @@ def method_of(coefficients: AnyCoefficients) -> str:
     return "effective_attention_learned" if measures == {"effective"} else "at2"
 
 
+def check_coefficients(coefficients: str | os.PathLike[str] | AnyCoefficients | None) -> None:
+    """Check, before a model is loaded, that coefficients can be read. Published estimators need the model for that.
+
+    Raises:
+        CoefficientsError: they cannot be read.
+    """
+    if isinstance(coefficients, (str, os.PathLike)) and not _is_estimator(os.fspath(coefficients)):
+        name = os.path.expanduser(os.fspath(coefficients))
+        (ScoutCoefficients if is_scout_folder(name) else HeadCoefficients).from_pretrained(name)
+
+
 def load_coefficients(
     language_model: LanguageModel,
     coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
@@ -42,8 +53,9 @@ def load_coefficients(
 
     Args:
         language_model: the model that they are used with.
-        coefficients: `HeadCoefficients` or `ScoutCoefficients`; a folder or Hub id of saved ones; an estimator that AT2's authors published
-            (`madrylab/at2-*`, or a `.pt` file). With None, those that come with the package are loaded.
+        coefficients: `HeadCoefficients` or `ScoutCoefficients`; a folder or Hub id of saved ones; an estimator that
+            AT2's authors published (`madrylab/at2-*`, or a `.pt` file). With None, those that come with the package
+            are loaded.
         method: the method whose coefficients are loaded from the package if `coefficients` is None.
 
     Raises:
@@ -57,7 +69,7 @@ def load_coefficients(
         coefficients = shipped[method]
     if not isinstance(coefficients, (HeadCoefficients, ScoutCoefficients)):
         name = os.path.expanduser(os.fspath(coefficients))
-        if name.startswith("madrylab/") or name.endswith(".pt"):
+        if _is_estimator(name):
             coefficients = HeadCoefficients.from_at2_estimator(name, config, language_model.name)
         elif is_scout_folder(name):
             coefficients = ScoutCoefficients.from_pretrained(name)
@@ -65,6 +77,11 @@ def load_coefficients(
             coefficients = HeadCoefficients.from_pretrained(name)
     coefficients.check_model(config)
     return coefficients
+
+
+def _is_estimator(name: str) -> bool:
+    """Whether a name is that of an estimator that AT2's authors published."""
+    return name.startswith("madrylab/") or name.endswith(".pt")
 
 
 def _how_to_train(model: str, method: str) -> str:

@@ -37,6 +37,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
     try:
+        if torch.device(device).type == "meta":
+            raise InputError("device 'meta' holds no numbers; use cpu, cuda or mps")
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None

@@ -14,14 +14,14 @@ from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
 from ..models.readouts import Readout, read_prompts
-from ..passages import Granularity, Passage, PassageLike, as_passages
+from ..passages import Granularity, Passage, PassageLike, as_passages, check_some_text
 from ..scorers.base import Scorer, Task
 from .given_drafts import check_draft, given_drafts, read_for
-from .loop import PruningLoop, Scored
+from .loop import PruningLoop, Scored, check_max_new_tokens
 from .results import ScoredSource, scored_sources
 from .windows import Overflow, split_windows
 
-__all__ = ["Attributor"]
+__all__ = ["Attributor", "check_options"]
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,7 @@ class Attributor:
         max_new_tokens: int = 48,
         overflow: Overflow = "windows",
     ) -> None:
-        if granularity not in ("passage", "sentence"):
-            raise InputError(f"granularity must be 'passage' or 'sentence', got {granularity!r}")
-        if overflow not in ("error", "windows"):
-            raise InputError(f"overflow must be 'error' or 'windows', got {overflow!r}")
+        check_options(granularity, overflow)
         self.loop = PruningLoop(language_model, max_new_tokens)
         self.language_model = language_model
         self.scorer = scorer
@@ -201,8 +198,7 @@ class Attributor:
 
     def _passages(self, passages: Iterable[PassageLike]) -> list[Passage]:
         items = as_passages(passages)
-        if not items:
-            raise InputError("passages is empty: give at least one passage")
+        check_some_text(items)
         return items
 
     def _score_all(
@@ -309,6 +305,17 @@ class Attributor:
         if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)
         return read_prompts(self.language_model, prompts, groups, self.scorer.layers)
+
+
+def check_options(granularity: str, overflow: str, order: str = "original", max_new_tokens: int = 1) -> None:
+    """Raise `InputError` if one of these options of an `Attributor` or an `AT2Pruner` has a wrong value."""
+    if granularity not in ("passage", "sentence"):
+        raise InputError(f"granularity must be 'passage' or 'sentence', got {granularity!r}")
+    if overflow not in ("error", "windows"):
+        raise InputError(f"overflow must be 'error' or 'windows', got {overflow!r}")
+    if order not in ("original", "score"):
+        raise InputError(f"order must be 'original' or 'score', got {order!r}")
+    check_max_new_tokens(max_new_tokens)
 
 
 def _check_one_each(questions: Sequence[str], others: Sequence[Any], what: str) -> None:

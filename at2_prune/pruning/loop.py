@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..attention.rows import RowGroup
 from ..errors import EmptyDraftError, InputError
@@ -21,7 +22,7 @@ from ..passages import Granularity, Passage, only_kept
 from ..scorers.base import Scorer, Task
 from .selection import blank_last
 
-__all__ = ["Answer", "PruningLoop", "Scored"]
+__all__ = ["Answer", "PruningLoop", "Scored", "check_max_new_tokens"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,7 @@ class PruningLoop:
     """
 
     def __init__(self, language_model: LanguageModel, max_new_tokens: int = 48) -> None:
-        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-            raise InputError(f"max_new_tokens must be an integer of at least 1, got {max_new_tokens!r}")
+        check_max_new_tokens(max_new_tokens)
         self.language_model = language_model
         self.max_new_tokens = max_new_tokens
 
@@ -153,3 +153,9 @@ class PruningLoop:
             written = self.write_answers(prompts, guess, scored.prefix)
             answers |= dict(zip(waiting, written, strict=True))
         return answers
+
+
+def check_max_new_tokens(value: Any) -> None:
+    """Raise `InputError` unless the value is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"max_new_tokens must be an integer of at least 1, got {value!r}")

@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from ..coefficients.loading import AnyCoefficients
+from ..coefficients.loading import AnyCoefficients, check_coefficients
 from ..errors import InputError
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
 from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer
-from ..scorers.registry import load_scorer
-from .attributor import Attributor
+from ..scorers.registry import check_method, load_scorer
+from .attributor import Attributor, check_options
 from .auto_k import Candidate, most_confident
 from .loop import Scored
 from .results import PruneResult, scored_sources
@@ -60,8 +60,7 @@ class AT2Pruner(Attributor):
         super().__init__(
             language_model, scorer, granularity=granularity, max_new_tokens=max_new_tokens, overflow=overflow
         )
-        if order not in ("original", "score"):
-            raise InputError(f"order must be 'original' or 'score', got {order!r}")
+        check_options(granularity, overflow, order)
         self.order: Order = order
 
     @classmethod
@@ -101,6 +100,9 @@ class AT2Pruner(Attributor):
             CoefficientsError: there are no coefficients for this model, or those given are another model's.
             ModelNotSupportedError: the model's attention cannot be read.
         """
+        check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
+        check_method(method)
+        check_coefficients(coefficients)
         if isinstance(model, LanguageModel):
             given = {"device": device, "dtype": dtype, "template": template, **model_options}
             ignored = sorted(name for name, value in given.items() if value is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib import import_module
 
 from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, scoring_methods
@@ -13,7 +14,7 @@ from ..models.language_model import LanguageModel
 from .base import Scorer, ScorerOptions
 from .learned import LearnedScorer
 
-__all__ = ["load_scorer", "make_scorer"]
+__all__ = ["check_method", "load_scorer", "make_scorer"]
 
 
 def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -52,6 +53,22 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
             f"ScorerOptions(coefficients={{{info.coefficients!r}: ...}})"
         )
     return _scorer_class(info).create(name, options, **info.settings)
+
+
+def check_method(method: str | None, options: ScorerOptions | None = None) -> None:
+    """Check what can be known of a method before a model is loaded. None stands for the default method.
+
+    Raises:
+        InputError: there is no such method, or an option that it needs is missing.
+        MissingExtraError: a package that it needs is not installed.
+    """
+    if method is None:
+        return
+    if method not in scoring_methods():
+        raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
+    wanted = METHODS[method].coefficients
+    stand_in = {wanted: HeadCoefficients.average(1, 1)} if wanted else {}
+    make_scorer(method, replace(options or ScorerOptions(), coefficients=stand_in))
 
 
 def load_scorer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
-from .examples import Example, ExampleStore
+from .examples import Example, ExampleStore, check_store
 from .fit import Fidelity, FitSettings, fidelity, fit
 from .scout import ScoutReport, ScoutSettings, train_scout
 from .settings import TrainingData, TrainingSettings
@@ -22,6 +22,7 @@ __all__ = [
     "TrainingData",
     "TrainingReport",
     "TrainingSettings",
+    "check_store",
     "collect_examples",
     "fidelity",
     "fit",

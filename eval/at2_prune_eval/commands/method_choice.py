@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from at2_prune.models.language_model import LanguageModel
     from at2_prune.scorers import Scorer
 
-__all__ = ["MAIN", "RIVALS", "MethodChoice", "choose_scorers"]
+__all__ = ["MAIN", "RIVALS", "MethodChoice", "check_choice", "choose_scorers"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,24 @@ class MethodChoice:
     def everything(self) -> bool:
         """Whether every method that can run here is asked for."""
         return list(self.methods) == ["all"]
+
+
+def check_choice(choice: MethodChoice) -> None:
+    """Check the methods that are asked for, before a model is loaded.
+
+    A name that is no method may be that of coefficients; `choose_scorers` checks those.
+
+    Raises:
+        InputError: an option that a method needs is missing.
+        MissingExtraError: a package that a method needs is not installed.
+    """
+    from at2_prune.scorers.base import ScorerOptions
+    from at2_prune.scorers.registry import check_method
+
+    names = () if choice.everything else choice.methods or RIVALS
+    for name in names:
+        if name in scoring_methods() or not choice.coefficients:
+            check_method(name, ScorerOptions(embedder=choice.embedder, cross_encoder=choice.cross_encoder))
 
 
 def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[Scorer]:
