@@ -164,7 +164,8 @@ class LanguageModel:
             reader = None
         else:
             past = len(start.ids) if start else 0
-            with read_attention(self.model, _shifted(readings, padding), layers, past) as reader:
+            shifted, given = _shifted(readings, padding), longest - past
+            with read_attention(self.model, shifted, layers, past, given=given) as reader:
                 output = self.model.generate(**inputs)
         log_p = torch.stack(probabilities.steps, dim=1).tolist()
         written = output[:, longest:].tolist()
@@ -202,7 +203,8 @@ class LanguageModel:
             if self.compatibility.takes_positions:
                 inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         options: dict[str, Any] = {"logits_to_keep": 1} if self.compatibility.keeps_logits else {}
-        with read_attention(self.model, _shifted(readings, padding), layers, past, stop=True) as reader:
+        shifted, given = _shifted(readings, padding), ids.shape[1] - past
+        with read_attention(self.model, shifted, layers, past, stop=True, given=given) as reader:
             self.model(**inputs, **options)
         return reader
 
