@@ -120,7 +120,7 @@ class LanguageModel:
         if limit is not None and prompt_tokens + more > limit:
             raise ContextTooLongError(
                 f"question and passages take {prompt_tokens} tokens and the answer up to {more}, but {self.name} takes "
-                f"{limit} in all: give fewer or shorter passages, a model with a longer context, or overflow='windows'"
+                f"{limit} in all: give fewer or shorter passages, or take a model with a longer context"
             )
 
     @torch.inference_mode()
