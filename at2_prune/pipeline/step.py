@@ -134,8 +134,8 @@ class PruneStep:
 
         Raises:
             InputError: the question is empty, or a passage is not a text.
-            ContextTooLongError: the question does not fit the scoring model's context. With `overflow="error"`: question
-                and passages together do not fit.
+            ContextTooLongError: the question does not fit the scoring model's context. With `overflow="error"`: the
+                question and the passages together do not fit.
         """
         if k not in (None, AUTO):
             check_k(k)  # type: ignore[arg-type]
