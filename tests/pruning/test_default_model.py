@@ -108,3 +108,19 @@ def test_control_tokens_in_a_passage_do_not_end_the_answer(embedded_lm: Language
     special = embedded_lm.tokenizer.convert_tokens_to_ids(["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"])
     assert [prompt.ids.count(token) for token in special] == [1, 0, 0, 0]
     assert "parrot" in write_drafts(embedded_lm, [prompt], (), 12)[0].text.lower()
+
+
+FILLERS = (
+    "The minutes of the harbour council were read and accepted. Nobody raised a question. ",
+    "Rain is expected in the north, with light winds. Temperatures stay near the average of the season. ",
+)
+
+
+@pytest.mark.parametrize("filler", FILLERS)
+@pytest.mark.xfail(strict=False, reason="attention mass is summed over tokens, so it grows with a passage's length")
+def test_a_long_filler_does_not_outrank_the_answer(
+    embedded_lm: LanguageModel, passages: list[Passage], filler: str
+) -> None:
+    long = Passage(filler * (20_000 // len(filler) + 1), title="Report")
+    scores = AT2Pruner.from_pretrained(embedded_lm).score(QUESTION, [long, passages[GOLD]])
+    assert scores[1] > scores[0]
