@@ -110,17 +110,14 @@ def test_control_tokens_in_a_passage_do_not_end_the_answer(embedded_lm: Language
     assert "parrot" in write_drafts(embedded_lm, [prompt], (), 12)[0].text.lower()
 
 
-FILLERS = (
-    "The minutes of the harbour council were read and accepted. Nobody raised a question. ",
-    "Rain is expected in the north, with light winds. Temperatures stay near the average of the season. ",
-)
+OFFICE = "The office is closed for a part of the day. The office has many rooms, and the doors open to the yard. "
+LOREM = "lorem ipsum dolor sit amet, consectetur adipiscing elit. "
 
 
-@pytest.mark.parametrize("filler", FILLERS)
+@pytest.mark.parametrize(("method", "filler"), [("scout", OFFICE), ("average_attention", LOREM)])
 @pytest.mark.xfail(strict=False, reason="attention mass is summed over tokens, so it grows with a passage's length")
-def test_a_long_filler_does_not_outrank_the_answer(
-    embedded_lm: LanguageModel, passages: list[Passage], filler: str
-) -> None:
-    long = Passage(filler * (20_000 // len(filler) + 1), title="Report")
-    scores = AT2Pruner.from_pretrained(embedded_lm).score(QUESTION, [long, passages[GOLD]])
+def test_a_long_filler_does_not_outrank_the_answer(embedded_lm: LanguageModel, method: str, filler: str) -> None:
+    long, short = Passage(filler * (20_000 // len(filler) + 1)), Passage("It opens at nine in the morning.")
+    pruner = AT2Pruner.from_pretrained(embedded_lm, method=method)
+    scores = pruner.score("When does the office open?", [long, short], draft="At nine in the morning.")
     assert scores[1] > scores[0]
