@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from .default_model import embedded_tokenizer
 
 __all__ = ["choose_device", "choose_dtype", "load_weights"]
 
-HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder"}
+HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder", "gguf_file"}
 """The options of `from_pretrained` that hold for config, weights and tokenizer alike."""
 
 
@@ -68,6 +69,7 @@ def load_weights(
         config = AutoConfig.from_pretrained(path, **hub_options)
     except (OSError, ValueError) as error:
         _refuse_remote_code(path, error)
+        _name_gguf_file(path, error)
         raise InputError(
             f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
             f"access to ({_first_line(error)})"
@@ -95,6 +97,17 @@ def _refuse_remote_code(path: str, error: Exception) -> None:
         raise InputError(
             f"cannot load model {path!r}: it comes with Python code of its own, which is not run by default; read "
             "that code, and pass trust_remote_code=True to run it, or use another model"
+        ) from error
+
+
+def _name_gguf_file(path: str, error: Exception) -> None:
+    """Raise an `InputError` that says how to load a GGUF file, if the path is one or a folder with one."""
+    given = Path(path)
+    file = given if given.suffix == ".gguf" else min(given.glob("*.gguf"), default=None) if given.is_dir() else None
+    if file is not None:
+        raise InputError(
+            f"cannot load model {path!r}: weights in GGUF are loaded by the name of their file; load "
+            f"{str(file.parent)!r} with gguf_file={file.name!r}, which needs pip install gguf accelerate"
         ) from error
 
 
