@@ -23,7 +23,14 @@ from ..passages import Granularity, Passage
 from ..progress import progress
 from .compatibility import Compatibility, context_length
 from .default_model import EMBEDDED_MODEL_ID, embedded_model_path
-from .generation import AnswerParser, Generation, GreedyLogProbabilities, StopAtAnswersEnd, greedy_log_probabilities
+from .generation import (
+    AnswerParser,
+    Generation,
+    GreedyLogProbabilities,
+    OwnSettings,
+    StopAtAnswersEnd,
+    greedy_log_probabilities,
+)
 from .kv_cache import Prefix, cache_options, new_cache
 from .loading import choose_device, choose_dtype, load_weights
 from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
@@ -245,7 +252,7 @@ class LanguageModel:
 
     def _greedy(self, max_new_tokens: int, own_cache: bool) -> GenerationConfig:
         """Greedy decoding, whatever the model's own generation_config.json asks for."""
-        return GenerationConfig(
+        return OwnSettings(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
