@@ -107,7 +107,7 @@ def _tokens(length: int, seed: int) -> torch.Tensor:
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return torch.allclose(one, other, rtol=0.0, atol=SAME)
+    return torch.allclose(one, other, rtol=0, atol=SAME)
 
 
 def _last_weights(output: Any) -> list[torch.Tensor]:

@@ -15,6 +15,7 @@ ROOMS = (
     "errors",
     "catalogue",
     "files",
+    "progress",
     "passages",
     "bootstrap",
     "attention",

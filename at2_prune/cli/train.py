@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learn-from",
         choices=["draft", "answer", "evidence"],
         default="draft",
-        help="the supervision: ablations of the sources with the draft as the target (as in the AT2 paper), the same with "
-        "the known answer as the target, or the supporting passages that the data names (default: draft)",
+        help="the supervision: ablations of the sources with the draft as the target (as in the AT2 paper), the same "
+        "with the known answer as the target, or the supporting passages that the data names (default: draft)",
     )
     parser.add_argument(
         "--rows",

@@ -7,7 +7,7 @@ has such a subclass, so that it measures the code that users run.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,9 @@ class Scored:
     sources."""
     prefix: Prefix | None = field(default=None, repr=False)
     """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
+    excerpts: Mapping[int, Passage] = field(default_factory=dict, repr=False)
+    """The best part of each passage that does not fit the model's context, by its index. An answer is written from this
+    part if the passage is kept."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
     """The time of each step, `draft` and `score`."""
 
@@ -51,6 +54,10 @@ class Scored:
     def draft_answers(self) -> bool:
         """Whether the draft is the answer from all sources in their order."""
         return self.whole and bool(self.draft.text)
+
+    def shown(self, passages: Sequence[Passage]) -> list[Passage]:
+        """Return the passages as answers are written from them: an excerpt of each that does not fit."""
+        return [self.excerpts.get(index, passage) for index, passage in enumerate(passages)]
 
     @property
     def everything(self) -> tuple[int, ...]:

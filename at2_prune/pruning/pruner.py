@@ -169,8 +169,8 @@ class AT2Pruner(Attributor):
         Raises:
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1.
             EmptyDraftError: the draft given is empty.
-            ContextTooLongError: a passage alone does not fit the model's context. With `overflow="error"`: the passages
-                together do not fit.
+            ContextTooLongError: the question, or the kept passages, do not fit the model's context. With
+                `overflow="error"`: question and passages together do not fit.
         """
         return self.answer_batch([question], [passages], k, None if draft is None else [draft])[0]
 
@@ -225,6 +225,7 @@ class AT2Pruner(Attributor):
         Raises:
             ContextTooLongError: no candidate's sources fit the context.
         """
+        passages = scored.shown(passages)
         all_kept = [k for k in ks if k >= len(scored.scores)]
         kept = {k: tuple(self.select(scored.scores, k)) for k in ks if k not in all_kept[1:]}
         fitting = [
@@ -246,7 +247,7 @@ class AT2Pruner(Attributor):
             i for i, scored in enumerate(found) if not (scored.draft_answers and tuple(kept[i]) == scored.everything)
         ]
         if again:
-            prompts = [self.encode(questions[i], self.shown(passages[i], kept[i])) for i in again]
+            prompts = [self.encode(questions[i], self.shown(found[i].shown(passages[i]), kept[i])) for i in again]
             for i, new in zip(again, self.loop.write_drafts(prompts), strict=True):
                 answers[i] = new.text, new.log_probability
         return [[Candidate(k, *pair)] for pair in zip(kept, *zip(*answers, strict=True), strict=True)]

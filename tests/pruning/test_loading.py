@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,29 @@ def test_wrong_options_are_found_before_the_model_is_loaded(wrong: dict[str, Any
     monkeypatch.setattr(language_model, "embedded_model_path", load)
     with pytest.raises(AT2PruneError):
         AT2Pruner.from_pretrained(**wrong)
+
+
+def test_a_gguf_file_is_loaded_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "model.q4.gguf"
+    file.touch()
+    for path in (tmp_path, file):
+        with pytest.raises(InputError, match=re.escape(f"load {str(tmp_path)!r} with gguf_file='model.q4.gguf'")):
+            LanguageModel.load(path)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_scores_with_the_loaded_model(tiny_pruner: AT2Pruner) -> None:
+    """A child inherits one thread and the locks as they are; torch's thread pool must be of one thread."""
+    context = multiprocessing.get_context("fork")
+    threads, queue = torch.get_num_threads(), context.Queue()
+    torch.set_num_threads(1)
+    try:
+        expected = tiny_pruner.score(QUESTION, PASSAGES)
+        child = context.Process(target=lambda: queue.put(tiny_pruner.score(QUESTION, PASSAGES)))
+        child.start()
+        assert queue.get(timeout=60) == expected
+        child.join(10)
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(threads)
