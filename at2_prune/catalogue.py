@@ -59,6 +59,8 @@ class MethodInfo:
     """The arguments with which the scorer's class is called."""
     coefficients: str = ""
     """The method whose head coefficients this method uses: itself or another. It is empty if the method uses none."""
+    train_command: str = "train"
+    """The command that learns its coefficients."""
     train: tuple[str, ...] = ()
     """The options of `at2-prune train` that train the method's coefficients, in addition to model, data and output."""
     configurable: bool = True
@@ -110,7 +112,7 @@ _ENTRIES = (
         "part of 1 for new passages, else the question alone",
         "scout.ScoutScorer",
         coefficients="scout",
-        train=("--learn-from", "evidence"),
+        train_command="train-scout",
     ),
     MethodInfo(
         "prompt_scout",

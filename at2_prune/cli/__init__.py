@@ -19,12 +19,19 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import AT2PruneError
-from . import answer, models, score, train
+from . import answer, index, models, score, train, train_scout
 
 __all__ = ["main"]
 
 OURS = ("at2_prune", "at2_prune_eval")
-COMMANDS = {"answer": answer, "score": score, "train": train, "models": models}
+COMMANDS = {
+    "answer": answer,
+    "score": score,
+    "index": index,
+    "train": train,
+    "train-scout": train_scout,
+    "models": models,
+}
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 """What a full disk or a broken device says when it is written to."""
 GROUP = "at2_prune.commands"

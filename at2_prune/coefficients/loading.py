@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..catalogue import DEFAULT_METHOD, METHODS, learned_methods
+from ..catalogue import DEFAULT_METHOD, METHODS
 from ..errors import CoefficientsError
 from ..models.language_model import LanguageModel
 from .head_coefficients import HeadCoefficients
@@ -85,9 +85,11 @@ def _is_estimator(name: str) -> bool:
 
 
 def _how_to_train(model: str, method: str) -> str:
-    recipe = "".join(f"{option} " for option in METHODS[method].train) if method in learned_methods() else ""
+    info = METHODS[METHODS[method].coefficients]
+    recipe = "".join(f"{option} " for option in info.train)
     return (
         f"no head coefficients of the method {method} come with at2-prune for {model}: train them with "
-        f"`at2-prune train --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 {recipe}--out DIR` "
+        f"`at2-prune {info.train_command} --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 "
+        f"{recipe}--out DIR` "
         "and pass coefficients=DIR, or take the method average_attention, which needs none"
     )

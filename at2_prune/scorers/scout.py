@@ -113,7 +113,7 @@ def _of_scout(coefficients: object) -> ScoutCoefficients:
     if not isinstance(coefficients, ScoutCoefficients):
         raise InputError(
             "the method scout needs coefficients of the passage index, but head coefficients were given: use them with "
-            "the method prompt_scout, or train new ones with at2-prune train --learn-from evidence"
+            "the method prompt_scout, or train new ones with at2-prune train-scout"
         )
     return coefficients
 
