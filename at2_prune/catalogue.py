@@ -64,8 +64,7 @@ class MethodInfo:
     train: tuple[str, ...] = ()
     """The options of `at2-prune train` that train the method's coefficients, in addition to model, data and output."""
     configurable: bool = True
-    """Whether `PruneConfig` and the command line accept the method. They accept neither the two references nor
-    `cross_encoder`, which needs a reranker's id."""
+    """Whether `PruneConfig` and the command line accept the method. They do not accept the two references."""
 
     @property
     def learned(self) -> bool:
@@ -155,10 +154,9 @@ _ENTRIES = (
         "cross_encoder",
         "Cross-encoder",
         "retrieval",
-        "The output of a reranker that reads question and passage together; needs the reranker's id.",
+        "The output of a reranker that reads question and passage together; needs the reranker's id or folder.",
         "0",
         "cross_encoder.CrossEncoderScorer",
-        configurable=False,
     ),
     MethodInfo(
         "average_attention",

@@ -69,7 +69,9 @@ def _run(framework: str, build: Build, args: argparse.Namespace) -> None:
     corpus = Corpus.load(args.data or ())
     transformers_logging.disable_progress_bar()
     model = LanguageModel.load(config.model, device=config.device, dtype=config.dtype)
-    pruner = AT2Pruner.from_pretrained(model, config.coefficients, method=config.method)
+    pruner = AT2Pruner.from_pretrained(
+        model, config.coefficients, method=config.method, cross_encoder=config.cross_encoder
+    )
     pipeline = build(args.index, corpus, pruner)
     if not args.questions:
         question = args.question or corpus.questions[0].text

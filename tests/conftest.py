@@ -13,7 +13,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes share the core
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question, load_questions, sample_questions_path
@@ -93,6 +99,26 @@ def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 @pytest.fixture
 def tiny_lm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
     return LanguageModel(tiny_model, tiny_tokenizer, name="tiny-random-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random cross-encoder, in the format of transformers."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.5,
+        num_labels=1,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    folder = tmp_path_factory.mktemp("reranker")
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -59,7 +59,8 @@ def test_training_options_name_what_train_knows() -> None:
 def test_configs_take_the_configurable_methods_and_no_other() -> None:
     for name in METHODS:
         if name in configurable_methods():
-            assert PruneConfig(method=name).method == name
+            reranker = "some/reranker" if name == "cross_encoder" else None
+            assert PruneConfig(method=name, cross_encoder=reranker).method == name
         else:
             with pytest.raises(ValueError, match="method must be"):
                 PruneConfig(method=name)

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     check_coefficients(args.coefficients)
     passages = read_passages(args.passages)
     language_model = load_model(args)
-    scorer = load_scorer(language_model, "scout", args.coefficients, args.out)
+    scorer = load_scorer(language_model, "scout", args.coefficients, index=args.out)
     assert isinstance(scorer, ScoutScorer)
     index = scorer.index(language_model)
     with tqdm(total=len(passages), desc="reading", unit="passage", smoothing=0.1) as bar:

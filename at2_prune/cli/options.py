@@ -73,8 +73,8 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the method and its coefficients."""
-    add_settings(parser, "method", "coefficients", "index")
+    """Add the options that choose the method, its coefficients, its index and its reranker."""
+    add_settings(parser, "method", "coefficients", "index", "cross_encoder")
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
@@ -99,12 +99,13 @@ def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
     from ..pruning.pruner import AT2Pruner
 
     # A value that cannot be used must fail before the model is loaded.
-    PruneConfig(method=args.method, coefficients=args.coefficients, dtype=args.dtype)
+    PruneConfig(method=args.method, coefficients=args.coefficients, cross_encoder=args.cross_encoder, dtype=args.dtype)
     return AT2Pruner.from_pretrained(
         load_model(args),
         args.coefficients,
         method=args.method,
         index=args.index,
+        cross_encoder=args.cross_encoder,
         granularity=args.granularity,
         max_new_tokens=args.max_new_tokens,
         overflow=args.overflow,

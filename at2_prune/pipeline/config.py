@@ -22,6 +22,8 @@ from .sources import checked_values, read_environ, read_file
 
 __all__ = ["PruneConfig"]
 
+_RERANKER = "a folder with model.onnx and tokenizer.json, or a Hub id or path for transformers"
+
 
 @dataclass(frozen=True)
 class PruneConfig:
@@ -45,9 +47,9 @@ class PruneConfig:
         None,
         choice(*configurable_methods(), optional=True),
         "the method that scores: scout, which needs no draft; at2, the method of the AT2 paper (arXiv 2504.13752), "
-        "which reads a draft; fusion, which adds the retriever's scores to scout's; or another of these: "
-        f"{', '.join(configurable_methods())}. If not given, it is the method of the coefficients that are given, else "
-        f"{DEFAULT_METHOD}",
+        "which reads a draft; fusion, which adds the retriever's scores to scout's; cross_encoder, a reranker of your "
+        f"own; or another of these: {', '.join(configurable_methods())}. If not given, it is the method of the "
+        f"coefficients or of the cross-encoder that is given, else {DEFAULT_METHOD}",
         "METHOD",
     )
     top_n: K = setting(
@@ -103,6 +105,12 @@ class PruneConfig:
         "added; if not given, the index is kept in memory",
         "DIR",
     )
+    cross_encoder: str | None = setting(
+        None,
+        TEXT,
+        f"the reranker of the method cross_encoder: {_RERANKER}",
+        "FOLDER_OR_ID",
+    )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")
     dtype: str | None = setting(
         None,
@@ -122,6 +130,8 @@ class PruneConfig:
             raise InputError(f"neighbors={self.neighbors} needs granularity='sentence', got {self.granularity!r}")
         if self.method is not None and self.coefficients is not None and not METHODS[self.method].coefficients:
             raise InputError(f"coefficients={self.coefficients!r}: the method {self.method} has none, so leave one out")
+        if self.method == "cross_encoder" and self.cross_encoder is None:
+            raise InputError(f"method='cross_encoder' needs a reranker: set cross_encoder to {_RERANKER}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> PruneConfig:

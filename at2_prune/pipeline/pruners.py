@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODEL_SETTINGS", "check_given", "forget_pruners", "load_pruner", "options_of"]
 
-MODEL_SETTINGS = ("model", "device", "dtype", "coefficients", "method", "index", "max_new_tokens")
+MODEL_SETTINGS = ("model", "device", "dtype", "coefficients", "method", "index", "cross_encoder", "max_new_tokens")
 """The settings that decide which pruner is loaded; the first three decide which model."""
 
 _pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
@@ -44,7 +44,7 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
 
     values = {name: getattr(config, name) for name in MODEL_SETTINGS}
     model_key = (*(values[name] for name in MODEL_SETTINGS[:3]), _written(config.model))
-    key = (*values.values(), *model_key, _written(config.coefficients))
+    key = (*values.values(), *model_key, *map(_written, (config.coefficients, config.cross_encoder)))
     with _loading:
         pruner = _pruners.get(key)
         if pruner is None:
@@ -54,6 +54,7 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
                 config.coefficients,
                 method=config.method,
                 index=config.index,
+                cross_encoder=config.cross_encoder,
                 device=config.device if model is None else None,
                 dtype=config.dtype if model is None else None,
                 max_new_tokens=config.max_new_tokens,
@@ -89,15 +90,18 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     """Check a pruner that is given with a config, whose `MODEL_SETTINGS` it replaces.
 
     Raises:
-        InputError: it is not an `AT2Pruner`, or the config names another method, model, device, dtype or
-            `max_new_tokens` than it has.
+        InputError: it is not an `AT2Pruner`, or the config names another method, cross-encoder, model, device, dtype
+            or `max_new_tokens` than it has.
     """
     from ..models.loading import choose_device
+    from ..scorers.cross_encoder import CrossEncoderScorer
 
     options_of(pruner)
     model = pruner.language_model
+    reranker = os.fspath(pruner.scorer.model) if isinstance(pruner.scorer, CrossEncoderScorer) else None
     has = [
         ("method", config.method, pruner.scorer.name),
+        ("cross_encoder", config.cross_encoder, reranker),
         ("model", config.model and os.path.expanduser(config.model), model.name),
         ("device", config.device and str(choose_device(config.device)), str(model.device)),
         ("dtype", config.dtype, str(model.model.dtype).removeprefix("torch.")),

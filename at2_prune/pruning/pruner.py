@@ -71,6 +71,7 @@ class AT2Pruner(Attributor):
         *,
         method: str | None = None,
         index: str | None = None,
+        cross_encoder: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         template: PromptTemplate | None = None,
@@ -86,9 +87,10 @@ class AT2Pruner(Attributor):
             model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
             method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the one that the given
-                coefficients belong to, or scout.
+                coefficients belong to, or cross_encoder if one is given, or scout.
             index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
                 memory.
+            cross_encoder: the reranker of the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
             granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
@@ -113,7 +115,7 @@ class AT2Pruner(Attributor):
             language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
         return cls(
             language_model,
-            load_scorer(language_model, method, coefficients, index),
+            load_scorer(language_model, method, coefficients, index=index, cross_encoder=cross_encoder),
             granularity=granularity,
             order=order,
             max_new_tokens=max_new_tokens,

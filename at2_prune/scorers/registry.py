@@ -76,28 +76,35 @@ def load_scorer(
     method: str | None = None,
     coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
     index: str | None = None,
+    cross_encoder: str | os.PathLike[str] | None = None,
 ) -> Scorer:
     """Make the scorer of a method for a model.
 
     Args:
         language_model: the model that it scores with.
         method: a method of `at2_prune.catalogue` that scores. With None, it is the one that the coefficients belong to,
-            as `method_of` says, or the default method if there are none.
+            as `method_of` says, or `cross_encoder` if one is given, or the default method if there is neither.
         coefficients: coefficients for a method that uses them; see `at2_prune.coefficients.loading`.
         index: the folder of scout's passage index; by default the index is kept in memory.
+        cross_encoder: the reranker of the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore it.
 
     Raises:
-        InputError: there is no such method, or the coefficients that were given belong to another one.
+        InputError: there is no such method, the coefficients that were given belong to another one, or the method
+            `cross_encoder` is given no reranker.
         CoefficientsError: there are no coefficients for the model, or those given cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
     if method is not None and method not in scoring_methods():
         raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
+    if method is None and cross_encoder is not None:
+        if coefficients is not None:
+            raise InputError("coefficients and cross_encoder belong to two methods: name the method, or leave one out")
+        method = "cross_encoder"
     if coefficients is None:
         method = method or DEFAULT_METHOD
         wanted = METHODS[method].coefficients
         loaded = {wanted: load_coefficients(language_model, None, wanted)} if wanted else {}
-        return make_scorer(method, ScorerOptions(loaded, index=index))
+        return make_scorer(method, ScorerOptions(loaded, index=index, cross_encoder=cross_encoder))
     wanted = "" if method is None else METHODS[method].coefficients
     if method is not None and not wanted:
         raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")

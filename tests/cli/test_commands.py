@@ -86,6 +86,16 @@ def test_score_ranks_every_source(options: list[str], capsys: pytest.CaptureFixt
     assert "Dinant" in capsys.readouterr().out
 
 
+def test_score_with_a_cross_encoder(
+    model_folder: Path, tiny_reranker: Path, passages_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["score", "Which river?", "--passages", str(passages_file), "--model", str(model_folder)]
+    assert main([*command, "--method", "cross_encoder"]) == 2
+    assert "method='cross_encoder' needs a reranker: set cross_encoder to a folder" in capsys.readouterr().err
+    assert main([*command, "--method", "cross_encoder", "--cross-encoder", str(tiny_reranker), "--json"]) == 0
+    assert len({row["score"] for row in json.loads(capsys.readouterr().out)["scores"]}) == 10
+
+
 def test_train_goes_on_and_its_coefficients_are_used(
     model_folder: Path, passages_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

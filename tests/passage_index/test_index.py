@@ -129,7 +129,9 @@ def test_links_go_both_ways(tiny_lm: LanguageModel) -> None:
 def test_no_passage_is_read_twice(tiny_lm: LanguageModel) -> None:
     index = index_of(tiny_lm)
     tokens: list[int] = []
-    hook = tiny_lm.model.get_input_embeddings().register_forward_hook(lambda _, args, out: tokens.append(args[0].numel()))
+    hook = tiny_lm.model.get_input_embeddings().register_forward_hook(
+        lambda _, args, out: tokens.append(args[0].numel())
+    )
     try:
         list(index.records([*PASSAGES, *PASSAGES[:2]]))
         read = len(tokens)

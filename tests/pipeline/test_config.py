@@ -115,6 +115,11 @@ def test_switch_off(text: str) -> None:
         ({"model": ""}, r"model must be a text that is not blank, got ''"),
         ({"title_key": ""}, r"title_key must be a text that is not blank"),
         ({"method": "bm25", "coefficients": "x"}, r"coefficients='x': the method bm25 has none"),
+        (
+            {"method": "cross_encoder"},
+            "method='cross_encoder' needs a reranker: set cross_encoder to a folder with model.onnx and ",
+        ),
+        ({"method": "cross_encoder", "cross_encoder": " "}, "cross_encoder must be a text that is not blank, got ' '"),
         ({"neighbors": 1}, r"neighbors=1 needs granularity='sentence'"),
         ({"top_k": 3}, r"unknown key 'top_k', did you mean 'top_n'\? Allowed: enabled, method"),
         ({3: 3}, r"unknown key 3\. Allowed"),

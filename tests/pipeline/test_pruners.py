@@ -6,6 +6,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from at2_prune.errors import InputError
 from at2_prune.pipeline.config import PruneConfig
 from at2_prune.pipeline.pruners import forget_pruners, load_pruner
 from at2_prune.pipeline.step import PruneStep
-from at2_prune.scorers import make_scorer
+from at2_prune.scorers import ScorerOptions, make_scorer
 
 
 @pytest.fixture
@@ -115,6 +116,10 @@ def test_a_given_pruner_travels_too(model_folder: Path, question: Question) -> N
     [
         ({"method": "scout"}, "method='scout' contradicts the given pruner, which has 'at2'"),
         ({"method": "bm25"}, "method='bm25' contradicts the given pruner"),
+        (
+            {"cross_encoder": "some/reranker"},
+            "cross_encoder='some/reranker' contradicts the given pruner, which has None",
+        ),
         ({"model": "some/model"}, "model='some/model' contradicts the given pruner, which has 'tiny-random-llama'"),
         ({"dtype": "bfloat16"}, "dtype='bfloat16' contradicts the given pruner, which has 'float32'"),
         ({"device": "meta"}, "device='meta' contradicts the given pruner, which has 'cpu'"),
@@ -134,6 +139,28 @@ def test_settings_that_agree_with_the_pruner(tiny_pruner: AT2Pruner) -> None:
     bm25 = AT2Pruner(tiny_pruner.language_model, make_scorer("bm25"))
     with pytest.raises(InputError, match="coefficients='x' contradict the given pruner, whose method bm25"):
         PruneStep(PruneConfig(coefficients="x"), bm25)
+
+
+def test_a_cross_encoder_by_config(
+    model_folder: Path, tiny_reranker: Path, tmp_path: Path, question: Question, loads: list[str]
+) -> None:
+    passages = question.passages
+    settings = {"method": "cross_encoder", "cross_encoder": str(tiny_reranker)}
+    step = PruneStep(config_of(model_folder, **settings))
+    found = step.run(question.text, passages)
+    reranker = make_scorer("cross_encoder", ScorerOptions(cross_encoder=tiny_reranker))
+    pruner = AT2Pruner(step.pruner.language_model, reranker)
+    assert found.scores == pytest.approx(pruner.score(question.text, passages))
+    inferred = PruneStep(config_of(model_folder, **{**settings, "method": None})).pruner
+    assert inferred.scorer.name == "cross_encoder"
+    assert inferred.language_model is step.pruner.language_model
+    other = shutil.copytree(tiny_reranker, tmp_path / "other")
+    assert PruneStep(config_of(model_folder, **{**settings, "cross_encoder": str(other)})).pruner is not step.pruner
+    assert PruneStep(config_of(model_folder, cross_encoder=str(other))).pruner.scorer.name == "average_attention"
+    assert loads == [str(model_folder)]
+    PruneStep(PruneConfig(**settings), pruner)
+    with pytest.raises(InputError, match="cross_encoder='some/reranker' contradicts the given pruner, which has '/"):
+        PruneStep(PruneConfig(cross_encoder="some/reranker"), pruner)
 
 
 @pytest.mark.parametrize("pruner", ["x", 3, AT2Pruner])

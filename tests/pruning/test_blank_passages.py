@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -31,15 +33,15 @@ def coefficients(method: str) -> HeadCoefficients:
     return HeadCoefficients(weight, groups, model_type="llama")
 
 
-def pruner_of(method: str, language_model: LanguageModel) -> AT2Pruner:
+def pruner_of(method: str, language_model: LanguageModel, reranker: Path | None = None) -> AT2Pruner:
     wanted = METHODS[method].coefficients
-    options = ScorerOptions({wanted: coefficients(wanted)} if wanted else {})
+    options = ScorerOptions({wanted: coefficients(wanted)} if wanted else {}, cross_encoder=reranker)
     return AT2Pruner(language_model, make_scorer(method, options), max_new_tokens=4)
 
 
 @pytest.mark.parametrize("method", configurable_methods())
-def test_every_method_ranks_them_last(tiny_lm: LanguageModel, method: str) -> None:
-    pruner = pruner_of(method, tiny_lm)
+def test_every_method_ranks_them_last(tiny_lm: LanguageModel, tiny_reranker: Path, method: str) -> None:
+    pruner = pruner_of(method, tiny_lm, tiny_reranker)
     scores = pruner.score(QUESTION, MIXED)
     assert sorted(top_k(scores, 4, "score")) == WITH_TEXT
     assert sorted(top_k(torch.tensor(scores).tolist(), 4, "score")) == WITH_TEXT  # in single precision too

@@ -49,6 +49,18 @@ def test_which_coefficients(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     assert imported.weight.flatten().tolist() == list(map(float, range(8)))
 
 
+def test_a_cross_encoder(tiny_lm: LanguageModel, tiny_reranker: Path) -> None:
+    named = AT2Pruner.from_pretrained(tiny_lm, method="cross_encoder", cross_encoder=tiny_reranker)
+    alone = AT2Pruner.from_pretrained(tiny_lm, cross_encoder=str(tiny_reranker))
+    assert named.score(QUESTION, PASSAGES) == alone.score(QUESTION, PASSAGES)
+    with pytest.raises(
+        InputError, match="the method cross_encoder needs a reranker's Hub id or path, or a folder with"
+    ):
+        AT2Pruner.from_pretrained(tiny_lm, method="cross_encoder")
+    with pytest.raises(InputError, match="coefficients and cross_encoder belong to two methods: name the method, or"):
+        AT2Pruner.from_pretrained(tiny_lm, HeadCoefficients.average(2, 4), cross_encoder=tiny_reranker)
+
+
 def test_options_for_loading_are_refused_with_a_loaded_model(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="device, dtype"):
         AT2Pruner.from_pretrained(tiny_lm, method="average_attention", device="cpu", dtype="float32")

@@ -173,7 +173,12 @@ def test_cross_encoder_is_the_logit_of_the_pair(
     model.save_pretrained(tmp_path / "one")
     tiny_tokenizer.save_pretrained(tmp_path / "one")
     expected = []
-    for text in task(tiny_lm).titled_texts:
+    texts = [
+        "Canberra. Canberra hosts parliament. Canberra grew slowly.",
+        "Sydney has a harbour bridge.",
+        "Perth. Perth lies west, far from Canberra and Sydney.",
+    ]
+    for text in texts:
         batch = tiny_tokenizer(QUESTION, text, return_tensors="pt", truncation=True, max_length=64)
         with torch.no_grad():
             expected.append(float(model(**batch).logits))
@@ -211,5 +216,5 @@ def test_methods_by_name() -> None:
         make_scorer("at2", ScorerOptions({"at2_x": coefficients["at2"]}))
     with pytest.raises(InputError, match=r"no method 'at3'\. .*used: average_attention, .*With them, also: at2, at2_x"):
         make_scorer("at3", ScorerOptions({"at2_x": coefficients["at2"]}))
-    with pytest.raises(InputError, match="cross_encoder needs a reranker's Hub id or path"):
+    with pytest.raises(InputError, match="cross_encoder needs a reranker's Hub id or path, or a folder with"):
         make_scorer("cross_encoder")

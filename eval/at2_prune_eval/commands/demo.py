@@ -27,7 +27,11 @@ def run(args: argparse.Namespace) -> None:
 
     questions = load_questions(sample_questions_path())
     pruner = AT2Pruner.from_pretrained(
-        load_model(args), args.coefficients, method=args.method, max_new_tokens=args.max_new_tokens
+        load_model(args),
+        args.coefficients,
+        method=args.method,
+        cross_encoder=args.cross_encoder,
+        max_new_tokens=args.max_new_tokens,
     )
     print(f"model {pruner.language_model.name}, {len(questions)} questions with ten passages each, k = {args.k}\n")
     before: list[float] = []

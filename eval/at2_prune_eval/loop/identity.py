@@ -20,7 +20,7 @@ from .digests import coefficients_digest
 
 __all__ = ["describe_scorer", "package_versions", "scorer_identity"]
 
-_PACKAGES = {"bm25s": "bm25s", "scikit-learn": "sklearn", "scipy": "scipy"}
+_PACKAGES = {"bm25s": "bm25s", "onnxruntime": "onnxruntime", "scikit-learn": "sklearn", "scipy": "scipy"}
 """The packages that methods compute with, and the module by which each is found."""
 
 

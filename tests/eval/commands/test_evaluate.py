@@ -282,7 +282,7 @@ def test_embedded_model(embedded_lm: LanguageModel, tmp_path: Path, capsys: pyte
 
 def test_every_method_has_its_name_everywhere() -> None:
     there = {*scoring_methods(), *learned_methods()}
-    assert {*configurable_methods()} == there - {"cross_encoder"}  # which needs a model's name too
+    assert {*configurable_methods()} == there
     for name in there:
         assert label_of(name) != name, f"{name}: the evaluator has no label for it"
         assert re.search(rf"\b{name}\b", EXAMPLES), f"{name}: at2-prune eval --help does not name it"
