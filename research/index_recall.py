@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from at2_prune import AT2Pruner, load_questions
+from at2_prune import AT2Pruner, LanguageModel, load_questions
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
 from at2_prune.pruning.selection import top_k
 
@@ -31,10 +31,11 @@ def main() -> None:
     args = parser.parse_args()
     questions = [q for q in load_questions(args.data, offset=args.offset, limit=args.limit) if q.gold]
     rankings: dict[str, list[list[int]]] = {}
-    pruner = None
+    model: LanguageModel | None = None
     for place, method in enumerate(args.methods):
         own = args.coefficients if place == 0 else None
-        pruner = AT2Pruner.from_pretrained(pruner and pruner.language_model, own, method=method)
+        pruner = AT2Pruner.from_pretrained(model, own, method=method)
+        model = pruner.language_model
         scores = [pruner.score(q.text, q.passages) for q in tqdm(questions, desc=method)]
         rankings[method] = [top_k(some, len(some), "score") for some in scores]
     if args.rivals:

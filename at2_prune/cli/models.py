@@ -84,16 +84,23 @@ def _cached_models() -> list[dict[str, Any]]:
 
 def _coefficients(name: str, method: str, path: Any) -> dict[str, Any]:
     from ..coefficients.head_coefficients import HeadCoefficients
+    from ..coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
 
-    coefficients = HeadCoefficients.from_pretrained(path)
+    coefficients: HeadCoefficients | ScoutCoefficients
+    if is_scout_folder(path):
+        coefficients = ScoutCoefficients.from_pretrained(path)
+        shape, rows = list(coefficients.first.shape), ["question"]
+    else:
+        coefficients = HeadCoefficients.from_pretrained(path)
+        shape, rows = list(coefficients.weight.shape), [group.name for group in coefficients.row_groups]
     training = coefficients.training
     return {
         "model": name,
         "method": method,
         "path": str(path),
-        "shape": list(coefficients.weight.shape),
-        "rows": [group.name for group in coefficients.row_groups],
-        "trained_on": f"{training.get('questions_fitted', '?')} questions of {training.get('data', '?')}, learned from "
+        "shape": shape,
+        "rows": rows,
+        "trained_on": f"{_listed(training.get('questions_fitted', '?'))} questions of {_listed(training.get('data', '?'))}, learned from "
         f"{training.get('learn_from', 'draft')}",
         "held_out": {
             title: {
@@ -104,3 +111,7 @@ def _coefficients(name: str, method: str, path: Any) -> dict[str, Any]:
             if training.get(measure)
         },
     }
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

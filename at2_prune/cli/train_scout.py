@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE_OR_ID",
         help="questions: files or Hub data sets; each has the same weight in the fit",
     )
-    parser.add_argument("--split", help="the split of Hub data sets")
+    parser.add_argument("--split", help="the split of Hub data sets (default: none, for files)")
     parser.add_argument(
         "--limit",
         type=positive,
         nargs="+",
         metavar="N",
-        help="use the first N questions: one number for all data sets, or one for each",
+        help="use the first N questions: one number for all data sets, or one for each (default: all)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for examples and coefficients")
     parser.add_argument(

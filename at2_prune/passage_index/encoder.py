@@ -109,7 +109,9 @@ class Encoder:
         keys = {layer: Vectors.keep(inputs.key[item, :, span], self.precision) for layer, inputs in read.items()}
         linked = {layer: _rows(read[layer], item, span) for layer in self.link_layers}
         rows = {layer: Vectors.keep(found.rows, self.precision) for layer, found in linked.items()}
-        return PieceRecord(piece.title, keys, rows, {layer: found.own.cpu() for layer, found in linked.items()})
+        return PieceRecord(
+            piece.title, keys, rows, {layer: found.own.cpu().contiguous() for layer, found in linked.items()}
+        )
 
     @torch.inference_mode()
     def _run(self, texts: Sequence[Sequence[int]]) -> dict[int, _Inputs]:

@@ -30,9 +30,9 @@ class Vectors:
     @classmethod
     def keep(cls, vectors: torch.Tensor, precision: Precision) -> Vectors:
         """Keep vectors in this precision, on the CPU."""
-        vectors = vectors.float().cpu()
+        vectors = vectors.float().cpu().contiguous()
         if precision == "float32":
-            return cls(vectors.contiguous())
+            return cls(vectors)
         scale = (vectors.abs().amax(-1, keepdim=True) / 127).clamp(min=1e-12)
         return cls((vectors / scale).round().to(torch.int8), scale)
 

@@ -108,7 +108,7 @@ class PruneConfig:
     cross_encoder: str | None = setting(
         None,
         TEXT,
-        f"the reranker of the method cross_encoder: {_RERANKER}",
+        f"the reranker of the method cross_encoder: {_RERANKER}; if not given, the method cannot be used",
         "FOLDER_OR_ID",
     )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import torch
 
+from ..coefficients.head_coefficients import HeadCoefficients
 from .base import Scorer, ScorerOptions, Task
 from .dense import DenseScorer
+from .learned import LearnedScorer
 from .scout import ScoutScorer
 
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
@@ -45,7 +47,13 @@ class FusionScorer(Scorer):
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> FusionScorer:
-        return cls(ScoutScorer.create("scout", options), DenseScorer(options.embedder))
+        given = options.coefficients["scout"]
+        attention: Scorer
+        if isinstance(given, HeadCoefficients):
+            attention = LearnedScorer(given, "scout")
+        else:
+            attention = ScoutScorer.create("scout", options)
+        return cls(attention, DenseScorer(options.embedder))
 
     @property
     def layers(self) -> Collection[int] | None:  # type: ignore[override]

@@ -18,6 +18,7 @@ from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import learned_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.loading import method_of
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
 from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.errors import CoefficientsError
 
@@ -413,7 +414,8 @@ def test_shipped_coefficients_load() -> None:
     assert set(shipped["gemma-3-270m"]) == set(learned_methods())
     for name, methods in shipped.items():
         for path in methods.values():
-            coefficients = HeadCoefficients.from_pretrained(path)
+            kind = ScoutCoefficients if is_scout_folder(path) else HeadCoefficients
+            coefficients = kind.from_pretrained(path)
             assert coefficients.model_name == name
             assert coefficients.training
 
@@ -455,7 +457,7 @@ def test_how_deep_the_model_is_survives_saving(tmp_path: Path) -> None:
         (["draft-contribution"], "contribution_learned"),
         (["draft-effective", "draft-max-effective"], "effective_attention_learned"),
         (["draft", "draft-effective"], "at2"),
-        (["question-contribution"], "scout"),
+        (["question-contribution"], "prompt_scout"),
     ],
 )
 def test_coefficients_say_which_method_they_make(rows: list[str], method: str) -> None:
@@ -466,4 +468,5 @@ def test_coefficients_say_which_method_they_make(rows: list[str], method: str) -
 def test_shipped_coefficients_are_filed_under_the_method_they_make() -> None:
     for methods in shipped_coefficients().values():
         for method, path in methods.items():
-            assert method_of(HeadCoefficients.from_pretrained(path)) == method
+            kind = ScoutCoefficients if is_scout_folder(path) else HeadCoefficients
+            assert method_of(kind.from_pretrained(path)) == method

@@ -256,5 +256,11 @@ def test_the_model_is_loaded_once(
     assert not loads
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda q: step.run(q.text, q.passages[:2]), sample_questions[:8]))
-    expected = {"method": "average_attention", "cross_encoder": None, "device": None, "dtype": "bfloat16"}
+    expected = {
+        "method": "average_attention",
+        "index": None,
+        "cross_encoder": None,
+        "device": None,
+        "dtype": "bfloat16",
+    }
     assert loads == [(("some/model", None), {**expected, "max_new_tokens": 5})]

@@ -20,7 +20,7 @@ from at2_prune.pipeline.step import PruneStep
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.pruning.selection import AUTO_KS
 from at2_prune.report import html_report, terminal_report
-from at2_prune.scorers import BM25Scorer, LearnedScorer
+from at2_prune.scorers import BM25Scorer
 
 
 def log_probability(pruner: AT2Pruner, question: Question, kept: list[int]) -> tuple[str, float]:
@@ -185,5 +185,5 @@ def test_settings() -> None:
 
 def test_shipped_scout_and_auto_go_together(embedded_lm: LanguageModel, question: Question) -> None:
     result = AT2Pruner.from_pretrained(embedded_lm, method="scout").answer(question.text, question.passages, "auto")
-    assert isinstance(AT2Pruner.from_pretrained(embedded_lm, method="scout").scorer, LearnedScorer)
+    assert isinstance(AT2Pruner.from_pretrained(embedded_lm, method="scout").scorer, ScoutScorer)
     assert result.answer == max(result.candidates, key=lambda c: c.log_probability).answer
