@@ -27,6 +27,7 @@ ROOMS = (
     "datasets",
     "training",
     "report",
+    "server",
     "cli",
     "__main__",
 )

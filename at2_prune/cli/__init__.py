@@ -17,12 +17,12 @@ from types import ModuleType
 
 from .. import __version__
 from ..errors import AT2PruneError
-from . import answer, models, score, train
+from . import answer, models, score, serve, train
 
 __all__ = ["main"]
 
 OURS = ("at2_prune", "at2_prune_eval")
-COMMANDS = {"answer": answer, "score": score, "train": train, "models": models}
+COMMANDS = {"answer": answer, "score": score, "train": train, "models": models, "serve": serve}
 GROUP = "at2_prune.commands"
 """Entry points of this group are command modules; the entry point's name is the command's."""
 

@@ -1,0 +1,88 @@
+"""The command `at2-prune serve`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ..pipeline.config import SETTINGS, PruneConfig
+from .options import positive
+
+HELP = "Serve reranking, pruning and attribution over HTTP."
+EXAMPLES = """examples:
+  at2-prune serve
+  at2-prune serve --host 0.0.0.0 --port 8000 --config pipeline.yaml
+  AT2_PRUNE_API_KEY=… at2-prune serve --method bm25
+
+Clients of Cohere, Jina and Text Embeddings Inference can use it as their server; docs/serving.md says how. An option
+overrides the environment, which overrides the file. http://127.0.0.1:8080/docs describes every endpoint. If
+AT2_PRUNE_API_KEY is set, clients must send this key. Logs are JSON lines on stderr and hold no text of a request.
+Ctrl-C or SIGTERM ends the server when it has answered what it took."""
+
+KEY_VARIABLE = "AT2_PRUNE_API_KEY"
+_NOT_SERVED = ("enabled", "title_key")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="the port to listen on (default: %(default)s)")
+    parser.add_argument("--config", metavar="FILE", help="a .yaml, .json or .toml file with settings of pruning")
+    settings = parser.add_argument_group("pruning", "settings that override the environment and the file")
+    for name, field in SETTINGS.items():
+        kind = field.metadata["kind"]
+        if name not in _NOT_SERVED:
+            settings.add_argument(
+                "--" + name.replace("_", "-"),
+                dest=f"setting_{name}",
+                type=kind.parse,
+                metavar=field.metadata["metavar"] or "|".join(kind.choices) or "VALUE",
+                help=field.metadata["help"].replace("%", "%%"),
+            )
+    limits = parser.add_argument_group("limits")
+    for option, default, help in (
+        ("--max-waiting", 128, "requests that may wait; a further one is answered with 429"),
+        ("--max-together", 8, "waiting requests that are scored as one batch"),
+        ("--max-documents", 1000, "documents of one request"),
+        ("--max-characters", 2_000_000, "characters of one request"),
+        ("--max-body-bytes", 16 * 1024 * 1024, "bytes of one request"),
+        ("--timeout", 60, "seconds for receiving a request, and then for answering it"),
+    ):
+        limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{help} (default: {default})")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load the model and serve until a signal ends the server."""
+    from ..errors import need_package
+
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
+        need_package(package, "serve", "at2-prune serve", package.replace("_", "-"))
+
+    import uvicorn
+
+    from ..pipeline.step import PruneStep
+    from ..server.app import create_app
+    from ..server.limits import Limits
+    from ..server.logs import use_json_logs
+
+    given = {name: getattr(args, f"setting_{name}") for name in SETTINGS if name not in _NOT_SERVED}
+    config = PruneConfig.load(args.config, **{name: value for name, value in given.items() if value is not None})
+    limits = Limits(
+        waiting=args.max_waiting,
+        together=args.max_together,
+        documents=args.max_documents,
+        characters=args.max_characters,
+        body_bytes=args.max_body_bytes,
+        seconds=args.timeout,
+    )
+    app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
+    use_json_logs()
+    uvicorn.run(
+        app,
+        host=args.host,
+        port=args.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=args.timeout + 5,  # a request that was taken is answered or timed out by then
+    )
