@@ -56,6 +56,7 @@ class Service:
     def __init__(self, step: PruneStep, limits: Limits, metrics: Metrics) -> None:
         config = step.config
         self.limits = limits
+        self.metrics = metrics
         self.granularity = config.granularity
         self.model = step.pruner.language_model.name
         neighbors = {"passage": 0, "sentence": config.neighbors}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -52,6 +52,12 @@ def serving(app: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def serving_app() -> Callable[[Any], AbstractContextManager[str]]:
+    """Serves an application on loopback, as a context manager that gives its URL."""
+    return serving
 
 
 @pytest.fixture
