@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import socket
 
+from ..errors import InputError, need_package
 from ..pipeline.config import SETTINGS, PruneConfig
 from .options import positive
 
@@ -53,8 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load the model and serve until a signal ends the server."""
-    from ..errors import need_package
-
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         need_package(package, "serve", "at2-prune serve", package.replace("_", "-"))
 
@@ -75,14 +76,29 @@ def run(args: argparse.Namespace) -> None:
         body_bytes=args.max_body_bytes,
         seconds=args.timeout,
     )
-    app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
-    use_json_logs()
-    uvicorn.run(
-        app,
-        host=args.host,
-        port=args.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=args.timeout + 5,  # a request that was taken is answered or timed out by then
-    )
+    with _bound(args.host, args.port) as address:  # before the model is loaded, which takes longer
+        app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
+        use_json_logs()
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=args.timeout + 5,  # what was taken is answered or timed out by then
+            )
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C has ended the server already
+            server.run(sockets=[address])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address, and does not listen yet."""
+    address = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        address.bind((host, port))
+    except (OSError, OverflowError) as error:
+        address.close()
+        raise InputError(f"cannot listen on {host}:{port} ({error}): choose another --host or --port") from None
+    return address
