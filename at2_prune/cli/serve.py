@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _bound(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address, and does not listen yet."""
-    address = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = socket.socket(family, proto=socket.IPPROTO_TCP)  # else asyncio does not turn Nagle's algorithm off
     address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         address.bind((host, port))
