@@ -6,9 +6,11 @@ import argparse
 import contextlib
 import os
 import socket
+from dataclasses import fields
 
 from ..errors import InputError, need_package
 from ..pipeline.config import SETTINGS, PruneConfig
+from ..server.limits import Limits
 from .options import positive
 
 HELP = "Serve reranking, pruning and attribution over HTTP."
@@ -43,15 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help=field.metadata["help"].replace("%", "%%"),
             )
     limits = parser.add_argument_group("limits")
-    for option, default, help in (
-        ("--max-waiting", 128, "requests that may wait; a further one is answered with 429"),
-        ("--max-together", 8, "waiting requests that are scored as one batch"),
-        ("--max-documents", 1000, "documents of one request"),
-        ("--max-characters", 2_000_000, "characters of one request"),
-        ("--max-body-bytes", 16 * 1024 * 1024, "bytes of one request"),
-        ("--timeout", 60, "seconds for receiving a request, and then for answering it"),
-    ):
-        limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{help} (default: {default})")
+    for limit in fields(Limits):
+        limits.add_argument(
+            "--" + limit.name.replace("_", "-"),
+            type=positive,
+            default=limit.default,
+            metavar="N",
+            help=f"{limit.metadata['help']} (default: {limit.default})",
+        )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,20 +64,12 @@ def run(args: argparse.Namespace) -> None:
 
     from ..pipeline.step import PruneStep
     from ..server.app import create_app
-    from ..server.limits import Limits
     from ..server.logs import use_json_logs
 
     given = {name: getattr(args, f"setting_{name}") for name in SETTINGS if name not in _NOT_SERVED}
     config = PruneConfig.load(args.config, **{name: value for name, value in given.items() if value is not None})
-    limits = Limits(
-        waiting=args.max_waiting,
-        together=args.max_together,
-        documents=args.max_documents,
-        characters=args.max_characters,
-        body_bytes=args.max_body_bytes,
-        seconds=args.timeout,
-    )
-    with _bound(args.host, args.port) as address:  # before the model is loaded, which takes longer
+    limits = Limits(**{limit.name: getattr(args, limit.name) for limit in fields(Limits)})
+    with bound_socket(args.host, args.port) as address:  # before the model is loaded, which takes longer
         app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
         use_json_logs()
         server = uvicorn.Server(
@@ -92,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
             server.run(sockets=[address])
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound_socket(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address, and does not listen yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     address = socket.socket(family, proto=socket.IPPROTO_TCP)  # else asyncio does not turn Nagle's algorithm off

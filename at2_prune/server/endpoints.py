@@ -165,5 +165,29 @@ def _documents(service: Service, body: rerank.RerankRequest) -> list[Passage]:
 def _check(
     request: Request, service: Service, field: str, passages: Sequence[Passage], *others: tuple[str, str]
 ) -> None:
+    """Check the size of a request, and note its number of documents for the log.
+
+    Args:
+        request: the request.
+        service: has the limits.
+        field: the name of the field that holds the documents.
+        passages: the documents.
+        others: names and values of the other fields with text.
+
+    Raises:
+        Problem: there are too many documents or characters.
+    """
+    limits = service.limits
     request.state.documents = len(passages)
-    service.limits.check(field, [passage.text + (passage.title or "") for passage in passages], *others)
+    if len(passages) > limits.max_documents:
+        raise Problem(422, f"{field} holds {len(passages)} documents; this server takes {limits.max_documents}", field)
+    sizes = {field: sum(len(passage.text) + len(passage.title or "") for passage in passages)}
+    sizes |= {name: len(text) for name, text in others}
+    total, longest = sum(sizes.values()), max(sizes, key=lambda name: sizes[name])
+    if total > limits.max_characters:
+        raise Problem(
+            422,
+            f"the request holds {total} characters, {sizes[longest]} of them in {longest}; this server takes "
+            f"{limits.max_characters}",
+            longest,
+        )

@@ -89,11 +89,11 @@ class Guard:
                 {"WWW-Authenticate": "Bearer"},
             )
         size = request.headers.get("content-length", "")
-        return self._too_large() if size.isdecimal() and int(size) > self.limits.body_bytes else None
+        return self._too_large() if size.isdecimal() and int(size) > self.limits.max_body_bytes else None
 
     def _too_large(self) -> Problem:
         return Problem(
-            413, f"the body is larger than the {self.limits.body_bytes} bytes that this server takes", "body"
+            413, f"the body is larger than the {self.limits.max_body_bytes} bytes that this server takes", "body"
         )
 
     def _limited(self, receive: Receive) -> Receive:
@@ -106,12 +106,12 @@ class Guard:
             if complete:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), self.limits.seconds)
+                message = await asyncio.wait_for(receive(), self.limits.timeout)
             except asyncio.TimeoutError:
-                raise Problem(408, f"the body did not arrive within {self.limits.seconds:g} seconds") from None
+                raise Problem(408, f"the body did not arrive within {self.limits.timeout:g} seconds") from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if received > self.limits.body_bytes:
+            if received > self.limits.max_body_bytes:
                 raise self._too_large()
             return message
 

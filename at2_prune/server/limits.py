@@ -1,53 +1,26 @@
-"""The limits of a server: what one request may hold, how many may wait, and how long."""
+"""The limits of a server: what one request may hold, how many may wait, and how long.
+
+Each is declared once, in this file. Nothing here imports FastAPI, so that `at2-prune serve --help` can read it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-from .problems import Problem
+from dataclasses import dataclass, field
 
 __all__ = ["Limits"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a server."""
+    """The limits of a server. The fields' `metadata["help"]` says what each of them limits."""
 
-    waiting: int = 128
-    """Requests that may wait. A further one is answered with 429."""
-    together: int = 8
-    """Waiting requests that are scored as one batch."""
-    documents: int = 1000
-    """Documents of one request."""
-    characters: int = 2_000_000
-    """Characters of one request: its question, its documents and its draft."""
-    body_bytes: int = 16 * 1024 * 1024
-    """Bytes of one request."""
-    seconds: float = 60.0
-    """Time for receiving a request, and then for answering it."""
-
-    def check(self, field: str, texts: Iterable[str], *others: tuple[str, str]) -> None:
-        """Check the size of a request.
-
-        Args:
-            field: the name of the field that holds the documents.
-            texts: the documents.
-            others: names and values of the other fields with text.
-
-        Raises:
-            Problem: there are too many documents or characters, with status 422 and the field's name.
-        """
-        sizes = [len(text) for text in texts]
-        if len(sizes) > self.documents:
-            raise Problem(422, f"{field} holds {len(sizes)} documents; this server takes {self.documents}", field)
-        by_field = {field: sum(sizes), **{name: len(text) for name, text in others}}
-        total = sum(by_field.values())
-        if total > self.characters:
-            longest = max(by_field, key=lambda name: by_field[name])
-            raise Problem(
-                422,
-                f"the request holds {total} characters, {by_field[longest]} of them in {longest}; this server takes "
-                f"{self.characters}",
-                longest,
-            )
+    max_waiting: int = field(
+        default=128, metadata={"help": "requests that may wait; a further one is answered with 429"}
+    )
+    max_together: int = field(default=8, metadata={"help": "waiting requests that are scored as one batch"})
+    max_documents: int = field(default=1000, metadata={"help": "documents of one request"})
+    max_characters: int = field(
+        default=2_000_000, metadata={"help": "characters of one request: question, documents and draft"}
+    )
+    max_body_bytes: int = field(default=16 * 1024 * 1024, metadata={"help": "bytes of one request"})
+    timeout: float = field(default=60, metadata={"help": "seconds for receiving a request, and then for answering it"})

@@ -71,7 +71,7 @@ class Service:
         except AT2PruneError as error:
             self.no_attribution = str(error)
         ranker = self.steps["passage"].pruner
-        self.queue = ScoringQueue(ranker, limits.waiting, limits.together, metrics.batches.observe)
+        self.queue = ScoringQueue(ranker, limits.max_waiting, limits.max_together, metrics.batches.observe)
         metrics.watch(lambda: self.queue.waiting)
 
     async def rank(self, request: Request, question: str, passages: Sequence[Passage]) -> Ranking:
@@ -133,12 +133,12 @@ class Service:
         gone = asyncio.ensure_future(_hung_up(request))
         pending: set[asyncio.Future[Any]] = {future, gone}
         try:
-            await asyncio.wait(pending, timeout=self.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(pending, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
             if future.done():
                 return future.result()
             if gone.done():
                 raise Problem(CLIENT_GONE, "the client hung up")
-            raise Problem(504, f"there was no answer within {self.limits.seconds:g} seconds")
+            raise Problem(504, f"there was no answer within {self.limits.timeout:g} seconds")
         finally:
             future.cancel()
             gone.cancel()

@@ -157,7 +157,7 @@ def _endpoints(service: Any) -> set[str]:
 def test_a_client_shows_why_it_was_refused(serve, bm25: AT2Pruner, texts: list[str]) -> None:
     from at2_prune.server.limits import Limits
 
-    url, _ = serve(bm25, Limits(documents=2), api_key=KEY)
+    url, _ = serve(bm25, Limits(max_documents=2), api_key=KEY)
     cohere = pytest.importorskip("cohere", reason="pip install cohere")
     with pytest.raises(cohere.errors.UnprocessableEntityError, match="this server takes 2"):
         cohere_v2(url, "Where?", texts, 3)

@@ -88,7 +88,7 @@ def until(reached: Callable[[], bool]) -> None:
     ],
 )
 def test_the_field_is_named_and_no_text_repeated(path: str, body: dict, field: str, serve, bm25, log) -> None:
-    url, _ = serve(bm25, Limits(documents=3, characters=120))
+    url, _ = serve(bm25, Limits(max_documents=3, max_characters=120))
     answer = httpx.post(url + path, json=body)
     problem = answer.json()
     assert (answer.status_code, problem["field"]) == (422, field)
@@ -121,7 +121,7 @@ def test_half_a_character_is_no_fault_of_the_server(serve, bm25: AT2Pruner) -> N
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_large_body_is_413(chunked: bool, serve, bm25: AT2Pruner) -> None:
-    url, _ = serve(bm25, Limits(body_bytes=1000))
+    url, _ = serve(bm25, Limits(max_body_bytes=1000))
     raw = json.dumps({"query": "Where?", "texts": ["a" * 2000]}).encode()
     content = iter([raw[:900], raw[900:]]) if chunked else raw
     answer = httpx.post(f"{url}/rerank", content=content, headers={"content-type": "application/json"})
@@ -130,7 +130,7 @@ def test_a_large_body_is_413(chunked: bool, serve, bm25: AT2Pruner) -> None:
 
 
 def test_a_body_that_never_comes_is_408(serve, bm25: AT2Pruner) -> None:
-    url, _ = serve(bm25, Limits(seconds=0.2))
+    url, _ = serve(bm25, Limits(timeout=0.2))
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as client:
         head = (
@@ -141,7 +141,7 @@ def test_a_body_that_never_comes_is_408(serve, bm25: AT2Pruner) -> None:
 
 
 def test_the_queue_is_bounded(serve, bm25: AT2Pruner, held) -> None:
-    url, service = serve(bm25, Limits(waiting=2))
+    url, service = serve(bm25, Limits(max_waiting=2))
     event = held(service)
     answers: list[int] = []
     threads = [
@@ -169,7 +169,7 @@ def test_the_queue_is_bounded(serve, bm25: AT2Pruner, held) -> None:
 
 
 def test_an_answer_that_takes_too_long_is_504(serve, bm25: AT2Pruner, held) -> None:
-    url, service = serve(bm25, Limits(seconds=0.2))
+    url, service = serve(bm25, Limits(timeout=0.2))
     held(service)
     answer = httpx.post(f"{url}/v2/rerank", json=GOOD)
     assert answer.status_code == 504

@@ -36,7 +36,9 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 def url(tiny_model, tiny_tokenizer, serving_app) -> Iterator[str]:
     lm = LanguageModel(tiny_model, tiny_tokenizer, name="tiny-random-llama")
     pruner = AT2Pruner.from_pretrained(lm, HeadCoefficients.average(2, 4, "llama"), max_new_tokens=4)
-    with serving_app(create_app(PruneStep(PruneConfig(), pruner), Limits(documents=20, characters=20_000))) as url:
+    with serving_app(
+        create_app(PruneStep(PruneConfig(), pruner), Limits(max_documents=20, max_characters=20_000))
+    ) as url:
         yield url
 
 

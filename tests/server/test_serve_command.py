@@ -23,6 +23,7 @@ import httpx
 
 from at2_prune import AT2Pruner, Question
 from at2_prune.cli import main
+from at2_prune.cli.serve import bound_socket
 from at2_prune.pruning.selection import top_k
 
 SECRET = "zanzibar"
@@ -86,7 +87,7 @@ def test_options_environment_and_file(command, tmp_path: Path, question: Questio
 
 def test_a_request_that_was_taken_is_answered_before_the_end(command, question: Question) -> None:
     process, url = command("--method", "leave_one_out", "--max-new-tokens", "32", "--max-together", "1")
-    texts = [passage.text for passage in question.passages] * 2
+    texts = [passage.text for passage in question.passages] * 4
     answers: list[Any] = []
 
     def ask() -> None:
@@ -97,7 +98,7 @@ def test_a_request_that_was_taken_is_answered_before_the_end(command, question: 
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 60
-    while httpx.get(f"{url}/ready").json()["waiting"] < 2:
+    while httpx.get(f"{url}/ready").json()["waiting"] < 3:  # all four are taken
         assert time.monotonic() < deadline
     process.send_signal(signal.SIGTERM)
     for thread in threads:
@@ -131,6 +132,12 @@ def test_wrong_options_are_one_line(options: list[str], message: str, capsys: py
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_answers_are_sent_at_once() -> None:
+    """asyncio turns Nagle's algorithm off for sockets that say that they are TCP; else an answer takes 40 ms more."""
+    with bound_socket("127.0.0.1", 0) as address:
+        assert address.proto == socket.IPPROTO_TCP
 
 
 def test_a_port_that_is_taken_is_one_line(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
