@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import socket
 from dataclasses import fields
@@ -12,6 +13,8 @@ from ..errors import InputError, need_package
 from ..pipeline.config import SETTINGS, PruneConfig
 from ..server.limits import Limits
 from .options import positive
+
+logger = logging.getLogger(__name__)
 
 HELP = "Serve reranking, pruning and attribution over HTTP."
 EXAMPLES = """examples:
@@ -66,12 +69,12 @@ def run(args: argparse.Namespace) -> None:
     from ..server.app import create_app
     from ..server.logs import use_json_logs
 
+    use_json_logs()
     given = {name: getattr(args, f"setting_{name}") for name in SETTINGS if name not in _NOT_SERVED}
     config = PruneConfig.load(args.config, **{name: value for name, value in given.items() if value is not None})
     limits = Limits(**{limit.name: getattr(args, limit.name) for limit in fields(Limits)})
     with bound_socket(args.host, args.port) as address:  # before the model is loaded, which takes longer
         app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
-        use_json_logs()
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
                 timeout_graceful_shutdown=args.timeout + 5,  # what was taken is answered or timed out by then
             )
         )
+        logger.info("serving on http://%s:%d", *address.getsockname()[:2])
         with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C has ended the server already
             server.run(sockets=[address])
 

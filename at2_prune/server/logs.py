@@ -33,6 +33,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def use_json_logs() -> None:
-    """Let all handlers of the root logger write JSON."""
+    """Let all handlers of the root logger write JSON, and log warnings of Python too."""
+    logging.captureWarnings(True)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonFormatter())

@@ -34,6 +34,10 @@ _MEANINGS = {
 }
 
 
+_WORDS = {"model_attributes_type": "send a JSON object, with the header Content-Type: application/json"}
+"""Better words for some of pydantic's errors."""
+
+
 class ProblemBody(BaseModel):
     """An error. `message`, `detail` and `error` hold the same sentence, for clients of different services."""
 
@@ -100,7 +104,7 @@ async def _on_problem(request: Request, error: Exception) -> JSONResponse:
 async def _on_wrong_field(request: Request, error: Exception) -> JSONResponse:
     """Name the fields that are wrong. pydantic's own report would repeat their values."""
     assert isinstance(error, RequestValidationError)
-    wrong = [(_field(one["loc"]), one["msg"]) for one in error.errors()]
+    wrong = [(_field(one["loc"]), _WORDS.get(one["type"], one["msg"])) for one in error.errors()]
     sentence = "; ".join(f"{field}: {message}" for field, message in wrong[:3])
     more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     return respond(request, Problem(422, sentence + more, wrong[0][0]))

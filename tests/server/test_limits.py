@@ -110,6 +110,13 @@ def test_a_body_that_is_not_json(body: bytes, serve, bm25: AT2Pruner) -> None:
     assert answer.json()["message"]
 
 
+def test_a_body_without_its_type_says_what_to_send(serve, bm25: AT2Pruner) -> None:
+    url, _ = serve(bm25)
+    answer = httpx.post(f"{url}/v2/rerank", content=json.dumps(GOOD))
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["message"]
+
+
 def test_half_a_character_is_no_fault_of_the_server(serve, bm25: AT2Pruner) -> None:
     url, _ = serve(bm25)
     raw = json.dumps(

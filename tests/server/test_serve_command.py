@@ -80,11 +80,13 @@ def test_options_environment_and_file(command, tmp_path: Path, question: Questio
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     lines = [json.loads(line) for line in errors.splitlines()]
+    assert lines[0]["message"] == f"serving on {url}"
     assert [line["status"] for line in lines if line["message"] == "answered"] == [401, 200]
     assert SECRET not in errors
     assert "sesame" not in errors
 
 
+@pytest.mark.slow
 def test_a_request_that_was_taken_is_answered_before_the_end(command, question: Question) -> None:
     process, url = command("--method", "leave_one_out", "--max-new-tokens", "32", "--max-together", "1")
     texts = [passage.text for passage in question.passages] * 4
