@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=75,  # longer than clients keep a connection, so that none asks on a closed one
                 timeout_graceful_shutdown=args.timeout + 5,  # what was taken is answered or timed out by then
             )
         )
