@@ -59,6 +59,8 @@ class MethodInfo:
     """The arguments with which the scorer's class is called."""
     coefficients: str = ""
     """The method whose head coefficients this method uses: itself or another. It is empty if the method uses none."""
+    train_command: str = "train"
+    """The command that learns its coefficients."""
     train: tuple[str, ...] = ()
     """The options of `at2-prune train` that train the method's coefficients, in addition to model, data and output."""
     configurable: bool = True
@@ -106,18 +108,28 @@ _ENTRIES = (
         "scout",
         "Scout",
         "learned",
-        "Attention of the question's and the passages' rows, with learned head coefficients; needs no draft.",
+        "Attention of the question's rows to passages that were read alone, with learned coefficients; needs no draft.",
+        "part of 1 for new passages, else the question alone",
+        "scout.ScoutScorer",
+        coefficients="scout",
+        train_command="train-scout",
+    ),
+    MethodInfo(
+        "prompt_scout",
+        "Scout, one prompt",
+        "learned",
+        "Attention of the question's and the passages' rows in one prompt, with learned head coefficients.",
         "part of 1",
         "learned.LearnedScorer",
-        coefficients="scout",
-        train=("--learn-from", "evidence"),
+        coefficients="prompt_scout",
+        train=("--learn-from", "evidence", "--rows", "question", "question-max", "sources", "sources-max"),
     ),
     MethodInfo(
         "fusion",
         "Fusion",
         "learned",
         "The score of scout plus 0.3 times the retriever's score, both standardised.",
-        "part of 1",
+        "part of 1 for new passages, else the question alone",
         "fusion.FusionScorer",
         coefficients="scout",
     ),

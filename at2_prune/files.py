@@ -1,4 +1,8 @@
-"""Writing files whole or not at all, and reading text files that a user wrote."""
+"""Writing files whole or not at all, checking where they go, and reading text files that a user wrote.
+
+A command makes the folder that its option `--out` names. Every other file goes into a folder that exists: a path with a
+typing error is refused before the work begins.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import os
 import secrets
 from pathlib import Path
 
-from .errors import CacheError, DataError
+from .errors import CacheError, DataError, InputError
 
-__all__ = ["BYTE_ORDER_MARK", "read_text", "write_atomically"]
+__all__ = ["BYTE_ORDER_MARK", "check_file", "check_folder", "in_place", "read_text", "write_atomically"]
 
 BYTE_ORDER_MARK = "\ufeff"
 """Some editors write this character at the start of a UTF-8 file. It is not part of the text."""
@@ -41,6 +45,60 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: s
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise CacheError(f"cannot write {name or path}: {error.strerror or error}") from error
+
+
+def check_file(path: str | os.PathLike[str], name: str) -> Path:
+    """Return the path if a file can be written there. Call this before a long computation.
+
+    Args:
+        path: the file.
+        name: the words that errors use for the file, such as "the report".
+
+    Raises:
+        InputError: the path is a folder or holds a null character, or the folder to write in does not exist.
+        CacheError: there is no permission to write there, or the system refuses the path.
+    """
+    place = Path(path)
+    if "\0" in str(place):
+        raise InputError(f"cannot write {name} to {str(place)!r}: the path holds a null character; remove it")
+    try:
+        if place.is_dir():
+            raise InputError(f"cannot write {name} to {place}: it is a folder; name a file in it")
+        if not place.parent.is_dir():
+            raise InputError(f"cannot write {name} to {place}: there is no folder {place.parent}; create it first")
+    except OSError as error:  # the name is too long, or a folder on the way may not be entered
+        raise CacheError(f"cannot write {name} to {place}: {error.strerror}") from error
+    if not os.access(place if in_place(place) else place.parent, os.W_OK):
+        raise CacheError(
+            f"cannot write {name} to {place}: no permission to write to {place.parent}; choose another folder"
+        )
+    return place
+
+
+def check_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the path if it is a folder that can be written to, or one that can be made.
+
+    Raises:
+        InputError: the path, or one on the way to it, is a file, or it holds a null character.
+        CacheError: there is no permission to write there, or the system refuses the path.
+    """
+    place = Path(path)
+    if "\0" in str(place):
+        raise InputError(f"cannot write to {str(place)!r}: the path holds a null character; remove it")
+    try:
+        known = next(one for one in (place, *place.absolute().parents) if one.exists())
+    except OSError as error:
+        raise CacheError(f"cannot write to {place}: {error.strerror}") from error
+    if not known.is_dir():
+        raise InputError(f"cannot write to {place}: {known} is a file; name a folder")
+    if not os.access(known, os.W_OK):
+        raise CacheError(f"cannot write to {place}: no permission to write to {known}; choose another folder")
+    return place
+
+
+def in_place(path: Path) -> bool:
+    """Whether to write to the path itself: a device, a pipe or a link, such as /dev/stdout, must not be replaced."""
+    return path.exists() and (path.is_symlink() or not path.is_file())
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -9,7 +9,17 @@ from typing import Any, Literal
 
 from .errors import DataError, InputError, MissingExtraError
 
-__all__ = ["Granularity", "Passage", "PassageLike", "as_passages", "only_kept", "passages_from_json", "split_sentences"]
+__all__ = [
+    "Granularity",
+    "Passage",
+    "PassageLike",
+    "as_passages",
+    "check_question",
+    "check_some_text",
+    "only_kept",
+    "passages_from_json",
+    "split_sentences",
+]
 
 Granularity = Literal["passage", "sentence", "token"]
 """The kind of source that gets a score: a whole passage, one of its sentences, or one of its tokens."""
@@ -123,6 +133,20 @@ def _meant(key: str, known: Collection[str]) -> str | None:
         if right not in known and (lower == right or (near and len(right) > 2)):
             return right
     return None
+
+
+def check_question(question: Any) -> None:
+    """Raise `InputError` unless the question is a text that is not blank."""
+    if not isinstance(question, str) or not question.strip():
+        raise InputError(f"the question must be a text, got {question!r:.80}")
+
+
+def check_some_text(passages: Sequence[Passage]) -> None:
+    """Raise `InputError` if there are no passages, or if all of them are blank."""
+    if not passages:
+        raise InputError("passages is empty: give at least one passage")
+    if not any(passage.text.strip() for passage in passages):
+        raise InputError(f"all of the {len(passages)} passages are blank: give at least one with text")
 
 
 def passages_from_json(data: Any, where: str) -> list[Passage]:

@@ -106,7 +106,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
     if "precision" in parts:
         yield from precision(args.model, args.device, sizes[0], 2 if quick else 12)
     if "serving" in parts:
-        for method in ("at2", "scout"):
+        for method in ("at2", "prompt_scout"):
             yield from serving(tiny, method, 5, 2, 8 if quick else 48, 1 if quick else 5, 20 if quick else 1000)
             if not quick and lm is not tiny:
                 yield from serving(lm, method, 5, 2, 16, 1, 0)

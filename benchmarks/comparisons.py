@@ -157,8 +157,8 @@ def answering(
     """Draft, prune and answer, over its two calls of `generate`; the scout's whole answer over a plain one."""
     ways: list[tuple[str, K, str, float | None]] = [
         ("at2", 3, "draft, prune, answer / two generates", limits[0]),
-        ("scout", 3, "scout's answer / generate", limits[1]),
-        ("scout", "auto", "scout's most confident of four answers / generate", None),
+        ("prompt_scout", 3, "scout's answer / generate", limits[1]),
+        ("prompt_scout", "auto", "scout's most confident of four answers / generate", None),
     ]
     for method, k, name, limit in ways:
         coefficients, origin = coefficients_of(lm, method)
@@ -184,8 +184,8 @@ def answer_growth(lm: LanguageModel, sizes: Sequence[int], pairs: int) -> Iterat
         sizes: the numbers of passages, ascending.
         pairs: how many times both are run.
     """
-    coefficients, origin = coefficients_of(lm, "scout")
-    pruner = AT2Pruner(lm, LearnedScorer(coefficients, "scout"))
+    coefficients, origin = coefficients_of(lm, "prompt_scout")
+    pruner = AT2Pruner(lm, LearnedScorer(coefficients, "prompt_scout"))
     tokens, seconds = [], []
     for size in sizes:
         some = case(lm, size)
@@ -249,7 +249,7 @@ def precision(name: str | None, device: str | None, passages: int, questions: in
     full = load_model(name, device, dtype="float32")
     cases = [case(full, passages, index=i) for i in range(questions)]
     drafts = [write_drafts(full, [some.prompt])[0] for some in cases]
-    scorers = [LearnedScorer(coefficients_of(full, method)[0], method) for method in ("at2", "scout")]
+    scorers = [LearnedScorer(coefficients_of(full, method)[0], method) for method in ("at2", "prompt_scout")]
 
     def scores(lm: LanguageModel, scorer: LearnedScorer) -> list[torch.Tensor]:
         tasks = [

@@ -10,7 +10,7 @@ from importlib.metadata import version
 import torch
 from measuring import Measurement
 
-__all__ = ["by_device", "explained", "floors", "over_limit", "targets", "write_page"]
+__all__ = ["DOCUMENTS", "by_device", "explained", "floors", "many_documents", "over_limit", "targets", "write_page"]
 
 TARGETS = (
     ("drafting with attribution / generate", "attribution while drafting, time over plain `generate`", "≤ 1.01"),
@@ -100,6 +100,9 @@ def explained(measurement: Measurement) -> bool:
     return name in FLOORS
 
 
+DOCUMENTS = "scoring documents with scout, seconds"
+"""The name of the measurements of `documents.py`."""
+
 LINEAR = 1.05
 """The largest exponent that counts as linear."""
 
@@ -150,6 +153,30 @@ def floors(measurements: Sequence[Measurement]) -> list[str]:
     return ["## Missed, and why", "", *lines] if lines else []
 
 
+def many_documents(measurements: Sequence[Measurement]) -> list[str]:
+    """The section on many documents in Markdown; empty without such measurements."""
+    found = [m for m in measurements if m.name == DOCUMENTS]
+    if not found:
+        return []
+    how = found[0].inputs
+    lines = [
+        "## Many documents",
+        "",
+        f"Scoring with scout on {how['threads']} CPU thread(s), {how['model']}, float32, documents of about",
+        f"{how['tokens'] // how['passages']} tokens, one run each. Memory is the resident peak of the process, which",
+        f"has reached {how['bytes loaded'] / 1e6:.0f} MB once the model is loaded. A prompt of more than 2,048 tokens",
+        "is read in pieces, so memory grows with the length and not with its square.",
+        "Printed by `OMP_NUM_THREADS=1 python benchmarks/documents.py`.",
+        "",
+        "| documents | tokens | seconds | MB at the peak |",
+        "|---|---|---|---|",
+    ]
+    for m in found:
+        documents, tokens, peak = (m.inputs[key] for key in ("passages", "tokens", "bytes at the peak"))
+        lines.append(f"| {documents} | {tokens:,} | {m.ratio:.1f} | {peak / 1e6:,.0f} |")
+    return [*lines, ""]
+
+
 def write_page(measurements: Sequence[Measurement], command: str, picture: str = "") -> str:
     """The page in Markdown, with a picture after the targets."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("at2-prune", "torch", "transformers"))
@@ -176,6 +203,7 @@ def write_page(measurements: Sequence[Measurement], command: str, picture: str =
         *(line for name, some in others for line in (f"On {name}:", "", *targets(some), "")),
         *picture.splitlines(),
         *floors(cpu[1]),
+        *many_documents(measurements),
         "## Everything measured",
         "",
         "| | ratio | interval | limit | inputs |",

@@ -165,7 +165,9 @@ def coefficients_of(lm: LanguageModel, method: str) -> tuple[HeadCoefficients, s
     Their values change which passages are kept, but nothing else about the cost.
     """
     try:
-        return load_coefficients(lm, method=method), "shipped"
+        shipped = load_coefficients(lm, method=method)
+        assert isinstance(shipped, HeadCoefficients)
+        return shipped, "shipped"
     except CoefficientsError:
         config = lm.model.config.get_text_config()
         layers = config.num_hidden_layers

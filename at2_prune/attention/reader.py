@@ -47,6 +47,8 @@ class AttentionReader:
         layers: the layers to read, as indices. None reads all of them.
         past: the number of tokens that the model's cache holds before the first call.
         stop: whether to raise `EnoughRead` after the last of `layers`.
+        given: tokens of each sequence that the first pass is given; a model that runs others is refused. None checks
+            nothing.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class AttentionReader:
         layers: Collection[int] | None = None,
         past: int = 0,
         stop: bool = False,
+        given: int | None = None,
     ) -> None:
+        self._given = given
         self._only = None if layers is None else frozenset(layers)
         self._last = max(layers) if stop and layers else None
         self._past = past
@@ -119,6 +123,8 @@ class AttentionReader:
         # Without a cache, a decoding step runs the whole text again. So does a longrope model that discards its cache.
         past = 0 if keys == new == seen + 1 else seen
         total = past + new
+        if self._given is not None and layer not in self._seen:
+            self._check_tokens(new, keys)
         if keys > total:
             raise ModelNotSupportedError(
                 f"layer {layer} attends to {keys} keys after {total} tokens, so keys and tokens do not correspond; "
@@ -145,6 +151,16 @@ class AttentionReader:
         self._read(layer, inputs, kernel, past, seen)
         if layer == self._last:
             raise EnoughRead
+
+    def _check_tokens(self, new: int, keys: int) -> None:
+        """Raise `ModelNotSupportedError` if the first pass has more tokens than were given, or other keys before it."""
+        given, before = self._given or 0, self._past
+        if new > given or (new == given and keys > given + before):
+            raise ModelNotSupportedError(
+                f"the model ran {new} tokens over {keys} keys, where {given} tokens were given after {before} cached "
+                "ones: it adds tokens of its own, as prompt tuning, p-tuning and prefix tuning of PEFT do, so the "
+                "passages do not stand where at2-prune reads them; use a model or an adapter without them (LoRA works)"
+            )
 
     @torch.no_grad()
     def _read(self, layer: int, inputs: LayerInputs, kernel: str, past: int, seen: int) -> None:
@@ -229,6 +245,7 @@ def read_attention(
     layers: Collection[int] | None = None,
     past: int = 0,
     stop: bool = False,
+    given: int | None = None,
 ) -> Iterator[AttentionReader]:
     """Read attention mass from every forward pass that runs in this context, `generate` included.
 
@@ -253,6 +270,8 @@ def read_attention(
         layers: the layers to read, as indices. None reads all that have attention.
         past: the number of tokens in the cache that the first forward pass gets.
         stop: whether to end the block once the last of `layers` has been read, so that later layers do not run.
+        given: tokens of each sequence that the first pass is given. If it runs others, the model adds tokens of its
+            own, and is refused. None checks nothing.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read.
@@ -275,7 +294,7 @@ def read_attention(
         [0.32, 0.42]
     """
     enable_attention_reading(model)
-    reader = AttentionReader(readings, layers, past, stop)
+    reader = AttentionReader(readings, layers, past, stop, given)
     with listening(reader), suppress(EnoughRead):
         yield reader
     reader.catch_up()  # this also releases the keys that the reader holds

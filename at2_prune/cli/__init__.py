@@ -7,6 +7,7 @@ through the entry point group `at2_prune.commands`.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -14,15 +15,26 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from types import ModuleType
+from typing import NoReturn
 
 from .. import __version__
 from ..errors import AT2PruneError
-from . import answer, models, score, serve, train
+from . import answer, index, models, score, serve, train, train_scout
 
 __all__ = ["main"]
 
 OURS = ("at2_prune", "at2_prune_eval")
-COMMANDS = {"answer": answer, "score": score, "train": train, "models": models, "serve": serve}
+COMMANDS = {
+    "answer": answer,
+    "score": score,
+    "index": index,
+    "train": train,
+    "train-scout": train_scout,
+    "models": models,
+    "serve": serve,
+}
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EIO)
+"""What a full disk or a broken device says when it is written to."""
 GROUP = "at2_prune.commands"
 """Entry points of this group are command modules; the entry point's name is the command's."""
 
@@ -33,8 +45,24 @@ def commands() -> dict[str, ModuleType]:
     return COMMANDS | {point.name: point.load() for point in registered}
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong option in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"at2-prune: {_one_line(message)}; see {self.prog} --help\n")
+
+
+class _LogHandler(logging.Handler):
+    """Writes log messages to stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="at2-prune",
         description="Keep the retrieved passages that a model's attention points to, and answer from those.",
         epilog="Every command explains itself: at2-prune COMMAND --help",
@@ -58,9 +86,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0 on success, 1 if the reader of stdout is gone, 2 for an `AT2PruneError`, and 130 if interrupted."""
+    The code is 0 on success and 1 if the reader of stdout is gone. It is 2, after one line on stderr, for an
+    `AT2PruneError`, a wrong option, or a stdout that cannot be written. It is 130 if interrupted."""
     args = build_parser().parse_args(argv)
-    handler = logging.StreamHandler()
+    handler = _LogHandler()
     handler.addFilter(lambda record: args.verbose or record.levelno >= logging.WARNING or _is_ours(record.name))
     level = logging.INFO if args.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[handler])
@@ -73,17 +102,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal may lack a character
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return args.run(args) or 0
+        code = args.run(args) or 0
+        sys.stdout.flush()
+        return code
     except AT2PruneError as error:
-        print(f"at2-prune: {error}", file=sys.stderr)
+        print(f"at2-prune: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         kept = "train and eval keep what is finished, and the same command goes on from there"
         print(f"at2-prune: interrupted; {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout is gone, for example `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:  # files raise errors of this package, so this one is of stdout
+            raise
+        _drop_stdout()
+        print(f"at2-prune: cannot write the output: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _drop_stdout() -> None:
+    """Let nothing be written to stdout as the interpreter ends, which would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_ours(logger: str) -> bool:

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from .options import K_DEFAULT, K_HELP, add_pruner_options, add_settings, k_or_auto, load_pruner, read_passages
+from .options import K_DEFAULT, K_HELP, add_pruner_options, add_settings, k_or_auto, load_pruner, read_input
 
 if TYPE_CHECKING:
     from ..passages import Passage
@@ -49,18 +49,16 @@ def run(args: argparse.Namespace) -> None:
 
     if args.html:
         check_report_path(args.html)  # a wrong path must fail before the model runs
-    passages = read_passages(args.passages)
+    passages = read_input(args)
     pruner = load_pruner(args, order=args.order)
     result = pruner.answer(args.question, passages, args.k, draft=args.draft)
+    # The answer comes first: it must not be lost if the page cannot be written.
+    print(json.dumps(result.to_dict(), ensure_ascii=False) if args.json else terminal_report(result), flush=True)
     if args.html:
         tokens = _token_scores(pruner, passages, result)
         page = html_report(result, tokens, model=pruner.language_model.name, scorer=pruner.scorer.name)
         write_html_report(args.html, page)
-    if args.json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
-    else:
-        print(terminal_report(result))
-        if args.html:
+        if not args.json:
             print(f"The HTML page is in {args.html}.", file=sys.stderr)
 
 

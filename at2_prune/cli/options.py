@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from ..errors import DataError
+from ..errors import DataError, EmptyDraftError, need_package
 from ..files import BYTE_ORDER_MARK, read_text
 from ..pipeline.config import SETTINGS, PruneConfig
 from ..pruning.selection import AUTO, K
@@ -28,6 +28,7 @@ __all__ = [
     "load_model",
     "load_pruner",
     "positive",
+    "read_input",
     "read_passages",
 ]
 
@@ -73,14 +74,20 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the method and its coefficients."""
-    add_settings(parser, "method", "coefficients")
+    add_settings(parser, "method", "coefficients", "index")
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the model that the options name."""
+    """Load the model that the options name, after checking the method and the coefficients that they name."""
     from transformers.utils import logging as transformers_logging
 
+    from ..coefficients.loading import check_coefficients
     from ..models.language_model import LanguageModel
+    from ..scorers.registry import check_method
+
+    if hasattr(args, "method"):
+        check_method(args.method)
+        check_coefficients(args.coefficients)
 
     if not args.verbose:
         transformers_logging.disable_progress_bar()
@@ -97,11 +104,32 @@ def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
         load_model(args),
         args.coefficients,
         method=args.method,
+        index=args.index,
         granularity=args.granularity,
         max_new_tokens=args.max_new_tokens,
         overflow=args.overflow,
         **options,  # type: ignore[arg-type]
     )
+
+
+def read_input(args: argparse.Namespace) -> list[Passage]:
+    """Check question, passages, draft and granularity before a model is loaded, and return the passages.
+
+    Raises:
+        DataError: see `read_passages`.
+        InputError: the question or the draft is blank, or no passage has text.
+        MissingExtraError: sentences need a package that is not installed.
+    """
+    from ..passages import check_question, check_some_text
+
+    check_question(args.question)
+    if args.draft is not None and not args.draft.strip():
+        raise EmptyDraftError(f"the draft is empty ({args.draft!r}), so there is nothing to attribute; pass a text")
+    passages = read_passages(args.passages)
+    check_some_text(passages)
+    if args.granularity == "sentence":
+        need_package("sentencex", "sentences", "Splitting passages into sentences")
+    return passages
 
 
 def read_passages(name: str) -> list[Passage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from .options import add_pruner_options, load_pruner, read_passages
+from .options import add_pruner_options, load_pruner, read_input
 
 HELP = "Score passages without pruning them."
 EXAMPLES = """examples:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     """Score the passages and print them, the best first."""
     from ..report.text import decimals_for, number, visible
 
-    passages = read_passages(args.passages)
+    passages = read_input(args)
     pruner = load_pruner(args)
     sources = pruner.attribute(args.question, passages, args.draft)
     if args.json:

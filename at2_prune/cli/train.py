@@ -6,6 +6,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING
 
+from ..files import check_folder
 from .options import add_model_options, load_model, positive
 
 if TYPE_CHECKING:
@@ -17,13 +18,15 @@ HELP = "Train head coefficients for a model, by ablating passages or from suppor
 EXAMPLES = """examples:
   at2-prune train --data train.jsonl --ablations 8 --out coefficients/
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 100 --learn-from evidence \\
-      --out qwen3-scout/  (for the method scout; reads a third of the layers, one forward pass a question)
+      --out qwen3-scout/  (for the method prompt_scout; reads a third of the layers, one forward pass a question)
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
   at2-prune train --model M --data databricks/databricks-dolly-15k --granularity token --targets sentence \\
       --limit 4000 --out dolly/  (the settings with which AT2's authors trained their published coefficients)
 
 If a run is interrupted, give the same command again: it continues where it stopped."""
 
+FEW_QUESTIONS = 50
+"""With fewer questions, training warns. Fifty taught `scout` nearly what two hundred did (README, Limits)."""
 _TITLES = {"lds": "LDS", "gold_recall": "gold passages in the top 2", "both_gold": "all of them in the top 2"}
 _GRANULARITIES = ["passage", "sentence", "token"]
 
@@ -36,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learn-from",
         choices=["draft", "answer", "evidence"],
         default="draft",
-        help="the supervision: ablations of the sources with the draft as the target (default, as in the AT2 paper), "
-        "the same with the known answer as the target, or the supporting passages that the data names",
+        help="the supervision: ablations of the sources with the draft as the target (as in the AT2 paper), the same "
+        "with the known answer as the target, or the supporting passages that the data names (default: draft)",
     )
     parser.add_argument(
         "--rows",
@@ -57,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the last one read do not run (default: the first third)",
     )
     parser.add_argument(
-        "--examples", metavar="DIR", help="the folder of an earlier run: its examples are used, and new ones are added"
+        "--examples",
+        metavar="DIR",
+        help="the folder of an earlier run: its examples are used, and new ones are added (default: that of --out)",
     )
     parser.add_argument(
         "--holdout",
@@ -72,16 +77,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="FILE_OR_ID", help="questions: a file or a Hub data set")
-    parser.add_argument("--split", help="the split of a Hub data set")
     parser.add_argument(
-        "--ids", metavar="FILE", help="use only the questions with these ids, one id a line, in this order"
+        "--split", help="the split of a Hub data set (default: train, or validation for multi-hop data sets)"
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions")
+    parser.add_argument(
+        "--ids",
+        metavar="FILE",
+        help="use only the questions with these ids, one id a line, in this order (default: all)",
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
     parser.add_argument(
         "--shuffle-passages",
         type=int,
         metavar="S",
-        help="shuffle each question's passages with this seed, so that coefficients do not learn positions",
+        help="shuffle each question's passages with this seed, so that coefficients do not learn positions (default: "
+        "the order of the data)",
     )
 
 
@@ -100,14 +110,14 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         "--targets",
         choices=["draft", "sentence"],
         default="draft",
-        help="the text whose log-odds an ablation measures: the whole draft (default), or each of its sentences",
+        help="the text whose log-odds an ablation measures: the whole draft, or each of its sentences (default: draft)",
     )
     parser.add_argument(
         "--positions",
         choices=["kept", "closed"],
         default="kept",
-        help="the way sources are left out: by attention mask with positions kept (default, as in the AT2 paper), or "
-        "by removing their text",
+        help="the way sources are left out: by attention mask with positions kept (as in the AT2 paper), or by "
+        "removing their text (default: kept)",
     )
 
 
@@ -117,12 +127,23 @@ def run(args: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from ..datasets import load_questions
-    from ..training import TrainingData, train
+    from ..training import TrainingData, check_store, train
 
     settings = _settings(args)
+    settings.resolved(None)  # a wrong setting, a missing package or folder must be found before the model is loaded
+    settings.check_packages()
+    check_folder(args.out)
+    if args.examples:
+        check_store(args.examples)
     questions = load_questions(
         args.data, split=args.split, ids=args.ids, limit=args.limit, shuffle_passages=args.shuffle_passages
     )
+    if len(questions) < FEW_QUESTIONS:
+        logger.warning(
+            "%d questions are few: with fewer than %d, the coefficients depend on which questions they are",
+            len(questions),
+            FEW_QUESTIONS,
+        )
     language_model = load_model(args)
     path = Path(args.data).absolute()
     selection = {
@@ -134,14 +155,9 @@ def run(args: argparse.Namespace) -> None:
     # Only the last folder is kept, so that the name does not depend on where the data is.
     name = f"{path.parent.name}/{path.name}" if path.exists() else args.data
     data = TrainingData(questions, name, selection, args.examples)
-    bar = tqdm(
-        total=len(questions),
-        desc="reading" if settings.from_evidence else "ablating",
-        unit="question",
-        smoothing=0.1,
-    )
-    report = train(language_model, data, args.out, settings, progress=bar.update)
-    bar.close()
+    step = "reading" if settings.from_evidence else "ablating"
+    with tqdm(total=len(questions), desc=step, unit="question", smoothing=0.1) as bar:
+        report = train(language_model, data, args.out, settings, progress=bar.update)
     _print_report(report)
     print(f"saved to {args.out}")
 
@@ -174,7 +190,8 @@ def _print_report(report: TrainingReport) -> None:
     if report.curve:
         shown = report.curve[:: len(report.curve) // 4 or 1]
         print("correlation on the training questions by step: " + ", ".join(f"{s}: {c:.3f}" for s, c in shown))
-    print(f"fitted to {report.fitted} questions; held out {report.held_out}:")
+    measured = f"held out {report.held_out}:" if report.held_out_measures else "none held out, so nothing is measured"
+    print(f"fitted to {report.fitted} questions; {measured}")
     for measure, estimates in report.held_out_measures.items():
         for who, value in estimates.items():
             print(f"  {_TITLES.get(measure, measure):<26}{who.replace('_', ' '):<18}{value}")

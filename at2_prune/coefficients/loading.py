@@ -4,41 +4,58 @@ from __future__ import annotations
 
 import os
 
-from ..catalogue import DEFAULT_METHOD, METHODS, learned_methods
+from ..catalogue import DEFAULT_METHOD, METHODS
 from ..errors import CoefficientsError
 from ..models.language_model import LanguageModel
 from .head_coefficients import HeadCoefficients
+from .scout_coefficients import ScoutCoefficients, is_scout_folder
 from .shipped import shipped_coefficients
 
-__all__ = ["load_coefficients", "method_of"]
+__all__ = ["AnyCoefficients", "check_coefficients", "load_coefficients", "method_of"]
+
+AnyCoefficients = HeadCoefficients | ScoutCoefficients
 
 
-def method_of(coefficients: HeadCoefficients) -> str:
-    """Return the method that head coefficients belong to, as their row groups decide.
+def method_of(coefficients: AnyCoefficients) -> str:
+    """Return the method that coefficients belong to. For head coefficients, their row groups decide.
 
-    Coefficients without draft rows belong to `scout`. If all row groups have the measure `contribution`, the method is
-    `contribution_learned`. If all have the measure `effective`, it is `effective_attention_learned`. All others belong
-    to `at2`.
+    Head coefficients without draft rows belong to `prompt_scout`. If all row groups have the measure `contribution`,
+    the method is `contribution_learned`. If all have the measure `effective`, it is `effective_attention_learned`. All
+    others belong to `at2`.
     """
-    if not coefficients.uses_draft:
+    if isinstance(coefficients, ScoutCoefficients):
         return "scout"
+    if not coefficients.uses_draft:
+        return "prompt_scout"
     measures = {group.measure for group in coefficients.row_groups}
     if measures == {"contribution"}:
         return "contribution_learned"
     return "effective_attention_learned" if measures == {"effective"} else "at2"
 
 
+def check_coefficients(coefficients: str | os.PathLike[str] | AnyCoefficients | None) -> None:
+    """Check, before a model is loaded, that coefficients can be read. Published estimators need the model for that.
+
+    Raises:
+        CoefficientsError: they cannot be read.
+    """
+    if isinstance(coefficients, (str, os.PathLike)) and not _is_estimator(os.fspath(coefficients)):
+        name = os.path.expanduser(os.fspath(coefficients))
+        (ScoutCoefficients if is_scout_folder(name) else HeadCoefficients).from_pretrained(name)
+
+
 def load_coefficients(
     language_model: LanguageModel,
-    coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
+    coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
     method: str = DEFAULT_METHOD,
-) -> HeadCoefficients:
+) -> AnyCoefficients:
     """Load head coefficients and check that they were made for a model of this kind.
 
     Args:
         language_model: the model that they are used with.
-        coefficients: `HeadCoefficients`; a folder or Hub id of saved ones; an estimator that AT2's authors published
-            (`madrylab/at2-*`, or a `.pt` file). With None, those that come with the package are loaded.
+        coefficients: `HeadCoefficients` or `ScoutCoefficients`; a folder or Hub id of saved ones; an estimator that
+            AT2's authors published (`madrylab/at2-*`, or a `.pt` file). With None, those that come with the package
+            are loaded.
         method: the method whose coefficients are loaded from the package if `coefficients` is None.
 
     Raises:
@@ -50,20 +67,29 @@ def load_coefficients(
         if method not in shipped:
             raise CoefficientsError(_how_to_train(language_model.name, method))
         coefficients = shipped[method]
-    if not isinstance(coefficients, HeadCoefficients):
+    if not isinstance(coefficients, (HeadCoefficients, ScoutCoefficients)):
         name = os.path.expanduser(os.fspath(coefficients))
-        if name.startswith("madrylab/") or name.endswith(".pt"):
+        if _is_estimator(name):
             coefficients = HeadCoefficients.from_at2_estimator(name, config, language_model.name)
+        elif is_scout_folder(name):
+            coefficients = ScoutCoefficients.from_pretrained(name)
         else:
             coefficients = HeadCoefficients.from_pretrained(name)
     coefficients.check_model(config)
     return coefficients
 
 
+def _is_estimator(name: str) -> bool:
+    """Whether a name is that of an estimator that AT2's authors published."""
+    return name.startswith("madrylab/") or name.endswith(".pt")
+
+
 def _how_to_train(model: str, method: str) -> str:
-    recipe = "".join(f"{option} " for option in METHODS[method].train) if method in learned_methods() else ""
+    info = METHODS[METHODS[method].coefficients]
+    recipe = "".join(f"{option} " for option in info.train)
     return (
         f"no head coefficients of the method {method} come with at2-prune for {model}: train them with "
-        f"`at2-prune train --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 {recipe}--out DIR` "
+        f"`at2-prune {info.train_command} --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 "
+        f"{recipe}--out DIR` "
         "and pass coefficients=DIR, or take the method average_attention, which needs none"
     )

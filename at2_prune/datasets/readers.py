@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, MissingExtraError, reason_of
+from ..errors import DataError, InputError, MissingExtraError, reason_of
 from ..files import read_text
+from ..models.hub import check_reachable
 from .formats.parse import FORMATS
 from .formats.row import HubDataset, RowError
 
@@ -58,9 +59,14 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:
     try:
-        from datasets import load_dataset
+        from datasets import config, load_dataset
     except ImportError:
         raise MissingExtraError("datasets", "train", f"Loading {name} from the Hub") from None
+    if not (Path(config.HF_DATASETS_CACHE) / name.replace("/", "___")).exists():
+        try:
+            check_reachable(name, "README.md", repo_type="dataset")
+        except InputError as error:
+            raise DataError(str(error)) from error
     known = _HUB.get(name, HubDataset(name))
     try:
         rows = load_dataset(name, known.configuration, split=split or known.split)

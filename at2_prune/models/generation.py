@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, StoppingCriteria
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from .compatibility import THOUGHTS
 from .prompts import PromptTemplate, TextCodec
 
-__all__ = ["AnswerParser", "Generation", "GreedyLogProbabilities", "StopAtAnswersEnd", "greedy_log_probabilities"]
+__all__ = [
+    "AnswerParser",
+    "Generation",
+    "GreedyLogProbabilities",
+    "OwnSettings",
+    "StopAtAnswersEnd",
+    "greedy_log_probabilities",
+]
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,19 @@ class StopAtAnswersEnd(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:  # type: ignore[override]
         done = [self._parser.has_stopped(ids) for ids in input_ids[:, self._prompt_tokens :].tolist()]
         return torch.tensor(done, device=input_ids.device, dtype=torch.bool)
+
+
+class OwnSettings(GenerationConfig):
+    """Settings of `generate` that it does not complete with those of the model's generation_config.json.
+
+    They may suppress tokens or force them, which forward passes that share a prefix know nothing of.
+    """
+
+    def update(self, defaults_only: bool = False, **settings: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Do as `GenerationConfig.update`, but ignore the defaults of a model, which name the version of their file."""
+        if defaults_only and "transformers_version" in settings:
+            return {}
+        return super().update(defaults_only=defaults_only, **settings)
 
 
 class GreedyLogProbabilities(LogitsProcessor):

@@ -20,7 +20,9 @@ PAUSE = 1.0
 """Seconds before the second and last attempt."""
 
 
-def check_reachable(name: str | os.PathLike[str], file: str, hub_options: dict[str, Any] | None = None) -> None:
+def check_reachable(
+    name: str | os.PathLike[str], file: str, hub_options: dict[str, Any] | None = None, repo_type: str = "model"
+) -> None:
     """Raise `InputError` if a file would have to come from the Hub, and the Hub does not answer.
 
     The Hub's client tries each file of an unknown repository six times, which takes half a minute without a
@@ -32,9 +34,13 @@ def check_reachable(name: str | os.PathLike[str], file: str, hub_options: dict[s
         file: a file that the repository must have.
         hub_options: the options of `from_pretrained` that say where the file is: `revision`, `token`, `cache_dir`,
             `subfolder` and `local_files_only`.
+        repo_type: the kind of repository: model or dataset.
+
+    Raises:
+        InputError: the Hub would be needed, and cannot be reached.
     """
     options = hub_options or {}
-    where = {"revision": options.get("revision"), "repo_type": "model"}
+    where = {"revision": options.get("revision"), "repo_type": repo_type}
     path = "/".join(part for part in (options.get("subfolder"), file) if part)
     if constants.is_offline_mode() or options.get("local_files_only"):
         return
@@ -43,7 +49,7 @@ def check_reachable(name: str | os.PathLike[str], file: str, hub_options: dict[s
             try_to_load_from_cache(str(name), path, options.get("cache_dir"), **where), str
         ):
             return
-        url = hf_hub_url(str(name), path, revision=where["revision"])
+        url = hf_hub_url(str(name), path, **where)
     except (OSError, ValueError):  # it is no Hub id; the loader says so
         return
     try:

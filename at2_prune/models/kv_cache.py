@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationMixin, cache_utils
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers import GenerationMixin, PreTrainedModel, cache_utils
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from .prompts import EncodedPrompt
 
-__all__ = ["Prefix", "cache_bytes", "cache_options", "fork_cache", "grows", "join_caches", "output_cache"]
+__all__ = ["Prefix", "cache_bytes", "cache_options", "fork_cache", "grows", "join_caches", "new_cache", "output_cache"]
 
 CACHE_NAMES = ("cache", "past_key_values")
 """The names under which a forward pass may take and return a cache. The first is the newer, since transformers 5.24."""
@@ -50,6 +50,11 @@ def cache_options(cache: Any, module: torch.nn.Module | None = None) -> dict[str
     """
     owner: Any = GenerationMixin if module is None else type(module)
     return {_cache_name(owner): cache}
+
+
+def new_cache(model: PreTrainedModel) -> Cache:
+    """Return an empty cache, whose layers grow by concatenation if the model's `Compatibility.joins_caches` is true."""
+    return DynamicCache(config=model.config)
 
 
 def output_cache(output: Any) -> Any:

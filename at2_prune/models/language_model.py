@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,18 +17,30 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from ..attention.reader import AttentionReader, read_attention
+from ..attention.reader import AttentionReader, EnoughRead, read_attention
 from ..attention.rows import Reading
 from ..errors import ContextTooLongError, ModelNotSupportedError
 from ..passages import Granularity, Passage
+from ..progress import progress
 from .compatibility import Compatibility, check_causal, context_length
 from .default_model import EMBEDDED_MODEL_ID, embedded_model_path
-from .generation import AnswerParser, Generation, GreedyLogProbabilities, StopAtAnswersEnd, greedy_log_probabilities
-from .kv_cache import Prefix, cache_options
+from .generation import (
+    AnswerParser,
+    Generation,
+    GreedyLogProbabilities,
+    OwnSettings,
+    StopAtAnswersEnd,
+    greedy_log_probabilities,
+)
+from .kv_cache import Prefix, cache_options, new_cache
 from .loading import choose_device, choose_dtype, load_weights
 from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
 
 __all__ = ["Generation", "LanguageModel", "greedy_log_probabilities"]
+
+TOKENS_AT_ONCE = 2048
+"""The most tokens of a single prompt that a reading runs at once, where the model allows it. The masks then take this
+number times the prompt's length, instead of the length squared."""
 
 
 class LanguageModel:
@@ -146,7 +159,7 @@ class LanguageModel:
         if limit is not None and prompt_tokens + more > limit:
             raise ContextTooLongError(
                 f"question and passages take {prompt_tokens} tokens and the answer up to {more}, but {self.name} takes "
-                f"{limit} in all: give fewer or shorter passages, a model with a longer context, or overflow='windows'"
+                f"{limit} in all: give fewer or shorter passages, or take a model with a longer context"
             )
 
     @torch.inference_mode()
@@ -190,7 +203,8 @@ class LanguageModel:
             reader = None
         else:
             past = len(start.ids) if start else 0
-            with read_attention(self.model, _shifted(readings, padding), layers, past) as reader:
+            shifted, given = _shifted(readings, padding), longest - past
+            with read_attention(self.model, shifted, layers, past, given=given) as reader:
                 output = self.model.generate(**inputs)
         log_p = torch.stack(probabilities.steps, dim=1).tolist()
         written = output[:, longest:].tolist()
@@ -207,6 +221,9 @@ class LanguageModel:
     ) -> AttentionReader:
         """Read attention in one teacher-forced pass over prompts and targets; no answer is written.
 
+        A single long prompt runs in pieces of `TOKENS_AT_ONCE`, which attend to the keys of those before. One pass over
+        it would hold masks of tokens x tokens.
+
         Args:
             prompts: one or more, run as one batch. Shorter ones are padded on the left.
             targets: the tokens that follow each prompt. They may be empty.
@@ -220,16 +237,23 @@ class LanguageModel:
         ids, mask, padding = self._padded(
             [[*prompt.ids, *target[:-1]] for prompt, target in zip(prompts, targets, strict=True)]
         )
-        inputs: dict[str, Any] = {"input_ids": ids[:, past:], "use_cache": False}
-        if start:
-            inputs |= {**cache_options(start.cache, self.model), "use_cache": True, "attention_mask": mask}
-        elif any(padding):
-            inputs["attention_mask"] = mask
-            if self.compatibility.takes_positions:
-                inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        shifted, width = _shifted(readings, padding), ids.shape[1]
+        in_pieces = len(prompts) == 1 and width - past > TOKENS_AT_ONCE and self.compatibility.joins_caches
+        cache = start.cache if start else new_cache(self.model) if in_pieces else None
         options: dict[str, Any] = {"logits_to_keep": 1} if self.compatibility.keeps_logits else {}
-        with read_attention(self.model, _shifted(readings, padding), layers, past, stop=True) as reader:
-            self.model(**inputs, **options)
+        if cache is not None:
+            options |= {**cache_options(cache, self.model), "use_cache": True}
+        else:
+            options["use_cache"] = False
+            if any(padding) and self.compatibility.takes_positions:
+                options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        step = TOKENS_AT_ONCE if in_pieces else width
+        with read_attention(self.model, shifted, layers, past, stop=True, given=width - past) as reader:
+            for first in progress(range(past, width, step), "reading"):
+                last = min(first + step, width)
+                seen = {"attention_mask": mask[:, :last]} if cache is not None or any(padding) else {}
+                with suppress(EnoughRead):  # of this piece
+                    self.model(input_ids=ids[:, first:last], **seen, **options)
         return reader
 
     def ends(self, ids: Sequence[int]) -> bool:
@@ -262,7 +286,7 @@ class LanguageModel:
 
     def _greedy(self, max_new_tokens: int, own_cache: bool) -> GenerationConfig:
         """Return the options of greedy decoding. They override the model's own generation_config.json."""
-        return GenerationConfig(
+        return OwnSettings(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,

@@ -22,7 +22,7 @@ __all__ = ["choose_device", "choose_dtype", "load_weights"]
 
 ADAPTER_CONFIG = "adapter_config.json"
 """The file that makes a folder a PEFT adapter. transformers would ignore the adapter if peft is not installed."""
-HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder"}
+HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder", "gguf_file"}
 """The options of `from_pretrained` that hold for config, weights and tokenizer alike."""
 
 
@@ -37,6 +37,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
     try:
+        if torch.device(device).type == "meta":
+            raise InputError("device 'meta' holds no numbers; use cpu, cuda or mps")
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
@@ -82,6 +84,7 @@ def load_weights(
         config = AutoConfig.from_pretrained(path, **hub_options)
     except Exception as error:  # a config is read by code of many kinds
         _refuse_remote_code(path, error)
+        _name_gguf_file(path, error)
         raise InputError(
             f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
             f"access to ({reason_of(error)})"
@@ -153,6 +156,17 @@ def _refuse_remote_code(path: str, error: Exception) -> None:
         raise InputError(
             f"cannot load model {path!r}: it comes with Python code of its own, which is not run by default; read "
             "that code, and pass trust_remote_code=True to run it, or use another model"
+        ) from error
+
+
+def _name_gguf_file(path: str, error: Exception) -> None:
+    """Raise an `InputError` that says how to load a GGUF file, if the path is one or a folder with one."""
+    given = Path(path)
+    file = given if given.suffix == ".gguf" else min(given.glob("*.gguf"), default=None) if given.is_dir() else None
+    if file is not None:
+        raise InputError(
+            f"cannot load model {path!r}: weights in GGUF are loaded by the name of their file; load "
+            f"{str(file.parent)!r} with gguf_file={file.name!r}, which needs pip install gguf accelerate"
         ) from error
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise, takewhile
 
 from ..attention.rows import Span
 from ..errors import InputError, ModelNotSupportedError
-from ..passages import Granularity, Passage, split_sentences
+from ..passages import Granularity, Passage, check_question, split_sentences
 from .templates import ChatTemplate, Piece, PromptTemplate, TextTemplate, default_template
 from .text_codec import TextCodec
 
@@ -69,8 +69,7 @@ def encode_prompt(
             template's `passage` does not hold `{text}` exactly once.
         ModelNotSupportedError: the tokenizer's character offsets are not in order.
     """
-    if not isinstance(question, str) or not question.strip():
-        raise InputError(f"the question must be a text, got {question!r:.80}")
+    check_question(question)
     before, after = template.around(question)
     shown_passages: list[Piece] = []
     texts: list[str] = []

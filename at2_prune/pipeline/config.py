@@ -96,6 +96,13 @@ class PruneConfig:
         "the scoring model's head coefficients, by Hub id or path; if not given, those in the package",
         "DIR_OR_ID",
     )
+    index: str | None = setting(
+        None,
+        TEXT,
+        "the folder of scout's passage index, which at2-prune index makes; passages that it does not have are read and "
+        "added; if not given, the index is kept in memory",
+        "DIR",
+    )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")
     dtype: str | None = setting(
         None,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODEL_SETTINGS", "check_given", "forget_pruners", "load_pruner", "options_of"]
 
-MODEL_SETTINGS = ("model", "device", "dtype", "coefficients", "method", "max_new_tokens")
+MODEL_SETTINGS = ("model", "device", "dtype", "coefficients", "method", "index", "max_new_tokens")
 """The settings that decide which pruner is loaded; the first three decide which model."""
 
 _pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
@@ -53,6 +53,7 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
                 config.model if model is None else model,
                 config.coefficients,
                 method=config.method,
+                index=config.index,
                 device=config.device if model is None else None,
                 dtype=config.dtype if model is None else None,
                 max_new_tokens=config.max_new_tokens,

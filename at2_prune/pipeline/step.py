@@ -146,8 +146,8 @@ class PruneStep:
 
         Raises:
             InputError: the question is empty, or a passage is not a text.
-            ContextTooLongError: a passage alone does not fit the scoring model's context. With `overflow="error"`: the
-                passages together do not fit.
+            ContextTooLongError: the question does not fit the scoring model's context. With `overflow="error"`: the
+                question and the passages together do not fit.
         """
         if k not in (None, AUTO):
             check_k(k)  # type: ignore[arg-type]

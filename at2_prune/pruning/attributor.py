@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +15,18 @@ from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
 from ..models.readouts import Readout, read_prompts
-from ..passages import Granularity, Passage, PassageLike, as_passages
+from ..passages import Granularity, Passage, PassageLike, as_passages, check_some_text
+from ..progress import progress
 from ..scorers.base import Scorer, Task
 from .given_drafts import check_draft, given_drafts, read_for
-from .loop import PruningLoop, Scored
+from .long_passages import Part, as_part, best_parts, join_scores, split_passage
+from .loop import PruningLoop, Scored, check_max_new_tokens
 from .results import ScoredSource, scored_sources
 from .windows import Overflow, split_windows
 
-__all__ = ["Attributor"]
+__all__ = ["Attributor", "check_options"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class Attributor:
         max_new_tokens: the maximum number of tokens in a draft.
         overflow: whether passages that do not fit the model's context are scored in "windows" or raise an "error".
             Windows are runs of passages that fit. If the scorer reads a draft, the model drafts from each window. All
-            windows are then scored with the most confident draft.
+            windows are then scored with the most confident draft. A passage that does not fit alone is cut into parts,
+            and gets the largest of their scores.
     """
 
     def __init__(
@@ -59,10 +65,7 @@ class Attributor:
         max_new_tokens: int = 48,
         overflow: Overflow = "windows",
     ) -> None:
-        if granularity not in ("passage", "sentence"):
-            raise InputError(f"granularity must be 'passage' or 'sentence', got {granularity!r}")
-        if overflow not in ("error", "windows"):
-            raise InputError(f"overflow must be 'error' or 'windows', got {overflow!r}")
+        check_options(granularity, overflow)
         self.loop = PruningLoop(language_model, max_new_tokens)
         self.language_model = language_model
         self.scorer = scorer
@@ -94,8 +97,8 @@ class Attributor:
             EmptyDraftError: there is no draft to attribute.
             InputError: the question is empty, there are no passages, or a passage is not a text. It is also raised if
                 the given draft is neither a text nor a `Draft`, or is a `Draft` of another prompt.
-            ContextTooLongError: a passage alone does not fit the model's context. With `overflow="error"`: the passages
-                together do not fit.
+            ContextTooLongError: the question does not fit the model's context. With `overflow="error"`: question and
+                passages together do not fit.
         """
         return self.score_batch([question], [passages], None if draft is None else [draft])[0]
 
@@ -185,19 +188,26 @@ class Attributor:
         fit in the answer's place."""
         return self._has_room(self.encode(question, passages), draft)
 
+    @property
+    def _in_one_pass(self) -> bool:
+        """Whether questions are never scored in windows."""
+        return self.overflow == "error" or not self.scorer.reads_prompt
+
     def _has_room(self, prompt: EncodedPrompt, draft: str | Draft | None) -> bool:
-        text = draft.text if isinstance(draft, Draft) else draft
-        room = max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
         try:
-            self.language_model.check_length(len(prompt), room)
+            self.language_model.check_length(len(prompt), self._room_after(draft))
         except ContextTooLongError:
             return False
         return True
 
+    def _room_after(self, draft: str | Draft | None) -> int:
+        """The tokens that must fit after the prompt."""
+        text = draft.text if isinstance(draft, Draft) else draft
+        return max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
+
     def _passages(self, passages: Iterable[PassageLike]) -> list[Passage]:
         items = as_passages(passages)
-        if not items:
-            raise InputError("passages is empty: give at least one passage")
+        check_some_text(items)
         return items
 
     def _score_all(
@@ -224,12 +234,15 @@ class Attributor:
                 check_draft(draft)
             given = drafts
         asked = [self._ask(*one) for one in zip(questions, passages, given, strict=True)]
-        together = [
-            i for i, one in enumerate(asked) if self.overflow == "error" or self._has_room(one.prompt, one.draft)
-        ]
+        together = [i for i, one in enumerate(asked) if self._in_one_pass or self._has_room(one.prompt, one.draft)]
         found: dict[int, Scored] = {}
         if together:
-            batch = self._score_together([asked[i] for i in together], answers_follow and drafts is None)
+            try:
+                batch = self._score_together([asked[i] for i in together], answers_follow and drafts is None)
+            except ContextTooLongError as error:
+                if self.overflow == "windows":
+                    raise
+                raise ContextTooLongError(f"{error}, or use overflow='windows'") from None
             found = dict(zip(together, batch, strict=True))
         return [found[i] if i in found else self._score_windows(one) for i, one in enumerate(asked)]
 
@@ -258,22 +271,24 @@ class Attributor:
     def _score_windows(self, asked: _Asked) -> Scored:
         """Score passages in runs that fit the context, all with the same draft.
 
-        If the scorer reads a draft and none is given, the model drafts from each window. All windows are then
-        scored with the most confident draft.
+        A passage that does not fit alone is cut into parts; see `at2_prune.pruning.long_passages`. If the scorer reads
+        a draft and none is given, the model drafts from each window. All windows are then scored with the most
+        confident draft.
 
         Raises:
             EmptyDraftError: the given draft is empty.
-            ContextTooLongError: a passage alone does not fit.
+            ContextTooLongError: the question alone does not fit.
         """
         clock, model, scorer = time.perf_counter, self.language_model, self.scorer
         question, draft = asked.question, asked.draft
         if isinstance(draft, str) and not draft.strip():
             raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
         started = clock() - asked.seconds
-        windows = split_windows(asked.passages, lambda window: self.fits(question, window, draft))
+        parts = self._parts(asked)
+        windows = split_windows([part.passage for part in parts], lambda window: self.fits(question, window, draft))
         text = draft.text if isinstance(draft, Draft) else draft
         if text is None and scorer.uses_draft:
-            drafts = [self.draft(question, window) for window in windows]
+            drafts = [self.draft(question, window) for window in progress(windows, "drafting from windows")]
             text = max(drafts, key=lambda one: one.log_probability).text
             if not text:
                 error = EmptyDraftError("the model wrote an empty draft for every window of the passages")
@@ -283,13 +298,35 @@ class Attributor:
         drafted = clock() if scorer.uses_draft else started
         text = text or ""
         scores: list[float] = []
-        for window in windows:
+        for window in progress(windows, "scoring windows"):
             prompt = self.encode(question, window)
             read = read_for(self.scorer, self.language_model, [prompt], [text])[0]
             scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
         whole = Draft(text, model.encode_draft(text))
+        excerpts = best_parts(parts, scores) if self.granularity == "passage" else {}
+        scores = join_scores(parts, scores, len(asked.prompt.sources))
         seconds = {"draft": drafted - started, "score": clock() - drafted}
-        return Scored(asked.prompt, whole, scores, whole=False, seconds=seconds)
+        return Scored(asked.prompt, whole, scores, whole=False, excerpts=excerpts, seconds=seconds)
+
+    def _parts(self, asked: _Asked) -> list[Part]:
+        """The passages, and the parts of those that do not fit alone.
+
+        A part takes at most a quarter of a window, so that it is compared with others there, and several kept parts fit
+        into the prompt of an answer.
+        """
+        question, texts = asked.question, asked.prompt.source_texts
+        room = self.language_model.context_length or 0
+        room -= len(self.encode(question, [])) + self._room_after(asked.draft)
+        parts: list[Part] = []
+        for index, passage in enumerate(asked.passages):
+            whole = as_part(asked.prompt, index, passage)
+            if room < 4 or self.fits(question, [passage], asked.draft):
+                parts.append(whole)
+            else:
+                logger.info("passage %d does not fit the model's context, so it is scored in parts", index)
+                own = [texts[source] for source in whole.sources]
+                parts += split_passage(whole, own, self.language_model.codec, room // 4)
+        return parts
 
     def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         """Write the drafts as one batch. A scorer that reads no draft gets empty ones."""
@@ -306,6 +343,17 @@ class Attributor:
         if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)
         return read_prompts(self.language_model, prompts, groups, self.scorer.layers)
+
+
+def check_options(granularity: str, overflow: str, order: str = "original", max_new_tokens: int = 1) -> None:
+    """Raise `InputError` if one of these options of an `Attributor` or an `AT2Pruner` has a wrong value."""
+    if granularity not in ("passage", "sentence"):
+        raise InputError(f"granularity must be 'passage' or 'sentence', got {granularity!r}")
+    if overflow not in ("error", "windows"):
+        raise InputError(f"overflow must be 'error' or 'windows', got {overflow!r}")
+    if order not in ("original", "score"):
+        raise InputError(f"order must be 'original' or 'score', got {order!r}")
+    check_max_new_tokens(max_new_tokens)
 
 
 def _check_one_each(questions: Sequence[str], others: Sequence[Any], what: str) -> None:

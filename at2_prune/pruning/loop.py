@@ -7,8 +7,9 @@ has such a subclass, so that it measures the code that users run.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..attention.rows import RowGroup
 from ..errors import EmptyDraftError, InputError
@@ -21,7 +22,7 @@ from ..passages import Granularity, Passage, only_kept
 from ..scorers.base import Scorer, Task
 from .selection import blank_last
 
-__all__ = ["Answer", "PruningLoop", "Scored"]
+__all__ = ["Answer", "PruningLoop", "Scored", "check_max_new_tokens"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Scored:
     sources."""
     prefix: Prefix | None = field(default=None, repr=False)
     """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
+    excerpts: Mapping[int, Passage] = field(default_factory=dict, repr=False)
+    """The best part of each passage that does not fit the model's context, by its index. An answer is written from this
+    part if the passage is kept."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
     """The time of each step, `draft` and `score`."""
 
@@ -50,6 +54,10 @@ class Scored:
     def draft_answers(self) -> bool:
         """Whether the draft is the answer from all sources in their order."""
         return self.whole and bool(self.draft.text)
+
+    def shown(self, passages: Sequence[Passage]) -> list[Passage]:
+        """Return the passages as answers are written from them: an excerpt of each that does not fit."""
+        return [self.excerpts.get(index, passage) for index, passage in enumerate(passages)]
 
     @property
     def everything(self) -> tuple[int, ...]:
@@ -80,8 +88,7 @@ class PruningLoop:
     """
 
     def __init__(self, language_model: LanguageModel, max_new_tokens: int = 48) -> None:
-        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-            raise InputError(f"max_new_tokens must be an integer of at least 1, got {max_new_tokens!r}")
+        check_max_new_tokens(max_new_tokens)
         self.language_model = language_model
         self.max_new_tokens = max_new_tokens
 
@@ -153,3 +160,9 @@ class PruningLoop:
             written = self.write_answers(prompts, guess, scored.prefix)
             answers |= dict(zip(waiting, written, strict=True))
         return answers
+
+
+def check_max_new_tokens(value: Any) -> None:
+    """Raise `InputError` unless the value is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"max_new_tokens must be an integer of at least 1, got {value!r}")

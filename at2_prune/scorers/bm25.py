@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import MissingExtraError
+from ..errors import need_package
 from .base import Scorer, Task
 
 __all__ = ["BM25Scorer"]
@@ -16,16 +16,18 @@ class BM25Scorer(Scorer):
     The corpus consists of the question's sources only.
 
     Raises:
-        MissingExtraError: bm25s is not installed; raised when the first question is scored.
+        MissingExtraError: bm25s is not installed.
     """
 
     name = "bm25"
+    reads_prompt = False
+
+    def __init__(self) -> None:
+        need_package("bm25s", "eval", "The method bm25")
 
     def score(self, task: Task) -> torch.Tensor:
-        try:
-            import bm25s
-        except ImportError:
-            raise MissingExtraError("bm25s", "eval", "The method bm25") from None
+        import bm25s
+
         question, *texts = bm25s.tokenize([task.question, *task.titled_texts], return_ids=False, show_progress=False)
         if not question or not any(texts):  # bm25s fails without words in the question or in the sources
             return torch.zeros(len(texts))

@@ -27,6 +27,7 @@ class CrossEncoderScorer(Scorer):
     """
 
     name = "cross_encoder"
+    reads_prompt = False
 
     def __init__(self, model: str | os.PathLike[str], batch_size: int = 32) -> None:
         self.model = model

@@ -31,6 +31,7 @@ class DenseScorer(Scorer):
     """
 
     name = "dense"
+    reads_prompt = False
 
     def __init__(self, embedder: str | os.PathLike[str] | None = None, batch_size: int = 32) -> None:
         self.embedder = _offline_embedder() if embedder is None else embedder

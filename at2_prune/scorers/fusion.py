@@ -10,7 +10,7 @@ import torch
 
 from .base import Scorer, ScorerOptions, Task
 from .dense import DenseScorer
-from .learned import LearnedScorer
+from .scout import ScoutScorer
 
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
 
@@ -40,11 +40,12 @@ class FusionScorer(Scorer):
         self.fallback = fallback
         self.weight = weight
         self.uses_draft = attention.uses_draft or fallback.uses_draft
+        self.reads_prompt = attention.reads_prompt or fallback.reads_prompt
         self.row_groups = tuple(dict.fromkeys([*attention.row_groups, *fallback.row_groups]))
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> FusionScorer:
-        return cls(LearnedScorer.create("scout", options), DenseScorer(options.embedder))
+        return cls(ScoutScorer.create("scout", options), DenseScorer(options.embedder))
 
     @property
     def layers(self) -> Collection[int] | None:  # type: ignore[override]

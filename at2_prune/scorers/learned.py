@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..coefficients.head_coefficients import HeadCoefficients
+from ..errors import InputError
 from .base import Scorer, ScorerOptions, Task
 
 __all__ = ["LearnedScorer"]
@@ -32,7 +33,10 @@ class LearnedScorer(Scorer):
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> LearnedScorer:
-        return cls(options.coefficients[name], name)
+        coefficients = options.coefficients[name]
+        if not isinstance(coefficients, HeadCoefficients):
+            raise InputError(f"the method {name} needs head coefficients, got {type(coefficients).__name__}")
+        return cls(coefficients, name)
 
     def score(self, task: Task) -> torch.Tensor:
         readout = task.draft_readout() if self.uses_draft else task.prompt_readout(self.row_groups, self.layers)

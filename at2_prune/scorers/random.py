@@ -14,6 +14,7 @@ class RandomScorer(Scorer):
     """Draws scores uniformly between 0 and 1. The same question and seed always give the same scores."""
 
     name = "random"
+    reads_prompt = False
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib import import_module
 
 from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
-from ..coefficients.loading import load_coefficients, method_of
+from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of
 from ..errors import InputError
 from ..models.language_model import LanguageModel
 from .base import Scorer, ScorerOptions
 from .learned import LearnedScorer
 
-__all__ = ["load_scorer", "make_scorer"]
+__all__ = ["check_method", "load_scorer", "make_scorer"]
 
 
 def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -35,8 +36,9 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         'draft'
     """
     options = options or ScorerOptions()
-    if name in options.coefficients:
-        return LearnedScorer(options.coefficients[name], name)
+    given = options.coefficients.get(name)
+    if isinstance(given, HeadCoefficients):
+        return LearnedScorer(given, name)
     info = METHODS.get(name)
     if info is None or not info.scorer:
         learned = [one for one in scoring_methods() if METHODS[one].coefficients]
@@ -53,10 +55,27 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     return _scorer_class(info).create(name, options, **info.settings)
 
 
+def check_method(method: str | None, options: ScorerOptions | None = None) -> None:
+    """Check what can be known of a method before a model is loaded. None stands for the default method.
+
+    Raises:
+        InputError: there is no such method, or an option that it needs is missing.
+        MissingExtraError: a package that it needs is not installed.
+    """
+    if method is None:
+        return
+    if method not in scoring_methods():
+        raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
+    wanted = METHODS[method].coefficients
+    stand_in = {wanted: HeadCoefficients.average(1, 1)} if wanted else {}
+    make_scorer(method, replace(options or ScorerOptions(), coefficients=stand_in))
+
+
 def load_scorer(
     language_model: LanguageModel,
     method: str | None = None,
-    coefficients: str | os.PathLike[str] | HeadCoefficients | None = None,
+    coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
+    index: str | None = None,
 ) -> Scorer:
     """Make the scorer of a method for a model.
 
@@ -64,7 +83,8 @@ def load_scorer(
         language_model: the model that it scores with.
         method: a method of `at2_prune.catalogue` that scores. With None, it is the one that the coefficients belong to,
             as `method_of` says, or the default method if there are none.
-        coefficients: head coefficients for a method that uses them; see `at2_prune.coefficients.loading`.
+        coefficients: coefficients for a method that uses them; see `at2_prune.coefficients.loading`.
+        index: the folder of scout's passage index; by default the index is kept in memory.
 
     Raises:
         InputError: there is no such method, or the coefficients that were given belong to another one.
@@ -77,7 +97,7 @@ def load_scorer(
         method = method or DEFAULT_METHOD
         wanted = METHODS[method].coefficients
         loaded = {wanted: load_coefficients(language_model, None, wanted)} if wanted else {}
-        return make_scorer(method, ScorerOptions(loaded))
+        return make_scorer(method, ScorerOptions(loaded, index=index))
     wanted = "" if method is None else METHODS[method].coefficients
     if method is not None and not wanted:
         raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
@@ -88,7 +108,7 @@ def load_scorer(
             f"the method {method} needs coefficients of {wanted}, but those that were given belong to {own}: take the "
             f"method {own}, or leave out the method or the coefficients"
         )
-    return make_scorer(method or own, ScorerOptions({own: given}))
+    return make_scorer(method or own, ScorerOptions({own: given}, index=index))
 
 
 def _scorer_class(info: MethodInfo) -> type[Scorer]:

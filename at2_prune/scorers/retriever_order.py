@@ -13,6 +13,7 @@ class RetrieverOrderScorer(Scorer):
     """Scores sources by the retriever's scores if every passage has one. Otherwise, earlier sources score higher."""
 
     name = "retriever_order"
+    reads_prompt = False
 
     def score(self, task: Task) -> torch.Tensor:
         known = [passage.score for passage in task.passages if passage.score is not None]

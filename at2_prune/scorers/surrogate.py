@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..ablation import random_masks, seeded_generator
-from ..errors import InputError, MissingExtraError
+from ..errors import InputError, need_package
 from .base import Scorer, ScorerOptions, Task
 
 __all__ = ["SurrogateScorer"]
@@ -35,6 +35,7 @@ class SurrogateScorer(Scorer):
         if ablations < 2:
             raise InputError(f"a surrogate needs at least 2 ablations, got {ablations}")
         self.name = f"surrogate_{ablations}"
+        need_package("sklearn", "eval", f"The method {self.name}", "scikit-learn")
         self.ablations = ablations
         self.alpha = alpha
         self.seed = seed
@@ -44,11 +45,9 @@ class SurrogateScorer(Scorer):
         return cls(**settings, seed=options.seed)  # type: ignore[arg-type]
 
     def score(self, task: Task) -> torch.Tensor:
-        try:
-            from sklearn.linear_model import Lasso
-            from sklearn.preprocessing import StandardScaler
-        except ImportError:
-            raise MissingExtraError("scikit-learn", "eval", f"The method {self.name}") from None
+        from sklearn.linear_model import Lasso
+        from sklearn.preprocessing import StandardScaler
+
         task.need_draft()
         if not task.prompt.sources:
             return torch.zeros(0)

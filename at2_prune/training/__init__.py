@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
-from .examples import Example, ExampleStore
+from .examples import Example, ExampleStore, check_store
 from .fit import Fidelity, FitSettings, fidelity, fit
+from .scout import ScoutReport, ScoutSettings, train_scout
 from .settings import TrainingData, TrainingSettings
 from .trainer import TrainingReport, train
 
@@ -16,12 +17,16 @@ __all__ = [
     "ExampleStore",
     "Fidelity",
     "FitSettings",
+    "ScoutReport",
+    "ScoutSettings",
     "TrainingData",
     "TrainingReport",
     "TrainingSettings",
+    "check_store",
     "collect_examples",
     "fidelity",
     "fit",
     "fit_evidence",
     "train",
+    "train_scout",
 ]

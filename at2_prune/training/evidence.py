@@ -23,6 +23,7 @@ from ..attention.rows import RowGroup
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import DataError, InputError
 from ..pruning.selection import top_k
+from .choices import Choice, fit_choices
 from .examples import Example
 
 __all__ = ["EvidenceSettings", "fit_evidence", "gold_found"]
@@ -38,15 +39,6 @@ class EvidenceSettings:
     """The L2 penalty on the coefficients of links."""
     steps: int = 200
     """The maximum number of L-BFGS steps."""
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Sources of one question, among which the supporting ones must get the highest scores."""
-
-    features: torch.Tensor  # (sources, features)
-    right: torch.Tensor  # (sources,) bool, True for supporting sources
-    given: torch.Tensor  # (sources,) scores from the first fit, which are added
 
 
 def fit_evidence(
@@ -82,8 +74,8 @@ def fit_evidence(
         raise DataError(f"no example to fit: {len(examples)} collected, none with gold sources and others")
     masses = [torch.cat([_mass(example, group, layers) for group in first]) for example in usable]
     nothing = [torch.zeros(mass.shape[1]) for mass in masses]
-    weight = _fit(
-        [_Choice(m.T, e.gold, zero) for m, e, zero in zip(masses, usable, nothing, strict=True)],
+    weight = fit_choices(
+        [Choice(m.T, e.gold, zero) for m, e, zero in zip(masses, usable, nothing, strict=True)],
         settings.penalty,
         settings.steps,
     )
@@ -99,10 +91,12 @@ def fit_evidence(
                 others = torch.arange(len(scores)) != known
                 right = example.gold[others]
                 if right.any() and not right.all():
-                    linked = (between[:, known] + between[:, :, known]).T  # one is zero, as no row sees later tokens
-                    choices.append(_Choice(linked[others], right, scores[others]))
+                    both = (between[:, known] + between[:, :, known]).T  # one is zero, as no row sees later tokens
+                    choices.append(Choice(both[others], right, scores[others]))
         if choices:
-            found |= zip(links, _fit(choices, settings.link_penalty, settings.steps).reshape(-1, *shape), strict=True)
+            found |= zip(
+                links, fit_choices(choices, settings.link_penalty, settings.steps).reshape(-1, *shape), strict=True
+            )
         else:
             found |= {group: torch.zeros(shape) for group in links}
     result = torch.stack([found[group] for group in groups])
@@ -140,31 +134,3 @@ def _mass(example: Example, group: RowGroup, layers: Sequence[int]) -> torch.Ten
     """Return the mass of the first part, `(layers x heads, sources)`. The row group `sources` has a second axis
     `sources`."""
     return example.mass[group.name][0, list(layers)].flatten(0, 1)
-
-
-def _fit(choices: Sequence[_Choice], penalty: float, steps: int) -> torch.Tensor:
-    """Return the coefficients `(features,)` that maximise the penalised mean log-probability of supporting sources."""
-    longest = max(len(choice.right) for choice in choices)
-    width = choices[0].features.shape[1]
-    features = torch.zeros(len(choices), longest, width, dtype=torch.float64)
-    there = torch.zeros(len(choices), longest, dtype=torch.bool)
-    right = torch.zeros(len(choices), longest, dtype=torch.float64)
-    given = torch.full((len(choices), longest), -torch.inf, dtype=torch.float64)
-    for row, choice in enumerate(choices):
-        count = len(choice.right)
-        features[row, :count], there[row, :count] = choice.features.double(), True
-        right[row, :count], given[row, :count] = choice.right.double(), choice.given.double()
-    scale = features[there].std(0)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    weight = torch.zeros(width, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight], max_iter=steps, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        log_p = (features @ (weight / scale) + given).log_softmax(1).masked_fill(~there, 0.0)
-        value = -((log_p * right).sum(1) / right.sum(1)).mean() + penalty * (weight**2).sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return (weight.detach() / scale).float()

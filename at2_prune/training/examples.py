@@ -17,7 +17,7 @@ from safetensors.torch import save
 from ..errors import CacheError, DataError, InputError
 from ..files import read_text, write_atomically
 
-__all__ = ["Example", "ExampleStore"]
+__all__ = ["Example", "ExampleStore", "check_store"]
 
 SETTINGS_FILE = "settings.json"
 MASS = "mass."
@@ -41,6 +41,15 @@ class Example:
     """`(ablations, parts)` float64: log-odds of the target."""
     gold: torch.Tensor
     """`(sources,)` bool, True where the source belongs to a supporting passage."""
+
+
+def check_store(folder: str | os.PathLike[str]) -> None:
+    """Raise `InputError` unless an earlier run has begun a store of examples in this folder."""
+    if not (Path(folder) / SETTINGS_FILE).is_file():
+        raise InputError(
+            f"{folder} holds no examples of an earlier run ({SETTINGS_FILE} is missing): give the folder that its "
+            "--out named, or leave examples out"
+        )
 
 
 class ExampleStore:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..attention.rows import DRAFT_ROWS, RowGroup
 from ..datasets import Question
-from ..errors import DataError, InputError
+from ..errors import DataError, InputError, need_package
 from ..models.language_model import LanguageModel
 from .collect import CollectSettings
 from .evidence import EvidenceSettings
@@ -97,6 +97,13 @@ class TrainingSettings:
         if not 0 <= self.holdout < 1:
             raise InputError(f"holdout must be at least 0 and less than 1, got {self.holdout}")
         return replace(self, collect=collect, row_groups=groups)
+
+    def check_packages(self) -> None:
+        """Raise `MissingExtraError` if a package is missing that the run needs at its end."""
+        if self.holdout and not self.from_evidence:
+            need_package("scipy", "train", "Measuring fidelity")
+        if self.collect.granularity == "sentence" or self.collect.targets == "sentence":
+            need_package("sentencex", "sentences", "Splitting texts into sentences")
 
     def holds_out(self, question_id: str) -> bool:
         """Return whether a question is held out. A hash of its id decides, so all runs hold out the same."""

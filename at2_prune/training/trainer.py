@@ -18,7 +18,7 @@ from ..models.compatibility import attention_shape
 from ..models.language_model import LanguageModel
 from .collect import collect_examples
 from .evidence import fit_evidence, gold_found
-from .examples import Example, ExampleStore
+from .examples import Example, ExampleStore, check_store
 from .fit import fidelity, fit
 from .settings import TrainingData, TrainingSettings, example_settings
 
@@ -86,12 +86,17 @@ def train(
     config = language_model.model.config
     depth, _ = attention_shape(config)
     settings = settings.resolved(depth)
+    settings.check_packages()
+    if data.examples is not None:
+        check_store(data.examples)
     described = example_settings(language_model, data, settings.collect)
     store = ExampleStore(out if data.examples is None else data.examples, described)
     skipped = collect_examples(language_model, data.questions, store, settings.collect, progress, settings.row_groups)
     fitted, held_out = _split(store, data, settings)
     if not fitted:
-        raise DataError(f"{data.name}: no question gave an example to fit ({skipped})")
+        reasons = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
+        held = f"; {len(held_out)} are held out (holdout={settings.holdout})" if held_out else ""
+        raise DataError(f"{data.name}: none of {len(data.questions)} questions gave an example to fit{held}{reasons}")
     weight, curve = _fit(fitted, settings, fit_progress)
     measures = _measure(held_out, settings, weight)
     training = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers; `_HOME` is for the interpreter, and a test compares both
     from .document.page import results_document as results_document
+    from .document.writing import check_document as check_document
     from .document.writing import write_document as write_document
     from .faithfulness.measure import measure_faithfulness as measure_faithfulness
     from .faithfulness.over_questions import add_faithfulness as add_faithfulness
@@ -90,6 +91,7 @@ _HOME = dict.fromkeys(_METRICS, "metrics") | {
     "summarize_faithfulness": "faithfulness",
     "text_table": "tables.overview",
     "too_long": "run.experiment",
+    "check_document": "document",
     "write_document": "document",
     "write_figures": "figures",
     "write_report": "report",

@@ -13,6 +13,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from at2_prune.errors import InputError
 from at2_prune.passages import Passage
 from at2_prune.pipeline.config import PruneConfig
+from at2_prune.pipeline.pruners import options_of
 from at2_prune.pipeline.results import Pruned
 from at2_prune.pipeline.step import PruneStep
 from at2_prune.pruning.selection import K
@@ -34,8 +35,7 @@ class AT2DocumentPruner:
     Args:
         pruner: an `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not
             given here. A component with a pruner cannot be serialised.
-        title_key: the meta key of a title, which is shown to the scoring model before the text; None for no titles.
-        settings: the fields of `at2_prune.PruneConfig`.
+        settings: the fields of `at2_prune.PruneConfig`. Those that are not given are read from the environment.
 
     Raises:
         InputError: a setting is unknown or has an invalid value.
@@ -47,10 +47,8 @@ class AT2DocumentPruner:
         True
     """
 
-    def __init__(self, *, pruner: AT2Pruner | None = None, title_key: str | None = "title", **settings: Any) -> None:
-        given = {} if pruner is None else PruneStep.options_of(pruner)
-        self.config = PruneConfig.from_dict({**given, **settings})
-        self.title_key = title_key
+    def __init__(self, *, pruner: AT2Pruner | None = None, **settings: Any) -> None:
+        self.config = PruneConfig.load({} if pruner is None else options_of(pruner), **settings)
         self.step = PruneStep(self.config, pruner)
         self._given = pruner
 
@@ -119,7 +117,7 @@ class AT2DocumentPruner:
                 "AT2DocumentPruner(pruner=...) cannot be serialised, because a loaded model cannot be written to a "
                 "file; name the model with model= and coefficients= instead"
             )
-        return default_to_dict(self, title_key=self.title_key, **self.config.to_dict())
+        return default_to_dict(self, **self.config.to_dict())
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AT2DocumentPruner:
@@ -128,7 +126,7 @@ class AT2DocumentPruner:
         return made
 
     def _read(self, document: Document) -> Passage:
-        title = document.meta.get(self.title_key) if self.title_key else None
+        title = document.meta.get(self.config.title_key) if self.config.title_key else None
         return Passage(
             document.content or "",
             title=title if isinstance(title, str) and title else None,

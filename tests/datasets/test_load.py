@@ -52,6 +52,14 @@ def test_kinds(tmp_path: Path) -> None:
         load(tmp_path, lines(PLAIN), kinds=["bridge"])
 
 
+def test_files_of_ids_and_questions_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_text("\ufeff1\n", encoding="utf-8")
+    text = lines({**PLAIN, "id": "0"}, {**PLAIN, "id": "1"})
+    for begin in ("", "\ufeff"):
+        assert [question.id for question in load(tmp_path, begin + text, ids=file)] == ["1"]
+
+
 def test_ids_may_hold_spaces(tmp_path: Path) -> None:
     """Those that rows without one get do; they are one a line."""
     file = tmp_path / "ids.txt"

@@ -121,6 +121,39 @@ def test_answers_written_together_are_what_each_is_alone(
         assert together.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
 
 
+@pytest.mark.parametrize("layers", [None, (0, 1)])
+@pytest.mark.parametrize("name", [*FAMILIES, *PROBED])
+def test_a_long_prompt_is_read_in_pieces(
+    name: str,
+    layers: tuple[int, ...] | None,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm = LanguageModel(build(name), tiny_tokenizer)
+    ids = torch.randint(3, 120, (HEAD + 32,), generator=torch.Generator().manual_seed(0)).tolist()
+    prompt = made_prompt(ids, SOURCES)
+    rows = [
+        Rows("question", *prompt.question),
+        Rows("max", *prompt.question, "max"),
+        Rows("source", *SOURCES[1]),
+        Rows("draft", len(ids) - 1, len(ids) + 3),
+    ]
+    lm.compatibility.measure()  # its passes are not counted
+    whole = lm.read([prompt], [[5, 6, 7, 8]], [Reading(SOURCES, rows)], layers)
+    monkeypatch.setattr("at2_prune.models.language_model.TOKENS_AT_ONCE", 20)
+    passes: list[int] = []
+    lm.model.get_input_embeddings().register_forward_pre_hook(lambda module, args: passes.append(args[0].shape[-1]))
+    read = lm.read([prompt], [[5, 6, 7, 8]], [Reading(SOURCES, rows)], layers)
+    assert sum(passes) == len(ids) + 3
+    assert max(passes) == (20 if lm.compatibility.joins_caches else len(ids) + 3)
+    assert read.layers == whole.layers
+    for group in rows:
+        assert torch.allclose(read.mass(group.name), whole.mass(group.name), atol=1e-5)
+    if prefix := run_prefix(lm, prompt):
+        after = lm.read([prompt], [[5, 6, 7, 8]], [Reading(SOURCES, rows[::2])], layers, prefix)
+        assert torch.allclose(after.mass("question"), whole.mass("question"), atol=1e-5)
+
+
 def test_what_does_not_begin_so_is_run_whole(tiny_lm: LanguageModel) -> None:
     ids = torch.randint(3, 120, (HEAD + 32,), generator=torch.Generator().manual_seed(0)).tolist()
     prompt = made_prompt(ids, SOURCES)

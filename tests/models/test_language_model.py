@@ -133,6 +133,18 @@ def test_generate_is_an_argmax_loop(tiny_lm: LanguageModel, sample_questions: li
         {"cache_implementation": "static"},
         {"max_length": 5},
         {"max_new_tokens": 3},
+        {"no_repeat_ngram_size": 1},
+        {"suppress_tokens": list(range(5, 700))},
+        {"begin_suppress_tokens": list(range(5, 700))},
+        {"bad_words_ids": [[token] for token in range(5, 700)]},
+        {"forced_eos_token_id": 7},
+        {"sequence_bias": [[[token], -50.0] for token in range(5, 700)]},
+        {"exponential_decay_length_penalty": (0, 5.0)},
+        {"min_new_tokens": 12},
+        {"stop_strings": ["a", "e"]},
+        {"prefill_chunk_size": 7},
+        {"guidance_scale": 3.0},
+        {"prompt_lookup_num_tokens": 3},
     ],
 )
 def test_a_models_generation_config_does_not_change_the_answer(

@@ -170,8 +170,10 @@ from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import AT2PruneError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.scorers.encoder import Encoder
+from at2_prune.datasets import load_questions
 from transformers import AutoModel
-for load in (LanguageModel.load, HeadCoefficients.from_pretrained, lambda name: Encoder(AutoModel, name, "cpu")):
+encoder = lambda name: Encoder(AutoModel, name, "cpu")
+for load in (load_questions, LanguageModel.load, HeadCoefficients.from_pretrained, encoder):
     started = time.perf_counter()
     try:
         load("nobody/no-such-model")
@@ -191,7 +193,7 @@ def test_an_unknown_name_fails_at_once_without_a_connection(tmp_path: Path) -> N
         [sys.executable, "-c", UNREACHABLE], capture_output=True, text=True, check=True, env={**os.environ, **offline}
     )
     lines = done.stdout.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         seconds, _, said = line.partition(" ")
         assert float(seconds) < 10  # the Hub's client alone takes more than 20

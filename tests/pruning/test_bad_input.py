@@ -36,6 +36,7 @@ def test_k_that_is_no_count(tiny_pruner: AT2Pruner, calls: dict[str, int], k: An
         (None, "passages must be a list of passages, got one NoneType"),
         ("a text", "passages must be a list of passages, got one str"),
         ({"text": "a"}, "passages must be a list of passages, got one dict"),
+        ([" ", {"title": "Canberra", "text": ""}], "all of the 2 passages are blank"),
         ([None], "passage 0 must be a string"),
         (["a", 5], "passage 1 must be a string"),
     ],

@@ -108,3 +108,16 @@ def test_control_tokens_in_a_passage_do_not_end_the_answer(embedded_lm: Language
     special = embedded_lm.tokenizer.convert_tokens_to_ids(["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"])
     assert [prompt.ids.count(token) for token in special] == [1, 0, 0, 0]
     assert "parrot" in write_drafts(embedded_lm, [prompt], (), 12)[0].text.lower()
+
+
+OFFICE = "The office is closed for a part of the day. The office has many rooms, and the doors open to the yard. "
+LOREM = "lorem ipsum dolor sit amet, consectetur adipiscing elit. "
+
+
+@pytest.mark.parametrize(("method", "filler"), [("scout", OFFICE), ("average_attention", LOREM)])
+@pytest.mark.xfail(strict=False, reason="attention mass is summed over tokens, so it grows with a passage's length")
+def test_a_long_filler_does_not_outrank_the_answer(embedded_lm: LanguageModel, method: str, filler: str) -> None:
+    long, short = Passage(filler * (20_000 // len(filler) + 1)), Passage("It opens at nine in the morning.")
+    pruner = AT2Pruner.from_pretrained(embedded_lm, method=method)
+    scores = pruner.score("When does the office open?", [long, short], draft="At nine in the morning.")
+    assert scores[1] > scores[0]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +11,8 @@ import torch
 from at2_prune.attention.rows import RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.loading import load_coefficients
-from at2_prune.errors import CoefficientsError, InputError
+from at2_prune.errors import AT2PruneError, CoefficientsError, InputError
+from at2_prune.models import language_model
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import AttentionScorer
@@ -52,7 +56,7 @@ def test_options_for_loading_are_refused_with_a_loaded_model(tiny_lm: LanguageMo
 
 KINDS = {
     "at2": [RowGroup("draft")],
-    "scout": [RowGroup("question"), RowGroup("sources")],
+    "prompt_scout": [RowGroup("question"), RowGroup("sources")],
     "contribution_learned": [RowGroup("draft", measure="contribution")],
     "effective_attention_learned": [RowGroup("draft", measure="effective")],
 }
@@ -66,11 +70,8 @@ def test_a_method_and_coefficients_of_another_one(tiny_lm: LanguageModel, own: s
     for method in (name for name in KINDS if name != own):
         with pytest.raises(InputError, match=f"the method {method} needs .* that were given belong to {own}: take"):
             AT2Pruner.from_pretrained(tiny_lm, tmp_path, method=method)
-    if own == "scout":
-        assert AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="fusion").scorer.name == "fusion"
-    else:
-        with pytest.raises(InputError, match=f"the method fusion needs coefficients of scout, .* belong to {own}"):
-            AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="fusion")
+    with pytest.raises(InputError, match=f"the method fusion needs coefficients of scout, .* belong to {own}"):
+        AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="fusion")
     with pytest.raises(InputError, match="the method bm25 has no head coefficients, but some were given"):
         AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="bm25")
 
@@ -86,3 +87,52 @@ def test_paths_may_begin_with_the_home_folder(
     pruner = AT2Pruner.from_pretrained("~/model", "~/coefficients", max_new_tokens=8)
     assert pruner.language_model.name == str(tmp_path / "model")
     assert pruner.score(QUESTION, PASSAGES) == tiny_pruner.score(QUESTION, PASSAGES)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"granularity": "token"},
+        {"order": "best"},
+        {"overflow": "truncate"},
+        {"max_new_tokens": 0},
+        {"method": "guess"},
+        {"coefficients": "no/such/folder"},
+        {"device": "toaster"},
+        {"dtype": "int8"},
+    ],
+)
+def test_wrong_options_are_found_before_the_model_is_loaded(wrong: dict[str, Any], monkeypatch) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr(language_model, "load_weights", load)
+    monkeypatch.setattr(language_model, "embedded_model_path", load)
+    with pytest.raises(AT2PruneError):
+        AT2Pruner.from_pretrained(**wrong)
+
+
+def test_a_gguf_file_is_loaded_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "model.q4.gguf"
+    file.touch()
+    for path in (tmp_path, file):
+        with pytest.raises(InputError, match=re.escape(f"load {str(tmp_path)!r} with gguf_file='model.q4.gguf'")):
+            LanguageModel.load(path)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_scores_with_the_loaded_model(tiny_pruner: AT2Pruner) -> None:
+    """A child inherits one thread and the locks as they are; torch's thread pool must be of one thread."""
+    context = multiprocessing.get_context("fork")
+    threads, queue = torch.get_num_threads(), context.Queue()
+    torch.set_num_threads(1)
+    try:
+        expected = tiny_pruner.score(QUESTION, PASSAGES)
+        child = context.Process(target=lambda: queue.put(tiny_pruner.score(QUESTION, PASSAGES)))
+        child.start()
+        assert queue.get(timeout=60) == expected
+        child.join(10)
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(threads)

@@ -199,8 +199,8 @@ def test_sentences_of_passages_of_nothing(tiny_pruner: AT2Pruner) -> None:
     result = pruner.answer(QUESTION, ["", PASSAGES[0], ""], 1)
     assert len(result.sources) == 2
     assert (result.kept, result.scores[0], result.scores[2]) == ([1], 0.0, 0.0)
-    nothing = pruner.answer(QUESTION, ["", ""], 1)
-    assert (nothing.kept, nothing.scores, nothing.sources) == ([], [0.0, 0.0], [])
+    with pytest.raises(InputError, match="all of the 2 passages are blank: give at least one with text"):
+        pruner.answer(QUESTION, ["", ""], 1)
 
 
 def test_duplicate_passages(tiny_pruner: AT2Pruner) -> None:

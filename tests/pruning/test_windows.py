@@ -38,6 +38,7 @@ def test_windows(tiny_pruner: AT2Pruner, granularity: str) -> None:
             log_p = pruner.language_model.model(ids).logits[0, -len(draft.ids) - 1 : -1].log_softmax(-1)
         sureness.append(float(log_p[range(len(draft.ids)), draft.ids].sum()) if draft.ids else -1e9)
     result = pruner.answer(QUESTION, passages, 2)
+    assert result.seconds["draft"] > 0
     assert result.draft == drafts[max(range(len(runs)), key=sureness.__getitem__)].text
     expected: list[float] = []
     for run in runs:
@@ -84,13 +85,55 @@ def test_windows_of_a_batch(tiny_pruner: AT2Pruner) -> None:
         assert len(result.scores) == len(passages)
 
 
+WORDS = "Wagga Wagga is a city. Not one word of this says more. "
+
+
+@pytest.mark.parametrize("granularity", ["passage", "sentence"])
 @pytest.mark.parametrize("draft", [None, "Canberra"])
-def test_a_single_passage_that_does_not_fit_any_window(tiny_pruner: AT2Pruner, draft: str | None) -> None:
+def test_a_passage_that_does_not_fit_is_scored_in_parts(
+    tiny_pruner: AT2Pruner, draft: str | None, granularity: str
+) -> None:
+    pruner = small(tiny_pruner, 450, overflow="windows", granularity=granularity)
+    long = Passage(WORDS * 40 + "Canberra is the capital. " + WORDS * 40, title="Cities")
+    result = pruner.answer(QUESTION, [PASSAGES[0], long, *PASSAGES[1:]], 2, draft)
+    assert result.answer
+    assert len(result.scores) == 5
+    assert len(result.sources) == (
+        5 if granularity == "passage" else len(pruner.encode(QUESTION, [long, *PASSAGES]).sources)
+    )
+    assert all(source.score != 0 for source in result.sources)
+    assert result.seconds["draft"] > 0
+    assert pruner.score(QUESTION, [long])  # alone
+    assert pruner.answer_batch([QUESTION] * 2, [[long, *PASSAGES], PASSAGES], 2)[0].answer
+
+
+def test_the_score_of_a_passage_in_parts_is_that_of_its_best_part(tiny_pruner: AT2Pruner) -> None:
     pruner = small(tiny_pruner, 450, overflow="windows")
-    long = Passage("word " * 400)
-    length = len(pruner.language_model.encode(QUESTION, [long]))
-    with pytest.raises(ContextTooLongError, match=f"take {length} tokens and the answer up to .*tiny takes 450 in all"):
-        pruner.answer(QUESTION, [*PASSAGES, long], 1, draft)
+    passages = [PASSAGES[0], Passage(WORDS * 60, title="Cities"), *PASSAGES[1:]]
+    parts = pruner._parts(pruner._ask(QUESTION, passages, "Canberra"))
+    assert "".join(part.passage.text for part in parts if part.is_cut) == passages[1].text
+    assert {part.passage.title for part in parts if part.is_cut} == {"Cities"}
+    assert all(part.passage.text.endswith(". ") for part in parts if part.is_cut)
+    alone = pruner.score(QUESTION, [part.passage for part in parts], "Canberra")  # the same windows
+    expected = [max(s for s, p in zip(alone, parts, strict=True) if p.sources == (i,)) for i in range(len(passages))]
+    assert pruner.score(QUESTION, passages, "Canberra") == expected
+    best = max((s, p.passage.text) for s, p in zip(alone, parts, strict=True) if p.is_cut)[1]
+    kept = pruner.answer(QUESTION, passages, 5, "Canberra")
+    assert kept.answer == pruner.answer_from(QUESTION, [PASSAGES[0], Passage(best, "Cities"), *PASSAGES[1:]])
+    assert kept.passages == passages
+
+
+def test_text_without_a_place_to_cut(tiny_pruner: AT2Pruner) -> None:
+    pruner = small(tiny_pruner, 450, overflow="windows")
+    for text in ("x" * 3000, "\u4eac\u0301" * 900, " " * 3000):
+        assert len(pruner.score(QUESTION, [text, *PASSAGES], "Canberra")) == 5
+
+
+def test_a_question_that_does_not_fit_is_refused(tiny_pruner: AT2Pruner) -> None:
+    pruner = small(tiny_pruner, 450, overflow="windows")
+    with pytest.raises(ContextTooLongError, match="tiny takes 450 in all") as raised:
+        pruner.score("Which city? " * 200, PASSAGES)
+    assert "windows" not in str(raised.value)  # which it is told already
 
 
 def test_a_model_that_writes_nothing_in_windows_still_tells_its_seconds(silent_lm: LanguageModel) -> None:

@@ -166,7 +166,7 @@ def test_surrogate_of_outcomes_that_do_not_vary(tiny_lm: LanguageModel, sample_q
 def test_surrogate_without_scikit_learn(
     tiny_lm: LanguageModel, sample_questions: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtraError, match="surrogate_32 needs scikit-learn"):
         SurrogateScorer(32).score(task(tiny_lm, sample_questions[0]))
 

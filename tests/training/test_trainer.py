@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from at2_prune.attention.rows import DRAFT_ROWS, RowGroup
 from at2_prune.cli.train import add_arguments
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
-from at2_prune.errors import DataError, InputError
+from at2_prune.errors import DataError, InputError, MissingExtraError
 from at2_prune.models.drafts import read_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.pruner import AT2Pruner
@@ -309,8 +310,26 @@ def test_bad_settings(tiny_lm: LanguageModel, questions: list[Question], tmp_pat
         run(tiny_lm, [*questions[:2], questions[1]], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     one_passage = [replace(question, passages=question.passages[:1]) for question in questions]
-    with pytest.raises(DataError, match=r"no question gave an example to fit .*'fewer than two sources': 8"):
+    with pytest.raises(DataError, match=r"none of 8 questions .* to fit; 8 left out: fewer than two sources"):
         run(tiny_lm, one_passage, tmp_path / "out")
+    with pytest.raises(DataError, match=r"none of 2 questions .* to fit; 2 are held out \(holdout=0.999999\)$"):
+        run(tiny_lm, questions[:2], tmp_path / "held", holdout=0.999999)
+    with pytest.raises(InputError, match=r"typo holds no examples of an earlier run \(settings.json is missing\)"):
+        train(tiny_lm, TrainingData(questions, "sample.jsonl", examples=tmp_path / "typo"), tmp_path / "new")
+    assert not (tmp_path / "typo").exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_package_is_said_before_any_ablation(
+    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(MissingExtraError, match=r'Measuring fidelity needs scipy.*pip install "at2-prune\[train\]"'):
+        run(tiny_lm, questions, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setitem(sys.modules, "sentencex", None)
+    with pytest.raises(MissingExtraError, match="needs sentencex"):
+        run(tiny_lm, questions, tmp_path / "out", collect=replace(COLLECT, granularity="sentence"), holdout=0)
 
 
 def test_from_evidence_without_a_draft(

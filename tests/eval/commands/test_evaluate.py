@@ -37,6 +37,7 @@ def trained(coefficients: HeadCoefficients, tmp_path: Path) -> str:
 
 def test_eval(model: str, trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, page = tmp_path / "out", tmp_path / "docs" / "results.md"
+    page.parent.mkdir()
     command = ["eval", "--limit", "3", "--k", "2", "1", "2", "--max-new-tokens", "4", "--model", model]
     command += ["--coefficients", trained, "--out", str(out), "--cache", str(tmp_path / "cache.sqlite")]
     command += ["--faithfulness", "2", "--sentences", "1", "--document", str(page)]

@@ -114,7 +114,12 @@ def test_command_writes_the_page_and_copies_figures(results: dict[str, Any], tmp
     (run / "figures").mkdir()
     for name in ("f1_by_k.png", "f1_by_k.svg", "coefficients_at2.png", "notes.txt"):
         (run / "figures" / name).write_bytes(name.encode())
-    main([str(run / "results.json"), str(tmp_path / "docs" / "results.md")])
+    command = [str(run / "results.json"), str(tmp_path / "docs" / "results.md")]
+    with pytest.raises(SystemExit, match="2"):  # a folder is made for --out alone
+        main(command)
+    assert not (tmp_path / "docs").exists()
+    (tmp_path / "docs").mkdir()
+    main(command)
     text = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
     assert {path.name for path in (tmp_path / "docs" / "figures").iterdir()} == {
         "f1_by_k.png",

@@ -1,0 +1,92 @@
+"""The command `at2-prune train-scout`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import add_model_options, load_model, positive
+
+HELP = "Train the coefficients of scout for a model, from the supporting passages that the data names."
+EXAMPLES = """examples:
+  at2-prune train-scout --data train.jsonl --out coefficients/
+  at2-prune train-scout --data hotpotqa.jsonl nq.jsonl --limit 300 100 --out coefficients/
+  at2-prune train-scout --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3-scout/
+
+If a run is interrupted, give the same command again: it continues where it stopped."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="FILE_OR_ID",
+        help="questions: files or Hub data sets; each has the same weight in the fit",
+    )
+    parser.add_argument("--split", help="the split of Hub data sets")
+    parser.add_argument(
+        "--limit",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        help="use the first N questions: one number for all data sets, or one for each",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder for examples and coefficients")
+    parser.add_argument(
+        "--layers",
+        type=int,
+        nargs="+",
+        metavar="L",
+        help="the layers whose keys are kept (default: the first, the middle and the last of the first third)",
+    )
+    parser.add_argument(
+        "--link-layers",
+        type=int,
+        nargs="+",
+        metavar="L",
+        help="those of them that link passages (default: the last one)",
+    )
+    parser.add_argument(
+        "--holdout",
+        type=float,
+        default=0.15,
+        metavar="PART",
+        help="the share of the questions to hold out and measure on (default: 0.15)",
+    )
+    add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Collect features, fit coefficients, print what held-out questions show."""
+    from tqdm.auto import tqdm
+
+    from ..datasets import load_questions
+    from ..errors import InputError
+    from ..files import check_folder
+    from ..training import ScoutSettings, TrainingData, train_scout
+
+    settings = ScoutSettings(tuple(args.layers or ()), tuple(args.link_layers or ()), holdout=args.holdout)
+    settings.resolved(None)
+    check_folder(args.out)
+    limits = args.limit or [None]
+    if len(limits) not in (1, len(args.data)):
+        raise InputError(f"--limit takes one number or one for each of the {len(args.data)} data sets, got {limits}")
+    limits = limits * len(args.data) if len(limits) == 1 else limits
+    data = []
+    for source, limit in zip(args.data, limits, strict=True):
+        path = Path(source).absolute()
+        name = f"{path.parent.name}/{path.name}" if path.exists() else source
+        questions = load_questions(source, split=None if path.exists() else args.split, limit=limit)
+        data.append(TrainingData(questions, name, {"split": args.split, "limit": limit}))
+    language_model = load_model(args)
+    with tqdm(total=sum(len(one.questions) for one in data), desc="reading", unit="question", smoothing=0.1) as bar:
+        report = train_scout(language_model, data, args.out, settings, progress=bar.update)
+    for reason, count in report.skipped.items():
+        print(f"left out {count} questions: {reason}")
+    print(f"fitted to {report.fitted} questions; held out {report.held_out}")
+    for source, by in report.recall.items():
+        for measure, value in by.items():
+            print(f"  {source:<32}{measure:<10}{value}")
+    print(f"saved to {args.out}")

@@ -1,0 +1,206 @@
+"""The learned coefficients of scout: weights of the features of the passage index."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from transformers import PretrainedConfig
+
+from ..errors import CoefficientsError
+from ..files import write_atomically
+from ..models.compatibility import attention_shape
+from ..passage_index.features import LINKS, QUESTION
+
+__all__ = ["ScoutCoefficients", "is_scout_folder"]
+
+WEIGHTS_FILE = "scout_coefficients.safetensors"
+CONFIG_FILE = "config.json"
+FORMAT = 1
+KIND = "passage_index"
+HOPS = 2
+"""The number of sources whose links are followed: the best one, and the best one linked to it."""
+
+
+@dataclass(frozen=True)
+class ScoutCoefficients:
+    """Learned coefficients of scout for one model.
+
+    With the features :math:`x(S)` of the question's rows, the first score of a source is :math:`\\theta \\cdot x(S)`.
+    The source :math:`R` with the highest first score is chosen. Every other source then gets the score
+
+    .. math:: \\eta \\cdot x(S) + \\max_{R\\ \\text{chosen}} \\varphi \\cdot \\lambda(S, R),
+
+    where :math:`\\lambda` are the features of links. The best of them is chosen too, and the others are scored again.
+    The differences of scores are log-odds: their softmax is the probability that a source is the next one to choose.
+    """
+
+    first: torch.Tensor
+    """:math:`\\theta`, `(6, layers, heads)`, for the features `passage_index.features.QUESTION`."""
+    following: torch.Tensor
+    """:math:`\\eta`, likewise, for the choices after the first."""
+    links: torch.Tensor
+    """:math:`\\varphi`, `(6, link layers, heads)`, for the features `passage_index.features.LINKS`."""
+    layers: tuple[int, ...]
+    link_layers: tuple[int, ...]
+    model_name: str = ""
+    model_type: str = ""
+    model_layers: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, tensor, groups, layers in (
+            ("first", self.first, QUESTION, self.layers),
+            ("following", self.following, QUESTION, self.layers),
+            ("links", self.links, LINKS, self.link_layers),
+        ):
+            if tensor.dim() != 3 or tuple(tensor.shape[:2]) != (len(groups), len(layers)):
+                raise CoefficientsError(
+                    f"scout's coefficients {name!r} must have shape ({len(groups)}, {len(layers)}, heads), got "
+                    f"{tuple(tensor.shape)}"
+                )
+            if not bool(torch.isfinite(tensor).all()):
+                raise CoefficientsError(f"scout's coefficients {name!r} hold values that are not finite")
+        if not set(self.link_layers) <= set(self.layers):
+            raise CoefficientsError(f"link layers {list(self.link_layers)} are not among {list(self.layers)}")
+
+    @property
+    def uses_draft(self) -> bool:
+        """False: scout reads no draft."""
+        return False
+
+    def first_scores(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the first scores, `(sources,)`, of features `(6, layers, heads, sources)`."""
+        return _weighed(self.first, features)
+
+    def score(self, features: torch.Tensor, links_of: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        """Score sources.
+
+        Args:
+            features: those of the question's rows, `(6, layers, heads, sources)`.
+            links_of: returns the features of the links of a chosen source, `(6, link layers, heads, sources)`.
+
+        Returns:
+            `(sources,)` float64. The chosen sources come first, in the order in which they were chosen.
+        """
+        scores = self.first_scores(features)
+        count = len(scores)
+        if count < 2:
+            return scores
+        own = _weighed(self.following, features)
+        chosen = [int(scores.argmax())]
+        linked = torch.full_like(own, -torch.inf)
+        values: list[float] = []
+        for _ in range(HOPS):
+            linked = torch.maximum(linked, _weighed(self.links, links_of(chosen[-1])))
+            scores = (own + linked).index_fill(0, torch.tensor(chosen), -torch.inf)
+            if len(values) == HOPS - 1 or len(chosen) == count - 1:
+                break
+            values.append(float(scores.max()))
+            chosen.append(int(scores.argmax()))
+        highest = float(scores.max())
+        for place, index in reversed(list(enumerate(chosen))):
+            value = float(own[index]) if place == 0 else values[place - 1]
+            highest = max(value, highest + 1e-6 * max(1.0, abs(highest)))
+            scores[index] = highest
+        return scores
+
+    def check_model(self, config: PretrainedConfig) -> None:
+        """Check that these coefficients were made for a model of this kind.
+
+        Raises:
+            CoefficientsError: the model type or the number of layers or heads differs. The message names both shapes.
+        """
+        layers, heads = attention_shape(config)
+        mine = self.model_layers, self.first.shape[2]
+        if (
+            (self.model_type and config.model_type != self.model_type)
+            or layers not in (None, mine[0])
+            or heads not in (None, mine[1])
+        ):
+            raise CoefficientsError(
+                f"these coefficients of scout were made for {self.model_name or 'another model'} (type "
+                f"{self.model_type or 'unknown'}, {mine[0]} layers x {mine[1]} heads); this model is of type "
+                f"{config.model_type} with {layers} layers x {heads} heads"
+            )
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the coefficients into a folder; it is made if it does not exist."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        tensors = {"first": self.first, "following": self.following, "links": self.links}
+        config = {
+            "kind": KIND,
+            "format": FORMAT,
+            "model_name": self.model_name,
+            "model_type": self.model_type,
+            "model_layers": self.model_layers,
+            "layers": list(self.layers),
+            "link_layers": list(self.link_layers),
+            "question_features": list(QUESTION),
+            "link_features": list(LINKS),
+            "training": self.training,
+        }
+        write_atomically(path / WEIGHTS_FILE, save({name: t.float().contiguous() for name, t in tensors.items()}))
+        write_atomically(path / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> ScoutCoefficients:
+        """Load coefficients from a folder or from the Hub.
+
+        Raises:
+            CoefficientsError: there are no such coefficients, or they cannot be read.
+        """
+
+        def locate(file: str) -> Path:
+            folder = Path(name)
+            return folder / file if folder.is_dir() else Path(hf_hub_download(str(name), file, **options))
+
+        try:
+            config: Mapping[str, Any] = json.loads(locate(CONFIG_FILE).read_text(encoding="utf-8"))
+            wanted = (KIND, FORMAT, list(QUESTION), list(LINKS))
+            found = tuple(config.get(key) for key in ("kind", "format", "question_features", "link_features"))
+            if found != wanted:
+                raise CoefficientsError(f"{name}: this version reads coefficients of {wanted}, these are of {found}")
+            tensors = load_file(locate(WEIGHTS_FILE))
+            return cls(
+                tensors["first"],
+                tensors["following"],
+                tensors["links"],
+                _integers(config["layers"]),
+                _integers(config["link_layers"]),
+                config["model_name"],
+                config["model_type"],
+                int(config["model_layers"]),
+                config["training"],
+            )
+        except CoefficientsError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            raise CoefficientsError(f"{name}: no coefficients of scout that can be read ({error})") from error
+
+
+def is_scout_folder(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder holds coefficients of scout, and not head coefficients."""
+    return (Path(folder) / WEIGHTS_FILE).is_file()
+
+
+def _integers(values: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def _weighed(weight: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    if features.shape[:3] != weight.shape:
+        raise CoefficientsError(
+            f"the coefficients have shape {tuple(weight.shape)}, but features were read with shape "
+            f"{tuple(features.shape[:3])}"
+        )
+    return torch.einsum("flh,flhs->s", weight.double(), features.double())

@@ -1,0 +1,211 @@
+"""Runs passages and questions through the first layers of a model, each text alone, and keeps queries and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..attention.hooks import enable_attention_reading, listening
+from ..attention.reader import EnoughRead
+from ..errors import ContextTooLongError, ModelNotSupportedError
+from ..models.language_model import LanguageModel
+from .layout import Piece, encode_head, encode_question
+from .records import PieceRecord, Precision, Vectors
+
+__all__ = ["Encoder", "LayerRows", "QuestionRows", "logits_of_rows"]
+
+TOKENS_AT_ONCE = 4096
+"""The maximum number of tokens in a batch of pieces, padding included."""
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """One layer's queries of a text behind the head, and what they attend to of the text itself."""
+
+    rows: torch.Tensor
+    """The queries, `(heads, rows, width)` float32, multiplied by the layer's scaling."""
+    own: torch.Tensor
+    """The logarithm of the sum of exponentials of the row's logits over the head and the text up to the row, attention
+    sinks included, `(heads, rows)`."""
+    softcap: float | None = None
+
+
+@dataclass(frozen=True)
+class QuestionRows:
+    """The rows of a question by layer."""
+
+    layers: dict[int, LayerRows]
+
+
+class Encoder:
+    """Runs texts through the first layers of a model.
+
+    Sliding windows and chunks are not applied between a question and passages, since all stand at the same positions.
+
+    Args:
+        language_model: a model whose attention can be read.
+        layers: the layers whose keys are kept. No layer after the last of them runs.
+        link_layers: those of them whose queries are kept too.
+        precision: the precision in which vectors are kept.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        layers: Sequence[int],
+        link_layers: Sequence[int] = (),
+        precision: Precision = "int8",
+    ) -> None:
+        enable_attention_reading(language_model.model)
+        self.language_model = language_model
+        self.layers = tuple(sorted(layers))
+        self.link_layers = tuple(sorted(link_layers))
+        self.precision = precision
+        self.head = encode_head(language_model.codec)
+
+    def question(self, text: str) -> QuestionRows:
+        """Return the rows of a question.
+
+        Raises:
+            InputError: the question is empty.
+            ContextTooLongError: it does not fit the model's context.
+        """
+        ids, (start, stop) = encode_question(self.language_model.codec, text)
+        self._check_length(ids)
+        read = self._run([ids])
+        first = len(self.head)
+        return QuestionRows(
+            {layer: _rows(inputs, 0, slice(first + start, first + stop)) for layer, inputs in read.items()}
+        )
+
+    def pieces(self, pieces: Sequence[Piece]) -> list[PieceRecord]:
+        """Return the record of every piece. Pieces of similar length run as one batch."""
+        for piece in pieces:
+            self._check_length(piece.ids)
+        found: dict[int, PieceRecord] = {}
+        waiting = sorted(range(len(pieces)), key=lambda i: len(pieces[i].ids))
+        while waiting:
+            longest = len(self.head) + len(pieces[waiting[-1]].ids)
+            batch = waiting[-max(1, TOKENS_AT_ONCE // longest) :]
+            waiting = waiting[: len(waiting) - len(batch)]
+            read = self._run([pieces[i].ids for i in batch])
+            for item, i in enumerate(batch):
+                found[i] = self._record(read, item, pieces[i])
+        return [found[i] for i in range(len(pieces))]
+
+    def _check_length(self, ids: Sequence[int]) -> None:
+        limit = self.language_model.context_length
+        if limit is not None and len(self.head) + len(ids) > limit:
+            raise ContextTooLongError(
+                f"a question or a part of a passage takes {len(self.head) + len(ids)} tokens, but "
+                f"{self.language_model.name} takes {limit}: use a model with a longer context"
+            )
+
+    def _record(self, read: dict[int, _Inputs], item: int, piece: Piece) -> PieceRecord:
+        span = slice(len(self.head), len(self.head) + len(piece.ids))
+        keys = {layer: Vectors.keep(inputs.key[item, :, span], self.precision) for layer, inputs in read.items()}
+        linked = {layer: _rows(read[layer], item, span) for layer in self.link_layers}
+        rows = {layer: Vectors.keep(found.rows, self.precision) for layer, found in linked.items()}
+        return PieceRecord(piece.title, keys, rows, {layer: found.own.cpu() for layer, found in linked.items()})
+
+    @torch.inference_mode()
+    def _run(self, texts: Sequence[Sequence[int]]) -> dict[int, _Inputs]:
+        """Run texts behind the head as one batch, padded on the right, where causal attention cannot see it."""
+        model = self.language_model.model
+        length = len(self.head) + max(map(len, texts))
+        ids = torch.zeros(len(texts), length, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, text in enumerate(texts):
+            tokens = [*self.head, *text]
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        options: dict[str, Any] = {"attention_mask": mask.to(model.device), "use_cache": False}
+        if self.language_model.compatibility.takes_positions:
+            options["position_ids"] = torch.arange(length, device=model.device).expand(len(texts), -1)
+        if self.language_model.compatibility.keeps_logits:
+            options["logits_to_keep"] = 1
+        listener = _Listener(self.layers)
+        try:
+            with listening(listener):
+                model(input_ids=ids.to(model.device), **options)
+        except EnoughRead:
+            pass
+        missing = [layer for layer in self.layers if layer not in listener.inputs]
+        if missing:
+            raise ModelNotSupportedError(
+                f"{self.language_model.name} has no attention that can be read in layers {missing}: choose other layers"
+            )
+        return listener.inputs
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    query: torch.Tensor  # (texts, heads, tokens, width)
+    key: torch.Tensor  # (texts, key/value heads, tokens, width)
+    scaling: float
+    softcap: float | None
+    sinks: torch.Tensor | None
+
+
+class _Listener:
+    """Keeps queries and keys of some layers, and ends the pass after the last of them."""
+
+    def __init__(self, layers: Sequence[int]) -> None:
+        self.layers = layers
+        self.inputs: dict[int, _Inputs] = {}
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        kernel: str,
+        options: dict[str, Any],
+    ) -> None:
+        layer: Any = getattr(module, "layer_idx", None)
+        if layer not in self.layers:
+            return
+        if options.get("position_bias") is not None or key.shape[2] != query.shape[2]:
+            raise ModelNotSupportedError(
+                f"layer {layer} attends by a bias on positions or to keys of other layers, so its keys cannot be kept "
+                "for other questions: take the method prompt_scout"
+            )
+        scaling = options.get("scaling")
+        capped = None if kernel == "sdpa" else options.get("softcap")
+        sinks = None if kernel == "sdpa" else options.get("s_aux")
+        self.inputs[layer] = _Inputs(query, key, query.shape[-1] ** -0.5 if scaling is None else scaling, capped, sinks)
+        if layer == self.layers[-1]:
+            raise EnoughRead
+
+
+def _rows(inputs: _Inputs, item: int, span: slice) -> LayerRows:
+    """Return the rows of one text, with the sum over the head and the text's own tokens up to each row."""
+    rows = inputs.query[item, :, span].float() * inputs.scaling
+    logits = logits_of_rows(rows, inputs.key[item].float(), inputs.softcap)
+    tokens = torch.arange(logits.shape[-1], device=rows.device)
+    logits = logits.masked_fill(tokens > tokens[span, None], -torch.inf)
+    own = logits.logsumexp(-1)
+    if inputs.sinks is not None:
+        own = torch.logaddexp(own, inputs.sinks.float().reshape(-1, 1))
+    return LayerRows(rows.cpu(), own.cpu(), inputs.softcap)
+
+
+def logits_of_rows(rows: torch.Tensor, keys: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    """Return the logits of scaled queries and keys.
+
+    Args:
+        rows: `(heads, rows, width)`.
+        keys: `(key/value heads, tokens, width)`; several heads may share one.
+        softcap: the cap of the layer's logits, if it has one.
+
+    Returns:
+        `(heads, rows, tokens)`.
+    """
+    heads, count, width = rows.shape
+    logits = (rows.reshape(keys.shape[0], -1, width) @ keys.transpose(1, 2)).reshape(heads, count, -1)
+    return logits if softcap is None else torch.tanh(logits / softcap) * softcap

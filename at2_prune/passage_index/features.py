@@ -1,0 +1,158 @@
+"""Features of sources: how a question's rows, and the rows of other sources, attend to the kept keys of each.
+
+For a row :math:`t` of head :math:`h` and a source :math:`S` with :math:`n_S` tokens and title tokens :math:`T_S`, let
+:math:`z_{tj}` be the logit of row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum
+over the head and the question's own tokens. The question's features are the mean and the maximum over its rows of
+
+.. math:: \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R + O_t/130}, \\quad
+          \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R}, \\quad
+          \\frac{A_t(T_S)}{\\sum_R A_t(R) + O_t},
+
+called `joint`, `share` and `title`. Division by the number of tokens keeps long sources from winning by their length.
+A link from one source to another is read in the same way, from the rows of the first to the keys of the second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .encoder import QuestionRows, logits_of_rows
+from .records import PieceRecord
+
+__all__ = ["LINKS", "QUESTION", "Sums", "Unit", "link_features", "links_from", "question_features", "question_sums"]
+
+QUESTION = ("joint", "joint-max", "share", "share-max", "title", "title-max")
+"""The features of a question's rows."""
+LINKS = ("to", "to-max", "to-title-max", "from", "from-max", "from-title-max")
+"""The features of the rows of a known source on another one (`to`), and of the other's rows on the known one (`from`):
+the mean and the maximum over rows, and the maximum on the title alone."""
+USUAL_TOKENS = 130
+"""The number of tokens by which the mass of the head and of the question's own tokens is divided."""
+UNITS_AT_ONCE = 128
+"""The maximum number of units whose keys are restored at a time."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The tokens of a source in one piece of its passage."""
+
+    record: PieceRecord
+    start: int
+    stop: int
+
+    @property
+    def tokens(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Logarithms of sums of exponentials of logits, float64, each `(layers, heads, rows, ...)`."""
+
+    units: torch.Tensor
+    """Over each unit's tokens, `(layers, heads, rows, units)`."""
+    titles: torch.Tensor
+    """Over the title tokens of each unit's piece, likewise."""
+    own: torch.Tensor
+    """Over the head and the question's own tokens, `(layers, heads, rows)`."""
+    tokens: torch.Tensor
+    """The number of tokens of each unit, `(units,)`."""
+
+    def of(self, units: Sequence[int]) -> Sums:
+        """Return the sums of some units."""
+        some = torch.tensor(list(units), dtype=torch.long)
+        return Sums(self.units[..., some], self.titles[..., some], self.own, self.tokens[some])
+
+
+def question_sums(question: QuestionRows, units: Sequence[Unit]) -> Sums:
+    """Sum the exponentials of the question's logits over each unit's tokens, in every layer."""
+    units_, titles, own = [], [], []
+    for layer, rows in question.layers.items():
+        found = [_unit_sums(rows.rows, rows.softcap, layer, some) for some in _chunks(units)]
+        units_.append(torch.cat([whole for whole, _ in found], -1))
+        titles.append(torch.cat([title for _, title in found], -1))
+        own.append(rows.own.double())
+    tokens = torch.tensor([unit.tokens for unit in units], dtype=torch.float64)
+    return Sums(torch.stack(units_), torch.stack(titles), torch.stack(own), tokens)
+
+
+def question_features(sums: Sums) -> torch.Tensor:
+    """Return the features `QUESTION` of each unit, `(6, layers, heads, units)` float32. The sums over all sources run
+    over these units."""
+    per_token = sums.units - sums.tokens.log()
+    together = per_token.logsumexp(-1, keepdim=True)
+    own = sums.own[..., None]
+    everything = torch.logaddexp(sums.units.logsumexp(-1, keepdim=True), own)
+    joint = (per_token - torch.logaddexp(together, own - math.log(USUAL_TOKENS))).exp()
+    share = (per_token - together).exp()
+    title = (sums.titles - everything).exp()
+    return torch.stack([reduced for mass in (joint, share, title) for reduced in (mass.mean(2), mass.amax(2))]).float()
+
+
+def link_features(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None = None) -> torch.Tensor:
+    """Return the features `LINKS` between one unit and every unit, `(6, heads, units)` float32.
+
+    The first three are those of the known unit's rows on the other's keys, the last three those of the other's rows on
+    the known unit's keys. Units of one piece have no link.
+    """
+    there = links_from(known, units, layer, softcap)
+    back = torch.stack(_links_to(known, units, layer, softcap)).float()
+    same = torch.tensor([other.record is known.record for other in units])
+    return torch.cat([there, back.masked_fill(same, 0.0)])
+
+
+def links_from(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None = None) -> torch.Tensor:
+    """Return the first three features of `link_features`, `(3, heads, units)` float32."""
+    rows = known.record.rows[layer].restored()[:, known.start : known.stop]
+    own = known.record.own[layer][:, known.start : known.stop, None].double()
+    whole, titles = _unit_sums(rows, softcap, layer, units)  # (heads, rows, units)
+    everything = torch.logaddexp(own, whole)
+    mass, title = (whole - everything).exp(), (titles - everything).exp()
+    same = torch.tensor([other.record is known.record for other in units])
+    return torch.stack([mass.mean(1), mass.amax(1), title.amax(1)]).float().masked_fill(same, 0.0)
+
+
+def _links_to(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None) -> list[torch.Tensor]:
+    """Return the features of all units' rows on the keys of the known one, each `(heads, units)`."""
+    rows = torch.cat([unit.record.rows[layer].restored()[:, unit.start : unit.stop] for unit in units], 1)
+    own = torch.cat([unit.record.own[layer][:, unit.start : unit.stop] for unit in units], 1)
+    logits = logits_of_rows(rows, known.record.keys[layer].restored(), softcap)  # (heads, all rows, known tokens)
+    whole = logits[..., known.start : known.stop].logsumexp(-1)
+    everything = torch.logaddexp(own, whole)
+    title = (logits[..., : known.record.title].logsumexp(-1) - everything).exp()
+    mass = (whole - everything).exp()
+    lengths = [unit.tokens for unit in units]
+    return [
+        torch.stack([part.mean(-1) for part in mass.split(lengths, -1)], -1),
+        torch.stack([part.amax(-1) for part in mass.split(lengths, -1)], -1),
+        torch.stack([part.amax(-1) for part in title.split(lengths, -1)], -1),
+    ]
+
+
+def _unit_sums(
+    rows: torch.Tensor, softcap: float | None, layer: int, units: Sequence[Unit]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-sums over the tokens and over the title tokens of units, each `(heads, rows, units)` float64."""
+    records = list({id(unit.record): unit.record for unit in units}.values())
+    starts = dict(zip(map(id, records), _starts([record.tokens for record in records]), strict=True))
+    keys = torch.cat([record.keys[layer].restored() for record in records], 1)
+    logits = logits_of_rows(rows, keys, softcap)
+    places = [(starts[id(unit.record)], unit) for unit in units]
+
+    def sums(spans: list[tuple[int, int]]) -> torch.Tensor:
+        return torch.stack([logits[..., start:stop].logsumexp(-1) for start, stop in spans], -1).double()
+
+    whole = sums([(start + unit.start, start + unit.stop) for start, unit in places])
+    return whole, sums([(start, start + unit.record.title) for start, unit in places])
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
+    return [0, *torch.tensor(lengths).cumsum(0).tolist()[:-1]]
+
+
+def _chunks(units: Sequence[Unit]) -> list[Sequence[Unit]]:
+    return [units[start : start + UNITS_AT_ONCE] for start in range(0, len(units), UNITS_AT_ONCE)]

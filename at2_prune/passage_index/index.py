@@ -1,0 +1,145 @@
+"""The index of one model: it looks records up, and reads the passages that it does not have."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ..models.language_model import LanguageModel
+from ..passages import Passage
+from .encoder import Encoder, QuestionRows
+from .layout import HEAD, Piece, split_passage
+from .records import PieceRecord, Precision
+from .stores import DiskStore, Key, Store, shared_memory
+
+__all__ = ["PassageIndex", "fingerprint"]
+
+FORMAT = 1
+PASSAGES_AT_ONCE = 64
+"""The number of passages that are read before their records are stored."""
+
+
+class PassageIndex:
+    """The records of passages for one model. Threads may share it.
+
+    Args:
+        language_model: the model that reads.
+        layers: the layers whose keys are kept.
+        link_layers: those of them whose queries are kept too, for links between passages.
+        precision: `int8`, or `float32` for exact scores.
+        store: where records are kept; by default the memory that all indexes of the process share.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        layers: Sequence[int],
+        link_layers: Sequence[int] = (),
+        precision: Precision = "int8",
+        store: Store | None = None,
+    ) -> None:
+        self.language_model = language_model
+        self.encoder = Encoder(language_model, layers, link_layers, precision)
+        self.identity: dict[str, Any] = {
+            "format": FORMAT,
+            "model": fingerprint(language_model.model),
+            "dtype": str(language_model.model.dtype).removeprefix("torch."),
+            "head": HEAD,
+            "layers": list(self.encoder.layers),
+            "link_layers": list(self.encoder.link_layers),
+            "precision": precision,
+        }
+        self._name = hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()[:16]
+        self.store = shared_memory if store is None else store
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        language_model: LanguageModel,
+        layers: Sequence[int],
+        link_layers: Sequence[int] = (),
+        precision: Precision = "int8",
+    ) -> PassageIndex:
+        """Open the index in a folder, or make one there.
+
+        Raises:
+            InputError: the folder holds the index of another model or of other settings.
+            CacheError: the folder cannot be read or written.
+        """
+        index = cls(language_model, layers, link_layers, precision)
+        index.store = DiskStore(folder, index.identity)
+        return index
+
+    def pieces(self, passage: Passage) -> list[Piece]:
+        """Return the tokens of a passage's pieces. A passage without text has none."""
+        return split_passage(self.language_model.codec, passage) if passage.text.strip() else []
+
+    def records(self, passages: Sequence[Passage]) -> Iterator[list[PieceRecord]]:
+        """Yield the records of each passage in order, one for each of its pieces.
+
+        Passages that the store does not have are read, some at a time, and added to it. No passage is read twice.
+        """
+        for start in range(0, len(passages), PASSAGES_AT_ONCE):
+            yield from self._some(passages[start : start + PASSAGES_AT_ONCE])
+
+    def add(self, passages: Sequence[Passage], progress: Callable[[int], None] = lambda count: None) -> int:
+        """Read the passages that the store does not have. Return how many were read.
+
+        Args:
+            passages: the passages.
+            progress: called with the number of passages that are done since the last call.
+        """
+        new = 0
+        for start in range(0, len(passages), PASSAGES_AT_ONCE):
+            some = passages[start : start + PASSAGES_AT_ONCE]
+            missing = {self.key(p): p for p in some if p.text.strip() and self.store.get(self.key(p)) is None}
+            self._read(missing)
+            new += len(missing)
+            progress(len(some))
+        return new
+
+    def question(self, text: str) -> QuestionRows:
+        """Run a question; see `Encoder.question`."""
+        return self.encoder.question(text)
+
+    def key(self, passage: Passage) -> Key:
+        """Return the key of a passage's records. Title and text decide it."""
+        digest = hashlib.sha256(repr((passage.title or "", passage.text)).encode("utf-8", "surrogatepass"))
+        return self._name, digest.hexdigest()
+
+    def _some(self, passages: Sequence[Passage]) -> list[list[PieceRecord]]:
+        known: dict[Key, list[PieceRecord] | None] = {}
+        missing: dict[Key, Passage] = {}
+        for passage in passages:
+            key = self.key(passage)
+            if key not in known:
+                known[key] = self.store.get(key) if passage.text.strip() else []
+                if known[key] is None:
+                    missing[key] = passage
+        known.update(self._read(missing))
+        return [known[self.key(passage)] or [] for passage in passages]
+
+    def _read(self, passages: dict[Key, Passage]) -> dict[Key, list[PieceRecord]]:
+        if not passages:
+            return {}
+        pieces = {key: self.pieces(passage) for key, passage in passages.items()}
+        read = iter(self.encoder.pieces([piece for some in pieces.values() for piece in some]))
+        found = {key: [next(read) for _ in some] for key, some in pieces.items()}
+        self.store.add(found)
+        return found
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Return a digest of a model's config and of some numbers of every weight."""
+    digest = hashlib.sha256(model.config.model_type.encode())
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.detach().flatten()
+        some = flat[:: max(1, len(flat) // 64)][:64].to("cpu", torch.float32)
+        digest.update(f"{name} {tuple(weight.shape)}".encode() + some.numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,92 @@
+"""The token sequences that the index reads: a passage behind the head, and a question behind the head.
+
+All texts stand directly behind the head, the question too, so that a passage and a question have the same positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..attention.rows import Span
+from ..errors import InputError
+from ..models.text_codec import TextCodec
+from ..passages import Passage
+
+__all__ = ["HEAD", "Piece", "encode_head", "encode_question", "split_passage", "units_of"]
+
+HEAD = "Documents:\n"
+"""The text before every passage and every question."""
+BEFORE_QUESTION = "\nQuestion: "
+PIECE_TOKENS = 384
+"""The maximum number of tokens of a passage that are read together, its title included."""
+TITLE_TOKENS = 96
+"""The maximum number of tokens of a title. The rest of a longer title is not read."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A passage, or a part of one that is too long to be read at once."""
+
+    ids: list[int]
+    """The tokens of the title, then those of the text."""
+    title: int
+    """The number of title tokens."""
+    offsets: list[Span]
+    """The characters of the passage's text that each token after the title stands for."""
+
+
+def encode_head(codec: TextCodec) -> list[int]:
+    """Return the token ids of the head."""
+    return [*codec.begin, *codec.plain(HEAD)[0]]
+
+
+def encode_question(codec: TextCodec, question: str) -> tuple[list[int], Span]:
+    """Return the token ids of a question with the words before it, and the span of the question's own tokens.
+
+    Raises:
+        InputError: the question is empty.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise InputError(f"the question must be a text, got {question!r:.80}")
+    ids, offsets = codec.plain(BEFORE_QUESTION + question)
+    start = next((i for i, (_, stop) in enumerate(offsets) if stop > len(BEFORE_QUESTION)), len(ids) - 1)
+    return ids, (start, len(ids))
+
+
+def split_passage(codec: TextCodec, passage: Passage) -> list[Piece]:
+    """Return the pieces of a passage, each of at most `PIECE_TOKENS` tokens. Every piece begins with the title.
+
+    Example:
+        >>> from at2_prune.models.default_model import embedded_model_path, embedded_tokenizer
+        >>> codec = TextCodec(embedded_tokenizer(embedded_model_path()))
+        >>> [(len(piece.ids), piece.title) for piece in split_passage(codec, Passage("It is a city.", title="Oslo"))]
+        [(9, 3)]
+    """
+    title = f"{passage.title}: " if passage.title else ""
+    ids, offsets = codec.plain(f"{title}{passage.text}\n")
+    count = next((i for i, (_, stop) in enumerate(offsets) if stop > len(title)), len(ids)) if title else 0
+    head, body = ids[: min(count, TITLE_TOKENS)], ids[count:]
+    places = [(max(0, start - len(title)), stop - len(title)) for start, stop in offsets[count:]]
+    step = PIECE_TOKENS - len(head)
+    return [
+        Piece([*head, *body[start : start + step]], len(head), places[start : start + step])
+        for start in range(0, max(1, len(body)), step)
+    ]
+
+
+def units_of(pieces: Sequence[Piece], span: Span | None) -> list[tuple[int, int, int]]:
+    """Return the tokens that a source has in a passage's pieces, as `(piece, start, stop)`.
+
+    Args:
+        pieces: the pieces of the passage.
+        span: the source's characters in the passage's text. None stands for the whole passage, its title included.
+    """
+    if span is None:
+        return [(index, 0, len(piece.ids)) for index, piece in enumerate(pieces)]
+    found = []
+    for index, piece in enumerate(pieces):
+        inside = [i for i, (start, stop) in enumerate(piece.offsets) if start < span[1] and stop > span[0]]
+        if inside:
+            found.append((index, piece.title + inside[0], piece.title + inside[-1] + 1))
+    return found

@@ -1,0 +1,107 @@
+"""Records: what the index keeps of a piece of a passage, in 8 bits a number or in full."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from ..errors import CacheError
+
+__all__ = ["PieceRecord", "Precision", "Vectors", "pack", "unpack"]
+
+Precision = Literal["int8", "float32"]
+"""The way vectors are kept: as 8-bit integers with a scale for each vector, or as they were computed."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One vector for each token and head, `(heads, tokens, width)`."""
+
+    values: torch.Tensor
+    """int8, or float32."""
+    scale: torch.Tensor | None = None
+    """`(heads, tokens, 1)` float32 with int8 values."""
+
+    @classmethod
+    def keep(cls, vectors: torch.Tensor, precision: Precision) -> Vectors:
+        """Keep vectors in this precision, on the CPU."""
+        vectors = vectors.float().cpu()
+        if precision == "float32":
+            return cls(vectors.contiguous())
+        scale = (vectors.abs().amax(-1, keepdim=True) / 127).clamp(min=1e-12)
+        return cls((vectors / scale).round().to(torch.int8), scale)
+
+    def restored(self) -> torch.Tensor:
+        """Return the vectors in float32."""
+        return self.values if self.scale is None else self.values.float() * self.scale
+
+
+@dataclass(frozen=True)
+class PieceRecord:
+    """The keys of one piece of a passage, and its rows for links."""
+
+    title: int
+    """The number of title tokens."""
+    keys: dict[int, Vectors]
+    """By layer: `(key/value heads, tokens, width)`."""
+    rows: dict[int, Vectors]
+    """By link layer: the queries `(heads, tokens, width)`."""
+    own: dict[int, torch.Tensor]
+    """By link layer: the logarithm of the sum of exponentials of the row's logits over the head and the piece's own
+    tokens up to the row, `(heads, tokens)` float32."""
+
+    @property
+    def tokens(self) -> int:
+        return next(iter(self.keys.values())).values.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in _tensors(self).values())
+
+
+def _tensors(record: PieceRecord) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for name, group in (("keys", record.keys), ("rows", record.rows)):
+        for layer, vectors in group.items():
+            tensors[f"{name}.{layer}"] = vectors.values
+            if vectors.scale is not None:
+                tensors[f"{name}.{layer}.scale"] = vectors.scale
+    return {**tensors, **{f"own.{layer}": own for layer, own in record.own.items()}}
+
+
+def pack(records: list[PieceRecord]) -> bytes:
+    """Return the records of a passage as the bytes of a safetensors file."""
+    tensors = {f"{i}.{name}": tensor for i, record in enumerate(records) for name, tensor in _tensors(record).items()}
+    return save(tensors, {"titles": json.dumps([record.title for record in records])})
+
+
+def unpack(data: bytes) -> list[PieceRecord]:
+    """Return the records that `pack` wrote.
+
+    Raises:
+        CacheError: the bytes cannot be read.
+    """
+    try:
+        length = int.from_bytes(data[:8], "little")
+        titles = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["titles"])
+        tensors = load(data)
+        return [_record(i, title, tensors) for i, title in enumerate(titles)]
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"a record of the passage index cannot be read ({error})") from error
+
+
+def _record(index: int, title: int, tensors: dict[str, torch.Tensor]) -> PieceRecord:
+    mine = {name.split(".", 1)[1]: tensor for name, tensor in tensors.items() if name.split(".", 1)[0] == str(index)}
+
+    def group(kind: str) -> dict[int, Vectors]:
+        layers = [int(name.split(".")[1]) for name in mine if name.startswith(f"{kind}.") and name.count(".") == 1]
+        return {layer: Vectors(mine[f"{kind}.{layer}"], mine.get(f"{kind}.{layer}.scale")) for layer in sorted(layers)}
+
+    own = {int(name.split(".")[1]): tensor for name, tensor in mine.items() if name.startswith("own.")}
+    return PieceRecord(title, group("keys"), group("rows"), own)

@@ -1,0 +1,180 @@
+"""Where records are kept: in memory, or in an SQLite file that several processes can read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import CacheError, InputError
+from .records import PieceRecord, pack, unpack
+
+__all__ = ["DiskStore", "MemoryStore", "Store", "shared_memory"]
+
+Key = tuple[str, str]
+"""The identity of the index, and the digest of a passage."""
+INDEX_FILE = "passages.sqlite"
+DEFAULT_BYTES = 2**30
+
+
+class Store(Protocol):
+    """Keeps the records of passages."""
+
+    def get(self, key: Key) -> list[PieceRecord] | None: ...
+
+    def add(self, records: Mapping[Key, list[PieceRecord]]) -> None: ...
+
+
+class MemoryStore:
+    """Keeps records in memory, the ones used last, up to a number of bytes. Threads may share it.
+
+    Args:
+        limit: the maximum number of bytes.
+    """
+
+    def __init__(self, limit: int = DEFAULT_BYTES) -> None:
+        if limit < 0:
+            raise InputError(f"the memory of a passage index must be at least 0 bytes, got {limit}")
+        self.limit = limit
+        self.nbytes = 0
+        self._lock = threading.Lock()
+        self._records: OrderedDict[Key, list[PieceRecord]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, key: Key) -> list[PieceRecord] | None:
+        with self._lock:
+            if key not in self._records:
+                return None
+            self._records.move_to_end(key)
+            return self._records[key]
+
+    def add(self, records: Mapping[Key, list[PieceRecord]]) -> None:
+        with self._lock:
+            for key, some in records.items():
+                self._drop(key)
+                self._records[key] = some
+                self.nbytes += _size(some)
+            while self.nbytes > self.limit and self._records:
+                self._drop(next(iter(self._records)))
+
+    def clear(self) -> None:
+        """Forget every record."""
+        with self._lock:
+            self._records.clear()
+            self.nbytes = 0
+
+    def _drop(self, key: Key) -> None:
+        if key in self._records:
+            self.nbytes -= _size(self._records.pop(key))
+
+
+shared_memory = MemoryStore()
+"""The store that all pruners and adapters of a process share by default."""
+
+
+class DiskStore:
+    """Keeps records in `passages.sqlite` of a folder. Many processes may read it while one writes.
+
+    A record is committed whole or not at all, and has a checksum. A damaged record counts as missing.
+
+    Args:
+        folder: the folder; it is made if it does not exist and `identity` is given.
+        identity: everything that decides the records, such as the model and the layers. A folder of another identity is
+            refused. None takes the folder's own.
+
+    Raises:
+        InputError: the folder holds the index of another model or of other settings, or none.
+        CacheError: the file cannot be read or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(folder).expanduser() / INDEX_FILE
+        self._local = threading.local()
+        if identity is None and not self.path.is_file():
+            raise InputError(f"{folder} holds no passage index: make one with at2-prune index --out {folder}")
+        with self._errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if identity is not None and not self._has_tables():
+                self._create(identity)
+            self.identity: dict[str, Any] = json.loads(self._value("SELECT value FROM about WHERE name = 'identity'"))
+        wanted = None if identity is None else json.loads(json.dumps(identity))
+        if wanted is not None and wanted != self.identity:
+            keys = sorted(k for k in {*wanted, *self.identity} if wanted.get(k) != self.identity.get(k))
+            difference = "; ".join(f"{k}: {self.identity.get(k)!r} there, {wanted.get(k)!r} now" for k in keys)
+            raise InputError(f"{folder} is the passage index of another model or of other settings ({difference})")
+
+    def __len__(self) -> int:
+        with self._errors():
+            return int(self._value("SELECT count(*) FROM records"))
+
+    def get(self, key: Key) -> list[PieceRecord] | None:
+        with self._errors():
+            row = self._open().execute("SELECT data, digest FROM records WHERE key = ?", [key[1]]).fetchone()
+        if row is None or hashlib.sha256(row[0]).digest() != row[1]:
+            return None
+        return unpack(row[0])
+
+    def add(self, records: Mapping[Key, list[PieceRecord]]) -> None:
+        rows = []
+        for key, some in records.items():
+            data = pack(some)
+            rows.append((key[1], data, hashlib.sha256(data).digest()))
+        with self._errors(), self._open() as connection:  # one transaction
+            connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        if connection := self._local.__dict__.pop("connection", None):
+            connection[1].close()
+
+    def _open(self) -> sqlite3.Connection:
+        """Return a connection of this thread and this process: SQLite's may not be carried over a fork."""
+        known = getattr(self._local, "connection", None)
+        if known is None or known[0] != os.getpid():
+            read_only = self.path.is_file() and not os.access(self.path, os.W_OK)
+            name = f"{self.path.absolute().as_uri()}?mode={'ro&immutable=1' if read_only else 'rwc'}"
+            known = os.getpid(), sqlite3.connect(name, uri=True, timeout=60)
+            self._local.connection = known
+        return known[1]
+
+    def _has_tables(self) -> bool:
+        return bool(self._value("SELECT count(*) FROM sqlite_master WHERE name = 'about'"))
+
+    def _create(self, identity: Mapping[str, Any]) -> None:
+        connection = self._open()
+        connection.execute("PRAGMA journal_mode = WAL")
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT)")
+            connection.execute("CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, data BLOB, digest BLOB)")
+            connection.execute("INSERT OR IGNORE INTO about VALUES ('identity', ?)", [json.dumps(dict(identity))])
+
+    def _value(self, query: str) -> Any:
+        row = self._open().execute(query).fetchone()
+        return None if row is None else row[0]
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError, TypeError, json.JSONDecodeError) as error:
+            raise CacheError(
+                f"the passage index {self.path} cannot be read or written ({error}). What was committed is kept; if "
+                "the file is damaged, remove it and index the passages again"
+            ) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DiskStore, (self.path.parent, self.identity)
+
+
+def _size(records: list[PieceRecord]) -> int:
+    return sum(record.nbytes for record in records)

@@ -1,0 +1,55 @@
+"""Multinomial logistic regression: coefficients under which the right ones of several sources are the most probable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Choice", "fit_choices"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice that coefficients are fitted to: among these sources, the supporting ones must be found."""
+
+    features: torch.Tensor
+    """`(sources, features)`."""
+    right: torch.Tensor
+    """`(sources,)` bool, True for supporting sources."""
+    given: torch.Tensor
+    """`(sources,)`: scores from earlier fits, which are added."""
+    weight: float = 1.0
+    """The weight of the choice among all choices."""
+
+
+def fit_choices(choices: Sequence[Choice], penalty: float, steps: int) -> torch.Tensor:
+    """Return the coefficients `(features,)` that maximise the penalised mean log-probability of supporting sources."""
+    longest = max(len(choice.right) for choice in choices)
+    width = choices[0].features.shape[1]
+    features = torch.zeros(len(choices), longest, width, dtype=torch.float64)
+    there = torch.zeros(len(choices), longest, dtype=torch.bool)
+    right = torch.zeros(len(choices), longest, dtype=torch.float64)
+    given = torch.full((len(choices), longest), -torch.inf, dtype=torch.float64)
+    for row, choice in enumerate(choices):
+        count = len(choice.right)
+        features[row, :count], there[row, :count] = choice.features.double(), True
+        right[row, :count], given[row, :count] = choice.right.double(), choice.given.double()
+    scale = features[there].std(0)
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    weight = torch.zeros(width, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight], max_iter=steps, line_search_fn="strong_wolfe")
+
+    shares = torch.tensor([choice.weight for choice in choices], dtype=torch.float64)
+    shares /= shares.sum()
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        log_p = (features @ (weight / scale) + given).log_softmax(1).masked_fill(~there, 0.0)
+        value = -(shares * (log_p * right).sum(1) / right.sum(1)).sum() + penalty * (weight**2).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return (weight.detach() / scale).float()

