@@ -26,6 +26,7 @@ def work_routes(service: Service) -> APIRouter:
     async def ranked(request: Request, body: rerank.RerankRequest, version: str) -> rerank.RerankResponse:
         passages = _documents(service, body)
         _check(request, service, "documents", passages, ("query", body.query))
+        _refuse_blank("documents", passages)
         ranking = await service.rank(request, body.query, passages)
         scores = relative(ranking.scores)
         results = [
@@ -55,6 +56,7 @@ def work_routes(service: Service) -> APIRouter:
         """Rank texts, as Text Embeddings Inference does."""
         passages = [Passage(text) for text in body.texts]
         _check(request, service, "texts", passages, ("query", body.query))
+        _refuse_blank("texts", passages)
         raw = (await service.rank(request, body.query, passages)).scores
         scores = raw if body.raw_scores else relative(raw)
         return [
@@ -91,6 +93,7 @@ def work_routes(service: Service) -> APIRouter:
         """Score how much a draft used each passage or sentence. Any model may have written the draft."""
         passages = prune.as_passages(body.passages)
         _check(request, service, "passages", passages, ("question", body.question), ("draft", body.draft))
+        _refuse_blank("passages", passages)
         sources, method = await service.attribute(request, body, passages)
         return prune.AttributeResponse(
             sources=[
@@ -191,3 +194,9 @@ def _check(
             f"{limits.max_characters}",
             longest,
         )
+
+
+def _refuse_blank(field: str, passages: Sequence[Passage]) -> None:
+    """Raise a problem if no document has text. `/prune` hands such passages on, and needs no model for it."""
+    if not any(passage.text.strip() for passage in passages):
+        raise Problem(422, f"{field} are all blank: give at least one with text", field)

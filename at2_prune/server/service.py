@@ -84,12 +84,12 @@ class Service:
     async def prune(
         self, request: Request, body: PruneRequest, passages: Sequence[Passage]
     ) -> tuple[Pruned, str | None]:
-        """Choose the passages to keep. If the request asks for it, answer from them."""
+        """Choose the passages to keep. If the request asks for it and they have text, answer from them."""
         step = self.steps[body.granularity or self.granularity]
 
         def work() -> tuple[Pruned, str | None]:
             pruned = step.run(body.question, passages, body.draft, body.k)
-            if not body.answer:
+            if not body.answer or not any(one.text.strip() for one in pruned.kept):
                 return pruned, None
             shown = [replace(passages[one.index], text=one.text, sentences=None) for one in pruned.kept]
             return pruned, step.pruner.answer_from(body.question, shown)

@@ -73,3 +73,4 @@ def test_passages_without_text_are_handed_on(serve, bm25: AT2Pruner) -> None:
     answer = httpx.post(f"{url}/prune", json=asked, timeout=60)
     assert answer.status_code == 200
     assert [one["score"] for one in answer.json()["kept"]] == [None, None]
+    assert answer.json()["answer"] is None

@@ -106,7 +106,7 @@ def test_a_model_that_writes_no_draft_leaves_the_order(serve, silent_lm, texts: 
     assert "empty" in body["meta"]["warnings"][0]
 
 
-@pytest.mark.parametrize("documents", [["", "  "], ["one"], ["", "the Meuse"]])
+@pytest.mark.parametrize("documents", [["one"], ["", "the Meuse"]])
 def test_few_and_blank_documents(documents: list[str], serve, tiny_pruner: AT2Pruner) -> None:
     url, _ = serve(tiny_pruner)
     results = httpx.post(f"{url}/v2/rerank", json={"query": "Where?", "documents": documents}).json()["results"]
