@@ -29,6 +29,7 @@ ROOMS = (
     "datasets",
     "training",
     "report",
+    "server",
     "cli",
     "__main__",
 )

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import AT2PruneError
-from . import answer, index, models, score, train, train_scout
+from . import answer, index, models, score, serve, train, train_scout
 
 __all__ = ["main"]
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "train": train,
     "train-scout": train_scout,
     "models": models,
+    "serve": serve,
 }
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 """What a full disk or a broken device says when it is written to."""

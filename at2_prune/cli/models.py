@@ -100,8 +100,8 @@ def _coefficients(name: str, method: str, path: Any) -> dict[str, Any]:
         "path": str(path),
         "shape": shape,
         "rows": rows,
-        "trained_on": f"{_listed(training.get('questions_fitted', '?'))} questions of {_listed(training.get('data', '?'))}, learned from "
-        f"{training.get('learn_from', 'draft')}",
+        "trained_on": f"{_listed(training.get('questions_fitted', '?'))} questions of "
+        f"{_listed(training.get('data', '?'))}, learned from {training.get('learn_from', 'draft')}",
         "held_out": {
             title: {
                 who: f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -1,7 +1,7 @@
 """The settings of a framework's adapter: the fields of `PruneConfig` as fields of a pydantic class.
 
-This is the only file of the package that imports pydantic. Only adapters import this file, and their frameworks install
-pydantic.
+Outside of `at2_prune.server`, this is the only file of the package that imports pydantic. Only adapters import this
+file, and their frameworks install pydantic.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.pruning.selection import AUTO_KS
 from at2_prune.report import html_report, terminal_report
 from at2_prune.scorers import BM25Scorer
+from at2_prune.scorers.scout import ScoutScorer
 
 
 def log_probability(pruner: AT2Pruner, question: Question, kept: list[int]) -> tuple[str, float]:

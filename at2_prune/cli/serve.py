@@ -1,0 +1,103 @@
+"""The command `at2-prune serve`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import socket
+from dataclasses import fields
+
+from ..errors import InputError, need_package
+from ..pipeline.config import SETTINGS, PruneConfig
+from ..server.limits import Limits
+from .options import positive
+
+logger = logging.getLogger(__name__)
+
+HELP = "Serve reranking, pruning and attribution over HTTP."
+EXAMPLES = """examples:
+  at2-prune serve
+  at2-prune serve --host 0.0.0.0 --port 8000 --config pipeline.yaml
+  AT2_PRUNE_API_KEY=… at2-prune serve --method bm25
+
+Clients of Cohere, Jina and Text Embeddings Inference can use it as their server; docs/serving.md says how. An option
+overrides the environment, which overrides the file. http://127.0.0.1:8080/docs describes every endpoint. If
+AT2_PRUNE_API_KEY is set, clients must send this key. Logs are JSON lines on stderr and hold no text of a request.
+Ctrl-C or SIGTERM ends the server when it has answered what it took."""
+
+KEY_VARIABLE = "AT2_PRUNE_API_KEY"
+_NOT_SERVED = ("enabled", "title_key")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="the port to listen on (default: %(default)s)")
+    parser.add_argument("--config", metavar="FILE", help="a .yaml, .json or .toml file with settings of pruning")
+    settings = parser.add_argument_group("pruning", "settings that override the environment and the file")
+    for name, field in SETTINGS.items():
+        kind = field.metadata["kind"]
+        if name not in _NOT_SERVED:
+            settings.add_argument(
+                "--" + name.replace("_", "-"),
+                dest=f"setting_{name}",
+                type=kind.parse,
+                metavar=field.metadata["metavar"] or "|".join(kind.choices) or "VALUE",
+                help=field.metadata["help"].replace("%", "%%"),
+            )
+    limits = parser.add_argument_group("limits")
+    for limit in fields(Limits):
+        limits.add_argument(
+            "--" + limit.name.replace("_", "-"),
+            type=positive,
+            default=limit.default,
+            metavar="N",
+            help=f"{limit.metadata['help']} (default: {limit.default})",
+        )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load the model and serve until a signal ends the server."""
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
+        need_package(package, "serve", "at2-prune serve", package.replace("_", "-"))
+
+    import uvicorn
+
+    from ..pipeline.step import PruneStep
+    from ..server.app import create_app
+    from ..server.logs import use_json_logs
+
+    use_json_logs()
+    given = {name: getattr(args, f"setting_{name}") for name in SETTINGS if name not in _NOT_SERVED}
+    config = PruneConfig.load(args.config, **{name: value for name, value in given.items() if value is not None})
+    limits = Limits(**{limit.name: getattr(args, limit.name) for limit in fields(Limits)})
+    with bound_socket(args.host, args.port) as address:  # before the model is loaded, which takes longer
+        app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,  # longer than clients keep a connection, so that none asks on a closed one
+                timeout_graceful_shutdown=args.timeout + 5,  # what was taken is answered or timed out by then
+            )
+        )
+        logger.info("serving on http://%s:%d", *address.getsockname()[:2])
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C has ended the server already
+            server.run(sockets=[address])
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address, and does not listen yet."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address = socket.socket(family, proto=socket.IPPROTO_TCP)  # else asyncio does not turn Nagle's algorithm off
+    address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        address.bind((host, port))
+    except (OSError, OverflowError) as error:
+        address.close()
+        raise InputError(f"cannot listen on {host}:{port} ({error}): choose another --host or --port") from None
+    return address

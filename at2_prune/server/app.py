@@ -1,0 +1,70 @@
+"""The application: endpoints, guard and service in one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+
+from .. import __version__
+from ..errors import InputError
+from ..pipeline.config import PruneConfig
+from ..pipeline.step import PruneStep
+from .endpoints import health_routes, work_routes
+from .guard import Guard
+from .limits import Limits
+from .metrics import Metrics
+from .problems import HANDLERS
+from .service import Service
+
+__all__ = ["create_app"]
+
+_DESCRIPTION = "Reranks, prunes and attributes retrieved passages by the attention of a language model."
+
+
+def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_key: str | None = None) -> FastAPI:
+    """Make the application of a server, and load its model.
+
+    Args:
+        step: prunes, with the settings of its config. With None, they are read from the environment.
+        limits: the limits of the server.
+        api_key: the bearer key that clients must send; with None, none is needed.
+
+    Raises:
+        InputError: the config turns pruning off, or the key is blank.
+        CoefficientsError, ModelNotSupportedError, MissingExtraError: as `AT2Pruner.from_pretrained`.
+    """
+    step = PruneStep(PruneConfig.load()) if step is None else step
+    limits = limits or Limits()
+    if not step.config.enabled:
+        raise InputError("pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn it on")
+    if api_key is not None and not api_key.strip():
+        raise InputError(f"the API key is blank ({api_key!r}): set one, or none")
+    metrics = Metrics()
+    service = Service(step, limits, metrics)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.queue.start()
+        yield
+        await asyncio.to_thread(service.queue.close)  # finishes what was taken
+
+    # The guard checks the key, before anything is read. The dependency lets the OpenAPI page ask for it.
+    scheme = HTTPBearer(auto_error=False, description="The key of the server, if it was started with one.")
+    dependencies = [] if api_key is None else [Depends(scheme)]
+    app = FastAPI(
+        title="at2-prune",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        exception_handlers=HANDLERS,
+    )
+    app.state.service = service
+    app.include_router(work_routes(service), dependencies=dependencies)
+    app.include_router(health_routes(service, metrics))
+    app.add_middleware(Guard, limits=limits, metrics=metrics, api_key=api_key)
+    return app

@@ -1,0 +1,202 @@
+"""The endpoints. Each checks the limits, asks the service, and writes the answer in the shape its clients read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from ..passages import Passage
+from ..pruning.selection import top_k
+from . import prune_schemas as prune
+from . import rerank_schemas as rerank
+from .metrics import Metrics
+from .problems import RESPONSES, Problem, ProblemBody
+from .service import Service
+
+__all__ = ["health_routes", "work_routes"]
+
+
+def work_routes(service: Service) -> APIRouter:
+    """Return the endpoints that need the model."""
+    router = APIRouter(responses=RESPONSES)
+
+    async def ranked(request: Request, body: rerank.RerankRequest, version: str) -> rerank.RerankResponse:
+        passages = _documents(service, body)
+        _check(request, service, "documents", passages, ("query", body.query))
+        _refuse_blank("documents", passages)
+        ranking = await service.rank(request, body.query, passages)
+        scores = relative(ranking.scores)
+        results = [
+            rerank.RerankResult(
+                index=index,
+                relevance_score=scores[index],
+                document=rerank.RerankDocument(text=passages[index].text) if body.return_documents else None,
+            )
+            for index in top_k(ranking.scores, body.top_n or len(scores), "score")
+        ]
+        warnings = None if ranking.warning is None else [f"{ranking.warning}; the order is that of the request"]
+        meta = rerank.RerankMeta(api_version=rerank.ApiVersion(version=version), warnings=warnings)
+        return rerank.RerankResponse(id=request.state.request_id, model=service.model, results=results, meta=meta)
+
+    @router.post("/v2/rerank", tags=["rerank"], response_model_exclude_none=True)
+    async def rerank_v2(request: Request, body: rerank.RerankRequest) -> rerank.RerankResponse:
+        """Rank documents, as Cohere's API of version 2 does."""
+        return await ranked(request, body, "2")
+
+    @router.post("/v1/rerank", tags=["rerank"], response_model_exclude_none=True)
+    async def rerank_v1(request: Request, body: rerank.RerankRequest) -> rerank.RerankResponse:
+        """Rank documents, as Cohere's API of version 1 and Jina's do."""
+        return await ranked(request, body, "1")
+
+    @router.post("/rerank", tags=["rerank"], response_model_exclude_none=True)
+    async def rerank_texts(request: Request, body: rerank.TextsRequest) -> list[rerank.RankedText]:
+        """Rank texts, as Text Embeddings Inference does."""
+        passages = [Passage(text) for text in body.texts]
+        _check(request, service, "texts", passages, ("query", body.query))
+        _refuse_blank("texts", passages)
+        raw = (await service.rank(request, body.query, passages)).scores
+        scores = raw if body.raw_scores else relative(raw)
+        return [
+            rerank.RankedText(index=i, score=scores[i], text=passages[i].text if body.return_text else None)
+            for i in top_k(raw, len(raw), "score")
+        ]
+
+    @router.post("/prune", tags=["prune"])
+    async def prune_passages(request: Request, body: prune.PruneRequest) -> prune.PruneResponse:
+        """Keep the best passages or sentences, and say why the others are dropped."""
+        passages = prune.as_passages(body.passages)
+        others = ("question", body.question), ("draft", body.draft or "")
+        _check(request, service, "passages", passages, *others)
+        pruned, answer = await service.prune(request, body, passages)
+        kept = [
+            prune.Kept(
+                index=k.index, text=k.text, title=passages[k.index].title, id=passages[k.index].id, score=k.score
+            )
+            for k in pruned.kept
+        ]
+        return prune.PruneResponse(
+            pruned_text="\n\n".join(one.text for one in kept),
+            kept=kept,
+            dropped=[prune.Dropped(index=d.index, reason=d.reason, score=d.score) for d in pruned.dropped],
+            draft=pruned.draft,
+            answer=answer,
+            fallback=pruned.fallback,
+            model=service.model,
+            request_id=request.state.request_id,
+        )
+
+    @router.post("/attribute", tags=["prune"])
+    async def attribute_draft(request: Request, body: prune.AttributeRequest) -> prune.AttributeResponse:
+        """Score how much a draft used each passage or sentence. Any model may have written the draft."""
+        passages = prune.as_passages(body.passages)
+        _check(request, service, "passages", passages, ("question", body.question), ("draft", body.draft))
+        _refuse_blank("passages", passages)
+        sources, method = await service.attribute(request, body, passages)
+        return prune.AttributeResponse(
+            sources=[
+                prune.AttributedSource(passage=s.passage, text=s.text, score=s.score, rank=s.rank) for s in sources
+            ],
+            method=method,
+            model=service.model,
+            request_id=request.state.request_id,
+        )
+
+    return router
+
+
+def health_routes(service: Service, metrics: Metrics) -> APIRouter:
+    """Return the endpoints that watch the server."""
+    router = APIRouter(tags=["server"])
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        """Tell that the process lives."""
+        return {"status": "ok"}
+
+    @router.get("/ready", responses={503: {"description": "Too many requests wait, or the server shuts down."}})
+    async def ready() -> JSONResponse:
+        """Tell whether a request would be taken now."""
+        accepts = service.queue.accepts
+        body = {"status": "ready" if accepts else "busy", "model": service.model, "waiting": service.queue.waiting}
+        return JSONResponse(body, 200 if accepts else 503)
+
+    @router.get("/metrics", response_class=Response, responses={401: {"model": ProblemBody}})
+    async def numbers() -> Response:
+        """Return counts and times in the text format of Prometheus."""
+        return Response(metrics.page(), media_type=metrics.content_type)
+
+    return router
+
+
+def relative(scores: Sequence[float]) -> list[float]:
+    """Return scores stretched to the range from 0 to 1. Scores that are all equal become 1.
+
+    Example:
+        >>> relative([2.0, -2.0, 1.0])
+        [1.0, 0.0, 0.75]
+    """
+    lowest, highest = min(scores), max(scores)
+    if highest == lowest:
+        return [1.0] * len(scores)
+    return [(score - lowest) / (highest - lowest) for score in scores]
+
+
+def _documents(service: Service, body: rerank.RerankRequest) -> list[Passage]:
+    """Return the documents of a request as passages, each shortened to `max_tokens_per_doc`.
+
+    Raises:
+        Problem: a document has no text.
+    """
+    passages = []
+    for index, document in enumerate(body.documents):
+        passage = rerank.as_passage(document, body.rank_fields)
+        if passage is None:
+            raise Problem(
+                422,
+                "documents: an object needs a text in `text`, or name its keys in `rank_fields`",
+                f"documents.{index}",
+            )
+        if body.max_tokens_per_doc is not None and len(passage.text.encode()) > body.max_tokens_per_doc:
+            passage = replace(passage, text=service.first_tokens(passage.text, body.max_tokens_per_doc))
+        passages.append(passage)
+    return passages
+
+
+def _check(
+    request: Request, service: Service, field: str, passages: Sequence[Passage], *others: tuple[str, str]
+) -> None:
+    """Check the size of a request, and note its number of documents for the log.
+
+    Args:
+        request: the request.
+        service: has the limits.
+        field: the name of the field that holds the documents.
+        passages: the documents.
+        others: names and values of the other fields with text.
+
+    Raises:
+        Problem: there are too many documents or characters.
+    """
+    limits = service.limits
+    request.state.documents = len(passages)
+    if len(passages) > limits.max_documents:
+        raise Problem(422, f"{field} holds {len(passages)} documents; this server takes {limits.max_documents}", field)
+    sizes = {field: sum(len(passage.text) + len(passage.title or "") for passage in passages)}
+    sizes |= {name: len(text) for name, text in others}
+    total, longest = sum(sizes.values()), max(sizes, key=lambda name: sizes[name])
+    if total > limits.max_characters:
+        raise Problem(
+            422,
+            f"the request holds {total} characters, {sizes[longest]} of them in {longest}; this server takes "
+            f"{limits.max_characters}",
+            longest,
+        )
+
+
+def _refuse_blank(field: str, passages: Sequence[Passage]) -> None:
+    """Raise a problem if no document has text. `/prune` hands such passages on, and needs no model for it."""
+    if not any(passage.text.strip() for passage in passages):
+        raise Problem(422, f"{field} are all blank: give at least one with text", field)

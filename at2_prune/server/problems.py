@@ -1,0 +1,128 @@
+"""Errors as clients see them: one JSON object, in which the clients of three services find their message.
+
+Cohere's clients read `message`, Jina's `detail`, and those of Text Embeddings Inference `error` and `error_type`. No
+error holds a text of the request: only messages that are known to hold none are handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from ..errors import AT2PruneError, ContextTooLongError, EmptyDraftError, MissingExtraError
+
+__all__ = ["HANDLERS", "RESPONSES", "Problem", "ProblemBody", "respond"]
+
+_TYPES = {401: "Unauthorized", 413: "Validation", 422: "Validation", 429: "Overloaded", 503: "Unhealthy"}
+_MEANINGS = {
+    400: "The body cannot be read.",
+    401: "The server wants another key.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    422: "A field is missing, wrong or too large. `field` names it.",
+    429: "Too many requests wait. `Retry-After` says for how many seconds to wait.",
+    500: "A fault of the server. Its log holds the request's id.",
+    501: "This server's model or installation cannot do this.",
+    503: "The server is shutting down.",
+    504: "The answer took too long.",
+}
+
+
+_WORDS = {"model_attributes_type": "send a JSON object, with the header Content-Type: application/json"}
+"""Better words for some of pydantic's errors."""
+
+
+class ProblemBody(BaseModel):
+    """An error. `message`, `detail` and `error` hold the same sentence, for clients of different services."""
+
+    message: str
+    detail: str
+    error: str
+    error_type: str
+    field: str | None = Field(None, description="The field that is wrong, such as `documents.2`.")
+    request_id: str
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemBody, "description": meaning} for status, meaning in _MEANINGS.items()
+}
+"""The errors of an endpoint, for the OpenAPI page."""
+
+
+class Problem(HTTPException):
+    """An error to answer with.
+
+    Args:
+        status: the HTTP status.
+        message: a sentence without any text of the request.
+        field: the field of the request that is wrong, if one is.
+        headers: headers of the response.
+    """
+
+    def __init__(
+        self, status: int, message: str, field: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(status, message, headers)
+        self.field = field
+
+
+def _problem_of(error: AT2PruneError) -> Problem:
+    """Return the problem to answer with after an error of the package. Most messages may quote a passage, so they are
+    replaced."""
+    if isinstance(error, MissingExtraError):
+        return Problem(501, str(error))
+    if isinstance(error, (ContextTooLongError, EmptyDraftError)):
+        return Problem(422, str(error))
+    return Problem(422, f"the model cannot read this request ({type(error).__name__})")
+
+
+def respond(request: Request, problem: HTTPException) -> JSONResponse:
+    """Return a problem as a response."""
+    sentence = str(problem.detail)
+    body = ProblemBody(
+        message=sentence,
+        detail=sentence,
+        error=sentence,
+        error_type=_TYPES.get(problem.status_code, "Backend" if problem.status_code >= 500 else "BadRequest"),
+        field=getattr(problem, "field", None),
+        request_id=request.state.request_id,
+    )
+    return JSONResponse(body.model_dump(), problem.status_code, problem.headers)
+
+
+async def _on_problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return respond(request, error)
+
+
+async def _on_wrong_field(request: Request, error: Exception) -> JSONResponse:
+    """Name the fields that are wrong. pydantic's own report would repeat their values."""
+    assert isinstance(error, RequestValidationError)
+    wrong = [(_field(one["loc"]), _WORDS.get(one["type"], one["msg"])) for one in error.errors()]
+    sentence = "; ".join(f"{field}: {message}" for field, message in wrong[:3])
+    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return respond(request, Problem(422, sentence + more, wrong[0][0]))
+
+
+def _field(place: Sequence[int | str]) -> str:
+    """Return the name of a field: `body, documents, 2, <other>` is `documents.2`."""
+    return ".".join(str(part) for part in place[1:] if not str(part).startswith("<")) or "body"
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AT2PruneError)
+    return respond(request, _problem_of(error))
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    AT2PruneError: _on_error,
+    HTTPException: _on_problem,
+    RequestValidationError: _on_wrong_field,
+}
+"""The application's handlers of exceptions."""

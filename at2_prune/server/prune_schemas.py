@@ -1,0 +1,140 @@
+"""The bodies of the endpoints that prune and attribute."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .. import passages
+from .rerank_schemas import BY_TYPE, OTHER_TAG, QUESTION, TEXT_TAG, TEXTS, NotBlank
+
+__all__ = [
+    "AttributeRequest",
+    "AttributeResponse",
+    "AttributedSource",
+    "Dropped",
+    "Kept",
+    "PassageBody",
+    "PruneRequest",
+    "PruneResponse",
+    "as_passages",
+]
+
+Granularity = Literal["passage", "sentence"]
+
+
+class PassageBody(BaseModel):
+    """One retrieved text."""
+
+    text: str
+    title: str | None = Field(None, description="The title, which the model reads before the text.")
+    id: str | None = None
+    score: float | None = Field(None, allow_inf_nan=False, description="The retrieval score; only `fusion` reads it.")
+
+
+class _Request(BaseModel):
+    question: NotBlank
+    passages: list[Annotated[Annotated[str, TEXT_TAG] | Annotated[PassageBody, OTHER_TAG], BY_TYPE]] = Field(
+        min_length=1, description="Texts, or objects with a `text`."
+    )
+    granularity: Granularity | None = Field(
+        None, description="The sources that are scored and kept; if it is not given, as the server is configured."
+    )
+
+
+class PruneRequest(_Request):
+    """What to prune."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"question": QUESTION, "passages": TEXTS, "k": 2},
+                {
+                    "question": QUESTION,
+                    "passages": [{"text": text, "id": str(index)} for index, text in enumerate(TEXTS)],
+                    "k": 1,
+                    "answer": True,
+                },
+            ]
+        }
+    )
+
+    k: Annotated[
+        Annotated[Literal["auto"], TEXT_TAG] | Annotated[Annotated[int, Field(ge=1)] | None, OTHER_TAG], BY_TYPE
+    ] = Field(None, description="The number of passages or sentences to keep; else as the server is configured.")
+    draft: NotBlank | None = Field(None, description="A draft from anywhere, for methods that read one.")
+    answer: bool = Field(False, description="Whether the server's model answers from what is kept.")
+
+
+class Kept(BaseModel):
+    """A passage that is kept."""
+
+    index: int = Field(description="Its index in the request.")
+    text: str = Field(description="The text that is kept: all of it, or the kept sentences.")
+    title: str | None = None
+    id: str | None = None
+    score: float | None = Field(description="The score by the method; null if nothing was scored.")
+
+
+class Dropped(BaseModel):
+    """A passage that is dropped."""
+
+    index: int
+    reason: str
+    score: float | None
+
+
+class PruneResponse(BaseModel):
+    """What is left."""
+
+    pruned_text: str = Field(description="The kept texts, with an empty line between them.")
+    kept: list[Kept] = Field(description="In the order in which a prompt should show them.")
+    dropped: list[Dropped]
+    draft: str | None = Field(description="The draft that was scored, if the method reads one.")
+    answer: str | None = Field(None, description="The answer from the kept texts, if it was asked for.")
+    fallback: str | None = Field(description="The reason if nothing was scored and the first passages are kept.")
+    model: str
+    request_id: str
+
+
+class AttributeRequest(_Request):
+    """A draft to attribute to the passages it was written from."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"question": QUESTION, "passages": TEXTS, "draft": "The Meuse flows through Dinant."},
+            ]
+        }
+    )
+
+    draft: NotBlank = Field(description="A draft from anywhere, for example by the model of an API.")
+
+
+class AttributedSource(BaseModel):
+    """A passage, or a sentence of one, with its share in the draft."""
+
+    passage: int = Field(description="The index of its passage in the request.")
+    text: str
+    score: float
+    rank: int = Field(description="1 for the highest score.")
+
+
+class AttributeResponse(BaseModel):
+    """All sources, in the order of the request."""
+
+    sources: list[AttributedSource]
+    method: str
+    model: str
+    request_id: str
+
+
+def as_passages(bodies: list[str | PassageBody]) -> list[passages.Passage]:
+    """Return the passages of a request."""
+    return [
+        passages.Passage(body)
+        if isinstance(body, str)
+        else passages.Passage(body.text, title=body.title, id=body.id, score=body.score)
+        for body in bodies
+    ]

@@ -1,0 +1,161 @@
+"""The bodies of the rerank endpoints, as the clients of Cohere, Jina and Text Embeddings Inference write and read them.
+
+Fields of these services that are not named here are accepted and have no effect.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+
+from ..passages import Passage
+
+__all__ = [
+    "BY_TYPE",
+    "OTHER_TAG",
+    "QUESTION",
+    "TEXTS",
+    "TEXT_TAG",
+    "NotBlank",
+    "RankedText",
+    "RerankDocument",
+    "RerankRequest",
+    "RerankResponse",
+    "RerankResult",
+    "TextsRequest",
+    "as_passage",
+]
+
+QUESTION = "Which river flows through the birthplace of Adolphe Sax?"
+TEXTS: list[JsonValue] = [
+    "Ghent is a city in the Flemish Region of Belgium.",
+    "Adolphe Sax was born in Dinant.",
+    "Dinant lies on the river Meuse.",
+]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+NotBlank = Annotated[str, AfterValidator(_not_blank), Field(json_schema_extra={"pattern": r"\S"})]
+"""A text that is not blank."""
+
+
+TEXT_TAG, OTHER_TAG = Tag("<text>"), Tag("<other>")
+BY_TYPE = Discriminator(lambda value: "<text>" if isinstance(value, str) else "<other>")
+"""Tells a text from what may stand in its place, so that an error is about the one that was meant. Errors leave out the
+parts of a field's name that begin with "<"."""
+
+
+class RerankRequest(BaseModel):
+    """What to rerank, in the shape of Cohere (version 1 and 2) and Jina."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"query": QUESTION, "documents": TEXTS, "top_n": 2},
+                {"query": QUESTION, "documents": [{"text": text} for text in TEXTS], "return_documents": True},
+            ]
+        }
+    )
+
+    model: str | None = Field(None, description="Accepted, and has no effect: the server has one model.")
+    query: NotBlank
+    documents: list[Annotated[Annotated[str, TEXT_TAG] | Annotated[dict[str, Any], OTHER_TAG], BY_TYPE]] = Field(
+        min_length=1, description="Texts, or objects with a `text` and optionally a `title`."
+    )
+    top_n: int | None = Field(None, ge=1, description="The number of results; all if it is not given.")
+    return_documents: bool | None = Field(None, description="Whether results hold the text of their document.")
+    rank_fields: list[str] | None = Field(
+        None, description="The keys of document objects whose values are read, one a line; `text` if it is not given."
+    )
+    max_tokens_per_doc: int | None = Field(None, ge=1, description="The number of tokens of a document that are read.")
+
+
+class RerankDocument(BaseModel):
+    """The document of a result."""
+
+    text: str
+
+
+class RerankResult(BaseModel):
+    """One document, by rank."""
+
+    index: int = Field(description="The document's index in the request.")
+    relevance_score: float = Field(
+        description="From 0 for the lowest score of this request to 1 for the highest. It is no probability, and "
+        "comparable within one request only."
+    )
+    document: RerankDocument | None = None
+
+
+class ApiVersion(BaseModel):
+    """The version of Cohere's interface that was asked."""
+
+    version: str
+
+
+class BilledUnits(BaseModel):
+    """Cohere's count of work. This server bills nothing."""
+
+    search_units: int = 0
+
+
+class RerankMeta(BaseModel):
+    """Cohere's remarks on an answer."""
+
+    api_version: ApiVersion
+    billed_units: BilledUnits = BilledUnits()
+    warnings: list[str] | None = Field(None, description="The reason if the documents could not be scored.")
+
+
+class Usage(BaseModel):
+    """Jina's count of work. This server bills nothing."""
+
+    total_tokens: int = 0
+    prompt_tokens: int = 0
+
+
+class RerankResponse(BaseModel):
+    """The ranking, in a shape that clients of Cohere and of Jina read."""
+
+    id: str = Field(description="The request's id.")
+    model: str = Field(description="The name of the model that scored.")
+    results: list[RerankResult]
+    meta: RerankMeta
+    usage: Usage = Usage()
+
+
+class TextsRequest(BaseModel):
+    """What to rerank, in the shape of Text Embeddings Inference."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": QUESTION, "texts": TEXTS, "raw_scores": True, "return_text": True}]}
+    )
+
+    query: NotBlank
+    texts: list[str] = Field(min_length=1)
+    raw_scores: bool = Field(False, description="Whether scores are those of the method; else they are from 0 to 1.")
+    return_text: bool = Field(False, description="Whether results hold their text.")
+
+
+class RankedText(BaseModel):
+    """One text, by rank."""
+
+    index: int = Field(description="The text's index in the request.")
+    score: float
+    text: str | None = None
+
+
+def as_passage(document: str | dict[str, Any], rank_fields: list[str] | None) -> Passage | None:
+    """Return a document of a `RerankRequest` as a passage, or None if it is an object without a text."""
+    if isinstance(document, str):
+        return Passage(document)
+    if rank_fields is not None:
+        return Passage("\n".join(str(document[name]) for name in rank_fields if document.get(name) is not None))
+    text, title = document.get("text"), document.get("title")
+    return Passage(text, title if isinstance(title, str) else None) if isinstance(text, str) else None

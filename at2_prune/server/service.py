@@ -1,0 +1,164 @@
+"""The service behind the endpoints: it puts a request's work into the queue and waits for the result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, get_args
+
+from fastapi import Request
+
+from ..errors import AT2PruneError, EmptyDraftError
+from ..passages import Passage
+from ..pipeline.results import Pruned
+from ..pipeline.step import PruneStep
+from ..pruning.pruner import AT2Pruner
+from ..pruning.results import ScoredSource
+from .limits import Limits
+from .metrics import Metrics
+from .problems import Problem
+from .prune_schemas import AttributeRequest, Granularity, PruneRequest
+from .scoring_queue import QueueClosedError, QueueFullError, ScoringQueue
+
+__all__ = ["Ranking", "Service"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+CLIENT_GONE = 499
+"""The status that is logged if the client hung up. Nobody receives it."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The scores of a request's documents."""
+
+    scores: list[float]
+    warning: str | None = None
+    """The reason if nothing could be scored. All scores are 0 then."""
+
+
+class Service:
+    """Scores, prunes and attributes with one model.
+
+    Args:
+        step: the step of the pipeline, whose config holds the settings. Its model is loaded here.
+        limits: the limits of the server.
+        metrics: counts the batches.
+
+    Raises:
+        InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: as `AT2Pruner.from_pretrained`.
+    """
+
+    def __init__(self, step: PruneStep, limits: Limits, metrics: Metrics) -> None:
+        config = step.config
+        self.limits = limits
+        self.metrics = metrics
+        self.granularity = config.granularity
+        self.model = step.pruner.language_model.name
+        neighbors = {"passage": 0, "sentence": config.neighbors}
+        self.steps = {
+            name: step.with_config(replace(config, granularity=name, neighbors=neighbors[name]))
+            for name in get_args(Granularity)
+        }
+        self.attributors: dict[str, AT2Pruner] = {}
+        self.no_attribution = ""
+        try:
+            self.attributors = {name: _reading_drafts(some.pruner) for name, some in self.steps.items()}
+        except AT2PruneError as error:
+            self.no_attribution = str(error)
+        ranker = self.steps["passage"].pruner
+        self.queue = ScoringQueue(ranker, limits.max_waiting, limits.max_together, metrics.batches.observe)
+        metrics.watch(lambda: self.queue.waiting)
+
+    async def rank(self, request: Request, question: str, passages: Sequence[Passage]) -> Ranking:
+        """Score documents, together with other requests that wait."""
+        try:
+            return Ranking(await self._result(request, lambda: self.queue.score(question, passages)))
+        except EmptyDraftError as error:  # of the model's own draft
+            return Ranking([0.0] * len(passages), str(error))
+
+    async def prune(
+        self, request: Request, body: PruneRequest, passages: Sequence[Passage]
+    ) -> tuple[Pruned, str | None]:
+        """Choose the passages to keep. If the request asks for it and they have text, answer from them."""
+        step = self.steps[body.granularity or self.granularity]
+
+        def work() -> tuple[Pruned, str | None]:
+            pruned = step.run(body.question, passages, body.draft, body.k)
+            if not body.answer or not any(one.text.strip() for one in pruned.kept):
+                return pruned, None
+            shown = [replace(passages[one.index], text=one.text, sentences=None) for one in pruned.kept]
+            return pruned, step.pruner.answer_from(body.question, shown)
+
+        return await self._result(request, lambda: self.queue.run(work))
+
+    async def attribute(
+        self, request: Request, body: AttributeRequest, passages: Sequence[Passage]
+    ) -> tuple[list[ScoredSource], str]:
+        """Return the sources of a draft with their scores, and the name of the method."""
+        if self.no_attribution:
+            raise Problem(501, f"this server cannot attribute: {self.no_attribution}")
+        pruner = self.attributors[body.granularity or self.granularity]
+        work = self.queue.run
+        sources = await self._result(
+            request, lambda: work(lambda: pruner.attribute(body.question, passages, body.draft))
+        )
+        return sources, pruner.scorer.name
+
+    def first_tokens(self, text: str, count: int) -> str:
+        """Return a text as far as this number of the model's tokens."""
+        _, offsets = self.steps["passage"].pruner.language_model.codec.plain(text)
+        return text if len(offsets) <= count else text[: offsets[count - 1][1]]
+
+    async def _result(self, request: Request, put: Callable[[], Future[T]]) -> T:
+        """Put work into the queue and wait for its result. Work that nobody waits for any more is left out.
+
+        Raises:
+            Problem: the queue is full or closed, the time is over, or the client hung up.
+            Exception: the error of the work.
+        """
+        try:
+            future = asyncio.wrap_future(put())
+        except QueueFullError as error:
+            headers = {"Retry-After": str(error.retry_after)}
+            raise Problem(
+                429, f"{self.queue.max_waiting} requests wait already; try again later", None, headers
+            ) from None
+        except QueueClosedError:
+            raise Problem(503, "the server is shutting down", None, {"Retry-After": "5"}) from None
+        gone = asyncio.ensure_future(_hung_up(request))
+        pending: set[asyncio.Future[Any]] = {future, gone}
+        try:
+            await asyncio.wait(pending, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if future.done():
+                return future.result()
+            if gone.done():
+                raise Problem(CLIENT_GONE, "the client hung up")
+            raise Problem(504, f"there was no answer within {self.limits.timeout:g} seconds")
+        finally:
+            future.cancel()
+            gone.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    """Return when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _reading_drafts(pruner: AT2Pruner) -> AT2Pruner:
+    """Return this pruner if its method reads drafts, else one with the same model and the method at2."""
+    if pruner.scorer.uses_draft:
+        return pruner
+    return AT2Pruner.from_pretrained(
+        pruner.language_model,
+        method="at2",
+        granularity=pruner.granularity,
+        order=pruner.order,
+        max_new_tokens=pruner.max_new_tokens,
+        overflow=pruner.overflow,
+    )

@@ -1,0 +1,199 @@
+"""Put load on `at2-prune serve`, and compare every answer with the one that a single client gets.
+
+    python benchmarks/serve_load.py [--method scout] [--clients 1 8 64] [--requests 2000] [--restart]
+
+It starts a server with a small random model, or the one that --model names, and prints for each number of clients the
+requests a second, the median and 95th percentile of the time for an answer, and the memory of the server after it. With
+--restart, the server is killed and started anew in the middle; clients then ask again. The exit code is 1 if an answer
+differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import httpx
+from workload import RANDOM, case, coefficients_of, load_model
+
+from at2_prune.catalogue import METHODS
+
+Answer = list[tuple[int, float]]
+"""Indices and scores, best first."""
+
+
+class Server:
+    """A server process on loopback."""
+
+    def __init__(self, options: Sequence[str]) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.line = [sys.executable, "-m", "at2_prune", "serve", "--port", str(self.port), *options]
+        self.start()
+
+    def start(self) -> None:
+        """Start the process and wait until it is ready."""
+        self.process = subprocess.Popen(self.line, stderr=subprocess.DEVNULL)
+        while True:
+            if self.process.poll() is not None:
+                raise SystemExit(f"the server did not start: {' '.join(self.line)}")
+            try:
+                httpx.get(f"{self.url}/ready").raise_for_status()
+                return
+            except httpx.HTTPError:
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+    def memory(self) -> float:
+        """Return the resident memory in MiB, or NaN on systems that do not tell it in /proc."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return float("nan")
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+@dataclass
+class Load:
+    """What came of one load."""
+
+    seconds: float = 0.0
+    times: list[float] = field(default_factory=list)
+    wrong: int = 0
+    again: int = 0
+    """Requests that were refused or lost, and asked again."""
+
+    def row(self, clients: int, memory: float) -> str:
+        cuts = quantiles(self.times, n=20)
+        rate = len(self.times) / self.seconds
+        numbers = f"{rate:>11.1f}  {1000 * cuts[9]:>7.1f}  {1000 * cuts[18]:>7.1f}"
+        return f"{clients:>7}  {numbers}  {self.again:>11}  {self.wrong:>7}  {memory:>10.0f}"
+
+
+async def ask(client: httpx.AsyncClient, url: str, body: dict[str, Any], load: Load) -> Answer:
+    """Ask until the server answers."""
+    while True:
+        try:
+            answer = await client.post(f"{url}/v2/rerank", json=body)
+        except httpx.TransportError:
+            load.again += 1
+            await asyncio.sleep(0.2)
+            continue
+        if answer.status_code in (429, 503):
+            load.again += 1
+            await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
+            continue
+        answer.raise_for_status()
+        return [(one["index"], one["relevance_score"]) for one in answer.json()["results"]]
+
+
+async def put_load(
+    server: Server,
+    bodies: Sequence[dict[str, Any]],
+    expected: Sequence[Answer],
+    clients: int,
+    requests: int,
+    restart: bool,
+) -> Load:
+    """Ask `requests` times by this number of clients at once, and compare with the expected answers."""
+    load = Load()
+    numbers = iter(range(requests))
+
+    async def one_client(client: httpx.AsyncClient) -> None:
+        for number in numbers:
+            if restart and number == requests // 2:
+                server.kill()
+                await asyncio.to_thread(server.start)
+            which = number % len(bodies)
+            started = time.perf_counter()
+            answer = await ask(client, server.url, bodies[which], load)
+            load.times.append(time.perf_counter() - started)
+            load.wrong += not same(answer, expected[which])
+
+    started = time.perf_counter()
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(timeout=300, limits=limits) as shared:  # one connection for each client
+        await asyncio.gather(*(one_client(shared) for _ in range(clients)))
+    load.seconds = time.perf_counter() - started
+    return load
+
+
+def same(answer: Answer, expected: Answer) -> bool:
+    """Whether the order is the same, and the scores but for rounding."""
+    return [i for i, _ in answer] == [i for i, _ in expected] and all(
+        abs(a - b) < 1e-4 for (_, a), (_, b) in zip(answer, expected, strict=True)
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--model", default=RANDOM, help="a model by id or path (default: a small random one)")
+    parser.add_argument("--method", default="bm25", help="the method that scores (default: %(default)s)")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64], metavar="N")
+    parser.add_argument("--requests", type=int, default=2000, metavar="N", help="requests of each number of clients")
+    parser.add_argument("--passages", type=int, default=10, metavar="N", help="passages of a request")
+    parser.add_argument("--restart", action="store_true", help="kill the server in the middle and start it anew")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lm = load_model(args.model)
+        options = ["--method", args.method, "--model", args.model]
+        if args.model == RANDOM:
+            lm.model.save_pretrained(folder)
+            lm.tokenizer.save_pretrained(folder)
+            options[-1] = folder
+        if METHODS[args.method].coefficients and args.model == RANDOM:
+            coefficients_of(lm, args.method)[0].save_pretrained(os.path.join(folder, "coefficients"))
+            options += ["--coefficients", os.path.join(folder, "coefficients")]
+        cases = [case(lm, args.passages, index=index) for index in range(20)]
+        bodies = [{"query": one.question, "documents": [p.text for p in one.passages]} for one in cases]
+        del lm
+        server = Server(options)
+        try:
+            return measure(server, bodies, args)
+        finally:
+            server.stop()
+
+
+def measure(server: Server, bodies: Sequence[dict[str, Any]], args: argparse.Namespace) -> int:
+    """Print a row for each number of clients. Return 1 if an answer differs."""
+    expected: list[Answer] = []
+
+    async def serially() -> None:
+        async with httpx.AsyncClient(timeout=300) as client:
+            expected.extend([await ask(client, server.url, body, Load()) for body in bodies])
+
+    asyncio.run(serially())
+    print(f"{args.method} on {args.model}, {args.passages} passages, {args.requests} requests a row")
+    print(f"memory after {len(bodies)} requests: {server.memory():.0f} MiB")
+    print("clients   requests/s   p50 ms   p95 ms  asked again  differ  memory MiB")
+    wrong = 0
+    for clients in args.clients:
+        load = asyncio.run(put_load(server, bodies, expected, clients, args.requests, args.restart))
+        print(load.row(clients, server.memory()), flush=True)
+        wrong += load.wrong
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
