@@ -83,10 +83,11 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
     from ..coefficients.loading import check_coefficients
     from ..models.language_model import LanguageModel
+    from ..scorers.base import ScorerOptions
     from ..scorers.registry import check_method
 
     if hasattr(args, "method"):
-        check_method(args.method)
+        check_method(args.method, ScorerOptions(cross_encoder=args.cross_encoder))
         check_coefficients(args.coefficients)
 
     if not args.verbose:

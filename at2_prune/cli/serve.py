@@ -33,9 +33,11 @@ _NOT_SERVED = ("enabled", "title_key")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="the port to listen on (default: %(default)s)")
-    parser.add_argument("--config", metavar="FILE", help="a .yaml, .json or .toml file with settings of pruning")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, help="the port to listen on (default: 8080)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a .yaml, .json or .toml file with settings of pruning (default: none)"
+    )
     settings = parser.add_argument_group("pruning", "settings that override the environment and the file")
     for name, field in SETTINGS.items():
         kind = field.metadata["kind"]
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 dest=f"setting_{name}",
                 type=kind.parse,
                 metavar=field.metadata["metavar"] or "|".join(kind.choices) or "VALUE",
-                help=field.metadata["help"].replace("%", "%%"),
+                help=_help(field.metadata["help"], field.default),
             )
     limits = parser.add_argument_group("limits")
     for limit in fields(Limits):
@@ -56,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"{limit.metadata['help']} (default: {limit.default})",
         )
+
+
+def _help(text: str, default: object) -> str:
+    """Return a setting's help with its default. The option itself has none, since the file may give the setting."""
+    said = "if not given" in text.lower()
+    return text.replace("%", "%%") + ("" if said else f" (default: {'none' if default is None else default})")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
 from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
-from ..scorers.base import Scorer
+from ..scorers.base import Scorer, ScorerOptions
 from ..scorers.registry import check_method, load_scorer
 from .attributor import Attributor, check_options
 from .auto_k import Candidate, most_confident
@@ -103,7 +103,7 @@ class AT2Pruner(Attributor):
             ModelNotSupportedError: the model's attention cannot be read.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
-        check_method(method)
+        check_method(method, ScorerOptions(cross_encoder=cross_encoder))
         check_coefficients(coefficients)
         if isinstance(model, LanguageModel):
             given = {"device": device, "dtype": dtype, "template": template, **model_options}
