@@ -1,8 +1,9 @@
 """Features of sources: how a question's rows, and the rows of other sources, attend to the kept keys of each.
 
-For a row :math:`t` of head :math:`h` and a source :math:`S` with :math:`n_S` tokens and title tokens :math:`T_S`, let
-:math:`z_{tj}` be the logit of row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum
-over the head and the question's own tokens. The question's features are the mean and the maximum over its rows of
+For a row :math:`t` of head :math:`h` and a source :math:`S` with :math:`n_S` tokens, let :math:`z_{tj}` be the logit of
+row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum over the head and the question's
+own tokens. :math:`T_S` are the title's tokens, or the first six of a source without a title. The question's features
+are the mean and the maximum over its rows of
 
 .. math:: \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R + O_t/130}, \\quad
           \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R}, \\quad
@@ -123,7 +124,7 @@ def _links_to(known: Unit, units: Sequence[Unit], layer: int, softcap: float | N
     logits = logits_of_rows(rows, known.record.keys[layer].restored(), softcap)  # (heads, all rows, known tokens)
     whole = logits[..., known.start : known.stop].logsumexp(-1)
     everything = torch.logaddexp(own, whole)
-    title = (logits[..., : known.record.title].logsumexp(-1) - everything).exp()
+    title = (logits[..., : known.record.lead].logsumexp(-1) - everything).exp()
     mass = (whole - everything).exp()
     lengths = [unit.tokens for unit in units]
     return [
@@ -147,7 +148,7 @@ def _unit_sums(
         return torch.stack([logits[..., start:stop].logsumexp(-1) for start, stop in spans], -1).double()
 
     whole = sums([(start + unit.start, start + unit.stop) for start, unit in places])
-    return whole, sums([(start, start + unit.record.title) for start, unit in places])
+    return whole, sums([(start, start + unit.record.lead) for start, unit in places])
 
 
 def _starts(lengths: Sequence[int]) -> list[int]:

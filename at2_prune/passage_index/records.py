@@ -18,6 +18,10 @@ Precision = Literal["int8", "float32"]
 """The way vectors are kept: as 8-bit integers with a scale for each vector, or as they were computed."""
 
 
+LEAD_TOKENS = 6
+"""The number of first tokens that stand for the title of a passage without one."""
+
+
 @dataclass(frozen=True)
 class Vectors:
     """One vector for each token and head, `(heads, tokens, width)`."""
@@ -58,6 +62,11 @@ class PieceRecord:
     @property
     def tokens(self) -> int:
         return next(iter(self.keys.values())).values.shape[1]
+
+    @property
+    def lead(self) -> int:
+        """The number of tokens that stand for the title: those of the title, or the first ones if there is none."""
+        return self.title or min(LEAD_TOKENS, self.tokens)
 
     @property
     def nbytes(self) -> int:
