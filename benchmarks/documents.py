@@ -1,4 +1,4 @@
-"""Measure what it costs to score many documents with scout: seconds, and the memory of the process.
+"""Measure what it costs to score many documents with prompt_scout: seconds, and the memory of the process.
 
     OMP_NUM_THREADS=1 python benchmarks/documents.py [--documents 10 50 100] [--tokens 100] [--model NAME]
 
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).with_name("results.json")
 def run(documents: int, tokens: int, model: str | None) -> Measurement:
     """Score so many documents of about so many tokens once, after a warm-up."""
     lm = load_model(model)
-    pruner = AT2Pruner.from_pretrained(lm, coefficients_of(lm, "scout")[0], method="scout")
+    pruner = AT2Pruner.from_pretrained(lm, coefficients_of(lm, "prompt_scout")[0], method="prompt_scout")
     question, *others = load_questions(sample_questions_path())
     words = " ".join(passage.text for one in (question, *others) for passage in one.passages).split()
     length = len(words) * tokens // len(lm.codec.plain(" ".join(words))[0])

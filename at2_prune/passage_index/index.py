@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ..models.language_model import LanguageModel
 from ..passages import Passage
+from ..progress import progress
 from .encoder import Encoder, QuestionRows
 from .layout import HEAD, Piece, split_passage
 from .records import PieceRecord, Precision
@@ -20,7 +21,7 @@ from .stores import DiskStore, Key, Store, shared_memory
 __all__ = ["PassageIndex", "fingerprint"]
 
 FORMAT = 1
-PASSAGES_AT_ONCE = 64
+PASSAGES_AT_ONCE = 16
 """The number of passages that are read before their records are stored."""
 
 
@@ -85,7 +86,7 @@ class PassageIndex:
 
         Passages that the store does not have are read, some at a time, and added to it. No passage is read twice.
         """
-        for start in range(0, len(passages), PASSAGES_AT_ONCE):
+        for start in progress(range(0, len(passages), PASSAGES_AT_ONCE), "reading passages"):
             yield from self._some(passages[start : start + PASSAGES_AT_ONCE])
 
     def add(self, passages: Sequence[Passage], progress: Callable[[int], None] = lambda count: None) -> int:
