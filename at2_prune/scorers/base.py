@@ -6,12 +6,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..ablation import ablation_outcomes
 from ..attention.rows import RowGroup
-from ..coefficients.loading import AnyCoefficients
 from ..errors import EmptyDraftError
 from ..models.drafts import Draft
 from ..models.kv_cache import Prefix
@@ -19,6 +19,9 @@ from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
 from ..models.readouts import Readout, read_prompts
 from ..passages import Passage
+
+if TYPE_CHECKING:
+    from ..coefficients.loading import AnyCoefficients
 
 __all__ = ["Scorer", "ScorerOptions", "Task"]
 

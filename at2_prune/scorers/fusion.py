@@ -42,7 +42,6 @@ class FusionScorer(Scorer):
         self.fallback = fallback
         self.weight = weight
         self.uses_draft = attention.uses_draft or fallback.uses_draft
-        self.reads_prompt = attention.reads_prompt or fallback.reads_prompt
         self.row_groups = tuple(dict.fromkeys([*attention.row_groups, *fallback.row_groups]))
 
     @classmethod
@@ -54,6 +53,11 @@ class FusionScorer(Scorer):
         else:
             attention = ScoutScorer.create("scout", options)
         return cls(attention, DenseScorer(options.embedder))
+
+    @property
+    def reads_prompt(self) -> bool:  # type: ignore[override]
+        """Whether one of the two scorers reads the prompt."""
+        return self.attention.reads_prompt or self.fallback.reads_prompt
 
     @property
     def layers(self) -> Collection[int] | None:  # type: ignore[override]

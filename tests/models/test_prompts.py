@@ -455,9 +455,8 @@ def test_no_question(tiny_tokenizer: PreTrainedTokenizerFast, question: str) -> 
 
 
 def test_half_a_surrogate_pair_is_refused_by_name(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    for passage, question in ((Passage("x\ud83cx"), "Who?"), (Passage("x"), "Who\udf08?")):
-        with pytest.raises(InputError, match=r"half a surrogate pair, which is no character: '.*\\ud"):
-            encode(tiny_tokenizer, [passage], question)
+    with pytest.raises(InputError, match=r"half a surrogate pair, which is no character: '.*\\ud"):
+        encode(tiny_tokenizer, [Passage("x")], "Who\udf08?")
 
 
 def test_no_passage_at_all(tokenizer: PreTrainedTokenizerFast) -> None:

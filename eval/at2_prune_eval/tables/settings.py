@@ -69,9 +69,13 @@ def _method_options(methods: Mapping[str, Any], model: str) -> list[str]:
 
 
 def _shipped(model: str) -> dict[str, str]:
-    """Digests of the head coefficients that come with the package for a model, by method."""
-    folders = shipped_coefficients().get(model, {})
-    return {name: coefficients_digest(HeadCoefficients.from_pretrained(path)) for name, path in folders.items()}
+    """Digests of the head coefficients that come with the package for a model, by method. Results of version 0.1.0 call
+    `prompt_scout` scout."""
+    folders = {name: path for name, path in shipped_coefficients().get(model, {}).items() if name != "scout"}
+    return {
+        name.removeprefix("prompt_"): coefficients_digest(HeadCoefficients.from_pretrained(path))
+        for name, path in folders.items()
+    }
 
 
 def _embedder(methods: Mapping[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import configurable_methods, label_of, learned_methods, scoring_methods
 from at2_prune.cli import main
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.datasets import Question
 from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
@@ -130,10 +131,11 @@ def test_rows_that_cannot_be_used(
 def test_the_bar_and_the_tables_are_about_the_default_method(
     model: str, coefficients: HeadCoefficients, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, rows in (("at2", "draft"), ("scout", "question")):
-        groups = (RowGroup.from_name(rows),)
-        made = HeadCoefficients(coefficients.weight, groups, model_name=coefficients.model_name, model_type="llama")
-        made.save_pretrained(tmp_path / name)
+    groups = (RowGroup.from_name("draft"),)
+    made = HeadCoefficients(coefficients.weight, groups, model_name=coefficients.model_name, model_type="llama")
+    made.save_pretrained(tmp_path / "at2")
+    ones = [torch.ones(6, 1, 4) for _ in range(3)]
+    ScoutCoefficients(*ones, (0,), (0,), coefficients.model_name, "llama", 2).save_pretrained(tmp_path / "scout")
     command = [
         "eval",
         "--limit",
