@@ -9,7 +9,7 @@ import torch
 
 from .hooks import model_eager_attention, options_of, rows_of
 
-__all__ = ["LayerInputs", "allowed_keys", "eager_weights", "kernel_weights", "softmax_weights"]
+__all__ = ["LayerInputs", "allowed_keys", "eager_weights", "kernel_weights", "scaled_logits", "softmax_weights"]
 
 
 class LayerInputs(NamedTuple):
@@ -65,16 +65,10 @@ def softmax_weights(
         options: the kernel's options: scaling, soft-cap, sinks.
         added: biases that are added to the logits.
     """
-    q, k = query.float(), key.float()  # kernels do not round logits to 16 bits either
-    heads, count, width = q.shape
-    keys = k.shape[1]
-    grouped = q.reshape(k.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
+    heads, count, width = query.shape
     scaling = options.get("scaling")
-    grouped = grouped * (width**-0.5 if scaling is None else scaling)
-    logits = (grouped @ k.transpose(1, 2)).reshape(heads, count, keys)
-    softcap = options.get("softcap")
-    if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
+    scaled = query.float() * (width**-0.5 if scaling is None else scaling)
+    logits = scaled_logits(scaled, key.float(), options.get("softcap"))  # kernels do not round logits to 16 bits either
     for bias in added:
         logits += bias
     logits.masked_fill_(~allowed, torch.finfo(logits.dtype).min)
@@ -83,6 +77,23 @@ def softmax_weights(
         return logits.softmax(dim=-1)
     sink = sinks.reshape(-1, 1, 1).expand(heads, count, 1).float()
     return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
+
+
+def scaled_logits(rows: torch.Tensor, keys: torch.Tensor, softcap: float | None = None) -> torch.Tensor:
+    """Return the logits of queries that are scaled already.
+
+    Args:
+        rows: the queries, `(heads, rows, head dim)`.
+        keys: `(key/value heads, keys, head dim)`; several heads may share one.
+        softcap: the cap of the layer's logits, if it has one.
+
+    Returns:
+        `(heads, rows, keys)`.
+    """
+    heads, count, width = rows.shape
+    grouped = rows.reshape(keys.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
+    logits = (grouped @ keys.transpose(1, 2)).reshape(heads, count, -1)
+    return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
 
 def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:

@@ -10,12 +10,13 @@ import torch
 
 from ..attention.hooks import enable_attention_reading, listening
 from ..attention.reader import EnoughRead
+from ..attention.weights import scaled_logits
 from ..errors import ContextTooLongError, ModelNotSupportedError
 from ..models.language_model import LanguageModel
 from .layout import Piece, encode_head, encode_question
 from .records import PieceRecord, Precision, Vectors
 
-__all__ = ["Encoder", "LayerRows", "QuestionRows", "logits_of_rows"]
+__all__ = ["Encoder", "LayerRows"]
 
 TOKENS_AT_ONCE = 4096
 """The maximum number of tokens in a batch of pieces, padding included."""
@@ -23,7 +24,7 @@ TOKENS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class LayerRows:
-    """One layer's queries of a text behind the head, and what they attend to of the text itself."""
+    """One layer's queries of a text behind the head, and the sums of their attention to that text itself."""
 
     rows: torch.Tensor
     """The queries, `(heads, rows, width)` float32, multiplied by the layer's scaling."""
@@ -31,13 +32,6 @@ class LayerRows:
     """The logarithm of the sum of exponentials of the row's logits over the head and the text up to the row, attention
     sinks included, `(heads, rows)`."""
     softcap: float | None = None
-
-
-@dataclass(frozen=True)
-class QuestionRows:
-    """The rows of a question by layer."""
-
-    layers: dict[int, LayerRows]
 
 
 class Encoder:
@@ -66,8 +60,8 @@ class Encoder:
         self.precision = precision
         self.head = encode_head(language_model.codec)
 
-    def question(self, text: str) -> QuestionRows:
-        """Return the rows of a question.
+    def question(self, text: str) -> dict[int, LayerRows]:
+        """Return the rows of a question by layer.
 
         Raises:
             InputError: the question is empty.
@@ -77,9 +71,7 @@ class Encoder:
         self._check_length(ids)
         read = self._run([ids])
         first = len(self.head)
-        return QuestionRows(
-            {layer: _rows(inputs, 0, slice(first + start, first + stop)) for layer, inputs in read.items()}
-        )
+        return {layer: _rows(inputs, 0, slice(first + start, first + stop)) for layer, inputs in read.items()}
 
     def pieces(self, pieces: Sequence[Piece]) -> list[PieceRecord]:
         """Return the record of every piece. Pieces of similar length run as one batch."""
@@ -188,26 +180,10 @@ class _Listener:
 def _rows(inputs: _Inputs, item: int, span: slice) -> LayerRows:
     """Return the rows of one text, with the sum over the head and the text's own tokens up to each row."""
     rows = inputs.query[item, :, span].float() * inputs.scaling
-    logits = logits_of_rows(rows, inputs.key[item].float(), inputs.softcap)
+    logits = scaled_logits(rows, inputs.key[item].float(), inputs.softcap)
     tokens = torch.arange(logits.shape[-1], device=rows.device)
     logits = logits.masked_fill(tokens > tokens[span, None], -torch.inf)
     own = logits.logsumexp(-1)
     if inputs.sinks is not None:
         own = torch.logaddexp(own, inputs.sinks.float().reshape(-1, 1))
     return LayerRows(rows.cpu(), own.cpu(), inputs.softcap)
-
-
-def logits_of_rows(rows: torch.Tensor, keys: torch.Tensor, softcap: float | None) -> torch.Tensor:
-    """Return the logits of scaled queries and keys.
-
-    Args:
-        rows: `(heads, rows, width)`.
-        keys: `(key/value heads, tokens, width)`; several heads may share one.
-        softcap: the cap of the layer's logits, if it has one.
-
-    Returns:
-        `(heads, rows, tokens)`.
-    """
-    heads, count, width = rows.shape
-    logits = (rows.reshape(keys.shape[0], -1, width) @ keys.transpose(1, 2)).reshape(heads, count, -1)
-    return logits if softcap is None else torch.tanh(logits / softcap) * softcap

@@ -16,15 +16,26 @@ A link from one source to another is read in the same way, from the rows of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from .encoder import QuestionRows, logits_of_rows
+from ..attention.weights import scaled_logits
+from .encoder import LayerRows
 from .records import PieceRecord
 
-__all__ = ["LINKS", "QUESTION", "Sums", "Unit", "link_features", "links_from", "question_features", "question_sums"]
+__all__ = [
+    "LINKS",
+    "QUESTION",
+    "Sums",
+    "Unit",
+    "best_units",
+    "link_features",
+    "links_from",
+    "question_features",
+    "question_sums",
+]
 
 QUESTION = ("joint", "joint-max", "share", "share-max", "title", "title-max")
 """The features of a question's rows."""
@@ -69,10 +80,10 @@ class Sums:
         return Sums(self.units[..., some], self.titles[..., some], self.own, self.tokens[some])
 
 
-def question_sums(question: QuestionRows, units: Sequence[Unit]) -> Sums:
+def question_sums(question: Mapping[int, LayerRows], units: Sequence[Unit]) -> Sums:
     """Sum the exponentials of the question's logits over each unit's tokens, in every layer."""
     units_, titles, own = [], [], []
-    for layer, rows in question.layers.items():
+    for layer, rows in question.items():
         found = [_unit_sums(rows.rows, rows.softcap, layer, some) for some in _chunks(units)]
         units_.append(torch.cat([whole for whole, _ in found], -1))
         titles.append(torch.cat([title for _, title in found], -1))
@@ -94,34 +105,45 @@ def question_features(sums: Sums) -> torch.Tensor:
     return torch.stack([reduced for mass in (joint, share, title) for reduced in (mass.mean(2), mass.amax(2))]).float()
 
 
-def link_features(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None = None) -> torch.Tensor:
-    """Return the features `LINKS` between one unit and every unit, `(6, heads, units)` float32.
+def link_features(known: Unit, units: Sequence[Unit], softcaps: Mapping[int, float | None]) -> torch.Tensor:
+    """Return the features `LINKS` between one unit and every unit, `(6, link layers, heads, units)` float32.
 
-    The first three are those of the known unit's rows on the other's keys, the last three those of the other's rows on
-    the known unit's keys. Units of one piece have no link.
+    Units of one piece have no link.
+
+    Args:
+        known: the unit.
+        units: all units.
+        softcaps: the cap of the logits of each link layer.
     """
-    there = links_from(known, units, layer, softcap)
-    back = torch.stack(_links_to(known, units, layer, softcap)).float()
-    same = torch.tensor([other.record is known.record for other in units])
-    return torch.cat([there, back.masked_fill(same, 0.0)])
+    back = torch.stack([torch.stack(_links_to(known, units, layer, cap)).float() for layer, cap in softcaps.items()], 1)
+    return torch.cat([links_from(known, units, softcaps), back.masked_fill(_same_piece(known, units), 0.0)])
 
 
-def links_from(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None = None) -> torch.Tensor:
-    """Return the first three features of `link_features`, `(3, heads, units)` float32."""
+def links_from(known: Unit, units: Sequence[Unit], softcaps: Mapping[int, float | None]) -> torch.Tensor:
+    """Return the features of the known unit's rows alone: the first three of `link_features`."""
+    found = [_links_from(known, units, layer, softcap) for layer, softcap in softcaps.items()]
+    return torch.stack(found, 1).float().masked_fill(_same_piece(known, units), 0.0)
+
+
+def _same_piece(known: Unit, units: Sequence[Unit]) -> torch.Tensor:
+    return torch.tensor([other.record is known.record for other in units])
+
+
+def _links_from(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None) -> torch.Tensor:
+    """Return the features of the known unit's rows on the keys of all units, `(3, heads, units)`."""
     rows = known.record.rows[layer].restored()[:, known.start : known.stop]
     own = known.record.own[layer][:, known.start : known.stop, None].double()
     whole, titles = _unit_sums(rows, softcap, layer, units)  # (heads, rows, units)
     everything = torch.logaddexp(own, whole)
     mass, title = (whole - everything).exp(), (titles - everything).exp()
-    same = torch.tensor([other.record is known.record for other in units])
-    return torch.stack([mass.mean(1), mass.amax(1), title.amax(1)]).float().masked_fill(same, 0.0)
+    return torch.stack([mass.mean(1), mass.amax(1), title.amax(1)])
 
 
 def _links_to(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None) -> list[torch.Tensor]:
     """Return the features of all units' rows on the keys of the known one, each `(heads, units)`."""
     rows = torch.cat([unit.record.rows[layer].restored()[:, unit.start : unit.stop] for unit in units], 1)
     own = torch.cat([unit.record.own[layer][:, unit.start : unit.stop] for unit in units], 1)
-    logits = logits_of_rows(rows, known.record.keys[layer].restored(), softcap)  # (heads, all rows, known tokens)
+    logits = scaled_logits(rows, known.record.keys[layer].restored(), softcap)  # (heads, all rows, known tokens)
     whole = logits[..., known.start : known.stop].logsumexp(-1)
     everything = torch.logaddexp(own, whole)
     title = (logits[..., : known.record.lead].logsumexp(-1) - everything).exp()
@@ -134,6 +156,20 @@ def _links_to(known: Unit, units: Sequence[Unit], layer: int, softcap: float | N
     ]
 
 
+def best_units(values: torch.Tensor, sources: Sequence[int]) -> list[int]:
+    """Return the unit with the highest value of each source, by the order of the units.
+
+    Args:
+        values: `(units,)`.
+        sources: the source of each unit.
+    """
+    best: dict[int, int] = {}
+    for unit, source in enumerate(sources):
+        if source not in best or values[unit] > values[best[source]]:
+            best[source] = unit
+    return sorted(best.values())
+
+
 def _unit_sums(
     rows: torch.Tensor, softcap: float | None, layer: int, units: Sequence[Unit]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,7 +177,7 @@ def _unit_sums(
     records = list({id(unit.record): unit.record for unit in units}.values())
     starts = dict(zip(map(id, records), _starts([record.tokens for record in records]), strict=True))
     keys = torch.cat([record.keys[layer].restored() for record in records], 1)
-    logits = logits_of_rows(rows, keys, softcap)
+    logits = scaled_logits(rows, keys, softcap)
     places = [(starts[id(unit.record)], unit) for unit in units]
 
     def sums(spans: list[tuple[int, int]]) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from ..models.language_model import LanguageModel
 from ..passages import Passage
 from ..progress import progress
-from .encoder import Encoder, QuestionRows
+from .encoder import Encoder, LayerRows
 from .layout import HEAD, Piece, split_passage
 from .records import PieceRecord, Precision
 from .stores import DiskStore, Key, Store, shared_memory
@@ -105,9 +105,13 @@ class PassageIndex:
             progress(len(some))
         return new
 
-    def question(self, text: str) -> QuestionRows:
-        """Run a question; see `Encoder.question`."""
+    def question(self, text: str) -> dict[int, LayerRows]:
+        """Return the rows of a question; see `Encoder.question`."""
         return self.encoder.question(text)
+
+    def softcaps(self, question: Mapping[int, LayerRows]) -> dict[int, float | None]:
+        """Return the cap of the logits of each link layer, as `passage_index.features.link_features` takes it."""
+        return {layer: question[layer].softcap for layer in self.encoder.link_layers}
 
     def key(self, passage: Passage) -> Key:
         """Return the key of a passage's records. Title and text decide it."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
 
 import torch
 
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..errors import InputError
 from ..models.language_model import LanguageModel
-from ..passage_index.features import Sums, Unit, link_features, question_features, question_sums
+from ..passage_index.features import best_units, link_features, question_features, question_sums
 from ..passage_index.index import PassageIndex
 from ..passage_index.records import Precision
 from ..passage_index.sources import source_units
@@ -78,28 +77,18 @@ class ScoutScorer(Scorer):
             question = index.question(task.question)
             sums = question_sums(question, units)
             first = self.coefficients.first_scores(question_features(sums))
-            best = _best_units(first, sources)
-            softcaps = {layer: rows.softcap for layer, rows in question.layers.items()}
-            ranked = sorted(best, key=lambda unit: -float(first[unit]))
+            ranked = sorted(best_units(first, sources), key=lambda unit: -float(first[unit]))
             candidates = sorted(ranked[:CANDIDATES])
-            found = self._score_candidates(sums, units, candidates, softcaps)
+            some, softcaps = [units[i] for i in candidates], index.softcaps(question)
+            found = self.coefficients.score(
+                question_features(sums.of(candidates)), lambda chosen: link_features(some[chosen], some, softcaps)
+            )
             for unit, value in zip(candidates, found.tolist(), strict=True):
                 scores[sources[unit]] = value
             lowest, highest = float(found.min()), float(first[ranked[0]])
             for unit in ranked[CANDIDATES:]:
                 scores[sources[unit]] = lowest - 1 - (highest - float(first[unit]))
         return scores.nan_to_num(neginf=float(scores[scores.isfinite()].min()) - 1 if units else 0.0).float()
-
-    def _score_candidates(
-        self, sums: Sums, units: Sequence[Unit], candidates: Sequence[int], softcaps: dict[int, float | None]
-    ) -> torch.Tensor:
-        some = [units[i] for i in candidates]
-
-        def links_of(chosen: int) -> torch.Tensor:
-            layers = self.coefficients.link_layers
-            return torch.stack([link_features(some[chosen], some, layer, softcaps[layer]) for layer in layers], 1)
-
-        return self.coefficients.score(question_features(sums.of(candidates)), links_of)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_indexes"}
@@ -116,12 +105,3 @@ def _of_scout(coefficients: object) -> ScoutCoefficients:
             "the method prompt_scout, or train new ones with at2-prune train-scout"
         )
     return coefficients
-
-
-def _best_units(first: torch.Tensor, sources: Sequence[int]) -> list[int]:
-    """Return the unit with the highest first score of each source."""
-    best: dict[int, int] = {}
-    for unit, source in enumerate(sources):
-        if source not in best or first[unit] > first[best[source]]:
-            best[source] = unit
-    return sorted(best.values())

@@ -22,7 +22,7 @@ from ..datasets import Question
 from ..errors import DataError, InputError
 from ..models.compatibility import attention_shape
 from ..models.language_model import LanguageModel
-from ..passage_index.features import LINKS, QUESTION, Unit, links_from, question_features, question_sums
+from ..passage_index.features import LINKS, QUESTION, best_units, links_from, question_features, question_sums
 from ..passage_index.index import PassageIndex
 from ..passage_index.records import Precision
 from ..passage_index.sources import source_units
@@ -232,32 +232,15 @@ def _example(index: PassageIndex, question: Question) -> Example:
     texts = [passage.text for passage in question.passages]
     units, sources = source_units(index, question.passages, list(range(len(texts))), texts)
     rows = index.question(question.text)
-    best = _largest_units(question_features(question_sums(rows, units)), sources)
+    share = question_features(question_sums(rows, units))[QUESTION.index("share")].mean((0, 1))
+    best = best_units(share, sources)  # no coefficients are known yet
     some = [units[i] for i in best]
     features = question_features(question_sums(rows, some))
-    softcaps = {layer: found.softcap for layer, found in rows.layers.items()}
-    links = torch.stack([_links_from(index, unit, some, softcaps) for unit in some])
+    links = torch.stack([links_from(unit, some, index.softcaps(rows)) for unit in some])
     links = torch.cat([links, links.transpose(0, -1)], 1)  # the links back to a source are the others' links to it
     gold = torch.tensor([sources[i] in question.gold for i in best])
     mass = {"question": features, "links": links}
     return Example(question.id, "", mass, list(index.encoder.layers), *NO_ABLATIONS, gold)
-
-
-def _links_from(
-    index: PassageIndex, known: Unit, units: Sequence[Unit], softcaps: dict[int, float | None]
-) -> torch.Tensor:
-    layers = index.encoder.link_layers
-    return torch.stack([links_from(known, units, layer, softcaps[layer]) for layer in layers], 1)
-
-
-def _largest_units(features: torch.Tensor, sources: Sequence[int]) -> list[int]:
-    """Return the unit of each source with the largest mean share: no coefficients are known yet."""
-    share = features[QUESTION.index("share")].mean((0, 1))
-    best: dict[int, int] = {}
-    for unit, source in enumerate(sources):
-        if source not in best or share[unit] > share[best[source]]:
-            best[source] = unit
-    return sorted(best.values())
 
 
 def _recall(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> dict[str, Estimate]:

@@ -118,11 +118,12 @@ def test_order_and_company_change_no_record(tiny_lm: LanguageModel) -> None:
 def test_links_go_both_ways(tiny_lm: LanguageModel) -> None:
     index = index_of(tiny_lm)
     units = units_for(index, PASSAGES)
-    there = torch.stack([links_from(unit, units, 1) for unit in units])  # (known, 3, heads, other)
+    softcaps = index.softcaps(index.question(QUESTION))
+    there = torch.stack([links_from(unit, units, softcaps) for unit in units])  # (known, 3, layers, heads, other)
     for known, unit in enumerate(units):
-        found = link_features(unit, units, 1)
+        found = link_features(unit, units, softcaps)
         torch.testing.assert_close(found[:3], there[known])
-        torch.testing.assert_close(found[3:], there[..., known].permute(1, 2, 0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found[3:], there[..., known].permute(1, 2, 3, 0), atol=1e-5, rtol=1e-4)
         assert not found[..., known].any()
 
 
