@@ -34,7 +34,7 @@ COMMANDS = {
     "serve": serve,
 }
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EIO)
-"""What a full disk or a broken device says when it is written to."""
+"""The error numbers of a write to a full disk or a broken device."""
 GROUP = "at2_prune.commands"
 """Entry points of this group are command modules; the entry point's name is the command's."""
 

@@ -46,3 +46,6 @@ def run(args: argparse.Namespace) -> None:
     with tqdm(total=len(passages), desc="reading", unit="passage", smoothing=0.1) as bar:
         new = index.add(passages, bar.update)
     print(f"read {new} new passages of {len(passages)}; the index is in {args.out}")
+    kept = [record for records in index.records(passages[:100]) for record in records]
+    if kept:
+        print(f"{sum(r.nbytes for r in kept) / sum(r.tokens for r in kept):,.0f} bytes a token are kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, EmptyDraftError, need_package
@@ -75,6 +76,15 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the method, its coefficients, its index and its reranker."""
     add_settings(parser, "method", "coefficients", "index", "cross_encoder")
+
+
+def data_name(source: str) -> str:
+    """Return the name of a data set that is recorded: a Hub id, or a file with its folder.
+
+    Only the last folder is kept, so that the name does not depend on where the data is.
+    """
+    path = Path(source).absolute()
+    return f"{path.parent.name}/{path.name}" if path.exists() else source
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..files import check_folder
-from .options import add_model_options, load_model, positive
+from .options import add_model_options, data_name, load_model, positive
 
 if TYPE_CHECKING:
     from ..training import TrainingReport, TrainingSettings
@@ -145,16 +145,13 @@ def run(args: argparse.Namespace) -> None:
             FEW_QUESTIONS,
         )
     language_model = load_model(args)
-    path = Path(args.data).absolute()
     selection = {
         "split": args.split,
         "ids": args.ids and Path(args.ids).name,
         "limit": args.limit,
         "shuffle_passages": args.shuffle_passages,
     }
-    # Only the last folder is kept, so that the name does not depend on where the data is.
-    name = f"{path.parent.name}/{path.name}" if path.exists() else args.data
-    data = TrainingData(questions, name, selection, args.examples)
+    data = TrainingData(questions, data_name(args.data), selection, args.examples)
     step = "reading" if settings.from_evidence else "ablating"
     with tqdm(total=len(questions), desc=step, unit="question", smoothing=0.1) as bar:
         report = train(language_model, data, args.out, settings, progress=bar.update)

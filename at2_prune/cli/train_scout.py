@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_model_options, load_model, positive
+from .options import add_model_options, data_name, load_model, positive
 
 HELP = "Train the coefficients of scout for a model, from the supporting passages that the data names."
 EXAMPLES = """examples:
@@ -76,10 +76,8 @@ def run(args: argparse.Namespace) -> None:
     limits = limits * len(args.data) if len(limits) == 1 else limits
     data = []
     for source, limit in zip(args.data, limits, strict=True):
-        path = Path(source).absolute()
-        name = f"{path.parent.name}/{path.name}" if path.exists() else source
-        questions = load_questions(source, split=None if path.exists() else args.split, limit=limit)
-        data.append(TrainingData(questions, name, {"split": args.split, "limit": limit}))
+        questions = load_questions(source, split=None if Path(source).exists() else args.split, limit=limit)
+        data.append(TrainingData(questions, data_name(source), {"split": args.split, "limit": limit}))
     language_model = load_model(args)
     with tqdm(total=sum(len(one.questions) for one in data), desc="reading", unit="question", smoothing=0.1) as bar:
         report = train_scout(language_model, data, args.out, settings, progress=bar.update)

@@ -32,7 +32,7 @@ AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
 _MARGIN = 1e-6
-"""How far a source without text is below the others, in units of the score or of 1. Single precision can tell it."""
+"""The distance of a source without text from the others, in units of the score or of 1, enough for single precision."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:

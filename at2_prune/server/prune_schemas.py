@@ -44,7 +44,7 @@ class _Request(BaseModel):
 
 
 class PruneRequest(_Request):
-    """What to prune."""
+    """A request to prune passages."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -86,7 +86,7 @@ class Dropped(BaseModel):
 
 
 class PruneResponse(BaseModel):
-    """What is left."""
+    """The kept passages, and the reasons for dropping the others."""
 
     pruned_text: str = Field(description="The kept texts, with an empty line between them.")
     kept: list[Kept] = Field(description="In the order in which a prompt should show them.")

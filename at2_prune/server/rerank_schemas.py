@@ -52,7 +52,7 @@ parts of a field's name that begin with "<"."""
 
 
 class RerankRequest(BaseModel):
-    """What to rerank, in the shape of Cohere (version 1 and 2) and Jina."""
+    """A request to rerank, in the shape of Cohere (version 1 and 2) and Jina."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -131,7 +131,7 @@ class RerankResponse(BaseModel):
 
 
 class TextsRequest(BaseModel):
-    """What to rerank, in the shape of Text Embeddings Inference."""
+    """A request to rerank, in the shape of Text Embeddings Inference."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"query": QUESTION, "texts": TEXTS, "raw_scores": True, "return_text": True}]}

@@ -42,7 +42,7 @@ class AT2PruneRetriever(BaseRetriever):
     compressor: AT2DocumentCompressor = Field(default_factory=AT2DocumentCompressor)
     """Selects the documents to keep."""
     top_n: Annotated[int, Field(ge=1, strict=True)] | Literal["auto"] | None = None
-    """How many documents to keep. None takes the compressor's `top_n`. `invoke(question, top_n=2)` sets it for one
+    """The number of documents to keep. None takes the compressor's `top_n`. `invoke(question, top_n=2)` sets it for one
     call."""
 
     if TYPE_CHECKING:  # a type checker must not refuse the settings of the compressor

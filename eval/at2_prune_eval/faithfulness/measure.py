@@ -116,7 +116,7 @@ def _entry(
     log_odds: Mapping[Mask, float],
     same: Mapping[tuple[int, ...], float],
 ) -> dict[str, Any]:
-    """What the record of a question holds of one method."""
+    """The part of a question's record that belongs to one method."""
     own, count = scores[name], len(plan.everything)
     log_p = {mask: log_probability(value) for mask, value in log_odds.items()}
     outcomes = [{"same": same[one], "log_p": log_p[mask_of(count, one)]} for one in plan.kept[name]]

@@ -17,7 +17,7 @@ __all__ = ["FaithfulnessSettings"]
 
 @dataclass(frozen=True)
 class FaithfulnessSettings:
-    """How faithfulness is measured on each question.
+    """The settings with which faithfulness is measured on each question.
 
     Raises:
         InputError: a k, the granularity or a number is wrong.
@@ -34,7 +34,7 @@ class FaithfulnessSettings:
     ks: Sequence[int] = (1, 3, 5)
     """The values of k of the top-k drop."""
     permutation_k: int = 2
-    """How many sources the permutation test keeps."""
+    """The number of sources that the permutation test keeps."""
     permutations: int = 3
     """The number of permutations that it averages over."""
     order_for: Collection[str] = ()

@@ -24,7 +24,7 @@ _WHOLE = ("yes", "no", "noanswer")
 
 @dataclass(frozen=True)
 class AnswerScores:
-    """How well an answer matches the true one, each between 0 and 1."""
+    """Measures of how well an answer matches the true one, each between 0 and 1."""
 
     em: float
     """Exact match after normalisation."""

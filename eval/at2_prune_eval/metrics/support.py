@@ -16,7 +16,7 @@ __all__ = ["SupportScores", "both_gold", "gold_precision", "gold_recall", "suppo
 
 @dataclass(frozen=True)
 class SupportScores:
-    """How well the kept passages match the gold ones, each between 0 and 1."""
+    """Measures of how well the kept passages match the gold ones, each between 0 and 1."""
 
     gold_recall: float
     """The part of the gold passages that was kept."""

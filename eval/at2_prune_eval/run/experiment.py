@@ -17,15 +17,15 @@ __all__ = ["Experiment", "check_questions", "too_long"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run measures."""
+    """The settings that decide what a run measures."""
 
     scorers: Sequence[Scorer]
     """The methods that score. Their names differ. No pruning and the oracle are always compared too."""
     questions: Sequence[Question]
     """Questions with an answer and gold passages. Their ids differ."""
     ks: Sequence[K] = (1, 2, 3, 5)
-    """How many passages to keep. A k of at least a question's passages keeps all. `auto` answers from the best 1, 2, 3
-    and 5, and takes the most confident answer."""
+    """The numbers of passages to keep. A k of at least a question's passages keeps all. `auto` answers from the best 1,
+    2, 3 and 5, and takes the most confident answer."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Where the questions come from, as JSON values; `name` names them in errors. It is part of the run's config."""
     skipped: Mapping[str, int] = field(default_factory=dict)

@@ -83,7 +83,7 @@ def main_method(names: Iterable[str]) -> str:
 
 
 def references(paired: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a run's methods are compared with, and its name in a sentence: no pruning, and the main method.
+    """Return the methods that others are compared with, each with its name in a sentence: none, and the main method.
 
     Args:
         paired: the differences of a run, by reference.
