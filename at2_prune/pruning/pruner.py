@@ -18,10 +18,11 @@ from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer, ScorerOptions
 from ..scorers.registry import check_method, load_scorer
-from .attributor import Attributor, check_options
+from .attributor import Attributor
 from .auto_k import Candidate, most_confident
 from .loop import Scored
 from .results import PruneResult, scored_sources
+from .scoring import check_options
 from .selection import Ks, Order, as_ks, blank_last, top_k
 from .windows import Overflow
 

@@ -7,6 +7,7 @@ from at2_prune.errors import ContextTooLongError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
+from at2_prune.scorers import make_scorer
 
 from .cases import PASSAGES, QUESTION, small, with_options
 
@@ -144,3 +145,22 @@ def test_a_model_that_writes_nothing_in_windows_still_tells_its_seconds(silent_l
     assert "every window" in (result.fallback or "")
     assert set(result.seconds) == {"draft", "score", "answer"}
     assert result.seconds["draft"] > 0
+
+
+def test_methods_that_read_no_prompt_compare_all_passages_at_once(tiny_pruner: AT2Pruner) -> None:
+    model = small(tiny_pruner, 450).language_model
+    pruner = AT2Pruner(model, make_scorer("bm25"), max_new_tokens=8)
+    large = AT2Pruner(tiny_pruner.language_model, make_scorer("bm25"))
+    many = [Passage(f"{passage.text} It is number {i}.", passage.title) for i in range(8) for passage in PASSAGES]
+    assert not pruner.fits(QUESTION, many)
+    assert pruner.score(QUESTION, many) == large.score(QUESTION, many)
+
+
+def test_they_cut_a_passage_that_does_not_fit(tiny_pruner: AT2Pruner) -> None:
+    model = small(tiny_pruner, 450).language_model
+    long = Passage("The capital of France is Paris. " * 60)
+    for granularity in ("passage", "sentence"):
+        pruner = AT2Pruner(model, make_scorer("bm25"), max_new_tokens=8, granularity=granularity)  # type: ignore[arg-type]
+        assert not pruner.fits(QUESTION, [long])
+        result = pruner.answer("What is the capital of France?", [Passage("Ghent is a city."), long], k=1)
+        assert result.kept == [1]
