@@ -169,7 +169,11 @@ class ScoutCoefficients:
             wanted = (KIND, FORMAT, list(QUESTION), list(LINKS))
             found = tuple(config.get(key) for key in ("kind", "format", "question_features", "link_features"))
             if found != wanted:
-                raise CoefficientsError(f"{name}: this version reads coefficients of {wanted}, these are of {found}")
+                raise CoefficientsError(
+                    f"{name}: this version reads coefficients of the {KIND}, format {FORMAT}, with the features "
+                    f"{', '.join([*QUESTION, *LINKS])}; these are of {found[0]}, format {found[1]}: train new ones "
+                    "with at2-prune train-scout"
+                )
             tensors = load_file(locate(WEIGHTS_FILE))
             return cls(
                 tensors["first"],

@@ -16,7 +16,7 @@ from ..progress import progress
 from .encoder import Encoder, LayerRows
 from .layout import HEAD, Piece, split_passage
 from .records import PieceRecord, Precision
-from .stores import DiskStore, Key, Store, shared_memory
+from .stores import DiskStore, Key, MemoryStore, Store, shared_memory
 
 __all__ = ["PassageIndex", "fingerprint"]
 
@@ -27,6 +27,8 @@ PASSAGES_AT_ONCE = 16
 
 class PassageIndex:
     """The records of passages for one model. Threads may share it.
+
+    Records from a store on disk are kept in memory too.
 
     Args:
         language_model: the model that reads.
@@ -56,7 +58,8 @@ class PassageIndex:
             "precision": precision,
         }
         self._name = hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()[:16]
-        self.store = shared_memory if store is None else store
+        self.store: Store = shared_memory if store is None else store
+        self._memory = store if isinstance(store, MemoryStore) else shared_memory
 
     @classmethod
     def open(
@@ -124,11 +127,19 @@ class PassageIndex:
         for passage in passages:
             key = self.key(passage)
             if key not in known:
-                known[key] = self.store.get(key) if passage.text.strip() else []
+                known[key] = self._get(key) if passage.text.strip() else []
                 if known[key] is None:
                     missing[key] = passage
         known.update(self._read(missing))
         return [known[self.key(passage)] or [] for passage in passages]
+
+    def _get(self, key: Key) -> list[PieceRecord] | None:
+        records = self._memory.get(key)
+        if records is None and self.store is not self._memory:
+            records = self.store.get(key)
+            if records is not None:
+                self._memory.add({key: records})
+        return records
 
     def _read(self, passages: dict[Key, Passage]) -> dict[Key, list[PieceRecord]]:
         if not passages:

@@ -189,6 +189,19 @@ def test_an_index_on_disk(tiny_lm: LanguageModel, tmp_path: Path) -> None:
         DiskStore(tmp_path / "nothing")
 
 
+def test_records_on_disk_are_loaded_once(
+    tiny_lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
+    index.add(PASSAGES)
+    loads: list[object] = []
+    load = DiskStore.get
+    monkeypatch.setattr(DiskStore, "get", lambda store, key: loads.append(key) or load(store, key))
+    for _ in range(3):
+        assert len(list(index.records(PASSAGES))) == len(PASSAGES)
+    assert len(loads) == len(PASSAGES)
+
+
 def test_a_damaged_record_is_read_again(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     index = PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
     index.add(PASSAGES)
