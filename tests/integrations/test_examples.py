@@ -162,7 +162,6 @@ def test_with_the_embedded_model(run: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("embedded_lm")
-@pytest.mark.xfail(reason="the notebooks show the passages that prompt_scout kept; they are to be run again with scout")
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebooks_print_what_they_show(name: str) -> None:
     nbformat = pytest.importorskip("nbformat")

@@ -114,8 +114,18 @@ OFFICE = "The office is closed for a part of the day. The office has many rooms,
 LOREM = "lorem ipsum dolor sit amet, consectetur adipiscing elit. "
 
 
-@pytest.mark.parametrize(("method", "filler"), [("scout", OFFICE), ("average_attention", LOREM)])
-@pytest.mark.xfail(strict=False, reason="attention mass is summed over tokens, so it grows with a passage's length")
+@pytest.mark.parametrize(
+    ("method", "filler"),
+    [
+        ("scout", LOREM),
+        pytest.param("scout", OFFICE, marks=pytest.mark.xfail(reason="every piece repeats the question's words")),
+        pytest.param(
+            "average_attention",
+            LOREM,
+            marks=pytest.mark.xfail(reason="attention mass is summed over tokens, so it grows with a passage's length"),
+        ),
+    ],
+)
 def test_a_long_filler_does_not_outrank_the_answer(embedded_lm: LanguageModel, method: str, filler: str) -> None:
     long, short = Passage(filler * (20_000 // len(filler) + 1)), Passage("It opens at nine in the morning.")
     pruner = AT2Pruner.from_pretrained(embedded_lm, method=method)
