@@ -13,14 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from at2_prune import load_questions
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
-from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.coefficients.scout_coefficients import FOLLOWED, ScoutCoefficients
 from at2_prune.passage_index.features import QUESTION
 from at2_prune.pruning.selection import top_k
 from at2_prune.training import Example, ExampleStore
@@ -47,45 +47,53 @@ def without_links(example: Example) -> Example:
     return replace(example, mass={**example.mass, "links": torch.zeros_like(example.mass["links"])})
 
 
-def only_layer(place: int) -> Change:
+def without_layers(*places: int) -> Change:
     def change(example: Example) -> Example:
-        features = torch.zeros_like(example.mass["question"])
-        features[:, place] = example.mass["question"][:, place]
+        features = example.mass["question"].clone()
+        features[:, list(places)] = 0
         return replace(example, mass={**example.mass, "question": features})
 
     return change
 
 
-def first_choice_alone(found: ScoutCoefficients) -> ScoutCoefficients:
-    """Return the coefficients with the first choice's in the place of those of later choices, and no links."""
-    return replace(found, following=found.first, links=torch.zeros_like(found.links))
+def as_they_are(example: Example) -> Example:
+    return example
 
 
-def first_choice_again(found: ScoutCoefficients) -> ScoutCoefficients:
-    """Return the coefficients with the first choice's in the place of those of later choices, and links as learned."""
-    return replace(found, following=found.first)
+@dataclass(frozen=True)
+class Lever:
+    """One change of the method, or of the fit."""
+
+    title: str
+    change: Change = as_they_are
+    fitted_to: tuple[int, ...] = ()
+    """The data sets that coefficients are fitted to; by default all."""
+    balance: float = 0.5
+    followed: int = FOLLOWED
+    one_choice: bool = False
+    """The coefficients of the first choice score alone."""
 
 
-def recall(found: ScoutCoefficients, example: Example) -> list[float]:
+def recall(found: ScoutCoefficients, example: Example, lever: Lever) -> list[float]:
     links = example.mass["links"]
-    scores = found.score(example.mass["question"], lambda chosen: links[chosen]).tolist()
+    if lever.one_choice:
+        scores = found.first_scores(example.mass["question"]).tolist()
+    else:
+        scores = found.score(example.mass["question"], lambda chosen: links[chosen], lever.followed).tolist()
     return [float(example.gold[top_k(scores, k)].sum() / example.gold.sum()) for k in KS]
 
 
-def measured(
-    data: Sequence[Sequence[Example]],
-    settings: ScoutSettings,
-    fitted_to: Sequence[int],
-    after: Callable[[ScoutCoefficients], ScoutCoefficients] = lambda found: found,
-) -> list[list[list[float]]]:
+def measured(data: Sequence[Sequence[Example]], settings: ScoutSettings, lever: Lever) -> list[list[list[float]]]:
     """Return the recall of every example at `KS`, by data set."""
+    data = [[lever.change(example) for example in some] for some in data]
+    fitted_to = lever.fitted_to or range(len(data))
     values: list[dict[int, list[float]]] = [{} for _ in data]
     for fold in range(FOLDS):
         some = [[e for i, e in enumerate(data[place]) if i % FOLDS != fold] for place in fitted_to]
-        found = after(fit_scout(some, settings))
+        found = fit_scout(some, replace(settings, balance=lever.balance))
         for place, examples in enumerate(data):
             for i in range(fold, len(examples), FOLDS):
-                values[place][i] = recall(found, examples[i])
+                values[place][i] = recall(found, examples[i], lever)
     return [[by[i] for i in range(len(by))] for by in values]
 
 
@@ -101,29 +109,29 @@ def main() -> None:
     ]
     config = json.loads((args.run / "config.json").read_text(encoding="utf-8"))
     settings = ScoutSettings(tuple(config["layers"]), tuple(config["link_layers"]))
-    every = list(range(len(data)))
     sets = dict(zip(args.data, data, strict=True))
     print(f"{', '.join(f'{name}: {len(some)} questions' for name, some in sets.items())}; {FOLDS} folds")
-    lines: list[tuple[str, Change, Sequence[int], Callable[[ScoutCoefficients], ScoutCoefficients]]] = [
-        ("the whole method", lambda e: e, every, lambda found: found),
-        ("without titles", without("title", "title-max"), every, lambda found: found),
-        ("without joint", without("joint", "joint-max"), every, lambda found: found),
-        ("without share", without("share", "share-max"), every, lambda found: found),
-        ("without maxima", without("joint-max", "share-max", "title-max"), every, lambda found: found),
-        *(
-            (f"layer {layer} alone, links of the whole", only_layer(place), every, lambda found: found)
-            for place, layer in enumerate(settings.layers)
-        ),
-        ("without links", without_links, every, lambda found: found),
-        ("one choice, no links", lambda e: e, every, first_choice_alone),
-        ("links, but no coefficients of later choices", lambda e: e, every, first_choice_again),
-        (f"fitted to {args.data[0]} alone", lambda e: e, [0], lambda found: found),
+    places = range(len(settings.layers))
+    levers = [
+        Lever("the whole method"),
+        Lever("without titles", without("title", "title-max")),
+        Lever("without joint", without("joint", "joint-max")),
+        Lever("without share", without("share", "share-max")),
+        Lever("without maxima", without("joint-max", "share-max", "title-max")),
+        *(Lever(f"without layer {settings.layers[place]}", without_layers(place)) for place in places),
+        Lever(f"layer {settings.layers[-1]} alone", without_layers(*places[:-1])),
+        Lever("without links", without_links),
+        Lever("one choice, no links", one_choice=True),
+        Lever("links of the best source alone", followed=1),
+        Lever("equal weights of the data sets", balance=0),
+        Lever("weights by the number of questions", balance=1),
+        Lever(f"fitted to {args.data[0]} alone", fitted_to=(0,)),
     ]
     base: list[list[list[float]]] = []
-    for title, change, fitted_to, after in lines:
-        values = measured([[change(e) for e in some] for some in data], settings, fitted_to, after)
+    for lever in levers:
+        values = measured(data, settings, lever)
         base = base or values
-        print(f"\n{title}")
+        print(f"\n{lever.title}")
         for place, name in enumerate(args.data):
             cells = []
             for i, k in enumerate(KS):

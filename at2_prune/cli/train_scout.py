@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="the layers whose keys are kept (default: the first, the middle and the last of the first third)",
+        help="the layers whose keys are kept (default: the middle and the last of the first third)",
     )
     parser.add_argument(
         "--link-layers",

@@ -26,27 +26,29 @@ WEIGHTS_FILE = "scout_coefficients.safetensors"
 CONFIG_FILE = "config.json"
 FORMAT = 1
 KIND = "passage_index"
-HOPS = 2
-"""The number of sources whose links are followed: the best one, and the best one linked to it."""
+FOLLOWED = 4
+"""The number of sources whose links are followed: those that are most probably the first choice."""
 
 
 @dataclass(frozen=True)
 class ScoutCoefficients:
-    """Learned coefficients of scout for one model.
+    r"""Learned coefficients of scout for one model.
 
-    With the features :math:`x(S)` of the question's rows, the first score of a source is :math:`\\theta \\cdot x(S)`.
-    The source :math:`R` with the highest first score is chosen. Every other source then gets the score
+    Scout models two choices of a supporting source. With the features :math:`x(S)` of the question's rows, source S is
+    the first choice with probability :math:`p(S) = \mathrm{softmax}_S\ \theta \cdot x(S)`. After the first choice R,
+    the second one is S with probability
 
-    .. math:: \\eta \\cdot x(S) + \\max_{R\\ \\text{chosen}} \\varphi \\cdot \\lambda(S, R),
+    .. math:: p(S \mid R) = \mathrm{softmax}_{S \ne R}\ \eta \cdot x(S) + \varphi \cdot \lambda(S, R),
 
-    where :math:`\\lambda` are the features of links. The best of them is chosen too, and the others are scored again.
-    The differences of scores are log-odds: their softmax is the probability that a source is the next one to choose.
+    where :math:`\lambda` are the features of links. The score of a source is its expected reciprocal rank in these
+    choices, :math:`p(S) + \tfrac12 \sum_R p(R)\, p(S \mid R)`. The sum runs over the `FOLLOWED` most
+    probable first choices, and their probabilities are scaled to a sum of 1.
     """
 
     first: torch.Tensor
     """:math:`\\theta`, `(6, layers, heads)`, for the features `passage_index.features.QUESTION`."""
     following: torch.Tensor
-    """:math:`\\eta`, likewise, for the choices after the first."""
+    """:math:`\\eta`, likewise, for the second choice."""
     links: torch.Tensor
     """:math:`\\varphi`, `(6, link layers, heads)`, for the features `passage_index.features.LINKS`."""
     layers: tuple[int, ...]
@@ -81,37 +83,30 @@ class ScoutCoefficients:
         """Return the first scores, `(sources,)`, of features `(6, layers, heads, sources)`."""
         return _weighed(self.first, features)
 
-    def score(self, features: torch.Tensor, links_of: Callable[[int], torch.Tensor]) -> torch.Tensor:
+    def score(
+        self, features: torch.Tensor, links_of: Callable[[int], torch.Tensor], followed: int = FOLLOWED
+    ) -> torch.Tensor:
         """Score sources.
 
         Args:
             features: those of the question's rows, `(6, layers, heads, sources)`.
-            links_of: returns the features of the links of a chosen source, `(6, link layers, heads, sources)`.
+            links_of: returns the features of the links of a source, `(6, link layers, heads, sources)`.
+            followed: the number of first choices that the sum runs over.
 
         Returns:
-            `(sources,)` float64. The chosen sources come first, in the order in which they were chosen.
+            `(sources,)` float64, each at least 0 and at most 1.
         """
-        scores = self.first_scores(features)
-        count = len(scores)
-        if count < 2:
-            return scores
+        first = self.first_scores(features).softmax(0)
+        if len(first) < 2:
+            return first
         own = _weighed(self.following, features)
-        chosen = [int(scores.argmax())]
-        linked = torch.full_like(own, -torch.inf)
-        values: list[float] = []
-        for _ in range(HOPS):
-            linked = torch.maximum(linked, _weighed(self.links, links_of(chosen[-1])))
-            scores = (own + linked).index_fill(0, torch.tensor(chosen), -torch.inf)
-            if len(values) == HOPS - 1 or len(chosen) == count - 1:
-                break
-            values.append(float(scores.max()))
-            chosen.append(int(scores.argmax()))
-        highest = float(scores.max())
-        for place, index in reversed(list(enumerate(chosen))):
-            value = float(own[index]) if place == 0 else values[place - 1]
-            highest = max(value, highest + 1e-6 * max(1.0, abs(highest)))
-            scores[index] = highest
-        return scores
+        leading = first.topk(min(followed, len(first)))
+        second = torch.zeros_like(first)
+        for source, share in zip(leading.indices.tolist(), leading.values / leading.values.sum(), strict=True):
+            later = own + _weighed(self.links, links_of(source))
+            later[source] = -torch.inf
+            second += share * later.softmax(0)
+        return first + second / 2
 
     def check_model(self, config: PretrainedConfig) -> None:
         """Check that these coefficients were made for a model of this kind.

@@ -1,9 +1,9 @@
 """Features of sources: how a question's rows, and the rows of other sources, attend to the kept keys of each.
 
-For a row :math:`t` of head :math:`h` and a source :math:`S` with :math:`n_S` tokens, let :math:`z_{tj}` be the logit of
-row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum over the head and the question's
-own tokens. :math:`T_S` are the title's tokens, or the first six of a source without a title. The question's features
-are the mean and the maximum over its rows of
+For a row :math:`t` of an attention head and a source :math:`S` with :math:`n_S` tokens, let :math:`z_{tj}` be the logit
+of row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum over the opening text
+(`layout.HEAD`) and the question's own tokens. :math:`T_S` are the title's tokens, or the first six of a source without
+a title. The question's features are the mean and the maximum over its rows of
 
 .. math:: \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R + O_t/130}, \\quad
           \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R}, \\quad
@@ -40,10 +40,11 @@ __all__ = [
 QUESTION = ("joint", "joint-max", "share", "share-max", "title", "title-max")
 """The features of a question's rows."""
 LINKS = ("to", "to-max", "to-title-max", "from", "from-max", "from-title-max")
-"""The features of the rows of a known source on another one (`to`), and of the other's rows on the known one (`from`):
-the mean and the maximum over rows, and the maximum on the title alone."""
+"""The features of the link from a given source, called known, to another one. `to`: how the rows of the known source
+attend to the other one. `from`: how the rows of the other one attend to the known one. Each has the mean and the
+maximum over the rows, and the maximum over the rows of the attention to title tokens alone."""
 USUAL_TOKENS = 130
-"""The number of tokens by which the mass of the head and of the question's own tokens is divided."""
+"""The number of tokens by which the mass of the opening text and of the question's own tokens is divided."""
 UNITS_AT_ONCE = 128
 """The maximum number of units whose keys are restored at a time."""
 
@@ -70,7 +71,7 @@ class Sums:
     titles: torch.Tensor
     """Over the title tokens of each unit's piece, likewise."""
     own: torch.Tensor
-    """Over the head and the question's own tokens, `(layers, heads, rows)`."""
+    """Over the opening text and the question's own tokens, `(layers, heads, rows)`."""
     tokens: torch.Tensor
     """The number of tokens of each unit, `(units,)`."""
 
@@ -93,8 +94,10 @@ def question_sums(question: Mapping[int, LayerRows], units: Sequence[Unit]) -> S
 
 
 def question_features(sums: Sums) -> torch.Tensor:
-    """Return the features `QUESTION` of each unit, `(6, layers, heads, units)` float32. The sums over all sources run
-    over these units."""
+    """Return the features `QUESTION` of each unit, `(6, layers, heads, units)` float32.
+
+    In the formulas above, the sums over the sources R are taken over these units.
+    """
     per_token = sums.units - sums.tokens.log()
     together = per_token.logsumexp(-1, keepdim=True)
     own = sums.own[..., None]
@@ -130,7 +133,7 @@ def _same_piece(known: Unit, units: Sequence[Unit]) -> torch.Tensor:
 
 
 def _links_from(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None) -> torch.Tensor:
-    """Return the features of the known unit's rows on the keys of all units, `(3, heads, units)`."""
+    """Return the features of the known unit's rows, which attend to the keys of all units, `(3, heads, units)`."""
     rows = known.record.rows[layer].restored()[:, known.start : known.stop]
     own = known.record.own[layer][:, known.start : known.stop, None].double()
     whole, titles = _unit_sums(rows, softcap, layer, units)  # (heads, rows, units)
@@ -140,7 +143,7 @@ def _links_from(known: Unit, units: Sequence[Unit], layer: int, softcap: float |
 
 
 def _links_to(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None) -> list[torch.Tensor]:
-    """Return the features of all units' rows on the keys of the known one, each `(heads, units)`."""
+    """Return the features of all units' rows, which attend to the keys of the known one, each `(heads, units)`."""
     rows = torch.cat([unit.record.rows[layer].restored()[:, unit.start : unit.stop] for unit in units], 1)
     own = torch.cat([unit.record.own[layer][:, unit.start : unit.stop] for unit in units], 1)
     logits = scaled_logits(rows, known.record.keys[layer].restored(), softcap)  # (heads, all rows, known tokens)
@@ -157,7 +160,7 @@ def _links_to(known: Unit, units: Sequence[Unit], layer: int, softcap: float | N
 
 
 def best_units(values: torch.Tensor, sources: Sequence[int]) -> list[int]:
-    """Return the unit with the highest value of each source, by the order of the units.
+    """Choose the unit with the highest value for each source, and return the indices of the chosen units, ascending.
 
     Args:
         values: `(units,)`.

@@ -85,9 +85,9 @@ class ScoutScorer(Scorer):
             )
             for unit, value in zip(candidates, found.tolist(), strict=True):
                 scores[sources[unit]] = value
-            lowest, highest = float(found.min()), float(first[ranked[0]])
+            lowest, highest = float(found.min()), first[ranked[0]]
             for unit in ranked[CANDIDATES:]:
-                scores[sources[unit]] = lowest - 1 - (highest - float(first[unit]))
+                scores[sources[unit]] = lowest * float((first[unit] - highest).exp())
         return scores.nan_to_num(neginf=float(scores[scores.isfinite()].min()) - 1 if units else 0.0).float()
 
     def __getstate__(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression: coefficients under which the right ones of several sources are the most probable."""
+"""Multinomial logistic regression: coefficients that give the supporting sources the highest probability."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Choice:
     right: torch.Tensor
     """`(sources,)` bool, True for supporting sources."""
     given: torch.Tensor
-    """`(sources,)`: scores from earlier fits, which are added."""
+    """`(sources,)`: scores from earlier fits; they are added to the scores of this fit."""
     weight: float = 1.0
     """The weight of the choice among all choices."""
 

@@ -43,12 +43,14 @@ class ScoutSettings:
     """The settings with which scout's coefficients are learned."""
 
     layers: tuple[int, ...] = ()
-    """The layers whose keys are kept, as indices. By default these are the first, the middle and the last layer of the
-    model's first third."""
+    """The layers whose keys are kept, as indices. By default these are the middle and the last layer of the model's
+    first third."""
     link_layers: tuple[int, ...] = ()
-    """Those of them whose rows give links between passages; by default the last one."""
+    """The layers, among `layers`, whose attention gives the links between passages; by default the last one."""
     penalty: float = 0.03
     """The L2 penalty on coefficients of features with unit variance, in both fits."""
+    balance: float = 0.5
+    """The weight of a data set in the fits is its number of examples to this power: 0 gives equal weights."""
     steps: int = 200
     """The maximum number of steps of L-BFGS."""
     precision: Precision = "int8"
@@ -63,7 +65,7 @@ class ScoutSettings:
             InputError: a layer does not exist, or a link layer is not among the layers.
         """
         third = max(1, (depth or 1) // 3)
-        layers = tuple(sorted(set(self.layers or (0, third // 2, third - 1))))
+        layers = tuple(sorted(set(self.layers or (third // 2, third - 1))))
         linked = tuple(sorted(set(self.link_layers or layers[-1:])))
         if not all(0 <= layer < (depth or layer + 1) for layer in layers) or not set(linked) <= set(layers):
             raise InputError(
@@ -97,7 +99,7 @@ def train_scout(
 ) -> ScoutReport:
     """Train scout's coefficients for a model and save them.
 
-    Every data set has the same weight in the fit, whatever its number of questions. An example is written as soon as it
+    `ScoutSettings.balance` gives the weight of each data set. An example is written as soon as it
     is collected, so an interrupted run continues where it stopped.
 
     Args:
@@ -143,7 +145,9 @@ def train_scout(
         "selection": [one.given_selection for one in data],
         "questions_fitted": [len(some) for some in fitted],
         "questions_held_out": [len(some) for some in held_out],
-        "fit": {key: value for key, value in asdict(settings).items() if key in ("penalty", "steps", "holdout")},
+        "fit": {
+            key: value for key, value in asdict(settings).items() if key in ("penalty", "balance", "steps", "holdout")
+        },
         "held_out": {name: {k: asdict(value) for k, value in by.items()} for name, by in recall.items()},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
@@ -182,7 +186,7 @@ def collect_scout(
 
 
 def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> ScoutCoefficients:
-    """Fit scout's coefficients to the examples of one data set or more. Each data set has the same weight.
+    """Fit scout's coefficients to the examples of one data set or more.
 
     Raises:
         DataError: no example has both supporting passages and others.
@@ -191,7 +195,7 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
     usable: list[tuple[Example, float]] = []
     for examples in data:
         some = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
-        usable += [(example, 1 / len(some)) for example in some]
+        usable += [(example, len(some) ** (settings.balance - 1)) for example in some]
     if not usable:
         raise DataError("no example to fit: none has both supporting passages and others")
     for example, weight in usable:
@@ -213,7 +217,8 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
 def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]:
     """Return the choices after the first, one for each supporting passage that may be known.
 
-    A choice counts as much as the known passage is probable as the first one among the supporting ones.
+    The first fit gives each supporting passage a probability to be the known one. The weight of a choice is the weight
+    of the example times this probability.
     """
     features = _flat(example.mass["question"])
     known = example.gold.nonzero()[:, 0]
@@ -237,7 +242,9 @@ def _example(index: PassageIndex, question: Question) -> Example:
     some = [units[i] for i in best]
     features = question_features(question_sums(rows, some))
     links = torch.stack([links_from(unit, some, index.softcaps(rows)) for unit in some])
-    links = torch.cat([links, links.transpose(0, -1)], 1)  # the links back to a source are the others' links to it
+    links = torch.cat(
+        [links, links.transpose(0, -1)], 1
+    )  # the opposite direction: the link from b to a is a feature of the pair (a, b) too
     gold = torch.tensor([sources[i] in question.gold for i in best])
     mass = {"question": features, "links": links}
     return Example(question.id, "", mass, list(index.encoder.layers), *NO_ABLATIONS, gold)
