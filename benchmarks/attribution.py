@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from comparisons import ablating, answer_growth, answering, drafting, loading, precision, scoring, starting
+from index_cost import index_cost, kept_passages
 from learning import learning
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
@@ -38,6 +39,7 @@ PARTS = (
     "scoring",
     "ablating",
     "answering",
+    "index",
     "larger",
     "learning",
     "loading",
@@ -80,6 +82,10 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
         yield from ablating(lm, some, 8 if quick else 32, few, 1 / 3)
     if "answering" in parts:
         yield from answering(lm, some, pairs, (1.05, 1.0))
+    if "index" in parts:
+        yield from index_cost(lm, some, pairs, args.cross_encoder)
+        sizes_kept = [5, 10] if quick else [10, 20, 50, 100, 200, 500, 1000]
+        yield from kept_passages(lm, sizes_kept, 1 if quick else 3, args.cross_encoder)
     if "larger" in parts:
         for size in sizes[1:]:
             on = tiny if size == sizes[-1] else lm
@@ -123,6 +129,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of {' '.join(PARTS)}")
     parser.add_argument("--add", action="store_true", help="keep what --out holds and this run does not measure anew")
     parser.add_argument("--at2-path", type=Path, metavar="PATH", help="folder with the published package at2")
+    parser.add_argument("--cross-encoder", metavar="NAME", help="a reranker, timed beside scout in the part index")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="(default: benchmarks/results.json, quick.json with --quick)"
     )

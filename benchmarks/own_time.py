@@ -11,14 +11,15 @@ from unittest.mock import patch
 from measuring import Clock, Measurement, median_interval
 from workload import Case, coefficients_of, described, endless
 
-from at2_prune import LanguageModel, model
+from at2_prune import LanguageModel
 from at2_prune.attention.reader import AttentionReader
+from at2_prune.models import generation
 from at2_prune.models.drafts import write_drafts
 from at2_prune.scorers import LearnedScorer, Task
 
 __all__ = ["own_time"]
 
-OWN = ((AttentionReader, "__call__"), (AttentionReader, "catch_up"), (model, "greedy_log_probabilities"))
+OWN = ((AttentionReader, "__call__"), (AttentionReader, "catch_up"), (generation, "greedy_log_probabilities"))
 """The functions that run inside `generate` and are not part of attribution."""
 
 

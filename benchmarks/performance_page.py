@@ -35,6 +35,42 @@ TARGETS = (
     ("draft, prune, answer / two generates", "draft → prune → answer, over its two `generate` calls", "≤ 1.05"),
     ("scout's answer / generate", "scout's whole answer, over plain generation from all passages", "≤ 1.0"),
     (
+        "scout: kept passages / forward pass",
+        "scout, scoring ten passages that the index holds, over a forward pass",
+        "≤ 0.05",
+    ),
+    (
+        "scout: answer, passages kept / generate",
+        "scout, whole answer from the best three, over plain generation",
+        "≤ 0.40",
+    ),
+    (
+        "scout: new passages / forward pass",
+        "scout, scoring ten new passages, over a forward pass of their prompt",
+        "≤ 0.40",
+    ),
+    (
+        "scout: 100 times as many kept passages / forward pass",
+        "scout, scoring 1,000 passages that the index holds, over a forward pass of ten",
+        "≤ 1",
+    ),
+    (
+        "scout: exponent against kept passages",
+        "scout, time of scoring kept passages, exponent against their number",
+        "linear",
+    ),
+    (
+        "scout: kept passages / cross-encoder",
+        "scout, scoring ten kept passages, over a cross-encoder (int8, ONNX)",
+        "≤ 0.1",
+    ),
+    (
+        "indexing / forward pass of as many layers",
+        "reading new passages, over a plain pass of as many layers",
+        "≤ 1.11",
+    ),
+    ("scout: bytes kept for each token", "bytes that the index keeps for each token", "≤ 1,024"),
+    (
         "learning from evidence, minutes for 100 questions",
         "`at2-prune train --learn-from evidence`, minutes for 100 questions",
         "≤ 30",

@@ -25,6 +25,7 @@ __all__ = [
     "QWEN",
     "RANDOM",
     "Case",
+    "asked",
     "case",
     "coefficients_of",
     "described",
@@ -58,9 +59,7 @@ def case(
     index: int = 0,
     merged: int | None = None,
 ) -> Case:
-    """Make a sample question with any number of passages: its own, those of the others, copies under other titles.
-
-    The sample's passages are short. Each passage here joins two of them, about 130 tokens, as long as in HotpotQA.
+    """Make a sample question with any number of passages, and its prompt; see `asked`.
 
     Args:
         lm: encodes the prompt.
@@ -69,16 +68,25 @@ def case(
         index: the index of the sample question.
         merged: join the passages to this number of longer ones.
     """
+    question, chosen = asked(passages, index)
+    if merged:
+        size = -(-passages // merged)
+        runs = [chosen[start : start + size] for start in range(0, passages, size)]
+        chosen = [_join(run) for run in runs]
+    return Case(question, chosen, lm.encode(question, chosen, granularity))
+
+
+def asked(passages: int, index: int = 0) -> tuple[str, list[Passage]]:
+    """Return a sample question with any number of passages: its own, those of the others, copies under other titles.
+
+    The sample's passages are short. Each passage here joins two of them, about 130 tokens, as long as in HotpotQA.
+    """
     questions = load_questions(sample_questions_path())
     question = questions[index % len(questions)]
     others = [p for q in questions if q is not question for p in q.passages]
     pool = [_join(pair) for pair in pairwise([*question.passages, *others])]
     chosen = [replace(pool[i % len(pool)], title=_title(pool[i % len(pool)], i // len(pool))) for i in range(passages)]
-    if merged:
-        size = -(-passages // merged)
-        runs = [chosen[start : start + size] for start in range(0, passages, size)]
-        chosen = [_join(run) for run in runs]
-    return Case(question.text, chosen, lm.encode(question.text, chosen, granularity))
+    return question.text, chosen
 
 
 def _join(passages: Sequence[Passage]) -> Passage:

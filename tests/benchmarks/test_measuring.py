@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -41,6 +43,14 @@ def test_exponents(power: float) -> None:
 
     sizes = [10.0, 40.0, 160.0]
     assert exponent(sizes, [7 * size**power for size in sizes]) == pytest.approx(power, abs=1e-9)
+
+
+@pytest.mark.parametrize("script", ["attribution", "documents", "memory"])
+def test_every_part_of_the_scripts_can_be_imported(script: str) -> None:
+    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
 
 
 def test_results_are_a_list_of_lines_and_the_page_holds_the_targets(tmp_path: Path) -> None:
