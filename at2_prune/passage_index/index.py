@@ -58,6 +58,7 @@ class PassageIndex:
             "precision": precision,
         }
         self._name = hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()[:16]
+        self.identity["model_name"] = language_model.name
         self.store: Store = shared_memory if store is None else store
         self._memory = store if isinstance(store, MemoryStore) else shared_memory
 
