@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="where scores are kept, a line each")
     args = parser.parse_args()
     lines = map(json.loads, args.data.read_text(encoding="utf-8").splitlines())
-    facts = {row["id"]: row["supporting_facts"] for row in lines}
+    facts = {str(row["id"]): row["supporting_facts"] for row in lines}
     questions = load_questions(args.data, offset=args.offset, limit=args.limit)
     done = {}
     if args.out.is_file():

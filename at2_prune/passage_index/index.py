@@ -109,6 +109,10 @@ class PassageIndex:
             progress(len(some))
         return new
 
+    def unique(self, passages: Sequence[Passage]) -> list[Passage]:
+        """Return the passages that have text, each of them once, in their order."""
+        return list({self.key(passage): passage for passage in passages if passage.text.strip()}.values())
+
     def question(self, text: str) -> dict[int, LayerRows]:
         """Return the rows of a question; see `Encoder.question`."""
         return self.encoder.question(text)
