@@ -2,11 +2,11 @@
 
     $ python research/sentences.py --data hotpotqa/validation.jsonl --limit 100 --out runs/sentences.jsonl
 
-Compares scout over the passage index, BM25 and dense retrieval, and ways to use a passage's score for its sentences:
-`plus passage` adds it, `within passages` takes the sentences of the best two passages first, and `given passage` adds
-the passage's log-probability to the sentence's one among those of its passage. `plus retrieval` adds standardised
-scores. Scores are stored as they are computed, and an interrupted run goes on. Intervals are 95 %, by bootstrap over
-questions; differences are paired.
+`scout` adds the log-probability of the passage to that of the sentence among those of its passage, by first scores;
+`links too` takes scores with links for the second. `as passages` compares sentences as if they were passages, with
+links or by first scores alone; `plus passage` adds the passage's score to that, and `best two` takes the sentences of
+the best two passages first. BM25 and dense retrieval add standardised scores. Scores are stored as they are computed,
+and an interrupted run goes on. Intervals are 95 %, by bootstrap over questions; differences are paired.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from at2_prune.pruning.selection import top_k
 from at2_prune.scorers import BM25Scorer, DenseScorer, Task
 from at2_prune.scorers.fusion import standardised
 from at2_prune.scorers.registry import load_scorer
-from at2_prune.scorers.scout import ScoutScorer
+from at2_prune.scorers.scout import CANDIDATES, ScoutScorer
 
 KS = (2, 3, 5, 8)
 PASSAGES = 2
-"""The number of passages whose sentences come first in `within passages`."""
+"""The number of passages whose sentences come first in `best two`."""
 Row = dict[str, Any]
 
 
@@ -53,21 +53,26 @@ def supporting(question: Question, facts: dict[str, list[Any]]) -> list[int]:
     ]
 
 
-def everything(scout: ScoutScorer, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return scout's first scores, and its scores with links among all sources instead of twenty."""
+def as_passages(scout: ScoutScorer, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of sources that are compared as if they were passages: the first ones, and those with links."""
     index, prompt = scout.index(task.language_model), task.prompt
     units, sources = source_units(index, task.passages, prompt.source_passage, prompt.source_texts)
     question = index.question(task.question)
     sums = question_sums(question, units)
     first = scout.coefficients.first_scores(question_features(sums))
-    best = best_units(first, sources)
-    some, softcaps = [units[i] for i in best], index.softcaps(question)
+    best = sorted(best_units(first, sources), key=lambda unit: -float(first[unit]))
+    compared = sorted(best[:CANDIDATES])
+    some, softcaps = [units[i] for i in compared], index.softcaps(question)
     linked = scout.coefficients.score(
-        question_features(sums.of(best)), lambda chosen: link_features(some[chosen], some, softcaps)
+        question_features(sums.of(compared)), lambda chosen: link_features(some[chosen], some, softcaps)
     )
-    lowest = torch.full((len(prompt.source_texts),), -1e9, dtype=torch.float64)
-    places = torch.tensor([sources[i] for i in best])
-    return lowest.index_put((places,), first[best]), lowest.index_put((places,), linked)
+    scores = torch.full((2, len(prompt.source_texts)), -1e9, dtype=torch.float64)
+    for unit in best:
+        scores[0, sources[unit]] = first[unit]
+        scores[1, sources[unit]] = float(linked.min()) - 1 - float(first[best[0]] - first[unit])
+    for unit, value in zip(compared, linked.tolist(), strict=True):
+        scores[1, sources[unit]] = value
+    return scores[0], scores[1]
 
 
 def collect(question: Question, facts: dict[str, list[Any]], scout: ScoutScorer, lm: LanguageModel) -> Row:
@@ -78,11 +83,11 @@ def collect(question: Question, facts: dict[str, list[Any]], scout: ScoutScorer,
         return Task(lm, question.text, question.passages, prompt, Draft("", []))
 
     sentences, passages = task("sentence"), task("passage")
-    first, linked = everything(scout, sentences)
+    first, linked = as_passages(scout, sentences)
     scores = {
         "scout": scout.score(sentences),
-        "scout, first scores": first,
-        "scout, all linked": linked,
+        "first": first,
+        "linked": linked,
         "bm25": BM25Scorer().score(sentences),
         "dense": DENSE.score(sentences),
         "passage": scout.score(passages),
@@ -107,18 +112,19 @@ def readings(row: Row) -> dict[str, list[float]]:
     scores = {name: torch.tensor(values, dtype=torch.float64) for name, values in row["scores"].items()}
     passage = scores["passage"]
     best = torch.zeros(len(passage)).index_fill(0, torch.tensor(top_k(passage.tolist(), PASSAGES)), 1.0)
-    found = {name: scores[name] for name in ("scout", "scout, first scores", "scout, all linked", "bm25", "dense")}
-    for name in ("scout", "scout, first scores", "scout, all linked"):
-        own = scores[name]
-        found[f"{name}, plus passage"] = own + passage[owner]
-        found[f"{name}, within passages"] = own + 1e6 * best[owner]
-        found[f"{name}, given passage"] = _given(own, passage, owner)
+    first, linked = scores["first"], scores["linked"]
+    found = {
+        **{name: scores[name] for name in ("scout", "bm25", "dense")},
+        "scout, links too": _given(linked, passage, owner),
+    }
+    for name, own in (("as passages, first scores", first), ("as passages", linked)):
+        found[f"scout, {name}"] = own
+        found[f"scout, {name}, plus passage"] = own + passage[owner]
+        found[f"scout, {name}, best two"] = own + 1e7 * best[owner]
     for name in ("bm25", "dense"):
         found[f"{name}, plus its passage"] = standardised(scores[name]) + standardised(scores[f"passage {name}"])[owner]
         found[f"{name}, plus scout's passage"] = standardised(scores[name]) + standardised(passage)[owner]
-        found[f"scout, plus passage, plus {name}"] = standardised(found["scout, plus passage"]) + standardised(
-            scores[name]
-        )
+        found[f"scout, plus {name}"] = standardised(scores["scout"]) + standardised(scores[name])
     return {name: values.tolist() for name, values in found.items()}
 
 
@@ -143,12 +149,12 @@ def report(rows: Sequence[Row], base: str) -> None:
     sentences, gold = (sum(len(row[key]) for row in rows) / len(rows) for key in ("owner", "gold"))
     print(f"{len(rows)} questions with {sentences:.1f} sentences, {gold:.2f} of them supporting\n")
     for place, title in enumerate(titles):
-        print(f"{title:<36}{'':<24}less {base}")
+        print(f"{title:<46}{'':<24}less {base}")
         other = [values[place] for values in measured[base]]
         for name, found in measured.items():
             values = [one[place] for one in found]
             paired = "" if name == base else str(bootstrap_difference(values, other))
-            print(f"  {name:<34}{bootstrap_mean(values)!s:<24}{paired}")
+            print(f"  {name:<44}{bootstrap_mean(values)!s:<24}{paired}")
         print(flush=True)
 
 
