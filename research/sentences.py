@@ -146,15 +146,15 @@ def report(rows: Sequence[Row], base: str) -> None:
             rank = sum(order.index(sentence) + 1 for sentence in gold) / len(gold)
             measured.setdefault(name, []).append([*recall, rank])
     titles = [*(f"recall@{k}" for k in KS), "mean rank"]
-    sentences, gold = (sum(len(row[key]) for row in rows) / len(rows) for key in ("owner", "gold"))
-    print(f"{len(rows)} questions with {sentences:.1f} sentences, {gold:.2f} of them supporting\n")
+    sentences, named = (sum(len(row[key]) for row in rows) / len(rows) for key in ("owner", "gold"))
+    print(f"{len(rows)} questions with {sentences:.1f} sentences, {named:.2f} of them supporting\n")
     for place, title in enumerate(titles):
-        print(f"{title:<46}{'':<24}less {base}")
+        print(f"{title:<50}{'':<24}less {base}")
         other = [values[place] for values in measured[base]]
         for name, found in measured.items():
             values = [one[place] for one in found]
             paired = "" if name == base else str(bootstrap_difference(values, other))
-            print(f"  {name:<44}{bootstrap_mean(values)!s:<24}{paired}")
+            print(f"  {name:<48}{bootstrap_mean(values)!s:<24}{paired}")
         print(flush=True)
 
 
