@@ -2,10 +2,12 @@
 
     $ python eval/publish.py short-table docs/results.json
     $ python eval/publish.py cards docs/results.json at2_prune/data/coefficients/gemma-3-270m/at2
+    $ python eval/publish.py cards-again at2_prune/data/coefficients/gemma-3-270m/*
     $ python eval/publish.py archive runs/hotpotqa docs/run.tar.gz
 
 `short-table` prints the table of the README. `cards` writes the results at k = 3 into the cards of the head
-coefficients that were evaluated. `archive` packs a run's folder into one file, without the text of the data set.
+coefficients that were evaluated. `cards-again` writes cards from the stored settings and results. `archive` packs a
+run's folder into one file, without the text of the data set.
 
 Maintainers run it from a checkout; it is not part of the installed package.
 """
@@ -16,7 +18,7 @@ import argparse
 from collections.abc import Sequence
 
 from at2_prune.errors import AT2PruneError
-from at2_prune_eval.document.model_cards import record_evaluation
+from at2_prune_eval.document.model_cards import record_evaluation, write_card
 from at2_prune_eval.results.loading import load_results
 from at2_prune_eval.run.archive import write_archive
 from at2_prune_eval.tables.short import short_table
@@ -30,6 +32,11 @@ def record_in_cards(arguments: argparse.Namespace) -> None:
     results = load_results(arguments.results)
     for folder in arguments.folders:
         record_evaluation(folder, results)
+
+
+def write_cards(arguments: argparse.Namespace) -> None:
+    for folder in arguments.folders:
+        write_card(folder)
 
 
 def pack_run(arguments: argparse.Namespace) -> None:
@@ -50,6 +57,10 @@ def make_parser() -> argparse.ArgumentParser:
     cards.add_argument("results", metavar="RESULTS_JSON", help="the results.json of a run")
     cards.add_argument("folders", metavar="DIR", nargs="+", help="a folder of head coefficients that the run evaluated")
     cards.set_defaults(run=record_in_cards)
+
+    again = commands.add_parser("cards-again", help="write cards of coefficients from what is stored beside them")
+    again.add_argument("folders", metavar="DIR", nargs="+", help="a folder of coefficients, of any method")
+    again.set_defaults(run=write_cards)
 
     archive = commands.add_parser("archive", help="pack a run's folder, without the text of the data set")
     archive.add_argument("folder", metavar="DIR", help="the folder that at2-prune eval --out wrote")

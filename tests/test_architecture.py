@@ -16,6 +16,7 @@ ROOMS = (
     "catalogue",
     "files",
     "progress",
+    "processes",
     "passages",
     "bootstrap",
     "attention",

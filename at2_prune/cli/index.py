@@ -10,6 +10,7 @@ HELP = "Read passages once and keep their keys in a folder, for the method scout
 EXAMPLES = """examples:
   at2-prune index --passages corpus.json --out index/
   at2-prune answer "Who wrote Dracula?" --passages corpus.json --index index/
+  torchrun --nproc_per_node 4 -m at2_prune index --passages corpus.json --out index/   (each process reads a share)
 
 If it is interrupted, give the same command again: passages that are in the folder are not read again."""
 
@@ -28,23 +29,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the passages that the folder does not hold."""
+    """Read the passages that the folder does not hold. Each process reads a share of them."""
     from tqdm.auto import tqdm
 
     from ..coefficients.loading import check_coefficients
+    from ..errors import InputError
     from ..files import check_folder
+    from ..processes import Processes
     from ..scorers.registry import load_scorer
     from ..scorers.scout import ScoutScorer
 
     check_folder(args.out)
     check_coefficients(args.coefficients)
+    processes = Processes()
+    if processes.count > 1 and args.passages == "-":
+        raise InputError("--passages - is read by one process only, but there are several: name a file")
     passages = read_passages(args.passages)
+    args.device = args.device or processes.device
     language_model = load_model(args)
     scorer = load_scorer(language_model, "scout", args.coefficients, index=args.out)
     assert isinstance(scorer, ScoutScorer)
-    index = scorer.index(language_model)
-    with tqdm(total=len(passages), desc="reading", unit="passage", smoothing=0.1) as bar:
-        new = index.add(passages, bar.update)
+    with processes.first_then_others():
+        index = scorer.index(language_model)
+    mine = processes.share(index.unique(passages))
+    with tqdm(total=len(mine), desc="reading", unit="passage", smoothing=0.1, disable=processes.rank > 0) as bar:
+        new = processes.sum(index.add(mine, bar.update))
+    if processes.rank > 0:
+        return
     print(f"read {new} new passages of {len(passages)}; the index is in {args.out}")
     kept = [record for records in index.records(passages[:100]) for record in records]
     if kept:

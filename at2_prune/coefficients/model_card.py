@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from ..attention.rows import RowGroup
 
-__all__ = ["model_card"]
+__all__ = ["fact", "model_card"]
 
 _OF_ABLATIONS = ("ablations", "targets", "positions", "max_new_tokens", "seed")
 _AT_2 = {"gold_recall": "gold recall at 2", "both_gold": "both gold passages at 2"}
@@ -78,7 +78,7 @@ def _facts(training: Mapping[str, Any], evidence: bool) -> list[tuple[str, str]]
     if "versions" in training:
         facts.append(("versions", training["versions"]))
     return [
-        (f"{name}, on the held-out questions" if _is_measure(value) else name, _fact(value)) for name, value in facts
+        (f"{name}, on the held-out questions" if _is_measure(value) else name, fact(value)) for name, value in facts
     ]
 
 
@@ -86,14 +86,14 @@ def _is_measure(value: Any) -> bool:
     return isinstance(value, Mapping) and "learned" in value
 
 
-def _fact(value: Any) -> str:
+def fact(value: Any) -> str:
     """Return a setting or a measurement in words."""
     if isinstance(value, Mapping) and set(value) == {"mean", "low", "high"}:
         return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     if isinstance(value, Mapping):
-        return "; ".join(f"{str(key).replace('_', ' ')} {_fact(item)}" for key, item in value.items())
+        return "; ".join(f"{str(key).replace('_', ' ')} {fact(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_fact, value))
+        return ", ".join(map(fact, value))
     return str(value)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import ModelCard, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
@@ -19,11 +19,13 @@ from ..errors import CoefficientsError
 from ..files import write_atomically
 from ..models.compatibility import attention_shape
 from ..passage_index.features import LINKS, QUESTION
+from .scout_card import scout_card
 
 __all__ = ["ScoutCoefficients", "is_scout_folder"]
 
 WEIGHTS_FILE = "scout_coefficients.safetensors"
 CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
 FORMAT = 1
 KIND = "passage_index"
 FOLLOWED = 4
@@ -128,7 +130,7 @@ class ScoutCoefficients:
             )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the coefficients into a folder; it is made if it does not exist."""
+        """Write the coefficients and their model card into a folder; it is made if it does not exist."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         tensors = {"first": self.first, "following": self.following, "links": self.links}
@@ -146,6 +148,11 @@ class ScoutCoefficients:
         }
         write_atomically(path / WEIGHTS_FILE, save({name: t.float().contiguous() for name, t in tensors.items()}))
         write_atomically(path / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        write_atomically(path / CARD_FILE, str(self.generate_model_card()))
+
+    def generate_model_card(self) -> ModelCard:
+        """Return the model card that `save_pretrained` writes beside the weights."""
+        return scout_card(self)
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> ScoutCoefficients:

@@ -58,6 +58,7 @@ class PassageIndex:
             "precision": precision,
         }
         self._name = hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()[:16]
+        self.identity["model_name"] = language_model.name
         self.store: Store = shared_memory if store is None else store
         self._memory = store if isinstance(store, MemoryStore) else shared_memory
 
@@ -107,6 +108,10 @@ class PassageIndex:
             new += len(missing)
             progress(len(some))
         return new
+
+    def unique(self, passages: Sequence[Passage]) -> list[Passage]:
+        """Return the passages that have text, each of them once, in their order."""
+        return list({self.key(passage): passage for passage in passages if passage.text.strip()}.values())
 
     def question(self, text: str) -> dict[int, LayerRows]:
         """Return the rows of a question; see `Encoder.question`."""

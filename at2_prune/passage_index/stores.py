@@ -21,6 +21,8 @@ __all__ = ["DiskStore", "MemoryStore", "Store", "shared_memory"]
 Key = tuple[str, str]
 """The identity of the index, and the digest of a passage."""
 INDEX_FILE = "passages.sqlite"
+NOT_COMPARED = "model_name"
+"""The entry of an identity that errors show, and that decides no record: a model may have several names."""
 DEFAULT_BYTES = 2**30
 
 
@@ -106,9 +108,9 @@ class DiskStore:
             if identity is not None and not self._has_tables():
                 self._create(identity)
             self.identity: dict[str, Any] = json.loads(self._value("SELECT value FROM about WHERE name = 'identity'"))
-        wanted = None if identity is None else json.loads(json.dumps(identity))
-        if wanted is not None and wanted != self.identity:
-            keys = sorted(k for k in {*wanted, *self.identity} if wanted.get(k) != self.identity.get(k))
+        wanted = self.identity if identity is None else json.loads(json.dumps(identity))
+        keys = sorted(k for k in {*wanted, *self.identity} if wanted.get(k) != self.identity.get(k))
+        if {*keys} - {NOT_COMPARED}:
             difference = "; ".join(f"{k}: {self.identity.get(k)!r} there, {wanted.get(k)!r} now" for k in keys)
             raise InputError(f"{folder} is the passage index of another model or of other settings ({difference})")
 
@@ -140,11 +142,20 @@ class DiskStore:
         """Return a connection of this thread and this process: SQLite's may not be carried over a fork."""
         known = getattr(self._local, "connection", None)
         if known is None or known[0] != os.getpid():
-            read_only = self.path.is_file() and not os.access(self.path, os.W_OK)
-            name = f"{self.path.absolute().as_uri()}?mode={'ro&immutable=1' if read_only else 'rwc'}"
+            name = f"{self.path.absolute().as_uri()}?mode={self._mode()}"
             known = os.getpid(), sqlite3.connect(name, uri=True, timeout=60)
             self._local.connection = known
         return known[1]
+
+    def _mode(self) -> str:
+        """Return how SQLite opens the file. If it may not write beside the file, it must be told that nobody else does.
+
+        A log beside the file says that a process writes, or was killed. Its records are read too.
+        """
+        if not self.path.is_file() or all(os.access(path, os.W_OK) for path in (self.path, self.path.parent)):
+            return "rwc"
+        log = self.path.with_name(f"{INDEX_FILE}-wal")
+        return "ro" if log.is_file() and log.stat().st_size else "ro&immutable=1"
 
     def _has_tables(self) -> bool:
         return bool(self._value("SELECT count(*) FROM sqlite_master WHERE name = 'about'"))
@@ -168,12 +179,22 @@ class DiskStore:
             yield
         except (sqlite3.Error, OSError, TypeError, json.JSONDecodeError) as error:
             raise CacheError(
-                f"the passage index {self.path} cannot be read or written ({error}). What was committed is kept; if "
-                "the file is damaged, remove it and index the passages again"
+                f"the passage index {self.path} cannot be read or written ({error}); {_advice(str(error))}"
             ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DiskStore, (self.path.parent, self.identity)
+
+
+def _advice(problem: str) -> str:
+    """Return what to do about a problem that SQLite or the system reported."""
+    if any(words in problem for words in ("is full", "I/O error", "No space", "too large")):
+        return "make room and start again, since the passages that were stored are kept"
+    if any(words in problem for words in ("readonly", "unable to open", "Permission denied", "Read-only")):
+        return "choose a folder that can be written to"
+    if "locked" in problem:
+        return "wait until the process that writes to it has finished"
+    return "if the file is damaged, remove it and index the passages again"
 
 
 def _size(records: list[PieceRecord]) -> int:

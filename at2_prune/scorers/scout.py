@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..errors import InputError
 from ..models.language_model import LanguageModel
+from ..passage_index.encoder import LayerRows
 from ..passage_index.features import best_units, link_features, question_features, question_sums
 from ..passage_index.index import PassageIndex
 from ..passage_index.records import Precision
 from ..passage_index.sources import source_units
+from ..passages import Passage
 from .base import Scorer, ScorerOptions, Task
 
 __all__ = ["CANDIDATES", "ScoutScorer"]
@@ -26,7 +29,8 @@ class ScoutScorer(Scorer):
     """Scores sources by the attention of the question's rows to the kept keys of passages; see docs/method.md.
 
     A passage is read once, alone, and its keys are kept in the index. Scoring then runs the question's tokens only. The
-    number of passages is not limited by the model's context, and their order does not matter.
+    number of passages is not limited by the model's context, and their order does not matter. A sentence gets the
+    log-probability of its passage, plus its own among the sentences of that passage.
 
     Args:
         coefficients: learned coefficients of the model.
@@ -69,12 +73,35 @@ class ScoutScorer(Scorer):
         return self._indexes[language_model]
 
     def score(self, task: Task) -> torch.Tensor:
-        index = self.index(task.language_model)
+        index, prompt = self.index(task.language_model), task.prompt
+        question = index.question(task.question)
+        texts = [passage.text for passage in task.passages]
+        scores = self._score_passages(index, question, task.passages)
+        if prompt.source_texts != texts:
+            parts = self._score_parts(index, question, task)
+            owner = torch.tensor(prompt.source_passage)
+            scores = scores[owner] * _shares(parts, owner)
+        finite = scores[scores.isfinite()]
+        return scores.nan_to_num(nan=-torch.inf).clamp(min=float(finite.min()) - 1 if len(finite) else 0.0).float()
+
+    def _score_parts(self, index: PassageIndex, question: Mapping[int, LayerRows], task: Task) -> torch.Tensor:
+        """Return the first scores of sources that are parts of passages; minus infinity for one without text."""
         prompt = task.prompt
         units, sources = source_units(index, task.passages, prompt.source_passage, prompt.source_texts)
         scores = torch.full((len(prompt.source_texts),), -torch.inf, dtype=torch.float64)
         if units:
-            question = index.question(task.question)
+            first = self.coefficients.first_scores(question_features(question_sums(question, units)))
+            best = best_units(first, sources)
+            scores[[sources[unit] for unit in best]] = first[best]
+        return scores
+
+    def _score_passages(
+        self, index: PassageIndex, question: Mapping[int, LayerRows], passages: Sequence[Passage]
+    ) -> torch.Tensor:
+        """Return the scores of whole passages; minus infinity for one without text."""
+        units, sources = source_units(index, passages, range(len(passages)), [passage.text for passage in passages])
+        scores = torch.full((len(passages),), -torch.inf, dtype=torch.float64)
+        if units:
             sums = question_sums(question, units)
             first = self.coefficients.first_scores(question_features(sums))
             ranked = sorted(best_units(first, sources), key=lambda unit: -float(first[unit]))
@@ -88,7 +115,7 @@ class ScoutScorer(Scorer):
             lowest, highest = float(found.min()), first[ranked[0]]
             for unit in ranked[CANDIDATES:]:
                 scores[sources[unit]] = lowest * float((first[unit] - highest).exp())
-        return scores.nan_to_num(neginf=float(scores[scores.isfinite()].min()) - 1 if units else 0.0).float()
+        return scores
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_indexes"}
@@ -96,6 +123,14 @@ class ScoutScorer(Scorer):
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._indexes = weakref.WeakKeyDictionary()
+
+
+def _shares(scores: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+    """Return the softmax of scores over the sources of each owner."""
+    shares = scores.clone()
+    for one in owner.unique():
+        shares[owner == one] = scores[owner == one].softmax(0)
+    return shares
 
 
 def _of_scout(coefficients: object) -> ScoutCoefficients:

@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers; `_HOME` is for the interpreter, and a test compares both
+    from at2_prune.processes import Processes as Processes
+
     from .document.page import results_document as results_document
     from .document.writing import check_document as check_document
     from .document.writing import write_document as write_document
@@ -40,7 +42,6 @@ if TYPE_CHECKING:  # for type checkers; `_HOME` is for the interpreter, and a te
     from .run.methods import NoPruning as NoPruning
     from .run.methods import Oracle as Oracle
     from .run.methods import Pruning as Pruning
-    from .run.processes import Processes as Processes
     from .run.progress import ProgressBar as ProgressBar
     from .run.question import answer_question as answer_question
     from .run.runner import evaluate as evaluate
@@ -72,7 +73,7 @@ _HOME = dict.fromkeys(_METRICS, "metrics") | {
     "ModelCache": "loop.cache",
     "NoPruning": "run.methods",
     "Oracle": "run.methods",
-    "Processes": "run.processes",
+    "Processes": "run.workers",
     "ProgressBar": "run.progress",
     "Pruning": "run.methods",
     "RunStore": "run.store",

@@ -12,6 +12,7 @@ from at2_prune.catalogue import learned_methods
 from at2_prune.coefficients import shipped
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.loading import load_coefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
 from at2_prune.models.language_model import LanguageModel
 
 SLASH = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
@@ -22,6 +23,15 @@ def test_what_the_package_holds() -> None:
     assert shipped.shipped_coefficients() == {
         "gemma-3-270m": {method: folder / method for method in sorted(learned_methods())}
     }
+
+
+@pytest.mark.parametrize("method", sorted(learned_methods()))
+def test_the_cards_say_what_is_stored(method: str) -> None:
+    """`python eval/publish.py cards-again` writes them."""
+    folder = shipped.shipped_coefficients()["gemma-3-270m"][method]
+    kind = ScoutCoefficients if is_scout_folder(folder) else HeadCoefficients
+    card = str(kind.from_pretrained(folder).generate_model_card())
+    assert (folder / "README.md").read_text(encoding="utf-8") == card
 
 
 def test_a_name_with_a_slash_is_nested_folders(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.errors import InputError
 from at2_prune_eval.document.model_cards import record_evaluation
 from at2_prune_eval.loop.digests import coefficients_digest
@@ -74,6 +76,18 @@ def test_an_evaluation_goes_into_the_card(tmp_path: Path, results: dict[str, Any
     assert (tmp_path / "other" / "README.md").read_bytes() == before
 
 
+def test_cards_are_written_again(tmp_path: Path) -> None:
+    HeadCoefficients.average(2, 4, "llama").save_pretrained(tmp_path / "at2")
+    layers = torch.ones(6, 1, 4), torch.ones(6, 1, 4), torch.ones(6, 1, 4), (0,), (0,)
+    ScoutCoefficients(*layers).save_pretrained(tmp_path / "scout")
+    for name in ("at2", "scout"):
+        card = tmp_path / name / "README.md"
+        written = card.read_text(encoding="utf-8")
+        card.write_text("old")
+        publish.main(["cards-again", str(card.parent)])
+        assert card.read_text(encoding="utf-8") == written
+
+
 def test_archive(results: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", make_records(3), results)
     out = tmp_path / "out.tar.gz"
@@ -88,6 +102,7 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ["short-table", missing],
         ["cards", missing, str(tmp_path)],
         ["archive", missing, str(tmp_path / "out.tar.gz")],
+        ["cards-again", missing],
     ):
         with pytest.raises(SystemExit) as stopped:
             publish.main(command)

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import multiprocessing
-import sqlite3
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from at2_prune.attention.hooks import enable_attention_reading, listening
-from at2_prune.errors import CacheError, InputError
+from at2_prune.errors import CacheError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passage_index.features import Unit, link_features, links_from, question_features, question_sums
 from at2_prune.passage_index.index import PassageIndex
 from at2_prune.passage_index.layout import PIECE_TOKENS, encode_head, encode_question, split_passage, units_of
 from at2_prune.passage_index.records import pack, unpack
 from at2_prune.passage_index.sources import source_units
-from at2_prune.passage_index.stores import DiskStore, MemoryStore
+from at2_prune.passage_index.stores import MemoryStore
 from at2_prune.passages import Passage
 
-QUESTION = "Which river runs through the town of the saxophone?"
-PASSAGES = [
-    Passage("Adolphe Sax invented it. He was born in Dinant.", title="Saxophone"),
-    Passage("Dinant lies on the Meuse.", title="Dinant"),
-    Passage("Ghent is a city in Flanders with many canals and a castle."),
-    Passage("The Meuse rises in France.", title="Meuse"),
-]
+from .cases import PASSAGES, QUESTION
+
 FAMILIES = {
     "llama": {"num_key_value_heads": 2},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 16},
@@ -176,60 +168,3 @@ def test_memory_is_bounded(tiny_lm: LanguageModel) -> None:
     list(index_of(tiny_lm, store=large).records(PASSAGES))
     assert len(large) == len(PASSAGES)
     assert large.nbytes > 0
-
-
-def test_an_index_on_disk(tiny_lm: LanguageModel, tmp_path: Path) -> None:
-    index = PassageIndex.open(tmp_path / "index", tiny_lm, (0, 1), (1,))
-    assert index.add(PASSAGES) == len(PASSAGES)
-    again = PassageIndex.open(tmp_path / "index", tiny_lm, (0, 1), (1,))
-    assert again.add([*PASSAGES, Passage("")]) == 0
-    with pytest.raises(InputError, match=r"of another model or of other settings .*layers: .0, 1. there, .0. now"):
-        PassageIndex.open(tmp_path / "index", tiny_lm, (0,))
-    with pytest.raises(InputError, match="holds no passage index"):
-        DiskStore(tmp_path / "nothing")
-
-
-def test_records_on_disk_are_loaded_once(
-    tiny_lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
-    index.add(PASSAGES)
-    loads: list[object] = []
-    load = DiskStore.get
-    monkeypatch.setattr(DiskStore, "get", lambda store, key: loads.append(key) or load(store, key))
-    for _ in range(3):
-        assert len(list(index.records(PASSAGES))) == len(PASSAGES)
-    assert len(loads) == len(PASSAGES)
-
-
-def test_a_damaged_record_is_read_again(tiny_lm: LanguageModel, tmp_path: Path) -> None:
-    index = PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
-    index.add(PASSAGES)
-    with sqlite3.connect(tmp_path / "passages.sqlite") as connection:
-        connection.execute("UPDATE records SET data = substr(data, 1, 40) WHERE key = ?", [index.key(PASSAGES[0])[1]])
-    again = PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
-    assert again.add(PASSAGES) == 1
-
-
-def test_a_file_that_is_no_index(tiny_lm: LanguageModel, tmp_path: Path) -> None:
-    (tmp_path / "passages.sqlite").write_text("no database " * 200)
-    with pytest.raises(CacheError, match="cannot be read or written"):
-        PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
-
-
-def _write(folder: str, name: str) -> None:
-    store = DiskStore(folder)
-    for i in range(20):
-        store.add({("", f"{name}{i}"): []})
-
-
-def test_two_writers_lose_nothing(tmp_path: Path) -> None:
-    DiskStore(tmp_path, {"model": "m"})
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write, args=(str(tmp_path), name)) for name in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
-    assert len(DiskStore(tmp_path)) == 40

@@ -15,10 +15,13 @@ from at2_prune.coefficients.loading import load_coefficients, method_of
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.errors import CoefficientsError, InputError
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.passage_index.features import question_features, question_sums
+from at2_prune.passage_index.sources import source_units
 from at2_prune.passages import Passage
 from at2_prune.scorers.scout import CANDIDATES, ScoutScorer
 from at2_prune.training import ScoutSettings, TrainingData, train_scout
 
+SENTENCES = ["The Meuse rises in France.", "A clarinet has a single reed. ", "It is played by mouth."]
 QUESTION = "Which river runs through the town?"
 PASSAGES = [
     Passage("Dinant lies on the Meuse. It is a town.", title="Dinant"),
@@ -83,6 +86,21 @@ def test_sentences_and_passages_without_text(scout: AT2Pruner, tiny_lm: Language
     assert len(sentences.score(QUESTION, PASSAGES)) == 6
     scores = scout.score(QUESTION, [Passage(" "), *PASSAGES])
     assert scores[0] == min(scores)
+
+
+def test_a_sentence_is_as_probable_as_its_passage_and_itself_in_it(scout: AT2Pruner, tiny_lm: LanguageModel) -> None:
+    sentences = AT2Pruner(tiny_lm, scout.scorer, granularity="sentence", max_new_tokens=4)
+    scores = torch.tensor(sentences.score(QUESTION, PASSAGES))
+    owner = torch.tensor([0, 0, 1, 2, 3, 3])
+    for place, wanted in enumerate(scout.score(QUESTION, PASSAGES)):
+        assert float(scores[owner == place].sum()) == pytest.approx(wanted, rel=1e-5)
+    index = scout.scorer.index(tiny_lm)  # type: ignore[attr-defined]
+    texts = ["Dinant lies on the Meuse. ", "It is a town.", "Ghent is a city with many canals."]
+    units, _ = source_units(index, PASSAGES[:2], [0, 0, 1], texts)
+    everything = [*units, *source_units(index, PASSAGES[2:], [0, 1, 1], SENTENCES)[0]]
+    features = question_features(question_sums(index.question(QUESTION), everything))
+    first = scout.scorer.coefficients.first_scores(features)  # type: ignore[attr-defined]
+    assert float((scores[0] / scores[1]).log()) == pytest.approx(float(first[0] - first[1]), abs=1e-4)
 
 
 def test_saved_and_loaded(coefficients: ScoutCoefficients, tmp_path: Path, tiny_lm: LanguageModel) -> None:

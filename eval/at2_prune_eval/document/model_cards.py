@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
 from at2_prune.errors import InputError
+from at2_prune.files import write_atomically
 
 from ..k_values import ALL, GOLD
 from ..loop.digests import coefficients_digest
 
-__all__ = ["evaluation_of", "record_evaluation"]
+__all__ = ["evaluation_of", "record_evaluation", "write_card"]
 
 
 def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, Any]:
@@ -71,3 +73,16 @@ def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any]
     coefficients.training["evaluation"] = evaluation_of(results, name, k)
     (Path(folder) / "README.md").unlink(missing_ok=True)  # saving would keep the old card
     coefficients.save_pretrained(Path(folder))
+
+
+def write_card(folder: str | os.PathLike[str]) -> None:
+    """Write the card of coefficients again, from their config.
+
+    Args:
+        folder: a folder of head coefficients or of scout's.
+
+    Raises:
+        CoefficientsError: the folder holds no coefficients.
+    """
+    kind = ScoutCoefficients if is_scout_folder(folder) else HeadCoefficients
+    write_atomically(Path(folder) / "README.md", str(kind.from_pretrained(folder).generate_model_card()))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from at2_prune.datasets import Question
+from at2_prune.processes import Processes
 
 from ..records import Record
-from .processes import Processes
 from .store import RunStore
 
 __all__ = ["Workers", "make_records"]

@@ -1,4 +1,4 @@
-"""Sharing questions among processes, GPUs and machines."""
+"""Sharing work among processes, GPUs and machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from at2_prune.errors import MissingExtraError
+from .errors import MissingExtraError
 
 __all__ = ["Processes"]
 
@@ -33,7 +33,9 @@ class Processes:
             try:
                 from accelerate import PartialState
             except ImportError:
-                raise MissingExtraError("accelerate", "eval", "Evaluating on several processes") from None
+                raise MissingExtraError(
+                    "accelerate", "eval", "Sharing work among processes", "pip install accelerate"
+                ) from None
             # the first process to finish its share waits for the last, which may run on a slow machine
             self._state = PartialState(cpu=not _cuda(), timeout=timedelta(days=7))
         self.rank: int = self._state.process_index if self._state else 0
@@ -52,6 +54,14 @@ class Processes:
         """Wait until all processes have come to this point."""
         if self._state:
             self._state.wait_for_everyone()
+
+    def sum(self, count: int) -> int:
+        """Return the sum of the processes' counts, to each of them."""
+        if self._state is None:
+            return count
+        from accelerate.utils import gather_object
+
+        return int(sum(gather_object([count])))
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:

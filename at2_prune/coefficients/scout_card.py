@@ -1,0 +1,107 @@
+"""The model card of scout's coefficients: what they are, how they were made, how well they find, and their limits."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from .model_card import fact
+
+__all__ = ["scout_card"]
+
+_SETTINGS = ("dtype", "precision", "fit", "features", "evaluation", "versions")
+LIMITS = (
+    "They belong to this model and these layers. Another model needs coefficients of its own.",
+    "Scores are compared within one question only.",
+    "They were learned on the passages of the data above. Measure them before you use other kinds of text or "
+    "other languages.",
+    "A passage is read alone, in pieces of at most 384 tokens. Passages meet in the links between them only.",
+)
+
+
+class DescribedScout(Protocol):
+    """The attributes of scout's coefficients that their card shows; see `ScoutCoefficients`."""
+
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+    @property
+    def link_layers(self) -> tuple[int, ...]: ...
+    @property
+    def model_name(self) -> str: ...
+    @property
+    def model_type(self) -> str: ...
+    @property
+    def model_layers(self) -> int: ...
+    @property
+    def training(self) -> dict[str, Any]: ...
+
+
+def scout_card(coefficients: DescribedScout) -> ModelCard:
+    """Return the model card of these coefficients, in Markdown with the Hub's header."""
+    data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
+    name, training = coefficients.model_name, coefficients.training
+    parts = [
+        f"---\n{data.to_yaml()}\n---",
+        f"# Coefficients of scout for {name or 'a model'}",
+        f"The method scout of at2-prune reads each passage once, alone, and keeps its keys. A question's rows then "
+        f"attend to the kept keys, and these coefficients turn the attention into a score. They are for models of type "
+        f"`{coefficients.model_type or 'unknown'}` with {coefficients.model_layers} layers. Keys of layers "
+        f"{_listed(coefficients.layers)} are kept. Attention of layers {_listed(coefficients.link_layers)} links "
+        "passages.",
+        f'## Use\n\n```python\nfrom at2_prune import AT2Pruner\n\npruner = AT2Pruner.from_pretrained("{name}", '
+        'coefficients="THIS_FOLDER")\n```',
+    ]
+    if training.get("data"):
+        parts += [f"## Data\n\n{_data(training)}", f"## Settings\n\n{_settings(training)}"]
+        parts.append(f"This command made them:\n\n```console\n$ {_command(coefficients)}\n```")
+    parts.append("## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS))
+    return ModelCard("\n\n".join(parts) + "\n")
+
+
+def _data(training: Mapping[str, Any]) -> str:
+    """Return a table with a line for each data set, and what was measured on its held-out questions."""
+    held_out: Mapping[str, Any] = training.get("held_out") or {}
+    measures = list(next(iter(held_out.values()), {}))
+    columns = ["data set", "questions fitted", "questions held out", *(name.replace("@", " at ") for name in measures)]
+    rows = []
+    for name, fitted, held in zip(
+        training["data"], training["questions_fitted"], training["questions_held_out"], strict=True
+    ):
+        found = held_out.get(name, {})
+        rows.append([name, str(fitted), str(held), *(fact(found[m]) if m in found else "" for m in measures)])
+    lines = [columns, ["---"] * len(columns), *rows]
+    made = (
+        "They were learned from supporting passages, which the data names, by multinomial logistic regression. Each "
+        "data set has the same weight."
+    )
+    measured = "Recall of supporting passages is measured on the held-out questions, with 95 % intervals."
+    if not held_out:
+        measured = "No question was held out, so nothing was measured here."
+    return "\n\n".join([made, "\n".join(f"| {' | '.join(line)} |" for line in lines), measured])
+
+
+def _settings(training: Mapping[str, Any]) -> str:
+    facts = [(name, fact(training[name])) for name in _SETTINGS if training.get(name)]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts)])
+
+
+def _command(coefficients: DescribedScout) -> str:
+    """Return the command that makes these coefficients again."""
+    training = coefficients.training
+    selections: Sequence[Mapping[str, Any]] = training.get("selection") or []
+    command = ["at2-prune", "train-scout", "--model", coefficients.model_name, "--data", *map(str, training["data"])]
+    limits = [selection.get("limit") for selection in selections]
+    if limits and None not in limits:
+        command += ["--limit", *map(str, limits if len(set(limits)) > 1 else limits[:1])]
+    split = next((selection["split"] for selection in selections if selection.get("split")), None)
+    command += ["--split", split] if split else []
+    command += ["--layers", *map(str, coefficients.layers), "--link-layers", *map(str, coefficients.link_layers)]
+    command += ["--holdout", str(training["fit"]["holdout"]), "--dtype", str(training["dtype"]), "--out", "DIR"]
+    return shlex.join(command)
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
