@@ -53,9 +53,10 @@ def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
         )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the model and its device."""
-    add_settings(parser.add_argument_group("model"), "model", "device", "dtype", "max_new_tokens")
+def add_model_options(parser: argparse.ArgumentParser, reader: bool = False) -> None:
+    """Add the options that choose the model and its device, and the reader if the command lets one write."""
+    names = ("model", *(["reader"] if reader else []), "device", "dtype", "max_new_tokens")
+    add_settings(parser.add_argument_group("model"), *names)
 
 
 def add_pruner_options(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,7 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "granularity", "overflow")
     add_method_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
-    add_model_options(parser)
+    add_model_options(parser, reader=True)
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
@@ -88,25 +89,27 @@ def data_name(source: str) -> str:
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the model that the options name, after checking the method and the coefficients that they name."""
+    """Load the model that the options name. The method, the coefficients and the reader are checked before."""
     from transformers.utils import logging as transformers_logging
 
     from ..coefficients.loading import check_coefficients
-    from ..models.language_model import LanguageModel
+    from ..models.shared_models import shared_model
+    from ..pruning.readers import check_reader
     from ..scorers.base import ScorerOptions
     from ..scorers.registry import check_method
 
     if hasattr(args, "method"):
         check_method(args.method, ScorerOptions(cross_encoder=args.cross_encoder))
         check_coefficients(args.coefficients)
+    check_reader(getattr(args, "reader", None), args.model)
 
     if not args.verbose:
         transformers_logging.disable_progress_bar()
-    return LanguageModel.load(args.model, device=args.device, dtype=args.dtype)
+    return shared_model(args.model, args.device, args.dtype)
 
 
 def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
-    """Load the model that the options name, with the method that they name."""
+    """Load the models that the options name, with the method that they name."""
     from ..pruning.pruner import AT2Pruner
 
     # A value that cannot be used must fail before the model is loaded.
@@ -117,6 +120,8 @@ def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
         method=args.method,
         index=args.index,
         cross_encoder=args.cross_encoder,
+        reader=args.reader,
+        **({} if args.reader is None else {"device": args.device, "dtype": args.dtype}),
         granularity=args.granularity,
         max_new_tokens=args.max_new_tokens,
         overflow=args.overflow,

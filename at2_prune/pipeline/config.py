@@ -55,14 +55,14 @@ class PruneConfig:
     top_n: K = setting(
         3,
         whole(1, AUTO),
-        "passages (or sentences) to keep; auto lets the scoring model answer from the best 1, 2, 3 and 5 and keeps the "
+        "passages (or sentences) to keep; auto lets the reader answer from the best 1, 2, 3 and 5 and keeps the "
         "passages of its most confident answer",
         "N",
     )
     max_tokens: int | None = setting(
         None,
         whole(1, None),
-        "keep the best sources that fit into this many tokens of the scoring model's tokenizer; replaces top_n",
+        "keep the best sources that fit into this many tokens of the reader's tokenizer; replaces top_n",
         "N",
     )
     granularity: Granularity = setting(
@@ -98,6 +98,13 @@ class PruneConfig:
         "the scoring model's head coefficients, by Hub id or path; if not given, those in the package",
         "DIR_OR_ID",
     )
+    reader: str | None = setting(
+        None,
+        TEXT,
+        "the model that writes drafts and answers, by Hub id or path; device and dtype hold for it too; if not given, "
+        "the scoring model",
+        "MODEL",
+    )
     index: str | None = setting(
         None,
         TEXT,
@@ -117,9 +124,7 @@ class PruneConfig:
         choice("float32", "bfloat16", "float16", optional=True),
         "float32, bfloat16 or float16; if not given, float32 on a CPU and bfloat16 on a GPU",
     )
-    max_new_tokens: int = setting(
-        48, whole(1), "the maximum number of tokens in a draft or an answer of the scoring model", "N"
-    )
+    max_new_tokens: int = setting(48, whole(1), "the maximum number of tokens in a draft or an answer", "N")
     title_key: str | None = setting(
         "title", TEXT, "the metadata key of a title in a framework; the scoring model reads it before the text", "KEY"
     )

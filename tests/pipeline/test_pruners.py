@@ -141,6 +141,25 @@ def test_settings_that_agree_with_the_pruner(tiny_pruner: AT2Pruner) -> None:
         PruneStep(PruneConfig(coefficients="x"), bm25)
 
 
+def test_a_reader_by_config(model_folder: Path, question: Question, tmp_path: Path, loads: list[str]) -> None:
+    reader = tmp_path / "reader"
+    shutil.copytree(model_folder, reader)
+    step = PruneStep(config_of(model_folder, reader=str(reader)))
+    assert (step.pruner.language_model.name, step.pruner.reader.name) == (str(model_folder), str(reader))
+    auto = step.with_config(config_of(model_folder, reader=str(reader), top_n="auto"))
+    assert auto.pruner.reader is step.pruner.reader
+    alone = PruneStep(config_of(reader)).pruner  # the reader of one step is the scoring model of another
+    assert alone.language_model is alone.reader is step.pruner.reader
+    itself = PruneStep(config_of(model_folder, reader=str(model_folder))).pruner
+    assert itself.reader is itself.language_model is step.pruner.language_model
+    assert loads == [str(model_folder), str(reader)]
+    pruned = step.run(question.text, question.passages)
+    assert pruned.draft == alone.draft(question.text, question.passages).text
+    assert step.draft(question.text, question.passages).text == pruned.draft  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="reader='another' contradicts the given pruner, which has '/"):
+        PruneStep(PruneConfig(reader="another"), step.pruner)
+
+
 def test_a_cross_encoder_by_config(
     model_folder: Path, tiny_reranker: Path, tmp_path: Path, question: Question, loads: list[str]
 ) -> None:
