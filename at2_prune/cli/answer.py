@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     if args.html:
         check_report_path(args.html)  # a wrong path must fail before the model runs
     passages = read_input(args)
-    pruner = load_pruner(args, order=args.order)
+    pruner = load_pruner(args, "granularity", "overflow", "order")
     result = pruner.answer(args.question, passages, args.k, draft=args.draft)
     # The answer comes first: it must not be lost if the page cannot be written.
     print(json.dumps(result.to_dict(), ensure_ascii=False) if args.json else terminal_report(result), flush=True)

@@ -89,44 +89,48 @@ def data_name(source: str) -> str:
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the model that the options name. The method, the coefficients and the reader are checked before."""
-    from transformers.utils import logging as transformers_logging
-
-    from ..coefficients.loading import check_coefficients
+    """Load the scoring model that the options name. The reader is checked before, if they name one."""
     from ..models.shared_models import shared_model
     from ..pruning.readers import check_reader
-    from ..scorers.base import ScorerOptions
-    from ..scorers.registry import check_method
 
-    if hasattr(args, "method"):
-        check_method(args.method, ScorerOptions(cross_encoder=args.cross_encoder))
-        check_coefficients(args.coefficients)
     check_reader(getattr(args, "reader", None), args.model)
-
-    if not args.verbose:
-        transformers_logging.disable_progress_bar()
+    _hide_progress(args)
     return shared_model(args.model, args.device, args.dtype)
 
 
-def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
-    """Load the models that the options name, with the method that they name."""
+def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
+    """Load the models that the options name, with the method that they name.
+
+    Args:
+        args: the options of the command.
+        settings: the settings, such as `granularity`, that the command has options for beside those of
+            `add_method_options` and `add_model_options`.
+    """
     from ..pruning.pruner import AT2Pruner
 
-    # A value that cannot be used must fail before the model is loaded.
+    # A value that cannot be used must fail before a model is loaded.
     PruneConfig(method=args.method, coefficients=args.coefficients, cross_encoder=args.cross_encoder, dtype=args.dtype)
+    _hide_progress(args)
     return AT2Pruner.from_pretrained(
-        load_model(args),
+        args.model,
         args.coefficients,
         method=args.method,
         index=args.index,
         cross_encoder=args.cross_encoder,
         reader=args.reader,
-        **({} if args.reader is None else {"device": args.device, "dtype": args.dtype}),
-        granularity=args.granularity,
+        device=args.device,
+        dtype=args.dtype,
         max_new_tokens=args.max_new_tokens,
-        overflow=args.overflow,
-        **options,  # type: ignore[arg-type]
+        **{name: getattr(args, name) for name in settings},
     )
+
+
+def _hide_progress(args: argparse.Namespace) -> None:
+    """Show no bar while weights are loaded, unless --verbose asks for it."""
+    from transformers.utils import logging as transformers_logging
+
+    if not args.verbose:
+        transformers_logging.disable_progress_bar()
 
 
 def read_input(args: argparse.Namespace) -> list[Passage]:

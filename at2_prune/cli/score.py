@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from ..report.text import decimals_for, number, visible
 
     passages = read_input(args)
-    pruner = load_pruner(args)
+    pruner = load_pruner(args, "granularity", "overflow")
     sources = pruner.attribute(args.question, passages, args.draft)
     if args.json:
         rows = [{"passage": s.passage, "text": s.text, "score": s.score, "rank": s.rank} for s in sources]

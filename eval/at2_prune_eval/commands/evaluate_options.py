@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep results between runs in this file, in a folder that exists (default: in the user's cache)",
     )
-    add_model_options(parser)
+    add_model_options(parser, reader=True)
 
 
 def _add_data_options(data: argparse._ArgumentGroup) -> None:
