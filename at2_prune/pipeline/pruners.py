@@ -30,10 +30,11 @@ MODEL_SETTINGS = (
     "method",
     "index",
     "cross_encoder",
+    "embedder",
     "max_new_tokens",
 )
 """The settings that decide which pruner is loaded."""
-_FOLDERS = ("model", "reader", "coefficients", "cross_encoder")
+_FOLDERS = ("model", "reader", "coefficients", "cross_encoder", "embedder")
 """Those that may name a folder, whose files may be written anew."""
 
 _pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
@@ -91,18 +92,24 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     """Check a pruner that is given with a config, whose `MODEL_SETTINGS` it replaces.
 
     Raises:
-        InputError: it is not an `AT2Pruner`, or the config names another method, cross-encoder, model, reader,
-            device, dtype or `max_new_tokens` than it has.
+        InputError: it is not an `AT2Pruner`, or the config names another method, cross-encoder, embedder, model,
+            reader, device, dtype or `max_new_tokens` than it has.
     """
     from ..models.loading import choose_device
     from ..scorers.cross_encoder import CrossEncoderScorer
+    from ..scorers.dense import DenseScorer
+    from ..scorers.fusion import FusionScorer
 
     options_of(pruner)
     model = pruner.language_model
-    reranker = os.fspath(pruner.scorer.model) if isinstance(pruner.scorer, CrossEncoderScorer) else None
+    scorer = pruner.scorer
+    reranker = os.fspath(scorer.model) if isinstance(scorer, CrossEncoderScorer) else None
+    dense = scorer.fallback if isinstance(scorer, FusionScorer) else scorer
+    embedder = os.fspath(dense.embedder) if isinstance(dense, DenseScorer) else None
     has = [
-        ("method", config.method, pruner.scorer.name),
+        ("method", config.method, scorer.name),
         ("cross_encoder", config.cross_encoder, reranker),
+        ("embedder", config.embedder, embedder),
         ("model", config.model and os.path.expanduser(config.model), model.name),
         ("reader", config.reader and os.path.expanduser(config.reader), pruner.reader.name),
         ("device", config.device and str(choose_device(config.device)), str(model.device)),
@@ -113,7 +120,7 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
         said = getattr(config, name)
         if said != SETTINGS[name].default and wanted != value:
             raise InputError(f"{name}={said!r} contradicts the given pruner, which has {value!r}: leave one out")
-    info = METHODS.get(pruner.scorer.name)
+    info = METHODS.get(scorer.name)
     if config.coefficients is not None and info is not None and not info.coefficients:
         raise InputError(
             f"coefficients={config.coefficients!r} contradict the given pruner, whose method {info.name} has "

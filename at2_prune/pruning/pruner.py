@@ -17,7 +17,7 @@ from ..models.language_model import LanguageModel
 from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer, ScorerOptions
-from ..scorers.registry import check_method, load_scorer
+from ..scorers.registry import check_method, implied_method, load_scorer
 from .attributor import Attributor
 from .auto_k import Candidate, most_confident
 from .loop import Scored
@@ -83,6 +83,7 @@ class AT2Pruner(Attributor):
         method: str | None = None,
         index: str | None = None,
         cross_encoder: str | os.PathLike[str] | None = None,
+        embedder: str | os.PathLike[str] | None = None,
         reader: ReaderLike = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -102,10 +103,11 @@ class AT2Pruner(Attributor):
                 model_options.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
             method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the one that the given
-                coefficients belong to, or cross_encoder if one is given, or scout.
+                coefficients belong to, or cross_encoder or dense if its encoder is given, or scout.
             index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
                 memory.
             cross_encoder: the reranker of the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
+            embedder: the sentence embedder of the methods dense and fusion; see `at2_prune.scorers.DenseScorer`.
             reader: the model that writes drafts and answers, given by Hub id or path or loaded already; by default the
                 scoring model. device and dtype hold for a named reader too; template and model_options do not.
             granularity: see the class.
@@ -120,11 +122,12 @@ class AT2Pruner(Attributor):
             ModelNotSupportedError: the model's attention cannot be read, or the reader's chat template cannot be used.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
-        check_method(method, ScorerOptions(cross_encoder=cross_encoder))
+        method = implied_method(method, coefficients, cross_encoder, embedder)
+        check_method(method, ScorerOptions(embedder=embedder, cross_encoder=cross_encoder))
         check_coefficients(coefficients)
         check_reader(reader, model)
         language_model = load_scoring_model(model, reader, device, dtype, template, model_options)
-        scorer = load_scorer(language_model, method, coefficients, index=index, cross_encoder=cross_encoder)
+        scorer = load_scorer(language_model, method, coefficients, index, cross_encoder, embedder)
         return cls(
             language_model,
             scorer,

@@ -118,6 +118,18 @@ def test_score_with_a_cross_encoder(
     assert len({row["score"] for row in json.loads(capsys.readouterr().out)["scores"]}) == 10
 
 
+def test_score_with_an_embedder(
+    model_folder: Path, tiny_reranker: Path, passages_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["score", "Which river?", "--passages", str(passages_file), "--model", str(model_folder), "--json"]
+    assert main([*command, "--embedder", str(tiny_reranker)]) == 0
+    implied = json.loads(capsys.readouterr().out)
+    assert main([*command, "--method", "dense", "--embedder", str(tiny_reranker)]) == 0
+    assert json.loads(capsys.readouterr().out) == implied
+    assert main([*command, "--embedder", str(tiny_reranker), "--cross-encoder", str(tiny_reranker)]) == 2
+    assert "cross_encoder and embedder belong to different methods: name the method" in capsys.readouterr().err
+
+
 def test_train_goes_on_and_its_coefficients_are_used(
     model_folder: Path, passages_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
