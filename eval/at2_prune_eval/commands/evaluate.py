@@ -58,9 +58,10 @@ def run(args: argparse.Namespace) -> None:
     processes = Processes()
     args.device = args.device or processes.device
     language_model = load_model(args)
-    language_model.compatibility.measure()  # a probe's passes are not part of what a method costs
     scorers = choose_scorers(choice, language_model)
     reader = load_reader(args.reader, language_model, args.device, args.dtype)
+    for model in (language_model, reader):
+        model.compatibility.measure()  # a probe's passes are not part of what a method costs
     loop = CachedLoop(language_model, ModelCache(cache_file), args.max_new_tokens, reader)
     if args.skip_invalid:
         questions = _only_fitting(questions, loop, scorers, skipped)
