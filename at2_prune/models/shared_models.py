@@ -35,7 +35,8 @@ def shared_model(
     """
     target = choose_device(device)
     path = os.path.expanduser(EMBEDDED_MODEL_ID if name is None else os.fspath(name))
-    key = (path, str(target), choose_dtype(dtype, target), newest_change(path))
+    # A relative path names another folder once the process has changed its own.
+    key = (path, os.path.abspath(path), str(target), choose_dtype(dtype, target), newest_change(path))
     with _loading:
         model = _models.get(key)
         if model is None:
