@@ -12,7 +12,15 @@ from pathlib import Path
 
 from .errors import CacheError, DataError, InputError
 
-__all__ = ["BYTE_ORDER_MARK", "check_file", "check_folder", "in_place", "read_text", "write_atomically"]
+__all__ = [
+    "BYTE_ORDER_MARK",
+    "check_file",
+    "check_folder",
+    "in_place",
+    "newest_change",
+    "read_text",
+    "write_atomically",
+]
 
 BYTE_ORDER_MARK = "\ufeff"
 """Some editors write this character at the start of a UTF-8 file. It is not part of the text."""
@@ -117,3 +125,12 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise DataError(f"{path}: cannot be read ({error}); save it as UTF-8") from None
     except ValueError as error:  # the path holds a null character
         raise DataError(f"{str(path)!r}: cannot be read ({error})") from None
+
+
+def newest_change(folder: str | os.PathLike[str] | None) -> int | None:
+    """Return the time at which the newest file of a folder was written; None for anything else, such as a Hub id."""
+    path = None if folder is None else os.path.expanduser(os.fspath(folder))
+    if path is None or not os.path.isdir(path):
+        return None
+    with os.scandir(path) as entries:
+        return max((entry.stat().st_mtime_ns for entry in entries), default=None)

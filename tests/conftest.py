@@ -16,6 +16,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -99,6 +101,51 @@ def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 @pytest.fixture
 def tiny_lm(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
     return LanguageModel(tiny_model, tiny_tokenizer, name="tiny-random-llama")
+
+
+@pytest.fixture(scope="session")
+def gemma_tokenizer(sample_questions: list[Question]) -> PreTrainedTokenizerFast:
+    """A tokenizer of another size than the reader's, without a chat template and without a first token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=["<pad>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([q.text for q in sample_questions], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
+
+
+@pytest.fixture(scope="session")
+def gemma_model(gemma_tokenizer: PreTrainedTokenizerFast) -> Gemma3ForCausalLM:
+    torch.manual_seed(2)
+    config = Gemma3TextConfig(
+        vocab_size=len(gemma_tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        sliding_window=64,
+        max_position_embeddings=4096,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    model = Gemma3ForCausalLM(config).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.3)
+    return model
+
+
+@pytest.fixture
+def scorer_lm(gemma_model: Gemma3ForCausalLM, gemma_tokenizer: PreTrainedTokenizerFast) -> LanguageModel:
+    """A model of another kind than `tiny_lm`, to score for it."""
+    return LanguageModel(gemma_model, gemma_tokenizer, name="tiny-random-gemma")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   at2-prune answer "Which river flows through the birthplace of Adolphe Sax?" --passages passages.json --k 2
   retrieve "…" | at2-prune answer "…" --passages - --json
   at2-prune answer "…" --passages passages.json --html report.html
+  at2-prune answer "…" --passages passages.json --reader Qwen/Qwen3-4B   (the embedded model scores)
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
 passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft",
         metavar="TEXT",
-        help="a draft to score passages by, for methods that read one (default: the model writes one)",
+        help="a draft to score passages by, for methods that read one (default: the reader writes one)",
     )
     parser.add_argument(
         "--html",
@@ -50,13 +51,14 @@ def run(args: argparse.Namespace) -> None:
     if args.html:
         check_report_path(args.html)  # a wrong path must fail before the model runs
     passages = read_input(args)
-    pruner = load_pruner(args, order=args.order)
+    pruner = load_pruner(args, "granularity", "overflow", "order")
     result = pruner.answer(args.question, passages, args.k, draft=args.draft)
     # The answer comes first: it must not be lost if the page cannot be written.
     print(json.dumps(result.to_dict(), ensure_ascii=False) if args.json else terminal_report(result), flush=True)
     if args.html:
         tokens = _token_scores(pruner, passages, result)
-        page = html_report(result, tokens, model=pruner.language_model.name, scorer=pruner.scorer.name)
+        reader = pruner.reader.name if pruner.loop.two_models else None
+        page = html_report(result, tokens, model=pruner.language_model.name, scorer=pruner.scorer.name, reader=reader)
         write_html_report(args.html, page)
         if not args.json:
             print(f"The HTML page is in {args.html}.", file=sys.stderr)

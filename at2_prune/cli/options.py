@@ -53,9 +53,10 @@ def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
         )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the model and its device."""
-    add_settings(parser.add_argument_group("model"), "model", "device", "dtype", "max_new_tokens")
+def add_model_options(parser: argparse.ArgumentParser, reader: bool = False) -> None:
+    """Add the options that choose the model and its device, and the reader if the command lets one write."""
+    names = ("model", *(["reader"] if reader else []), "device", "dtype", "max_new_tokens")
+    add_settings(parser.add_argument_group("model"), *names)
 
 
 def add_pruner_options(parser: argparse.ArgumentParser) -> None:
@@ -70,12 +71,12 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "granularity", "overflow")
     add_method_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
-    add_model_options(parser)
+    add_model_options(parser, reader=True)
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the method, its coefficients, its index and its reranker."""
-    add_settings(parser, "method", "coefficients", "index", "cross_encoder")
+    """Add the options that choose the method, its coefficients, its index and its encoders."""
+    add_settings(parser, "method", "coefficients", "index", "cross_encoder", "embedder")
 
 
 def data_name(source: str) -> str:
@@ -88,40 +89,50 @@ def data_name(source: str) -> str:
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the model that the options name, after checking the method and the coefficients that they name."""
-    from transformers.utils import logging as transformers_logging
+    """Load the scoring model that the options name. The reader is checked before, if they name one."""
+    from ..models.shared_models import shared_model
+    from ..pruning.readers import check_reader
 
-    from ..coefficients.loading import check_coefficients
-    from ..models.language_model import LanguageModel
-    from ..scorers.base import ScorerOptions
-    from ..scorers.registry import check_method
-
-    if hasattr(args, "method"):
-        check_method(args.method, ScorerOptions(cross_encoder=args.cross_encoder))
-        check_coefficients(args.coefficients)
-
-    if not args.verbose:
-        transformers_logging.disable_progress_bar()
-    return LanguageModel.load(args.model, device=args.device, dtype=args.dtype)
+    check_reader(getattr(args, "reader", None), args.model)
+    _hide_progress(args)
+    return shared_model(args.model, args.device, args.dtype)
 
 
-def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
-    """Load the model that the options name, with the method that they name."""
+def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
+    """Load the models that the options name, with the method that they name.
+
+    Args:
+        args: the options of the command.
+        settings: the settings, such as `granularity`, that the command has options for beside those of
+            `add_method_options` and `add_model_options`.
+    """
     from ..pruning.pruner import AT2Pruner
 
-    # A value that cannot be used must fail before the model is loaded.
-    PruneConfig(method=args.method, coefficients=args.coefficients, cross_encoder=args.cross_encoder, dtype=args.dtype)
+    # A value that cannot be used must fail before a model is loaded.
+    names = ("method", "coefficients", "cross_encoder", "embedder", "dtype")
+    PruneConfig(**{name: getattr(args, name) for name in names})
+    _hide_progress(args)
     return AT2Pruner.from_pretrained(
-        load_model(args),
+        args.model,
         args.coefficients,
         method=args.method,
         index=args.index,
         cross_encoder=args.cross_encoder,
-        granularity=args.granularity,
+        embedder=args.embedder,
+        reader=args.reader,
+        device=args.device,
+        dtype=args.dtype,
         max_new_tokens=args.max_new_tokens,
-        overflow=args.overflow,
-        **options,  # type: ignore[arg-type]
+        **{name: getattr(args, name) for name in settings},
     )
+
+
+def _hide_progress(args: argparse.Namespace) -> None:
+    """Show no bar while weights are loaded, unless --verbose asks for it."""
+    from transformers.utils import logging as transformers_logging
+
+    if not args.verbose:
+        transformers_logging.disable_progress_bar()
 
 
 def read_input(args: argparse.Namespace) -> list[Passage]:

@@ -14,8 +14,8 @@ EXAMPLES = """examples:
   at2-prune score "…" --passages - --granularity sentence --json < passages.json
 
 With a method that reads a draft, such as at2, a score says how much the draft used a passage. Any model may have
-written the draft. Attention methods read it in one forward pass of the local model. Without --draft, the local model
-writes a draft."""
+written the draft. Attention methods read it in one forward pass of the scoring model. Without --draft, the reader
+writes a draft. The reader is the scoring model, unless --reader names another."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft",
         metavar="TEXT",
-        help="a draft to score passages by, for methods that read one (default: the model writes one)",
+        help="a draft to score passages by, for methods that read one (default: the reader writes one)",
     )
 
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from ..report.text import decimals_for, number, visible
 
     passages = read_input(args)
-    pruner = load_pruner(args)
+    pruner = load_pruner(args, "granularity", "overflow")
     sources = pruner.attribute(args.question, passages, args.draft)
     if args.json:
         rows = [{"passage": s.passage, "text": s.text, "score": s.score, "rank": s.rank} for s in sources]

@@ -10,15 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ..errors import InputError, MissingExtraError, ModelNotSupportedError, reason_of
 from ..files import read_text
 from .compatibility import check_causal, check_class, loading_options
-from .default_model import embedded_tokenizer
+from .default_model import EMBEDDED_MODEL_ID, embedded_tokenizer
 from .hub import check_reachable
+from .templates import default_template
+from .text_codec import TextCodec
 
-__all__ = ["choose_device", "choose_dtype", "load_weights"]
+__all__ = ["check_model", "choose_device", "choose_dtype", "load_weights"]
 
 ADAPTER_CONFIG = "adapter_config.json"
 """The file that makes a folder a PEFT adapter. transformers would ignore the adapter if peft is not installed."""
@@ -79,21 +88,7 @@ def load_weights(
     hub_options = {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
     if (adapter := Path(path) / ADAPTER_CONFIG).is_file():
         return _load_adapter(adapter, dtype, model_options)
-    check_reachable(path, "config.json", hub_options)
-    try:
-        config = AutoConfig.from_pretrained(path, **hub_options)
-    except Exception as error:  # a config is read by code of many kinds
-        _refuse_remote_code(path, error)
-        _name_gguf_file(path, error)
-        raise InputError(
-            f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
-            f"access to ({reason_of(error)})"
-        ) from error
-    try:
-        check_causal(config)
-        check_class(config)
-    except ModelNotSupportedError as error:
-        raise ModelNotSupportedError(f"cannot load model {path!r}: {error}") from None
+    config = _load_config(path, hub_options)
     try:
         loading: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, output_loading_info=True, **{**loading_options(config), **model_options}
@@ -109,6 +104,55 @@ def load_weights(
         missing = sorted(loaded["missing_keys"])
         raise InputError(f"cannot load model {path!r}: its weights lack {len(missing)} tensors ({missing[0]}, ...)")
     return model, tokenizer
+
+
+def check_model(name: str | os.PathLike[str]) -> None:
+    """Check what can be known of a model before its weights are loaded: its config, tokenizer and chat template.
+
+    The embedded model and PEFT adapters are not checked.
+
+    Raises:
+        InputError, ModelNotSupportedError: as `LanguageModel.load`.
+    """
+    path = os.path.expanduser(os.fspath(name))
+    if path == EMBEDDED_MODEL_ID or (Path(path) / ADAPTER_CONFIG).is_file():
+        return
+    _load_config(path, {"trust_remote_code": False})
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise errors of many types
+        _refuse_remote_code(path, error)
+        raise InputError(f"cannot load model {path!r}: its tokenizer cannot be read ({reason_of(error)})") from error
+    try:
+        TextCodec(tokenizer)
+        default_template(tokenizer)
+    except ModelNotSupportedError as error:
+        raise ModelNotSupportedError(f"cannot load model {path!r}: {error}") from error
+
+
+def _load_config(path: str, hub_options: dict[str, Any]) -> PretrainedConfig:
+    """Load the config of a model and check that it is of a causal language model.
+
+    Raises:
+        InputError: there is no such model, or it comes with code of its own.
+        ModelNotSupportedError: it is not a causal language model.
+    """
+    check_reachable(path, "config.json", hub_options)
+    try:
+        config = AutoConfig.from_pretrained(path, **hub_options)
+    except Exception as error:  # a config is read by code of many kinds
+        _refuse_remote_code(path, error)
+        _name_gguf_file(path, error)
+        raise InputError(
+            f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
+            f"access to ({reason_of(error)})"
+        ) from error
+    try:
+        check_causal(config)
+        check_class(config)
+    except ModelNotSupportedError as error:
+        raise ModelNotSupportedError(f"cannot load model {path!r}: {error}") from None
+    return config
 
 
 def _load_adapter(

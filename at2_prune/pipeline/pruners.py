@@ -1,7 +1,7 @@
 """The pruner of a step: one that is given, or one that the steps of a process share.
 
 Frameworks copy adapters, check them again and send them to other processes. A model is therefore loaded once for each
-process and set of options, whatever number of steps asks for it.
+process and set of options, whatever number of steps asks for it; see `at2_prune.models.shared_models`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,31 @@ from weakref import WeakValueDictionary
 
 from ..catalogue import METHODS
 from ..errors import InputError
+from ..files import newest_change
 from .config import SETTINGS, PruneConfig
 
 if TYPE_CHECKING:
-    from ..models.language_model import LanguageModel
     from ..pruning.pruner import AT2Pruner
 
 __all__ = ["MODEL_SETTINGS", "check_given", "forget_pruners", "load_pruner", "options_of"]
 
-MODEL_SETTINGS = ("model", "device", "dtype", "coefficients", "method", "index", "cross_encoder", "max_new_tokens")
-"""The settings that decide which pruner is loaded; the first three decide which model."""
+MODEL_SETTINGS = (
+    "model",
+    "reader",
+    "device",
+    "dtype",
+    "coefficients",
+    "method",
+    "index",
+    "cross_encoder",
+    "embedder",
+    "max_new_tokens",
+)
+"""The settings that decide which pruner is loaded."""
+_FOLDERS = ("model", "reader", "coefficients", "cross_encoder", "embedder")
+"""Those that may name a folder, whose files may be written anew."""
 
 _pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
-_models: WeakValueDictionary[tuple[Any, ...], LanguageModel] = WeakValueDictionary()
 _latest: list[AT2Pruner] = []
 """The pruner that was used last. It stays loaded for adapters that are made anew for each call."""
 _loading = threading.RLock()
@@ -43,34 +55,24 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
     from ..pruning.pruner import AT2Pruner  # imports torch
 
     values = {name: getattr(config, name) for name in MODEL_SETTINGS}
-    model_key = (*(values[name] for name in MODEL_SETTINGS[:3]), _written(config.model))
-    key = (*values.values(), *model_key, *map(_written, (config.coefficients, config.cross_encoder)))
+    key = (*values.values(), *(newest_change(values[name]) for name in _FOLDERS))
     with _loading:
         pruner = _pruners.get(key)
         if pruner is None:
-            model = _models.get(model_key)
-            pruner = AT2Pruner.from_pretrained(
-                config.model if model is None else model,
-                config.coefficients,
-                method=config.method,
-                index=config.index,
-                cross_encoder=config.cross_encoder,
-                device=config.device if model is None else None,
-                dtype=config.dtype if model is None else None,
-                max_new_tokens=config.max_new_tokens,
-            )
+            pruner = AT2Pruner.from_pretrained(**values)
             _pruners[key] = pruner
-            _models[model_key] = pruner.language_model
         _latest[:] = [pruner]
         return pruner
 
 
 def forget_pruners() -> None:
     """Forget all pruners: their memory is freed when no step uses them any more, and new steps load anew."""
+    from ..models.shared_models import forget_models  # imports torch
+
     with _loading:
         _latest.clear()
         _pruners.clear()
-        _models.clear()
+        forget_models()
 
 
 def options_of(pruner: Any) -> dict[str, Any]:
@@ -90,19 +92,26 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     """Check a pruner that is given with a config, whose `MODEL_SETTINGS` it replaces.
 
     Raises:
-        InputError: it is not an `AT2Pruner`, or the config names another method, cross-encoder, model, device, dtype
-            or `max_new_tokens` than it has.
+        InputError: it is not an `AT2Pruner`, or the config names another method, cross-encoder, embedder, model,
+            reader, device, dtype or `max_new_tokens` than it has.
     """
     from ..models.loading import choose_device
     from ..scorers.cross_encoder import CrossEncoderScorer
+    from ..scorers.dense import DenseScorer
+    from ..scorers.fusion import FusionScorer
 
     options_of(pruner)
     model = pruner.language_model
-    reranker = os.fspath(pruner.scorer.model) if isinstance(pruner.scorer, CrossEncoderScorer) else None
+    scorer = pruner.scorer
+    reranker = os.fspath(scorer.model) if isinstance(scorer, CrossEncoderScorer) else None
+    dense = scorer.fallback if isinstance(scorer, FusionScorer) else scorer
+    embedder = os.fspath(dense.embedder) if isinstance(dense, DenseScorer) else None
     has = [
-        ("method", config.method, pruner.scorer.name),
+        ("method", config.method, scorer.name),
         ("cross_encoder", config.cross_encoder, reranker),
+        ("embedder", config.embedder, embedder),
         ("model", config.model and os.path.expanduser(config.model), model.name),
+        ("reader", config.reader and os.path.expanduser(config.reader), pruner.reader.name),
         ("device", config.device and str(choose_device(config.device)), str(model.device)),
         ("dtype", config.dtype, str(model.model.dtype).removeprefix("torch.")),
         ("max_new_tokens", config.max_new_tokens, pruner.max_new_tokens),
@@ -111,21 +120,12 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
         said = getattr(config, name)
         if said != SETTINGS[name].default and wanted != value:
             raise InputError(f"{name}={said!r} contradicts the given pruner, which has {value!r}: leave one out")
-    info = METHODS.get(pruner.scorer.name)
+    info = METHODS.get(scorer.name)
     if config.coefficients is not None and info is not None and not info.coefficients:
         raise InputError(
             f"coefficients={config.coefficients!r} contradict the given pruner, whose method {info.name} has "
             "none: leave one out"
         )
-
-
-def _written(name: str | None) -> int | None:
-    """The time at which the newest file of a folder was written; None for anything else, such as a Hub id."""
-    folder = None if name is None else os.path.expanduser(name)
-    if folder is None or not os.path.isdir(folder):
-        return None
-    with os.scandir(folder) as entries:
-        return max((entry.stat().st_mtime_ns for entry in entries), default=None)
 
 
 def _after_fork() -> None:

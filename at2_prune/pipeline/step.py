@@ -37,7 +37,7 @@ class PruneStep:
 
     Args:
         config: the settings. With None, they are read from the environment.
-        pruner: a pruner that is loaded already; its model, scorer and `max_new_tokens` are used in place of the
+        pruner: a pruner that is loaded already; its models, scorer and `max_new_tokens` are used in place of the
             config's. Without one, the config's model is loaded when it is first needed.
 
     Raises:
@@ -113,7 +113,7 @@ class PruneStep:
         return sorted([*indices, *_without_text(items)]) if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft | None:
-        """Write the scoring model's draft, for `run` with the same passages. Return None if `run` needs no draft.
+        """Write the reader's draft, for `run` with the same passages. Return None if `run` needs no draft.
 
         None is also returned if the passages do not fit the context together: `run` then drafts window by window.
         """
@@ -140,7 +140,7 @@ class PruneStep:
             question: the question.
             passages: the retrieved passages, best first, as `at2_prune.passages.as_passages` takes them.
             draft: an answer written from the passages that `to_draft` names, by any model; the scoring model reads it
-                in one forward pass. With None, the scoring model writes one if the method reads one. If it is empty,
+                in one forward pass. With None, the reader writes one if the method reads one. If it is empty,
                 the first passages are kept.
             k: the number of sources to keep, in place of the config's `top_n` and `max_tokens`.
 
@@ -205,7 +205,7 @@ class PruneStep:
         return most_confident(self.pruner.candidates(question, passages, scored, AUTO_KS)).k
 
     def _tokens(self, text: str) -> int:
-        return len(self.pruner.language_model.codec.plain(text)[0])
+        return len(self.pruner.reader.codec.plain(text)[0])
 
     def _distinct(self, passages: Sequence[Passage]) -> tuple[list[int], list[DroppedPassage]]:
         """Return the indices of the passages with text, each once, and the duplicates that are dropped.
@@ -228,6 +228,7 @@ class PruneStep:
         return AT2Pruner(
             self._loaded.language_model,
             self._loaded.scorer,
+            reader=self._loaded.reader,
             granularity=config.granularity,
             order=config.order,
             max_new_tokens=self._loaded.max_new_tokens,

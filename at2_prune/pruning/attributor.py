@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ..errors import EmptyDraftError
 from ..models.drafts import Draft
@@ -10,6 +11,7 @@ from ..passages import Passage, PassageLike, as_passages, check_some_text
 from ..scorers.base import Task
 from .given_drafts import check_draft, read_for
 from .loop import Scored
+from .reader_drafts import reader_drafts
 from .results import ScoredSource, scored_sources
 from .scoring import Scoring
 
@@ -20,24 +22,38 @@ class Attributor(Scoring):
     """Drafts an answer and scores the sources it was written from; `AT2Pruner` selects by these scores.
 
     Args:
-        language_model: writes drafts, and reads attention.
+        language_model: the scoring model, which reads attention.
         scorer: scores the sources; usually by the model's head coefficients.
+        reader: writes drafts; by default the scoring model. The scoring model reads the draft of another reader as it
+            reads a given one.
         granularity: the sources that are scored: passages, or their sentences.
         max_new_tokens: the maximum number of tokens in a draft.
         overflow: whether passages that do not fit the model's context are scored in "windows" or raise an "error".
             Windows are runs of passages that fit. If the scorer reads a draft, the model drafts from each window. All
             windows are then scored with the most confident draft. A passage that does not fit alone is cut into parts,
-            and gets the largest of their scores.
+            and gets the largest of their scores. The reader and the scoring model have windows of their own.
     """
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
         """Write a draft from all passages, and read the attention that the scorer needs meanwhile.
 
+        The scoring model reads the draft of a separate reader in one forward pass.
+
         Raises:
             InputError: the question is empty, there are no passages, or a passage is not a text.
-            ContextTooLongError: they do not fit the model's context.
+            ContextTooLongError: they do not fit the context of the reader, or of the scoring model if it reads them.
         """
-        return self._write_drafts([self.encode(question, self._passages(passages))])[0]
+        items = self._passages(passages)
+        prompt = self.encode(question, items)
+        if not self.loop.two_models:
+            return self._write_drafts([prompt])[0]
+        if self.scorer.draft_groups:  # before the draft is written
+            self.language_model.check_length(len(prompt), 1)
+        written = reader_drafts(self.loop, self._reader_room, [question], [items], "error")[0]
+        if not written.draft.text:
+            return Draft("", [], prompt_ids=prompt.ids)
+        read = read_for(self.scorer, self.language_model, [prompt], [written.draft.text])[0]
+        return replace(written.on(read), prompt_ids=prompt.ids)
 
     def score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> list[float]:
         """Return one score per source: per passage, or per sentence if sentences are the sources.
@@ -47,7 +63,7 @@ class Attributor(Scoring):
             passages: at least one.
             draft: a text written elsewhere, for example by an API, or a `Draft` of `self.draft` for the same question
                 and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. If passages
-                are scored in windows, both are read once per window. With None, the model writes a draft if the scorer
+                are scored in windows, both are read once per window. With None, the reader writes a draft if the scorer
                 reads one.
 
         Raises:
@@ -71,7 +87,7 @@ class Attributor(Scoring):
         Args:
             questions: any number.
             passages: the passages of each question.
-            drafts: the draft of each question, as in `score`. With None, the model writes drafts if the scorer reads
+            drafts: the draft of each question, as in `score`. With None, the reader writes drafts if the scorer reads
                 them.
 
         Returns:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..attention.rows import RowGroup
-from ..errors import EmptyDraftError, InputError
+from ..errors import ContextTooLongError, EmptyDraftError, InputError
 from ..models.drafts import Draft, write_drafts
 from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
@@ -37,7 +37,7 @@ class Scored:
     error: EmptyDraftError | None = None
     """The error if the sources could not be scored, else None."""
     whole: bool = True
-    """Whether the draft, if there is one, was written by the model from all sources. Then it is the answer from all
+    """Whether the draft, if there is one, was written by the reader from all sources. Then it is the answer from all
     sources."""
     prefix: Prefix | None = field(default=None, repr=False)
     """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
@@ -73,24 +73,33 @@ class Answer:
     log_probability: float = -math.inf
     """The log-probability of the answer and its end token; minus infinity if it is unknown or the answer is empty."""
     prompt: EncodedPrompt | None = field(default=None, repr=False)
-    """The prompt that was answered."""
+    """The prompt that was answered. It may be missing if the draft of a separate reader is the answer."""
 
 
 class PruningLoop:
-    """Drafts, scores and answers with one language model.
+    """Drafts, scores and answers, with one language model or with two.
 
     Args:
-        language_model: writes drafts and answers, and reads attention.
+        language_model: the scoring model, which reads attention.
         max_new_tokens: the maximum number of tokens in a draft or an answer.
+        reader: writes drafts and answers; by default the scoring model.
 
     Raises:
         InputError: `max_new_tokens` is below 1.
     """
 
-    def __init__(self, language_model: LanguageModel, max_new_tokens: int = 48) -> None:
+    def __init__(
+        self, language_model: LanguageModel, max_new_tokens: int = 48, reader: LanguageModel | None = None
+    ) -> None:
         check_max_new_tokens(max_new_tokens)
         self.language_model = language_model
         self.max_new_tokens = max_new_tokens
+        self.reader = language_model if reader is None else reader
+
+    @property
+    def two_models(self) -> bool:
+        """Whether the reader is another model than the scoring model."""
+        return self.reader is not self.language_model
 
     def write_drafts(
         self,
@@ -99,8 +108,15 @@ class PruningLoop:
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> list[Draft]:
-        """Draft an answer to every prompt, and read the row groups meanwhile; see `at2_prune.models.drafts`."""
-        return write_drafts(self.language_model, prompts, groups, self.max_new_tokens, layers, prefix)
+        """Draft an answer to every prompt, and read the row groups meanwhile; see `at2_prune.models.drafts`.
+
+        The prompts, the row groups and the prefix are the reader's.
+
+        Raises:
+            ContextTooLongError: a prompt does not fit the reader's context.
+        """
+        self._check_lengths(prompts)
+        return write_drafts(self.reader, prompts, groups, self.max_new_tokens, layers, prefix)
 
     def score(self, scorer: Scorer, task: Task) -> Scored:
         """Score the sources of a task. If a draft is needed and is empty, all scores are 0 and `error` is set."""
@@ -116,11 +132,15 @@ class PruningLoop:
         """Answer every prompt.
 
         Args:
-            prompts: at least one. A prefix that several prompts share is run once.
-            guess: the tokens of a likely answer; a wrong guess costs a little time.
-            prefix: the prefix that all prompts share, if it has been run.
+            prompts: at least one, encoded for the reader. A prefix that several prompts share is run once.
+            guess: the reader's tokens of a likely answer; a wrong guess costs a little time.
+            prefix: the prefix that all prompts share, if the reader has run it.
+
+        Raises:
+            ContextTooLongError: a prompt does not fit the reader's context.
         """
-        model = self.language_model
+        self._check_lengths(prompts)
+        model = self.reader
         if len(prompts) == 1:
             written, _ = model.generate(prompts, self.max_new_tokens, prefix=prefix)
         else:
@@ -141,7 +161,7 @@ class PruningLoop:
             question: the question.
             passages: all passages.
             scored: the scores, with the draft; if all sources are kept in their original order and the
-                model wrote the draft from all of them, the draft is the answer.
+                reader wrote the draft from all of them, the draft is the answer.
             kept: the sets, all different. Each holds indices of sources in the order in which they are shown.
             granularity: whether the sources are passages or sentences.
 
@@ -151,15 +171,30 @@ class PruningLoop:
         answers: dict[tuple[int, ...], Answer] = {}
         draft, everything = scored.draft, scored.everything
         if scored.draft_answers and everything in kept:
-            answers[everything] = Answer(draft.text, draft.log_probability, scored.prompt)
+            answers[everything] = Answer(draft.text, draft.log_probability, None if self.two_models else scored.prompt)
         waiting = [some for some in kept if some not in answers]
         if waiting:
             shown = [only_kept(passages, some, granularity) for some in waiting]
-            prompts = [self.language_model.encode(question, some) for some in shown]
-            guess = draft.ids if scored.whole else ()
+            prompts = [self.reader.encode(question, some) for some in shown]
+            guess = draft.ids if scored.whole else []
+            if guess and self.two_models:  # the draft holds the scoring model's tokens
+                guess = self.reader.encode_draft(draft.text)
             written = self.write_answers(prompts, guess, scored.prefix)
             answers |= dict(zip(waiting, written, strict=True))
         return answers
+
+    def _check_lengths(self, prompts: Sequence[EncodedPrompt]) -> None:
+        """Raise `ContextTooLongError` if a prompt and an answer do not fit the context of a separate reader.
+
+        Without a separate reader, the error of `LanguageModel.check_length` says enough.
+        """
+        limit, longest = self.reader.context_length, max(map(len, prompts))
+        if self.two_models and limit is not None and longest + self.max_new_tokens > limit:
+            raise ContextTooLongError(
+                f"the reader {self.reader.name} takes {limit} tokens in all, but the question and its passages take "
+                f"{longest} and the answer up to {self.max_new_tokens}: keep fewer or shorter passages, or take a "
+                "reader with a longer context"
+            )
 
 
 def check_max_new_tokens(value: Any) -> None:

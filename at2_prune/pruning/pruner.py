@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
@@ -11,22 +12,24 @@ from typing import Any
 import torch
 
 from ..coefficients.loading import AnyCoefficients, check_coefficients
-from ..errors import InputError
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
 from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer, ScorerOptions
-from ..scorers.registry import check_method, load_scorer
+from ..scorers.registry import check_method, implied_method, load_scorer
 from .attributor import Attributor
 from .auto_k import Candidate, most_confident
 from .loop import Scored
+from .readers import ReaderLike, check_reader, load_reader, load_scoring_model
 from .results import PruneResult, scored_sources
 from .scoring import check_options
 from .selection import Ks, Order, as_ks, blank_last, top_k
 from .windows import Overflow
 
 __all__ = ["AT2Pruner"]
+
+logger = logging.getLogger(__name__)
 
 
 class AT2Pruner(Attributor):
@@ -35,8 +38,9 @@ class AT2Pruner(Attributor):
     Threads may share a pruner.
 
     Args:
-        language_model: writes drafts and answers, and reads attention.
+        language_model: the scoring model, which reads attention.
         scorer: scores the sources; usually by the model's head coefficients.
+        reader: writes drafts and answers; by default the scoring model. Any causal language model can be a reader.
         granularity: the sources that are scored and kept: passages, or their sentences.
         order: the order in which kept passages are shown: their original order, or best first.
         max_new_tokens: the maximum number of tokens in a draft or an answer.
@@ -53,13 +57,19 @@ class AT2Pruner(Attributor):
         language_model: LanguageModel,
         scorer: Scorer,
         *,
+        reader: LanguageModel | None = None,
         granularity: Granularity = "passage",
         order: Order = "original",
         max_new_tokens: int = 48,
         overflow: Overflow = "windows",
     ) -> None:
         super().__init__(
-            language_model, scorer, granularity=granularity, max_new_tokens=max_new_tokens, overflow=overflow
+            language_model,
+            scorer,
+            reader=reader,
+            granularity=granularity,
+            max_new_tokens=max_new_tokens,
+            overflow=overflow,
         )
         check_options(granularity, overflow, order)
         self.order: Order = order
@@ -73,6 +83,8 @@ class AT2Pruner(Attributor):
         method: str | None = None,
         index: str | None = None,
         cross_encoder: str | os.PathLike[str] | None = None,
+        embedder: str | os.PathLike[str] | None = None,
+        reader: ReaderLike = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         template: PromptTemplate | None = None,
@@ -84,39 +96,42 @@ class AT2Pruner(Attributor):
     ) -> AT2Pruner:
         """Make a pruner for a model, given by Hub id or path or loaded already; by default the embedded Gemma 3 270M.
 
+        Models that are given by name alone are loaded once for each process, device and dtype.
+
         Args:
-            model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
+            model: the scoring model; see `LanguageModel.load`, which also takes device, dtype, template and
+                model_options.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
             method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the one that the given
-                coefficients belong to, or cross_encoder if one is given, or scout.
+                coefficients belong to, or cross_encoder or dense if its encoder is given, or scout.
             index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
                 memory.
             cross_encoder: the reranker of the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
+            embedder: the sentence embedder of the methods dense and fusion; see `at2_prune.scorers.DenseScorer`.
+            reader: the model that writes drafts and answers, given by Hub id or path or loaded already; by default the
+                scoring model. device and dtype hold for a named reader too; template and model_options do not.
             granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
             overflow: see the class.
 
         Raises:
-            InputError: there is no such model, an option has a value that cannot be used, or the coefficients belong to
-                another method than the one that is asked for.
+            InputError: there is no such model or reader, an option has a value that cannot be used, or the coefficients
+                belong to another method than the one that is asked for.
             CoefficientsError: there are no coefficients for this model, or those given are another model's.
-            ModelNotSupportedError: the model's attention cannot be read.
+            ModelNotSupportedError: the model's attention cannot be read, or the reader's chat template cannot be used.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
-        check_method(method, ScorerOptions(cross_encoder=cross_encoder))
+        method = implied_method(method, coefficients, cross_encoder, embedder)
+        check_method(method, ScorerOptions(embedder=embedder, cross_encoder=cross_encoder))
         check_coefficients(coefficients)
-        if isinstance(model, LanguageModel):
-            given = {"device": device, "dtype": dtype, "template": template, **model_options}
-            ignored = sorted(name for name, value in given.items() if value is not None)
-            if ignored:
-                raise InputError(f"{', '.join(ignored)}: only for loading a model, but a loaded one was given")
-            language_model = model
-        else:
-            language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
+        check_reader(reader, model)
+        language_model = load_scoring_model(model, reader, device, dtype, template, model_options)
+        scorer = load_scorer(language_model, method, coefficients, index, cross_encoder, embedder)
         return cls(
             language_model,
-            load_scorer(language_model, method, coefficients, index=index, cross_encoder=cross_encoder),
+            scorer,
+            reader=load_reader(reader, language_model, device, dtype),
             granularity=granularity,
             order=order,
             max_new_tokens=max_new_tokens,
@@ -145,7 +160,7 @@ class AT2Pruner(Attributor):
         """
         items = self._passages(passages)
         shown = items if kept is None else self.shown(items, kept)
-        return self.loop.write_drafts([self.encode(question, shown)])[0].text
+        return self.loop.write_drafts([self._reader_room.encode(question, shown)])[0].text
 
     def regenerate(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
         """Do the same as `answer_from`. This old name will be removed in 0.3."""
@@ -158,22 +173,22 @@ class AT2Pruner(Attributor):
     ) -> PruneResult:
         """Score the sources, keep the top k, and answer from those.
 
-        If k is at least the number of sources and the model drafted from all of them, its draft is the answer. With
+        If k is at least the number of sources and the reader drafted from all of them, its draft is the answer. With
         `order="score"` the sources must also rank in their original order, or a new answer is written. If a method
-        needs a draft and the model writes nothing, the first k sources are kept, and `result.fallback` says so.
+        needs a draft and the reader writes nothing, the first k sources are kept, and `result.fallback` says so.
 
         Args:
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
-            k: the number of sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the model
+            k: the number of sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the reader
                 answers for each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
-            draft: as in `score`. An empty text is an error; the model does not write a draft instead.
+            draft: as in `score`. An empty text is an error; no draft is written instead.
 
         Raises:
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1.
             EmptyDraftError: the draft given is empty.
-            ContextTooLongError: the question, or the kept passages, do not fit the model's context. With
-                `overflow="error"`: question and passages together do not fit.
+            ContextTooLongError: the question does not fit the model's context, or the kept passages do not fit the
+                reader's. With `overflow="error"`: question and passages together do not fit.
         """
         return self.answer_batch([question], [passages], k, None if draft is None else [draft])[0]
 
@@ -250,7 +265,8 @@ class AT2Pruner(Attributor):
             i for i, scored in enumerate(found) if not (scored.draft_answers and tuple(kept[i]) == scored.everything)
         ]
         if again:
-            prompts = [self.encode(questions[i], self.shown(found[i].shown(passages[i]), kept[i])) for i in again]
+            shown = [self.shown(found[i].shown(passages[i]), kept[i]) for i in again]
+            prompts = [self._reader_room.encode(questions[i], some) for i, some in zip(again, shown, strict=True)]
             for i, new in zip(again, self.loop.write_drafts(prompts), strict=True):
                 answers[i] = new.text, new.log_probability
         return [[Candidate(k, *pair)] for pair in zip(kept, *zip(*answers, strict=True), strict=True)]
@@ -264,6 +280,8 @@ class AT2Pruner(Attributor):
         seconds: float,
     ) -> PruneResult:
         best = most_confident(candidates)
+        if not best.answer:
+            logger.warning("%s wrote an empty answer from %d sources", self.reader.name, len(best.kept))
         sources = scored_sources(scored.prompt, scored.scores, best.kept)
         by_passage = [0.0] * len(passages)
         for source in sources:
@@ -288,5 +306,5 @@ class AT2Pruner(Attributor):
 
 
 def _was_written(scored: Scored, candidates: Sequence[Candidate]) -> bool:
-    """Return whether any answer had to be written. If everything is kept, the model's own draft is the answer."""
+    """Return whether any answer had to be written. If everything is kept, the reader's draft is the answer."""
     return not scored.draft_answers or any(tuple(one.kept) != scored.everything for one in candidates)

@@ -34,7 +34,7 @@ class PruneResult:
     question: str
     passages: list[Passage]
     draft: str | None
-    """The draft, written by the model or given; None if the method needs no draft and none was given."""
+    """The draft, written by the reader or given; None if the method needs no draft and none was given."""
     answer: str
     """The answer from the passages that were kept."""
     k: int
@@ -45,7 +45,8 @@ class PruneResult:
     sources: list[ScoredSource]
     """All sources, in input order."""
     seconds: dict[str, float]
-    """The time of each step: `draft` (attention is read while the draft is written), `score`, `answer`."""
+    """The time of each step: `draft` (attention is read while the draft is written), `score`, `answer`. With a separate
+    reader, its draft is read by the scoring model in the step `score`."""
     fallback: str | None = None
     """The reason if the sources could not be scored and the first k were kept instead, else None."""
     candidates: list[Candidate] = field(default_factory=list)

@@ -19,8 +19,10 @@ from ..passages import Granularity, Passage
 from ..progress import progress
 from ..scorers.base import Scorer, Task
 from .given_drafts import check_draft, given_drafts, read_for
-from .long_passages import Part, as_part, best_parts, join_scores, split_passage
+from .long_passages import best_parts, join_scores
 from .loop import PruningLoop, Scored, check_max_new_tokens
+from .reader_drafts import reader_drafts
+from .room import Room
 from .windows import Overflow, split_windows
 
 __all__ = ["Scoring", "check_options"]
@@ -52,54 +54,52 @@ class Scoring:
         language_model: LanguageModel,
         scorer: Scorer,
         *,
+        reader: LanguageModel | None = None,
         granularity: Granularity = "passage",
         max_new_tokens: int = 48,
         overflow: Overflow = "windows",
     ) -> None:
         check_options(granularity, overflow)
-        self.loop = PruningLoop(language_model, max_new_tokens)
+        self.loop = PruningLoop(language_model, max_new_tokens, reader)
         self.language_model = language_model
         self.scorer = scorer
         self.granularity: Granularity = granularity
         self.max_new_tokens = max_new_tokens
         self.overflow = overflow
+        self._reader_room = Room(self.reader, granularity, max_new_tokens)
+        """What fits the model that writes."""
+        self._scoring_room = Room(language_model, granularity, 0) if self.loop.two_models else self._reader_room
+        """What fits the model that scores."""
+
+    @property
+    def reader(self) -> LanguageModel:
+        """The model that writes drafts and answers."""
+        return self.loop.reader
 
     def encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
-        """Return the prompt from these passages, with the token span of every source. The passages are not checked."""
-        return self.language_model.encode(question, passages, self.granularity)
+        """Return the scoring model's prompt from these passages, with the token span of every source. The passages are
+        not checked."""
+        return self._scoring_room.encode(question, passages)
 
-    def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
-        """Return whether the prompt and an answer fit the context. If the given draft is longer than an answer, it must
-        fit in the answer's place."""
-        return self._has_room(self.encode(question, passages), draft)
+    def fits(self, question: str, passages: Sequence[Passage]) -> bool:
+        """Return whether the prompt and an answer fit the reader's context."""
+        return self._reader_room.fits(question, passages)
+
+    def _room_of(self, asked: _Asked) -> tuple[Room, str | Draft | None]:
+        """Return the room that decides whether passages are cut, and the draft that must fit into it.
+
+        It is the scoring model's if the scorer reads the prompt. Otherwise, only answers must fit."""
+        if self.scorer.reads_prompt or not self.loop.two_models:
+            return self._scoring_room, asked.draft
+        return self._reader_room, None
 
     def _in_one_pass(self, asked: _Asked) -> bool:
         """Return whether a question is scored without windows and without cutting passages."""
-        if self.overflow == "error" or self._has_room(asked.prompt, asked.draft):
+        if self.overflow == "error":
             return True
-        return not self.scorer.reads_prompt and self._has_room_for_each(asked)
-
-    def _has_room_for_each(self, asked: _Asked) -> bool:
-        """Return whether the prompt of each passage alone fits the context, so that any answer can be written."""
-        lengths = [stop - start for start, stop in asked.prompt.passages]
-        around = len(asked.prompt) - sum(lengths)
-        try:
-            self.language_model.check_length(around + max(lengths), self._room_after(asked.draft))
-        except ContextTooLongError:
-            return False
-        return True
-
-    def _has_room(self, prompt: EncodedPrompt, draft: str | Draft | None) -> bool:
-        try:
-            self.language_model.check_length(len(prompt), self._room_after(draft))
-        except ContextTooLongError:
-            return False
-        return True
-
-    def _room_after(self, draft: str | Draft | None) -> int:
-        """The tokens that must fit after the prompt."""
-        text = draft.text if isinstance(draft, Draft) else draft
-        return max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
+        room, draft = self._room_of(asked)
+        prompt = asked.prompt if room is self._scoring_room else room.encode(asked.question, asked.passages)
+        return room.has(len(prompt), draft) or (not self.scorer.reads_prompt and room.has_for_each(prompt, draft))
 
     def _score_all(
         self,
@@ -113,7 +113,7 @@ class Scoring:
         Args:
             questions: any number.
             passages: the passages of each.
-            drafts: the draft of each. With None, the model writes drafts if the scorer reads them.
+            drafts: the draft of each. With None, the reader writes drafts if the scorer reads them.
             answers_follow: whether the questions are answered next. Then the prefix of a single prompt is run once and
                 kept.
         """
@@ -124,18 +124,53 @@ class Scoring:
             for draft in drafts:
                 check_draft(draft)
             given = drafts
+        elif self.scorer.uses_draft and self.loop.two_models:
+            return self._score_reader_drafts(questions, passages)
         asked = [self._ask(*one) for one in zip(questions, passages, given, strict=True)]
         together = [i for i, one in enumerate(asked) if self._in_one_pass(one)]
+        shares_prefix = answers_follow and drafts is None and not self.loop.two_models
         found: dict[int, Scored] = {}
         if together:
             try:
-                batch = self._score_together([asked[i] for i in together], answers_follow and drafts is None)
+                batch = self._score_together([asked[i] for i in together], shares_prefix)
             except ContextTooLongError as error:
                 if self.overflow == "windows":
                     raise
                 raise ContextTooLongError(f"{error}, or use overflow='windows'") from None
             found = dict(zip(together, batch, strict=True))
         return [found[i] if i in found else self._score_windows(one) for i, one in enumerate(asked)]
+
+    def _score_reader_drafts(self, questions: Sequence[str], passages: Sequence[list[Passage]]) -> list[Scored]:
+        """Let the separate reader write drafts, and score the sources by them as by given drafts.
+
+        `draft` in `seconds` is the time of the reader, and `score` that of the scoring model. If the reader writes
+        nothing, all scores are 0 and `error` is set.
+        """
+        started = time.perf_counter()
+        drafts = reader_drafts(self.loop, self._reader_room, questions, passages, self.overflow)
+        share = (time.perf_counter() - started) / max(1, len(questions))
+        written = [index for index, one in enumerate(drafts) if one.draft.text]
+        texts = [drafts[index].draft.text for index in written]
+        read = self._score_all([questions[i] for i in written], [passages[i] for i in written], texts)
+        found: dict[int, Scored] = {}
+        for index, scored in zip(written, read, strict=True):
+            seconds = {"draft": share, "score": sum(scored.seconds.values())}
+            draft = drafts[index].on(scored.draft)
+            found[index] = replace(scored, draft=draft, whole=drafts[index].whole, seconds=seconds)
+        return [
+            found[i] if i in found else self._unscored(question, some, share)
+            for i, (question, some) in enumerate(zip(questions, passages, strict=True))
+        ]
+
+    def _unscored(self, question: str, passages: Sequence[Passage], seconds: float) -> Scored:
+        """Return the result for a question for which the separate reader wrote nothing."""
+        prompt = self.encode(question, passages)
+        error = EmptyDraftError(
+            f"the reader {self.reader.name} wrote an empty draft, so there is nothing to attribute; give a draft, or "
+            "take another reader"
+        )
+        zeros, times = [0.0] * len(prompt.sources), {"draft": seconds, "score": 0.0}
+        return Scored(prompt, Draft("", [], prompt_ids=prompt.ids), zeros, error, whole=False, seconds=times)
 
     def _ask(self, question: str, passages: list[Passage], draft: str | Draft | None) -> _Asked:
         started = time.perf_counter()
@@ -164,7 +199,7 @@ class Scoring:
 
         A passage that does not fit alone is cut into parts; see `at2_prune.pruning.long_passages`. If the scorer reads
         a draft and none is given, the model drafts from each window. All windows are then scored with the most
-        confident draft.
+        confident draft. A separate reader has written the draft before.
 
         Raises:
             EmptyDraftError: the given draft is empty.
@@ -175,10 +210,11 @@ class Scoring:
         if isinstance(draft, str) and not draft.strip():
             raise EmptyDraftError(f"the draft is empty ({draft!r}), so there is nothing to attribute; pass a text")
         started = clock() - asked.seconds
-        parts = self._parts(asked)
+        room, to_fit = self._room_of(asked)
+        parts = room.parts(question, asked.passages, asked.prompt, to_fit)
         windows = [[part.passage for part in parts]]
         if scorer.reads_prompt:  # other scorers compare all passages at once
-            windows = split_windows(windows[0], lambda window: self.fits(question, window, draft))
+            windows = split_windows(windows[0], lambda window: room.fits(question, window, to_fit))
         text = draft.text if isinstance(draft, Draft) else draft
         if text is None and scorer.uses_draft:
             drafts = [
@@ -200,29 +236,11 @@ class Scoring:
             scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
         whole = Draft(text, model.encode_draft(text))
         excerpts = best_parts(parts, scores) if self.granularity == "passage" else {}
+        if self.loop.two_models:  # the reader may have room for a passage that the scoring model has not
+            excerpts = {i: part for i, part in excerpts.items() if not self.fits(question, [asked.passages[i]])}
         scores = join_scores(parts, scores, len(asked.prompt.sources))
         seconds = {"draft": drafted - started, "score": clock() - drafted}
         return Scored(asked.prompt, whole, scores, whole=False, excerpts=excerpts, seconds=seconds)
-
-    def _parts(self, asked: _Asked) -> list[Part]:
-        """The passages, and the parts of those that do not fit alone.
-
-        A part takes at most a quarter of a window, so that it is compared with others there, and several kept parts fit
-        into the prompt of an answer.
-        """
-        question, texts = asked.question, asked.prompt.source_texts
-        room = self.language_model.context_length or 0
-        room -= len(self.encode(question, [])) + self._room_after(asked.draft)
-        parts: list[Part] = []
-        for index, passage in enumerate(asked.passages):
-            whole = as_part(asked.prompt, index, passage)
-            if room < 4 or self.fits(question, [passage], asked.draft):
-                parts.append(whole)
-            else:
-                logger.info("passage %d does not fit the model's context, so it is scored in parts", index)
-                own = [texts[source] for source in whole.sources]
-                parts += split_passage(whole, own, self.language_model.codec, room // 4)
-        return parts
 
     def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         """Write the drafts as one batch. A scorer that reads no draft gets empty ones."""

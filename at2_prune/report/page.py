@@ -34,13 +34,21 @@ Parts = list[tuple[bool, str]]
 """A text in parts. The first item of a part is true if the other text lacks it; the second is the part's text."""
 
 
-def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, model: str, scorer: str) -> str:
+def html_report(
+    result: PruneResult,
+    tokens: Sequence[Tokens] | None = None,
+    *,
+    model: str,
+    scorer: str,
+    reader: str | None = None,
+) -> str:
     """Render the HTML page of one result.
 
     Args:
         result: the result of `AT2Pruner.answer`.
         tokens: the result of `AT2Pruner.token_scores` for the same passages. None leaves the text without shades.
-        model: the name of the model.
+        model: the name of the scoring model.
+        reader: the name of the model that answered, if it is another one.
         scorer: the name of the method. If it is in the catalogue, the page says what its score means.
 
     Returns:
@@ -64,6 +72,7 @@ def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, 
     return _template().render(
         result=result,
         model=model,
+        reader=reader,
         scorer=scorer,
         meaning=METHODS[scorer].score if scorer in METHODS else "",
         everything=count(len(result.passages), "passage", "all "),

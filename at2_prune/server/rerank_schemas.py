@@ -63,7 +63,7 @@ class RerankRequest(BaseModel):
         }
     )
 
-    model: str | None = Field(None, description="Accepted, and has no effect: the server has one model.")
+    model: str | None = Field(None, description="Accepted, and has no effect: the server has one scoring model.")
     query: NotBlank
     documents: list[Annotated[Annotated[str, TEXT_TAG] | Annotated[dict[str, Any], OTHER_TAG], BY_TYPE]] = Field(
         min_length=1, description="Texts, or objects with a `text` and optionally a `title`."

@@ -81,7 +81,7 @@ class AT2DocumentPruner:
             documents: the retrieved documents, best first.
             top_k: how many documents (or sentences) to keep in this call. None takes `top_n` or `max_tokens`.
             draft: an answer that your own generator wrote from these documents, for methods that read a draft. With
-                None, the scoring model writes one.
+                None, the reader writes one.
 
         Returns:
             `documents`: the kept documents.

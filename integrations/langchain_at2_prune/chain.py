@@ -37,8 +37,8 @@ def create_prune_chain(
         llm: writes the draft and the answer: a chat model, an LLM, or a chain that takes `question` and `context`.
         compressor: selects the documents. If it has a `draft_llm`, that model drafts instead of `llm`.
         prompt: the prompt for a chat model or LLM, with `{context}` and `{question}`.
-        own_draft: whether the compressor's scoring model drafts. `llm` is then called only once. It has no effect if
-            the compressor has a `draft_llm`.
+        own_draft: whether the compressor's reader drafts, by default its scoring model. `llm` is then called only once.
+            It has no effect if the compressor has a `draft_llm`.
 
     Returns:
         A Runnable that takes `{"question": str, "documents": list[Document]}` and passes other keys through. It adds
@@ -73,8 +73,8 @@ def create_prune_chain(
 def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bool) -> Runnable[dict[str, Any], Any]:
     """Make the step that drafts.
 
-    With `own_draft` the scoring model writes the draft. Otherwise `drafter` writes it if the method reads a draft. The
-    scoring model is loaded first; the async step loads it in a thread.
+    With `own_draft` the compressor's reader writes the draft. Otherwise `drafter` writes it if the method reads a
+    draft. The scoring model is loaded first; the async step loads it in a thread.
     """
 
     def first(state: dict[str, Any]) -> Callable[[], Any]:

@@ -45,7 +45,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
 
     draft_llm: SkipJsonSchema[Runnable | None] = Field(default=None, exclude=True)
     """Writes the drafts: a chat model, an LLM, or a chain that takes `question` and `context`. The scoring model then
-    reads each draft in one forward pass. With None the scoring model drafts."""
+    reads each draft in one forward pass. With None the model of the setting `reader` drafts."""
     draft_prompt: SkipJsonSchema[BasePromptTemplate] = Field(default=QA_PROMPT, exclude=True)
     """The prompt for `draft_llm`, with `{context}` and `{question}`. A chain does not use it."""
     read: SkipJsonSchema[Callable[[Document], Passage] | None] = Field(default=None, exclude=True)
@@ -90,7 +90,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
             documents: the retrieved documents.
             query: the question.
             callbacks: LangChain callbacks for the run of `draft_llm`.
-            draft: a draft written from these documents. With None, `draft_llm` or the scoring model writes one if the
+            draft: a draft written from these documents. With None, `draft_llm` or the reader writes one if the
                 method reads a draft.
             top_n: how many documents (or sentences) to keep in this call. None takes the compressor's `top_n`.
         """

@@ -55,6 +55,28 @@ def test_answer_prints_one_json_object_that_agrees_with_the_library(
     assert set(printed["seconds"]) == {"draft", "score", "answer", "regenerate"}  # the old name of answer, until 0.3
 
 
+def test_a_reader_answers_and_another_model_scores(
+    scorer_lm: LanguageModel,
+    model_folder: Path,
+    passages_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scorer_lm.model.save_pretrained(tmp_path / "scorer")
+    scorer_lm.tokenizer.save_pretrained(tmp_path / "scorer")
+    passages = json.loads(passages_file.read_text(encoding="utf-8"))
+    command = ["answer", "Which river?", "--passages", str(passages_file), "--method", "average_attention"]
+    command += ["--model", str(tmp_path / "scorer"), "--reader", str(model_folder), "--max-new-tokens", "8", "--k", "2"]
+    assert main([*command, "--html", str(tmp_path / "page.html"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    reader = AT2Pruner.from_pretrained(model_folder, method="average_attention", max_new_tokens=8)
+    assert printed["draft"] == reader.draft("Which river?", passages).text
+    assert printed["answer"] == reader.answer_from("Which river?", passages, printed["kept"])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"<dt>Scoring model</dt><dd>{tmp_path / 'scorer'}</dd>" in page
+    assert f"<dt>Reader</dt><dd>{model_folder}</dd>" in page
+
+
 @pytest.mark.parametrize("from_stdin", [False, True])
 def test_passages_may_start_with_a_byte_order_mark(
     options: list[str], passages_file: Path, from_stdin: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +116,18 @@ def test_score_with_a_cross_encoder(
     assert "method='cross_encoder' needs a reranker: set cross_encoder to a folder" in capsys.readouterr().err
     assert main([*command, "--method", "cross_encoder", "--cross-encoder", str(tiny_reranker), "--json"]) == 0
     assert len({row["score"] for row in json.loads(capsys.readouterr().out)["scores"]}) == 10
+
+
+def test_score_with_an_embedder(
+    model_folder: Path, tiny_reranker: Path, passages_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["score", "Which river?", "--passages", str(passages_file), "--model", str(model_folder), "--json"]
+    assert main([*command, "--embedder", str(tiny_reranker)]) == 0
+    implied = json.loads(capsys.readouterr().out)
+    assert main([*command, "--method", "dense", "--embedder", str(tiny_reranker)]) == 0
+    assert json.loads(capsys.readouterr().out) == implied
+    assert main([*command, "--embedder", str(tiny_reranker), "--cross-encoder", str(tiny_reranker)]) == 2
+    assert "cross_encoder and embedder belong to different methods: name the method" in capsys.readouterr().err
 
 
 def test_train_goes_on_and_its_coefficients_are_used(

@@ -18,7 +18,7 @@ from at2_prune.errors import InputError
 from at2_prune.pipeline.config import PruneConfig
 from at2_prune.pipeline.pruners import forget_pruners, load_pruner
 from at2_prune.pipeline.step import PruneStep
-from at2_prune.scorers import ScorerOptions, make_scorer
+from at2_prune.scorers import DenseScorer, FusionScorer, ScorerOptions, make_scorer
 
 
 @pytest.fixture
@@ -141,6 +141,25 @@ def test_settings_that_agree_with_the_pruner(tiny_pruner: AT2Pruner) -> None:
         PruneStep(PruneConfig(coefficients="x"), bm25)
 
 
+def test_a_reader_by_config(model_folder: Path, question: Question, tmp_path: Path, loads: list[str]) -> None:
+    reader = tmp_path / "reader"
+    shutil.copytree(model_folder, reader)
+    step = PruneStep(config_of(model_folder, reader=str(reader)))
+    assert (step.pruner.language_model.name, step.pruner.reader.name) == (str(model_folder), str(reader))
+    auto = step.with_config(config_of(model_folder, reader=str(reader), top_n="auto"))
+    assert auto.pruner.reader is step.pruner.reader
+    alone = PruneStep(config_of(reader)).pruner  # the reader of one step is the scoring model of another
+    assert alone.language_model is alone.reader is step.pruner.reader
+    itself = PruneStep(config_of(model_folder, reader=str(model_folder))).pruner
+    assert itself.reader is itself.language_model is step.pruner.language_model
+    assert loads == [str(model_folder), str(reader)]
+    pruned = step.run(question.text, question.passages)
+    assert pruned.draft == alone.draft(question.text, question.passages).text
+    assert step.draft(question.text, question.passages).text == pruned.draft  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="reader='another' contradicts the given pruner, which has '/"):
+        PruneStep(PruneConfig(reader="another"), step.pruner)
+
+
 def test_a_cross_encoder_by_config(
     model_folder: Path, tiny_reranker: Path, tmp_path: Path, question: Question, loads: list[str]
 ) -> None:
@@ -161,6 +180,33 @@ def test_a_cross_encoder_by_config(
     PruneStep(PruneConfig(**settings), pruner)
     with pytest.raises(InputError, match="cross_encoder='some/reranker' contradicts the given pruner, which has '/"):
         PruneStep(PruneConfig(cross_encoder="some/reranker"), pruner)
+
+
+def test_an_embedder_by_config(
+    model_folder: Path, tiny_reranker: Path, tmp_path: Path, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passages, embedder = question.passages, str(tiny_reranker)  # its layers without the classifier
+    step = PruneStep(config_of(model_folder, method=None, embedder=embedder))
+    found = step.run(question.text, passages)
+    pruner = AT2Pruner(step.pruner.language_model, DenseScorer(tiny_reranker))
+    assert step.pruner.scorer.name == "dense"
+    assert found.scores == pytest.approx(pruner.score(question.text, passages))
+    assert PruneStep(config_of(model_folder, embedder=embedder)).pruner.scorer.name == "average_attention"
+    monkeypatch.setenv("HOME", str(tiny_reranker.parent))
+    home = PruneStep(config_of(model_folder, method="dense", embedder=f"~/{tiny_reranker.name}"))
+    assert home.run(question.text, passages).scores == pytest.approx(found.scores)
+    other = shutil.copytree(tiny_reranker, tmp_path / "other")
+    assert PruneStep(config_of(model_folder, method="dense", embedder=str(other))).pruner is not step.pruner
+    PruneStep(PruneConfig(method="dense", embedder=embedder), pruner)
+    with pytest.raises(InputError, match="embedder='some/embedder' contradicts the given pruner, which has '/"):
+        PruneStep(PruneConfig(embedder="some/embedder"), pruner)
+
+
+def test_the_embedder_of_fusion_by_config(embedded_lm: LanguageModel, tiny_reranker: Path) -> None:
+    pruner = AT2Pruner.from_pretrained(embedded_lm, method="fusion", embedder=tiny_reranker)
+    assert isinstance(pruner.scorer, FusionScorer)
+    assert pruner.scorer.fallback.embedder == tiny_reranker  # type: ignore[attr-defined]
+    PruneStep(PruneConfig(method="fusion", embedder=str(tiny_reranker)), pruner)
 
 
 @pytest.mark.parametrize("pruner", ["x", 3, AT2Pruner])

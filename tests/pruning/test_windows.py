@@ -7,6 +7,7 @@ from at2_prune.errors import ContextTooLongError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
+from at2_prune.pruning.room import Room
 from at2_prune.scorers import make_scorer
 
 from .cases import PASSAGES, QUESTION, small, with_options
@@ -111,7 +112,8 @@ def test_a_passage_that_does_not_fit_is_scored_in_parts(
 def test_the_score_of_a_passage_in_parts_is_that_of_its_best_part(tiny_pruner: AT2Pruner) -> None:
     pruner = small(tiny_pruner, 450, overflow="windows")
     passages = [PASSAGES[0], Passage(WORDS * 60, title="Cities"), *PASSAGES[1:]]
-    parts = pruner._parts(pruner._ask(QUESTION, passages, "Canberra"))
+    room = Room(pruner.language_model, "passage", pruner.max_new_tokens)
+    parts = room.parts(QUESTION, passages, pruner.encode(QUESTION, passages), "Canberra")
     assert "".join(part.passage.text for part in parts if part.is_cut) == passages[1].text
     assert {part.passage.title for part in parts if part.is_cut} == {"Cities"}
     assert all(part.passage.text.endswith(". ") for part in parts if part.is_cut)

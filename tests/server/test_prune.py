@@ -9,7 +9,7 @@ pytest.importorskip("uvicorn")
 
 import httpx
 
-from at2_prune import AT2Pruner, PruneConfig, Question
+from at2_prune import AT2Pruner, LanguageModel, PruneConfig, Question
 from at2_prune.pipeline.step import PruneStep
 
 
@@ -27,6 +27,17 @@ def test_the_same_is_kept_as_in_a_pipeline(asked: dict, serve, tiny_pruner: AT2P
     assert body["pruned_text"] == "\n\n".join(one.text for one in pruned.kept)
     assert body["draft"] == pruned.draft
     assert (body["answer"], body["fallback"]) == (None, None)
+
+
+def test_the_reader_answers(serve, scorer_lm: LanguageModel, tiny_lm: LanguageModel, texts: list[str]) -> None:
+    pruner = AT2Pruner.from_pretrained(scorer_lm, method="bm25", reader=tiny_lm, max_new_tokens=8)
+    url, _ = serve(pruner)
+    body = httpx.post(f"{url}/prune", json={"question": "Where?", "passages": texts, "answer": True}, timeout=60).json()
+    kept = [item["index"] for item in body["kept"]]
+    assert body["answer"] == AT2Pruner.from_pretrained(tiny_lm, method="bm25", max_new_tokens=8).answer_from(
+        "Where?", texts, kept
+    )
+    assert body["model"] == scorer_lm.name
 
 
 def test_the_answer_comes_from_what_is_kept(serve, bm25: AT2Pruner, question: Question, texts: list[str]) -> None:

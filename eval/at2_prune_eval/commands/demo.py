@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from at2_prune.cli.options import K_DEFAULT, K_HELP, add_method_options, add_model_options, k_or_auto, load_model
+from at2_prune.cli.options import (
+    K_DEFAULT,
+    K_HELP,
+    add_method_options,
+    add_model_options,
+    k_or_auto,
+    load_pruner,
+)
 
 HELP = "Prune the passages of the sample questions: one question in full, then F1 before and after pruning for all."
 EXAMPLES = """examples:
@@ -15,25 +22,20 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=k_or_auto, default=K_DEFAULT, metavar="N", help=K_HELP)
     add_method_options(parser)
-    add_model_options(parser)
+    add_model_options(parser, reader=True)
 
 
 def run(args: argparse.Namespace) -> None:
     from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
     from at2_prune.datasets import load_questions, sample_questions_path
-    from at2_prune.pruning.pruner import AT2Pruner
     from at2_prune.report import terminal_report
     from at2_prune_eval.metrics import answer_scores, gold_recall
 
     questions = load_questions(sample_questions_path())
-    pruner = AT2Pruner.from_pretrained(
-        load_model(args),
-        args.coefficients,
-        method=args.method,
-        cross_encoder=args.cross_encoder,
-        max_new_tokens=args.max_new_tokens,
-    )
-    print(f"model {pruner.language_model.name}, {len(questions)} questions with ten passages each, k = {args.k}\n")
+    pruner = load_pruner(args)
+    model = pruner.language_model.name
+    models = f"model {model}, reader {pruner.reader.name}" if pruner.loop.two_models else f"model {model}"
+    print(f"{models}, {len(questions)} questions with ten passages each, k = {args.k}\n")
     before: list[float] = []
     after: list[float] = []
     recall: list[float] = []

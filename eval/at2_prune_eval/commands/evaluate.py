@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from at2_prune.catalogue import scoring_methods
 from at2_prune.cli.options import load_model
-from at2_prune.errors import MissingExtraError, need_package
+from at2_prune.errors import InputError, MissingExtraError, need_package
 from at2_prune.files import check_file, check_folder
 
 from ..tables.cells import main_method
@@ -36,6 +36,7 @@ EXAMPLES = f"""examples:
   at2-prune eval --data hotpotqa/hotpot_qa --limit 100 --seed 0 --model Qwen/Qwen3-0.6B --coefficients qwen3/ \\
       --out runs/qwen3
   at2-prune eval --methods dense cross_encoder --cross-encoder BAAI/bge-reranker-base --out runs/rerankers
+  at2-prune eval --methods scout bm25 --reader Qwen/Qwen3-4B --out runs/reader   (the embedded model scores for Qwen3)
   torchrun --nproc_per_node 4 -m at2_prune eval --data musique_ans_v1.0_dev.jsonl --out runs/musique
 
 methods:
@@ -48,6 +49,7 @@ An interrupted run goes on when the same command is given again. Drafts, ablatio
 
 
 def run(args: argparse.Namespace) -> None:
+    from at2_prune.pruning.readers import load_reader
     from at2_prune_eval import CachedLoop, ModelCache, Processes, add_faithfulness
 
     choice = MethodChoice(args.methods or (), args.coefficients, args.embedder, args.cross_encoder)
@@ -56,11 +58,13 @@ def run(args: argparse.Namespace) -> None:
     processes = Processes()
     args.device = args.device or processes.device
     language_model = load_model(args)
-    language_model.compatibility.measure()  # a probe's passes are not part of what a method costs
-    if args.skip_invalid:
-        questions = _only_fitting(questions, language_model, args.max_new_tokens, skipped)
     scorers = choose_scorers(choice, language_model)
-    loop = CachedLoop(language_model, ModelCache(cache_file), args.max_new_tokens)
+    reader = load_reader(args.reader, language_model, args.device, args.dtype)
+    for model in (language_model, reader):
+        model.compatibility.measure()  # a probe's passes are not part of what a method costs
+    loop = CachedLoop(language_model, ModelCache(cache_file), args.max_new_tokens, reader)
+    if args.skip_invalid:
+        questions = _only_fitting(questions, loop, scorers, skipped)
     experiment = _experiment(args, scorers, questions, skipped)
     _measure(args, loop, experiment, processes)
     if processes.rank == 0:
@@ -73,7 +77,7 @@ def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
     """Check before the model is loaded what would fail later, and return the path of the cache.
 
     Raises:
-        InputError: a method or a path cannot be used.
+        InputError: a method, a path or two options together cannot be used.
         CacheError: there is no permission to write to a path.
         MissingExtraError: a package is missing.
     """
@@ -81,6 +85,8 @@ def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
     from at2_prune_eval import check_document
 
     check_choice(choice)
+    if args.reader and (args.faithfulness or args.sentences):
+        raise InputError("--faithfulness and --sentences measure one model that drafts and scores: leave out --reader")
     check_folder(args.out)
     if args.document:
         check_document(args.document)
@@ -121,12 +127,13 @@ def _load_questions(args: argparse.Namespace) -> tuple[list[Question], Counter[s
 
 
 def _only_fitting(
-    questions: list[Question], language_model: LanguageModel, max_new_tokens: int, skipped: Counter[str]
+    questions: list[Question], loop: CachedLoop, scorers: list[Scorer], skipped: Counter[str]
 ) -> list[Question]:
-    """The questions that fit into the model's context; the others are counted in `skipped`."""
-    from at2_prune_eval import too_long
+    """The questions that fit into the context of the models that read them; the others are counted in `skipped`."""
+    from at2_prune_eval.run.experiment import models_to_fit, too_long
 
-    fitting = [question for question in questions if too_long(language_model, question, max_new_tokens) is None]
+    models = models_to_fit(loop.language_model, loop.reader, scorers)
+    fitting = [one for one in questions if not any(too_long(model, one, loop.max_new_tokens) for model in models)]
     if len(fitting) < len(questions):
         skipped["longer than the model's context"] += len(questions) - len(fitting)
     return fitting
@@ -188,10 +195,10 @@ def _measure_faithfulness(
 
 def _print_results(results: Mapping[str, Any]) -> None:
     from at2_prune_eval import reading, text_table
-    from at2_prune_eval.tables.overview import ABOUT_COST
+    from at2_prune_eval.tables.overview import about_costs
 
     print(text_table(results))
-    print(ABOUT_COST)
+    print(about_costs(results))
     print(f"\n{reading(results)}")
     print("The numbers are means over questions, with 95 % bootstrap intervals.")
     for reason, count in results["skipped"].items():

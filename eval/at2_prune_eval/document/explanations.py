@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..tables.cells import estimate
+from ..tables.cost import has_reader
 
-__all__ = ["FAITHFULNESS", "KEPT", "MODES", "NOT_INDEPENDENT", "about_cost"]
+__all__ = ["FAITHFULNESS", "KEPT", "MODES", "MODES_OF_READER", "NOT_INDEPENDENT", "about_cost"]
 
 NOT_INDEPENDENT = (
     "All comparisons are made on the same questions, so they are not independent of one another. The intervals are not "
@@ -23,6 +24,11 @@ COST = (
 READ_APART = (
     "Contribution and effective attention were read in a pass of their own. Its seconds are counted, the pass is not, "
     "because a pruner reads them while the draft is written."
+)
+TWO_MODELS = (
+    "Two models share the work, each with its own prompt. The passes of the scorer are those of {scorer}, which "
+    "chooses the passages. The passes of the reader are those of {reader}, which drafts and answers. The scorer reads "
+    "the finished draft in a pass of its own. Seconds of both include those of the reader's draft."
 )
 ABLATED = (
     "An ablation costs its share of the call that ran it, in which shared prefixes run once. The larger of two "
@@ -47,6 +53,7 @@ MODES = (
     "`auto` writes four answers, so it takes more time than its passes say. The part of the way to the oracle is the "
     "gain in F1 over no pruning, divided by the oracle's gain; its interval is that of the ratio on the same questions."
 )
+MODES_OF_READER = " These passes are the reader's; those of the scoring model are in the table of the cost of choosing."
 KEPT = (
     "These are the precision, recall and F1 of the gold passages among the kept ones. `both gold` is the share of "
     "questions for which every gold passage was kept."
@@ -55,13 +62,16 @@ KEPT = (
 
 def about_cost(results: Mapping[str, Any]) -> str:
     """The paragraph before the table of costs: how they were measured, and the cost of the draft."""
-    methods = results["methods"]
+    methods, config = results["methods"], results.get("config", {})
     parts = [COST]
-    if any(name.startswith(("contribution", "effective_attention")) for name in methods):
+    if has_reader(results):
+        parts.append(TWO_MODELS.format(scorer=config["model"], reader=config["reader"]["model"]))
+    elif any(name.startswith(("contribution", "effective_attention")) for name in methods):
         parts.append(READ_APART)
     if any(name.startswith("surrogate") for name in methods):
         parts.append(ABLATED)
     if any(method["uses_draft"] for method in methods.values()):
         seconds = estimate(results["draft"]["seconds"], decimals=2)
-        parts.append(f"The draft, with attention read as it is written: {seconds} seconds.")
+        read = "" if has_reader(results) else ", with attention read as it is written"
+        parts.append(f"The draft{read}: {seconds} seconds.")
     return " ".join(parts)

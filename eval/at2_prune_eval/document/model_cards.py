@@ -38,6 +38,8 @@ def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, An
     found = {"data": data["name"], "questions": results["n"], "k": k, "f1": methods[name]["at"][k]["f1"]}
     if data.get("offset"):
         found["first_questions_left_out"] = data["offset"]
+    if "reader" in results["config"]:
+        found["reader"] = results["config"]["reader"]["model"]
     if "none" in methods:
         found["f1_without_pruning"] = methods["none"]["at"][ALL]["f1"]
         found["difference"] = results["paired"]["none"][name][k]["f1"]

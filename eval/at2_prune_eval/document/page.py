@@ -10,12 +10,12 @@ from at2_prune.bootstrap import RESAMPLES, SEED
 
 from ..figures import HEADS, caption_of
 from ..tables.cells import markdown
-from ..tables.cost import cost_rows, mode_rows
+from ..tables.cost import cost_rows, has_reader, mode_rows
 from ..tables.faithfulness import ablation_difference_rows, ablation_rows, faithfulness_line, faithfulness_rows
 from ..tables.reading import reading
 from ..tables.scores import MARKS, all_rows, difference_rows, f1_rows, reference_line
 from ..tables.settings import run_command, run_facts
-from .explanations import FAITHFULNESS, KEPT, MODES, NOT_INDEPENDENT, about_cost
+from .explanations import FAITHFULNESS, KEPT, MODES, MODES_OF_READER, NOT_INDEPENDENT, about_cost
 
 __all__ = ["results_document"]
 
@@ -85,7 +85,8 @@ def _run(results: Mapping[str, Any]) -> list[str]:
 
 def _modes(results: Mapping[str, Any]) -> list[str]:
     rows = mode_rows(results)
-    return ["## Modes", MODES, markdown(rows)] if len(rows) > 1 else []
+    about = MODES + (MODES_OF_READER if has_reader(results) else "")
+    return ["## Modes", about, markdown(rows)] if len(rows) > 1 else []
 
 
 def _differences(results: Mapping[str, Any]) -> list[str]:

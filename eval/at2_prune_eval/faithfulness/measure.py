@@ -35,10 +35,14 @@ from .plan import Plan, make_plan
 from .ranks import kendall
 from .settings import FaithfulnessSettings
 
-__all__ = ["REFERENCES", "measure_faithfulness"]
+__all__ = ["ONE_MODEL", "REFERENCES", "measure_faithfulness"]
 
 REFERENCES = ("gradient_x_input", "leave_one_out")
 """The methods that all others are correlated with."""
+ONE_MODEL = (
+    "faithfulness compares scores with what the model that wrote the draft used: measure it with one model, without a "
+    "reader"
+)
 
 
 def measure_faithfulness(
@@ -70,8 +74,10 @@ def measure_faithfulness(
         answer from the top k is the draft) and `log_p` (of the draft with only the top k left).
 
     Raises:
-        InputError: `order_for` names an unknown method.
+        InputError: `order_for` names an unknown method, or the loop has a separate reader.
     """
+    if loop.two_models:
+        raise InputError(ONE_MODEL)
     settings = settings or FaithfulnessSettings()
     if unknown := sorted(set(settings.order_for) - {scorer.name for scorer in scorers}):
         raise InputError(f"order_for names methods that are not measured: {unknown}")

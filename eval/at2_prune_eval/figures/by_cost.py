@@ -10,7 +10,7 @@ from at2_prune.catalogue import FAMILIES, REFERENCES, by_family, family_of, labe
 from at2_prune.errors import InputError
 
 from ..tables.cells import Estimates
-from ..tables.cost import forward_passes
+from ..tables.cost import forward_passes, has_reader
 from .by_k import reference_lines
 from .style import FAMILY_COLORS, MARKERS, SIZE, WIDTH, error, new_figure, spread, styled
 
@@ -52,7 +52,10 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
     inches = WIDTH - LEFT - RIGHT
     axes = figure.add_axes((LEFT / full[0], BOTTOM / full[1], inches / full[0], HEIGHT / full[1]))
     axes.set(xlim=(0, inches), ylabel=f"answer F1 at k = {k}")
-    axes.set_xlabel("forward passes over the whole prompt to choose the passages, the draft's included", labelpad=3)
+    whose = " of both models" if has_reader(results) else ""
+    axes.set_xlabel(
+        f"forward passes{whose} over the whole prompt to choose the passages, the draft's included", labelpad=3
+    )
     places = _places(axes, {name: forward_passes(methods[name]) for name in names}, inches)
     values = {name: methods[name]["at"][k]["f1"] for name in names}
     legend = _points(axes, places, values)

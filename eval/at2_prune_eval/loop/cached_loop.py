@@ -33,7 +33,7 @@ from .identity import scorer_identity
 
 __all__ = ["CachedLoop"]
 
-_COST = "cost"
+_COST, _LAYERS = "cost", "layers"
 _METER = "at2_prune_eval.loop.cost"
 DECIDES = {
     "draft": ("at2_prune.models.drafts", _METER),
@@ -52,86 +52,115 @@ class CachedLoop(PruningLoop):
     """A pruning loop with a memory.
 
     Args:
-        language_model: drafts, answers and is ablated.
+        language_model: the scoring model, which is ablated too.
         cache: where results are kept; None keeps them in memory.
         max_new_tokens: a draft or answer is cut there.
+        reader: drafts and answers; by default the scoring model.
 
     Raises:
         InputError: `max_new_tokens` is below 1.
     """
 
     def __init__(
-        self, language_model: LanguageModel, cache: ModelCache | None = None, max_new_tokens: int = 48
+        self,
+        language_model: LanguageModel,
+        cache: ModelCache | None = None,
+        max_new_tokens: int = 48,
+        reader: LanguageModel | None = None,
     ) -> None:
-        super().__init__(language_model, max_new_tokens)
+        super().__init__(language_model, max_new_tokens, reader)
         self.cache = ModelCache(None) if cache is None else cache
         self.switches = kernel_switches()
-        weights = model_fingerprint(language_model)
-        self.fingerprint = digest(weights, self.switches) if self.switches else weights
-        """A digest of the model and its kernels: part of every key."""
-        self._writing = [self.fingerprint, max_new_tokens, list(language_model.template.stop)]
+        self.fingerprint = self._fingerprint(language_model)
+        """A digest of the scoring model and its kernels: part of every key of what it computes."""
+        writer = self._fingerprint(self.reader) if self.two_models else self.fingerprint
+        self._writing = [writer, max_new_tokens, list(self.reader.template.stop)]
         self._code = {kind: code_digest(modules, GLUE) for kind, modules in DECIDES.items()}
 
-    def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> CostlyDraft:
+    def _fingerprint(self, model: LanguageModel) -> str:
+        weights = model_fingerprint(model)
+        return digest(weights, self.switches) if self.switches else weights
+
+    def draft(
+        self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = (), asked: EncodedPrompt | None = None
+    ) -> CostlyDraft:
         """Write a draft, read the attention of `groups`, and measure the cost.
 
-        The attention of all row groups is read while the draft is written. A pruner reads other measures at the same
-        time. Here each measure takes a forward pass over the finished draft, so that methods without it do not pay for
-        it. The seconds of that pass are counted; its tokens are not.
+        With one model, the attention of all row groups is read while the draft is written. A pruner reads other
+        measures at the same time. Here each measure takes a forward pass over the finished draft, so that methods
+        without it do not pay for it. The seconds of that pass are counted; its tokens are not.
+
+        With a separate reader, the scoring model reads the finished draft in a forward pass for each measure, as in a
+        pruner. All of its cost is counted.
+
+        Args:
+            prompt: the scoring model's prompt.
+            groups: row groups to read.
+            asked: the reader's prompt from the same passages; with one model, it is `prompt`.
         """
-        key = digest("draft", self._code["draft"], self._writing, prompt.ids, prompt.sources)
+        key, value = self._write(prompt if asked is None else asked)
+        ids, layers = value["ids"], value["layers"]
+        if self.two_models:
+            ids = self.language_model.encode_draft(value["text"])
+            key = digest("read", self._code["draft"], self.fingerprint, prompt.ids, prompt.sources, ids)
+        mass: dict[RowGroup, torch.Tensor] = {}
+        reads: dict[str, Cost] = {}
+        for measure in dict.fromkeys(group.measure for group in groups):
+            some = [group for group in groups if group.measure == measure and (ids or group.rows != "draft")]
+            stored, cost, read = self._read(f"{key}/{measure}", prompt, ids, some)
+            mass |= stored
+            layers = read or layers
+            if self.two_models:
+                reads[measure] = cost
+            else:
+                reads[measure] = Cost() if measure == "attention" else replace(cost, tokens=0.0)
+        readout = Readout(mass, layers)
+        draft = Draft(value["text"], ids, value["log_probability"], value["thoughts"], prompt.ids, readout)
+        return CostlyDraft(draft, Cost(**value["cost"]), reads)
+
+    def _write(self, prompt: EncodedPrompt) -> tuple[str, dict[str, Any]]:
+        """Let the reader write a draft. Return the key under which it is kept, and the draft as JSON values."""
+        alone = ["reader"] if self.two_models else []  # no attention is read
+        key = digest("draft", self._code["draft"], self._writing, prompt.ids, prompt.sources, *alone)
         known = self.cache.get(key)
         if known is None:
-            with metered(self.language_model) as meter:
-                draft = super().write_drafts([prompt], ROW_GROUPS)[0]
-            assert draft.readout is not None
+            with metered(self.reader) as meter:
+                draft = super().write_drafts([prompt], () if self.two_models else ROW_GROUPS)[0]
             value = {
                 "text": draft.text,
                 "ids": draft.ids,
                 "thoughts": draft.thoughts,
-                "layers": list(draft.readout.layers),
+                "layers": [] if draft.readout is None else list(draft.readout.layers),
                 "log_probability": max(draft.log_probability, NEVER),
+                "cost": asdict(meter.cost),
             }
-            known = json.dumps(value | {"cost": asdict(meter.cost)}).encode()
-            self._keep(f"{key}/attention", draft, meter.cost)
+            known = json.dumps(value).encode()
+            if draft.readout is not None:
+                self._keep(f"{key}/attention", draft, meter.cost)
             self.cache.put(key, known)
-        value = json.loads(known)
-        mass: dict[RowGroup, torch.Tensor] = {}
-        reads: dict[str, Cost] = {}
-        for measure in dict.fromkeys(group.measure for group in groups):
-            some = [group for group in groups if group.measure == measure and (value["ids"] or group.rows != "draft")]
-            stored, cost = self._read(f"{key}/{measure}", prompt, value["ids"], some)
-            mass |= stored
-            reads[measure] = Cost() if measure == "attention" else replace(cost, tokens=0.0)
-        draft = Draft(
-            value["text"],
-            value["ids"],
-            value["log_probability"],
-            value["thoughts"],
-            prompt.ids,
-            Readout(mass, value["layers"]),
-        )
-        return CostlyDraft(draft, Cost(**value["cost"]), reads)
+        return key, json.loads(known)
 
     def _read(
         self, key: str, prompt: EncodedPrompt, ids: list[int], groups: Sequence[RowGroup]
-    ) -> tuple[dict[RowGroup, torch.Tensor], Cost]:
+    ) -> tuple[dict[RowGroup, torch.Tensor], Cost, list[int]]:
+        """Return the mass of row groups, `(layers, heads, sources)` each, the cost of reading it, and the layers."""
         data = self.cache.get(key)
-        known, cost = ({}, Cost()) if data is None else _unpack(data)
+        known, cost, layers = ({}, Cost(), []) if data is None else _unpack(data)
         if any(group.name not in known for group in groups):
             before = [RowGroup.from_name(name) for name in known]
             with metered(self.language_model) as meter:
                 draft = read_drafts(self.language_model, [prompt], [ids], list(dict.fromkeys([*before, *groups])))[0]
-            cost = meter.cost
-            known = self._keep(key, draft, cost)
-        return {group: known[group.name] for group in groups}, cost  # (layers, heads, sources) each
+            known, cost, layers = _unpack(self._keep(key, draft, meter.cost))
+        return {group: known[group.name] for group in groups}, cost, layers
 
-    def _keep(self, key: str, draft: Draft, cost: Cost) -> dict[str, torch.Tensor]:
-        mass = {} if draft.readout is None else draft.readout.mass
-        tensors = {group.name: one.float().cpu().contiguous() for group, one in mass.items()}
-        packed = safetensors.torch.save({**tensors, _COST: torch.tensor(astuple(cost), dtype=torch.float64)})
+    def _keep(self, key: str, draft: Draft, cost: Cost) -> bytes:
+        readout = draft.readout or Readout({})
+        tensors = {group.name: one.float().cpu().contiguous() for group, one in readout.mass.items()}
+        tensors[_COST] = torch.tensor(astuple(cost), dtype=torch.float64)
+        tensors[_LAYERS] = torch.tensor(readout.layers, dtype=torch.int64)
+        packed = safetensors.torch.save(tensors)
         self.cache.put(key, packed)
-        return tensors
+        return packed
 
     def score(self, scorer: Scorer, task: Task) -> CostlyScored:
         """Score a task as a pruner does, and measure the cost; scores from the cache keep the cost that they had.
@@ -208,8 +237,15 @@ class CachedLoop(PruningLoop):
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> list[Draft]:
-        """The draft of every prompt, with all layers; `layers` and `prefix` are not used."""
-        return [self.draft(prompt, groups).draft for prompt in prompts]
+        """The draft of every prompt, with all layers; `layers` and `prefix` are not used. The prompts are the
+        reader's."""
+        if not self.two_models:
+            return [self.draft(prompt, groups).draft for prompt in prompts]
+        written = [self._write(prompt)[1] for prompt in prompts]
+        return [
+            Draft(one["text"], one["ids"], one["log_probability"], one["thoughts"], prompt.ids)
+            for one, prompt in zip(written, prompts, strict=True)
+        ]
 
     def write_answers(
         self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None
@@ -229,7 +265,7 @@ class CachedLoop(PruningLoop):
         ]
 
 
-def _unpack(data: bytes) -> tuple[dict[str, torch.Tensor], Cost]:
+def _unpack(data: bytes) -> tuple[dict[str, torch.Tensor], Cost, list[int]]:
     tensors = safetensors.torch.load(data)
     seconds, tokens, memory = tensors.pop(_COST).tolist()
-    return tensors, Cost(seconds, tokens, int(memory))
+    return tensors, Cost(seconds, tokens, int(memory)), tensors.pop(_LAYERS).tolist()

@@ -31,7 +31,7 @@ from ..tables.cost import cost_rows
 from ..tables.faithfulness import ablation_difference_rows, ablation_rows, faithfulness_line, faithfulness_rows
 from ..tables.reading import reading
 from ..tables.scores import MARKS, all_rows, difference_rows, f1_rows, reference_line
-from ..tables.settings import run_facts
+from ..tables.settings import models_line, run_facts
 from .questions import choose_questions, question_cards
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def report_page(
     questions = choose_questions(records, chosen, chosen_k) if methods else []
     return _template().render(
         results=results,
+        models=models_line(results.get("config", {})),
         facts=run_facts(results),
         reading=reading(results).split("\n\n"),
         reference=reference_line(results),

@@ -53,8 +53,8 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         `empty_drafts`: the number of questions for which the model drafted nothing, so that methods that read the draft
         kept the first k;
         `methods.<name>.at.<k>.<metric>`: `mean, low, high`;
-        `methods.<name>.cost`: the cost of choosing, on top of the draft, in seconds, forward passes over the whole
-        prompt (a backward pass counts as two) and bytes;
+        `methods.<name>.cost`: the cost of choosing, on top of the draft, in seconds, forward passes of the scoring
+        model over the whole prompt (a backward pass counts as two) and bytes;
         `paired.<reference>.<name>.<k>.<metric>`: the difference on the same questions, for the metrics of `PAIRED`; a
         gain is one only if its interval does not hold 0;
         `gap.<name>.<k>`: the gain in F1 over no pruning as a part of the oracle's gain; None if the oracle gains
@@ -94,7 +94,7 @@ def _method(records: Sequence[Record], name: str) -> dict[str, Any]:
     return {
         "uses_draft": first["uses_draft"],
         "cost": {
-            cost: _estimate([_cost(record, record["methods"][name]["cost"], cost) for record in records])
+            cost: _estimate([_cost(record, record["methods"][name]["cost"], cost, scoring=True) for record in records])
             for cost in COSTS
         },
         "at": {k: {metric: _estimate(_values(records, name, k, metric)) for metric in METRICS} for k in first["at"]},
@@ -132,8 +132,12 @@ def _values(records: Sequence[Record], name: str, k: str, metric: str) -> list[f
     return [record["methods"][name]["at"][k][metric] for record in records]
 
 
-def _cost(record: Record, cost: Mapping[str, float], which: str) -> float:
-    return cost["tokens"] / record["prompt_tokens"] if which == "passes" else cost[which]
+def _cost(record: Record, cost: Mapping[str, float], which: str, scoring: bool = False) -> float:
+    """A cost of the reader, or of the scoring model; passes are those of this model over its own whole prompt."""
+    whole = record["prompt_tokens"]
+    if scoring:  # the key is missing if the reader scores
+        whole = record.get("scoring_prompt_tokens", whole)
+    return cost["tokens"] / whole if which == "passes" else cost[which]
 
 
 def _estimate(values: Sequence[float]) -> dict[str, float]:

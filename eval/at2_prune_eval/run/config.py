@@ -32,11 +32,8 @@ def run_config(loop: CachedLoop, experiment: Experiment) -> dict[str, Any]:
     language_model = loop.language_model
     return {
         **({"environment": loop.switches} if loop.switches else {}),
-        "model": language_model.name,
-        "weights": model_fingerprint(language_model),
-        "dtype": str(language_model.model.dtype).removeprefix("torch."),
-        "device": _device(language_model),
-        "prompt": {"name": language_model.template.name, "sha256": _prompt_digest(language_model.template)},
+        **_described(language_model),
+        **({"reader": _described(loop.reader)} if loop.two_models else {}),
         "data": {
             **experiment.data,
             "questions": len(experiment.questions),
@@ -56,6 +53,16 @@ def run_config(loop: CachedLoop, experiment: Experiment) -> dict[str, Any]:
             **package_versions(),
             "python": platform.python_version(),
         },
+    }
+
+
+def _described(language_model: LanguageModel) -> dict[str, Any]:
+    return {
+        "model": language_model.name,
+        "weights": model_fingerprint(language_model),
+        "dtype": str(language_model.model.dtype).removeprefix("torch."),
+        "device": _device(language_model),
+        "prompt": {"name": language_model.template.name, "sha256": _prompt_digest(language_model.template)},
     }
 
 

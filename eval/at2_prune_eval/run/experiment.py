@@ -12,7 +12,7 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.selection import K
 from at2_prune.scorers import Scorer
 
-__all__ = ["Experiment", "check_questions", "too_long"]
+__all__ = ["Experiment", "check_questions", "models_to_fit", "too_long"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ def check_questions(experiment: Experiment) -> None:
                 f"{data_name}: question {question.id!r} names no gold passages (supporting_facts), so recall and the "
                 "oracle cannot be computed"
             )
+
+
+def models_to_fit(
+    language_model: LanguageModel, reader: LanguageModel, scorers: Sequence[Scorer]
+) -> list[LanguageModel]:
+    """The models whose context must hold all passages: the reader, and the scorer's if a method reads its prompt."""
+    reads = any(scorer.reads_prompt for scorer in scorers)
+    return [reader, language_model] if reads and language_model is not reader else [reader]
 
 
 def too_long(language_model: LanguageModel, question: Question, max_new_tokens: int = 48) -> str | None:

@@ -34,8 +34,9 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
             confident answer is taken.
 
     Returns:
-        JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost`, and
-        `methods.<name>` with
+        JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost`; with a
+        separate reader `scoring_prompt_tokens`, the tokens of the scoring model's prompt from all passages, while
+        `prompt_tokens` are the reader's; and `methods.<name>` with
         `scores`: one a passage, or None;
         `uses_draft`: whether the method reads the draft;
         `cost`: the cost of choosing, on top of the draft;
@@ -47,18 +48,20 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     tried = {*(k for k in ks if k != AUTO), *(AUTO_KS if AUTO in ks else ())}
     groups = tuple(dict.fromkeys(group for method in methods for group in method.row_groups))
     prompt = loop.language_model.encode(question.text, question.passages)
-    drafted = loop.draft(prompt, groups)
+    asked = loop.reader.encode(question.text, question.passages) if loop.two_models else prompt
+    drafted = loop.draft(prompt, groups, asked)
     task = Task(loop.language_model, question.text, question.passages, prompt, drafted.draft)
     choices = {method.name: method.choose(loop, task, question, sorted(tried)) for method in methods}
     unscored = Scored(prompt, drafted.draft, [0.0] * len(question.passages))
-    answers = _answers(loop, question, unscored, choices)
+    answers = _answers(loop, question, unscored, choices, asked)
     return {
         "id": question.id,
         **text_of(question),
         "kind": question.kind,
         "gold": list(question.gold),
         "draft": drafted.draft.text,
-        "prompt_tokens": len(prompt),
+        "prompt_tokens": len(asked),
+        **({"scoring_prompt_tokens": len(prompt)} if loop.two_models else {}),
         "draft_cost": asdict(drafted.cost),
         "methods": {
             method.name: {
@@ -73,12 +76,14 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     }
 
 
-def _answers(loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice]) -> Answers:
+def _answers(
+    loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice], asked: EncodedPrompt
+) -> Answers:
     """The answer from every different set of kept passages; the draft is the answer from all of them."""
     everything = drafted.everything
     sets = {tuple(kept) for choice in choices.values() for kept in choice.kept.values()} - {everything}
     answers = loop.answer_kept(question.text, question.passages, drafted, sorted(sets))
-    return answers | {everything: Answer(drafted.draft.text, drafted.draft.log_probability, drafted.prompt)}
+    return answers | {everything: Answer(drafted.draft.text, drafted.draft.log_probability, asked)}
 
 
 def _entries(

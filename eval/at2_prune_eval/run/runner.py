@@ -11,10 +11,10 @@ from ..k_values import check_ks
 from ..loop.cached_loop import CachedLoop
 from ..records import with_text
 from ..results.summary import summarize
-from ..tables.overview import ABOUT_COST, markdown_table
+from ..tables.overview import about_costs, markdown_table
 from ..tables.reading import reading
 from .config import prompt_text, run_config
-from .experiment import Experiment, check_questions, too_long
+from .experiment import Experiment, check_questions, models_to_fit, too_long
 from .methods import as_methods
 from .question import answer_question
 from .store import RunStore
@@ -44,7 +44,8 @@ def evaluate(
     Raises:
         InputError: a k is wrong, two methods have the same name, or the folder holds another run.
         DataError: a question has no answer or no gold passages, ids repeat, or the folder is damaged.
-        ContextTooLongError: a question does not fit into the model's context. It is raised before the first draft.
+        ContextTooLongError: a question does not fit into the context of a model that reads it. It is raised before the
+            first draft.
         CacheError: the folder cannot be written to.
     """
     workers = workers or Workers()
@@ -62,7 +63,7 @@ def evaluate(
             store, experiment.questions, lambda question: answer_question(loop, methods, question, ks), workers
         )
         results = summarize(records, config, experiment.skipped)
-        results["prompt"] = prompt_text(loop.language_model.template)
+        results["prompt"] = prompt_text(loop.reader.template)
         processes.wait()
         if processes.rank == 0:
             _write(store, experiment, results)
@@ -72,13 +73,15 @@ def evaluate(
 
 def _check(loop: CachedLoop, experiment: Experiment) -> None:
     check_questions(experiment)
+    models = models_to_fit(loop.language_model, loop.reader, experiment.scorers)
     for question in experiment.questions:  # a run of hours should not stop at a late question that does not fit
-        if fault := too_long(loop.language_model, question, loop.max_new_tokens):
-            raise ContextTooLongError(fault)
+        for model in models:
+            if fault := too_long(model, question, loop.max_new_tokens):
+                raise ContextTooLongError(fault)
 
 
 def _write(store: RunStore, experiment: Experiment, results: dict[str, Any]) -> None:
     asked = {question.id: question for question in experiment.questions}
     store.merge([*asked], lambda record: with_text(record, asked[record["id"]]) if record["id"] in asked else record)
     store.write_results(results)
-    store.write("table.md", f"{markdown_table(results)}\n\n{ABOUT_COST}\n\n{reading(results)}\n")
+    store.write("table.md", f"{markdown_table(results)}\n\n{about_costs(results)}\n\n{reading(results)}\n")

@@ -10,7 +10,21 @@ from at2_prune.catalogue import REFERENCES, by_family, label_of
 from ..k_values import ALL
 from .cells import Rows, estimate, is_outside, ordered
 
-__all__ = ["cost_rows", "forward_passes", "mode_rows", "passes_in_all", "seconds_to_choose", "whole_passes"]
+__all__ = [
+    "cost_rows",
+    "forward_passes",
+    "has_reader",
+    "mode_rows",
+    "passes_in_all",
+    "reader_tokens",
+    "seconds_to_choose",
+    "whole_passes",
+]
+
+
+def has_reader(results: Mapping[str, Any]) -> bool:
+    """Whether another model than the scoring one wrote drafts and answers."""
+    return "reader" in results.get("config", {})
 
 
 def passes_in_all(method: Mapping[str, Any]) -> dict[str, float]:
@@ -31,7 +45,7 @@ def seconds_to_choose(results: Mapping[str, Any], name: str) -> float:
 
 
 def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, float] | None:
-    """Forward passes over the prompt with all passages.
+    """Forward passes over the prompt with all passages. With a separate reader, they are the reader's.
 
     Returns:
         The passes to choose, and to read the kept passages; None if a run did not record them.
@@ -41,23 +55,27 @@ def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, 
         return 0.0, 1.0
     whole = methods["none"]["at"][ALL].get("prompt_tokens", {}).get("mean") if "none" in methods else None
     read = methods[name]["at"].get(k, {}).get("prompt_tokens")
-    return (forward_passes(methods[name]), read["mean"] / whole) if whole and read else None
+    if not whole or not read:
+        return None
+    choose = float(methods[name]["uses_draft"]) if has_reader(results) else forward_passes(methods[name])
+    return choose, read["mean"] / whole
+
+
+def reader_tokens(results: Mapping[str, Any], name: str, k: str) -> float:
+    """The mean number of tokens that the reader reads for an answer; those of a draft's prompt are among them."""
+    methods = results["methods"]
+    read: float = methods[name]["at"][k]["prompt_tokens"]["mean"]
+    drafts = methods[name]["uses_draft"] and name != "none"  # the draft of no pruning is the answer
+    return read + (methods["none"]["at"][ALL]["prompt_tokens"]["mean"] if drafts else 0.0)
 
 
 def cost_rows(results: Mapping[str, Any]) -> Rows:
-    """The cost of choosing by method, per question."""
-    rows = [
-        [
-            "method",
-            "called",
-            "needs the draft",
-            "passes beyond it",
-            "passes in all",
-            "seconds beyond it",
-            "seconds in all",
-            "memory, MiB",
-        ]
-    ]
+    """The cost of choosing by method, per question. With a separate reader, the passes of both models stand apart."""
+    apart = has_reader(results)
+    costs = ["passes beyond it", "passes in all", "seconds beyond it", "seconds in all"]
+    if apart:
+        costs = ["passes of the scorer", "passes of the reader", "seconds of the scorer", "seconds of both"]
+    rows = [["method", "called", "needs the draft", *costs, "memory, MiB"]]
     for name in ordered(results["methods"]):
         if name in REFERENCES:
             continue
@@ -69,7 +87,7 @@ def cost_rows(results: Mapping[str, Any]) -> Rows:
                 f"`{name}`",
                 "yes" if method["uses_draft"] else "no",
                 estimate(cost["passes"], decimals=2),
-                estimate(passes_in_all(method), decimals=2),
+                f"{float(method['uses_draft']):.2f}" if apart else estimate(passes_in_all(method), decimals=2),
                 estimate(cost["seconds"], decimals=2),
                 f"{seconds_to_choose(results, name):.2f}",
                 estimate({key: value / 2**20 for key, value in cost["memory"].items()}, decimals=0),

@@ -9,16 +9,29 @@ from at2_prune.catalogue import REFERENCES, label_of
 
 from ..k_values import k_label
 from .cells import Rows, estimate, is_outside, markdown, ordered, references
-from .cost import seconds_to_choose, whole_passes
+from .cost import has_reader, reader_tokens, seconds_to_choose, whole_passes
 
-__all__ = ["ABOUT_COST", "markdown_table", "text_table"]
+__all__ = ["about_costs", "markdown_table", "text_table"]
 
 ABOUT_COST = (
     "Passes are forward passes over the whole prompt, to choose the passages and to read the kept ones; a draft counts "
     "as one. The seconds to choose include those of a draft, and not the writing of the answer."
 )
+ABOUT_TWO_MODELS = (
+    "Passes are forward passes of the reader over the whole prompt, to draft and to read the kept passages; reader "
+    "tokens are the same in tokens. The seconds to choose include those of a draft and those of the scoring model, and "
+    "not the writing of the answer."
+)
 
 _SHARES = {"f1": "F1", "em": "EM", "gold_recall": "gold recall", "both_gold": "both gold"}
+
+
+def about_costs(results: Mapping[str, Any]) -> str:
+    """The sentences that explain the costs in the table."""
+    if not has_reader(results):
+        return ABOUT_COST
+    config = results["config"]
+    return f"The reader is {config['reader']['model']}, and {config['model']} scores. {ABOUT_TWO_MODELS}"
 
 
 def text_table(results: Mapping[str, Any]) -> str:
@@ -53,7 +66,9 @@ def _rows(results: Mapping[str, Any], only_f1: bool = False, bold: bool = False)
     paired = results["paired"]
     compared_to = [name for name, _ in references(paired) if paired[name]]
     versus = [f"ΔF1 vs {name if name == 'none' else label_of(name)}" for name in compared_to]
-    rows = [["method", "k", *_SHARES.values(), "passes", "seconds to choose", *versus]]
+    apart = has_reader(results)
+    tokens = ["reader tokens"] if apart else []
+    rows = [["method", "k", *_SHARES.values(), "passes", *tokens, "seconds to choose", *versus]]
     for name in ordered(results["methods"]):
         method = results["methods"][name]
         seconds = "" if name in REFERENCES else f"{seconds_to_choose(results, name):.2f}"
@@ -64,6 +79,8 @@ def _rows(results: Mapping[str, Any], only_f1: bool = False, bold: bool = False)
             ]
             passes = whole_passes(results, name, k)
             costs = [f"{sum(passes):.2f}" if passes else "", seconds]
+            if apart:
+                costs.insert(1, f"{reader_tokens(results, name, k):.0f}")
             differences = [paired[reference].get(name, {}).get(k) for reference in compared_to]
             compared = [
                 estimate(difference["f1"], "+", bold=bold and is_outside(difference["f1"])) if difference else ""

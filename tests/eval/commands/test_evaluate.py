@@ -63,6 +63,23 @@ def test_eval(model: str, trained: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert "data.seed: None there, 1 now" in capsys.readouterr().err
 
 
+def test_eval_with_a_reader(
+    model: str, scorer_lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scorer_lm.model.save_pretrained(tmp_path / "scorer")
+    scorer_lm.tokenizer.save_pretrained(tmp_path / "scorer")
+    out = tmp_path / "out"
+    command = ["eval", "--limit", "2", "--k", "1", "auto", "--max-new-tokens", "4", "--methods", "average_attention"]
+    command += ["--model", str(tmp_path / "scorer"), "--cache", str(tmp_path / "cache.sqlite"), "--out", str(out)]
+    assert main([*command, "--reader", model, "--document", str(tmp_path / "results.md")]) == 0
+    assert f"The reader is {model}, and {tmp_path / 'scorer'} scores." in capsys.readouterr().out
+    assert json.loads((out / "results.json").read_text())["config"]["reader"]["model"] == model
+    assert f"--reader {model}" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert main([*command, "--reader", model]) == 0
+    assert main(command) == 2
+    assert f"reader.model: {model!r} there, None now" in capsys.readouterr().err
+
+
 def test_data_options(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["eval", "--k", "1", "--max-new-tokens", "2", "--model", model, "--methods", "retriever_order"]
     command += ["--cache", str(tmp_path / "cache.sqlite"), "--limit", "2", "--type", "comparison"]

@@ -68,7 +68,7 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         Args:
             nodes: the retrieved nodes.
             query: the question.
-            draft: a draft written from these nodes. With None, `draft_llm` or the scoring model writes one if the
+            draft: a draft written from these nodes. With None, `draft_llm` or the reader writes one if the
                 method reads a draft.
         """
         nodes, drafter = as_nodes(nodes), self.draft_llm if draft is None else None

@@ -1,0 +1,60 @@
+"""Language models that a process loads once for each name, device and precision.
+
+A model stays loaded as long as something uses it. A folder that has been written anew is loaded again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+
+from ..files import newest_change
+from .default_model import EMBEDDED_MODEL_ID
+from .language_model import LanguageModel
+from .loading import choose_device, choose_dtype
+
+__all__ = ["forget_models", "shared_model"]
+
+_models: WeakValueDictionary[tuple[Any, ...], LanguageModel] = WeakValueDictionary()
+_loading = threading.RLock()
+
+
+def shared_model(
+    name: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> LanguageModel:
+    """Return a model that this process has already, or load it. The arguments are those of `LanguageModel.load`.
+
+    Raises:
+        InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
+    """
+    target = choose_device(device)
+    path = os.path.expanduser(EMBEDDED_MODEL_ID if name is None else os.fspath(name))
+    # A relative path names another folder once the process has changed its own.
+    key = (path, os.path.abspath(path), str(target), choose_dtype(dtype, target), newest_change(path))
+    with _loading:
+        model = _models.get(key)
+        if model is None:
+            model = _models[key] = LanguageModel.load(name, device=device, dtype=dtype)
+        return model
+
+
+def forget_models() -> None:
+    """Load every model anew when it is asked for again. Models that are in use stay as they are."""
+    with _loading:
+        _models.clear()
+
+
+def _after_fork() -> None:
+    """Make the lock anew: in the new process, the thread that may have held it does not exist."""
+    global _loading
+    _loading = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

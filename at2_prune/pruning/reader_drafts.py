@@ -1,0 +1,79 @@
+"""Drafts of a separate reader, which the scoring model then reads as it reads any given draft."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import ContextTooLongError
+from ..models.drafts import Draft
+from ..models.prompts import EncodedPrompt
+from ..passages import Passage
+from ..progress import progress
+from .loop import PruningLoop
+from .room import Room
+from .windows import Overflow, split_windows
+
+__all__ = ["ReaderDraft", "reader_drafts"]
+
+
+@dataclass(frozen=True)
+class ReaderDraft:
+    """A draft that the reader wrote, in the reader's tokens."""
+
+    draft: Draft
+    whole: bool
+    """Whether it was written from all passages at once."""
+
+    def on(self, read: Draft) -> Draft:
+        """Return the draft as the scoring model read it, with the reader's log-probability and thoughts."""
+        return replace(read, log_probability=self.draft.log_probability, thoughts=self.draft.thoughts)
+
+
+def reader_drafts(
+    loop: PruningLoop,
+    room: Room,
+    questions: Sequence[str],
+    passages: Sequence[Sequence[Passage]],
+    overflow: Overflow,
+) -> list[ReaderDraft]:
+    """Let the reader draft an answer to each question. Those that fit its context are one batch.
+
+    With the overflow `windows`, the reader drafts from each window of passages that do not fit its context together,
+    and the most confident draft is taken.
+
+    Args:
+        loop: has the reader.
+        room: the room in the reader's context.
+        questions: any number.
+        passages: the passages of each.
+        overflow: see `Overflow`.
+
+    Raises:
+        ContextTooLongError: the question alone does not fit. With the overflow `error`: question and passages together
+            do not fit.
+    """
+    prompts = [room.encode(*one) for one in zip(questions, passages, strict=True)]
+    together = [i for i, prompt in enumerate(prompts) if overflow == "error" or room.has(len(prompt))]
+    found: dict[int, ReaderDraft] = {}
+    if together:
+        try:
+            drafts = loop.write_drafts([prompts[i] for i in together])
+        except ContextTooLongError as error:
+            raise ContextTooLongError(f"{error}, or use overflow='windows'") from None
+        found = {i: ReaderDraft(draft, True) for i, draft in zip(together, drafts, strict=True)}
+    return [
+        found[i] if i in found else _from_windows(loop, room, questions[i], passages[i], prompt)
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def _from_windows(
+    loop: PruningLoop, room: Room, question: str, passages: Sequence[Passage], prompt: EncodedPrompt
+) -> ReaderDraft:
+    parts = room.parts(question, passages, prompt)
+    windows = split_windows([part.passage for part in parts], lambda window: room.fits(question, window))
+    drafts = [
+        loop.write_drafts([room.encode(question, window)])[0] for window in progress(windows, "drafting from windows")
+    ]
+    return ReaderDraft(max(drafts, key=lambda one: one.log_probability), False)

@@ -1,0 +1,104 @@
+"""Loading the two models of a pruner: the scoring model, and the reader, which writes drafts and answers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from ..errors import InputError, ModelNotSupportedError
+from ..models.language_model import LanguageModel
+from ..models.loading import check_model
+from ..models.prompts import PromptTemplate
+from ..models.shared_models import shared_model
+
+__all__ = ["ReaderLike", "check_reader", "load_reader", "load_scoring_model"]
+
+ReaderLike = str | os.PathLike[str] | LanguageModel | None
+"""A reader: a Hub id or path, or a loaded model; None stands for the scoring model."""
+
+
+def check_reader(reader: Any, model: str | os.PathLike[str] | LanguageModel | None = None) -> None:
+    """Check what can be known of a reader before the scoring model is loaded.
+
+    Args:
+        reader: the reader.
+        model: the scoring model, or its name. If the reader has the same name, there is nothing to check.
+
+    Raises:
+        InputError: it is neither a name nor a model, there is no such model, or its files cannot be read.
+        ModelNotSupportedError: it is not a causal language model, or its tokenizer or chat template cannot be used.
+    """
+    if reader is None or isinstance(reader, LanguageModel):
+        return
+    if not isinstance(reader, (str, os.PathLike)) or not os.fspath(reader).strip():
+        raise InputError(f"reader must be a model's id or path, or a LanguageModel, got {reader!r:.80}")
+    if _path(reader) == (model.name if isinstance(model, LanguageModel) else model and _path(model)):
+        return
+    try:
+        check_model(reader)
+    except (InputError, ModelNotSupportedError) as error:
+        raise type(error)(f"the reader cannot be used: {error}") from error
+
+
+def load_reader(
+    reader: ReaderLike,
+    language_model: LanguageModel,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> LanguageModel:
+    """Return the reader. A model of the scoring model's name is the scoring model, and is not loaded again.
+
+    Args:
+        reader: the reader.
+        language_model: the scoring model.
+        device: the device to load a named reader on; see `LanguageModel.load`.
+        dtype: its precision.
+
+    Raises:
+        InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
+    """
+    if isinstance(reader, LanguageModel):
+        return reader
+    if reader is None or _path(reader) == language_model.name:
+        return language_model
+    try:
+        return shared_model(reader, device, dtype)
+    except (InputError, ModelNotSupportedError) as error:
+        raise type(error)(f"the reader cannot be used: {error}") from error
+
+
+def _path(name: str | os.PathLike[str]) -> str:
+    return os.path.expanduser(os.fspath(name))
+
+
+def load_scoring_model(
+    model: str | os.PathLike[str] | LanguageModel | None,
+    reader: ReaderLike,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    template: PromptTemplate | None,
+    model_options: dict[str, Any],
+) -> LanguageModel:
+    """Return the scoring model. A model that is given by name alone is loaded once for each process.
+
+    Args:
+        model: see `LanguageModel.load`, which also takes the last four arguments.
+        reader: the reader. If it is given by name, device and dtype may be given with a loaded model.
+
+    Raises:
+        InputError: an option is given that no model is loaded with.
+        InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
+    """
+    if isinstance(model, LanguageModel):
+        given = {"template": template, **model_options}
+        if reader is None or isinstance(reader, LanguageModel):
+            given |= {"device": device, "dtype": dtype}
+        ignored = sorted(name for name, value in given.items() if value is not None)
+        if ignored:
+            raise InputError(f"{', '.join(ignored)}: only for loading a model, but a loaded one was given")
+        return model
+    if template is None and not model_options:
+        return shared_model(model, device, dtype)
+    return LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)

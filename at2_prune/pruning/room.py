@@ -1,0 +1,86 @@
+"""The room in a model's context: which prompts fit, and the parts of passages that do not fit alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ..errors import ContextTooLongError
+from ..models.drafts import Draft
+from ..models.language_model import LanguageModel
+from ..models.prompts import EncodedPrompt
+from ..passages import Granularity, Passage
+from .long_passages import Part, as_part, split_passage
+
+__all__ = ["Room"]
+
+logger = logging.getLogger(__name__)
+
+
+class Room:
+    """Tells what fits the context of a model.
+
+    Args:
+        language_model: the model.
+        granularity: the sources of its prompts.
+        answer_tokens: the tokens that must fit after a prompt; 0 for a model that writes no answers.
+    """
+
+    def __init__(self, language_model: LanguageModel, granularity: Granularity, answer_tokens: int) -> None:
+        self.language_model = language_model
+        self.granularity = granularity
+        self.answer_tokens = answer_tokens
+
+    def encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
+        """Return the model's prompt from these passages."""
+        return self.language_model.encode(question, passages, self.granularity)
+
+    def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
+        """Return whether the prompt from these passages has room; see `has`."""
+        return self.has(len(self.encode(question, passages)), draft)
+
+    def has(self, tokens: int, draft: str | Draft | None = None) -> bool:
+        """Return whether a prompt of so many tokens and an answer fit the context. If the given draft is longer than an
+        answer, it must fit in the answer's place."""
+        try:
+            self.language_model.check_length(tokens, self.after(draft))
+        except ContextTooLongError:
+            return False
+        return True
+
+    def has_for_each(self, prompt: EncodedPrompt, draft: str | Draft | None = None) -> bool:
+        """Return whether the prompt of each passage alone has room; `prompt` is the model's, from all passages."""
+        lengths = [stop - start for start, stop in prompt.passages]
+        return self.has(len(prompt) - sum(lengths) + max(lengths), draft)
+
+    def after(self, draft: str | Draft | None = None) -> int:
+        """Return the number of tokens that must fit after the prompt."""
+        text = draft.text if isinstance(draft, Draft) else draft
+        return max(self.answer_tokens, len(self.language_model.encode_draft(text)) if text else 0)
+
+    def parts(
+        self, question: str, passages: Sequence[Passage], prompt: EncodedPrompt, draft: str | Draft | None = None
+    ) -> list[Part]:
+        """Return the passages, and the parts of those that do not fit alone.
+
+        A part takes at most a quarter of the context, so that it is compared with others there, and several kept parts
+        fit into the prompt of an answer.
+
+        Args:
+            question: the question.
+            passages: all passages.
+            prompt: a prompt of any model from all passages, which holds the sources.
+            draft: the given draft, if there is one.
+        """
+        room = self.language_model.context_length or 0
+        room -= len(self.encode(question, [])) + self.after(draft)
+        parts: list[Part] = []
+        for index, passage in enumerate(passages):
+            whole = as_part(prompt, index, passage)
+            if room < 4 or self.fits(question, [passage], draft):
+                parts.append(whole)
+            else:
+                logger.info("passage %d does not fit the model's context, so it is scored in parts", index)
+                own = [prompt.source_texts[source] for source in whole.sources]
+                parts += split_passage(whole, own, self.language_model.codec, room // 4)
+        return parts
