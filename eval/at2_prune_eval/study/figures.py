@@ -128,14 +128,20 @@ def _curves(axes: Axes, cells: Cells, reader: str) -> None:
         tokens = [cells.mean(key, "tokens", [reader], data).mean for key in keys]
         values = [cells.mean(key, "f1", [reader], data) for key in keys]
         main = name == cells.subject
-        look = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)], "label": label}
-        line = LINES[index % len(LINES)] if len(keys) > 1 else "none"
+        color = COLORS[index % len(COLORS)]
         axes.plot(
-            tokens, [value.mean for value in values], linestyle=line, lw=2 if main else 1.1, zorder=2 + main, **look
+            tokens,
+            [value.mean for value in values],
+            color=color,
+            marker=MARKERS[index % len(MARKERS)],
+            label=label,
+            linestyle=LINES[index % len(LINES)] if len(keys) > 1 else "none",
+            linewidth=2 if main else 1.1,
+            zorder=2 + main,
         )
         if main or len(keys) == 1:
             for x, value in zip(tokens, values, strict=True):
-                axes.plot([x, x], [value.low, value.high], color=look["color"], linewidth=0.8, zorder=1)
+                axes.plot([x, x], [value.low, value.high], color=color, linewidth=0.8, zorder=1)
         if main:
             for key, x, value in zip(keys, tokens, values, strict=True):
                 axes.annotate(f"k = {key[1]}", (x, value.high), (0, 3), textcoords="offset points", ha="center")

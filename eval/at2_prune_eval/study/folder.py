@@ -18,6 +18,7 @@ from .settings import Method, Study
 
 if TYPE_CHECKING:
     from at2_prune.datasets import Question
+    from at2_prune.datasets.formats.parse import Required
 
 __all__ = ["Asked", "Kept", "StudyFolder", "check_ranking", "chosen", "kept_sets", "load_data"]
 
@@ -144,10 +145,12 @@ def load_data(study: Study, name: str) -> list[Question]:
     from at2_prune.datasets import load_questions
 
     options = asdict(study.data[name])
-    oracle = any(method.method == "oracle" for method in study.methods.values())
+    needed: list[Required] = ["answer"]
+    if any(method.method == "oracle" for method in study.methods.values()):
+        needed.append("gold")
     path = options.pop("path")
     try:
-        questions = load_questions(path, require=("answer", "gold") if oracle else ("answer",), **options)
+        questions = load_questions(path, require=needed, **options)
     except AT2PruneError as error:
         raise InputError(f"data {name}: {error}") from error
     ids = [question.id for question in questions]

@@ -20,6 +20,7 @@ from at2_prune.errors import CacheError, DataError, InputError
 __all__ = ["Lines", "adding", "as_lines", "read_lines"]
 
 Record = dict[str, Any]
+Add = Callable[[Iterable[Record]], None]
 
 
 @dataclass
@@ -79,9 +80,7 @@ def read_lines(path: Path, needed: Sequence[str] = ()) -> Lines:
 
 
 @contextmanager
-def adding(
-    path: Path, about: Mapping[str, Any], where: Mapping[str, Any]
-) -> Iterator[Callable[[Iterable[Record]], None]]:
+def adding(path: Path, about: Mapping[str, Any], where: Mapping[str, Any]) -> Iterator[Add]:
     """Open a file to add records, and yield the function that adds some.
 
     Args:

@@ -124,7 +124,7 @@ def _checked(method: Method, name: str, where: str) -> Method:
                 f"{where}: methods.{name}: {option} belongs to the method {wanted}, not to {kind or 'file'}"
             )
     if method.coefficients is not None and not (kind in METHODS and METHODS[kind].coefficients):
-        raise InputError(f"{where}: methods.{name}: the method {kind or 'file'} has no coefficients; leave them out")
+        raise InputError(f"{where}: methods.{name}: the method {kind or name} has no coefficients; leave them out")
     return Method(kind, method.coefficients, method.embedder, method.cross_encoder, method.seed, method.file)
 
 
