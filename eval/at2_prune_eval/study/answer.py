@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def answer(folder: StudyFolder, only: Sequence[str], batch_size: int, progress: 
     Args:
         folder: the study's folder, with its rankings.
         only: patterns `READER/DATA`; all without patterns. Processes may answer different parts at the same time.
-        batch_size: the largest number of prompts in a batch. A batch that does not fit the memory is halved.
+        batch_size: the largest number of prompts in a batch. Batches are smaller if they do not fit the memory.
         progress: told of every batch.
 
     Raises:
@@ -138,47 +139,52 @@ def _answer(
     where = {"device": describe_device(language_model.device), "batch_size": batch_size}
     empty = done = 0
     with adding(folder.answers_file(reader, data), about, where) as add:
-        for start in range(0, len(prompts), batch_size):
-            for records in _batches(loop, reader, prompts[start : start + batch_size]):
-                add(records)
-                done += len(records)
-                empty += sum(not record["answer"] for record in records)
-                progress(f"answer {reader}/{data}", done, len(prompts))
+        for records in _batches(loop, reader, prompts, batch_size):
+            add(records)
+            done += len(records)
+            empty += sum(not record["answer"] for record in records)
+            progress(f"answer {reader}/{data}", done, len(prompts))
     if empty:
         logger.warning("reader %s wrote nothing for %d of %d prompts of %s", reader, empty, len(prompts), data)
 
 
-def _batches(loop: PruningLoop, reader: str, batch: Sequence[_Prompt]) -> Iterator[list[dict[str, Any]]]:
-    """Answer a batch. If it does not fit the GPU's memory, its halves are answered one after the other.
+def _batches(
+    loop: PruningLoop, reader: str, prompts: Sequence[_Prompt], batch_size: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Answer in batches. If one does not fit the GPU's memory, batches have half as many tokens from then on.
 
     Raises:
         InputError: a single prompt does not fit the memory.
     """
     import torch
 
-    started = time.perf_counter()
-    try:
-        drafts = loop.write_drafts([one.prompt for one in batch])
-    except torch.OutOfMemoryError as error:
-        if len(batch) == 1:
-            tokens = len(batch[0].prompt)
-            raise InputError(f"reader {reader}: a prompt of {tokens} tokens does not fit the GPU's memory") from error
+    start, most = 0, math.inf
+    while start < len(prompts):
+        longest = len(prompts[start].prompt)  # they are sorted
+        batch = prompts[start : start + int(max(1, min(batch_size, most // longest)))]
+        started = time.perf_counter()
         drafts = None
-    if drafts is None:  # outside of the handler, whose error holds on to the memory
-        torch.cuda.empty_cache()
-        half = (len(batch) + 1) // 2
-        yield from _batches(loop, reader, batch[:half])
-        yield from _batches(loop, reader, batch[half:])
-        return
-    seconds = round((time.perf_counter() - started) / len(batch), 4)
-    yield [
-        {
-            "reader": reader,
-            "id": one.id,
-            "kept": list(one.kept),
-            "answer": draft.text,
-            "prompt_tokens": len(one.prompt),
-            "seconds": seconds,
-        }
-        for one, draft in zip(batch, drafts, strict=True)
-    ]
+        try:
+            drafts = loop.write_drafts([one.prompt for one in batch])
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise InputError(
+                    f"reader {reader}: a prompt of {longest} tokens does not fit the GPU's memory; take a smaller model"
+                ) from error
+        if drafts is None:  # outside of the handler, whose error holds on to the memory
+            torch.cuda.empty_cache()
+            most = longest * len(batch) // 2
+            continue
+        seconds = round((time.perf_counter() - started) / len(batch), 4)
+        yield [
+            {
+                "reader": reader,
+                "id": one.id,
+                "kept": list(one.kept),
+                "answer": draft.text,
+                "prompt_tokens": len(one.prompt),
+                "seconds": seconds,
+            }
+            for one, draft in zip(batch, drafts, strict=True)
+        ]
+        start += len(batch)

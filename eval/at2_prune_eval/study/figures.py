@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["curve_figure", "forest_figure", "forest_rows"]
 
-ROW, TOP, BOTTOM, LEFT, GAP, RIGHT = 0.165, 0.36, 0.45, 1.75, 0.14, 0.1  # inches
+ROW, TOP, BOTTOM, LEFT, GAP, RIGHT = 0.165, 0.36, 0.45, 1.6, 0.52, 0.5  # inches
 FADED = "#555555"
 Row = tuple[str, Key, list[str], list[str]]
 """A label, a method with its k, the readers and the data sets."""
@@ -51,8 +51,8 @@ def forest_figure(cells: Cells) -> Figure:
     for index, baseline in enumerate(baselines):
         place = ((LEFT + index * (panel + GAP)) / WIDTH, BOTTOM / height, panel / WIDTH, ROW * count / height)
         axes = figure.add_axes(place)
-        axes.set(ylim=(count - 0.3, -0.7), title=f"{cells.labels[cells.subject]} − {_short(cells, baseline)}")
-        axes.set_title(axes.get_title(), fontsize=SIZE)
+        axes.set_ylim(count - 0.3, -0.7)
+        axes.set_title(f"{cells.labels[cells.subject]} − {_short(cells, baseline)}", fontsize=SIZE)
         axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -74,6 +74,9 @@ def _panel(axes: Axes, cells: Cells, blocks: list[list[Row]], baseline: str, lab
         for label, key, readers, data in rows:
             value, pooled = cells.difference(key, baseline, readers, data), len(data) > 1
             _bar(axes, place, value, pooled)
+            weight = "bold" if pooled else "normal"
+            text = f"{value.mean:+.3f}"
+            axes.text(1.02, place, text, fontweight=weight, va="center", transform=axes.get_yaxis_transform())
             limit = max(limit, abs(value.low), abs(value.high))
             ticks.append(place)
             names.append(label)
@@ -105,7 +108,7 @@ def curve_figure(cells: Cells) -> Figure:
     legend = 0.2 + 0.17 * math.ceil(len(cells.labels) / 4)
     height = legend + rows * (panel_height + 0.65)
     figure = new_figure(height)
-    width = (WIDTH - left - RIGHT - between * (columns - 1)) / columns
+    width = (WIDTH - left - 0.1 - between * (columns - 1)) / columns
     for index, reader in enumerate(readers):
         row, column = divmod(index, columns)
         bottom = 0.45 + (rows - 1 - row) * (panel_height + 0.65)
@@ -123,11 +126,14 @@ def curve_figure(cells: Cells) -> Figure:
 
 def _curves(axes: Axes, cells: Cells, reader: str) -> None:
     data = cells.data_of([reader])
+    axes.margins(x=0.1)
     for index, (name, label) in enumerate(cells.labels.items()):
         keys = [key for key in cells.keys if key[0] == name]
         tokens = [cells.mean(key, "tokens", [reader], data).mean for key in keys]
         values = [cells.mean(key, "f1", [reader], data) for key in keys]
         main = name == cells.subject
+        if (name, ALL) in keys:
+            axes.axhline(values[0].mean, color=FADED, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
         color = COLORS[index % len(COLORS)]
         axes.plot(
             tokens,

@@ -100,7 +100,7 @@ def _differences(cells: Cells, drawn: bool) -> str:
         text.append(f"![Paired differences of {cells.labels[cells.subject]}](figures/forest.svg)")
     scopes = [(reader, [reader], cells.data_of([reader])) for reader in cells.readers]
     if len(scopes) > 1 and cells.data_of(cells.readers):
-        scopes.append(("all readers", cells.readers, cells.data_of(cells.readers)))
+        scopes.insert(0, ("all readers", cells.readers, cells.data_of(cells.readers)))
     for title, readers, data in scopes:
         rows = [["method", "k", *(f"less {_named(cells, name)}" for name in cells.baselines)]]
         for key in cells.keys:
@@ -111,7 +111,7 @@ def _differences(cells: Cells, drawn: bool) -> str:
                 for name in cells.baselines
             ]
             rows.append([cells.labels[key[0]], key[1], *values])
-        text += [f"### {title[0].upper()}{title[1:]}, pooled over {', '.join(data)}", markdown(rows)]
+        text += [f"### Differences, {title}, pooled over {', '.join(data)}", markdown(rows)]
     return "\n\n".join(text)
 
 

@@ -6,18 +6,22 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from at2_prune.bootstrap import bootstrap_mean, bootstrap_pooled
 from at2_prune.datasets import load_questions, sample_questions_path
 from at2_prune.errors import AT2PruneError, DataError, InputError
+from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.prompts import EncodedPrompt
 from at2_prune.passages import only_kept
+from at2_prune.pruning.loop import PruningLoop
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune_eval.commands import study as command
 from at2_prune_eval.metrics import answer_scores
@@ -108,7 +112,7 @@ def test_answers_are_those_of_the_pruner(
         assert f"figures/{name}.svg" in page
         assert (tmp_path / "out" / "figures" / f"{name}.svg").read_text().startswith("<?xml")
     for reader in ("one", "two"):  # the same weights
-        assert f"### {reader.capitalize()}, pooled over first, later" in page
+        assert f"### Differences, {reader}, pooled over first, later" in page
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
@@ -182,6 +186,45 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
         adding(path, {"reader": "one"}, {}),
     ):
         pass
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_made_smaller(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("--stage", "rank")
+    sizes, write = [], PruningLoop.write_drafts
+    room = 3000
+
+    def limited(loop: PruningLoop, prompts: Sequence[EncodedPrompt]) -> list[Draft]:
+        sizes.append(len(prompts))
+        if len(prompts) * max(map(len, prompts)) > room:
+            raise torch.OutOfMemoryError
+        return write(loop, prompts)
+
+    monkeypatch.setattr(PruningLoop, "write_drafts", limited)
+    run("--stage", "answer", "--only", "one/first", "--batch-size", "64")
+    records = read_lines(tmp_path / "out" / "answers" / "one.first.jsonl").records
+    assert sizes[0] == len(records) > 10
+    lengths = [record["prompt_tokens"] for record in records]
+    assert lengths == sorted(lengths, reverse=True)
+    assert len({record["seconds"] for record in records}) > 1
+    room = 10
+    with pytest.raises(InputError, match=r"reader one: a prompt of .* tokens does not fit the GPU's memory"):
+        run("--stage", "answer", "--only", "one/later")
+
+
+def test_a_large_batch_computes_the_last_tokens_logits_only(tiny_lm: LanguageModel) -> None:
+    rows = []
+    hook = tiny_lm.model.lm_head.register_forward_pre_hook(
+        lambda module, inputs: rows.append(tuple(inputs[0].shape[:2]))
+    )
+    questions = load_questions(sample_questions_path())
+    prompts = [tiny_lm.encode(one.text, one.passages[: 1 + number]) for number in range(8) for one in questions[:8]]
+    written = PruningLoop(tiny_lm, 3).write_drafts(prompts)
+    hook.remove()
+    assert rows == [(64, 1)] * 3
+    for place in (0, 20, 63):  # padding changes nothing
+        assert written[place].ids == PruningLoop(tiny_lm, 3).write_drafts([prompts[place]])[0].ids
 
 
 @pytest.mark.parametrize(
