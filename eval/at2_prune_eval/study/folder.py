@@ -14,7 +14,7 @@ from at2_prune.files import write_atomically
 from ..k_values import ALL
 from ..loop.digests import json_digest
 from .lines import as_lines, read_lines
-from .settings import Method, Study
+from .settings import Method, Study, in_full
 
 if TYPE_CHECKING:
     from at2_prune.datasets import Question
@@ -144,7 +144,7 @@ def load_data(study: Study, name: str) -> list[Question]:
     """
     from at2_prune.datasets import load_questions
 
-    options = asdict(study.data[name])
+    options = asdict(in_full(study.data[name], f"data {name}"))
     needed: list[Required] = ["answer"]
     if any(method.method == "oracle" for method in study.methods.values()):
         needed.append("gold")

@@ -12,7 +12,7 @@ from at2_prune.errors import AT2PruneError, InputError
 from at2_prune.models.language_model import LanguageModel
 
 from ..run.config import prompt_digest
-from .settings import DEFAULT, Model
+from .settings import DEFAULT, Model, in_full
 
 __all__ = ["describe_coefficients", "describe_device", "describe_model", "load_language_model"]
 
@@ -30,7 +30,7 @@ def load_language_model(settings: Model, role: str) -> LanguageModel:
     Raises:
         InputError: it cannot be loaded; the message begins with its role.
     """
-    name = None if settings.model == DEFAULT else settings.model
+    name = None if settings.model == DEFAULT else in_full(settings, role).model
     try:
         return LanguageModel.load(name, dtype=settings.dtype)
     except AT2PruneError as error:

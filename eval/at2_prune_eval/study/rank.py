@@ -13,7 +13,7 @@ from at2_prune.errors import AT2PruneError, DataError, InputError
 
 from .folder import StudyFolder, check_ranking, chosen, load_data
 from .lines import adding, read_lines
-from .settings import Method
+from .settings import Method, in_full
 
 if TYPE_CHECKING:
     from at2_prune.datasets import Question
@@ -73,7 +73,7 @@ def _check_methods(folder: StudyFolder, names: Sequence[str]) -> None:
     from at2_prune.scorers.registry import check_method
 
     for name in dict.fromkeys(names):
-        method = folder.study.methods[name]
+        method = in_full(folder.study.methods[name], f"method {name}")
         if METHODS.get(method.method, METHODS["none"]).scorer:
             try:
                 check_method(method.method, ScorerOptions(embedder=method.embedder, cross_encoder=method.cross_encoder))
@@ -94,7 +94,7 @@ def _pruner(folder: StudyFolder, name: str, language_model: LanguageModel) -> AT
     from at2_prune.pruning.pruner import AT2Pruner
 
     try:
-        scorer = _scorer(folder.study.methods[name], language_model)
+        scorer = _scorer(in_full(folder.study.methods[name], name), language_model)
         scorer.prepare(language_model.device)
     except AT2PruneError as error:
         raise InputError(f"method {name}: {error}") from error
@@ -160,7 +160,7 @@ def _about(folder: StudyFolder, name: str, data: str, pruner: AT2Pruner) -> dict
 
 def _copy(folder: StudyFolder, name: str, data: str) -> None:
     """Check rankings that were made elsewhere, and copy them into the folder."""
-    given = Path(str(folder.study.methods[name].file).replace("{data}", data))
+    given = Path(str(in_full(folder.study.methods[name], f"method {name}").file).replace("{data}", data))
     if not given.is_file():
         raise DataError(f"method {name}: there is no file {given} with rankings of {data}")
     known = read_lines(given, ("id", "ranking"))

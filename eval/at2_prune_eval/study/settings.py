@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
@@ -17,7 +16,7 @@ from at2_prune.files import read_text
 
 from ..k_values import check_ks
 
-__all__ = ["DEFAULT", "Data", "Method", "Model", "Study", "load_study"]
+__all__ = ["DEFAULT", "Data", "Method", "Model", "Study", "in_full", "load_study"]
 
 DEFAULT = "default"
 """The name of the embedded model in a study."""
@@ -79,7 +78,7 @@ class Study:
 
 
 def load_study(path: str | os.PathLike[str]) -> Study:
-    """Read a study from a YAML file. `${NAME}` in a value is replaced by the environment variable.
+    """Read a study from a YAML file. Environment variables in it are replaced later, by `in_full`.
 
     Raises:
         DataError: the file cannot be read.
@@ -112,6 +111,24 @@ def load_study(path: str | os.PathLike[str]) -> Study:
     return study
 
 
+def in_full(settings: T, where: str) -> T:
+    """Return settings with `${NAME}` in their values replaced by the environment variable, and `~` by the home folder.
+
+    A stage does this with what it uses, so that a machine needs no variables for the other stages.
+
+    Raises:
+        InputError: a variable is not set.
+    """
+    given = {one.name: getattr(settings, one.name) for one in fields(settings)}  # type: ignore[arg-type]
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    for name, value in texts.items():
+        for variable in _VARIABLE.findall(value):
+            if variable not in os.environ:
+                raise InputError(f"{where}: the environment variable {variable} is not set; {name}: {value} needs it")
+        texts[name] = os.path.expanduser(_VARIABLE.sub(lambda found: os.environ[found[1]], value))
+    return type(settings)(**{**given, **texts})
+
+
 def _checked(method: Method, name: str, where: str) -> Method:
     """Return the method with its kind filled in."""
     kind = method.method or ("" if method.file else name)
@@ -141,7 +158,7 @@ def _named(kind: type[T], value: Any, where: str) -> dict[str, T]:
 def _make(kind: type[T], value: Any, where: str) -> T:
     given = _keys(kind, value, where)
     _check_types(kind, given, where)
-    return kind(**{key: _expanded(own, f"{where}.{key}") for key, own in given.items()})
+    return kind(**given)
 
 
 def _keys(kind: type[Any], value: Any, where: str) -> dict[str, Any]:
@@ -163,14 +180,3 @@ def _check_types(kind: type[Any], given: Mapping[str, Any], where: str) -> None:
         if isinstance(value, bool) or not isinstance(value, hints[key]):
             allowed = str(getattr(hints[key], "__name__", hints[key])).replace(" | None", "")
             raise InputError(f"{where}: {key} must be of type {allowed}, got {value!r:.80}")
-
-
-def _expanded(value: Any, where: str) -> Any:
-    """Replace environment variables in a text, and `~` at its start."""
-    if not isinstance(value, str):
-        return value
-    for name in _VARIABLE.findall(value):
-        if name not in os.environ:
-            raise InputError(f"{where}: the environment variable {name} is not set; {value!r} needs it")
-    text = _VARIABLE.sub(lambda found: os.environ[found[1]], value)
-    return str(Path(text).expanduser()) if text.startswith("~") else text

@@ -132,7 +132,7 @@ def test_the_page_needs_the_files_only(run: Run, settings: dict[str, Any], tmp_p
     for folder in ("model", "other"):
         shutil.rmtree(tmp_path / folder)
     for data in settings["data"].values():
-        data["path"] = "elsewhere.jsonl"
+        data["path"] = "${NO_SUCH_FOLDER}/elsewhere.jsonl"
     run("--stage", "page")
     page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "batches of 3" in page
