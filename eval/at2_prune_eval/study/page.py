@@ -98,6 +98,7 @@ def _differences(cells: Cells, drawn: bool) -> str:
     text = ["## Differences in F1"]
     if drawn:
         text.append(f"![Paired differences of {cells.labels[cells.subject]}](figures/forest.svg)")
+        text.append("Lines are 95 % intervals, and numbers are means. Thick lines pool data sets.")
     scopes = [(reader, [reader], cells.data_of([reader])) for reader in cells.readers]
     if len(scopes) > 1 and cells.data_of(cells.readers):
         scopes.insert(0, ("all readers", cells.readers, cells.data_of(cells.readers)))
@@ -119,7 +120,7 @@ def _curve(cells: Cells) -> str:
     return (
         "## F1 against tokens\n\n![Answer F1 against the tokens that the reader read](figures/f1_by_tokens.svg)\n\n"
         "Each point is one k, pooled over the data sets that the reader answered. The tokens are those of the whole "
-        "prompt: instruction, passages and question. A draft that a method writes before it chooses is not among them."
+        "prompt: instruction, passages and question. Vertical lines are 95 % intervals; the dashed line is no pruning. A draft that a method writes before it chooses is not among them."
     )
 
 
