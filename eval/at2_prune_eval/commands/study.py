@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stands for any name (default: all)",
     )
     parser.add_argument(
-        "--batch-size", type=positive, metavar="N", help="answer up to N prompts at once (default: as in the study)"
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="answer up to N prompts at once (default: as in the study, and 1 on a CPU)",
     )
 
 
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         from ..study.answer import answer
 
         with _Bar() as bar:
-            answer(folder, args.only, args.batch_size or study.batch_size, bar)
+            answer(folder, args.only, args.batch_size, bar)
     if "page" in stages:
         from ..study.page import write_page
 

@@ -39,7 +39,7 @@ class _Prompt:
     prompt: EncodedPrompt
 
 
-def answer(folder: StudyFolder, only: Sequence[str], batch_size: int, progress: Progress) -> None:
+def answer(folder: StudyFolder, only: Sequence[str], batch_size: int | None, progress: Progress) -> None:
     """Answer from every set of passages that some method keeps at some k; each set once, whichever methods keep it.
 
     The prompts, the generation settings and the rules for an answer's end are those of `AT2Pruner.answer_batch`.
@@ -47,7 +47,8 @@ def answer(folder: StudyFolder, only: Sequence[str], batch_size: int, progress: 
     Args:
         folder: the study's folder, with its rankings.
         only: patterns `READER/DATA`; all without patterns. Processes may answer different parts at the same time.
-        batch_size: the largest number of prompts in a batch. Batches are smaller if they do not fit the memory.
+        batch_size: the largest number of prompts in a batch. Batches are smaller if they do not fit the memory. With
+            None, it is the study's on a GPU and 1 on a CPU, where padding costs more time than a batch saves.
         progress: told of every batch.
 
     Raises:
@@ -64,8 +65,9 @@ def answer(folder: StudyFolder, only: Sequence[str], batch_size: int, progress: 
             continue
         language_model = load_language_model(folder.study.readers[reader], f"reader {reader}")
         prompts = {data: _encoded(folder, language_model, (reader, data), some) for data, some in mine.items()}
+        size = batch_size or (folder.study.batch_size if language_model.batching_pays else 1)
         for data, some in prompts.items():
-            _answer(folder, language_model, (reader, data), some, batch_size, progress)
+            _answer(folder, language_model, (reader, data), some, size, progress)
 
 
 def _waiting(folder: StudyFolder, pair: tuple[str, str]) -> dict[str, list[Kept]]:

@@ -74,7 +74,8 @@ class Study:
     subject: str = ""
     """The method that the forest plot compares with the others; by default the study's main method."""
     max_new_tokens: int = 48
-    batch_size: int = 16
+    batch_size: int = 64
+    """The largest number of prompts that are answered at once on a GPU."""
 
 
 def load_study(path: str | os.PathLike[str]) -> Study:

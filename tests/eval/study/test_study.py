@@ -85,7 +85,9 @@ def test_the_command_is_registered() -> None:
 def test_answers_are_those_of_the_pruner(
     run: Run, tmp_path: Path, tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run()
+    run("--stage", "rank")
+    run("--stage", "answer", "--batch-size", "4")
+    run("--stage", "page")
     questions = {question.id: question for question in load_questions(sample_questions_path())}
     pruner = AT2Pruner.from_pretrained(tiny_lm, method="average_attention", max_new_tokens=4)
     records = read_lines(tmp_path / "out" / "answers" / "one.first.jsonl").records
@@ -136,12 +138,13 @@ def test_the_page_needs_the_files_only(run: Run, settings: dict[str, Any], tmp_p
     run("--stage", "page")
     page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "batches of 3" in page
+    assert "batches of 1" not in page
     assert "Left out: two has answered 0 of" in page
 
 
 def test_an_interrupted_stage_goes_on(run: Run, tmp_path: Path) -> None:
     run("--stage", "rank")
-    run("--stage", "answer", "--only", "one/first")
+    run("--stage", "answer", "--only", "one/first", "--batch-size", "4")
     file = tmp_path / "out" / "answers" / "one.first.jsonl"
     whole = file.read_bytes()
     lines = whole.splitlines(keepends=True)
