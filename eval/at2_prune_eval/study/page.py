@@ -120,8 +120,8 @@ def _curve(cells: Cells) -> str:
     return (
         "## F1 against tokens\n\n![Answer F1 against the tokens that the reader read](figures/f1_by_tokens.svg)\n\n"
         "Each point is one k, pooled over the data sets that the reader answered. The tokens are those of the whole "
-        "prompt: instruction, passages and question. Vertical "
-        "lines are 95 % intervals; the dashed line is no pruning. A draft that a method writes before it chooses is not among them."
+        "prompt: instruction, passages and question. Vertical lines are 95 % intervals; the dashed line is no "
+        "pruning. A draft that a method writes before it chooses is not among the tokens."
     )
 
 
