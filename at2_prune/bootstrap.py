@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["LEVEL", "RESAMPLES", "SEED", "Estimate", "bootstrap_difference", "bootstrap_mean", "bootstrap_ratio"]
+__all__ = [
+    "LEVEL",
+    "RESAMPLES",
+    "SEED",
+    "Estimate",
+    "bootstrap_difference",
+    "bootstrap_mean",
+    "bootstrap_pooled",
+    "bootstrap_ratio",
+]
 
 RESAMPLES, SEED, LEVEL = 2000, 0, 0.95
 """The defaults of every interval: the number of resamples, their seed and the confidence level."""
@@ -58,6 +67,27 @@ def bootstrap_difference(values: Sequence[float], base: Sequence[float]) -> Esti
     return bootstrap_mean([new - old for new, old in zip(values, base, strict=True)])
 
 
+def bootstrap_pooled(groups: Sequence[Sequence[float]], resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
+    """Estimate the mean over the values of all groups, with values resampled within their group.
+
+    Args:
+        groups: the values of each group, for example of the questions of each data set. Every value counts the same. If
+            there are none, the estimate is NaN.
+        resamples: the number of resamples.
+        seed: the seed of the resamples. Each group has its own.
+
+    Example:
+        >>> print(bootstrap_pooled([[1.0, 1.0, 1.0], [0.0]]))
+        0.750 [0.750, 0.750]
+    """
+    filled = [torch.tensor(values, dtype=torch.float64) for values in groups if len(values)]
+    if not filled:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    count = sum(map(len, filled))
+    sums = torch.stack([_counts(len(data), resamples, seed + i) @ data for i, data in enumerate(filled)])
+    return _interval(torch.cat(filled).mean().item(), sums.sum(0) / count)
+
+
 def bootstrap_ratio(
     numerators: Sequence[float], denominators: Sequence[float], resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate:
@@ -84,7 +114,7 @@ def bootstrap_ratio(
     return _interval((above.mean() / below.mean()).item(), (tops / bottoms)[bottoms > 0])
 
 
-@functools.lru_cache(maxsize=1)  # all estimates of an evaluation share their resamples
+@functools.lru_cache(maxsize=8)  # all estimates of an evaluation share their resamples
 def _counts(count: int, resamples: int, seed: int) -> torch.Tensor:
     """Count how often each question is in each resample, `(resamples, questions)`."""
     draws = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))

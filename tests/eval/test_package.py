@@ -22,6 +22,7 @@ ROOMS = [
     "figures",
     "document",
     "report",
+    "study",
     "commands",
 ]
 """Each imports only those before it. Commands import the package itself too."""
@@ -40,7 +41,7 @@ def test_type_checkers_and_the_interpreter_see_the_same_names() -> None:
 
 def test_importing_the_package_and_its_commands_does_not_import_torch() -> None:
     code = (
-        "import sys, at2_prune_eval.commands.evaluate, at2_prune_eval.commands.demo; "
+        "import sys, at2_prune_eval.commands.evaluate, at2_prune_eval.commands.demo, at2_prune_eval.commands.study; "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -20,7 +20,7 @@ from ..loop.digests import json_digest
 from ..loop.identity import describe_scorer, package_versions
 from .experiment import Experiment
 
-__all__ = ["prompt_text", "run_config"]
+__all__ = ["prompt_digest", "prompt_text", "run_config"]
 
 
 def run_config(loop: CachedLoop, experiment: Experiment) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _described(language_model: LanguageModel) -> dict[str, Any]:
         "weights": model_fingerprint(language_model),
         "dtype": str(language_model.model.dtype).removeprefix("torch."),
         "device": _device(language_model),
-        "prompt": {"name": language_model.template.name, "sha256": _prompt_digest(language_model.template)},
+        "prompt": {"name": language_model.template.name, "sha256": prompt_digest(language_model.template)},
     }
 
 
@@ -78,7 +78,7 @@ def _device(language_model: LanguageModel) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
-def _prompt_digest(template: PromptTemplate) -> str:
+def prompt_digest(template: PromptTemplate) -> str:
     """A digest of the text that a template shows, so that it can be taken of any template."""
     before, after = template.around("?")
     pieces = [[piece.kind, piece.text] for piece in (*before, *after)]

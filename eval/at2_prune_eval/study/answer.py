@@ -1,0 +1,192 @@
+"""The stage `answer`: a reader answers from every different set of kept passages, in batches."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from at2_prune.errors import AT2PruneError, ContextTooLongError, InputError
+
+from .folder import Kept, StudyFolder, chosen, load_data
+from .lines import adding, read_lines
+
+if TYPE_CHECKING:
+    from at2_prune.datasets import Question
+    from at2_prune.models.language_model import LanguageModel
+    from at2_prune.models.prompts import EncodedPrompt
+    from at2_prune.pruning.loop import PruningLoop
+
+__all__ = ["NEEDED", "answer"]
+
+logger = logging.getLogger(__name__)
+
+NEEDED = ("id", "kept", "answer", "prompt_tokens", "seconds")
+"""The keys of an answer's record. `seconds` is its share of the batch's time."""
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """One prompt to answer."""
+
+    id: str
+    """The question's id."""
+    kept: Kept
+    prompt: EncodedPrompt
+
+
+def answer(folder: StudyFolder, only: Sequence[str], batch_size: int | None, progress: Progress) -> None:
+    """Answer from every set of passages that some method keeps at some k; each set once, whichever methods keep it.
+
+    The prompts, the generation settings and the rules for an answer's end are those of `AT2Pruner.answer_batch`.
+
+    Args:
+        folder: the study's folder, with its rankings.
+        only: patterns `READER/DATA`; all without patterns. Processes may answer different parts at the same time.
+        batch_size: the largest number of prompts in a batch. Batches are smaller if they do not fit the memory. With
+            None, it is the study's on a GPU and 1 on a CPU, where padding costs more time than a batch saves.
+        progress: told of every batch.
+
+    Raises:
+        InputError: a reader or a data set cannot be used.
+        DataError: a ranking is missing, or a file is damaged.
+    """
+    from .models import load_language_model
+
+    pairs = chosen(folder.study.readers, folder.study.data, only)
+    waiting = {pair: _waiting(folder, pair) for pair in pairs}
+    for reader in dict.fromkeys(reader for reader, _ in pairs):
+        mine = {data: waiting[reader, data] for name, data in pairs if name == reader and waiting[reader, data]}
+        if not mine:
+            continue
+        language_model = load_language_model(folder.study.readers[reader], f"reader {reader}")
+        prompts = {data: _encoded(folder, language_model, (reader, data), some) for data, some in mine.items()}
+        size = batch_size or (folder.study.batch_size if language_model.batching_pays else 1)
+        for data, some in prompts.items():
+            _answer(folder, language_model, (reader, data), some, size, progress)
+
+
+def _waiting(folder: StudyFolder, pair: tuple[str, str]) -> dict[str, list[Kept]]:
+    """Return the sets that are not answered yet, by question id."""
+    reader, data = pair
+    questions = folder.questions(data)
+    records = read_lines(folder.answers_file(reader, data), NEEDED).records
+    done = {(record["id"], tuple(record["kept"])) for record in records}
+    wanted = folder.kept(data, questions)
+    missing = {
+        name: [some for some in dict.fromkeys(sets.values()) if (name, some) not in done]
+        for name, sets in wanted.items()
+    }
+    return {name: sets for name, sets in missing.items() if sets}
+
+
+def _encoded(
+    folder: StudyFolder, language_model: LanguageModel, pair: tuple[str, str], waiting: Mapping[str, Sequence[Kept]]
+) -> list[_Prompt]:
+    """Return the prompts, longest first, so that a batch that is too large fails at once.
+
+    Raises:
+        InputError: a prompt does not fit the reader's context, or its template cannot show it.
+    """
+    from at2_prune.passages import only_kept
+
+    reader, data = pair
+    questions = {question.id: question for question in load_data(folder.study, data)}
+    _check_same(folder, data, questions)
+    prompts = []
+    for name, sets in waiting.items():
+        question = questions[name]
+        for kept in sets:
+            try:
+                shown = only_kept(question.passages, kept, "passage")
+                prompt = language_model.encode(question.text, shown)
+                language_model.check_length(len(prompt), folder.study.max_new_tokens)
+            except ContextTooLongError as error:
+                raise InputError(
+                    f"reader {reader}, data {data}, question {name}, {len(kept)} passages: {error}; nothing of {data} "
+                    f"was answered; leave {reader} or {data} out of the study"
+                ) from None
+            except AT2PruneError as error:
+                raise InputError(f"reader {reader}, data {data}, question {name}: {error}") from error
+            prompts.append(_Prompt(name, kept, prompt))
+    return sorted(prompts, key=lambda one: -len(one.prompt))
+
+
+def _check_same(folder: StudyFolder, data: str, questions: Mapping[str, Question]) -> None:
+    """Raise `InputError` if the data here differ from those that were ranked."""
+    if missing := next((one.id for one in folder.questions(data) if one.id not in questions), None):
+        raise InputError(f"data {data}: question {missing!r} was ranked, but {folder.study.data[data].path} lacks it")
+    folder.keep_questions(data, [questions[one.id] for one in folder.questions(data)])
+
+
+def _answer(
+    folder: StudyFolder,
+    language_model: LanguageModel,
+    pair: tuple[str, str],
+    prompts: Sequence[_Prompt],
+    batch_size: int,
+    progress: Progress,
+) -> None:
+    from at2_prune.pruning.loop import PruningLoop
+
+    from .models import describe_device, describe_model
+
+    reader, data = pair
+    loop = PruningLoop(language_model, folder.study.max_new_tokens)
+    about = {"reader": reader, "data": data, **describe_model(language_model), "max_new_tokens": loop.max_new_tokens}
+    where = {"device": describe_device(language_model.device), "batch_size": batch_size}
+    empty = done = 0
+    with adding(folder.answers_file(reader, data), about, where) as add:
+        for records in _batches(loop, reader, prompts, batch_size):
+            add(records)
+            done += len(records)
+            empty += sum(not record["answer"] for record in records)
+            progress(f"answer {reader}/{data}", done, len(prompts))
+    if empty:
+        logger.warning("reader %s wrote nothing for %d of %d prompts of %s", reader, empty, len(prompts), data)
+
+
+def _batches(
+    loop: PruningLoop, reader: str, prompts: Sequence[_Prompt], batch_size: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Answer in batches. If one does not fit the GPU's memory, batches have half as many tokens from then on.
+
+    Raises:
+        InputError: a single prompt does not fit the memory.
+    """
+    import torch
+
+    start, most = 0, math.inf
+    while start < len(prompts):
+        longest = len(prompts[start].prompt)  # they are sorted
+        batch = prompts[start : start + int(max(1, min(batch_size, most // longest)))]
+        started = time.perf_counter()
+        drafts = None
+        try:
+            drafts = loop.write_drafts([one.prompt for one in batch])
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise InputError(
+                    f"reader {reader}: a prompt of {longest} tokens does not fit the GPU's memory; take a smaller model"
+                ) from error
+        if drafts is None:  # outside of the handler, whose error holds on to the memory
+            torch.cuda.empty_cache()
+            most = longest * len(batch) // 2
+            continue
+        seconds = round((time.perf_counter() - started) / len(batch), 4)
+        yield [
+            {
+                "reader": reader,
+                "id": one.id,
+                "kept": list(one.kept),
+                "answer": draft.text,
+                "prompt_tokens": len(one.prompt),
+                "seconds": seconds,
+            }
+            for one, draft in zip(batch, drafts, strict=True)
+        ]
+        start += len(batch)

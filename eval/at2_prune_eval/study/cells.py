@@ -1,0 +1,158 @@
+"""The numbers of a study's page: cells, pooled means and paired differences, from the files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from at2_prune.bootstrap import Estimate, bootstrap_pooled
+from at2_prune.catalogue import label_of
+from at2_prune.errors import DataError
+
+from ..k_values import ALL
+from ..metrics import answer_scores, gold_recall
+from ..tables.cells import main_method
+from .answer import NEEDED
+from .folder import StudyFolder
+from .lines import Lines, read_lines
+
+__all__ = ["BASELINES", "Cell", "Cells", "Key", "Part", "load_cells"]
+
+BASELINES = ("none", "bm25", "cross_encoder")
+"""The methods of the catalogue with which others are compared."""
+Key = tuple[str, str]
+"""A method and its k as a string."""
+
+
+@dataclass
+class Cell:
+    """A method at one k, for one reader and one data set; one value for each question."""
+
+    f1: list[float] = field(default_factory=list)
+    tokens: list[float] = field(default_factory=list)
+    """The tokens that the reader read."""
+    choosing: list[float] = field(default_factory=list)
+    """The seconds that the method took to order the passages."""
+    answering: list[float] = field(default_factory=list)
+    recall: list[float] = field(default_factory=list)
+    """The share of gold passages that are kept; without the questions that name none."""
+
+
+@dataclass
+class Part:
+    """What one reader answered of one data set."""
+
+    cells: dict[Key, Cell]
+    questions: int
+    empty: int
+    """The number of its answers that are empty."""
+    answers: int
+    lines: Lines
+    """The answers' file."""
+
+
+@dataclass
+class Cells:
+    """All parts that are complete."""
+
+    parts: dict[tuple[str, str], Part]
+    """By reader and data set."""
+    missing: dict[tuple[str, str], tuple[int, int]]
+    """The parts that are not complete: the answers that are there, and those that are needed."""
+    labels: dict[str, str]
+    """The label of each method."""
+    subject: str
+    baselines: list[str]
+    """The names of the methods that others are compared with."""
+    devices: dict[str, list[str]]
+    """The devices on which each method ordered the passages."""
+
+    @property
+    def readers(self) -> list[str]:
+        return list(dict.fromkeys(reader for reader, _ in self.parts))
+
+    @property
+    def keys(self) -> list[Key]:
+        """The methods with their values of k, in the order of the study."""
+        return list(next(iter(self.parts.values())).cells)
+
+    def data_of(self, readers: Sequence[str]) -> list[str]:
+        """The data sets that all of these readers answered."""
+        names = dict.fromkeys(data for _, data in self.parts)
+        return [data for data in names if all((reader, data) in self.parts for reader in readers)]
+
+    def groups(self, key: Key, what: str, readers: Sequence[str], data: Sequence[str]) -> list[list[float]]:
+        """Return a list for each data set with a value for each question: the mean over the readers."""
+        found = []
+        for one in data:
+            values = [getattr(self.parts[reader, one].cells[key], what) for reader in readers]
+            found.append([sum(each) / len(each) for each in zip(*values, strict=True)])
+        return found
+
+    def mean(self, key: Key, what: str, readers: Sequence[str], data: Sequence[str]) -> Estimate:
+        return bootstrap_pooled(self.groups(key, what, readers, data))
+
+    def difference(self, key: Key, baseline: str, readers: Sequence[str], data: Sequence[str]) -> Estimate:
+        """Estimate the mean paired difference in F1 to a baseline at the same k, or to no pruning."""
+        other = (baseline, ALL) if (baseline, ALL) in self.keys else (baseline, key[1])
+        groups = [self.groups(one, "f1", readers, data) for one in (key, other)]
+        return bootstrap_pooled(
+            [[new - old for new, old in zip(*pair, strict=True)] for pair in zip(*groups, strict=True)]
+        )
+
+
+def load_cells(folder: StudyFolder) -> Cells:
+    """Read the files of a study.
+
+    Raises:
+        DataError: a file is missing or damaged, or no reader has answered a whole data set.
+    """
+    study = folder.study
+    parts, missing = {}, {}
+    for reader in study.readers:
+        for data in study.data:
+            part, counts = _part(folder, reader, data)
+            if part is None:
+                missing[reader, data] = counts
+            else:
+                parts[reader, data] = part
+    if not parts:
+        raise DataError(f"{folder.path}: no reader has answered a whole data set; run the stage answer first")
+    kinds = {name: method.method for name, method in study.methods.items()}
+    labels = {name: label_of(kind if kind == name else name) for name, kind in kinds.items()}
+    baselines = [name for one in BASELINES for name, kind in kinds.items() if kind == one]
+    devices = {name: _devices(folder, name) for name in study.methods}
+    return Cells(parts, missing, labels, study.subject or main_method(kinds), baselines, devices)
+
+
+def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tuple[int, int]]:
+    """Return a part, or None if it is not complete; and how many answers are there and how many are needed."""
+    questions = folder.questions(data)
+    lines = read_lines(folder.answers_file(reader, data), NEEDED)
+    answers = {(record["id"], tuple(record["kept"])): record for record in lines.records}
+    kept = folder.kept(data, questions)
+    rankings = {name: folder.rankings(name, data, questions) for name in folder.study.methods}
+    wanted = {(name, some) for name, sets in kept.items() for some in sets.values()}
+    counts = (len(wanted & answers.keys()), len(wanted))
+    if counts[0] < counts[1]:
+        return None, counts
+    cells: dict[Key, Cell] = {}
+    truths = {question.id: question.answers for question in questions}
+    scores = {one: answer_scores(answers[one]["answer"], truths[one[0]]).f1 for one in wanted}
+    for question in questions:
+        for key, some in kept[question.id].items():
+            record, cell = answers[question.id, some], cells.setdefault(key, Cell())
+            cell.f1.append(scores[question.id, some])
+            cell.tokens.append(record["prompt_tokens"])
+            cell.choosing.append(rankings[key[0]][question.id].get("seconds") or 0.0)
+            cell.answering.append(record["seconds"])
+            if question.gold:
+                cell.recall.append(gold_recall(some, question.gold))
+    empty = sum(not answers[one]["answer"] for one in wanted)
+    return Part(cells, len(questions), empty, len(wanted), lines), counts
+
+
+def _devices(folder: StudyFolder, method: str) -> list[str]:
+    """Return the devices on which a method ordered the passages, each once."""
+    files = [folder.rankings_file(method, data) for data in folder.study.data]
+    return list(dict.fromkeys(str(where.get("device")) for file in files for where in read_lines(file).where))

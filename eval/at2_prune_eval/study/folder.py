@@ -1,0 +1,183 @@
+"""A study's folder: its files by name, its questions, and the passages that each method keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from at2_prune.errors import AT2PruneError, DataError, InputError
+from at2_prune.files import write_atomically
+
+from ..k_values import ALL
+from ..loop.digests import json_digest
+from .lines import as_lines, read_lines
+from .settings import Method, Study, in_full
+
+if TYPE_CHECKING:
+    from at2_prune.datasets import Question
+    from at2_prune.datasets.formats.parse import Required
+
+__all__ = ["Asked", "Kept", "StudyFolder", "check_ranking", "chosen", "kept_sets", "load_data"]
+
+Kept = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the page has to know of a question."""
+
+    id: str
+    answers: list[str]
+    """The answers that are right."""
+    gold: list[int]
+    passages: int
+    """The number of its passages."""
+    sha256: str
+    """A digest of the question and its passages."""
+
+
+class StudyFolder:
+    """The files of a study.
+
+    Args:
+        path: the folder.
+        study: its settings.
+    """
+
+    def __init__(self, path: Path, study: Study) -> None:
+        self.path = path
+        self.study = study
+
+    def rankings_file(self, method: str, data: str) -> Path:
+        return self.path / "rankings" / f"{method}.{data}.jsonl"
+
+    def answers_file(self, reader: str, data: str) -> Path:
+        return self.path / "answers" / f"{reader}.{data}.jsonl"
+
+    def questions_file(self, data: str) -> Path:
+        return self.path / "questions" / f"{data}.jsonl"
+
+    def questions(self, data: str) -> list[Asked]:
+        """Read the questions of a data set.
+
+        Raises:
+            DataError: the stages before have not written them.
+        """
+        file = self.questions_file(data)
+        found = read_lines(file, ("id", "answers", "gold", "passages", "sha256")).records
+        if not found:
+            raise DataError(f"there is no {file}; run the stage rank first")
+        return [Asked(**record) for record in found]
+
+    def keep_questions(self, data: str, questions: Sequence[Question]) -> None:
+        """Write the questions of a data set.
+
+        Raises:
+            InputError: the folder holds another question under the same id.
+        """
+        asked = [_asked(question) for question in questions]
+        file = self.questions_file(data)
+        known = {record["id"]: record for record in read_lines(file).records}
+        for one in asked:
+            if one.id in known and known[one.id] != asdict(one):
+                raise InputError(f"{file}: question {one.id!r} of {data} is another one there; use another folder")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, as_lines(asdict(one) for one in asked))
+
+    def rankings(self, method: str, data: str, questions: Sequence[Asked]) -> dict[str, dict[str, Any]]:
+        """Read a method's rankings of these questions: records with `ranking` and `seconds`, by question id.
+
+        Raises:
+            DataError: a ranking is missing, or it is not an order of the question's passages.
+        """
+        name = self.study.methods[method].method
+        if name in ("none", "oracle"):
+            return {one.id: {"ranking": _known_order(one, name), "seconds": 0.0} for one in questions}
+        file = self.rankings_file(method, data)
+        known = {record["id"]: record for record in read_lines(file, ("id", "ranking")).records}
+        for one in questions:
+            if one.id not in known:
+                raise DataError(f"{file}: no ranking of question {one.id!r}; run the stage rank first")
+            check_ranking(known[one.id], one, file)
+        return known
+
+    def kept(self, data: str, questions: Sequence[Asked]) -> dict[str, dict[tuple[str, str], Kept]]:
+        """Return the passages that are kept, by question id, then by method and k as a string."""
+        sets: dict[str, dict[tuple[str, str], Kept]] = {one.id: {} for one in questions}
+        for name, method in self.study.methods.items():
+            rankings = self.rankings(name, data, questions)
+            for one in questions:
+                sets[one.id] |= {
+                    (name, k): some for k, some in kept_sets(self.study, method, rankings[one.id]["ranking"])
+                }
+        return sets
+
+
+def check_ranking(record: Mapping[str, Any], asked: Asked, file: Path) -> None:
+    """Raise `DataError` unless a ranking is an order of all passages of its question."""
+    ranking = record["ranking"]
+    whole = isinstance(ranking, list) and all(isinstance(index, int) for index in ranking)
+    if not whole or sorted(ranking) != list(range(asked.passages)):
+        raise DataError(
+            f"{file}: the ranking of question {asked.id!r} must hold each index below {asked.passages} once, got "
+            f"{ranking!r:.80}"
+        )
+
+
+def kept_sets(study: Study, method: Method, ranking: Sequence[int]) -> Iterator[tuple[str, Kept]]:
+    """Yield each k as a string with the passages that are kept, in the order in which pruning shows them."""
+    if method.method == "none":
+        yield ALL, tuple(range(len(ranking)))
+    else:
+        for k in study.k:
+            yield str(k), tuple(sorted(ranking[:k]))
+
+
+def load_data(study: Study, name: str) -> list[Question]:
+    """Load the questions of a data set.
+
+    Raises:
+        AT2PruneError: as `load_questions` does, with the data set's name before the message.
+    """
+    from at2_prune.datasets import load_questions
+
+    options = asdict(in_full(study.data[name], f"data {name}"))
+    needed: list[Required] = ["answer"]
+    if any(method.method == "oracle" for method in study.methods.values()):
+        needed.append("gold")
+    path = options.pop("path")
+    try:
+        questions = load_questions(path, require=needed, **options)
+    except AT2PruneError as error:
+        raise InputError(f"data {name}: {error}") from error
+    ids = [question.id for question in questions]
+    if repeated := next((one for one in ids if ids.count(one) > 1), None):
+        raise DataError(f"data {name}: the question id {repeated!r} is there twice; give each question its own")
+    return questions
+
+
+def chosen(names: Mapping[str, Any], data: Mapping[str, Any], only: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of a name and a data set that match one of the patterns `NAME/DATA`; all without patterns.
+
+    Raises:
+        InputError: a pattern matches no pair.
+    """
+    pairs = [(name, one) for name in names for one in data]
+    for pattern in only:
+        if not any(fnmatch(f"{name}/{one}", pattern) for name, one in pairs):
+            raise InputError(f"--only {pattern} matches none of {', '.join('/'.join(pair) for pair in pairs)}")
+    return [pair for pair in pairs if not only or any(fnmatch("/".join(pair), pattern) for pattern in only)]
+
+
+def _asked(question: Question) -> Asked:
+    shown = [question.text, [[passage.title, passage.text] for passage in question.passages]]
+    answers = [question.answer or "", *question.aliases]
+    return Asked(question.id, answers, list(question.gold), len(question.passages), json_digest(shown))
+
+
+def _known_order(asked: Asked, method: str) -> list[int]:
+    first = asked.gold if method == "oracle" else []
+    return [*first, *(index for index in range(asked.passages) if index not in first)]

@@ -1,0 +1,70 @@
+"""Loading a study's models, and what identifies them in its files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from at2_prune.errors import AT2PruneError, InputError
+from at2_prune.models.language_model import LanguageModel
+
+from ..run.config import prompt_digest
+from .settings import DEFAULT, Model, in_full
+
+__all__ = ["describe_coefficients", "describe_device", "describe_model", "load_language_model"]
+
+SAMPLES = 64
+"""The number of values of each parameter that a digest of weights reads."""
+
+
+def load_language_model(settings: Model, role: str) -> LanguageModel:
+    """Load a model.
+
+    Args:
+        settings: the model.
+        role: the words that errors use for it, such as "reader qwen".
+
+    Raises:
+        InputError: it cannot be loaded; the message begins with its role.
+    """
+    name = None if settings.model == DEFAULT else in_full(settings, role).model
+    try:
+        return LanguageModel.load(name, dtype=settings.dtype)
+    except AT2PruneError as error:
+        raise InputError(f"{role}: {error}") from error
+
+
+def describe_model(language_model: LanguageModel) -> dict[str, Any]:
+    """Return what identifies a model on every machine: name, weights, precision and prompt."""
+    model, state = language_model.model, hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        some = flat[:: max(1, len(flat) // SAMPLES)].float().cpu()
+        state.update(f"{name} {tuple(parameter.shape)}".encode() + some.numpy().tobytes())
+    return {
+        "model": Path(language_model.name).name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "weights": state.hexdigest()[:16],
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "prompt": f"{language_model.template.name} {prompt_digest(language_model.template)}",
+    }
+
+
+def describe_coefficients(coefficients: Any) -> str:
+    """Return a digest of coefficients of any kind."""
+    state = hashlib.sha256()
+    for name, value in sorted(vars(coefficients).items()):
+        if isinstance(value, torch.Tensor):
+            state.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+        elif name[0] != "_" and isinstance(value, (int, float, str, tuple, list)):
+            state.update(f"{name} {value}".encode())
+    return state.hexdigest()[:16]
+
+
+def describe_device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type

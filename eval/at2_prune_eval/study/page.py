@@ -1,0 +1,162 @@
+"""A study's page in Markdown, with its figures beside it; it needs the study's files only."""
+
+from __future__ import annotations
+
+from at2_prune.bootstrap import RESAMPLES, Estimate
+from at2_prune.errors import CacheError
+from at2_prune.files import write_atomically
+
+from ..figures.style import svg
+from ..k_values import ALL
+from ..tables.cells import FEW_QUESTIONS, TOO_FEW, markdown
+from .cells import Cells, Key, load_cells
+from .figures import curve_figure, forest_figure
+from .folder import StudyFolder
+
+__all__ = ["write_page"]
+
+PAGE = "README.md"
+
+
+def write_page(folder: StudyFolder) -> str:
+    """Write `README.md` and its figures into the study's folder, and return the page's path.
+
+    Raises:
+        DataError: a file is missing or damaged, or no reader has answered a whole data set.
+        CacheError: the page cannot be written.
+        MissingExtraError: matplotlib is not installed.
+    """
+    cells = load_cells(folder)
+    figures = {}
+    if [name for name in cells.baselines if name != cells.subject] and cells.subject:
+        figures["forest"] = svg(forest_figure(cells))
+    figures["f1_by_tokens"] = svg(curve_figure(cells))
+    try:
+        (folder.path / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(f"cannot write {folder.path}: {error.strerror or error}") from error
+    for name, drawing in figures.items():
+        write_atomically(folder.path / "figures" / f"{name}.svg", drawing)
+    sections = [_head(folder, cells), _pooled(cells), _differences(cells, "forest" in figures), _curve(cells)]
+    sections += [_reader(cells, reader) for reader in cells.readers]
+    write_atomically(folder.path / PAGE, "\n\n".join(sections) + "\n")
+    return str(folder.path / PAGE)
+
+
+def _head(folder: StudyFolder, cells: Cells) -> str:
+    study = folder.study
+    readers = []
+    for reader in cells.readers:
+        lines = [part.lines for (name, _), part in cells.parts.items() if name == reader]
+        devices = dict.fromkeys(f"{w['device']}, batches of {w['batch_size']}" for one in lines for w in one.where)
+        about = lines[0].about
+        size = f"{about['parameters'] / 1e6:,.0f} million parameters"
+        readers.append([reader, f"{about['model']}, {size}", about["dtype"], "; ".join(devices)])
+    counts = {data: part.questions for (_, data), part in cells.parts.items()}
+    text = [
+        f"# {study.title}",
+        f"{len(cells.readers)} readers answer the questions of {len(counts)} data sets from the passages that each "
+        "method keeps. Every different set of passages is answered once. Intervals are 95 %, by bootstrap over "
+        f"questions ({RESAMPLES:,} resamples, drawn within each data set). Every question counts the same, and a "
+        "question's value is the mean over the readers where several are pooled. Differences are paired.",
+        markdown([["reader", "model", "precision", "device"], *readers]),
+        markdown([["data", "questions"], *([data, str(count)] for data, count in counts.items())]),
+    ]
+    if min(counts.values()) < FEW_QUESTIONS:
+        text.append(TOO_FEW)
+    for (reader, data), (done, needed) in cells.missing.items():
+        text.append(f"Left out: {reader} has answered {done} of {needed} prompts of {data}.")
+    for (reader, data), part in cells.parts.items():
+        if part.empty:
+            text.append(f"{reader} wrote nothing for {part.empty} of {part.answers} prompts of {data}; these score 0.")
+    return "\n\n".join(text)
+
+
+def _pooled(cells: Cells) -> str:
+    readers, data = cells.readers, cells.data_of(cells.readers)
+    if not data:
+        return "## All readers\n\nNo data set was answered by all readers."
+    rows = [["method", "k", "answer F1", "tokens read", "share of tokens", "evidence recall"]]
+    whole = max(cells.mean(key, "tokens", readers, data).mean for key in cells.keys)
+    for key in cells.keys:
+        tokens = cells.mean(key, "tokens", readers, data).mean
+        rows.append(
+            [
+                cells.labels[key[0]],
+                key[1],
+                str(cells.mean(key, "f1", readers, data)),
+                f"{tokens:,.0f}",
+                f"{tokens / whole:.0%}",
+                str(cells.mean(key, "recall", readers, data)),
+            ]
+        )
+    about = f"Readers {', '.join(readers)} and data sets {', '.join(data)}, pooled. `{ALL}` keeps every passage."
+    return f"## All readers\n\n{about}\n\n{markdown(rows)}"
+
+
+def _differences(cells: Cells, drawn: bool) -> str:
+    text = ["## Differences in F1"]
+    if drawn:
+        text.append(f"![Paired differences of {cells.labels[cells.subject]}](figures/forest.svg)")
+        text.append("Lines are 95 % intervals, and numbers are means. Thick lines pool data sets.")
+    scopes = [(reader, [reader], cells.data_of([reader])) for reader in cells.readers]
+    if len(scopes) > 1 and cells.data_of(cells.readers):
+        scopes.insert(0, ("all readers", cells.readers, cells.data_of(cells.readers)))
+    for title, readers, data in scopes:
+        rows = [["method", "k", *(f"less {_named(cells, name)}" for name in cells.baselines)]]
+        for key in cells.keys:
+            if key[1] == ALL:
+                continue
+            values = [
+                "–" if name == key[0] else _signed(cells.difference(key, name, readers, data))
+                for name in cells.baselines
+            ]
+            rows.append([cells.labels[key[0]], key[1], *values])
+        text += [f"### Differences, {title}, pooled over {', '.join(data)}", markdown(rows)]
+    return "\n\n".join(text)
+
+
+def _curve(cells: Cells) -> str:
+    return (
+        "## F1 against tokens\n\n![Answer F1 against the tokens that the reader read](figures/f1_by_tokens.svg)\n\n"
+        "Each point is one k, pooled over the data sets that the reader answered. The tokens are those of the whole "
+        "prompt: instruction, passages and question. Vertical lines are 95 % intervals; the dashed line is no "
+        "pruning. A draft that a method writes before it chooses is not among the tokens."
+    )
+
+
+def _reader(cells: Cells, reader: str) -> str:
+    text = [f"## {reader}"]
+    for data in cells.data_of([reader]):
+        header = ["method", "k", "answer F1", "tokens read", "evidence recall", "choosing, s", "answering, s"]
+        rows = [header, *(_row(cells, key, reader, data) for key in cells.keys)]
+        text += [f"### {reader}, {data}", markdown(rows)]
+    devices = "; ".join(f"{cells.labels[name]}: {', '.join(where)}" for name, where in cells.devices.items() if where)
+    text.append(
+        "Seconds are means for one question. Answering is a question's share of its batch. Passages were chosen on: "
+        f"{devices or 'no device'}."
+    )
+    return "\n\n".join(text)
+
+
+def _row(cells: Cells, key: Key, reader: str, data: str) -> list[str]:
+    means = {
+        what: cells.mean(key, what, [reader], [data]) for what in ("f1", "tokens", "recall", "choosing", "answering")
+    }
+    return [
+        cells.labels[key[0]],
+        key[1],
+        str(means["f1"]),
+        f"{means['tokens'].mean:,.0f}",
+        "–" if means["recall"].mean != means["recall"].mean else str(means["recall"]),
+        f"{means['choosing'].mean:.3f}",
+        f"{means['answering'].mean:.3f}",
+    ]
+
+
+def _named(cells: Cells, name: str) -> str:
+    return "no pruning" if (name, ALL) in cells.keys else f"{cells.labels[name]} at the same k"
+
+
+def _signed(value: Estimate) -> str:
+    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"

@@ -1,0 +1,180 @@
+"""The stage `rank`: every method orders the passages of every question, once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from at2_prune.catalogue import METHODS, family_of
+from at2_prune.errors import AT2PruneError, DataError, InputError
+
+from .folder import StudyFolder, check_ranking, chosen, load_data
+from .lines import adding, read_lines
+from .settings import Method, in_full
+
+if TYPE_CHECKING:
+    from at2_prune.datasets import Question
+    from at2_prune.models.language_model import LanguageModel
+    from at2_prune.pruning.pruner import AT2Pruner
+    from at2_prune.scorers import Scorer
+
+__all__ = ["rank"]
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[str, int, int], None]
+"""Called with a title, the number of entries that are done, and their total."""
+
+
+def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
+    """Order the passages by every method, and write the rankings and the questions.
+
+    Args:
+        folder: the study's folder.
+        only: patterns `METHOD/DATA`; all without patterns.
+        progress: told of every question.
+
+    Raises:
+        InputError: a method or a data set cannot be used.
+        DataError: rankings from a file do not fit the questions.
+        CacheError: the folder cannot be written.
+    """
+    study = folder.study
+    pairs = chosen(study.methods, study.data, only)
+    _check_methods(folder, [method for method, _ in pairs])
+    questions = {data: load_data(study, data) for data in study.data}
+    for data, some in questions.items():
+        folder.keep_questions(data, some)
+    language_model: LanguageModel | None = None
+    pruners: dict[str, AT2Pruner] = {}
+    for name, data in pairs:
+        method = study.methods[name]
+        if method.method in ("none", "oracle"):
+            continue
+        if method.file is not None:
+            _copy(folder, name, data)
+            continue
+        file = folder.rankings_file(name, data)
+        done = {record["id"] for record in read_lines(file, ("id", "ranking")).records}
+        missing = [question for question in questions[data] if question.id not in done]
+        if not missing:
+            continue
+        if name not in pruners:
+            language_model = language_model or _scoring_model(folder)
+            pruners[name] = _pruner(folder, name, language_model)
+        _rank(folder, (name, data), pruners[name], missing, progress)
+
+
+def _check_methods(folder: StudyFolder, names: Sequence[str]) -> None:
+    """Check before a model is loaded what can be known of the methods."""
+    from at2_prune.scorers import ScorerOptions
+    from at2_prune.scorers.registry import check_method
+
+    for name in dict.fromkeys(names):
+        method = in_full(folder.study.methods[name], f"method {name}")
+        if METHODS.get(method.method, METHODS["none"]).scorer:
+            try:
+                check_method(method.method, ScorerOptions(embedder=method.embedder, cross_encoder=method.cross_encoder))
+            except AT2PruneError as error:
+                raise InputError(f"method {name}: {error}") from error
+
+
+def _scoring_model(folder: StudyFolder) -> LanguageModel:
+    from .models import load_language_model
+
+    language_model = load_language_model(folder.study.scorer, "scorer")
+    language_model.compatibility.measure()  # a probe's passes are not part of a method's time
+    return language_model
+
+
+def _pruner(folder: StudyFolder, name: str, language_model: LanguageModel) -> AT2Pruner:
+    """Make the pruner that users run with this method."""
+    from at2_prune.pruning.pruner import AT2Pruner
+
+    try:
+        scorer = _scorer(in_full(folder.study.methods[name], name), language_model)
+        scorer.prepare(language_model.device)
+    except AT2PruneError as error:
+        raise InputError(f"method {name}: {error}") from error
+    return AT2Pruner(language_model, scorer, max_new_tokens=folder.study.max_new_tokens)
+
+
+def _scorer(method: Method, language_model: LanguageModel) -> Scorer:
+    from at2_prune.coefficients.loading import load_coefficients
+    from at2_prune.scorers import ScorerOptions, make_scorer
+
+    wanted = METHODS[method.method].coefficients if method.method in METHODS else ""
+    loaded = {wanted: load_coefficients(language_model, method.coefficients, wanted)} if wanted else {}
+    embedder, reranker = (_as_path(name) for name in (method.embedder, method.cross_encoder))
+    return make_scorer(method.method, ScorerOptions(loaded, embedder, reranker, seed=method.seed))
+
+
+def _as_path(name: str | None) -> Any:
+    """Return a folder as a path, of which a study's files name the end only, and a Hub id as it is."""
+    return Path(name).expanduser() if name is not None and Path(name).expanduser().exists() else name
+
+
+def _rank(
+    folder: StudyFolder, pair: tuple[str, str], pruner: AT2Pruner, questions: Sequence[Question], progress: Progress
+) -> None:
+    from at2_prune.pruning.selection import top_k
+
+    from .models import describe_device
+
+    name, data = pair
+    about = _about(folder, name, data, pruner)
+    where = {"device": describe_device(pruner.language_model.device)}
+    with adding(folder.rankings_file(name, data), about, where) as add:
+        for count, question in enumerate(questions, start=1):
+            started = time.perf_counter()
+            try:
+                scored = pruner.try_score(question.text, question.passages)
+            except AT2PruneError as error:
+                raise InputError(f"method {name}, data {data}, question {question.id}: {error}") from error
+            record: dict[str, Any] = {
+                "id": question.id,
+                "ranking": top_k(scored.scores, len(scored.scores), "score"),
+                "seconds": round(time.perf_counter() - started, 4),
+            }
+            if scored.error is not None:
+                record["fallback"] = str(scored.error)
+            add([record])
+            progress(f"rank {name}/{data}", count, len(questions))
+
+
+def _about(folder: StudyFolder, name: str, data: str, pruner: AT2Pruner) -> dict[str, Any]:
+    """Return what a method's rankings depend on."""
+    from ..loop.identity import describe_scorer
+    from .models import describe_coefficients, describe_model
+
+    scorer, kind = pruner.scorer, folder.study.methods[name].method
+    about: dict[str, Any] = {"method": kind, "data": data, "settings": describe_scorer(scorer)}
+    if (coefficients := getattr(scorer, "coefficients", None)) is not None:
+        about["coefficients"] = describe_coefficients(coefficients)
+    if family_of(kind) != "retrieval":  # the others do not use the language model
+        about["scorer"] = describe_model(pruner.language_model)
+    return about
+
+
+def _copy(folder: StudyFolder, name: str, data: str) -> None:
+    """Check rankings that were made elsewhere, and copy them into the folder."""
+    given = Path(str(in_full(folder.study.methods[name], f"method {name}").file).replace("{data}", data))
+    if not given.is_file():
+        raise DataError(f"method {name}: there is no file {given} with rankings of {data}")
+    known = read_lines(given, ("id", "ranking"))
+    records = {record["id"]: record for record in known.records}
+    questions = folder.questions(data)
+    for one in questions:
+        if one.id not in records:
+            raise DataError(f"{given}: no ranking of question {one.id!r} of {data}")
+        check_ranking(records[one.id], one, given)
+    file = folder.rankings_file(name, data)
+    done = {record["id"]: record for record in read_lines(file, ("id", "ranking")).records}
+    changed = next((one for one in questions if one.id in done and done[one.id] != records[one.id]), None)
+    if changed is not None:
+        raise InputError(f"{file}: another ranking of question {changed.id!r} than in {given}; remove this file")
+    about = {"method": "file", "data": data, "file": given.name, "made_with": known.about}
+    with adding(file, about, known.where[-1] if known.where else {"device": "unknown"}) as add:
+        add(records[one.id] for one in questions if one.id not in done)

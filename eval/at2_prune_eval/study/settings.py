@@ -1,0 +1,183 @@
+"""A study's YAML file, checked: readers, data sets, methods and the values of k."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from at2_prune.catalogue import METHODS, REFERENCES, scoring_methods
+from at2_prune.errors import InputError
+from at2_prune.files import read_text
+
+from ..k_values import check_ks
+
+__all__ = ["DEFAULT", "Data", "Method", "Model", "Study", "in_full", "load_study"]
+
+DEFAULT = "default"
+"""The name of the embedded model in a study."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, as a reader or as the one that methods score with."""
+
+    model: str = DEFAULT
+    """A Hub id or a folder, or `default` for the embedded model."""
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Questions; the keys are options of `at2_prune.datasets.load_questions`."""
+
+    path: str
+    split: str | None = None
+    ids: str | None = None
+    seed: int | None = None
+    offset: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that orders passages."""
+
+    method: str = ""
+    """A method of the catalogue; by default the name under which it stands in the study."""
+    coefficients: str | None = None
+    embedder: str | None = None
+    cross_encoder: str | None = None
+    seed: int = 0
+    file: str | None = None
+    """Rankings made elsewhere, in the study's own format. `{data}` in the path stands for the data set's name."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study."""
+
+    readers: Mapping[str, Model]
+    data: Mapping[str, Data]
+    methods: Mapping[str, Method]
+    k: list[int]
+    title: str = "Pooled evidence"
+    scorer: Model = field(default_factory=Model)
+    """The model that methods score with."""
+    subject: str = ""
+    """The method that the forest plot compares with the others; by default the study's main method."""
+    max_new_tokens: int = 48
+    batch_size: int = 64
+    """The largest number of prompts that are answered at once on a GPU."""
+
+
+def load_study(path: str | os.PathLike[str]) -> Study:
+    """Read a study from a YAML file. Environment variables in it are replaced later, by `in_full`.
+
+    Raises:
+        DataError: the file cannot be read.
+        InputError: it is not YAML, a key is unknown or missing, or a value cannot be used. The message names the key.
+    """
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    where = str(path)
+    given = _keys(Study, content, where)
+    for name, kind in (("readers", Model), ("data", Data), ("methods", Method)):
+        given[name] = _named(kind, given[name], f"{where}: {name}")
+    if "scorer" in given:
+        given["scorer"] = _make(Model, given["scorer"], f"{where}: scorer")
+    if not isinstance(given["k"], list):
+        raise InputError(f"{where}: k must be a list of numbers, got {given['k']!r:.80}")
+    given["k"] = check_ks(given["k"])
+    if any(not isinstance(k, int) for k in given["k"]):
+        raise InputError(f"{where}: k must hold numbers only, got {given['k']}")
+    given["methods"] = {name: _checked(method, name, where) for name, method in given["methods"].items()}
+    _check_types(Study, {name: given[name] for name in given if name in ("title", "subject")}, where)
+    study = Study(**given)
+    for name in ("max_new_tokens", "batch_size"):
+        value = getattr(study, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{where}: {name} must be an integer of at least 1, got {value!r:.80}")
+    if study.subject and study.subject not in study.methods:
+        raise InputError(f"{where}: subject {study.subject!r} is not among the methods: {', '.join(study.methods)}")
+    return study
+
+
+def in_full(settings: T, where: str) -> T:
+    """Return settings with `${NAME}` in their values replaced by the environment variable, and `~` by the home folder.
+
+    A stage does this with what it uses, so that a machine needs no variables for the other stages.
+
+    Raises:
+        InputError: a variable is not set.
+    """
+    given = {one.name: getattr(settings, one.name) for one in fields(settings)}  # type: ignore[arg-type]
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    for name, value in texts.items():
+        for variable in _VARIABLE.findall(value):
+            if variable not in os.environ:
+                raise InputError(f"{where}: the environment variable {variable} is not set; {name}: {value} needs it")
+        texts[name] = os.path.expanduser(_VARIABLE.sub(lambda found: os.environ[found[1]], value))
+    return type(settings)(**{**given, **texts})
+
+
+def _checked(method: Method, name: str, where: str) -> Method:
+    """Return the method with its kind filled in."""
+    kind = method.method or ("" if method.file else name)
+    known = [*REFERENCES, *scoring_methods()]
+    if method.file is None and kind not in known:
+        raise InputError(f"{where}: methods.{name}: no method {kind!r}; there are {', '.join(known)}, or give a file")
+    for option, wanted in (("embedder", "dense"), ("cross_encoder", "cross_encoder")):
+        if getattr(method, option) is not None and kind != wanted:
+            raise InputError(
+                f"{where}: methods.{name}: {option} belongs to the method {wanted}, not to {kind or 'file'}"
+            )
+    if method.coefficients is not None and not (kind in METHODS and METHODS[kind].coefficients):
+        raise InputError(f"{where}: methods.{name}: the method {kind or name} has no coefficients; leave them out")
+    return Method(kind, method.coefficients, method.embedder, method.cross_encoder, method.seed, method.file)
+
+
+def _named(kind: type[T], value: Any, where: str) -> dict[str, T]:
+    """Return a mapping of names to settings. A file's name is made of the names, so they are simple."""
+    if not isinstance(value, Mapping) or not value:
+        raise InputError(f"{where} must be a mapping of names to settings, got {value!r:.80}")
+    for name in value:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InputError(f"{where}: the name {name!r:.80} must be made of letters, digits, _ and -")
+    return {name: _make(kind, {} if own is None else own, f"{where}.{name}") for name, own in value.items()}
+
+
+def _make(kind: type[T], value: Any, where: str) -> T:
+    given = _keys(kind, value, where)
+    _check_types(kind, given, where)
+    return kind(**given)
+
+
+def _keys(kind: type[Any], value: Any, where: str) -> dict[str, Any]:
+    """Return the mapping, whose keys must be fields of a class."""
+    names = [one.name for one in fields(kind)]
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: expected a mapping with {', '.join(names)}, got {value!r:.80}")
+    if unknown := [key for key in value if key not in names]:
+        raise InputError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(names)}")
+    needed = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
+    if missing := [name for name in needed if name not in value]:
+        raise InputError(f"{where}: the key {missing[0]!r} is missing")
+    return dict(value)
+
+
+def _check_types(kind: type[Any], given: Mapping[str, Any], where: str) -> None:
+    hints = get_type_hints(kind)
+    for key, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, hints[key]):
+            allowed = str(getattr(hints[key], "__name__", hints[key])).replace(" | None", "")
+            raise InputError(f"{where}: {key} must be of type {allowed}, got {value!r:.80}")
