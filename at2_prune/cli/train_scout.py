@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="FILE_OR_ID",
-        help="questions: files or Hub data sets; each has the same weight in the fit",
+        help="questions: files or Hub data sets; a data set weighs as the square root of its size",
     )
     parser.add_argument("--split", help="the split of Hub data sets (default: none, for files)")
     parser.add_argument(
