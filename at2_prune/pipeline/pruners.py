@@ -1,7 +1,7 @@
-"""The pruner of a step: one that is given, or one that the steps of a process share.
+"""The pruner of a step: a pruner that the user gives, or a pruner that all steps of a process share.
 
-Frameworks copy adapters, check them again and send them to other processes. A model is therefore loaded once for each
-process and set of options, whatever number of steps asks for it.
+Frameworks copy adapters, validate them again and send them to other processes. A process therefore loads a model only
+once for the same options, even if many steps ask for the model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MODEL_SETTINGS", "check_given", "forget_pruners", "load_pruner", "options_of"]
 
 MODEL_SETTINGS = ("model", "device", "dtype", "coefficients", "method", "index", "cross_encoder", "max_new_tokens")
-"""The settings that decide which pruner is loaded; the first three decide which model."""
+"""The settings that decide which pruner is loaded. The first three decide which model is loaded."""
 
 _pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
 _models: WeakValueDictionary[tuple[Any, ...], LanguageModel] = WeakValueDictionary()
@@ -32,13 +32,14 @@ _loading = threading.RLock()
 
 
 def load_pruner(config: PruneConfig) -> AT2Pruner:
-    """Return the pruner for `MODEL_SETTINGS` of a config. If this process has it already, nothing is loaded.
+    """Return the pruner for `MODEL_SETTINGS` of a config. A pruner that this process has already is not loaded again.
 
-    A pruner stays loaded as long as a step uses it. The one that was used last stays until another is loaded, or until
-    `forget_pruners`. A folder that has been written anew is loaded again.
+    A pruner stays loaded as long as a step uses it. The pruner that this function returned last also stays loaded,
+    until the function returns another pruner or `forget_pruners` is called. A folder whose files have changed is loaded
+    again.
 
     Raises:
-        InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: as `AT2Pruner.from_pretrained`.
+        InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.
     """
     from ..pruning.pruner import AT2Pruner  # imports torch
 
@@ -66,7 +67,10 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
 
 
 def forget_pruners() -> None:
-    """Forget all pruners: their memory is freed when no step uses them any more, and new steps load anew."""
+    """Forget all pruners, so that new steps load their pruner again.
+
+    The memory of a pruner is freed when no step uses the pruner any more.
+    """
     with _loading:
         _latest.clear()
         _pruners.clear()
@@ -74,10 +78,10 @@ def forget_pruners() -> None:
 
 
 def options_of(pruner: Any) -> dict[str, Any]:
-    """Return the settings that an adapter takes from a pruner that is given.
+    """Return the settings that an adapter takes from a given pruner.
 
     Raises:
-        InputError: it is not an `AT2Pruner`.
+        InputError: `pruner` is not an `AT2Pruner`.
     """
     from ..pruning.pruner import AT2Pruner
 
@@ -87,11 +91,12 @@ def options_of(pruner: Any) -> dict[str, Any]:
 
 
 def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
-    """Check a pruner that is given with a config, whose `MODEL_SETTINGS` it replaces.
+    """Check that a given pruner does not contradict a config. The pruner replaces the config's `MODEL_SETTINGS`.
 
     Raises:
-        InputError: it is not an `AT2Pruner`, or the config names another method, cross-encoder, model, device, dtype
-            or `max_new_tokens` than it has.
+        InputError: `pruner` is not an `AT2Pruner`. Or the config names another method, cross-encoder, model, device,
+            dtype or `max_new_tokens` than the pruner has. Or the config names coefficients, and the pruner's method
+            uses none.
     """
     from ..models.loading import choose_device
     from ..scorers.cross_encoder import CrossEncoderScorer
@@ -110,12 +115,12 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     for name, wanted, value in has:
         said = getattr(config, name)
         if said != SETTINGS[name].default and wanted != value:
-            raise InputError(f"{name}={said!r} contradicts the given pruner, which has {value!r}: leave one out")
+            raise InputError(f"{name}={said!r} contradicts the given pruner, which has {value!r}: leave out {name}")
     info = METHODS.get(pruner.scorer.name)
     if config.coefficients is not None and info is not None and not info.coefficients:
         raise InputError(
             f"coefficients={config.coefficients!r} contradict the given pruner, whose method {info.name} has "
-            "none: leave one out"
+            "no coefficients: leave out coefficients"
         )
 
 
@@ -129,7 +134,7 @@ def _written(name: str | None) -> int | None:
 
 
 def _after_fork() -> None:
-    """Make the lock anew: in the new process, the thread that may have held it does not exist."""
+    """Make a new lock in a forked process, where the thread that held the old lock may not exist."""
     global _loading
     _loading = threading.RLock()
 
