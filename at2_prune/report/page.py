@@ -31,7 +31,7 @@ MOST_WORDS = 4000
 marks, because comparing them would be slow."""
 
 Parts = list[tuple[bool, str]]
-"""A text in parts. The first item of a part is true if the other text lacks it; the second is the part's text."""
+"""A text in parts. A part is a pair of a flag and the text. The flag is true if the other text lacks the part."""
 
 
 def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, model: str, scorer: str) -> str:
@@ -41,7 +41,7 @@ def html_report(result: PruneResult, tokens: Sequence[Tokens] | None = None, *, 
         result: the result of `AT2Pruner.answer`.
         tokens: the result of `AT2Pruner.token_scores` for the same passages. None leaves the text without shades.
         model: the name of the model.
-        scorer: the name of the method. If it is in the catalogue, the page says what its score means.
+        scorer: the name of the method. If the method is in the catalogue, the page says what the scores mean.
 
     Returns:
         The page as text. `write_html_report` writes it to a file.
@@ -107,7 +107,7 @@ def _verdict(result: PruneResult) -> str:
 
 
 def _changes(draft: str, answer: str) -> tuple[Parts, Parts]:
-    """Compare both texts word by word."""
+    """Compare the draft with the answer word by word, and return the parts of both."""
     one, two = re.findall(r"\s+|\S+", draft), re.findall(r"\s+|\S+", answer)
     if draft == answer or len(one) + len(two) > MOST_WORDS:
         return [(False, draft)], [(False, answer)]
