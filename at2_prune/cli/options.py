@@ -38,7 +38,7 @@ K_HELP = f"{SETTINGS['top_n'].metadata['help']} (default: {K_DEFAULT})"
 
 
 def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
-    """Add an option for each of these settings of `PruneConfig`, with its default, choices and help."""
+    """Add an option for each of these settings of `PruneConfig`, with the setting's default, choices and help."""
     for name in names:
         field = SETTINGS[name]
         kind = field.metadata["kind"]
@@ -79,16 +79,16 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
 
 
 def data_name(source: str) -> str:
-    """Return the name of a data set that is recorded: a Hub id, or a file with its folder.
+    """Return the name under which a data set is recorded: a Hub id, or a file with its folder.
 
-    Only the last folder is kept, so that the name does not depend on where the data is.
+    Only the last folder is kept, so that the name does not depend on the machine.
     """
     path = Path(source).absolute()
     return f"{path.parent.name}/{path.name}" if path.exists() else source
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the model that the options name, after checking the method and the coefficients that they name."""
+    """Check the method and the coefficients that the options name, and then load the model."""
     from transformers.utils import logging as transformers_logging
 
     from ..coefficients.loading import check_coefficients
@@ -106,7 +106,7 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
 
 def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
-    """Load the model that the options name, with the method that they name."""
+    """Load a pruner with the model and the method that the options name."""
     from ..pruning.pruner import AT2Pruner
 
     # A value that cannot be used must fail before the model is loaded.

@@ -14,8 +14,8 @@ EXAMPLES = """examples:
   at2-prune score "…" --passages - --granularity sentence --json < passages.json
 
 With a method that reads a draft, such as at2, a score says how much the draft used a passage. Any model may have
-written the draft. Attention methods read it in one forward pass of the local model. Without --draft, the local model
-writes a draft."""
+written the draft. Attention methods read the draft in one forward pass of the local model. Without --draft, the local
+model writes a draft."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft",
         metavar="TEXT",
-        help="a draft to score passages by, for methods that read one (default: the model writes one)",
+        help="a draft to score passages by, for methods that read a draft (default: the model writes a draft)",
     )
 
 

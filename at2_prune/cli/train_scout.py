@@ -23,9 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="FILE_OR_ID",
-        help="questions: files or Hub data sets; each has the same weight in the fit",
+        help="questions: files or Hub data sets; every data set has the same weight in the fit",
     )
-    parser.add_argument("--split", help="the split of Hub data sets (default: none, for files)")
+    parser.add_argument(
+        "--split",
+        help="the split of Hub data sets; files have no split (default: train, or validation for multi-hop data sets)",
+    )
     parser.add_argument(
         "--limit",
         type=positive,
@@ -39,14 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="the layers whose keys are kept (default: the first, the middle and the last of the first third)",
+        help="the layers whose keys are kept (default: the first, the middle and the last layer of the first third)",
     )
     parser.add_argument(
         "--link-layers",
         type=int,
         nargs="+",
         metavar="L",
-        help="those of them that link passages (default: the last one)",
+        help="the layers of --layers whose keys link passages (default: the last layer of --layers)",
     )
     parser.add_argument(
         "--holdout",
@@ -59,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Collect features, fit coefficients, print what held-out questions show."""
+    """Collect features, fit coefficients, and print the measures on held-out questions."""
     from tqdm.auto import tqdm
 
     from ..datasets import load_questions
