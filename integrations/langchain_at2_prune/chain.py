@@ -1,4 +1,4 @@
-"""A Runnable that drafts from all documents, prunes them, and answers from those that are kept."""
+"""A Runnable that drafts from all documents, prunes them, and answers from the kept documents."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bo
     """Make the step that drafts.
 
     With `own_draft` the scoring model writes the draft. Otherwise `drafter` writes it if the method reads a draft. The
-    scoring model is loaded first; the async step loads it in a thread.
+    scoring model is loaded first. The async step loads the model in a thread.
     """
 
     def first(state: dict[str, Any]) -> Callable[[], Any]:
@@ -115,7 +115,7 @@ def _answer_step(pruning: AT2DocumentCompressor, writer: Runnable, *, same: bool
     """Make the step that answers from the kept documents.
 
     Args:
-        pruning: reads the documents.
+        pruning: the compressor, which reads the documents.
         writer: writes the answer.
         same: whether `writer` wrote the draft. Then the draft is the answer if every document is kept in its place.
     """
