@@ -7,7 +7,7 @@
 `short-table` prints the table of the README. `cards` writes the results at k = 3 into the cards of the head
 coefficients that were evaluated. `archive` packs a run's folder into one file, without the text of the data set.
 
-Maintainers run it from a checkout; it is not part of the installed package.
+Maintainers run this script from a checkout. It is not part of the installed package.
 """
 
 from __future__ import annotations
