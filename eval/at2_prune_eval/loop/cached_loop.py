@@ -1,4 +1,4 @@
-"""The pruning loop of the evaluator, which computes drafts, scores, ablations and answers once and measures them."""
+"""The pruning loop of the evaluator, which caches drafts, scores, ablations and answers, and measures their cost."""
 
 from __future__ import annotations
 
@@ -41,20 +41,22 @@ DECIDES = {
     "answer": ("at2_prune.models.shared_prefix",),
     "scores": ("at2_prune.models.drafts", "at2_prune.ablation", _METER),
 }
-"""The modules that decide each kind of value, with what they import. The scorer's modules decide its scores too."""
+"""For each kind of value, the modules that decide it. The digest of their code includes all modules that they import.
+The modules of a scorer decide its scores too."""
 GLUE = (PruningLoop.__module__, CostlyScored.__module__, __name__)
-"""The modules that call them. What these import beside them decides nothing."""
+"""The modules that call the modules of `DECIDES`. The digest includes their code, but not the modules that they
+import."""
 NEVER = -1e9
 """Stands in for a log-probability of minus infinity, which JSON cannot hold."""
 
 
 class CachedLoop(PruningLoop):
-    """A pruning loop with a memory.
+    """A pruning loop that caches its results and measures their cost.
 
     Args:
-        language_model: drafts, answers and is ablated.
-        cache: where results are kept; None keeps them in memory.
-        max_new_tokens: a draft or answer is cut there.
+        language_model: the model that writes drafts and answers, and whose prompts are ablated.
+        cache: the cache of results. With None, results are kept in memory.
+        max_new_tokens: the maximum number of tokens in a draft or an answer.
 
     Raises:
         InputError: `max_new_tokens` is below 1.
@@ -68,16 +70,17 @@ class CachedLoop(PruningLoop):
         self.switches = kernel_switches()
         weights = model_fingerprint(language_model)
         self.fingerprint = digest(weights, self.switches) if self.switches else weights
-        """A digest of the model and its kernels: part of every key."""
+        """A digest of the model and its kernels, which is part of every key."""
         self._writing = [self.fingerprint, max_new_tokens, list(language_model.template.stop)]
         self._code = {kind: code_digest(modules, GLUE) for kind, modules in DECIDES.items()}
 
     def draft(self, prompt: EncodedPrompt, groups: Sequence[RowGroup] = ()) -> CostlyDraft:
         """Write a draft, read the attention of `groups`, and measure the cost.
 
-        The attention of all row groups is read while the draft is written. A pruner reads other measures at the same
-        time. Here each measure takes a forward pass over the finished draft, so that methods without it do not pay for
-        it. The seconds of that pass are counted; its tokens are not.
+        The attention of all row groups is read while the draft is written. A pruner reads other measures, such as the
+        contribution, at the same time. Here, each other measure is read in a forward pass over the finished draft, so
+        that methods without this measure do not pay for the reading. The seconds of the pass are counted; its tokens
+        are not.
         """
         key = digest("draft", self._code["draft"], self._writing, prompt.ids, prompt.sources)
         known = self.cache.get(key)
@@ -134,12 +137,12 @@ class CachedLoop(PruningLoop):
         return tensors
 
     def score(self, scorer: Scorer, task: Task) -> CostlyScored:
-        """Score a task as a pruner does, and measure the cost; scores from the cache keep the cost that they had.
+        """Score a task as a pruner does, and measure the cost. Cached scores keep the cost that was measured first.
 
         Args:
-            scorer: a method. The key of its scores holds its name, its settings and its code. A method with settings
-                that cannot be written as JSON is run anew every time.
-            task: the question; its ablations are kept too.
+            scorer: a method. The key of the scores holds the method's name, settings and code. A method with settings
+                that cannot be written as JSON is run again every time.
+            task: the question. The outcomes of its ablations are cached too.
 
         Raises:
             InputError: a score is not a finite number.
@@ -208,13 +211,13 @@ class CachedLoop(PruningLoop):
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> list[Draft]:
-        """The draft of every prompt, with all layers; `layers` and `prefix` are not used."""
+        """Return the draft of every prompt, read on all layers. `layers` and `prefix` are not used."""
         return [self.draft(prompt, groups).draft for prompt in prompts]
 
     def write_answers(
         self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None
     ) -> list[Answer]:
-        """The answer to every prompt; those that are not in the cache are written together and share work."""
+        """Return the answer to every prompt. Answers that are not in the cache are written together and share work."""
         keys = [digest("answer", self._code["answer"], self._writing, prompt.ids) for prompt in prompts]
         known: dict[str, dict[str, Any]] = {key: json.loads(data) for key, data in self.cache.many(keys).items()}
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
