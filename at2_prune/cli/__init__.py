@@ -40,7 +40,7 @@ GROUP = "at2_prune.commands"
 
 
 def commands() -> dict[str, ModuleType]:
-    """Return the command modules by name: first this package's, then those that entry points register."""
+    """Return the command modules by name: this package's first, then the modules of entry points."""
     registered = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     return COMMANDS | {point.name: point.load() for point in registered}
 

@@ -76,7 +76,7 @@ class PruneConfig:
     order: Order = setting(
         "original",
         choice(*get_args(Order)),
-        "the order of kept passages: as they were retrieved (original), or best first (score)",
+        "the order of the kept passages: as retrieved (original), or best first (score)",
     )
     min_documents: int = setting(
         1,
@@ -100,7 +100,7 @@ class PruneConfig:
     coefficients: str | None = setting(
         None,
         TEXT,
-        "the scoring model's head coefficients, by Hub id or path; if not given, those in the package",
+        "the scoring model's head coefficients, by Hub id or path; if not given, the coefficients in the package",
         "DIR_OR_ID",
     )
     index: str | None = setting(

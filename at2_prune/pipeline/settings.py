@@ -21,7 +21,7 @@ from .step import PruneStep
 
 __all__ = ["PruneSettings"]
 
-if TYPE_CHECKING:  # the fields are made below, from those of PruneConfig
+if TYPE_CHECKING:  # the fields are made below, from the fields of PruneConfig
 
     class _ConfigFields(BaseModel):
         def __getattr__(self, name: str) -> Any: ...

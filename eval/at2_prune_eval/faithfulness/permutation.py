@@ -43,7 +43,10 @@ def kept_sets(scores: Sequence[float], rankings: Sequence[Sequence[int]], k: int
 
 
 def compare(kept: Sequence[tuple[int, ...]], outcomes: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Return the outcomes of `kept_sets`: those of the scores, and the means over the permuted scores."""
+    """Return the outcomes of the scores, and the mean outcomes of the permuted scores.
+
+    `kept` and `outcomes` have the order of `kept_sets`.
+    """
     own, *permuted = outcomes
     means = {key: math.fsum(outcome[key] for outcome in permuted) / len(permuted) for key in own}
     return {"kept": list(kept[0]), "scores": own, "permuted": means}

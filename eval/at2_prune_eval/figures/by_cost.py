@@ -159,7 +159,7 @@ def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str,
         start = left
         places |= _side_by_side(dear, along, start)
         while (hidden := left + COLUMN * 0.6 - min(places[name] for name in dear)) > 0 and start < inches / 2:
-            start += hidden  # the leftmost method would stand in the previous column
+            start += hidden  # the leftmost method would be drawn in the previous column
             places |= _side_by_side(dear, along, start)
         for tick in (2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000):
             if low <= math.log(tick) <= high:
