@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Processes:
-    """The processes of a run: one, or those that `torchrun` started, through accelerate.
+    """The processes of a run: one process, or the processes that `torchrun` started.
 
     Raises:
-        MissingExtraError: `torchrun` started several, and accelerate is not installed.
+        MissingExtraError: `torchrun` started several processes, and accelerate is not installed.
 
     Example:
         >>> processes = Processes()
@@ -47,7 +47,8 @@ class Processes:
         return str(self._state.device) if self._state else None
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """The items of this process: every `count`-th, because neighbors in a data set may have similar lengths."""
+        """Return the items of this process: every `count`-th item, because neighbouring items may have similar
+        lengths."""
         return list(items[self.rank :: self.count])
 
     def wait(self) -> None:
@@ -65,7 +66,7 @@ class Processes:
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
-        """Let the first process run the block before the others do."""
+        """Let the first process run the `with` block before the other processes."""
         with self._state.main_process_first() if self._state else nullcontext():
             yield
 

@@ -9,7 +9,7 @@
 coefficients that were evaluated. `cards-again` writes cards from the stored settings and results. `archive` packs a
 run's folder into one file, without the text of the data set.
 
-Maintainers run it from a checkout; it is not part of the installed package.
+Maintainers run this script from a checkout. It is not part of the installed package.
 """
 
 from __future__ import annotations

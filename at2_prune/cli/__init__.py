@@ -36,17 +36,17 @@ COMMANDS = {
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 """The error numbers of a write to a full disk or a broken device."""
 GROUP = "at2_prune.commands"
-"""Entry points of this group are command modules; the entry point's name is the command's."""
+"""The group of the entry points that are command modules. A command has the name of its entry point."""
 
 
 def commands() -> dict[str, ModuleType]:
-    """Return the command modules by name: those of this package, then those that entry points register."""
+    """Return the command modules by name: this package's first, then the modules of entry points."""
     registered = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     return COMMANDS | {point.name: point.load() for point in registered}
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong option in one line, without the usage."""
+    """A parser that reports a wrong option in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"at2-prune: {_one_line(message)}; see {self.prog} --help\n")
@@ -64,8 +64,8 @@ class _LogHandler(logging.Handler):
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="at2-prune",
-        description="Keep the retrieved passages that a model's attention points to, and answer from those.",
-        epilog="Every command explains itself: at2-prune COMMAND --help",
+        description="Keep the retrieved passages that a model's attention points to, and answer from these.",
+        epilog="Help for one command: at2-prune COMMAND --help",
     )
     parser.add_argument("--version", action="version", version=f"at2-prune {__version__}")
     parser.add_argument("--verbose", action="store_true", help="write more log messages to stderr")
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     The code is 0 on success and 1 if the reader of stdout is gone. It is 2, after one line on stderr, for an
-    `AT2PruneError`, a wrong option, or a stdout that cannot be written. It is 130 if interrupted."""
+    `AT2PruneError`, a wrong option, or a stdout that cannot be written. It is 130 after an interrupt."""
     args = build_parser().parse_args(argv)
     handler = _LogHandler()
     handler.addFilter(lambda record: args.verbose or record.levelno >= logging.WARNING or _is_ours(record.name))
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal may lack a character
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal's encoding may lack a character
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = args.run(args) or 0
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         return 1
     except OSError as error:
-        if error.errno not in NO_ROOM:  # files raise errors of this package, so this one is of stdout
+        if error.errno not in NO_ROOM:  # a file raises an error of this package, so this is stdout
             raise
         _drop_stdout()
         print(f"at2-prune: cannot write the output: {error.strerror}", file=sys.stderr)
@@ -128,7 +128,7 @@ def _one_line(text: str) -> str:
 
 
 def _drop_stdout() -> None:
-    """Let nothing be written to stdout as the interpreter ends, which would fail again."""
+    """Redirect stdout to nowhere. The interpreter flushes stdout when it ends, which would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..pruning.pruner import AT2Pruner
     from ..pruning.results import PruneResult
 
-HELP = "Keep the passages that the model's attention points to, and answer from those."
+HELP = "Keep the passages that the model's attention points to, and answer from these."
 EXAMPLES = """examples:
   at2-prune answer "Which river flows through the birthplace of Adolphe Sax?" --passages passages.json --k 2
   retrieve "…" | at2-prune answer "…" --passages - --json
@@ -23,8 +23,8 @@ EXAMPLES = """examples:
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
 passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
-of each step. It repeats the time of the step "answer" under its old name, "regenerate"; version 0.3 will drop this.
-If several k were tried, candidates holds their answers. If scoring failed, fallback holds the reason."""
+of each step. The time of the step "answer" is repeated under the old name "regenerate", which version 0.3 will drop.
+If several k were tried, candidates holds the answer of each. If scoring failed, fallback holds the reason."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html",
         metavar="FILE",
-        help="also write an HTML page; with a method that reads a draft, such as at2, it shows the score of each token",
+        help="also write an HTML page; with a method that reads a draft, such as at2, the page shows token scores",
     )
 
 

@@ -6,13 +6,13 @@ import argparse
 
 from .options import add_model_options, add_settings, load_model, read_passages
 
-HELP = "Read passages once and keep their keys in a folder, for the method scout."
+HELP = "Read each passage once, and store its attention keys in a folder. The method scout then reuses the keys."
 EXAMPLES = """examples:
   at2-prune index --passages corpus.json --out index/
   at2-prune answer "Who wrote Dracula?" --passages corpus.json --index index/
   torchrun --nproc_per_node 4 -m at2_prune index --passages corpus.json --out index/   (each process reads a share)
 
-If it is interrupted, give the same command again: passages that are in the folder are not read again."""
+If the command is interrupted, give it again: passages that the folder holds already are not read again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,4 +59,4 @@ def run(args: argparse.Namespace) -> None:
     print(f"read {new} new passages of {len(passages)}; the index is in {args.out}")
     kept = [record for records in index.records(passages[:100]) for record in records]
     if kept:
-        print(f"{sum(r.nbytes for r in kept) / sum(r.tokens for r in kept):,.0f} bytes a token are kept")
+        print(f"{sum(r.nbytes for r in kept) / sum(r.tokens for r in kept):,.0f} bytes are kept for each token")

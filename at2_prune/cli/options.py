@@ -38,7 +38,7 @@ K_HELP = f"{SETTINGS['top_n'].metadata['help']} (default: {K_DEFAULT})"
 
 
 def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
-    """Add an option for each of these settings of `PruneConfig`, with its default, choices and help."""
+    """Add an option for each of these settings of `PruneConfig`, with the setting's default, choices and help."""
     for name in names:
         field = SETTINGS[name]
         kind = field.metadata["kind"]
@@ -80,9 +80,9 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
 
 
 def data_name(source: str) -> str:
-    """Return the name of a data set that is recorded: a Hub id, or a file with its folder.
+    """Return the name under which a data set is recorded: a Hub id, or a file with its folder.
 
-    Only the last folder is kept, so that the name does not depend on where the data is.
+    Only the last folder is kept, so that the name does not depend on the machine.
     """
     path = Path(source).absolute()
     return f"{path.parent.name}/{path.name}" if path.exists() else source

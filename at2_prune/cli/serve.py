@@ -22,10 +22,10 @@ EXAMPLES = """examples:
   at2-prune serve --host 0.0.0.0 --port 8000 --config pipeline.yaml
   AT2_PRUNE_API_KEY=… at2-prune serve --method bm25
 
-Clients of Cohere, Jina and Text Embeddings Inference can use it as their server; docs/serving.md says how. An option
+Clients of Cohere, Jina and Text Embeddings Inference can use this server; docs/serving.md says how. An option
 overrides the environment, which overrides the file. http://127.0.0.1:8080/docs describes every endpoint. If
 AT2_PRUNE_API_KEY is set, clients must send this key. Logs are JSON lines on stderr and hold no text of a request.
-Ctrl-C or SIGTERM ends the server when it has answered what it took."""
+After Ctrl-C or SIGTERM, the server answers the requests that it has accepted, and then ends."""
 
 KEY_VARIABLE = "AT2_PRUNE_API_KEY"
 _NOT_SERVED = ("enabled", "title_key")
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _help(text: str, default: object) -> str:
-    """Return a setting's help with its default. The option itself has none, since the file may give the setting."""
+    """Return a setting's help with its default. The option has no default, because the file may give the setting."""
     said = "if not given" in text.lower()
     return text.replace("%", "%%") + ("" if said else f" (default: {'none' if default is None else default})")
 
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     given = {name: getattr(args, f"setting_{name}") for name in SETTINGS if name not in _NOT_SERVED}
     config = PruneConfig.load(args.config, **{name: value for name, value in given.items() if value is not None})
     limits = Limits(**{limit.name: getattr(args, limit.name) for limit in fields(Limits)})
-    with bound_socket(args.host, args.port) as address:  # before the model is loaded, which takes longer
+    with bound_socket(args.host, args.port) as address:  # before loading the model, which takes longer
         app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
         server = uvicorn.Server(
             uvicorn.Config(
@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=75,  # longer than clients keep a connection, so that none asks on a closed one
-                timeout_graceful_shutdown=args.timeout + 5,  # what was taken is answered or timed out by then
+                timeout_keep_alive=75,  # longer than clients keep a connection, so that no request meets a closed one
+                timeout_graceful_shutdown=args.timeout + 5,  # by then, accepted requests are answered or timed out
             )
         )
         logger.info("serving on http://%s:%d", *address.getsockname()[:2])
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
 def bound_socket(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address, and does not listen yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address = socket.socket(family, proto=socket.IPPROTO_TCP)  # else asyncio does not turn Nagle's algorithm off
+    address = socket.socket(family, proto=socket.IPPROTO_TCP)  # without proto, asyncio keeps Nagle's algorithm
     address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         address.bind((host, port))

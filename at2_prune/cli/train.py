@@ -18,7 +18,7 @@ HELP = "Train head coefficients for a model, by ablating passages or from suppor
 EXAMPLES = """examples:
   at2-prune train --data train.jsonl --ablations 8 --out coefficients/
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 100 --learn-from evidence \\
-      --out qwen3-scout/  (for the method prompt_scout; reads a third of the layers, one forward pass a question)
+      --out qwen3-scout/  (for the method prompt_scout; one forward pass per question, over a third of the layers)
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
   at2-prune train --model M --data databricks/databricks-dolly-15k --granularity token --targets sentence \\
       --limit 4000 --out dolly/  (the settings with which AT2's authors trained their published coefficients)
@@ -26,8 +26,9 @@ EXAMPLES = """examples:
 If a run is interrupted, give the same command again: it continues where it stopped."""
 
 FEW_QUESTIONS = 50
-"""With fewer questions, training warns. Fifty taught `scout` nearly what two hundred did (README, Limits)."""
-_TITLES = {"lds": "LDS", "gold_recall": "gold passages in the top 2", "both_gold": "all of them in the top 2"}
+"""With fewer questions, training warns. `scout` learned nearly as much from 50 questions as from 200 (README,
+Limits)."""
+_TITLES = {"lds": "LDS", "gold_recall": "gold passages in the top 2", "both_gold": "all gold passages in the top 2"}
 _GRANULARITIES = ["passage", "sentence", "token"]
 
 
@@ -39,14 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learn-from",
         choices=["draft", "answer", "evidence"],
         default="draft",
-        help="the supervision: ablations of the sources with the draft as the target (as in the AT2 paper), the same "
-        "with the known answer as the target, or the supporting passages that the data names (default: draft)",
+        help="the supervision. draft: ablations of the sources with the draft as the target, as in the AT2 paper. "
+        "answer: ablations with the known answer as the target. evidence: the supporting passages that the data names. "
+        "(default: draft)",
     )
     parser.add_argument(
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="the tokens whose attention is read and gets coefficients: draft, question, last (the prompt's last "
+        help="the tokens whose attention is read and weighted: draft, question, last (the prompt's last "
         "token) or sources (attention between sources). The suffix -max takes the maximum over these tokens instead "
         "of the mean; -contribution and -effective take another measure than attention (default: draft; with "
         "--learn-from evidence: question, question-max, sources and sources-max)",
@@ -57,12 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="L",
         help="with --learn-from evidence and without a draft: the layers to read, counted from 0; the layers after "
-        "the last one read do not run (default: the first third)",
+        "the last of these do not run (default: the first third)",
     )
     parser.add_argument(
         "--examples",
         metavar="DIR",
-        help="the folder of an earlier run: its examples are used, and new ones are added (default: that of --out)",
+        help="the folder of an earlier run, whose examples are used; new examples are added to the folder (default: "
+        "the folder of --out)",
     )
     parser.add_argument(
         "--holdout",
@@ -83,7 +86,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids",
         metavar="FILE",
-        help="use only the questions with these ids, one id a line, in this order (default: all)",
+        help="use only the questions with the ids in this file, in this order; each line holds one id (default: all)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
     parser.add_argument(
@@ -103,7 +106,7 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         "--granularity",
         choices=_GRANULARITIES,
         default="passage",
-        help="the sources that are scored and left out (default: passage)",
+        help="the sources that are scored, and left out in ablations (default: passage)",
     )
     parser.add_argument("--sources", choices=_GRANULARITIES, help=argparse.SUPPRESS)  # the old name of --granularity
     parser.add_argument(
@@ -116,8 +119,8 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         "--positions",
         choices=["kept", "closed"],
         default="kept",
-        help="the way sources are left out: by attention mask with positions kept (as in the AT2 paper), or by "
-        "removing their text (default: kept)",
+        help="how ablations leave sources out: kept masks their attention and keeps all positions (as in the AT2 "
+        "paper), closed removes their text (default: kept)",
     )
 
 
@@ -140,7 +143,7 @@ def run(args: argparse.Namespace) -> None:
     )
     if len(questions) < FEW_QUESTIONS:
         logger.warning(
-            "%d questions are few: with fewer than %d, the coefficients depend on which questions they are",
+            "%d questions are few: with fewer than %d, the coefficients depend much on the choice of questions",
             len(questions),
             FEW_QUESTIONS,
         )
@@ -187,8 +190,12 @@ def _print_report(report: TrainingReport) -> None:
     if report.curve:
         shown = report.curve[:: len(report.curve) // 4 or 1]
         print("correlation on the training questions by step: " + ", ".join(f"{s}: {c:.3f}" for s, c in shown))
-    measured = f"held out {report.held_out}:" if report.held_out_measures else "none held out, so nothing is measured"
+    measured = (
+        f"held out {report.held_out}:"
+        if report.held_out_measures
+        else "no question is held out, so nothing is measured"
+    )
     print(f"fitted to {report.fitted} questions; {measured}")
     for measure, estimates in report.held_out_measures.items():
         for who, value in estimates.items():
-            print(f"  {_TITLES.get(measure, measure):<26}{who.replace('_', ' '):<18}{value}")
+            print(f"  {_TITLES.get(measure, measure):<32}{who.replace('_', ' '):<18}{value}")

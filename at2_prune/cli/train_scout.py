@@ -25,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE_OR_ID",
         help="questions: files or Hub data sets; a data set weighs as the square root of its size",
     )
-    parser.add_argument("--split", help="the split of Hub data sets (default: none, for files)")
     parser.add_argument(
         "--limit",
         type=positive,
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="those of them that link passages (default: the last one)",
+        help="the layers of --layers whose keys link passages (default: the last layer of --layers)",
     )
     parser.add_argument(
         "--holdout",
@@ -59,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Collect features, fit coefficients, print what held-out questions show."""
+    """Collect features, fit coefficients, and print the measures on held-out questions."""
     from tqdm.auto import tqdm
 
     from ..datasets import load_questions

@@ -1,4 +1,4 @@
-"""Questions with their passages, from files and from the Hub."""
+"""Questions with their passages, loaded from files or from the Hub."""
 
 from .formats.parse import parse_question
 from .load import load_questions, sample_questions_path

@@ -37,9 +37,9 @@ def load_questions(
 ) -> list[Question]:
     """Load questions with their passages.
 
-    A file is JSON or JSON lines. Its format is that of HotpotQA or 2WikiMultihopQA (as published or as on the Hub), of
-    MuSiQue, of Dolly, or this package's own. The package's own format has the fields `question` and `passages`, and
-    optionally `answer`, `aliases`, `gold` and `type`. On the Hub, these data sets are known: `hotpotqa/hotpot_qa`,
+    A file is JSON or JSON lines. It has the format of HotpotQA or 2WikiMultihopQA (as published or as on the Hub), of
+    MuSiQue, of Dolly, or this package's own format. The package's own format has the fields `question` and `passages`,
+    and optionally `answer`, `aliases`, `gold` and `type`. On the Hub, these data sets are known: `hotpotqa/hotpot_qa`,
     `framolfese/2WikiMultihopQA`, `dgslibisey/MuSiQue` and `databricks/databricks-dolly-15k`. Any other data set whose
     rows have one of these formats works too.
 
@@ -49,24 +49,24 @@ def load_questions(
             for all others.
         require: the fields that every question must have: `answer`, `gold` or both.
         skipped: a counter. Rows of the source that cannot be used are left out and counted here by reason.
-            Without it, the first such row raises an error.
+            Without a counter, the first such row raises an error.
         **selection: options that choose the questions to use:
 
-            - `ids`: a text file with one id a line. Only these questions are used, in the order of the file.
+            - `ids`: a text file with an id on each line. Only the questions with these ids are used, in this order.
             - `kinds`: the types of question to keep, such as `bridge` or `comparison`; by default all.
             - `seed`: shuffle the questions with this seed.
             - `offset`: leave out this many questions at the start.
             - `limit`: use at most this many questions.
             - `shuffle_passages`: shuffle each question's passages with this seed and the question's id.
 
-            They apply in this order.
+            The options apply in this order.
 
     Raises:
         DataError: the source cannot be read, a row cannot be used, or no question is left. The message names the line
             and the field.
-        InputError: an option has a value that cannot be used. For a type or an id that is not in the data, the message
-            names it.
-        MissingExtraError: loading from the Hub needs the package `datasets`.
+        InputError: an option has a value that cannot be used, for example an id that is not in the data. The message
+            names the value.
+        MissingExtraError: the package `datasets`, which loads data from the Hub, is not installed.
 
     Example:
         >>> questions = load_questions(sample_questions_path())

@@ -12,8 +12,7 @@ __all__ = ["Question"]
 
 @dataclass(frozen=True)
 class Question:
-    """A question and its retrieved passages. If the data has them, the answer and the supporting passages are here
-    too."""
+    """A question with its retrieved passages, and with the answer and the supporting passages if the data has these."""
 
     id: str
     text: str
@@ -22,14 +21,15 @@ class Question:
     gold: tuple[int, ...] = ()
     """Indices of the supporting passages."""
     kind: str | None = None
-    """The type that the data set gives: `bridge` or `comparison` in HotpotQA, `2hop`, `3hop1`, ... in MuSiQue."""
+    """The type of question, from the data set: `bridge` or `comparison` in HotpotQA, `2hop`, `3hop1`, ... in
+    MuSiQue."""
     aliases: tuple[str, ...] = ()
     """Other answers that are as correct as `answer`."""
 
     def shuffled(self, seed: int) -> Question:
-        """Return the question with its passages shuffled, and with `gold` adapted to their new order.
+        """Return the question with its passages shuffled, and with `gold` adapted to the new order.
 
-        The order depends on `seed` and on the question's id only.
+        The order depends only on `seed` and on the question's id.
 
         Example:
             >>> question = Question("q1", "Who?", (Passage("one"), Passage("two"), Passage("three")), gold=(2,))

@@ -1,4 +1,4 @@
-"""Reading rows from files and from the Hub, each with its place for error messages."""
+"""Reading rows from files and from the Hub. Each row comes with its place, for error messages."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[st
 
     Args:
         source: a file, or a Hub id of the form `owner/name`.
-        split: the split of a Hub data set; by default the split that its format declares, or else `train`.
+        split: the split of a Hub data set; by default the split that `HubDataset` declares for it, else `train`.
 
     Raises:
         DataError: the source cannot be read.
-        MissingExtraError: loading from the Hub needs the package `datasets`.
+        MissingExtraError: the package `datasets`, which loads data from the Hub, is not installed.
     """
     path = Path(source)
     if path.is_file():
@@ -38,7 +38,7 @@ def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[st
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the entries of a JSON list or of JSON lines. For a line that is not valid JSON, its error is yielded."""
+    """Yield the entries of a JSON list or of JSON lines. For a line that is not valid JSON, yield an error."""
     text = read_text(path)
     if text.lstrip().startswith("["):
         try:

@@ -38,7 +38,7 @@ class Selection:
     """
 
     ids: str | Path | None = None
-    """A text file with one id a line. Only these questions are used, in the order of the file."""
+    """A text file with an id on each line. Only the questions with these ids are used, in this order."""
     limit: int | None = None
     """Use at most this many questions."""
     offset: int = 0
@@ -86,7 +86,7 @@ def _of_ids(questions: list[Question], file: Path, source: str | Path) -> list[Q
     known = {question.id: question for question in questions}
     missing = [wanted for wanted in ids if wanted not in known]
     if not ids:
-        raise InputError(f"{file}: holds no ids; write one id a line")
+        raise InputError(f"{file}: holds no ids; write one id on each line")
     if missing:
         raise InputError(
             f"{source}: {len(missing)} of the {len(ids)} ids in {file} are not in the data, for example {missing[0]!r}"

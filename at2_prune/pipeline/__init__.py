@@ -1,4 +1,4 @@
-"""Pruning as a step of a pipeline: its config, and the step that the framework adapters run.
+"""Pruning as a step of a pipeline: the config, and the step that the framework adapters run.
 
 Nothing here imports torch until the scoring model is loaded.
 """

@@ -18,10 +18,10 @@ __all__ = ["Choice", "choose"]
 
 @dataclass(frozen=True)
 class Choice:
-    """The passages to keep and to drop, by their index."""
+    """The passages to keep and the passages to drop. The keys of both dictionaries are indices of passages."""
 
     texts: dict[int, str]
-    """The text of every passage to keep, in the order in which they are shown."""
+    """The text of every passage to keep, in the order in which the passages are shown."""
     reasons: dict[int, str]
     """The reason for dropping each of the other passages."""
 
@@ -38,7 +38,7 @@ def choose(
     Args:
         config: granularity, neighbors, order, token budget and minimum number of passages.
         passages: all passages.
-        sources: their sources with scores. With None, whole passages are chosen in their order.
+        sources: the passages' sources with scores. With None, the first passages are kept whole.
         k: the number of sources to keep. None keeps the best sources that fit into `config.max_tokens`.
         count_tokens: returns the number of tokens of a text.
     """
@@ -73,7 +73,7 @@ def choose(
 
 
 def _with_at_least(count: int, ranking: Sequence[int], seeds: Sequence[int], owners: Sequence[int]) -> list[int]:
-    """Add the best sources of further passages until `count` passages are chosen. Return the chosen sources by rank."""
+    """Add the best sources of further passages until `count` passages are chosen. Return all chosen, best first."""
     chosen = list(seeds)
     for source in ranking:
         if len({owners[i] for i in chosen}) >= count:

@@ -27,11 +27,11 @@ _RERANKER = "a folder with model.onnx and tokenizer.json, or a Hub id or path fo
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """The settings of pruning in a pipeline. One of them, `enabled`, turns pruning on or off.
+    """The settings of pruning in a pipeline. The setting `enabled` turns pruning on or off.
 
-    `PruneConfig.load` reads it from a file and the environment. If several places give the same setting, the
-    first of these is used: keyword arguments, the environment, the file or mapping, the defaults. The fields'
-    `metadata["help"]` says what each setting does; `at2_prune.pipeline.config` declares them.
+    `PruneConfig.load` reads the settings from a file and the environment. If several places give the same setting, the
+    first of these is used: keyword arguments, the environment, the file or mapping, the defaults. The
+    `metadata["help"]` of a field says what the setting does.
 
     Example:
         >>> PruneConfig(top_n=2).enabled
@@ -68,26 +68,31 @@ class PruneConfig:
     granularity: Granularity = setting(
         "passage",
         choice("passage", "sentence"),
-        "the sources that are scored and kept; with sentence, passages are cut to their kept sentences",
+        "the sources that are scored and kept; with sentence, the text of a passage is cut to its kept sentences",
     )
     neighbors: int = setting(
-        0, whole(0), "with granularity sentence: keep this many sentences before and after each kept one too", "N"
+        0, whole(0), "with granularity sentence: how many sentences to keep before and after each kept sentence", "N"
     )
     order: Order = setting(
         "original",
         choice(*get_args(Order)),
-        "the order of kept passages: as they were retrieved (original), or best first (score)",
+        "the order of the kept passages: as retrieved (original), or best first (score)",
     )
     min_documents: int = setting(
-        1, whole(0), "keep at least this many passages, even if sentences or the token budget leave fewer", "N"
+        1,
+        whole(0),
+        "the minimum number of passages to keep, used if the best sentences lie in fewer passages or if fewer passages "
+        "fit into max_tokens",
+        "N",
     )
     drop_duplicates: bool = setting(
-        True, FLAG, "drop passages that repeat the title and text of an earlier one, before any is scored"
+        True, FLAG, "before scoring, drop each passage that has the same title and text as an earlier passage"
     )
     overflow: Overflow = setting(
         "windows",
         choice(*get_args(Overflow)),
-        "if passages do not fit the scoring model's context: score them in windows that fit, or raise an error",
+        "what to do if the passages do not fit the scoring model's context: windows scores them in windows that fit, "
+        "error raises an error",
     )
     model: str | None = setting(
         None, TEXT, "the scoring model, by Hub id or path; if not given, the embedded Gemma 3 270M", "ID_OR_PATH"
@@ -95,7 +100,7 @@ class PruneConfig:
     coefficients: str | None = setting(
         None,
         TEXT,
-        "the scoring model's head coefficients, by Hub id or path; if not given, those in the package",
+        "the scoring model's head coefficients, by Hub id or path; if not given, the coefficients in the package",
         "DIR_OR_ID",
     )
     reader: str | None = setting(
@@ -108,8 +113,8 @@ class PruneConfig:
     index: str | None = setting(
         None,
         TEXT,
-        "the folder of scout's passage index, which at2-prune index makes; passages that it does not have are read and "
-        "added; if not given, the index is kept in memory",
+        "the folder of scout's passage index, which at2-prune index makes; passages that the index does not hold are "
+        "read and added; if not given, the index is kept in memory",
         "DIR",
     )
     cross_encoder: str | None = setting(
@@ -130,11 +135,15 @@ class PruneConfig:
     dtype: str | None = setting(
         None,
         choice("float32", "bfloat16", "float16", optional=True),
-        "float32, bfloat16 or float16; if not given, float32 on a CPU and bfloat16 on a GPU",
+        "the precision: float32, bfloat16 or float16; if not given, float32 on a CPU and bfloat16 on a GPU",
     )
     max_new_tokens: int = setting(48, whole(1), "the maximum number of tokens in a draft or an answer", "N")
     title_key: str | None = setting(
-        "title", TEXT, "the metadata key of a title in a framework; the scoring model reads it before the text", "KEY"
+        "title",
+        TEXT,
+        "the key of the title in the metadata of a framework's document; the scoring model reads the title before the "
+        "text",
+        "KEY",
     )
 
     def __post_init__(self) -> None:
@@ -142,7 +151,10 @@ class PruneConfig:
         if self.neighbors and self.granularity != "sentence":
             raise InputError(f"neighbors={self.neighbors} needs granularity='sentence', got {self.granularity!r}")
         if self.method is not None and self.coefficients is not None and not METHODS[self.method].coefficients:
-            raise InputError(f"coefficients={self.coefficients!r}: the method {self.method} has none, so leave one out")
+            raise InputError(
+                f"coefficients={self.coefficients!r}: the method {self.method} has no coefficients, so leave out "
+                "coefficients or choose another method"
+            )
         if self.method == "cross_encoder" and self.cross_encoder is None:
             raise InputError(f"method='cross_encoder' needs a reranker: set cross_encoder to {_RERANKER}")
 
@@ -152,10 +164,10 @@ class PruneConfig:
 
         Args:
             values: settings by name.
-            where: the name of their file, for errors.
+            where: the name of the file that the settings come from, for errors.
 
         Raises:
-            InputError: a key is unknown or a value is invalid. The message says which are allowed.
+            InputError: a key is unknown or a value is invalid. The message says which keys or values are allowed.
 
         Example:
             >>> PruneConfig.from_dict({"topn": 3})
@@ -181,10 +193,11 @@ class PruneConfig:
         """Make a config from a file or mapping. The environment overrides it, and keyword arguments override both.
 
         In a YAML or JSON file the keys are in a section `at2-prune`, in a TOML file in a table `[tool.at2-prune]` or
-        `[at2-prune]`. A file without that section or table must hold only these keys. The exception is a TOML file that
-        has other `[tool]` tables or is named `pyproject.toml`: without a table of at2-prune it gives no settings. The
-        variable for `enabled` is `AT2_PRUNE`, with the value `on` or `off`. For every other key it is
-        `AT2_PRUNE_<KEY>`. An empty variable counts as unset.
+        `[at2-prune]`. A file without that section or table must hold only settings. A TOML file that has other `[tool]`
+        tables, or is named `pyproject.toml`, gives no settings if it has no table of at2-prune.
+
+        The environment variable for `enabled` is `AT2_PRUNE`, with the value `on` or `off`. The variable for any other
+        key is `AT2_PRUNE_<KEY>`. An empty variable counts as unset.
 
         Args:
             source: a `.yaml`, `.yml`, `.json` or `.toml` file, or a mapping of settings by name, without a section. For
@@ -193,9 +206,9 @@ class PruneConfig:
             overrides: fields of this class, with the values that override all others.
 
         Raises:
-            InputError: a key is unknown or a value is invalid. The message names the key, its place and what is
-                allowed.
-            DataError: the file cannot be read, is not valid, or has another ending.
+            InputError: a key is unknown or a value is invalid. The message names the key, its place and the
+                allowed keys or values.
+            DataError: the file cannot be read, is not valid, or its name has another ending.
         """
         if isinstance(source, PruneConfig):
             return cls(**{**asdict(source), **checked_values(overrides, SETTINGS)})

@@ -15,7 +15,7 @@ class Kind:
     """One kind of value."""
 
     words: str
-    """The values that the kind accepts, in words that complete an error message: "top_n must be …"."""
+    """The accepted values in words, which complete an error message such as "top_n must be …"."""
     accepts: Callable[[Any], bool]
     parse: Callable[[str], Any] = str
     """Parses the text of an environment variable. Text that it cannot parse is returned unchanged, and `accepts`
@@ -29,7 +29,7 @@ def setting(default: Any, kind: Kind, help: str, metavar: str | None = None) -> 
 
     Args:
         default: the default value.
-        kind: the values that it takes.
+        kind: the values that the field takes.
         help: the text that the command line and the frameworks' schemas show.
         metavar: the placeholder for the value on the command line.
     """
@@ -37,7 +37,7 @@ def setting(default: Any, kind: Kind, help: str, metavar: str | None = None) -> 
 
 
 def whole(least: int, *others: str | None) -> Kind:
-    """Return the kind of whole numbers of at least `least`. The values `others` are accepted too."""
+    """Return the kind that accepts whole numbers of at least `least`, and the values in `others`."""
     words = {str(word).lower(): word for word in others}
 
     def accepts(value: Any) -> bool:
@@ -50,7 +50,7 @@ def whole(least: int, *others: str | None) -> Kind:
 
 
 def choice(*allowed: str, optional: bool = False) -> Kind:
-    """Return the kind that accepts one of these texts. If `optional`, it also accepts None."""
+    """Return the kind that accepts any of these texts. If `optional`, the kind also accepts None."""
     words = " or ".join([", ".join(map(repr, allowed[:-1])), repr(allowed[-1])])
 
     def accepts(value: Any) -> bool:
@@ -65,6 +65,6 @@ FLAG = Kind(
     lambda value: isinstance(value, bool),
     lambda text: _SWITCH.get(text.lower(), text),
 )
-"""True or false."""
+"""The kind of a switch: true or false."""
 TEXT = Kind("a text that is not blank", lambda value: value is None or (isinstance(value, str) and value.strip() != ""))
-"""A text that is not blank, or None."""
+"""The kind of a text that is not blank. None is accepted too."""

@@ -1,4 +1,4 @@
-"""The pruner of a step: one that is given, or one that the steps of a process share.
+"""The pruner of a step: a pruner that the user gives, or a pruner that all steps of a process share.
 
 Frameworks copy adapters, check them again and send them to other processes. A model is therefore loaded once for each
 process and set of options, whatever number of steps asks for it; see `at2_prune.models.shared_models`.
@@ -44,13 +44,14 @@ _loading = threading.RLock()
 
 
 def load_pruner(config: PruneConfig) -> AT2Pruner:
-    """Return the pruner for `MODEL_SETTINGS` of a config. If this process has it already, nothing is loaded.
+    """Return the pruner for `MODEL_SETTINGS` of a config. A pruner that this process has already is not loaded again.
 
-    A pruner stays loaded as long as a step uses it. The one that was used last stays until another is loaded, or until
-    `forget_pruners`. A folder that has been written anew is loaded again.
+    A pruner stays loaded as long as a step uses it. The pruner that this function returned last also stays loaded,
+    until the function returns another pruner or `forget_pruners` is called. A folder whose files have changed is loaded
+    again.
 
     Raises:
-        InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: as `AT2Pruner.from_pretrained`.
+        InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.
     """
     from ..pruning.pruner import AT2Pruner  # imports torch
 
@@ -76,10 +77,10 @@ def forget_pruners() -> None:
 
 
 def options_of(pruner: Any) -> dict[str, Any]:
-    """Return the settings that an adapter takes from a pruner that is given.
+    """Return the settings that an adapter takes from a given pruner.
 
     Raises:
-        InputError: it is not an `AT2Pruner`.
+        InputError: `pruner` is not an `AT2Pruner`.
     """
     from ..pruning.pruner import AT2Pruner
 
@@ -89,7 +90,7 @@ def options_of(pruner: Any) -> dict[str, Any]:
 
 
 def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
-    """Check a pruner that is given with a config, whose `MODEL_SETTINGS` it replaces.
+    """Check that a given pruner does not contradict a config. The pruner replaces the config's `MODEL_SETTINGS`.
 
     Raises:
         InputError: it is not an `AT2Pruner`, or the config names another method, cross-encoder, embedder, model,
@@ -124,12 +125,12 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     if config.coefficients is not None and info is not None and not info.coefficients:
         raise InputError(
             f"coefficients={config.coefficients!r} contradict the given pruner, whose method {info.name} has "
-            "none: leave one out"
+            "no coefficients: leave out coefficients"
         )
 
 
 def _after_fork() -> None:
-    """Make the lock anew: in the new process, the thread that may have held it does not exist."""
+    """Make a new lock in a forked process, where the thread that held the old lock may not exist."""
     global _loading
     _loading = threading.RLock()
 

@@ -14,11 +14,11 @@ class KeptPassage:
     """A passage to hand on."""
 
     index: int
-    """Its index in the given list."""
+    """The passage's index in the given list."""
     text: str
     """The text that is kept: the whole text, or the kept sentences."""
     score: float | None = None
-    """Its score, or the sum of the scores of its sentences; None if nothing was scored."""
+    """The passage's score, or the sum of its sentences' scores; None if nothing was scored."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Pruned:
     """The passages to hand on, in the order in which they are shown."""
     dropped: tuple[DroppedPassage, ...] = ()
     draft: str | None = None
-    """The draft that was scored. It is None if none was needed, and empty if the model wrote nothing."""
+    """The draft that was scored: None if no draft was needed, empty if the model wrote nothing."""
     fallback: str | None = None
-    """The reason if the sources could not be scored and the first passages were kept instead, else None."""
+    """The reason why the sources could not be scored, so that the first passages were kept; else None."""
 
     @property
     def scores(self) -> list[float | None]:
-        """One score a passage, in input order; None where it was not scored."""
+        """One score for each passage, in input order; None for a passage that was not scored."""
         scores = {item.index: item.score for item in self.kept} | {item.index: item.score for item in self.dropped}
         return [scores.get(index) for index in range(len(self.passages))]
 

@@ -21,7 +21,7 @@ from .step import PruneStep
 
 __all__ = ["PruneSettings"]
 
-if TYPE_CHECKING:  # the fields are made below, from those of PruneConfig
+if TYPE_CHECKING:  # the fields are made below, from the fields of PruneConfig
 
     class _ConfigFields(BaseModel):
         def __getattr__(self, name: str) -> Any: ...
@@ -40,33 +40,33 @@ else:
 class PruneSettings(_ConfigFields):
     """The settings of `PruneConfig`, and a pruner, as fields of an adapter.
 
-    A setting that is not given is read from the environment, as `PruneConfig.load` does. Copies of an adapter share its
-    pruner and whatever else it holds. A pickled adapter loads its model on first use; a `pruner` that was given
-    travels with it.
+    A setting that is not given is read from the environment, as in `PruneConfig.load`. A copy of an adapter shares the
+    pruner and all other objects with the original. After unpickling, an adapter loads its model on first use. A
+    `pruner` that was given is pickled with the adapter.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
     pruner: SkipJsonSchema[Any] = Field(default=None, exclude=True)
-    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not given here.
-    An adapter made by `from_config` takes all three from the config."""
+    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if the adapter is not
+    given these settings. An adapter made by `from_config` takes all three from the config."""
 
     _step: PruneStep = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        if not isinstance(values, dict):  # an adapter that is checked again
+        if not isinstance(values, dict):  # pydantic validates an existing adapter again
             return values
         given = {name: value for name, value in values.items() if name in SETTINGS}
-        checked_values(given, SETTINGS)  # pydantic alone would take True for 1
+        checked_values(given, SETTINGS)  # pydantic alone would accept True as 1
         pruner = values.get("pruner")
         from_pruner = {} if pruner is None else options_of(pruner)
         return {**from_pruner, **read_environ(os.environ, SETTINGS), **values}
 
     @model_validator(mode="after")
     def _start(self) -> Self:
-        self._step = self.step  # pydantic runs this again for an adapter in a field: a loaded model must stay
+        self._step = self.step  # also runs again for a loaded adapter that becomes a field: keep its model
         return self
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -80,7 +80,7 @@ class PruneSettings(_ConfigFields):
 
         Args:
             config: as in `PruneConfig.load`: a `PruneConfig`, a mapping of settings, or the name of a file. The
-                environment overrides the last two. With None, only the environment is read.
+                environment overrides a mapping and a file. With None, only the environment is read.
             options: other fields of this class.
         """
         return cls(**{**PruneConfig.load(config).to_dict(), **options})

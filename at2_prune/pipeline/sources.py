@@ -28,12 +28,12 @@ def checked_values(values: Mapping[str, Any], settings: Settings, where: str = "
     """Return the values if every key is a known setting and every value is valid.
 
     Args:
-        values: by the setting's name.
+        values: the values, by the names of the settings.
         settings: all settings.
-        where: the name of their file, for errors.
+        where: the name of the file that the values come from, for errors.
 
     Raises:
-        InputError: a key is unknown or a value is invalid. The message says which are allowed.
+        InputError: a key is unknown or a value is invalid. The message says which keys or values are allowed.
     """
     prefix = f"{where}: " if where else ""
     for key, value in values.items():
@@ -71,12 +71,12 @@ def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, An
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The keys and values of a config file, or of its part for at2-prune if it has one.
+    """Return the keys and values of a config file. If the file has a part for at2-prune, return only that part.
 
     In YAML and JSON that part is the section `at2-prune`; in TOML it is the table `[tool.at2-prune]` or `[at2-prune]`.
 
     Raises:
-        DataError: the file cannot be read, is not valid, has another ending, or names a key twice.
+        DataError: the file cannot be read, is not valid, or names a key twice; or its name has another ending.
     """
     readers = {".yaml": _parsed_yaml, ".yml": _parsed_yaml, ".json": _parsed_json, ".toml": _parsed_toml}
     kind = path.suffix.lower()
@@ -84,7 +84,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: a config file must end in .yaml, .yml, .json or .toml")
     try:
         data = readers[kind](read_text(path))
-    except ValueError as error:  # of all three parsers
+    except ValueError as error:  # all three parsers raise this for a text that is not valid
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not valid {kind[1:].upper()} ({' '.join(str(error).split())})") from None
@@ -99,7 +99,7 @@ def read_file(path: Path) -> dict[str, Any]:
         return _mapping(tool[SECTION], f"{path}, table [tool.{SECTION}]")
     if SECTION in data:
         return _mapping(data[SECTION], f"{path}, table [{SECTION}]")
-    if tool or path.name == "pyproject.toml":  # these are settings of other programs
+    if tool or path.name == "pyproject.toml":  # the file holds settings of other programs
         return {}
     return data
 
@@ -108,7 +108,7 @@ def _parsed_yaml(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Refuses a key that is given twice, of which PyYAML would take the last."""
+        """A loader that refuses a key that is given twice. PyYAML alone would take the last value."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
             merges = "tag:yaml.org,2002:merge"
@@ -138,7 +138,7 @@ def _parsed_toml(text: str) -> Any:
     except ImportError:  # Python 3.10
         import tomli as tomllib  # type: ignore[no-redef]
 
-    return tomllib.loads(text)  # it refuses a key that is given twice
+    return tomllib.loads(text)  # tomllib refuses a key that is given twice
 
 
 def _refuse_repeated(keys: Sequence[Any]) -> None:
@@ -148,11 +148,11 @@ def _refuse_repeated(keys: Sequence[Any]) -> None:
 
 
 def _refuse_misspelt(names: Mapping[Any, Any], where: str) -> None:
-    """Refuse a section whose name is nearly `SECTION`. It would be taken for another program's.
+    """Refuse a section whose name is nearly `SECTION`, which would be taken for another program's section.
 
     Args:
         names: the names of all sections.
-        where: describes a section in an error; `{}` stands for its name.
+        where: the description of a section in an error. The section's name replaces `{}`.
     """
     for name in names:
         if name != SECTION and str(name).lower().replace("_", "-") == SECTION:

@@ -1,7 +1,7 @@
-"""The prune step of a pipeline: it takes the retrieved passages and returns those to keep, with reasons for the rest.
+"""The prune step of a pipeline: it returns the passages to keep, and the reason for dropping each of the others.
 
 Every adapter runs this step, so that all frameworks keep the same passages of the same list. The model is loaded when
-the first question needs it, and never if pruning is off or there are fewer than two passages to choose from.
+a question first needs it. No question needs it if pruning is off or if there are fewer than two passages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class PruneStep:
     """Prunes lists of passages as a config says. Threads may share a step.
 
-    Steps can be copied and pickled. A copy shares the model; in another process it is loaded on first use.
+    Steps can be copied and pickled. A copy shares the model. In another process, the model is loaded on first use.
 
     Args:
         config: the settings. With None, they are read from the environment.
@@ -41,7 +41,7 @@ class PruneStep:
             config's. Without one, the config's model is loaded when it is first needed.
 
     Raises:
-        InputError: `pruner` is not an `AT2Pruner`, or the config asks for another method or model than it has.
+        InputError: `pruner` is not an `AT2Pruner`, or the config asks for another method or model than the pruner has.
 
     Example:
         >>> step = PruneStep(PruneConfig(enabled=False))
@@ -62,10 +62,10 @@ class PruneStep:
         return PruneStep, (self.config, self.given)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PruneStep:
-        return self  # nothing in it changes, and a second copy of the model would be a waste
+        return self  # a step never changes, and a second copy of the model would be a waste
 
     def with_config(self, config: PruneConfig) -> PruneStep:
-        """Return a step for another config. It shares the model if the config names the same one."""
+        """Return a step for another config. The new step shares the model if `MODEL_SETTINGS` are the same."""
         if config == self.config:
             return self
         other = PruneStep(config, self.given)
@@ -88,17 +88,18 @@ class PruneStep:
         return self.config.model or EMBEDDED_MODEL_ID
 
     def to_draft(self, passages: Iterable[PassageLike], offered: bool = False) -> list[int]:
-        """Return the indices of the passages to write a draft from; none if the method reads no draft.
+        """Return the indices of the passages to write a draft from. The list is empty if no draft is needed.
 
-        If several passages have the same title and text, only the first is among them.
+        Of several passages with the same title and text, only the first is included. Passages without text are
+        included, because such a passage may hold something else that another model reads, such as an image.
 
-        Passages without text are among them, since another model may read an image, say, that they hold.
-
-        This loads the scoring model if there are passages to choose from, because only the scorer tells what it reads.
+        This loads the scoring model if there are passages to choose from, because the scorer says whether it reads a
+        draft.
 
         Args:
             passages: the retrieved passages.
-            offered: whether the user set a model that writes drafts. If no draft is needed, one warning says so.
+            offered: whether the user set a model that writes drafts. If the method reads no draft, one warning says
+                that this model is unused.
         """
         if not self.config.enabled:
             return []
@@ -115,7 +116,7 @@ class PruneStep:
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft | None:
         """Write the reader's draft, for `run` with the same passages. Return None if `run` needs no draft.
 
-        None is also returned if the passages do not fit the context together: `run` then drafts window by window.
+        None is also returned if the passages together do not fit the context: `run` then drafts window by window.
         """
         items = as_passages(passages)
         if not self.to_draft(items):
@@ -133,8 +134,9 @@ class PruneStep:
     ) -> Pruned:
         """Choose the passages to keep.
 
-        A passage without text is handed on in its place, without a score, and does not count: `k` passages with text
-        are kept beside it. With `order="score"` it follows them.
+        A passage without text is always handed on, without a score. It does not count: `k` passages with text are kept
+        too. With `order="original"` the passage stays in its place. With `order="score"` it comes after all passages
+        with text.
 
         Args:
             question: the question.
@@ -192,7 +194,7 @@ class PruneStep:
         return Pruned(question, passages, self._with_blank(passages, kept), tuple(ordered), text, fallback)
 
     def _with_blank(self, passages: Sequence[Passage], kept: Sequence[KeptPassage]) -> tuple[KeptPassage, ...]:
-        """Return the kept passages and those without text, in the order in which they are handed on."""
+        """Return the kept passages and the passages without text, in the order in which they are handed on."""
         every = [*kept, *(KeptPassage(index, passages[index].text) for index in _without_text(passages))]
         return tuple(sorted(every, key=lambda item: item.index) if self.config.order == "original" else every)
 
@@ -208,9 +210,11 @@ class PruneStep:
         return len(self.pruner.reader.codec.plain(text)[0])
 
     def _distinct(self, passages: Sequence[Passage]) -> tuple[list[int], list[DroppedPassage]]:
-        """Return the indices of the passages with text, each once, and the duplicates that are dropped.
+        """Return the indices of the passages to score, and the duplicates to drop.
 
-        Passages are duplicates if they have the same title and text. If duplicates are not dropped, there are none."""
+        The passages to score have text. A duplicate has the same title and text as an earlier passage. With
+        `drop_duplicates=False`, duplicates are scored too, and the second list is empty.
+        """
         indices = [index for index, passage in enumerate(passages) if passage.text.strip()]
         if not self.config.drop_duplicates:
             return indices, []

@@ -1,4 +1,4 @@
-"""Lay out the passages of the page: one card for each, with its facts and its shaded text."""
+"""Lay out the passages of the page, each as a card with its facts and its shaded text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Block", "Card", "Tokens", "cards_of"]
 
 Tokens = list[tuple[str, float]]
-"""The tokens of a passage: the text of each, and its score."""
+"""The tokens of a passage, each with its text and its score."""
 LONG = 1500
 """The text of a passage with more characters than this may scroll, so it can be focused with the keyboard."""
 
@@ -40,9 +40,9 @@ class Card:
 
     index: int
     name: str
-    """The title, or the first words of a passage without one: the link to the card."""
+    """The title, or the first words of a passage without a title. The page uses it as the link to the card."""
     title: str
-    """The title; empty if there is none, because the text follows."""
+    """The title. It is empty for a passage without a title, because the card shows the text below."""
     facts: list[str]
     rank: int
     score: str
@@ -106,7 +106,7 @@ def _notes(result: PruneResult) -> list[list[tuple[str, bool, str]]]:
 
 
 def _whole_characters(tokens: Tokens) -> Iterator[tuple[str, float]]:
-    """Join tokens that form one character together, and add up their scores. Only the first of them has text."""
+    """Join tokens that together form one character, and add up their scores. Only the first of such tokens has text."""
     text, total = "", 0.0
     for piece, score in tokens:
         if piece and text:

@@ -1,4 +1,4 @@
-"""Draw a score: the shade of a token and the bar of a passage."""
+"""Draw scores: the shade of a token and the bar of a passage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .text import decimals_for, number
 __all__ = ["LEVELS", "Bar", "Scale", "Shade"]
 
 LEVELS = 9
-"""The number of shades of each hue. The style sheet has as many."""
+"""The number of shades of each hue. The style sheet has a class for each shade."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Scale:
     """A linear scale from token scores to `LEVELS` shades."""
 
     top: float
-    """The absolute score that gets the darkest shade: the 99th percentile. A model often puts most attention on a few
-    tokens. If the maximum were the top, all other tokens would be pale. Scores above `top` get an outline."""
+    """The absolute score that gets the darkest shade: the 99th percentile of all tokens. A model often puts most
+    attention on a few tokens. If the maximum were the top, all other tokens would be pale. Scores above `top` get an
+    outline."""
     decimals: int
     negative: bool
     """Whether any score is negative."""

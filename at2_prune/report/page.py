@@ -31,7 +31,7 @@ MOST_WORDS = 4000
 marks, because comparing them would be slow."""
 
 Parts = list[tuple[bool, str]]
-"""A text in parts. The first item of a part is true if the other text lacks it; the second is the part's text."""
+"""A text in parts. A part is a pair of a flag and the text. The flag is true if the other text lacks the part."""
 
 
 def html_report(
@@ -116,7 +116,7 @@ def _verdict(result: PruneResult) -> str:
 
 
 def _changes(draft: str, answer: str) -> tuple[Parts, Parts]:
-    """Compare both texts word by word."""
+    """Compare the draft with the answer word by word, and return the parts of both."""
     one, two = re.findall(r"\s+|\S+", draft), re.findall(r"\s+|\S+", answer)
     if draft == answer or len(one) + len(two) > MOST_WORDS:
         return [(False, draft)], [(False, answer)]

@@ -29,9 +29,9 @@ def terminal_report(
     Args:
         result: the result of `AT2Pruner.answer`.
         width: the number of columns, at least 40. None takes the terminal's width, but at most 120.
-        color: whether to use ANSI colours. None asks `wants_color`.
-        encoding: the encoding of the stream; None takes that of stdout. If it has no block characters, bars are drawn
-            with `#`.
+        color: whether to use ANSI colours. With None, `wants_color` decides.
+        encoding: the encoding of the stream; None takes the encoding of stdout. Bars are drawn with `#` if the encoding
+            has no block characters.
     """
     width = max(40, min(120, shutil.get_terminal_size().columns) if width is None else width)
     encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
@@ -83,7 +83,7 @@ class _Page:
                 self.lines.append("  " + self._paint(line, style) if line else "")
 
     def scores(self, result: PruneResult) -> None:
-        """Add a bar for every passage, the best first. If sentences were scored, add the kept ones after the bars."""
+        """Add a bar for every passage, the best first. If sentences were scored, add the kept ones."""
         scores = result.scores
         decimals = decimals_for(scores)
         minus = "−" if self._can_show("−") else "-"
@@ -111,7 +111,7 @@ class _Page:
             self.section("Sentences kept", "\n".join(chosen))
 
     def _bar(self, score: float, low: float, high: float, below: int, above: int) -> str:
-        """Draw a bar: the columns below zero, an axis if there are any, and the columns above."""
+        """Draw a bar: the columns below zero, an axis if any score is negative, and the columns above zero."""
         if math.isnan(score):
             score = 0.0
         up = above * min(1.0, score / high) if high > 0 and score > 0 else 0.0

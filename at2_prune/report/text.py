@@ -38,7 +38,7 @@ _HIDDEN = re.compile(
 def visible(text: str) -> str:
     """Replace control characters by visible ones, so that a terminal or a browser does not act on them.
 
-    C0 controls and DEL become their Unicode pictures. Others, such as bidi overrides and invisible tags, become their
+    C0 controls and DEL become their Unicode pictures. Other control characters, such as bidi overrides, become their
     code point in brackets, such as `[U+202E]`. Code points that are no characters become U+FFFD. Tabs and line feeds
     stay.
 
@@ -66,7 +66,7 @@ def name_of(passage: Passage, width: int = 60) -> str:
 
 
 def ranking(scores: Sequence[float]) -> list[int]:
-    """Return the indices in descending order of score. If scores are equal, the earlier one comes first."""
+    """Return the indices in descending order of score. Of equal scores, the earlier index comes first."""
     return sorted(range(len(scores)), key=lambda index: (-scores[index], index))
 
 

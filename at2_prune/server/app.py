@@ -1,4 +1,4 @@
-"""The application: endpoints, guard and service in one."""
+"""The application, which joins the endpoints, the guard and the service."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_
     """Make the application of a server, and load its model.
 
     Args:
-        step: prunes, with the settings of its config. With None, they are read from the environment.
+        step: the prune step, which has the settings. With None, the settings are read from the environment.
         limits: the limits of the server.
-        api_key: the bearer key that clients must send; with None, none is needed.
+        api_key: the bearer key that clients must send; with None, clients need no key.
 
     Raises:
         InputError: the config turns pruning off, or the key is blank.
-        CoefficientsError, ModelNotSupportedError, MissingExtraError: as `AT2Pruner.from_pretrained`.
+        CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.
     """
     step = PruneStep(PruneConfig.load()) if step is None else step
     limits = limits or Limits()
     if not step.config.enabled:
         raise InputError("pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn it on")
     if api_key is not None and not api_key.strip():
-        raise InputError(f"the API key is blank ({api_key!r}): set one, or none")
+        raise InputError(f"the API key is blank ({api_key!r}): set a key that is not blank, or no key")
     metrics = Metrics()
     service = Service(step, limits, metrics)
 
@@ -50,10 +50,10 @@ def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.queue.start()
         yield
-        await asyncio.to_thread(service.queue.close)  # finishes what was taken
+        await asyncio.to_thread(service.queue.close)  # finishes the jobs that wait
 
-    # The guard checks the key, before anything is read. The dependency lets the OpenAPI page ask for it.
-    scheme = HTTPBearer(auto_error=False, description="The key of the server, if it was started with one.")
+    # The guard checks the key before the body is read. The dependency only makes the OpenAPI page ask for a key.
+    scheme = HTTPBearer(auto_error=False, description="The key of the server, if the server was started with a key.")
     dependencies = [] if api_key is None else [Depends(scheme)]
     app = FastAPI(
         title="at2-prune",

@@ -1,4 +1,4 @@
-"""The endpoints. Each checks the limits, asks the service, and writes the answer in the shape its clients read."""
+"""The endpoints. Each checks the limits, asks the service, and answers in the shape that its clients read."""
 
 from __future__ import annotations
 
@@ -108,17 +108,17 @@ def work_routes(service: Service) -> APIRouter:
 
 
 def health_routes(service: Service, metrics: Metrics) -> APIRouter:
-    """Return the endpoints that watch the server."""
+    """Return the endpoints for watching the server."""
     router = APIRouter(tags=["server"])
 
     @router.get("/health")
     async def health() -> dict[str, str]:
-        """Tell that the process lives."""
+        """Say that the process is running."""
         return {"status": "ok"}
 
     @router.get("/ready", responses={503: {"description": "Too many requests wait, or the server shuts down."}})
     async def ready() -> JSONResponse:
-        """Tell whether a request would be taken now."""
+        """Say whether the server would accept a request now."""
         accepts = service.queue.accepts
         body = {"status": "ready" if accepts else "busy", "model": service.model, "waiting": service.queue.waiting}
         return JSONResponse(body, 200 if accepts else 503)
@@ -145,7 +145,7 @@ def relative(scores: Sequence[float]) -> list[float]:
 
 
 def _documents(service: Service, body: rerank.RerankRequest) -> list[Passage]:
-    """Return the documents of a request as passages, each shortened to `max_tokens_per_doc`.
+    """Return the documents of a request as passages, each cut to `max_tokens_per_doc` tokens.
 
     Raises:
         Problem: a document has no text.
@@ -156,7 +156,7 @@ def _documents(service: Service, body: rerank.RerankRequest) -> list[Passage]:
         if passage is None:
             raise Problem(
                 422,
-                "documents: an object needs a text in `text`, or name its keys in `rank_fields`",
+                "documents: an object needs a text under the key `text`, or under the keys that `rank_fields` names",
                 f"documents.{index}",
             )
         if body.max_tokens_per_doc is not None and len(passage.text.encode()) > body.max_tokens_per_doc:
@@ -172,7 +172,7 @@ def _check(
 
     Args:
         request: the request.
-        service: has the limits.
+        service: the service, which has the limits.
         field: the name of the field that holds the documents.
         passages: the documents.
         others: names and values of the other fields with text.
@@ -197,6 +197,9 @@ def _check(
 
 
 def _refuse_blank(field: str, passages: Sequence[Passage]) -> None:
-    """Raise a problem if no document has text. `/prune` hands such passages on, and needs no model for it."""
+    """Raise a problem if no document has text.
+
+    `/prune` does not call this, because it keeps passages without text.
+    """
     if not any(passage.text.strip() for passage in passages):
         raise Problem(422, f"{field} are all blank: give at least one with text", field)

@@ -29,15 +29,16 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Guard:
-    """Answers requests that have no key or are too large, gives every request an id, and logs and counts it.
+    """Refuses requests that have no key or are too large, gives every request an id, and logs and counts all requests.
 
-    An id that the client sends in `X-Request-ID` is kept if it is plain: letters, digits, dots and dashes.
+    An id that the client sends in `X-Request-ID` is kept if it has at most 64 characters and only letters, digits,
+    dots, dashes and underscores.
 
     Args:
         app: the application.
-        limits: the size of a body and the time for receiving it.
+        limits: the largest size of a body, and the longest time for receiving a body.
         metrics: counts requests.
-        api_key: the bearer key that clients must send; with None, none is needed.
+        api_key: the bearer key that clients must send; with None, clients need no key.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, api_key: str | None) -> None:
@@ -53,7 +54,7 @@ class Guard:
         started = time.perf_counter()
         request = Request(scope)
         request.state.request_id = _id_of(request.headers)
-        status = 0  # of the response, once its first part is sent
+        status = 0  # the status of the response, once its first part is sent
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -72,14 +73,14 @@ class Guard:
             logger.error("the request failed", exc_info=True, extra={"fields": {"request_id": _id(request)}})
             if status:  # half of the response is sent already
                 raise ConnectionAbortedError("the response was cut off") from None
-            await respond(request, Problem(500, "a fault of the server; its log has more"))(
+            await respond(request, Problem(500, "a fault of the server; the server's log has more"))(
                 scope, receive, send_with_id
             )
         finally:
             self._record(request, status, time.perf_counter() - started)
 
     def _refusal(self, request: Request) -> Problem | None:
-        """Return the reason for not reading a request, or None."""
+        """Return the problem for which a request is refused before its body is read, or None."""
         given = request.headers.get("authorization", "").encode()
         if self.expected is not None and request.url.path not in OPEN and not _same(given, self.expected):
             return Problem(
@@ -139,6 +140,6 @@ def _id_of(headers: Mapping[str, str]) -> str:
 
 
 def _same(given: bytes, expected: bytes) -> bool:
-    """Compare two headers in a time that tells nothing about the expected one. The scheme's case does not matter."""
+    """Compare two headers in a time that does not depend on the expected header. The scheme's case does not matter."""
     scheme, _, key = given.partition(b" ")
     return secrets.compare_digest(scheme.capitalize() + b" " + key.strip(), expected)

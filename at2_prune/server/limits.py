@@ -1,6 +1,6 @@
-"""The limits of a server: what one request may hold, how many may wait, and how long.
+"""The limits of a server: the size of a request, the number of waiting requests, and the time for a request.
 
-Each is declared once, in this file. Nothing here imports FastAPI, so that `at2-prune serve --help` can read it.
+Each limit is declared once, in this file. Nothing here imports FastAPI, so that `at2-prune serve --help` can read it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a server. The fields' `metadata["help"]` says what each of them limits."""
+    """The limits of a server. The `metadata["help"]` of a field says what the field limits."""
 
     max_waiting: int = field(
-        default=128, metadata={"help": "requests that may wait; a further one is answered with 429"}
+        default=128,
+        metadata={"help": "the maximum number of waiting requests; further requests are answered with status 429"},
     )
-    max_together: int = field(default=8, metadata={"help": "waiting requests that are scored as one batch"})
-    max_documents: int = field(default=1000, metadata={"help": "documents of one request"})
+    max_together: int = field(
+        default=8, metadata={"help": "the maximum number of requests that are scored as one batch"}
+    )
+    max_documents: int = field(default=1000, metadata={"help": "the maximum number of documents in a request"})
     max_characters: int = field(
-        default=2_000_000, metadata={"help": "characters of one request: question, documents and draft"}
+        default=2_000_000,
+        metadata={"help": "the maximum number of characters in a request: question, documents and draft"},
     )
-    max_body_bytes: int = field(default=16 * 1024 * 1024, metadata={"help": "bytes of one request"})
-    timeout: float = field(default=60, metadata={"help": "seconds for receiving a request, and then for answering it"})
+    max_body_bytes: int = field(default=16 * 1024 * 1024, metadata={"help": "the maximum number of bytes in a request"})
+    timeout: float = field(
+        default=60,
+        metadata={"help": "the maximum number of seconds for receiving a request, and again for answering it"},
+    )

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, without texts of requests."""
+"""Logs with one JSON object on each line, and without texts of requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["JsonFormatter", "use_json_logs"]
 class JsonFormatter(logging.Formatter):
     """Writes a record as a JSON object: time, level, logger, message and the keys of the record's `fields`.
 
-    Of an exception, it writes the type and the places in the code. Its message may quote a passage.
+    For an exception, it writes the type and the places in the code. It leaves out the message, which may quote a
+    passage.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -33,7 +34,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def use_json_logs() -> None:
-    """Let all handlers of the root logger write JSON, and log warnings of Python too."""
+    """Let all handlers of the root logger write JSON, and log Python's warnings too."""
     logging.captureWarnings(True)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonFormatter())

@@ -1,4 +1,4 @@
-"""The numbers of a server that Prometheus reads. Labels are paths of endpoints and statuses, never texts."""
+"""The metrics of a server, which Prometheus reads. Labels are paths of endpoints and statuses, never texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Counts of one application."""
+    """The counts and times of one application."""
 
     content_type = CONTENT_TYPE_LATEST
 
@@ -36,7 +36,7 @@ class Metrics:
         self.waiting = Gauge("at2_prune_waiting_requests", "Requests that wait.", registry=self.registry)
 
     def watch(self, waiting: Callable[[], float]) -> None:
-        """Read the number of requests that wait from this function."""
+        """Set the function that returns the number of waiting requests."""
         self.waiting.set_function(waiting)
 
     def answered(self, endpoint: str, status: int, seconds: float, documents: int) -> None:

@@ -1,7 +1,7 @@
-"""Errors as clients see them: one JSON object, in which the clients of three services find their message.
+"""Errors as clients see them: one JSON object, in which the clients of three services find the message.
 
-Cohere's clients read `message`, Jina's `detail`, and those of Text Embeddings Inference `error` and `error_type`. No
-error holds a text of the request: only messages that are known to hold none are handed on.
+Clients of Cohere read `message`, clients of Jina read `detail`, and clients of Text Embeddings Inference read `error`
+and `error_type`. No error holds a text of the request: a message that may hold such a text is replaced.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["HANDLERS", "RESPONSES", "Problem", "ProblemBody", "respond"]
 _TYPES = {401: "Unauthorized", 413: "Validation", 422: "Validation", 429: "Overloaded", 503: "Unhealthy"}
 _MEANINGS = {
     400: "The body cannot be read.",
-    401: "The server wants another key.",
+    401: "The key is missing or wrong.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     422: "A field is missing, wrong or too large. `field` names it.",
     429: "Too many requests wait. `Retry-After` says for how many seconds to wait.",
-    500: "A fault of the server. Its log holds the request's id.",
+    500: "A fault of the server. The server's log holds the request's id.",
     501: "This server's model or installation cannot do this.",
     503: "The server is shutting down.",
     504: "The answer took too long.",
@@ -35,7 +35,7 @@ _MEANINGS = {
 
 
 _WORDS = {"model_attributes_type": "send a JSON object, with the header Content-Type: application/json"}
-"""Better words for some of pydantic's errors."""
+"""Clearer messages for some of pydantic's errors."""
 
 
 class ProblemBody(BaseModel):
@@ -56,12 +56,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class Problem(HTTPException):
-    """An error to answer with.
+    """An error that the server answers with.
 
     Args:
         status: the HTTP status.
         message: a sentence without any text of the request.
-        field: the field of the request that is wrong, if one is.
+        field: the field of the request that is wrong; None if the error is not about a field.
         headers: headers of the response.
     """
 
@@ -73,8 +73,10 @@ class Problem(HTTPException):
 
 
 def _problem_of(error: AT2PruneError) -> Problem:
-    """Return the problem to answer with after an error of the package. Most messages may quote a passage, so they are
-    replaced."""
+    """Return the problem to answer with after an error of the package.
+
+    The messages of most errors may quote a passage, so these messages are replaced.
+    """
     if isinstance(error, MissingExtraError):
         return Problem(501, str(error))
     if isinstance(error, (ContextTooLongError, EmptyDraftError)):

@@ -39,7 +39,7 @@ class _Request(BaseModel):
         min_length=1, description="Texts, or objects with a `text`."
     )
     granularity: Granularity | None = Field(
-        None, description="The sources that are scored and kept; if it is not given, as the server is configured."
+        None, description="The sources that are scored and kept. The default is the server's setting."
     )
 
 
@@ -70,11 +70,11 @@ class PruneRequest(_Request):
 class Kept(BaseModel):
     """A passage that is kept."""
 
-    index: int = Field(description="Its index in the request.")
-    text: str = Field(description="The text that is kept: all of it, or the kept sentences.")
+    index: int = Field(description="The passage's index in the request.")
+    text: str = Field(description="The kept text: the whole text, or the kept sentences.")
     title: str | None = None
     id: str | None = None
-    score: float | None = Field(description="The score by the method; null if nothing was scored.")
+    score: float | None = Field(description="The method's score; null if nothing was scored.")
 
 
 class Dropped(BaseModel):
@@ -89,17 +89,19 @@ class PruneResponse(BaseModel):
     """The kept passages, and the reasons for dropping the others."""
 
     pruned_text: str = Field(description="The kept texts, with an empty line between them.")
-    kept: list[Kept] = Field(description="In the order in which a prompt should show them.")
+    kept: list[Kept] = Field(description="The kept passages, in the order in which a prompt should show them.")
     dropped: list[Dropped]
     draft: str | None = Field(description="The draft that was scored, if the method reads one.")
-    answer: str | None = Field(None, description="The answer from the kept texts, if it was asked for.")
-    fallback: str | None = Field(description="The reason if nothing was scored and the first passages are kept.")
+    answer: str | None = Field(None, description="The answer from the kept texts, if the request asks for an answer.")
+    fallback: str | None = Field(
+        description="The reason why nothing was scored, so that the first passages are kept; else null."
+    )
     model: str
     request_id: str
 
 
 class AttributeRequest(_Request):
-    """A draft to attribute to the passages it was written from."""
+    """A draft, and the passages that it was written from."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -109,13 +111,13 @@ class AttributeRequest(_Request):
         }
     )
 
-    draft: NotBlank = Field(description="A draft from anywhere, for example by the model of an API.")
+    draft: NotBlank = Field(description="A draft by any model, for example by the model of an API.")
 
 
 class AttributedSource(BaseModel):
-    """A passage, or a sentence of one, with its share in the draft."""
+    """A passage or a sentence, with a score that says how much the draft used it."""
 
-    passage: int = Field(description="The index of its passage in the request.")
+    passage: int = Field(description="The index of the passage in the request.")
     text: str
     score: float
     rank: int = Field(description="1 for the highest score.")

@@ -1,6 +1,6 @@
 """The bodies of the rerank endpoints, as the clients of Cohere, Jina and Text Embeddings Inference write and read them.
 
-Fields of these services that are not named here are accepted and have no effect.
+Other fields of these services are accepted and have no effect.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ NotBlank = Annotated[str, AfterValidator(_not_blank), Field(json_schema_extra={"
 
 TEXT_TAG, OTHER_TAG = Tag("<text>"), Tag("<other>")
 BY_TYPE = Discriminator(lambda value: "<text>" if isinstance(value, str) else "<other>")
-"""Tells a text from what may stand in its place, so that an error is about the one that was meant. Errors leave out the
-parts of a field's name that begin with "<"."""
+"""Chooses the schema of a field by the type of its value, so that an error is about the schema that the client meant.
+The tags begin with "<", and errors leave such parts out of a field's name."""
 
 
 class RerankRequest(BaseModel):
@@ -68,12 +68,15 @@ class RerankRequest(BaseModel):
     documents: list[Annotated[Annotated[str, TEXT_TAG] | Annotated[dict[str, Any], OTHER_TAG], BY_TYPE]] = Field(
         min_length=1, description="Texts, or objects with a `text` and optionally a `title`."
     )
-    top_n: int | None = Field(None, ge=1, description="The number of results; all if it is not given.")
-    return_documents: bool | None = Field(None, description="Whether results hold the text of their document.")
+    top_n: int | None = Field(None, ge=1, description="The number of results. The default is all.")
+    return_documents: bool | None = Field(None, description="Whether each result holds the text of its document.")
     rank_fields: list[str] | None = Field(
-        None, description="The keys of document objects whose values are read, one a line; `text` if it is not given."
+        None,
+        description="The keys of a document object whose values are read, each on its own line. The default is `text`.",
     )
-    max_tokens_per_doc: int | None = Field(None, ge=1, description="The number of tokens of a document that are read.")
+    max_tokens_per_doc: int | None = Field(
+        None, ge=1, description="The maximum number of tokens that are read of a document."
+    )
 
 
 class RerankDocument(BaseModel):
@@ -87,14 +90,14 @@ class RerankResult(BaseModel):
 
     index: int = Field(description="The document's index in the request.")
     relevance_score: float = Field(
-        description="From 0 for the lowest score of this request to 1 for the highest. It is no probability, and "
-        "comparable within one request only."
+        description="From 0 for the lowest score of this request to 1 for the highest. The score is no "
+        "probability, and comparable within one request only."
     )
     document: RerankDocument | None = None
 
 
 class ApiVersion(BaseModel):
-    """The version of Cohere's interface that was asked."""
+    """The version of Cohere's API that the request used."""
 
     version: str
 
@@ -139,8 +142,8 @@ class TextsRequest(BaseModel):
 
     query: NotBlank
     texts: list[str] = Field(min_length=1)
-    raw_scores: bool = Field(False, description="Whether scores are those of the method; else they are from 0 to 1.")
-    return_text: bool = Field(False, description="Whether results hold their text.")
+    raw_scores: bool = Field(False, description="True for the method's own scores, false for scores from 0 to 1.")
+    return_text: bool = Field(False, description="Whether each result holds its text.")
 
 
 class RankedText(BaseModel):
@@ -152,7 +155,7 @@ class RankedText(BaseModel):
 
 
 def as_passage(document: str | dict[str, Any], rank_fields: list[str] | None) -> Passage | None:
-    """Return a document of a `RerankRequest` as a passage, or None if it is an object without a text."""
+    """Return a document of a `RerankRequest` as a passage, or None if the document is an object without a text."""
     if isinstance(document, str):
         return Passage(document)
     if rank_fields is not None:

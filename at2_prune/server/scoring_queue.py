@@ -1,4 +1,4 @@
-"""The queue of a server: one thread does all work of the model, and scores requests that wait together."""
+"""The queue of a server: one thread does all work of the model, and scores waiting requests as one batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_WAIT = 60
 
 
 class QueueClosedError(Exception):
-    """The queue takes nothing any more, because the server shuts down."""
+    """The queue accepts no more jobs, because the server shuts down."""
 
 
 class QueueFullError(Exception):
@@ -40,21 +40,21 @@ class QueueFullError(Exception):
 @dataclass
 class _Job:
     call: Callable[[], Any] | None
-    """The work, or None for a question to score."""
+    """The function to call. With None, the question is scored."""
     question: str = ""
     passages: Sequence[Passage] = ()
     future: Future[Any] = field(default_factory=Future)
 
 
 class ScoringQueue:
-    """Runs jobs in the order in which they come. Questions to score that wait one after another are one batch.
+    """Runs jobs in the order in which they were added. Questions that follow one another are scored as one batch.
 
-    A job whose future is cancelled before its turn is left out.
+    A job is skipped if its future is cancelled before the job's turn.
 
     Args:
         pruner: scores the questions.
-        max_waiting: the number of jobs that may wait.
-        max_together: the number of questions in a batch.
+        max_waiting: the maximum number of jobs that may wait.
+        max_together: the maximum number of questions in a batch.
         on_batch: called with the number of questions of each batch.
     """
 
@@ -76,11 +76,11 @@ class ScoringQueue:
         self._thread = threading.Thread(target=self._work, name="at2-prune-scoring", daemon=True)
 
     def start(self) -> None:
-        """Start the thread. Jobs may be put in before."""
+        """Start the thread. Jobs may be added before the start."""
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more jobs, finish those that wait, and end the thread."""
+        """Accept no more jobs, finish the jobs that wait, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -94,22 +94,22 @@ class ScoringQueue:
 
     @property
     def accepts(self) -> bool:
-        """Whether a job would be taken now."""
+        """Whether the queue would accept a job now."""
         return self._thread.is_alive() and not self._closed and len(self._jobs) < self.max_waiting
 
     def score(self, question: str, passages: Sequence[Passage]) -> Future[list[float]]:
-        """Put in a question to score.
+        """Add a question to score.
 
         Raises:
-            QueueFullError, QueueClosedError: it is not taken.
+            QueueFullError, QueueClosedError: the queue does not accept the question.
         """
         return self._put(_Job(None, question, passages))
 
     def run(self, call: Callable[[], T]) -> Future[T]:
-        """Put in other work of the model.
+        """Add other work of the model.
 
         Raises:
-            QueueFullError, QueueClosedError: it is not taken.
+            QueueFullError, QueueClosedError: the queue does not accept the work.
         """
         return self._put(_Job(call))
 
@@ -138,7 +138,7 @@ class ScoringQueue:
                 self._seconds = share if self._seconds == 0 else 0.9 * self._seconds + 0.1 * share
 
     def _next(self) -> list[_Job]:
-        """Wait for jobs, and return those to do next. The list is empty once the queue is closed and done."""
+        """Wait for jobs, and return the jobs to do next. The list is empty if the queue is closed and no job waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             taken: list[_Job] = []
@@ -149,7 +149,8 @@ class ScoringQueue:
             return taken
 
     def _score(self, jobs: Sequence[_Job]) -> None:
-        """Score questions as one batch. After an error each is scored alone, so that only its own request sees it."""
+        """Score questions as one batch. After an error, score each question alone, so that only faulty requests
+        fail."""
         try:
             found = self.pruner.score_batch([job.question for job in jobs], [job.passages for job in jobs])
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The service behind the endpoints: it puts a request's work into the queue and waits for the result."""
+"""The service behind the endpoints, which puts the work of a request into the queue and waits for the result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 CLIENT_GONE = 499
-"""The status that is logged if the client hung up. Nobody receives it."""
+"""The status that is logged if the client closed the connection. No client receives it."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class Ranking:
 
     scores: list[float]
     warning: str | None = None
-    """The reason if nothing could be scored. All scores are 0 then."""
+    """The reason why nothing could be scored, so that all scores are 0; else None."""
 
 
 class Service:
     """Scores, prunes and attributes with one model.
 
     Args:
-        step: the step of the pipeline, whose config holds the settings. Its model is loaded here.
+        step: the prune step, which has the settings. The constructor loads the step's model.
         limits: the limits of the server.
         metrics: counts the batches.
 
     Raises:
-        InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: as `AT2Pruner.from_pretrained`.
+        InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.
     """
 
     def __init__(self, step: PruneStep, limits: Limits, metrics: Metrics) -> None:
@@ -75,16 +75,19 @@ class Service:
         metrics.watch(lambda: self.queue.waiting)
 
     async def rank(self, request: Request, question: str, passages: Sequence[Passage]) -> Ranking:
-        """Score documents, together with other requests that wait."""
+        """Score documents, as one batch with other waiting requests."""
         try:
             return Ranking(await self._result(request, lambda: self.queue.score(question, passages)))
-        except EmptyDraftError as error:  # of the model's own draft
+        except EmptyDraftError as error:  # the model's own draft is empty
             return Ranking([0.0] * len(passages), str(error))
 
     async def prune(
         self, request: Request, body: PruneRequest, passages: Sequence[Passage]
     ) -> tuple[Pruned, str | None]:
-        """Choose the passages to keep. If the request asks for it and they have text, answer from them."""
+        """Choose the passages to keep, and answer from the kept texts if the request asks for an answer.
+
+        The answer is None if the request asks for none, or if no kept passage has text.
+        """
         step = self.steps[body.granularity or self.granularity]
 
         def work() -> tuple[Pruned, str | None]:
@@ -110,15 +113,17 @@ class Service:
         return sources, pruner.scorer.name
 
     def first_tokens(self, text: str, count: int) -> str:
-        """Return a text as far as this number of the model's tokens."""
+        """Return the beginning of a text, with at most `count` tokens of the model's tokenizer."""
         _, offsets = self.steps["passage"].pruner.language_model.codec.plain(text)
         return text if len(offsets) <= count else text[: offsets[count - 1][1]]
 
     async def _result(self, request: Request, put: Callable[[], Future[T]]) -> T:
-        """Put work into the queue and wait for its result. Work that nobody waits for any more is left out.
+        """Put work into the queue and wait for the result.
+
+        If the time is over or the client closes the connection before the work begins, the work is skipped.
 
         Raises:
-            Problem: the queue is full or closed, the time is over, or the client hung up.
+            Problem: the queue is full or closed, the time is over, or the client closed the connection.
             Exception: the error of the work.
         """
         try:
@@ -137,7 +142,7 @@ class Service:
             if future.done():
                 return future.result()
             if gone.done():
-                raise Problem(CLIENT_GONE, "the client hung up")
+                raise Problem(CLIENT_GONE, "the client closed the connection")
             raise Problem(504, f"there was no answer within {self.limits.timeout:g} seconds")
         finally:
             future.cancel()
@@ -151,7 +156,7 @@ async def _hung_up(request: Request) -> None:
 
 
 def _reading_drafts(pruner: AT2Pruner) -> AT2Pruner:
-    """Return this pruner if its method reads drafts, else one with the same model and the method at2."""
+    """Return this pruner if its method reads drafts, else a pruner with the same model and the method at2."""
     if pruner.scorer.uses_draft:
         return pruner
     return AT2Pruner.from_pretrained(

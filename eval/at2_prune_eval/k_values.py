@@ -10,14 +10,14 @@ from at2_prune.pruning.selection import AUTO, K, check_k
 __all__ = ["ALL", "GOLD", "check_ks", "k_label", "sorted_ks"]
 
 ALL, GOLD = "all", "gold"
-"""Stand in k's place where every passage is kept, and where the gold passages are kept."""
+"""The names that replace k if every passage is kept, and if the gold passages are kept."""
 
 
 def check_ks(ks: Sequence[K]) -> list[K]:
-    """Sort the values of k, each once; `auto` comes last.
+    """Return the different values of k in ascending order, with `auto` at the end.
 
     Raises:
-        InputError: there are none, or one is neither an integer of at least 1 nor `auto`.
+        InputError: no k is given, or a k is neither an integer of at least 1 nor `auto`.
 
     Example:
         >>> check_ks(["auto", 3, 1, 3])
@@ -32,12 +32,12 @@ def check_ks(ks: Sequence[K]) -> list[K]:
 
 
 def k_label(name: str, k: str) -> str:
-    """The value that a table shows as k: `all` for no pruning and `gold` for the oracle."""
+    """Return the value that a table shows as k: `all` for no pruning and `gold` for the oracle."""
     return {"none": ALL, "oracle": GOLD}.get(name, k)
 
 
 def sorted_ks(ks: Iterable[str]) -> list[str]:
-    """Values of k as strings, each once, in the order in which tables and figures show them: numbers first.
+    """Return the different values of k in the order of tables and figures: numbers first.
 
     Example:
         >>> sorted_ks(["auto", "10", "2", "10"])

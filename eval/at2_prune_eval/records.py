@@ -1,4 +1,4 @@
-"""Records: the JSON values that a run keeps of each question, a line each in `questions.jsonl`."""
+"""Records: the JSON values that a run keeps for each question, one line per question in `questions.jsonl`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = ("question", "answer", "aliases", "passages")
 
 
 def text_of(question: Question) -> dict[str, Any]:
-    """The data set's text in a question's record, by the keys of `TEXT`."""
+    """Return the data set's text for a question's record, under the keys of `TEXT`."""
     return {
         "question": question.text,
         "answer": question.answer,

@@ -30,12 +30,12 @@ class AT2DocumentPruner:
 
     `warm_up` or the first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the
     same id and meta, and with the new score. A single document keeps its retrieval score, because no model is needed to
-    select it. Only the methods that use retrieval scores read them, for example `fusion`.
+    select it. Only some methods, for example `fusion`, read retrieval scores.
 
     Args:
-        pruner: an `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if they are not
+        pruner: an `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if these are not
             given here. A component with a pruner cannot be serialised.
-        settings: the fields of `at2_prune.PruneConfig`. Those that are not given are read from the environment.
+        settings: the fields of `at2_prune.PruneConfig`. Fields that are not given are read from the environment.
 
     Raises:
         InputError: a setting is unknown or has an invalid value.
@@ -60,7 +60,7 @@ class AT2DocumentPruner:
 
         Args:
             config: as in `PruneConfig.load`: a `PruneConfig`, a mapping of settings, or the name of a file. The
-                environment overrides the last two. With None, only the environment is read.
+                environment overrides a mapping and a file. With None, only the environment is read.
             options: other arguments of this class.
         """
         return cls(**{**PruneConfig.load(config).to_dict(), **options})

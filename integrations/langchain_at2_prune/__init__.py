@@ -4,7 +4,7 @@
 
     compressor = AT2DocumentCompressor(top_n=3)
 
-LangChain takes the compressor wherever it takes a document compressor, for example in `ContextualCompressionRetriever`.
+Use the compressor wherever LangChain takes a document compressor, for example in `ContextualCompressionRetriever`.
 `AT2PruneRetriever` wraps any retriever. `create_prune_chain` makes a chain that drafts, prunes and answers.
 """
 

@@ -1,4 +1,4 @@
-"""A Runnable that drafts from all documents, prunes them, and answers from those that are kept."""
+"""A Runnable that drafts from all documents, prunes them, and answers from the kept documents."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _answer_step(pruning: AT2DocumentCompressor, writer: Runnable, *, same: bool
     """Make the step that answers from the kept documents.
 
     Args:
-        pruning: reads the documents.
+        pruning: the compressor, which reads the documents.
         writer: writes the answer.
         same: whether `writer` wrote the draft. Then the draft is the answer if every document is kept in its place.
     """

@@ -47,13 +47,13 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     """Writes the drafts: a chat model, an LLM, or a chain that takes `question` and `context`. The scoring model then
     reads each draft in one forward pass. With None the model of the setting `reader` drafts."""
     draft_prompt: SkipJsonSchema[BasePromptTemplate] = Field(default=QA_PROMPT, exclude=True)
-    """The prompt for `draft_llm`, with `{context}` and `{question}`. A chain does not use it."""
+    """The prompt for `draft_llm`, with `{context}` and `{question}`. It is not used if `draft_llm` is a chain."""
     read: SkipJsonSchema[Callable[[Document], Passage] | None] = Field(default=None, exclude=True)
     """Turns a document into a passage. The default reads `page_content`, the title and the retrieval score. With
     `granularity="sentence"` the kept sentences are taken from the passage's text."""
     score_key: str = "relevance_score"
-    """The metadata key of the retrieval score; a higher score is better. Only the methods that use this score read
-    it, for example `fusion`."""
+    """The metadata key of the retrieval score; a higher score is better. Only some methods, for example `fusion`,
+    read this score."""
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -92,7 +92,8 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
             callbacks: LangChain callbacks for the run of `draft_llm`.
             draft: a draft written from these documents. With None, `draft_llm` or the reader writes one if the
                 method reads a draft.
-            top_n: how many documents (or sentences) to keep in this call. None takes the compressor's `top_n`.
+            top_n: how many documents (or sentences) to keep in this call. None takes the compressor's `top_n` or
+                `max_tokens`.
         """
         documents, drafter = as_documents(documents), self.drafter if draft is None else None
         if drafter and (asked := self.draft_input(documents, query)):
@@ -159,10 +160,11 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
 
 
 def as_documents(documents: Any) -> list[Document]:
-    """Return documents as a list, for example those of a generator.
+    """Return the documents of a list, a generator or another iterable as a list.
 
     Raises:
-        InputError: this is no list of documents, or something else is among them. The message names its index.
+        InputError: `documents` is not iterable, or an item is not a `Document`. The message names the index of the
+            item.
     """
     if isinstance(documents, (str, Mapping, Document)) or not isinstance(documents, Iterable):
         raise InputError(f"documents must be a list of Document objects, got {type(documents).__name__}")

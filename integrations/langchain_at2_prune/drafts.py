@@ -56,7 +56,7 @@ def _for_prompt(values: dict[str, Any]) -> dict[str, str]:
 
 
 def _is_model(runnable: Any) -> bool:
-    """Whether a Runnable is a language model, also with bound options, configuration or fallbacks around it."""
+    """Return whether a Runnable is a language model, with or without bound options, configuration or fallbacks."""
     while not isinstance(runnable, BaseLanguageModel):
         inner = [getattr(runnable, name, None) for name in ("bound", "default", "runnable")]
         inner = [candidate for candidate in inner if isinstance(candidate, Runnable)]

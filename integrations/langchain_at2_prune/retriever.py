@@ -24,7 +24,7 @@ __all__ = ["AT2PruneRetriever"]
 class AT2PruneRetriever(BaseRetriever):
     """Retrieve with another retriever and keep the documents that the scoring model's attention points to.
 
-    In place of a `compressor` it takes the settings of one, for example `method="at2"` or a `pruner`.
+    In place of a `compressor` it takes a compressor's settings, for example `method="at2"` or a `pruner`.
 
     LangChain can switch pruning at run time, by its configurable fields and alternatives. With
 
@@ -59,7 +59,8 @@ class AT2PruneRetriever(BaseRetriever):
             return values
         if "compressor" in values:
             raise InputError(
-                f"{', '.join(sorted(names))} and a compressor were given: set them on the compressor, or leave it out"
+                f"{', '.join(sorted(names))} and a compressor were given: set them on the compressor, or give no "
+                "compressor"
             )
         rest = {name: value for name, value in values.items() if name not in names}
         return {**rest, "compressor": AT2DocumentCompressor(**{name: values[name] for name in names})}

@@ -174,7 +174,7 @@ def test_training_without_held_out_questions_says_so(
     command = ["train", "--model", str(model_folder), "--data", str(sample_questions_path()), "--limit", "3"]
     command += ["--ablations", "2", "--max-new-tokens", "4", "--out", str(tmp_path / "out")]
     assert main([*command, "--holdout", "0"]) == 0
-    assert "fitted to 3 questions; none held out, so nothing is measured\n" in capsys.readouterr().out
+    assert "fitted to 3 questions; no question is held out, so nothing is measured\n" in capsys.readouterr().out
     command[-1] = str(tmp_path / "none")
     assert main([*command, "--holdout", "0.999999"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]  # not glued to the progress bar

@@ -204,7 +204,7 @@ def test_ids_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"2 of the 3 ids in .*ids\.txt are not in the data, for example '7'$"):
         load(tmp_path, text, ids=wanted)
     wanted.write_text("\n")
-    with pytest.raises(InputError, match=r"ids\.txt: holds no ids; write one id a line$"):
+    with pytest.raises(InputError, match=r"ids\.txt: holds no ids; write one id on each line$"):
         load(tmp_path, text, ids=wanted)
     with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
         load(tmp_path, text, ids=tmp_path / "none.txt")

@@ -114,7 +114,7 @@ def test_switch_off(text: str) -> None:
         ({"dtype": "int8"}, r"dtype must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
         ({"model": ""}, r"model must be a text that is not blank, got ''"),
         ({"title_key": ""}, r"title_key must be a text that is not blank"),
-        ({"method": "bm25", "coefficients": "x"}, r"coefficients='x': the method bm25 has none"),
+        ({"method": "bm25", "coefficients": "x"}, r"coefficients='x': the method bm25 has no coefficients"),
         (
             {"method": "cross_encoder"},
             "method='cross_encoder' needs a reranker: set cross_encoder to a folder with model.onnx and ",

@@ -1,1 +1,1 @@
-"""Data formats, one a file. A new format needs its file here and an entry in `parse.FORMATS`."""
+"""Data formats, one in each file. A new format needs a file in this folder and an entry in `parse.FORMATS`."""

@@ -1,4 +1,4 @@
-"""The format of Dolly, on which AT2's authors trained their published estimators.
+"""The format of the data set Dolly, on which AT2's authors trained their published estimators.
 
 Conover et al., "Free Dolly" (2023), https://huggingface.co/datasets/databricks/databricks-dolly-15k.
 """

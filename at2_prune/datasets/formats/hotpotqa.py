@@ -1,4 +1,4 @@
-"""The format that HotpotQA and 2WikiMultihopQA share, as published and as on the Hub.
+"""The format that HotpotQA and 2WikiMultihopQA share, in the published files and on the Hub.
 
 Yang et al., "HotpotQA" (EMNLP 2018), https://hotpotqa.github.io; Ho et al., "Constructing A Multi-hop QA Dataset for
 Comprehensive Evaluation of Reasoning Steps" (COLING 2020), https://github.com/Alab-NII/2wikimultihop.
@@ -48,10 +48,11 @@ def _passages(context: Any, where: str) -> tuple[Passage, ...]:
 
 
 def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
-    """Return sentences that join to the text. HotpotQA's sentences include the spaces; 2WikiMultihopQA's get them here.
+    """Return the sentences with spaces between them, so that they can be joined to the text of a passage.
 
-    A few sentences of HotpotQA have no space, because of splitting errors (`Go!" | on Broadway`). So spaces are added
-    only if most neighbouring sentences of the row have none between them.
+    The sentences of HotpotQA include the spaces. The sentences of 2WikiMultihopQA do not, so spaces are added.
+    Splitting errors left some sentences of HotpotQA without a space (`Go!" | on Broadway`). Spaces are therefore added
+    only if most neighbouring sentences of the row have no space between them.
     """
     pairs = [pair for sentences in passages for pair in pairwise(sentences)]
     spaced = sum(before[-1:].isspace() or after[:1].isspace() for before, after in pairs)
@@ -63,9 +64,9 @@ def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...
 def _gold(facts: Any, passages: Sequence[Passage], where: str) -> tuple[int, ...]:
     """Return the indices of the passages that hold a supporting fact. A fact is a title and a sentence number.
 
-    If several passages have the title, the fact holds for each of them that has the sentence, as in the official
-    scripts. A few facts name a sentence that no passage has; then the title decides. Titles are compared without
-    regard to case if no title is the same, as 2WikiMultihopQA's script does.
+    If several passages have the title, each of these passages that has the sentence is gold, as in the official
+    scripts. A few facts name a sentence that no passage has. Then every passage with the title is gold. If no title
+    matches exactly, titles are compared without regard to case, as in 2WikiMultihopQA's script.
     """
     try:
         if facts is None:

@@ -1,4 +1,4 @@
-"""The format of MuSiQue, as published and as on the Hub.
+"""The format of MuSiQue, in the published files and on the Hub.
 
 Trivedi et al., "MuSiQue: Multihop Questions via Single-hop Question Composition" (TACL 2022),
 https://github.com/StonyBrookNLP/musique.
@@ -29,7 +29,7 @@ def _parse(row: Row, where: str) -> Question:
     gold = tuple(index for index, entry in enumerate(paragraphs) if entry.get("is_supporting"))
     text, answer = string(row, "question", where), optional_string(row, "answer", where)
     aliases = strings(row, "answer_aliases", where)
-    if not answerable:  # MuSiQue-Full: the passages do not hold the answer, and the official script does not score it
+    if not answerable:  # in MuSiQue-Full: the official script does not score the answer to such a question
         answer, gold, aliases = None, (), ()
     name = identifier(row, where)
     hops = _HOPS.match(name)

@@ -44,7 +44,10 @@ def parse_question(row: Any, where: str, require: Collection[Required] = ()) -> 
 
 
 def _missing(row: Mapping[str, Any]) -> str:
-    """Say which field of the nearest format the row lacks. If no format is near, list the `needs` of all formats."""
+    """Name the missing field of a row that has one of the two `fields` of a format.
+
+    For a row that has no field of any format, list the `needs` of all formats.
+    """
     near = [known for known in FORMATS if sum(field in row for field in known.fields) == 1]
     near = [known for known in near if known.telling in row] or near
     absent = list(dict.fromkeys(repr(field) for known in near for field in known.fields if field not in row))

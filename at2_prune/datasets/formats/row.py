@@ -20,7 +20,7 @@ class RowError(DataError):
 
     Args:
         where: the file and line, for the message.
-        reason: the field and its fault, without the value. Rows are counted by reason.
+        reason: the field and its fault, without the value. Skipped rows are counted by this text.
         detail: the value, for the message.
     """
 
@@ -38,11 +38,11 @@ class HubDataset:
     """A data set on the Hub, and how to load it."""
 
     name: str
-    """Its id, `owner/name`."""
+    """The id on the Hub, `owner/name`."""
     split: str = "train"
     """The split to load by default."""
     configuration: str | None = None
-    """The configuration to load, where the data set has several."""
+    """The configuration to load, if the data set has several."""
     wanted: Callable[[Row], bool] = _every
     """Whether a row is used."""
 
@@ -65,13 +65,13 @@ class Format:
     needs: str = ""
     """The format's name and fields, for the error about a row of no known format."""
     hub: tuple[HubDataset, ...] = ()
-    """Data sets on the Hub that have this format. Others are recognised by their fields."""
+    """Known data sets on the Hub that have this format. In other data sets, the fields of a row show its format."""
 
 
 def identifier(row: Row, where: str) -> str:
-    """Return the row's id, or else its file and line.
+    """Return the row's id. For a row without an id, return the name of the file and the line.
 
-    The folders of the file are left out, because a split by id must not depend on them.
+    The folders of the file are left out, because a split by id must not depend on the folders.
     """
     return next((str(row[key]) for key in ("id", "_id") if row.get(key) is not None), Path(where).name)
 

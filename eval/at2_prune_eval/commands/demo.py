@@ -13,7 +13,7 @@ from at2_prune.cli.options import (
     load_pruner,
 )
 
-HELP = "Prune the passages of the sample questions: one question in full, then F1 before and after pruning for all."
+HELP = "Prune the sample questions: show one question in full, and the F1 of every question before and after pruning."
 EXAMPLES = """examples:
   at2-prune demo
   at2-prune demo --k 2 --model Qwen/Qwen3-0.6B --coefficients qwen3/"""
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         result = pruner.answer(question.text, question.passages, args.k)
         if not before:
             print(terminal_report(result) + "\n")
-            print(f"{'F1 before':>9}  {'after':>5}  gold kept  true answer → from all → from those kept")
+            print(f"{'F1 before':>9}  {'after':>5}  gold kept  true answer → from all passages → from kept passages")
         assert question.answer is not None
         unpruned = pruner.answer_from(question.text, question.passages) if result.draft is None else result.draft
         before.append(answer_scores(unpruned, question.answer).f1)

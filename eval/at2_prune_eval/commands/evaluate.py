@@ -41,11 +41,11 @@ EXAMPLES = f"""examples:
 
 methods:
 {textwrap.fill(", ".join(scoring_methods()), 116, initial_indent="  ", subsequent_indent="  ")};
-  and every name that --coefficients gives. No pruning (none) and the gold passages only (oracle) are always compared.
+  and the methods that --coefficients names. No pruning (none) and only the gold passages (oracle) are always compared.
 
-DIR gets questions.jsonl, with a line for each question that is done; results.json; table.md; figures; and report.html.
-An interrupted run goes on when the same command is given again. Drafts, ablations, scores and answers are kept in
---cache by content, so that another run with more methods computes only theirs."""
+The command writes into DIR: questions.jsonl, with a line for each finished question; results.json; table.md; figures;
+and report.html. To continue an interrupted run, give the same command again. The file of --cache keeps drafts,
+ablations, scores and answers. A later run with more methods computes only what this file does not hold."""
 
 
 def run(args: argparse.Namespace) -> None:
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
-    """Check before the model is loaded what would fail later, and return the path of the cache.
+    """Check options, paths and packages before the model is loaded, and return the path of the cache.
 
     Raises:
         InputError: a method, a path or two options together cannot be used.
@@ -107,7 +107,7 @@ def _source(args: argparse.Namespace) -> str | Path:
 
 
 def _load_questions(args: argparse.Namespace) -> tuple[list[Question], Counter[str]]:
-    """The questions, and the rows that are left out, counted by reason."""
+    """Return the questions, and the number of rows that are left out, by reason."""
     from at2_prune.datasets import load_questions
 
     skipped: Counter[str] = Counter()
@@ -205,8 +205,8 @@ def _print_results(results: Mapping[str, Any]) -> None:
         print(f"{count} rows left out: {reason}")
     if results["empty_drafts"]:
         print(
-            f"The model drafted nothing for {results['empty_drafts']} questions. For these, methods that read the "
-            "draft kept the first k passages."
+            f"The model drafted nothing for {results['empty_drafts']} questions. For these questions, methods "
+            "that read the draft kept the first k passages."
         )
 
 
@@ -227,7 +227,7 @@ def _write_pages(
         write_report(args.out, coefficients, kinds)
         written += ["figures", "report.html"]
     except MissingExtraError as error:
-        logging.getLogger(__name__).warning("without pictures: %s", error)
+        logging.getLogger(__name__).warning("figures and report.html are not written: %s", error)
     print(f"saved to {args.out}: {', '.join(written)}")
     if args.document:
         write_document(Path(args.out) / "results.json", args.document)

@@ -32,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--document",
         metavar="FILE",
-        help="also write the results as a Markdown page, with its figures, into a folder that exists "
+        help="also write the results to this Markdown page, with the figures beside it; the page's folder must exist "
         "(default: no page)",
     )
     parser.add_argument(
         "--cache",
         metavar="FILE",
-        help="keep results between runs in this file, in a folder that exists (default: in the user's cache)",
+        help="the file that keeps results between runs; its folder must exist (default: in the user's cache)",
     )
     add_model_options(parser, reader=True)
 
@@ -54,7 +54,9 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
         "--split", help="the split of a Hub data set (default: train, or validation for multi-hop data sets)"
     )
     data.add_argument(
-        "--ids", metavar="FILE", help="use the questions with these ids, one a line, in this order (default: all)"
+        "--ids",
+        metavar="FILE",
+        help="use only the questions with the ids in this file, in this order; each line holds one id (default: all)",
     )
     data.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
     data.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions (default: 0)")
@@ -65,13 +67,16 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
         help="shuffle the questions with this seed, before --limit (default: the order of the data)",
     )
     data.add_argument(
-        "--type", nargs="+", metavar="T", help="use questions of these types, bridge or comparison (default: all)"
+        "--type",
+        nargs="+",
+        metavar="T",
+        help="use only questions of these types, such as bridge or comparison (default: all)",
     )
     data.add_argument(
         "--shuffle-passages",
         type=int,
         metavar="S",
-        help="shuffle each question's passages with this seed, because their order matters "
+        help="shuffle each question's passages with this seed, because the order of passages can change answers "
         "(default: the order of the data)",
     )
     data.add_argument("--skip-invalid", action="store_true", help="leave out rows that cannot be used, and count them")
@@ -91,17 +96,17 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         nargs="+",
         default=[1, 2, 3, 5],
         metavar="K",
-        help="how many passages to keep (default: 1 2 3 5); auto takes the most confident of the answers from 1, 2, 3 "
-        "and 5",
+        help="how many passages to keep (default: 1 2 3 5); auto takes the most confident of the answers from the best "
+        "1, 2, 3 and 5 passages",
     )
     methods.add_argument(
         "--coefficients",
         nargs="+",
         default=[],
         metavar="[NAME=]DIR_OR_ID",
-        help="head coefficients, and the name of the method that they make (default: the coefficients that come with "
-        "the model). Without a name, coefficients of the draft's attention make at2, of its contribution "
-        "contribution_learned, of its effective attention effective_attention_learned, and coefficients that need no "
-        "draft make scout",
+        help="coefficients, and the name of the method that uses them (default: the coefficients that come with the "
+        "model). Without a name, the coefficients decide the method. It is scout for coefficients of at2-prune "
+        "train-scout, and prompt_scout for head coefficients that need no draft. For head coefficients of a draft, it "
+        "is at2 (attention), contribution_learned (contribution) or effective_attention_learned (effective attention)",
     )
     add_settings(methods, "embedder", "cross_encoder")

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MAIN = (DEFAULT_METHOD, "at2")
 """The methods that are compared by default if they have coefficients."""
 RIVALS = ("average_attention", "bm25", "retriever_order", "random")
-"""The methods that are compared with them by default."""
+"""The other methods that are compared by default."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class MethodChoice:
 def check_choice(choice: MethodChoice) -> None:
     """Check the methods that are asked for, before a model is loaded.
 
-    A name that is no method may be that of coefficients; `choose_scorers` checks those.
+    A name that is no known method may be the name of given coefficients. `choose_scorers` checks such names.
 
     Raises:
         InputError: an option that a method needs is missing.
@@ -97,7 +97,7 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
 
 
 def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> dict[str, AnyCoefficients]:
-    """Load the coefficients that the user gives, by the name of the method that they make."""
+    """Load the coefficients that the user gives, and return them by the name of the method that uses them."""
     from at2_prune.coefficients.loading import load_coefficients, method_of
 
     coefficients: dict[str, AnyCoefficients] = {}
@@ -108,9 +108,13 @@ def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> 
         own = method_of(loaded)
         name = named[1] if named else own
         if name != own and name in METHODS:
-            raise InputError(f"--coefficients {entry}: {path} belongs to the method {own}, so give it another name")
+            raise InputError(
+                f"--coefficients {entry}: {path} belongs to the method {own}, not {name}: give another name"
+            )
         if name in coefficients:
-            raise InputError(f"--coefficients {entry}: a second method called {name}; give it another: NAME={path}")
+            raise InputError(
+                f"--coefficients {entry}: another method is called {name} already: give another name, NAME={path}"
+            )
         coefficients[name] = loaded
     return coefficients
 
@@ -125,7 +129,7 @@ def _default_methods(given: dict[str, AnyCoefficients], language_model: Language
 def _shipped_coefficients(
     choice: MethodChoice, methods: Sequence[str], given: dict[str, AnyCoefficients], language_model: LanguageModel
 ) -> dict[str, AnyCoefficients]:
-    """Load the coefficients that come with the model, for the methods that use some and got none from the user."""
+    """Load the coefficients that come with the model, for methods that got none from the user."""
     from at2_prune.coefficients.loading import load_coefficients
 
     wanted = {*methods, *(METHODS[name].coefficients for name in methods if name in METHODS)}

@@ -1,4 +1,7 @@
-"""Results as a Markdown page, which `python -m at2_prune_eval.document` writes, and in cards of head coefficients."""
+"""Results as a Markdown page, and in the cards of head coefficients.
+
+The command `python -m at2_prune_eval.document` writes the page.
+"""
 
 from __future__ import annotations
 

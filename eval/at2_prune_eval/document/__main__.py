@@ -11,7 +11,7 @@ from .writing import write_document
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the Markdown page of a run's results, with the results and figures beside it."""
+    """Write the Markdown page of a run's results, and copy the results and figures beside the page."""
     parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.document", description=main.__doc__)
     parser.add_argument("results", metavar="RESULTS_JSON", help="the results.json of a run")
     parser.add_argument(

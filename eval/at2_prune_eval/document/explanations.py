@@ -16,14 +16,15 @@ NOT_INDEPENDENT = (
 )
 COST = (
     "These costs are measured, per question. One pass is the model's work for a forward pass over the whole prompt; a "
-    "backward pass counts as two. Methods that need the draft first pay one pass for it, in which attention is read as "
-    "well. The work of encoders is part of the seconds and not of the passes. Seconds depend on what else the machine "
-    "did; passes do not. Seconds in all are means, with those of the draft if there is one. Writing the answer from "
-    "the kept passages is not included. Memory is the peak beyond the model, as far as the system tells."
+    "backward pass counts as two passes. A method that needs the draft pays one more pass for the draft, in which "
+    "attention is read as well. The work of encoders is counted in seconds, but not in passes. Seconds depend on what "
+    "else the machine did; passes do not. The seconds in all are means, and include the draft if the method needs it. "
+    "The writing of the answer from the kept passages is not included. Memory is the peak above the model's own "
+    "memory, if the system reports it."
 )
 READ_APART = (
-    "Contribution and effective attention were read in a pass of their own. Its seconds are counted, the pass is not, "
-    "because a pruner reads them while the draft is written."
+    "Contribution and effective attention were each read in a separate pass. The seconds of this pass are counted. The "
+    "pass itself is not, because a pruner reads these measures while the draft is written."
 )
 TWO_MODELS = (
     "Two models share the work, each with its own prompt. The passes of the scorer are those of {scorer}, which "
@@ -31,31 +32,33 @@ TWO_MODELS = (
     "the finished draft in a pass of its own. Seconds of both include those of the reader's draft."
 )
 ABLATED = (
-    "An ablation costs its share of the call that ran it, in which shared prefixes run once. The larger of two "
-    "surrogates runs the ablations of the smaller one, and more."
+    "Ablations run in batches, in which shared prefixes run once. The cost of an ablation is its share of the cost of "
+    "the batch. A surrogate with more ablations also runs all ablations of a surrogate with fewer ablations."
 )
 FAITHFULNESS = (
-    "LDS is the rank correlation, over random ablations, of the measured log-odds of the draft and the sum of the kept "
-    "sources' scores. Ablations keep different numbers of sources, so LDS depends on the level of scores as well as on "
-    "their order. "
-    "Top-k drop is the draft's log-probability from all sources, minus that without the k best. τ is Kendall's rank "
-    "correlation of a method's scores with those of another method. Same answer is the share of questions for which "
-    "the answer from the k best sources is the draft: with the scores, and with the scores permuted among the sources. "
-    "If the interval of the difference holds 0, the scores were not seen to matter. "
-    "τ by content and by position compare the scores before and after the sources are shuffled. By content, each "
-    "source is matched with itself; by position, with the source that now stands in its place."
+    "LDS is the rank correlation, over random ablations, between the measured log-odds of the draft and the sum of the "
+    "kept sources' scores. Ablations keep different numbers of sources, so LDS depends on the level of scores as well "
+    "as on their order. "
+    "Top-k drop is the draft's log-probability from all sources, minus its log-probability without the k best sources. "
+    "τ is Kendall's rank correlation between a method's scores and the scores of another method. "
+    "Same answer is the share of questions for which the answer from the k best sources is the draft. It is given for "
+    "the scores, and for the scores after they were permuted among the sources. "
+    "If the interval of the difference contains 0, this test does not show that the scores matter. "
+    "τ by content and τ by position compare the scores before and after the passages are shuffled. By content, each "
+    "source is matched with itself. By position, each source is matched with the source that took its place."
 )
 MODES = (
-    "This is the whole cost of each mode, per question, in forward passes over the prompt with all passages: the "
-    "passes to choose, a draft included if one is written, and the passes to read the kept passages before the answer "
-    "is written. No pruning reads everything once. `auto` reads the best 1, 2, 3 and 5 passages, their shared prefix "
-    "once, and takes the most confident answer. The work of an embedder and the writing of answers are not counted. "
-    "`auto` writes four answers, so it takes more time than its passes say. The part of the way to the oracle is the "
-    "gain in F1 over no pruning, divided by the oracle's gain; its interval is that of the ratio on the same questions."
+    "This is the whole cost of each mode, per question, in forward passes over the prompt with all passages. It is the "
+    "sum of two costs: the passes to choose passages, with a draft if the mode writes a draft, and the passes to read "
+    "the kept passages before the answer is written. No pruning reads all passages once. `auto` reads the best 1, 2, 3 "
+    "and 5 passages, with their shared prefix once, and takes the most confident answer. The work of an embedder and "
+    "the writing of answers are not counted. `auto` writes four answers, so it takes more time than its passes say. "
+    "The part of the way to the oracle is the gain in F1 over no pruning, divided by the oracle's gain. Its interval "
+    "is the interval of this ratio on the same questions."
 )
 MODES_OF_READER = " These passes are the reader's; those of the scoring model are in the table of the cost of choosing."
 KEPT = (
-    "These are the precision, recall and F1 of the gold passages among the kept ones. `both gold` is the share of "
+    "These are the precision, recall and F1 of the gold passages among the kept passages. `both gold` is the share of "
     "questions for which every gold passage was kept."
 )
 

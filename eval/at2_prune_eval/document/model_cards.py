@@ -1,4 +1,4 @@
-"""The results of an evaluation, recorded in the cards of the head coefficients that it evaluated."""
+"""The results of an evaluation, recorded in the cards of the evaluated head coefficients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["evaluation_of", "record_evaluation", "write_card"]
 
 
 def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, Any]:
-    """The part of the results that a card holds: F1 beside no pruning and the oracle, recall of gold passages, LDS.
+    """Return the results of a method for its card: F1, F1 of no pruning and of the oracle, gold recall, and LDS.
 
     Args:
         results: the content of `results.json`.
@@ -51,7 +51,7 @@ def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, An
 
 
 def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any], k: str = "3") -> None:
-    """Record an evaluation with the head coefficients that it evaluated, and write their card again.
+    """Record an evaluation in the folder of the evaluated head coefficients, and write their card again.
 
     Args:
         folder: the folder that `HeadCoefficients.save_pretrained` wrote.
@@ -59,7 +59,7 @@ def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any]
         k: how many passages are kept.
 
     Raises:
-        InputError: the results are of other coefficients, or lack the k.
+        InputError: the results are of other coefficients, or have no such k.
         CoefficientsError: the folder holds no head coefficients.
     """
     coefficients = HeadCoefficients.from_pretrained(folder)

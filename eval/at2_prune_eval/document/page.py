@@ -1,4 +1,4 @@
-"""The Markdown page of a run: every number with its interval, and in words the differences outside their intervals."""
+"""The Markdown page of a run: every number with its interval, and in words the differences that the intervals show."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DIFFERENCES = {
     "dense": "dense retrieval at the same k",
     "surrogate_32": "a surrogate of 32 ablations at the same k",
 }
-"""The sections on differences: the reference and its name in the heading, in the order of the page."""
+"""The sections on differences, in the order of the page: the reference method, and its name in the heading."""
 
 
 def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), command: str = "") -> str:
@@ -45,8 +45,8 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
     parts = [
         "# Results",
         f"This page is written from `results.json`{written_by}; do not edit it by hand. Brackets hold 95 % "
-        f"percentile-bootstrap intervals over questions ({RESAMPLES:,} resamples, seed {SEED}). A difference whose "
-        "interval holds 0 is not called a difference.",
+        f"percentile-bootstrap intervals over questions ({RESAMPLES:,} resamples, seed {SEED}). If the "
+        "interval of a difference contains 0, the page does not claim that there is a difference.",
         *_run(results),
         "## In words",
         reading(results),
@@ -96,7 +96,7 @@ def _differences(results: Mapping[str, Any]) -> list[str]:
         if len(rows) > 1:
             parts += [
                 f"## Difference in F1 to {title}",
-                "The differences are on the same questions. Bold: 0 is outside the interval.",
+                "The differences are taken on the same questions. Bold: the interval does not contain 0.",
                 markdown(rows),
             ]
     return parts
@@ -115,7 +115,7 @@ def _faithfulness(results: Mapping[str, Any], figures: Sequence[str]) -> list[st
             differences = ablation_difference_rows(part)
             if len(differences) > 1:
                 parts += [
-                    f"Differences to AT2, on the same {unit}s. Bold: 0 is outside the interval.",
+                    f"Differences to AT2, on the same {unit}s. Bold: the interval does not contain 0.",
                     markdown(differences),
                 ]
     if not parts:

@@ -1,4 +1,4 @@
-"""Writing a page, with its results and figures beside it."""
+"""Writing a page of results, with the results and figures beside it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ def check_document(path: str | os.PathLike[str]) -> Path:
     """Return the path if a page can be written there. Call this before a long computation.
 
     Raises:
-        InputError: its name ends with .json, it is a folder, or its folder does not exist.
+        InputError: the path ends with .json, is a folder, or lies in a folder that does not exist.
         CacheError: there is no permission to write there.
     """
     out = Path(path)
     if out.suffix == ".json":
-        raise InputError(f"{out}: the page is Markdown, and its results go into a .json beside it; name it .md")
+        raise InputError(
+            f"{out}: the page is Markdown, and a .json file beside the page holds its results; name it .md"
+        )
     return check_file(out, "the page")
 
 

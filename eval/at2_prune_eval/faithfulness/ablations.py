@@ -1,4 +1,4 @@
-"""The ablations that measure a method: which they are, and LDS, which is computed from their outcomes."""
+"""The ablations on which methods are measured, and LDS, which is computed from their outcomes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MIN_HELD_OUT = 8
 """The smallest number of different ablations for which a rank correlation means something."""
 
 Mask = tuple[bool, ...]
-"""One entry a source: True if it is kept."""
+"""One entry for each source: True if the source is kept."""
 
 
 class Ablator:
-    """Runs ablations of one prompt, and records which they were and in how many calls."""
+    """Runs ablations of one prompt, and records the ablations and the number of calls."""
 
     def __init__(self, loop: CachedLoop, prompt: EncodedPrompt, target: Sequence[int]) -> None:
         self._loop = loop
@@ -38,18 +38,18 @@ class Ablator:
         return self._loop.outcomes(self._prompt, self._target, masks)[0]
 
     def log_odds(self, masks: Sequence[Mask]) -> dict[Mask, float]:
-        """The target's log-odds under each ablation, in one call."""
+        """Measure the target's log-odds under each ablation, in one call."""
         return dict(zip(masks, self(torch.tensor(masks)).tolist(), strict=True))
 
 
 def held_out_masks(sources: int, count: int, seen: Collection[Mask], generator: torch.Generator) -> list[Mask]:
-    """Draw random ablations that are not among those seen; fewer than `count` if there are hardly any others."""
+    """Draw random ablations that are not in `seen`. There may be fewer than `count` if few others exist."""
     drawn = [tuple(mask) for mask in random_masks(sources, 50 * count, generator).tolist()]
     return [mask for mask in drawn if mask not in seen][:count]
 
 
 def mask_of(sources: int, chosen: Collection[int], keep: bool = True) -> Mask:
-    """The mask that keeps only the chosen sources, or all but these.
+    """Return the mask that keeps only the chosen sources, or with `keep=False` all other sources.
 
     Example:
         >>> mask_of(3, [1]), mask_of(3, [1], keep=False)
@@ -59,7 +59,7 @@ def mask_of(sources: int, chosen: Collection[int], keep: bool = True) -> Mask:
 
 
 def lds(scores: Sequence[float], masks: Sequence[Mask], log_odds: Mapping[Mask, float]) -> float | None:
-    """Spearman's correlation of log-odds and the sum of kept scores; None for fewer than 8 different masks.
+    """Return Spearman's correlation of log-odds and the sum of kept scores; None for fewer than 8 different masks.
 
     Example:
         >>> masks = [tuple(bool(bits >> i & 1) for i in range(3)) for bits in range(8)]
@@ -73,5 +73,5 @@ def lds(scores: Sequence[float], masks: Sequence[Mask], log_odds: Mapping[Mask, 
 
 
 def log_probability(log_odds: float) -> float:
-    """log p, computed from the log-odds log p - log(1 - p)."""
+    """Return log p, computed from the log-odds log p - log(1 - p)."""
     return float(torch.nn.functional.logsigmoid(torch.tensor(log_odds, dtype=torch.float64)))

@@ -10,8 +10,8 @@ For a draft of probability :math:`p` and scores :math:`s` of the sources,
   Wallace 2019, arXiv 1902.10186, section 4.1).
 
 The ablations of LDS have another seed than the ablations of the methods. Ablations that a surrogate or leave-one-out
-ran are left out, so that no method has seen those of LDS. Sources are removed by mask, with positions kept, as in the
-papers.
+ran are left out, so that no method has seen the ablations of LDS. Sources are removed by mask, with positions kept, as
+in the papers.
 """
 
 from __future__ import annotations
@@ -53,25 +53,27 @@ def measure_faithfulness(
 ) -> Record:
     """Score a question's sources with every method, and measure the scores.
 
-    All ablations that the methods did not run themselves are one call, so that shared prefixes are computed once.
+    All ablations that the methods did not run themselves are run in one call, so that shared prefixes run once.
 
     Args:
-        loop: the pruning loop, with its memory.
-        scorers: the methods. Their names differ.
+        loop: the pruning loop, which caches its results.
+        scorers: the methods, with different names.
         question: the question; its gold passages and its answer are not used.
-        settings: by default those of `FaithfulnessSettings`.
+        settings: by default `FaithfulnessSettings()`.
 
     Returns:
-        JSON values: `id, draft`, and `sources`, their number;
+        JSON values: `id`, `draft`, and `sources`, the number of sources;
         `left_out`: None, or the reason why nothing was measured (an empty draft, fewer than two sources);
         `ablations`: the number of ablations of LDS;
         `log_p`: the draft's log-probability with all sources;
-        `order_skipped`: the methods that did not take the order test: those that run ablations, and random scores,
-        which follow the place only because of their seed;
+        `order_skipped`: the methods without the order test. They run ablations, or their scores are random, so that
+        the seed ties the scores to positions;
         `methods.<name>`: `scores`, `lds` (None if too few ablations are left that no method has seen),
         `top_k_drop.<k>`, `kendall.<reference>`, `permutation`, and `order` with `content` and `position`, or None.
-        `permutation` holds `kept` and, under `scores` and `permuted`, `same` (whether, or how often, the normalised
-        answer from the top k is the draft) and `log_p` (of the draft with only the top k left).
+
+        `permutation` holds `kept` (the top k), and `same` and `log_p` under two keys: for the scores under `scores`,
+        and as means over permuted scores under `permuted`. `same` is 1 if the normalised answer from the top k is the
+        draft, else 0. `log_p` is the draft's log-probability if only the top k are left.
 
     Raises:
         InputError: `order_for` names an unknown method, or the loop has a separate reader.
@@ -104,7 +106,7 @@ def measure_faithfulness(
 def _scores(
     scorers: Sequence[Scorer], task: Task, ablator: Ablator, settings: FaithfulnessSettings
 ) -> tuple[dict[str, list[float]], list[str]]:
-    """The scores of every method, and the methods that do not take the order test."""
+    """Return the scores of every method, and the names of the methods that do not take the order test."""
     scores: dict[str, list[float]] = {}
     skipped: list[str] = []
     for scorer in scorers:
@@ -122,7 +124,7 @@ def _entry(
     log_odds: Mapping[Mask, float],
     same: Mapping[tuple[int, ...], float],
 ) -> dict[str, Any]:
-    """The part of a question's record that belongs to one method."""
+    """Return the part of a question's record that belongs to one method."""
     own, count = scores[name], len(plan.everything)
     log_p = {mask: log_probability(value) for mask, value in log_odds.items()}
     outcomes = [{"same": same[one], "log_p": log_p[mask_of(count, one)]} for one in plan.kept[name]]
@@ -139,7 +141,7 @@ def _entry(
 def _same_answers(
     loop: CachedLoop, task: Task, kept: Sequence[tuple[int, ...]], granularity: Granularity
 ) -> dict[tuple[int, ...], float]:
-    """By set of kept sources, 1 if the normalised answer from them is the draft, else 0."""
+    """Return for each set of kept sources 1 if the normalised answer from these sources is the draft, else 0."""
     shown = [only_kept(task.passages, one, granularity) for one in kept]
     prompts = [loop.language_model.encode(task.question, passages) for passages in shown]
     draft = normalize_answer(task.draft.text)

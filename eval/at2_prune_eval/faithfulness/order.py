@@ -2,8 +2,8 @@
 
 The passages are shuffled, and the same draft is scored again, as if the model had written it from the shuffled
 passages. Kendall's tau between the scores before and after is computed twice. By content, a source is matched with
-itself. By position, it is matched with the source that stands in its place now. Scores that depend only on the text
-have a tau of 1 by content and near 0 by position; for scores that depend only on the place, it is the reverse.
+itself. By position, a source is matched with the source that took its place. Scores that depend only on the text
+have a tau of 1 by content and near 0 by position; for scores that depend only on the position, it is the reverse.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["order_test", "shuffled_order"]
 
 
 def shuffled_order(passages: int, generator: torch.Generator) -> list[int]:
-    """Draw a random order of two or more passages that differs from the order they have."""
+    """Draw a random order of two or more passages that differs from the present order."""
     order = list(range(passages))
     while order == list(range(passages)):
         order = torch.randperm(passages, generator=generator).tolist()
@@ -42,12 +42,12 @@ def order_test(
     """Correlate each method's scores before and after the passages are shown in another order.
 
     Args:
-        loop: the pruning loop, with its memory.
+        loop: the pruning loop, which caches its results.
         task: the question as it was scored.
         scores: the scores before, by method.
         scorers: the methods to test.
         order: the indices of the passages in their new order.
-        granularity: the sources are passages or sentences.
+        granularity: whether the sources are passages or sentences.
 
     Returns:
         Kendall's tau by `content` and by `position`, by method.

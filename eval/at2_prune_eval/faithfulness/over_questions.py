@@ -1,4 +1,4 @@
-"""Faithfulness over questions, by one process or many; an interrupted run goes on."""
+"""Measuring faithfulness on many questions, in one process or several. An interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def run_faithfulness(
 ) -> dict[str, Any]:
     """Measure every method's scores on every question.
 
-    Writes a line to `out/faithfulness_<granularity>.jsonl` as each question is done, and the summary to
-    `out/faithfulness_<granularity>.json` at the end. Called again with the same arguments, it goes on where it stopped.
+    This writes a line to `out/faithfulness_<granularity>.jsonl` when a question is done, and the summary to
+    `out/faithfulness_<granularity>.json` at the end. A call with the same arguments continues an interrupted run.
 
     Args:
-        loop: the pruning loop, with its memory.
-        experiment: its methods and questions; leave out methods that cost too much for the granularity.
-        out: a folder, which may be the folder of the run whose table this belongs to.
-        config: the config of that run. A folder that was begun with another config or other settings is refused.
-        settings: by default those of `FaithfulnessSettings`.
-        workers: by default the processes that `torchrun` started, without a report of their progress.
+        loop: the pruning loop, which caches its results.
+        experiment: the methods and questions. Leave out methods that cost too much at this granularity.
+        out: a folder. It may be the folder of an evaluation.
+        config: the config of the evaluation. A folder that holds another config or other settings is refused.
+        settings: by default `FaithfulnessSettings()`.
+        workers: by default the processes that `torchrun` started, without reports of their progress.
 
     Returns:
         The summary (see `summarize_faithfulness`) with the `settings`; the same in every process.
@@ -57,7 +57,7 @@ def run_faithfulness(
     processes, questions, scorers = workers.processes, experiment.questions, experiment.scorers
     as_methods(scorers)  # checks their names
     if not questions or len({question.id for question in questions}) < len(questions):
-        raise DataError("there are no questions to measure faithfulness on, or two of them have one id")
+        raise DataError("there are no questions to measure faithfulness on, or two questions have the same id")
     described = settings.as_json()
     methods = {"methods": [scorer.name for scorer in scorers]}  # questions are not named: a later run may add some
     with processes.first_then_others():
@@ -77,7 +77,7 @@ def run_faithfulness(
 
 
 def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Put the faithfulness that was measured in a run's folder into its `results.json`, and return its content."""
+    """Add the faithfulness that was measured in a run's folder to `results.json`, and return the results."""
     path = Path(folder) / RunStore.RESULTS_FILE
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     kinds: tuple[Granularity, ...] = ("passage", "sentence")
@@ -89,7 +89,7 @@ def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _store(granularity: Granularity) -> type[RunStore]:
-    """A run's folder in which the files have the names of this measurement."""
+    """Return the class of a run's folder whose files are named after this measurement."""
     name = f"faithfulness_{granularity}"
 
     class FaithfulnessStore(RunStore):

@@ -20,7 +20,7 @@ __all__ = ["compare", "kept_sets", "permute", "random_rankings"]
 
 
 def random_rankings(sources: int, count: int, generator: torch.Generator) -> list[list[int]]:
-    """Draw the rankings into which scores are permuted; all methods share them, so that chance affects all alike."""
+    """Draw the rankings into which scores are permuted. All methods use the same rankings, and so the same chance."""
     return [torch.randperm(sources, generator=generator).tolist() for _ in range(count)]
 
 
@@ -38,12 +38,15 @@ def permute(scores: Sequence[float], ranking: Sequence[int]) -> list[float]:
 
 
 def kept_sets(scores: Sequence[float], rankings: Sequence[Sequence[int]], k: int) -> list[tuple[int, ...]]:
-    """The top k by the scores, then by the scores permuted into each ranking."""
+    """Return the top k by the scores, and then the top k by the scores permuted into each ranking."""
     return [tuple(top_k(given, k)) for given in (scores, *(permute(scores, ranking) for ranking in rankings))]
 
 
 def compare(kept: Sequence[tuple[int, ...]], outcomes: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """The outcomes of `kept_sets`: with the scores, and the mean with permuted scores."""
+    """Return the outcomes of the scores, and the mean outcomes of the permuted scores.
+
+    `kept` and `outcomes` have the order of `kept_sets`.
+    """
     own, *permuted = outcomes
     means = {key: math.fsum(outcome[key] for outcome in permuted) / len(permuted) for key in own}
     return {"kept": list(kept[0]), "scores": own, "permuted": means}

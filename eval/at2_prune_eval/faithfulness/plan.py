@@ -21,13 +21,13 @@ class Plan:
     """The ablations and sets of one question."""
 
     everything: Mask
-    """All sources are kept."""
+    """The mask that keeps all sources."""
     held_out: list[Mask]
     """Random ablations that no method has seen, for LDS."""
     without: dict[str, dict[int, Mask]]
-    """By method and k: all sources but the k best are kept, for the top-k drop."""
+    """For each method and k: the mask that keeps all sources but the k best, for the top-k drop."""
     kept: dict[str, list[tuple[int, ...]]]
-    """By method: the best sources by its scores, then by its permuted scores, for the permutation test."""
+    """For each method: the best sources by its scores, then by its permuted scores, for the permutation test."""
 
     @property
     def different(self) -> list[tuple[int, ...]]:
@@ -36,7 +36,7 @@ class Plan:
 
     @property
     def masks(self) -> list[Mask]:
-        """Every ablation once."""
+        """All ablations, without repetitions."""
         count = len(self.everything)
         without = [mask for by_k in self.without.values() for mask in by_k.values()]
         only = [mask_of(count, one) for one in self.different]
@@ -54,10 +54,10 @@ def make_plan(
 
     Args:
         count: the number of sources.
-        scores: one a source, by method.
+        scores: one score for each source, by method.
         seen: the ablations that methods have run.
-        question: the question's text. With the settings' seed, it seeds each random choice on its own, so that more
-            ablations do not change the other tests.
+        question: the question's text. With the settings' seed, it seeds each random choice separately, so that
+            more ablations do not change the other tests.
         settings: the settings.
     """
     ablations = seeded_generator(settings.seed, f"faithfulness ablations {question}")

@@ -10,7 +10,7 @@ __all__ = ["kendall", "spearman"]
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's tau-b; 0 if one side is all equal, for which scipy does not define it.
+    """Return Kendall's tau-b, or 0 if all values of one side are equal, where tau is not defined.
 
     A method that gives every source the same score carries no information. If such questions were left out, the method
     would be measured on fewer questions than others.
@@ -28,7 +28,7 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's rho; 0 if one side is all equal.
+    """Return Spearman's rho, or 0 if all values of one side are equal, where rho is not defined.
 
     Raises:
         MissingExtraError: scipy is not installed.

@@ -36,9 +36,9 @@ class FaithfulnessSettings:
     permutation_k: int = 2
     """The number of sources that the permutation test keeps."""
     permutations: int = 3
-    """The number of permutations that it averages over."""
+    """The number of permutations that the permutation test averages over."""
     order_for: Collection[str] = ()
-    """Methods that run ablations and take the order test nevertheless; they then run their ablations again."""
+    """Methods that take the order test although they run ablations. The test runs their ablations again."""
     seed: int = 0
     """The seed of ablations, permutations and order, together with the question's text."""
 
@@ -49,11 +49,12 @@ class FaithfulnessSettings:
             raise InputError(f"granularity must be 'passage' or 'sentence', got {self.granularity!r}")
         if self.ablations < 2 or self.permutations < 1:
             raise InputError(
-                f"needs at least 2 ablations and 1 permutation, got {self.ablations} and {self.permutations}"
+                f"faithfulness needs at least 2 ablations and 1 permutation, got {self.ablations} and "
+                f"{self.permutations}"
             )
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as JSON values, for the config of a run."""
+        """Return the settings as JSON values, for the config of a run."""
         return {
             "granularity": self.granularity,
             "ablations": self.ablations,

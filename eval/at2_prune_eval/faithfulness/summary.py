@@ -23,13 +23,13 @@ def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
 
     Returns:
         `n`: the number of questions that were measured;
-        `left_out`: the questions that were not, counted by reason;
+        `left_out`: the questions that were not measured, counted by reason;
         `ablations`: the number of ablations of LDS;
         `ks`: the values of k of the top-k drop;
         `lds.<method>`, `top_k_drop.<method>.<k>`, `kendall.<reference>.<method>`;
         `permutation.<method>.<scores, permuted, difference>`: the share of questions whose answer from the top k is the
-        draft, and under `log_p` the same three for the draft's log-probability given the top k;
-        `paired.<method>`: `lds` and `top_k_drop.<k>`, minus those of AT2 on the same questions, if AT2 was measured;
+        draft, and under `log_p` the same three values for the draft's log-probability given the top k;
+        `paired.<method>`: `lds` and `top_k_drop.<k>`, minus AT2's values on the same questions, if AT2 was measured;
         `order.<method>.<content, position>`;
         `order_skipped`: the methods that did not take the order test.
         Estimates are `mean, low, high`. Keys without a value on any question are missing.

@@ -38,28 +38,31 @@ __all__ = [
 
 CAPTIONS = {
     "f1_by_k": "Answer F1 against the number of passages kept. BM25 is drawn faintly in every panel. Bars are 95 % "
-    "bootstrap intervals over questions; the bands are the intervals of no pruning and of the oracle, which keeps the "
-    "gold passages only.",
-    "f1_by_cost": "Answer F1 against the forward passes over the whole prompt that it takes to choose passages, a "
-    "draft included. Among methods that take no pass, or the draft alone, the horizontal place has no meaning.",
-    "faithfulness": "Left: LDS, the rank correlation over random ablations of the measured log-odds of the draft "
-    "and the sum of the kept sources' scores. Right: the fall of the draft's log-probability when the k best sources "
-    "are left out. Lines are 95 % bootstrap intervals; a longer bar is better.",
+    "bootstrap intervals over questions; the bands are the intervals of no pruning and of the oracle, which keeps "
+    "only the gold passages.",
+    "f1_by_cost": "Answer F1 against the cost of choosing passages, in forward passes over the whole prompt, with the "
+    "draft's pass if a method needs a draft. Methods that cost at most one pass stand in columns. The place within "
+    "a column has no meaning.",
+    "faithfulness": "Left: LDS, the rank correlation, over random ablations, between the measured log-odds of the "
+    "draft and the sum of the kept sources' scores. Right: the fall of the draft's log-probability when the k best "
+    "sources are left out. Lines are 95 % bootstrap intervals; a longer bar is better.",
 }
 HEADS = "coefficients_"
 """The prefix of the name of a heat map of head coefficients."""
 
 
 def caption_of(name: str) -> str:
-    """The caption of a figure, by its name.
+    """Return the caption of a figure by the figure's name.
 
     Example:
         >>> caption_of("coefficients_at2")
-        'Head coefficients of AT2: a red head counts for a source, a blue and dotted one against it.'
+        'Head coefficients of AT2: a red head raises the score of a source, a blue and dotted head lowers it.'
     """
     if name.startswith(HEADS):
         label = label_of(name.removeprefix(HEADS))
-        return f"Head coefficients of {label}: a red head counts for a source, a blue and dotted one against it."
+        return (
+            f"Head coefficients of {label}: a red head raises the score of a source, a blue and dotted head lowers it."
+        )
     return CAPTIONS[name]
 
 
@@ -76,7 +79,7 @@ def all_figures(
         layer_types: `layer_types` of the model's config; see `coefficients_figure`.
 
     Returns:
-        The name and the figure of each.
+        The name and the figure, one pair for each figure.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

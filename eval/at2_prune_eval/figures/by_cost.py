@@ -23,17 +23,18 @@ __all__ = ["f1_by_cost_figure"]
 COLUMN = 0.21
 """The width of a label that is written upwards, in inches."""
 FREE, DRAFT = 0.05, 1.15
-"""The passes up to which a method counts as free, and as costing the draft alone."""
+"""The maximum passes of a method that counts as free, and of a method whose only cost is the draft."""
 LEFT, RIGHT, BOTTOM, TOP, HEIGHT = 0.66, 0.75, 0.62, 0.5, 3.1  # inches
 
 
 @styled
 def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figure:
-    """Draw F1 at one k against forward passes over the whole prompt, a draft included if a method needs one.
+    """Draw F1 at one k against the forward passes to choose passages, with the draft's pass if a method needs it.
 
-    A logarithmic axis cannot show 0, and most methods cost nothing on top of the draft. Each of these groups has a
-    column, in which only the height has a meaning. The rest of the axis is logarithmic; methods of about the same cost
-    stand side by side.
+    A logarithmic axis cannot show 0, and many methods cost the same: nothing, or only the draft. There is a column for
+    methods that cost nothing, for methods that cost less than a pass, and for methods that cost only the draft. In a
+    column, only the height has a meaning. The rest of the axis is logarithmic. Methods of about the same cost are drawn
+    side by side.
 
     Args:
         results: the content of `results.json`.
@@ -75,7 +76,7 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
 
 
 def _points(axes: Axes, places: Mapping[str, float], values: Mapping[str, Estimates]) -> dict[str, Any]:
-    """Draw a point with its interval for each method, and return a legend handle a family."""
+    """Draw a point with its interval for each method, and return a legend handle for each family."""
     shapes = dict(zip(FAMILIES, MARKERS, strict=False))
     legend: dict[str, Any] = {}
     for name, value in values.items():
@@ -121,7 +122,7 @@ def _labels(axes: Axes, places: Mapping[str, float], values: Mapping[str, Estima
 
 
 def middle_k(results: Mapping[str, Any]) -> str:
-    """3, or the middle one of the values of k that were run; `auto` if it was the only one.
+    """Return 3 if k = 3 was run, else the middle value of k; `auto` if no number was run.
 
     Example:
         >>> middle_k({"methods": {"at2": {"at": {"1": {}, "2": {}, "5": {}}}}})
@@ -161,7 +162,7 @@ def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str,
         start = left
         places |= _side_by_side(dear, along, start)
         while (hidden := left + COLUMN * 0.6 - min(places[name] for name in dear)) > 0 and start < inches / 2:
-            start += hidden  # the leftmost method would stand in the previous column
+            start += hidden  # the leftmost method would be drawn in the previous column
             places |= _side_by_side(dear, along, start)
         for tick in (2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000):
             if low <= math.log(tick) <= high:
@@ -171,7 +172,7 @@ def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str,
 
 
 def _side_by_side(costs: Mapping[str, float], along: Callable[[float, float], float], start: float) -> dict[str, float]:
-    """Places along an axis; methods of equal cost stand side by side, because they would hide each other."""
+    """Return places along an axis. Methods of equal cost get different places, so that no method hides another."""
     return dict(zip(costs, spread([along(cost, start) for cost in costs.values()], COLUMN * 0.8), strict=True))
 
 

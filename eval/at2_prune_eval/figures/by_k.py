@@ -37,7 +37,7 @@ class LineEnd:
 
 @styled
 def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
-    """Draw F1 with its interval against k, a panel a family.
+    """Draw F1 with its interval against k, with a panel for each family.
 
     No pruning, the oracle and BM25 (faint, without intervals) are in every panel.
 
@@ -45,12 +45,12 @@ def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
         results: the content of `results.json`.
 
     Raises:
-        InputError: the run has no method but no pruning and the oracle.
+        InputError: the run compares only no pruning and the oracle.
     """
     methods = results["methods"]
     families = by_family(methods)
     if not families:
-        raise InputError("there is no method to draw: the run holds no pruning and the oracle only")
+        raise InputError("there is no method to draw: the run compares only no pruning and the oracle")
     ks = sorted_ks(k for names in families.values() for name in names for k in methods[name]["at"])
     columns = min(2, len(families))
     rows = math.ceil(len(families) / columns)
@@ -79,7 +79,7 @@ def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
 
 
 def reference_lines(axes: Axes, methods: Mapping[str, Any]) -> list[LineEnd]:
-    """Draw no pruning and the oracle as lines, with their intervals as bands, and return their right ends."""
+    """Draw no pruning and the oracle as lines, with their intervals as bands, and return the lines' ends."""
     ends = []
     looks = (("none", ALL, "#555555", (0, (4, 2)), 0.13), ("oracle", GOLD, "#000000", (0, (1, 1.5)), 0.05))
     for name, k, color, line, shade in looks:

@@ -62,7 +62,7 @@ def faithfulness_figure(results: Mapping[str, Any]) -> Figure:
 
 
 def measured(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The measured part of the results, by unit: passages, sentences."""
+    """Return the measured parts of the results, by unit: passages and sentences."""
     parts = (results.get("faithfulness") or {}).items()
     return {unit: part for unit, part in parts if part and (part["lds"] or part["top_k_drop"])}
 
@@ -80,7 +80,7 @@ def _bars(axes: Axes, bars: Mapping[float, tuple[str, Mapping[str, float]]]) -> 
 
 
 def _rows(names: Sequence[str]) -> list[float]:
-    """The place of each bar; there is a gap between families."""
+    """Return the place of each bar, with a gap between families."""
     rows: list[float] = []
     for before, name in zip(["", *names], names, strict=False):
         apart = 1.4 if rows and family_of(before) != family_of(name) else 1.0

@@ -21,13 +21,13 @@ FULL = ("full_attention", "global", "attention")
 
 @styled
 def coefficients_figure(coefficients: HeadCoefficients, title: str = "", layer_types: Sequence[str] = ()) -> Figure:
-    """Draw coefficients on one scale, blue below 0 and red above; those below 0 are also dotted, for print.
+    """Draw coefficients on one scale, blue below 0 and red above 0. Coefficients below 0 are also dotted, for print.
 
     Args:
-        coefficients: their weights are `(row groups, layers, heads)`.
+        coefficients: the head coefficients, with weights of shape `(row groups, layers, heads)`.
         title: the text above the figure.
-        layer_types: `layer_types` of the model's config, one entry a layer of the model. If some layers attend to a
-            window only, the layers that attend to the whole context are marked.
+        layer_types: `layer_types` of the model's config, one entry for each layer of the model. If some layers attend
+            to a window only, the layers that attend to the whole context are marked.
     """
     weight = coefficients.weight.float().cpu().numpy()
     groups, layers, heads = weight.shape

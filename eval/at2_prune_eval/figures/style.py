@@ -1,6 +1,6 @@
-"""The style of all figures, and how they are written: the same numbers give the same bytes.
+"""The style of all figures, and the functions that write figures: the same numbers give the same bytes.
 
-The colours are those of Okabe and Ito, which colour-blind readers can tell apart. Markers, line styles and labels carry
+The colours are from Okabe and Ito, which colour-blind readers can tell apart. Markers, line styles and labels carry
 the same information without colour. Text has 8 points or more at the width of a page's text.
 """
 
@@ -96,7 +96,7 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Make a figure that belongs to no window and to no list of open figures; sizes in inches."""
+    """Make a figure that belongs to no window and to no list of open figures. The sizes are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -107,7 +107,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 @styled
 def svg(figure: Figure) -> str:
-    """The figure as SVG, with text drawn as shapes, so that it looks the same on every machine."""
+    """Return the figure as SVG, with text drawn as shapes, so that it looks the same on every machine."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
@@ -115,7 +115,7 @@ def svg(figure: Figure) -> str:
 
 @styled
 def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> list[Path]:
-    """Write `name.png` (200 dots an inch) and `name.svg`, and return their paths.
+    """Write `name.png` (200 dots per inch) and `name.svg`, and return their paths.
 
     Raises:
         CacheError: the folder cannot be written to.
@@ -131,7 +131,7 @@ def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> li
 
 
 def error(estimates: Sequence[Mapping[str, float]]) -> list[list[float]]:
-    """The distances from the means down and up to the intervals, as `errorbar` takes them."""
+    """Return the distances from the means to both ends of the intervals, in the form that `errorbar` takes."""
     return [
         [max(0.0, value["mean"] - value["low"]) for value in estimates],
         [max(0.0, value["high"] - value["mean"]) for value in estimates],

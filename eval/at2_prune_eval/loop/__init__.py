@@ -1,1 +1,1 @@
-"""The pruning loop with a memory and a meter: every draft, score, ablation and answer is computed once."""
+"""The pruning loop with a cache and a meter: every draft, score, ablation and answer is computed and measured once."""

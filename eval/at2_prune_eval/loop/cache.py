@@ -1,9 +1,9 @@
-"""A cache of drafts, ablation outcomes, scores and answers, kept by content in one file.
+"""A cache of drafts, ablation outcomes, scores and answers in one file.
 
 A key is the digest of everything that the value depends on: the model's weights, precision, device and library
 versions, the token ids that it read, and the code that decides the value (`code`). Every method therefore shares one
 draft and one set of ablation outcomes, and a method that is added later adds only its own cost. After an edit of code,
-the values that it decides are computed anew, and the others are found.
+the values that depend on this code are computed again. Other values are still found.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from at2_prune.models.language_model import LanguageModel
 __all__ = ["ModelCache", "kernel_switches", "model_fingerprint"]
 
 SWITCHES = ("TRANSFORMERS_SDPA_FORCE_GQA",)
-"""Environment variables that make transformers take another kernel, which rounds differently, if they are 1."""
+"""Environment variables with which transformers, if their value is 1, takes another kernel that rounds differently."""
 SAMPLES = 16
 """The number of values of each parameter that go into a model's fingerprint."""
 
 
 def model_fingerprint(language_model: LanguageModel) -> str:
-    """A digest of a model's content: config, precision, device, versions and a sample of every parameter."""
+    """Return a digest of a model's content: config, precision, device, versions and a sample of every parameter."""
     model = language_model.model
     config = {
         key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", "name_or_path")
@@ -47,7 +47,7 @@ def model_fingerprint(language_model: LanguageModel) -> str:
 
 
 def kernel_switches() -> dict[str, str]:
-    """The `SWITCHES` that are on."""
+    """Return the `SWITCHES` that are on."""
     return {name: os.environ[name] for name in SWITCHES if os.environ.get(name) == "1"}
 
 
@@ -73,7 +73,7 @@ class ModelCache:
         if path is not None:
             check_file(path, "the cache")  # the lock would make a folder that does not exist
         try:
-            with nullcontext() if path is None else FileLock(f"{os.fspath(path)}.lock"):  # one process sets it up
+            with nullcontext() if path is None else FileLock(f"{os.fspath(path)}.lock"):  # one process makes the table
                 self._file = sqlite3.connect(":memory:" if path is None else path, timeout=120, isolation_level=None)
                 self._file.execute("PRAGMA journal_mode=WAL")
                 self._file.execute("PRAGMA synchronous=NORMAL")
@@ -82,7 +82,7 @@ class ModelCache:
             raise CacheError(f"cannot use the cache {path}: {error}") from error
 
     def get(self, key: str) -> bytes | None:
-        """The value of a key; None if there is none."""
+        """Return the value of a key, or None if the key has no value."""
         try:
             row = self._file.execute("SELECT value FROM cache WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
@@ -90,13 +90,13 @@ class ModelCache:
         return None if row is None else row[0]
 
     def put(self, key: str, value: bytes) -> None:
-        """Store a value in place of an earlier one."""
+        """Store a value. It replaces an earlier value of the key."""
         try:
             self._file.execute("INSERT OR REPLACE INTO cache VALUES (?, ?)", (key, value))
         except sqlite3.Error as error:
             raise CacheError(f"cannot write the cache {self.path}: {error}") from error
 
     def many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """The values of the keys that have one."""
+        """Return the values by key, without the keys that have no value."""
         found = ((key, self.get(key)) for key in keys)
         return {key: value for key, value in found if value is not None}

@@ -1,4 +1,4 @@
-"""The pruning loop of the evaluator, which computes drafts, scores, ablations and answers once and measures them."""
+"""The pruning loop of the evaluator, which caches drafts, scores, ablations and answers, and measures their cost."""
 
 from __future__ import annotations
 
@@ -41,15 +41,17 @@ DECIDES = {
     "answer": ("at2_prune.models.shared_prefix",),
     "scores": ("at2_prune.models.drafts", "at2_prune.ablation", _METER),
 }
-"""The modules that decide each kind of value, with what they import. The scorer's modules decide its scores too."""
+"""For each kind of value, the modules that decide it. The digest of their code includes all modules that they import.
+The modules of a scorer decide its scores too."""
 GLUE = (PruningLoop.__module__, CostlyScored.__module__, __name__)
-"""The modules that call them. What these import beside them decides nothing."""
+"""The modules that call the modules of `DECIDES`. The digest includes their code, but not the modules that they
+import."""
 NEVER = -1e9
 """Stands in for a log-probability of minus infinity, which JSON cannot hold."""
 
 
 class CachedLoop(PruningLoop):
-    """A pruning loop with a memory.
+    """A pruning loop that caches its results and measures their cost.
 
     Args:
         language_model: the scoring model, which is ablated too.
@@ -163,12 +165,12 @@ class CachedLoop(PruningLoop):
         return packed
 
     def score(self, scorer: Scorer, task: Task) -> CostlyScored:
-        """Score a task as a pruner does, and measure the cost; scores from the cache keep the cost that they had.
+        """Score a task as a pruner does, and measure the cost. Cached scores keep the cost that was measured first.
 
         Args:
-            scorer: a method. The key of its scores holds its name, its settings and its code. A method with settings
-                that cannot be written as JSON is run anew every time.
-            task: the question; its ablations are kept too.
+            scorer: a method. The key of the scores holds the method's name, settings and code. A method with settings
+                that cannot be written as JSON is run again every time.
+            task: the question. The outcomes of its ablations are cached too.
 
         Raises:
             InputError: a score is not a finite number.
@@ -250,7 +252,7 @@ class CachedLoop(PruningLoop):
     def write_answers(
         self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None
     ) -> list[Answer]:
-        """The answer to every prompt; those that are not in the cache are written together and share work."""
+        """Return the answer to every prompt. Answers that are not in the cache are written together and share work."""
         keys = [digest("answer", self._code["answer"], self._writing, prompt.ids) for prompt in prompts]
         known: dict[str, dict[str, Any]] = {key: json.loads(data) for key, data in self.cache.many(keys).items()}
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}

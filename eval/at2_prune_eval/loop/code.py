@@ -1,7 +1,7 @@
-"""A digest of the code that decides a value, for the key under which the value is kept.
+"""A digest of the code that decides a value, for the key under which the value is cached.
 
-The code is that of some modules and of every module of at2-prune that they import, directly or not. Comments,
-docstrings and imports for type checkers decide nothing and do not count.
+The digest covers some modules, and every module of at2-prune that these import, directly or indirectly. Comments,
+docstrings and imports for type checkers decide nothing, so the digest leaves them out.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _FOLDERS = {"at2_prune": Path(at2_prune.__file__).parent, "at2_prune_eval": Path
 
 
 def code_digest(modules: Sequence[str], alone: Sequence[str] = ()) -> str:
-    """A digest of the code of some modules and of all modules of at2-prune that they import.
+    """Return a digest of the code of some modules, and of all modules of at2-prune that these import.
 
     Args:
         modules: names of modules. Modules of other packages must have been imported.
-        alone: names of modules that count without what they import.
+        alone: names of modules that count without the modules that they import.
 
     Raises:
         OSError: the source of a module cannot be read.
@@ -51,7 +51,7 @@ def code_digest(modules: Sequence[str], alone: Sequence[str] = ()) -> str:
 
 
 def _path(name: str) -> Path | None:
-    """The file of a module of at2-prune; None if there is no such module."""
+    """Return the file of a module of at2-prune, or None if there is no such module."""
     package, *parts = name.split(".")
     if package not in _FOLDERS:
         return None
@@ -67,7 +67,7 @@ def _source(name: str) -> str:
 
 @functools.cache
 def _code(source: str) -> str:
-    """The code of a module as text, without comments, docstrings and imports for type checkers."""
+    """Return the code of a module as text, without comments, docstrings and imports for type checkers."""
     tree = _tree(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -77,7 +77,7 @@ def _code(source: str) -> str:
 
 @functools.cache
 def _imports(name: str, source: str) -> list[str]:
-    """The modules of at2-prune that a module imports, inside functions too."""
+    """Return the modules of at2-prune that a module imports, also inside functions."""
     path = _path(name)
     package = name.split(".")
     package = package if path is not None and path.name == "__init__.py" else package[:-1]
@@ -99,7 +99,7 @@ def _tree(source: str) -> ast.Module:
 
 
 class _WithoutTypes(ast.NodeTransformer):
-    """Removes what only type checkers read."""
+    """Removes the code that only type checkers read."""
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":

@@ -25,19 +25,19 @@ class Cost:
     """The tokens that the model computed. A token that ran through half of the layers counts half; a token with
     gradients counts three times, because the backward pass does twice the work of the forward pass."""
     memory: int = 0
-    """Bytes at the peak, above those at the start; 0 where the system does not tell."""
+    """The peak of memory in bytes, above the memory at the start; 0 if the system does not report it."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.seconds + other.seconds, self.tokens + other.tokens, max(self.memory, other.memory))
 
     def share(self, parts: int) -> Cost:
-        """The cost of one of `parts` equal parts of work that was done as one batch."""
+        """Return the cost of one of `parts` equal parts of work that was done as one batch."""
         return Cost(self.seconds / parts, self.tokens / parts, self.memory)
 
 
 @dataclass
 class Meter:
-    """The result of `metered`, which is complete once the block has ended."""
+    """The result of `metered`, which is complete when the `with` block has ended."""
 
     cost: Cost = Cost()
     tokens: float = 0.0
@@ -78,7 +78,7 @@ def metered(language_model: LanguageModel) -> Iterator[Meter]:
 
 
 def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """One module a layer: the outermost that has a `layer_idx`."""
+    """Return one module for each layer: the outermost module that has a `layer_idx`."""
     found: dict[int, torch.nn.Module] = {}
     for module in model.modules():
         index = getattr(module, "layer_idx", None)
@@ -88,7 +88,7 @@ def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def reset_peak(device: torch.device) -> int:
-    """Begin a new peak and return the bytes at its start."""
+    """Reset the peak of memory, and return the bytes in use."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
@@ -98,7 +98,7 @@ def reset_peak(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at the peak, of the allocator on CUDA and else of the process; 0 where the system does not tell."""
+    """Return the peak bytes of the allocator on CUDA, else of the process; 0 if the system does not report them."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

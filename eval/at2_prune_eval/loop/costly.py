@@ -24,16 +24,16 @@ class CostlyDraft:
     draft: Draft
     cost: Cost
     reads: dict[str, Cost]
-    """By measure, the cost of reading it beyond writing the draft."""
+    """For each measure, the cost of reading it, on top of the cost of writing the draft."""
 
     def reading(self, groups: Sequence[RowGroup]) -> Cost:
-        """The cost of reading these row groups, beyond writing the draft."""
+        """Return the cost of reading these row groups, on top of the cost of writing the draft."""
         return sum((self.reads[measure] for measure in dict.fromkeys(group.measure for group in groups)), Cost())
 
 
 @dataclass(frozen=True)
 class CostlyScored(Scored):
-    """Scores and their cost, on top of the draft."""
+    """Scores and their cost, on top of the cost of the draft."""
 
     cost: Cost = field(default_factory=Cost)
 
@@ -45,7 +45,8 @@ class SharedAblations:
 
     Args:
         language_model: the model that is measured.
-        outcomes: from masks, `(ablations, sources)` bool, the log-odds of each ablation and the cost of all.
+        outcomes: a function that takes masks, `(ablations, sources)` bool, and returns the log-odds of each ablation
+            and the cost of all.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class SharedAblations:
         return outcomes
 
     def correct(self, measured: Cost) -> Cost:
-        """The measured cost of a method, as if all its ablations had been run for it."""
+        """Return the cost of a method, corrected as if all its ablations had been run now."""
         return Cost(
             max(0.0, measured.seconds - self._spent.seconds) + self._due.seconds,
             max(0.0, measured.tokens - self._spent.tokens) + self._due.tokens,

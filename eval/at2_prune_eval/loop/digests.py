@@ -12,13 +12,13 @@ __all__ = ["coefficients_digest", "digest", "json_digest"]
 
 
 def json_digest(value: Any, length: int = 16) -> str:
-    """The first `length` hexadecimal digits of the SHA-256 of a JSON value; other values count as their text."""
+    """Return the first `length` hexadecimal digits of the SHA-256 of a JSON value. Other values are read as text."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def digest(*parts: Any) -> str:
-    """A cache key of several JSON values.
+    """Return a cache key for several JSON values.
 
     Example:
         >>> digest("a", [1, 2]) == digest("a", [1, 2]), digest("a", [1, 2]) == digest("a", [2, 1])
@@ -28,6 +28,6 @@ def digest(*parts: Any) -> str:
 
 
 def coefficients_digest(coefficients: HeadCoefficients) -> str:
-    """A digest of the weights of head coefficients, and of the row groups and layers they belong to."""
+    """Return a digest of the weights, row groups and layers of head coefficients."""
     groups = [group.name for group in coefficients.row_groups]
     return json_digest([groups, coefficients.layers, coefficients.weight.contiguous().numpy().tobytes().hex()])

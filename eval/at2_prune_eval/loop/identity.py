@@ -1,4 +1,4 @@
-"""A method's identity: its settings in a run's config, and its part of the keys under which scores are kept."""
+"""A method's identity: its settings in a run's config, and its part of the keys under which scores are cached."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PACKAGES = {"bm25s": "bm25s", "onnxruntime": "onnxruntime", "scikit-learn": "sk
 
 
 def describe_scorer(scorer: Scorer) -> dict[str, Any]:
-    """A method's own settings as JSON values; coefficients by digest, folders by their last two names.
+    """Return a method's own settings as JSON values, with digests of coefficients and the last two names of folders.
 
     Settings that JSON cannot hold, and lists of anything but plain values, are left out.
     """
@@ -33,7 +33,7 @@ def describe_scorer(scorer: Scorer) -> dict[str, Any]:
 
 
 def scorer_identity(scorer: Scorer) -> list[Any] | None:
-    """Everything that a method's scores depend on beside the task; None if some of it cannot be told."""
+    """Return all that a method's scores depend on, except the task; None if a part cannot be determined."""
     try:
         return [_exact(scorer), code_digest(sorted({*_modules(scorer)})), package_versions()]
     except (KeyError, OSError, TypeError):  # the class was written in an interpreter, or a setting is no JSON value
@@ -42,12 +42,12 @@ def scorer_identity(scorer: Scorer) -> list[Any] | None:
 
 @functools.cache
 def package_versions() -> dict[str, str]:
-    """The versions of the packages that methods compute with, where they are installed."""
+    """Return the versions of the installed packages that methods compute with."""
     return {name: version(name) for name in _PACKAGES if find_spec(_PACKAGES[name]) is not None}
 
 
 def _settings(scorer: Scorer) -> dict[str, Any]:
-    """The public attributes of a scorer, without those that follow from its name or its coefficients."""
+    """Return the public attributes of a scorer, except attributes that follow from its name or coefficients."""
     told = {"name", "row_groups"}
     if any(isinstance(value, HeadCoefficients) for value in vars(scorer).values()):
         told.add("layers")
@@ -70,16 +70,16 @@ def _described(value: Any) -> Any:
         return {"model": value.model_name, "row_groups": groups, "sha256": coefficients_digest(value)}
     if isinstance(value, Scorer):
         return {"name": value.name, **describe_scorer(value)}
-    if isinstance(value, Path):  # a model on this machine, which lies elsewhere on others
+    if isinstance(value, Path):  # the folder of a model, which lies elsewhere on other machines
         return "/".join(value.parts[-2:])
     return list(value) if isinstance(value, tuple) else value
 
 
 def _exact(value: Any) -> Any:
-    """A setting as JSON, with nothing shortened; of a scorer, its class and all its settings.
+    """Return a setting as JSON, with nothing shortened. A scorer becomes its class, name and settings.
 
     Raises:
-        TypeError: it cannot be written as JSON.
+        TypeError: the setting cannot be written as JSON.
     """
     if isinstance(value, HeadCoefficients):
         return coefficients_digest(value)
@@ -90,7 +90,7 @@ def _exact(value: Any) -> Any:
         return [type(value).__qualname__, value.name, settings]
     if isinstance(value, (list, tuple)):
         return [_exact(entry) for entry in value]
-    if isinstance(value, (str, Path)) and os.path.isdir(value):  # an encoder, which may be trained again
+    if isinstance(value, (str, Path)) and os.path.isdir(value):  # an encoder, whose files may change
         dates = [path.stat().st_mtime for path in Path(value).rglob("*")]
         return [str(value), max(dates, default=0.0)]
     if isinstance(value, Path):
@@ -101,7 +101,7 @@ def _exact(value: Any) -> Any:
 
 
 def _all_settings(scorer: Scorer) -> dict[str, Any]:
-    """The public attributes of a scorer, and the arguments of its constructor that it keeps in private ones."""
+    """Return the public attributes of a scorer, and the constructor's arguments that private attributes hold."""
     kept = vars(scorer)
     public = {name: value for name, value in kept.items() if name != "name" and name[0] != "_"}
     arguments = inspect.signature(type(scorer).__init__).parameters
@@ -109,7 +109,7 @@ def _all_settings(scorer: Scorer) -> dict[str, Any]:
 
 
 def _modules(value: Any) -> Iterator[str]:
-    """The modules of a scorer's class, of its base classes, and of the scorers among its settings."""
+    """Yield the modules of a scorer's class, of its base classes, and of the scorers among its settings."""
     if isinstance(value, Scorer):
         yield from (one.__module__ for one in type(value).__mro__ if issubclass(one, Scorer))
         value = list(_all_settings(value).values())

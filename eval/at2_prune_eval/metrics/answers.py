@@ -48,8 +48,8 @@ def answer_scores(prediction: str, truths: str | Iterable[str]) -> AnswerScores:
 
     Args:
         prediction: the answer.
-        truths: the true answer, or several that are equally right. Each score is then its maximum over them, as in the
-            official scripts of MuSiQue and 2WikiMultihopQA.
+        truths: the true answer, or several that are equally right. Each score is then the maximum over these answers,
+            as in the official scripts of MuSiQue and 2WikiMultihopQA.
 
     Raises:
         InputError: there is no true answer.
@@ -70,7 +70,7 @@ def answer_scores(prediction: str, truths: str | Iterable[str]) -> AnswerScores:
 
 
 def _scores(prediction: str, truth: str) -> tuple[float, float, float, float]:
-    """EM, F1, precision and recall."""
+    """Return EM, F1, precision and recall."""
     predicted, true = normalize_answer(prediction), normalize_answer(truth)
     em = float(predicted == true)
     if predicted != true and (predicted in _WHOLE or true in _WHOLE):

@@ -18,14 +18,16 @@ from at2_prune_eval.metrics.answers import answer_scores
 from at2_prune_eval.metrics.support import support_scores
 
 _DESCRIPTION = """Answer EM, F1, precision and recall as the official HotpotQA script computes them (yes and no count
-only as the whole answer); recall, precision and F1 of the supporting passages among the kept ones, and whether all of
-them were kept. The values are means over questions."""
+only as the whole answer); recall, precision and F1 of the supporting passages among the kept passages, and whether
+all supporting passages were kept. The values are means over questions."""
 _INPUTS = """
 Args:
     predictions: a list of {"id": str, "answer": str, "kept": [int, ...]}; kept holds indices of passages.
     references: a list of {"id": str, "answers": [str, ...], "gold": [int, ...]}, matched to the predictions by id;
-        answers are equally right (HotpotQA has one, MuSiQue several); gold holds indices of the supporting passages.
-    ks: read kept as a ranking, best first, and score its first k for each k; by default all kept passages.
+        answers holds answers that are equally right (HotpotQA has one, MuSiQue several); gold holds indices of the
+        supporting passages.
+    ks: values of k. With ks, kept is a ranking, best first, and its first k passages are scored for each k. By default
+        all kept passages are scored.
 """
 _CITATION = """@inproceedings{yang2018hotpotqa,
   title={{HotpotQA}: A Dataset for Diverse, Explainable Multi-hop Question Answering},

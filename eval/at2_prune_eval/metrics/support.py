@@ -1,7 +1,7 @@
 """Scores of the kept passages against the supporting (gold) passages.
 
-They are the supporting-fact scores of the official script (`update_sp` in `hotpot_evaluate_v1.py`), with passages in
-place of sentences. `gold_recall` of the k kept passages is often called `R@k`.
+The scores are the supporting-fact scores of the official script (`update_sp` in `hotpot_evaluate_v1.py`), with passages
+in place of sentences. `gold_recall` of the k kept passages is often called `R@k`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SupportScores:
     gold_precision: float
     """The part of the kept passages that is gold."""
     gold_f1: float
-    """Their harmonic mean."""
+    """The harmonic mean of `gold_recall` and `gold_precision`."""
     both_gold: float
     """1 if every gold passage was kept; HotpotQA has two."""
 
@@ -52,7 +52,7 @@ def support_scores(kept: Collection[int], gold: Collection[int]) -> SupportScore
 
 
 def gold_recall(kept: Collection[int], gold: Collection[int]) -> float:
-    """The part of the gold passages that was kept. Arguments and errors as in `support_scores`.
+    """Return the part of the gold passages that was kept. For arguments and errors, see `support_scores`.
 
     Example:
         >>> gold_recall([2, 5, 7], [5, 8])
@@ -62,7 +62,7 @@ def gold_recall(kept: Collection[int], gold: Collection[int]) -> float:
 
 
 def gold_precision(kept: Collection[int], gold: Collection[int]) -> float:
-    """The part of the kept passages that is gold; 0 if none was kept. Arguments and errors as in `support_scores`.
+    """Return the part of the kept passages that is gold; 0 if none was kept. See `support_scores` for arguments.
 
     Example:
         >>> gold_precision([2, 5, 7, 9], [5, 8])
@@ -72,7 +72,7 @@ def gold_precision(kept: Collection[int], gold: Collection[int]) -> float:
 
 
 def both_gold(kept: Collection[int], gold: Collection[int]) -> bool:
-    """Whether every gold passage was kept; HotpotQA has two. Arguments and errors as in `support_scores`.
+    """Return whether every gold passage was kept; HotpotQA has two. See `support_scores` for arguments.
 
     Example:
         >>> both_gold([2, 5, 8], [5, 8]), both_gold([2, 5], [5, 8])

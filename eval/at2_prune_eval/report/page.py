@@ -1,7 +1,7 @@
-"""The HTML report of a run: one file without network access or libraries, which is safe to open whatever was retrieved.
+"""The HTML report of a run: one file without network access or libraries, safe to open even if a passage is hostile.
 
-All text in it passes through `visible` and Jinja's escaping. The page's content security policy allows one script, by
-its digest (it sorts tables), the pictures inside the page, and nothing else. Style rules switch methods and k.
+All text passes through `visible` and Jinja's escaping. The page's content security policy allows the pictures inside
+the page and one script, which sorts tables, and nothing else. Style rules switch the shown method and k.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _differences(results: Mapping[str, Any]) -> list[tuple[str, Rows]]:
 
 
 def _faithfulness(results: Mapping[str, Any]) -> dict[str, tuple[str, Rows, Rows, Rows]]:
-    """By unit, passages or sentences: the settings in words, and three tables."""
+    """Return, for passages and for sentences, the settings in words and three tables."""
     return {
         unit: (faithfulness_line(part), ablation_rows(part), faithfulness_rows(part), ablation_difference_rows(part))
         for unit, part in (results.get("faithfulness") or {}).items()

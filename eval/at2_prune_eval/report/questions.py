@@ -1,4 +1,4 @@
-"""Twenty questions of a run to browse: those for which pruning helped, hurt, and changed nothing."""
+"""Twenty questions of a run to browse: questions for which pruning helped, hurt, or changed nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SourceScore:
     rank: int
     bar: Bar | None
     kept: str
-    """The CSS classes of the values of k at which it is kept."""
+    """The CSS classes of the values of k at which the passage is kept."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MethodOnQuestion:
 
     sources: list[SourceScore]
     answers: list[tuple[str, str, str]]
-    """By k: the new answer, its F1, the number of passages kept."""
+    """For each k: the new answer, its F1, and the number of kept passages."""
     note: str
 
 
@@ -54,8 +54,8 @@ def choose_questions(
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """Choose questions by the effect that pruning with this method had on their F1.
 
-    Each outcome gets a third of the places, and the places that another outcome cannot fill. Within an outcome, the
-    questions are evenly spaced in the run's order. The same records give the same choice.
+    Each outcome gets a third of the places, and also the places that another outcome cannot fill. Within an outcome,
+    the questions are evenly spaced in the run's order. The same records give the same choice.
 
     Returns:
         The outcome (`helped`, `hurt` or `unchanged`) and the record of each question, outcome by outcome.
@@ -83,7 +83,7 @@ def choose_questions(
 def question_cards(
     chosen: Sequence[tuple[str, Mapping[str, Any]]], methods: Sequence[str], ks: Sequence[str]
 ) -> list[QuestionCard]:
-    """The content of the page on these questions, for every method at every k."""
+    """Return a card for each of these questions, with every method at every k."""
     made = []
     for outcome, record in chosen:
         gold = record["methods"].get("oracle", {}).get("at", {}).get(GOLD)
@@ -131,5 +131,5 @@ def _on_question(record: Mapping[str, Any], entry: Mapping[str, Any], ks: Sequen
 
 
 def _even(length: int, places: int) -> list[int]:
-    """`places` of `length` indices, evenly spaced."""
+    """Return `places` of the indices below `length`, evenly spaced."""
     return [(2 * place + 1) * length // (2 * places) for place in range(places)]

@@ -1,1 +1,1 @@
-"""A run's records summed up: means, intervals and paired differences."""
+"""The summary of a run's records: means, intervals and paired differences."""

@@ -30,15 +30,15 @@ METRICS = (
     "prompt_tokens",
 )
 PAIRED = ("f1", "em", "precision", "recall", "gold_recall", "both_gold")
-"""The metrics whose differences on the same questions are taken."""
+"""The metrics for which differences on the same questions are computed."""
 COSTS = ("seconds", "passes", "memory")
 COMPARED_TO = ("none", DEFAULT_METHOD, "at2", "bm25", "dense", "surrogate_32")
-"""The methods that differences are taken to: no pruning; and, at the same k, the default method, the method of the AT2
-paper, the usual rerankers, and pruning by ablations."""
+"""The references of differences: no pruning, the default method, the method of the AT2 paper, the usual rerankers, and
+pruning by ablations. A method is compared with a reference at the same k, or with no pruning."""
 
 
 def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Mapping[str, int]) -> dict[str, Any]:
-    """Summarize the records of a run: the content of `results.json`.
+    """Summarize the records of a run as the content of `results.json`.
 
     Every interval is a 95 % percentile bootstrap over questions, with the same 2,000 resamples.
 
@@ -102,7 +102,7 @@ def _method(records: Sequence[Record], name: str) -> dict[str, Any]:
 
 
 def _paired(records: Sequence[Record], name: str, reference: str) -> dict[str, Any]:
-    """Differences at every k, to the reference at the same k, or at its only one."""
+    """Return the differences at every k to the reference at the same k, or to no pruning, which keeps all passages."""
     known = records[0]["methods"][reference]["at"]
     differences = {}
     for k in records[0]["methods"][name]["at"]:
@@ -121,7 +121,7 @@ def _differences(records: Sequence[Record], metric: str, of: tuple[str, str], to
 
 
 def _gap(records: Sequence[Record], name: str, k: str) -> dict[str, float] | None:
-    """The gain in F1 over no pruning, as a part of the oracle's gain."""
+    """Return the gain in F1 over no pruning, as a part of the oracle's gain."""
     none = ("none", ALL)
     gained = _differences(records, "f1", (name, k), none)
     ratio = bootstrap_ratio(gained, _differences(records, "f1", ("oracle", GOLD), none))

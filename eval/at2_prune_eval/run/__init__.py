@@ -1,1 +1,1 @@
-"""A run: methods, one question, many questions, the folder on disk."""
+"""A run of the experiment: its methods, its questions, and its folder on disk."""

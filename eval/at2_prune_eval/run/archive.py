@@ -1,10 +1,10 @@
-"""A run's folder as one small file: to publish the results of every question, or to go on elsewhere.
+"""Packing a run's folder into one small file, to publish the run or to continue it elsewhere.
 
     >>> write_archive("runs/hotpotqa", "docs/run.tar.gz")  # doctest: +SKIP
 
 The archive holds every method's scores, kept passages, answers and costs, so that another method can be compared on
-the same questions. It leaves out the data set's text. When the same `at2-prune eval` command goes on with the unpacked
-folder, it takes the text from the data again.
+the same questions. It leaves out the data set's text. If the same `at2-prune eval` command continues the
+unpacked run, the command takes the text from the data again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["write_archive"]
 
 
 def write_archive(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
-    """Pack a finished or unfinished run into a `.tar.gz`; the same run gives the same bytes.
+    """Pack a finished or unfinished run into a `.tar.gz` file. The same run gives the same bytes.
 
     Args:
         folder: the run's folder.

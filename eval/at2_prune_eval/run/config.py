@@ -1,4 +1,4 @@
-"""A run's config: everything that its numbers depend on, written down beside them."""
+"""A run's config: everything that the run's numbers depend on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["prompt_digest", "prompt_text", "run_config"]
 
 
 def run_config(loop: CachedLoop, experiment: Experiment) -> dict[str, Any]:
-    """The config of a run, as JSON values; two runs of the same code with equal configs give equal answers.
+    """Return the config of a run as JSON values. Runs of the same code with equal configs give equal answers.
 
-    Content is recorded by digest. A data file that was changed under the same name, other coefficients for the same
-    model, or an edited prompt make another config. The code of a user's own method is not part of it.
+    Content is recorded by digest. The config therefore changes if a data file, the coefficients or the prompt changes
+    under the same name. The code of a user's own method is not part of the config.
     """
     language_model = loop.language_model
     return {
@@ -67,13 +67,13 @@ def _described(language_model: LanguageModel) -> dict[str, Any]:
 
 
 def prompt_text(template: PromptTemplate) -> str:
-    """The prompt that the model reads, with `{question}`, and with `{title}` and `{text}` of one passage."""
+    """Return the prompt of one passage, with `{question}`, `{title}` and `{text}` in place of the texts."""
     before, after = template.around("{question}")
     return "".join(piece.text for piece in before) + template.passage + "".join(piece.text for piece in after)
 
 
 def _device(language_model: LanguageModel) -> str:
-    """The kind of device; not its number, because each of several GPUs has its own process."""
+    """Return the kind of device. Its number is left out, because each GPU of a run has its own process."""
     device = language_model.device
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 

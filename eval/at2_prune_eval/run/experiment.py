@@ -20,23 +20,24 @@ class Experiment:
     """The settings that decide what a run measures."""
 
     scorers: Sequence[Scorer]
-    """The methods that score. Their names differ. No pruning and the oracle are always compared too."""
+    """The methods that score, with different names. No pruning and the oracle are always compared too."""
     questions: Sequence[Question]
-    """Questions with an answer and gold passages. Their ids differ."""
+    """Questions with an answer and gold passages, and with different ids."""
     ks: Sequence[K] = (1, 2, 3, 5)
-    """The numbers of passages to keep. A k of at least a question's passages keeps all. `auto` answers from the best 1,
-    2, 3 and 5, and takes the most confident answer."""
+    """The numbers of passages to keep. If a question has at most k passages, all are kept. `auto` answers from the best
+    1, 2, 3 and 5, and takes the most confident answer."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """Where the questions come from, as JSON values; `name` names them in errors. It is part of the run's config."""
+    """The origin of the questions, as JSON values. It is part of the run's config. Errors show its key `name`."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """The rows of the data that were left out, counted by reason; the results repeat it."""
+    """The rows of the data that were left out, counted by reason. The results repeat these counts."""
 
 
 def check_questions(experiment: Experiment) -> None:
     """Check that answers and kept passages can be scored on every question.
 
     Raises:
-        DataError: there is no question, two have the same id, or one has no answer or no gold passages.
+        DataError: there is no question, two questions have the same id, or a question has no answer or no gold
+            passages.
     """
     data_name = str(experiment.data.get("name", "the data"))
     if not experiment.questions:
@@ -64,14 +65,14 @@ def models_to_fit(
 
 
 def too_long(language_model: LanguageModel, question: Question, max_new_tokens: int = 48) -> str | None:
-    """The reason why a question with its passages does not fit into the model's context; None if it fits."""
+    """Return the reason why a question and its passages do not fit into the model's context; None if they fit."""
     tokens = len(language_model.encode(question.text, question.passages))
     try:
         language_model.check_length(tokens, max_new_tokens)
-    except ContextTooLongError:  # its message gives advice for pipelines
+    except ContextTooLongError:  # the error's message gives advice for pipelines
         return (
             f"question {question.id!r} and its passages take {tokens} tokens and the answer up to {max_new_tokens}, "
-            f"but {language_model.name} takes {language_model.context_length} in all: leave it out (--skip-invalid), "
-            "or take a model with a longer context"
+            f"but {language_model.name} takes {language_model.context_length} in all: leave out the question "
+            "(--skip-invalid), or take a model with a longer context"
         )
     return None

@@ -1,4 +1,4 @@
-"""Methods: which passages to keep for a question, at every k."""
+"""The methods of a run, which choose the passages of a question to keep at every k."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Choice:
     """The passages of one question that a method keeps."""
 
     kept: dict[str, list[int]]
-    """By k as a string, `all` or `gold`: the indices of the kept passages, in the order in which they are shown. `auto`
-    is not among them: it is the one of `AUTO_KS` whose answer is the most confident."""
+    """The indices of the kept passages, in the order in which they are shown. A key is k as a string, `all` or `gold`.
+    There is no key `auto`, because `auto` takes the passages of the most confident answer at the k of `AUTO_KS`."""
     scores: list[float] | None = None
-    """One a passage; None if the method does not score."""
+    """One score for each passage; None if the method does not score."""
     cost: Cost = field(default_factory=Cost)
-    """The cost of choosing, on top of the draft and of the attention that was read while it was written."""
+    """The cost of choosing, on top of the cost of the draft and of the attention that was read with the draft."""
     fell_back: bool = False
     """Whether the draft was empty, so that there were no scores and the first k passages are kept."""
 
@@ -39,14 +39,14 @@ class Method(Protocol):
 
     name: str
     row_groups: tuple[RowGroup, ...]
-    """The attention that is read with the draft."""
+    """The row groups whose attention is read with the draft."""
     uses_draft: bool
-    """Whether the draft is part of its cost."""
+    """Whether the draft is part of the method's cost."""
     scores: bool
-    """Whether it ranks the passages, so that it can keep any number of them."""
+    """Whether the method ranks the passages, so that any number can be kept."""
 
     def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
-        """Choose the passages to keep at every k; `task` holds the prompt, the draft and its attention."""
+        """Choose the passages to keep at every k. `task` holds the prompt, the draft and its attention."""
         ...
 
 
@@ -104,7 +104,7 @@ class Pruning:
 
 
 def as_methods(scorers: Sequence[Scorer]) -> list[Method]:
-    """List the methods of a run: no pruning, a method a scorer, and the oracle.
+    """List the methods of a run: no pruning, one method for each scorer, and the oracle.
 
     Raises:
         InputError: two methods have the same name.

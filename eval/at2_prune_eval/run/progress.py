@@ -17,11 +17,11 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """Shows the time left, and the F1 so far with and without pruning; the `progress` of `Workers`.
+    """A bar that shows the time left, and the F1 so far with and without pruning. It is the `progress` of `Workers`.
 
     Args:
         total: the number of questions.
-        ks: the values of k of the run; the middle one is shown.
+        ks: the values of k of the run; the middle value is shown.
         method: the pruning method to show.
         shown: whether to draw the bar; False for all but one of several processes.
     """
@@ -36,7 +36,7 @@ class ProgressBar:
     def __call__(self, record: Record, resumed: bool) -> None:
         if self._bar.disable:
             return
-        if resumed:  # it says nothing about this run's speed
+        if resumed:  # a resumed record says nothing about the speed
             self._bar.initial += 1
         self._bar.update()
         self._count += 1

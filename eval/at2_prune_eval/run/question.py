@@ -27,7 +27,7 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
     """Draft once, let every method choose, and answer every different set of kept passages once.
 
     Args:
-        loop: the pruning loop, with its memory.
+        loop: the pruning loop, which caches its results.
         methods: the methods to compare.
         question: a question with an answer and gold passages.
         ks: how many passages to keep. With `auto`, every method also answers from the best 1, 2, 3 and 5, and the most
@@ -39,11 +39,12 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
         `prompt_tokens` are the reader's; and `methods.<name>` with
         `scores`: one a passage, or None;
         `uses_draft`: whether the method reads the draft;
-        `cost`: the cost of choosing, on top of the draft;
+        `cost`: the cost of choosing, on top of the cost of the draft;
         `fell_back`: whether there was no draft to score;
-        `at.<k>`: the `kept` passages (indices, in the order shown) and how many `passages` these are, the `answer`, the
-        scores of both, and `prompt_tokens`, the tokens to answer from. `auto` counts the tokens of all its contexts,
-        shared prefixes once.
+        `at.<k>`: `kept` (the indices of the kept passages, in the order shown), `passages` (the number of kept
+        passages), `answer`, the scores of the answer and of the kept passages, and `prompt_tokens` (the tokens to
+        answer from). For `auto`, `prompt_tokens` is the number of tokens in the prompts of all its answers, with shared
+        prefixes counted once.
     """
     tried = {*(k for k in ks if k != AUTO), *(AUTO_KS if AUTO in ks else ())}
     groups = tuple(dict.fromkeys(group for method in methods for group in method.row_groups))
@@ -89,7 +90,7 @@ def _answers(
 def _entries(
     question: Question, method: Method, choice: Choice, answers: Answers, ks: Sequence[K]
 ) -> dict[str, dict[str, Any]]:
-    """By k, the passages that a method keeps, the answer from them and its scores."""
+    """Return for each k the passages that a method keeps, the answer from these passages, and the scores."""
     asked = {str(k) for k in ks}
     found = {k: _entry(question, kept, answers) for k, kept in choice.kept.items() if not k.isdigit() or k in asked}
     if AUTO in ks and method.scores:
@@ -123,7 +124,7 @@ def _prompt(answer: Answer) -> EncodedPrompt:
 
 
 def _distinct_tokens(sequences: Sequence[list[int]]) -> int:
-    """The tokens to run if shared prefixes are run once."""
+    """Return the number of tokens to run if shared prefixes are run once."""
     total = 0
     before: list[int] = []
     for ids in sorted(sequences):

@@ -1,4 +1,4 @@
-"""Methods x k over questions, by one process or many; an interrupted run goes on."""
+"""Running every method at every k on all questions, in one process or several. An interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ __all__ = ["evaluate"]
 def evaluate(
     loop: CachedLoop, experiment: Experiment, out: str | os.PathLike[str], workers: Workers | None = None
 ) -> dict[str, Any]:
-    """Answer questions without pruning, pruned by each method at each k, and from the gold passages only.
+    """Answer every question from all passages, from the passages of each method at each k, and from the gold passages.
 
-    Writes a line to `out/questions.jsonl` as each question is done, and `out/results.json` and `out/table.md` at the
-    end. Called again with the same arguments, it goes on where it stopped. With several processes (`torchrun`), each
-    answers a share of the questions and the first writes the results. They are those of a single process.
+    This writes a line to `out/questions.jsonl` when a question is done, and `out/results.json` and `out/table.md` at
+    the end. A call with the same arguments continues an interrupted run. With several processes (`torchrun`), each
+    process answers a share of the questions, and the first process writes the results. These are the same as the
+    results of a single process.
 
     Args:
-        loop: the pruning loop, with its memory.
+        loop: the pruning loop, which caches its results.
         experiment: the methods, questions and values of k.
         out: a folder, the same for all processes; a folder that holds a run with another config is refused.
-        workers: by default the processes that `torchrun` started, without a report of their progress.
+        workers: by default the processes that `torchrun` started, without reports of their progress.
 
     Returns:
         The results (see `at2_prune_eval.summarize`); the same in every process.
@@ -53,7 +54,7 @@ def evaluate(
     ks = check_ks(experiment.ks)
     methods = as_methods(experiment.scorers)
     _check(loop, experiment)
-    for scorer in experiment.scorers:  # before the first question, so that no question's seconds include it
+    for scorer in experiment.scorers:  # so that no question's seconds include the preparation
         scorer.prepare(loop.language_model.device)
     config = run_config(loop, experiment)
     with processes.first_then_others():

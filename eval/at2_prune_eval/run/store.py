@@ -22,16 +22,16 @@ __all__ = ["RunStore"]
 logger = logging.getLogger(__name__)
 
 EQUAL_RESULTS = ("0.1.0", "0.2.0")
-"""The versions of at2-prune that give the same results, so that a run of one can go on with another."""
+"""The versions of at2-prune that give the same results, so that one version can continue a run of another."""
 
 
 class RunStore:
-    """A folder that an interrupted run can go on with.
+    """The folder of a run. An interrupted run can be continued in its folder.
 
     Args:
         folder: the run's folder; it is made if it does not exist.
         config: everything that the results depend on. A folder that was begun with another config is refused.
-        part: the number of the process that adds lines. Each process writes its own file until they are merged.
+        part: the number of the process that adds lines. Each process writes its own file until the files are merged.
 
     Raises:
         InputError: the folder holds another run; the message names every difference.
@@ -75,7 +75,7 @@ class RunStore:
         return self.folder / self.QUESTIONS_FILE
 
     def _parts(self) -> list[Path]:
-        """The file of the first process, and the files of the others."""
+        """Return the file of the first process, and then the files of the other processes."""
         return [self._questions, *sorted(self.folder.glob(self.QUESTIONS_FILE.replace(".", ".*.")))]
 
     @property
@@ -84,10 +84,10 @@ class RunStore:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Lock this process's file, in which lines are added; no other run can write to it meanwhile.
+        """Lock this process's file while it adds lines, so that no other run writes to the same file.
 
         Raises:
-            InputError: another run is writing to it.
+            InputError: another run is writing to the file.
             CacheError: the folder cannot be written to.
         """
         path = self.folder / f".{self._mine.name}.lock"
@@ -136,7 +136,7 @@ class RunStore:
                     raise DataError(f"{path}, line {number}: not a record of this run ({error})") from None
                 whole = whole[: -len(line)]
         if len(whole) < len(data) and path == self._mine:  # another process may be in the middle of its line
-            logger.info("%s: the last line is not whole; its question is done again", path)
+            logger.info("%s: the last line is not whole; the question of this line is answered again", path)
             try:
                 os.truncate(path, len(whole))
             except OSError as error:
@@ -162,7 +162,7 @@ class RunStore:
         if missing:
             raise DataError(
                 f"{self.folder}: {len(missing)} of {len(question_ids)} questions are missing there ({missing[0]!r}, "
-                "...): where several machines share a run, this must be a folder that all of them see"
+                "...): if several machines share a run, all machines must see this folder"
             )
         return [known[i] for i in question_ids]
 
@@ -171,7 +171,7 @@ class RunStore:
 
         Args:
             question_ids: the run's questions. Their records come first, in this order.
-            complete: returns a record with the keys that it may lack.
+            complete: a function that adds missing keys to a record, such as the text that an archive leaves out.
         """
         records = {name: complete(record) for name, record in self.load().items()}
         ordered = dict.fromkeys([*(i for i in question_ids if i in records), *records])
@@ -201,7 +201,7 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config in which the versions of at2-prune that give the same results are one."""
+    """Return the config to compare. All versions of at2-prune that give the same results are equal in it."""
     versions = config.get("versions", {})
     if versions.get("at2-prune") not in EQUAL_RESULTS:
         return dict(config)
@@ -209,7 +209,7 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings under dotted names."""
+    """Yield nested settings under dotted names."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")

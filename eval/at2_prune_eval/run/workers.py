@@ -20,18 +20,18 @@ def _report_nothing(record: Record, resumed: bool) -> None:
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes that share a run's questions, and the function that is told of their progress."""
+    """The processes that share a run's questions, and the function that reports their progress."""
 
     processes: Processes = field(default_factory=Processes)
-    """By default those that `torchrun` started."""
+    """The processes. By default these are the processes that `torchrun` started."""
     progress: Callable[[Record, bool], None] = _report_nothing
-    """Called with each record of this process, and whether an earlier run had made it."""
+    """A function that is called with each record of this process, and with whether an earlier run made the record."""
 
 
 def make_records(
     store: RunStore, questions: Sequence[Question], make_record: Callable[[Question], Record], workers: Workers
 ) -> list[Record]:
-    """Make the records of all questions, of which each process takes a share.
+    """Make the records of all questions. Each process makes the records of its share.
 
     Args:
         store: the run's folder, open for writing. A record is added as soon as it is made.
@@ -40,7 +40,7 @@ def make_records(
         workers: the processes.
 
     Returns:
-        A record a question, in the same order, once every process is done.
+        One record for each question, in the same order, after every process is done.
 
     Raises:
         DataError: the folder is damaged, or not all processes see it.

@@ -32,7 +32,7 @@ Rows = list[list[str]]
 
 
 def estimate(value: Estimates | None, sign: str = "", decimals: int = 3, bold: bool = False) -> str:
-    """`mean [low, high]`, or a dash if there is no value.
+    """Format an estimate as `mean [low, high]`, or as a dash if there is no value.
 
     Args:
         value: the mean and its interval.
@@ -51,28 +51,28 @@ def estimate(value: Estimates | None, sign: str = "", decimals: int = 3, bold: b
 
 
 def is_outside(difference: Estimates) -> bool:
-    """Whether 0 is outside the interval of a difference."""
+    """Return whether 0 is outside the interval of a difference."""
     return bool(difference["low"] > 0 or difference["high"] < 0)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows, the first of them the header, as a Markdown table; no name in a cell can break the table."""
+    """Write a header row and further rows as a Markdown table. No text in a cell can break the table."""
     header, *rest = [[" ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rest])
 
 
 def rivals(names: Iterable[str]) -> list[str]:
-    """The methods but for no pruning and the oracle, family by family."""
+    """Return all methods except no pruning and the oracle, family by family."""
     return [name for members in by_family(names).values() for name in members]
 
 
 def ordered(names: Mapping[str, Any]) -> list[str]:
-    """The methods in the order of tables: no pruning, family by family, the oracle."""
+    """Return the methods in the order of tables: no pruning, family by family, the oracle."""
     return [name for name in ("none", *rivals(names), "oracle") if name in names]
 
 
 def main_method(names: Iterable[str]) -> str:
-    """The method that a run is about: the default method, else AT2, else the first of its methods; empty without any.
+    """Return the main method of a run: the default method, else AT2, else the first method; empty if there is none.
 
     Example:
         >>> main_method(["none", "at2", "scout"]), main_method(["none", "bm25", "at2"]), main_method(["none", "bm25"])
@@ -83,7 +83,9 @@ def main_method(names: Iterable[str]) -> str:
 
 
 def references(paired: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the methods that others are compared with, each with its name in a sentence: none, and the main method.
+    """Return the methods that others are compared with, each with its name in a sentence.
+
+    These are no pruning and the main method.
 
     Args:
         paired: the differences of a run, by reference.

@@ -28,17 +28,18 @@ def has_reader(results: Mapping[str, Any]) -> bool:
 
 
 def passes_in_all(method: Mapping[str, Any]) -> dict[str, float]:
-    """Forward passes over the whole prompt to choose passages, with their interval; a draft counts as one."""
+    """Return the forward passes over the whole prompt to choose passages, with their interval. A draft counts as
+    one."""
     return {key: value + bool(method["uses_draft"]) for key, value in method["cost"]["passes"].items()}
 
 
 def forward_passes(method: Mapping[str, Any]) -> float:
-    """The mean of `passes_in_all`."""
+    """Return the mean of `passes_in_all`."""
     return passes_in_all(method)["mean"]
 
 
 def seconds_to_choose(results: Mapping[str, Any], name: str) -> float:
-    """The mean seconds to choose passages; those of the draft are among them if the method reads one."""
+    """Return the mean seconds to choose passages, with the draft's seconds if the method reads a draft."""
     method = results["methods"][name]
     seconds: float = method["cost"]["seconds"]["mean"]
     return seconds + (results["draft"]["seconds"]["mean"] if method["uses_draft"] else 0.0)
@@ -48,10 +49,10 @@ def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, 
     """Forward passes over the prompt with all passages. With a separate reader, they are the reader's.
 
     Returns:
-        The passes to choose, and to read the kept passages; None if a run did not record them.
+        The passes to choose passages, and the passes to read the kept passages. None if the run did not record these.
     """
     methods = results["methods"]
-    if name == "none":  # its draft is the answer
+    if name == "none":  # the draft is the answer
         return 0.0, 1.0
     whole = methods["none"]["at"][ALL].get("prompt_tokens", {}).get("mean") if "none" in methods else None
     read = methods[name]["at"].get(k, {}).get("prompt_tokens")
@@ -97,7 +98,7 @@ def cost_rows(results: Mapping[str, Any]) -> Rows:
 
 
 def mode_rows(results: Mapping[str, Any]) -> Rows:
-    """F1 and whole cost of the learned methods at each k, beside no pruning."""
+    """Return the rows of the table of modes: F1 and whole cost of no pruning, and of learned methods at each k."""
     methods = results["methods"]
     names = by_family(methods).get("learned", [])
     header = ["mode", "k", "F1", "against no pruning", "part of the way to the oracle"]

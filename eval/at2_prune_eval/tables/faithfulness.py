@@ -13,20 +13,21 @@ __all__ = ["ablation_difference_rows", "ablation_rows", "faithfulness_line", "fa
 
 
 def faithfulness_line(part: Mapping[str, Any]) -> str:
-    """The settings with which faithfulness was measured, in sentences."""
+    """Return the settings with which faithfulness was measured, in sentences."""
     left_out = ", ".join(f"{count} {reason}" for reason, count in part["left_out"].items())
     settings = part["settings"]
     skipped = ", ".join(label_of(name) for name in part.get("order_skipped", ()))
     return (
-        f"{part['n']} questions{f' ({left_out}: left out)' if left_out else ''}, {part['ablations']} ablations each. "
-        f"Answers from the best {settings['permutation_k']}; scores permuted {settings['permutations']} times."
-        f"{f' Not scored again in another order: {skipped}.' if skipped else ''}"
+        f"{part['n']} questions{f' (left out: {left_out})' if left_out else ''}, {part['ablations']} ablations each. "
+        f"Answers are written from the best {settings['permutation_k']} sources. "
+        f"Scores are permuted {settings['permutations']} times."
+        f"{f' Methods without the order test: {skipped}.' if skipped else ''}"
         f"{f' {TOO_FEW}' if part['n'] < FEW_QUESTIONS else ''}"
     )
 
 
 def ablation_rows(part: Mapping[str, Any]) -> Rows:
-    """LDS and top-k drop by method."""
+    """Return the rows of LDS and top-k drop by method."""
     ks = [str(k) for k in part["ks"]]
     rows = [["method", "LDS", *(f"top-{k} drop" for k in ks)]]
     for name in _measured(part["lds"], part["top_k_drop"]):
@@ -36,7 +37,10 @@ def ablation_rows(part: Mapping[str, Any]) -> Rows:
 
 
 def ablation_difference_rows(part: Mapping[str, Any]) -> Rows:
-    """LDS and top-k drop by method, minus those of AT2 on the same questions; bold if outside the interval."""
+    """Return the rows of LDS and top-k drop by method, minus AT2's values on the same questions.
+
+    A difference is bold if its interval does not contain 0.
+    """
     differences = part.get("paired") or {}
     ks = [str(k) for k in part["ks"]]
 
@@ -51,7 +55,7 @@ def ablation_difference_rows(part: Mapping[str, Any]) -> Rows:
 
 
 def faithfulness_rows(part: Mapping[str, Any]) -> Rows:
-    """The three tests of "Attention is not Explanation" by method; a dash if a method cannot be tested."""
+    """Return the rows of the three tests of "Attention is not Explanation". A dash stands for a missing test."""
     kendall, permutation, order = (part.get(test) or {} for test in ("kendall", "permutation", "order"))
     header = ["method", *(f"τ with {label_of(other).lower()}" for other in kendall)]
     if permutation:

@@ -1,4 +1,4 @@
-"""The table of a whole run, a row a method and k, for the terminal and as Markdown."""
+"""The table of a whole run, with a row for each method and k, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .cost import has_reader, reader_tokens, seconds_to_choose, whole_passes
 __all__ = ["about_costs", "markdown_table", "text_table"]
 
 ABOUT_COST = (
-    "Passes are forward passes over the whole prompt, to choose the passages and to read the kept ones; a draft counts "
-    "as one. The seconds to choose include those of a draft, and not the writing of the answer."
+    "Passes are forward passes over the whole prompt, to choose passages and to read the kept passages. A draft counts "
+    "as one pass. The seconds to choose include the draft, but not the writing of the answer."
 )
 ABOUT_TWO_MODELS = (
     "Passes are forward passes of the reader over the whole prompt, to draft and to read the kept passages; reader "
@@ -35,7 +35,7 @@ def about_costs(results: Mapping[str, Any]) -> str:
 
 
 def text_table(results: Mapping[str, Any]) -> str:
-    """The table in columns, a row a method and k; brackets hold 95 % intervals.
+    """Format the table in columns, with a row for each method and k. Brackets hold 95 % intervals.
 
     Example:
         >>> half = {"mean": 0.5, "low": 0.25, "high": 0.75}
@@ -58,7 +58,8 @@ def text_table(results: Mapping[str, Any]) -> str:
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """The same table in Markdown, with every interval; differences outside their intervals are bold."""
+    """Format the same table in Markdown, with every interval. A difference is bold if its interval does not contain
+    0."""
     return markdown(_rows(results, bold=True))
 
 

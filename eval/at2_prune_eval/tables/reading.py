@@ -1,4 +1,4 @@
-"""Results in words: the differences that are outside their intervals."""
+"""Results in words: the differences whose interval does not contain 0."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ __all__ = ["comparisons", "reading"]
 
 
 def reading(results: Mapping[str, Any]) -> str:
-    """List the differences in F1 to no pruning and to the main method that are outside their intervals, with those due to chance.
+    """Name the methods whose F1 differs from no pruning and from the main method.
+
+    A method is named if the 95 % interval of the difference does not contain 0. The text also says how many intervals
+    would not contain 0 by chance alone.
 
     Example:
         >>> gain = {"f1": {"mean": 0.1, "low": 0.05, "high": 0.15}}
         >>> loss = {"f1": {"mean": -0.2, "low": -0.3, "high": -0.1}}
         >>> print(reading({"n": 200, "paired": {"none": {"at2": {"1": loss, "3": gain}, "oracle": {"gold": gain}}}}))
-        F1 against no pruning: higher, outside the 95 % interval: AT2 (k = 3); lower: AT2 (k = 1). (2 comparisons, of which chance alone puts 0.1 outside on average; N = 200.)
+        F1 against no pruning: higher for AT2 (k = 3); lower for AT2 (k = 1). The 95 % intervals of these differences do not contain 0. (2 comparisons; N = 200. By chance alone, 0.1 intervals on average would not contain 0.)
     """  # noqa: E501
     n = results["n"]
     found = [_against(results, reference, title) for reference, title in references(results["paired"])]
@@ -27,7 +30,10 @@ def reading(results: Mapping[str, Any]) -> str:
 
 
 def comparisons(results: Mapping[str, Any], reference: str) -> Iterator[tuple[str, str, Estimates]]:
-    """Every method, k and difference in F1 to the reference, without the two references and the oracle."""
+    """Yield each method and k with its difference in F1 to the reference.
+
+    The reference, no pruning and the oracle are left out.
+    """
     differences = results["paired"].get(reference, {})
     for name in ordered(differences):
         if name not in (*REFERENCES, reference):
@@ -47,15 +53,12 @@ def _against(results: Mapping[str, Any], reference: str, label: str) -> str:
             (higher if difference["low"] > 0 else lower).setdefault(name, []).append(k)
     if not total:
         return ""
-    parts = [
-        f"{word}{', outside the 95 % interval' if word == 'higher' or not higher else ''}: {_listed(found, tried)}"
-        for word, found in (("higher", higher), ("lower", lower))
-        if found
-    ]
+    parts = [f"{word} for {_listed(found, tried)}" for word, found in (("higher", higher), ("lower", lower)) if found]
+    shown = f"{'; '.join(parts)}. The 95 % intervals of these differences do not contain 0"
     return (
-        f"F1 against {label}: {'; '.join(parts) or 'no difference is outside its 95 % interval'}. "
-        f"({total} comparison{'' if total == 1 else 's'}, of which chance alone puts {0.05 * total:.2g} outside on "
-        f"average; N = {results['n']}.)"
+        f"F1 against {label}: {shown if parts else 'the 95 % interval of every difference contains 0'}. "
+        f"({total} comparison{'' if total == 1 else 's'}; N = {results['n']}. By chance alone, {0.05 * total:.2g} "
+        "intervals on average would not contain 0.)"
     )
 
 

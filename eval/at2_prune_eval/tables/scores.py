@@ -13,7 +13,8 @@ from .cells import Rows, estimate, is_outside, ordered, rivals
 __all__ = ["MARKS", "all_rows", "difference_rows", "f1_rows", "reference_line"]
 
 MARKS = (
-    "↑ ↓: higher, lower than no pruning on the same questions, outside the 95 % bootstrap interval of the difference."
+    "↑ ↓: higher or lower than no pruning on the same questions, and the 95 % bootstrap interval of the difference "
+    "does not contain 0."
 )
 
 _ANSWER = {"f1": "F1", "em": "EM", "precision": "precision", "recall": "recall"}
@@ -26,13 +27,13 @@ _KEPT = {
 
 
 def reference_line(results: Mapping[str, Any]) -> str:
-    """A sentence with the F1 of no pruning and of the oracle."""
+    """Return a sentence with the F1 of no pruning and of the oracle."""
     methods = results["methods"]
     parts = [
         f"{label} {estimate(methods[name]['at'][k]['f1'])}"
         for name, k, label in (
             ("none", ALL, "No pruning:"),
-            ("oracle", GOLD, "the oracle, which keeps the gold passages only:"),
+            ("oracle", GOLD, "the oracle, which keeps only the gold passages:"),
         )
         if name in methods
     ]
@@ -40,7 +41,7 @@ def reference_line(results: Mapping[str, Any]) -> str:
 
 
 def f1_rows(results: Mapping[str, Any], intervals: bool = True) -> Rows:
-    """F1 by method and k, marked where its difference to no pruning is outside the interval; see `MARKS`."""
+    """Return the rows of F1 by method and k, with the marks that `MARKS` explains."""
     methods, paired = results["methods"], results["paired"].get("none", {})
 
     def cell(name: str, k: str) -> str:
@@ -58,7 +59,10 @@ def f1_rows(results: Mapping[str, Any], intervals: bool = True) -> Rows:
 
 
 def difference_rows(results: Mapping[str, Any], reference: str) -> Rows:
-    """Differences in F1 by method and k, on the same questions; bold if outside the interval."""
+    """Return the rows of differences in F1 by method and k, on the same questions.
+
+    A difference is bold if its interval does not contain 0.
+    """
     paired = results["paired"].get(reference, {})
 
     def cell(name: str, k: str) -> str:
@@ -69,7 +73,7 @@ def difference_rows(results: Mapping[str, Any], reference: str) -> Rows:
 
 
 def all_rows(results: Mapping[str, Any], which: str) -> Rows:
-    """Every method and k: the metrics of the `answer`, or those of the passages `kept`."""
+    """Return a row for each method and k, with the metrics of the `answer` or of the `kept` passages."""
     metrics = _ANSWER if which == "answer" else _KEPT
     rows = [["method", "k", *metrics.values(), *([] if which == "answer" else ["prompt tokens"])]]
     for name in ordered(results["methods"]):

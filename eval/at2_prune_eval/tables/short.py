@@ -14,7 +14,9 @@ __all__ = ["short_table"]
 
 
 def short_table(results: Mapping[str, Any], k: str = "3") -> str:
-    """F1 by method and k without intervals, and the whole passes at one k; the line below explains both.
+    """Return a table of F1 by method and k, without intervals, and of the passes at one k.
+
+    A line below the table explains the marks.
 
     Args:
         results: the content of `results.json`.
@@ -32,7 +34,7 @@ def short_table(results: Mapping[str, Any], k: str = "3") -> str:
         | --- | --- |
         | AT2 | **0.500** ↑ |
         <BLANKLINE>
-        No pruning: 0.500 [0.400, 0.600]. ↑ ↓: higher, lower than no pruning on the same questions, outside the 95 % bootstrap interval of the difference. (N = 200, 1 comparison.)
+        No pruning: 0.500 [0.400, 0.600]. ↑ ↓: higher or lower than no pruning on the same questions, and the 95 % bootstrap interval of the difference does not contain 0. (N = 200, 1 comparison.)
     """  # noqa: E501
     total = len(list(comparisons(results, "none")))
     header, *rows = f1_rows(results, intervals=False)

@@ -180,7 +180,7 @@ def test_the_bar_and_the_tables_are_about_the_default_method(
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     seconds = results["draft"]["seconds"]["mean"] + results["methods"]["at2"]["cost"]["seconds"]["mean"]
     assert f"  {seconds:.2f}  " in line
-    assert "those of a draft" in output
+    assert "The seconds to choose include the draft" in output
 
 
 def test_without_at2(
@@ -258,10 +258,10 @@ def test_coefficients_by_name(model: str, trained: str, tmp_path: Path, capsys: 
     command = ["eval", "--limit", "1", "--k", "1", "--max-new-tokens", "2", "--model", model, "--methods", "random"]
     command += ["--cache", str(tmp_path / "cache.sqlite"), "--out", str(tmp_path / "out"), "--coefficients"]
     assert main([*command, trained, str(other)]) == 2
-    assert "a second method called at2; give it another: NAME=" in capsys.readouterr().err
+    assert "another method is called at2 already: give another name, NAME=" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main([*command, f"scout={other}"]) == 2
-    assert "belongs to the method at2, so give it another name" in capsys.readouterr().err
+    assert "belongs to the method at2, not scout: give another name" in capsys.readouterr().err
     assert main([*command, trained, f"flat-0.5={other}"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(results["methods"]) == ["none", "random", "at2", "flat-0.5", "oracle"]

@@ -1,4 +1,5 @@
-"""docs/results.md holds every number once more, claims only what is outside an interval, and is the same each time."""
+"""docs/results.md holds every number once more, claims only differences that the intervals show, and is the same each
+time."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ def test_every_number_is_on_the_page(results: dict[str, Any]) -> None:
         part = section(text, f"### {unit.capitalize()}s")
         found = results["faithfulness"][unit]
         assert (
-            "60 questions (2 empty draft: left out), 32 ablations each. Answers from the best 2; scores permuted 3"
+            "60 questions (left out: 2 empty draft), 32 ablations each. Answers are written from the best 2 sources"
             in part
         )
         for value in (*found["lds"].values(), *(drop["3"] for drop in found["top_k_drop"].values())):
@@ -73,7 +74,8 @@ def test_every_number_is_on_the_page(results: dict[str, Any]) -> None:
     costs = section(text, "## Cost of choosing")
     assert all(f"`{name}`" in costs for name in METHODS)
     assert (
-        f"The draft, with attention read as it is written: {estimate(results['draft']['seconds'], decimals=2)}" in costs
+        f"Writing the draft and reading its attention takes {estimate(results['draft']['seconds'], decimals=2)}"
+        in costs
     )
 
 
@@ -89,8 +91,8 @@ def test_bold_is_never_inside_the_noise(results: dict[str, Any]) -> None:
     noise = results_document({**results, "paired": paired, "faithfulness": None})
     assert "**" not in noise
     assert "↑" not in section(noise, "## Answer F1").split("\n| ", 1)[1]
-    assert noise.count("no difference is outside its 95 % interval") == 2
-    assert f"({len(METHODS) * len(KS)} comparisons, of which chance alone puts 4.8 outside" in noise
+    assert noise.count("the 95 % interval of every difference contains 0") == 2
+    assert f"({len(METHODS) * len(KS)} comparisons; N = 40. By chance alone, 4.8 intervals on average would" in noise
 
 
 def test_short_table_has_a_row_a_method(results: dict[str, Any]) -> None:

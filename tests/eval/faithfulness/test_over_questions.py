@@ -106,7 +106,7 @@ def test_bad_questions_and_methods(
 ) -> None:
     with pytest.raises(DataError, match="no questions"):
         run_faithfulness(loop, Experiment(methods, []), tmp_path, {})
-    with pytest.raises(DataError, match="one id"):
+    with pytest.raises(DataError, match="the same id"):
         run_faithfulness(loop, Experiment(methods, [some[0], some[0]]), tmp_path, {})
     with pytest.raises(InputError, match="repeat"):
         run_faithfulness(loop, Experiment([BM25Scorer(), BM25Scorer()], some), tmp_path, {})

@@ -94,7 +94,7 @@ def test_costs_are_in_forward_passes_over_the_prompt() -> None:
     header, *rows = cost_rows(results)
     costs = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     passes = results["methods"]["bm25"]["cost"]["passes"]
-    assert costs["BM25"]["passes beyond it"] == estimate(passes, decimals=2)
+    assert costs["BM25"]["passes beyond the draft"] == estimate(passes, decimals=2)
     more = {key: value + 1 for key, value in passes.items()}  # the draft, which these made-up methods all look at
     assert costs["BM25"]["passes in all"] == estimate(more, decimals=2)
 

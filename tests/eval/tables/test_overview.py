@@ -1,4 +1,5 @@
-"""Tables and words: every row is there, only what is outside its interval is named, chance is counted."""
+"""Tables and words: every row is there, only differences whose interval does not contain 0 are named, chance is
+counted."""
 
 from __future__ import annotations
 
@@ -59,25 +60,25 @@ def test_methods_are_compared_with_the_default_method() -> None:
         assert against == ["F1 against no pruning", *([f"F1 against {main} at the same k"] if main else [])]
 
 
-def test_reading_names_only_what_is_outside_its_interval() -> None:
+def test_reading_names_only_differences_without_0_in_the_interval() -> None:
     paired = {
         "none": {"at2": {"1": DOWN, "3": UP}, "bm25": {"1": FLAT, "3": EDGE}, "oracle": {"gold": UP}},
         "at2": {"bm25": {"1": UP, "3": FLAT}, "none": {"all": UP}},
     }
     first, second = reading({"n": 200, "paired": paired}).split("\n\n")
     assert first == (
-        "F1 against no pruning: higher, outside the 95 % interval: AT2 (k = 3); lower: AT2 (k = 1). "
-        "(4 comparisons, of which chance alone puts 0.2 outside on average; N = 200.)"
+        "F1 against no pruning: higher for AT2 (k = 3); lower for AT2 (k = 1). The 95 % intervals of these differences "
+        "do not contain 0. (4 comparisons; N = 200. By chance alone, 0.2 intervals on average would not contain 0.)"
     )
-    assert second.startswith("F1 against AT2 at the same k: higher, outside the 95 % interval: BM25 (k = 1). (2 comp")
+    assert second.startswith("F1 against AT2 at the same k: higher for BM25 (k = 1). The 95 % intervals of these")
     nothing = reading({"n": 12, "paired": {"none": {"bm25": {"1": FLAT}}}})
-    assert "no difference is outside its 95 % interval. (1 comparison," in nothing
+    assert "the 95 % interval of every difference contains 0. (1 comparison;" in nothing
     assert nothing.endswith("With fewer than 30 questions, the intervals are too narrow to rely on.")
 
 
 def test_reading_of_every_k_and_of_losses_alone() -> None:
     text = reading({"n": 200, "paired": {"none": {"random": {"1": DOWN, "2": DOWN, "3": DOWN}}}})
-    assert "F1 against no pruning: lower, outside the 95 % interval: Random (every k). (3 comp" in text
+    assert "F1 against no pruning: lower for Random (every k). The 95 % intervals of these differences do not" in text
 
 
 def test_marks_in_the_table_agree_with_the_differences(results: dict[str, Any]) -> None:
@@ -123,7 +124,7 @@ def test_few_questions_of_faithfulness_are_warned_of(results: dict[str, Any]) ->
     part = results["faithfulness"]["passage"]
     assert TOO_FEW not in faithfulness_line(part)
     assert TOO_FEW in faithfulness_line({**part, "n": 29})
-    assert "in another order: Random, Leave-one-out." in faithfulness_line(
+    assert "Methods without the order test: Random, Leave-one-out." in faithfulness_line(
         {**part, "order_skipped": ["random", "leave_one_out"]}
     )
 
@@ -132,7 +133,7 @@ def test_facts_name_what_numbers_depend_on(results: dict[str, Any]) -> None:
     facts = dict(run_facts({**results, "skipped": {"no gold passages": 3}}))
     assert facts["Model"] == "gemma-3-270m"
     assert facts["Precision"] == "bfloat16"
-    assert facts["Questions"] == "40 (3 no gold passages: skipped)"
+    assert facts["Questions"] == "40 (skipped: 3 no gold passages)"
     assert facts["Seed"] == "0"
     assert facts["Types"] == "bridge"
     assert facts["Passages shuffled"] == "yes, with seed 0"

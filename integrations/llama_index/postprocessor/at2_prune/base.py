@@ -36,10 +36,11 @@ dispatcher = get_dispatcher(__name__)
 class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     """Keep the nodes that the attention of the scoring model points to.
 
-    The first call loads the scoring model, by default Gemma 3 270M. It reads the text that the LLM will get, with the
-    metadata. With `granularity="sentence"` it reads only title and text. `NodeWithScore.score` holds the new score. A
-    single node keeps its retrieval score, because no model is needed to select it. Only the methods that use retrieval
-    scores read them, for example `fusion`.
+    The first call loads the scoring model, by default Gemma 3 270M. The scoring model reads the text that the LLM will
+    get, with the metadata. With `granularity="sentence"` the scoring model reads only title and text.
+
+    `NodeWithScore.score` holds the new score. A single node keeps its retrieval score, because no model is needed to
+    select it. Only some methods, for example `fusion`, read retrieval scores.
 
     Example:
         >>> from llama_index.core.schema import NodeWithScore, TextNode
@@ -92,7 +93,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         return [nodes[index] for index in self.step.to_draft(self.passages(nodes), self.draft_llm is not None)]
 
     def passages(self, nodes: Sequence[NodeWithScore]) -> list[Passage]:
-        """Return the nodes as the passages that the scoring model reads. A node without text is a passage without."""
+        """Return the nodes as the passages that the scoring model reads. A node without text becomes a passage without
+        text."""
         return [replace(self._read(node.node), score=node.score) for node in as_nodes(nodes)]
 
     def kept_nodes(self, nodes: Sequence[NodeWithScore], pruned: Pruned) -> list[NodeWithScore]:
@@ -166,7 +168,7 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         if not (isinstance(title, str) and title):
             title = None
         text = node.get_content(MetadataMode.NONE)
-        if self.granularity == "sentence" or not text.strip():  # an image, say, whose metadata is no text to rank it by
+        if self.granularity == "sentence" or not text.strip():  # an image's metadata must not be ranked as its text
             return Passage(text, title=title)
         if title is not None:  # the prompt shows the title before the text, so the metadata must not repeat it
             hidden = [*node.excluded_llm_metadata_keys, key]
@@ -175,17 +177,17 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
 
 
 def _variables(nodes: Sequence[NodeWithScore], query: str) -> dict[str, str]:
-    """The variables of `draft_prompt`."""
+    """Return the variables of `draft_prompt`."""
     context = "\n\n".join(node.get_content(MetadataMode.LLM) for node in nodes)
     return {"context_str": context, "query_str": query}
 
 
 def as_nodes(nodes: Any) -> list[NodeWithScore]:
-    """Return nodes as a list, for example those of a generator.
+    """Return the nodes of a list, a generator or another iterable as a list.
 
     Raises:
-        InputError: this is no list of nodes, or something else than a `NodeWithScore` is among them. The message names
-            its index.
+        InputError: `nodes` is not iterable, or an item is not a `NodeWithScore`. The message names the index of the
+            item.
     """
     if isinstance(nodes, (str, Mapping, BaseNode, NodeWithScore)) or not isinstance(nodes, Iterable):
         raise InputError(f"nodes must be a list of NodeWithScore objects, got {type(nodes).__name__}")

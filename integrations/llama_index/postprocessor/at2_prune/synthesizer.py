@@ -35,12 +35,13 @@ KEY = "at2_prune"
 
 
 class AT2Synthesizer(BaseSynthesizer):
-    """Draft with another synthesizer from all nodes, prune the nodes, and answer from the kept ones.
+    """Draft with another synthesizer from all nodes, prune the nodes, and answer from the kept nodes.
 
     `source_nodes` of the response are the kept nodes. `metadata["at2_prune"]` of the response holds the `draft`, the
-    ids `kept`, the reason for each `dropped` node, and the `scores`. The last two are dictionaries by node id.
+    ids `kept`, the reason for each `dropped` node, and the `scores`. `dropped` and `scores` are dictionaries by node
+    id.
 
-    If every node is kept in its place, the draft is the answer. If the method reads no draft, none is written. If
+    If every node is kept in its place, the draft is the answer. If the method reads no draft, no draft is written. If
     pruning is off, or if there is at most one node, the response of the other synthesizer is returned unchanged.
 
     Args:
@@ -114,7 +115,7 @@ class AT2Synthesizer(BaseSynthesizer):
         return _with_details(response, nodes, kept, additional_source_nodes, pruned)
 
     def _returns_all(self, nodes: Sequence[NodeWithScore]) -> bool:
-        """Whether there is nothing to prune, so that the other synthesizer answers alone."""
+        """Return whether there is nothing to prune, so that the other synthesizer answers alone."""
         return not self._postprocessor.enabled or len(nodes) < 2
 
     def get_response(self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any) -> RESPONSE_TEXT_TYPE:
@@ -161,8 +162,9 @@ def _draft_as_answer(first: RESPONSE_TYPE | None, pruned: Pruned) -> RESPONSE_TY
     """Return the draft as the response if every node is kept in its place, else None.
 
     Args:
-        first: the response that holds the draft. If it is a stream, it has been read, and a new stream replaces it.
-        pruned: what was kept.
+        first: the response that holds the draft. A response that is a stream has been read, and a new stream replaces
+            it.
+        pruned: the result of pruning.
     """
     if first is None or not pruned.unchanged:
         return None
