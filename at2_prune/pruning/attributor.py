@@ -17,25 +17,25 @@ __all__ = ["Attributor"]
 
 
 class Attributor(Scoring):
-    """Drafts an answer and scores the sources it was written from; `AT2Pruner` selects by these scores.
+    """Scores sources, after drafting an answer if the scorer needs a draft. `AT2Pruner` selects by these scores.
 
     Args:
         language_model: writes drafts, and reads attention.
         scorer: scores the sources; usually by the model's head coefficients.
         granularity: the sources that are scored: passages, or their sentences.
         max_new_tokens: the maximum number of tokens in a draft.
-        overflow: whether passages that do not fit the model's context are scored in "windows" or raise an "error".
-            Windows are runs of passages that fit. If the scorer reads a draft, the model drafts from each window. All
-            windows are then scored with the most confident draft. A passage that does not fit alone is cut into parts,
-            and gets the largest of their scores.
+        overflow: the treatment of passages that do not fit the model's context together. "error" raises an error.
+            "windows" scores runs of passages that fit. If the scorer reads a draft, the model drafts from each window.
+            All windows are then scored with the most confident draft. A passage that does not fit alone is cut into
+            parts, and gets the largest score of its parts.
     """
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
-        """Write a draft from all passages, and read the attention that the scorer needs meanwhile.
+        """Write a draft from all passages. The attention that the scorer needs is read in the same passes.
 
         Raises:
             InputError: the question is empty, there are no passages, or a passage is not a text.
-            ContextTooLongError: they do not fit the model's context.
+            ContextTooLongError: the question and the passages do not fit the model's context.
         """
         return self._write_drafts([self.encode(question, self._passages(passages))])[0]
 
@@ -45,10 +45,10 @@ class Attributor(Scoring):
         Args:
             question: the question.
             passages: at least one.
-            draft: a text written elsewhere, for example by an API, or a `Draft` of `self.draft` for the same question
-                and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. If passages
-                are scored in windows, both are read once per window. With None, the model writes a draft if the scorer
-                reads one.
+            draft: a text that was written elsewhere, or a `Draft` that `self.draft` wrote for the same question and
+                passages. Reading a text takes one forward pass; a `Draft` takes none. If passages are scored in
+                windows, each of the two takes one pass per window. With `None`, the model writes a draft if the scorer
+                reads drafts.
 
         Raises:
             EmptyDraftError: there is no draft to attribute.
@@ -69,17 +69,17 @@ class Attributor(Scoring):
         one batch too.
 
         Args:
-            questions: any number.
+            questions: any number of questions.
             passages: the passages of each question.
-            drafts: the draft of each question, as in `score`. With None, the model writes drafts if the scorer reads
-                them.
+            drafts: the draft of each question, as in `score`. With `None`, the model writes drafts if the scorer reads
+                drafts.
 
         Returns:
             The scores of each question. Memory grows with the batch; questions that need windows are not batched.
 
         Raises:
-            InputError: as `score`, and if there are not as many lists of passages, or drafts, as questions.
-            EmptyDraftError, ContextTooLongError: as `score`, for any question.
+            InputError: as in `score`, or the numbers of questions, lists of passages and drafts differ.
+            EmptyDraftError, ContextTooLongError: as in `score`, for any question.
         """
         found = self._score_all(questions, [self._passages(some) for some in passages], drafts)
         for scored in found:
@@ -97,11 +97,12 @@ class Attributor(Scoring):
         return scored_sources(scored.prompt, scored.scores, ())
 
     def try_score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> Scored:
-        """Score as `score` does, but raise no error if the draft is empty. Then all scores are 0, and `error` gives the
-        reason.
+        """Score as `score` does, but raise no error if the draft is empty.
+
+        With an empty draft, all scores are 0, and `error` gives the reason.
 
         Raises:
-            InputError, ContextTooLongError: as `score`.
+            InputError, ContextTooLongError: as in `score`.
         """
         items = self._passages(passages)
         try:
@@ -118,13 +119,13 @@ class Attributor(Scoring):
         Args:
             question: the question.
             passages: at least one.
-            draft: a text, or a `Draft` of `self.draft`.
+            draft: a text, or a `Draft` that `self.draft` wrote.
 
         Returns:
-            The tokens of each passage as `(text, score)`; the texts join to the text that the model was shown.
+            The tokens of each passage as `(text, score)`. Joined, the texts of a passage are the passage as shown.
 
         Raises:
-            InputError, EmptyDraftError, ContextTooLongError: as `score`.
+            InputError, EmptyDraftError, ContextTooLongError: as in `score`.
         """
         check_draft(draft)
         items = self._passages(passages)

@@ -1,4 +1,4 @@
-"""`AT2Pruner` scores the sources, selects the best ones and answers from them."""
+"""`AT2Pruner` scores the sources, selects the best sources, and answers from the selected sources."""
 
 from __future__ import annotations
 
@@ -82,13 +82,14 @@ class AT2Pruner(Attributor):
         overflow: Overflow = "windows",
         **model_options: Any,
     ) -> AT2Pruner:
-        """Make a pruner for a model, given by Hub id or path or loaded already; by default the embedded Gemma 3 270M.
+        """Make a pruner for a model; by default for the embedded Gemma 3 270M.
 
         Args:
-            model: see `LanguageModel.load`, which also takes device, dtype, template and model_options.
+            model: a Hub id, a path, or a loaded `LanguageModel`. To load it, `LanguageModel.load` gets the device, the
+                dtype, the template and the model_options.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
-            method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the one that the given
-                coefficients belong to, or cross_encoder if one is given, or scout.
+            method: the name of the method that scores; see `at2_prune.catalogue`. With `None`, given coefficients
+                decide the method. Without coefficients, it is cross_encoder if a cross_encoder is given, or else scout.
             index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
                 memory.
             cross_encoder: the reranker of the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
@@ -98,9 +99,9 @@ class AT2Pruner(Attributor):
             overflow: see the class.
 
         Raises:
-            InputError: there is no such model, an option has a value that cannot be used, or the coefficients belong to
-                another method than the one that is asked for.
-            CoefficientsError: there are no coefficients for this model, or those given are another model's.
+            InputError: there is no such model, an option has a value that cannot be used, or the coefficients do not
+                belong to the given method.
+            CoefficientsError: there are no coefficients for this model, or they were made for another model.
             ModelNotSupportedError: the model's attention cannot be read.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
@@ -110,7 +111,7 @@ class AT2Pruner(Attributor):
             given = {"device": device, "dtype": dtype, "template": template, **model_options}
             ignored = sorted(name for name, value in given.items() if value is not None)
             if ignored:
-                raise InputError(f"{', '.join(ignored)}: only for loading a model, but a loaded one was given")
+                raise InputError(f"{', '.join(ignored)}: only for loading a model, but a loaded model was given")
             language_model = model
         else:
             language_model = LanguageModel.load(model, device=device, dtype=dtype, template=template, **model_options)
@@ -141,7 +142,7 @@ class AT2Pruner(Attributor):
         Args:
             question: the question.
             passages: all passages.
-            kept: indices of sources, in the order in which they are shown; None keeps all.
+            kept: indices of sources, in the order in which they are shown. `None` keeps all sources.
         """
         items = self._passages(passages)
         shown = items if kept is None else self.shown(items, kept)
@@ -156,22 +157,23 @@ class AT2Pruner(Attributor):
     def answer(
         self, question: str, passages: Iterable[PassageLike], k: Ks = 3, draft: str | Draft | None = None
     ) -> PruneResult:
-        """Score the sources, keep the top k, and answer from those.
+        """Score the sources, keep the top k sources, and answer from the kept sources.
 
-        If k is at least the number of sources and the model drafted from all of them, its draft is the answer. With
-        `order="score"` the sources must also rank in their original order, or a new answer is written. If a method
-        needs a draft and the model writes nothing, the first k sources are kept, and `result.fallback` says so.
+        If all sources are kept in their original order, a draft that the model wrote from all sources is the answer.
+        Otherwise, a new answer is written. If the method needs a draft and the model writes nothing, the first k
+        sources are kept. Then `result.fallback` says why.
 
         Args:
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
-            k: the number of sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the model
-                answers for each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
-            draft: as in `score`. An empty text is an error; the model does not write a draft instead.
+            k: the number of sources to keep, at least 1. With several numbers, the model writes an answer for each
+                number, and the most confident answer is returned; see `at2_prune.pruning.auto_k`. "auto" stands for the
+                numbers 1, 2, 3 and 5.
+            draft: as in `score`. An empty text is an error. The model then writes no draft of its own.
 
         Raises:
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1.
-            EmptyDraftError: the draft given is empty.
+            EmptyDraftError: the given draft is empty.
             ContextTooLongError: the question, or the kept passages, do not fit the model's context. With
                 `overflow="error"`: question and passages together do not fit.
         """
@@ -184,12 +186,13 @@ class AT2Pruner(Attributor):
         k: Ks = 3,
         drafts: Sequence[str | Draft] | None = None,
     ) -> list[PruneResult]:
-        """Answer several questions as `answer` does. Drafts, scores and, with one k, answers are made as batches.
+        """Answer several questions as `answer` does. Drafts and scores are made as batches.
 
-        Each question's `seconds` are its share of the batch's time. Batches save time on a GPU, but little on a CPU.
+        With one k, answers are made as a batch too. Each question's `seconds` are its share of the batch's time.
+        Batches save time on a GPU, but little on a CPU.
 
         Raises:
-            InputError: as `answer`, and if there are not as many lists of passages, or drafts, as questions.
+            InputError: as in `answer`, or the numbers of questions, lists of passages and drafts differ.
         """
         ks = as_ks(k)
         items = [self._passages(some) for some in passages]
@@ -219,8 +222,8 @@ class AT2Pruner(Attributor):
         Args:
             question: the question.
             passages: all passages.
-            scored: the scores of their sources.
-            ks: numbers of sources to keep, ascending. If several of them keep all sources, only the first is used.
+            scored: the scores of the passages' sources.
+            ks: numbers of sources to keep, ascending. If several numbers keep all sources, only the first is used.
 
         Returns:
             The candidates whose sources fit the context, in ascending order of k.
@@ -243,7 +246,7 @@ class AT2Pruner(Attributor):
     def _answer_together(
         self, questions: Sequence[str], passages: Sequence[list[Passage]], found: Sequence[Scored], k: int
     ) -> list[list[Candidate]]:
-        """Return the one candidate of every question. The answers that are not written yet are written as one batch."""
+        """Return one candidate for each question. All new answers are written as one batch."""
         kept = [self.select(scored.scores, k) for scored in found]
         answers = [(scored.draft.text, scored.draft.log_probability) for scored in found]
         again = [
@@ -270,8 +273,8 @@ class AT2Pruner(Attributor):
             by_passage[source.passage] += source.score
         fallback = None
         if scored.error is not None:
-            tried = str(candidates[0].k) if len(candidates) == 1 else "ones"
-            fallback = f"{scored.error}; the first {tried} were kept"
+            tried = f"{candidates[0].k} " if len(candidates) == 1 else ""
+            fallback = f"{scored.error}; the first {tried}sources were kept"
         return PruneResult(
             question,
             passages,

@@ -34,20 +34,21 @@ class PruneResult:
     question: str
     passages: list[Passage]
     draft: str | None
-    """The draft, written by the model or given; None if the method needs no draft and none was given."""
+    """The draft, written by the model or given. It is None if the method needs no draft and no draft was given."""
     answer: str
     """The answer from the passages that were kept."""
     k: int
     kept: list[int]
     """Indices of the kept passages, in the order the model was shown them."""
     scores: list[float]
-    """One score per passage, in input order. If sentences are the sources, it is the sum of their scores."""
+    """One score per passage, in input order. If the sources are sentences, the scores of a passage's
+    sentences are summed."""
     sources: list[ScoredSource]
     """All sources, in input order."""
     seconds: dict[str, float]
-    """The time of each step: `draft` (attention is read while the draft is written), `score`, `answer`."""
+    """The time of each step: `draft`, `score` and `answer`. Reading attention during the draft counts as `draft`."""
     fallback: str | None = None
-    """The reason if the sources could not be scored and the first k were kept instead, else None."""
+    """The reason why the first k sources were kept without scores. It is None if the sources were scored."""
     candidates: list[Candidate] = field(default_factory=list)
     """The candidate for each k that was tried. The most confident answer is `answer`."""
 

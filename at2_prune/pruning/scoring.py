@@ -42,7 +42,7 @@ class _Asked:
 
 
 class Scoring:
-    """Drafts answers and scores sources, without checking passages; `Attributor` is its public face.
+    """Drafts answers and scores sources, without checking passages. `Attributor` is the public subclass.
 
     The arguments are those of `Attributor`.
     """
@@ -80,7 +80,7 @@ class Scoring:
         return not self.scorer.reads_prompt and self._has_room_for_each(asked)
 
     def _has_room_for_each(self, asked: _Asked) -> bool:
-        """Return whether the prompt of each passage alone fits the context, so that any answer can be written."""
+        """Return whether every prompt with a single passage fits the context. Then an answer can always be written."""
         lengths = [stop - start for start, stop in asked.prompt.passages]
         around = len(asked.prompt) - sum(lengths)
         try:
@@ -97,7 +97,7 @@ class Scoring:
         return True
 
     def _room_after(self, draft: str | Draft | None) -> int:
-        """The tokens that must fit after the prompt."""
+        """Return the number of tokens that must fit after the prompt, for an answer or a given draft."""
         text = draft.text if isinstance(draft, Draft) else draft
         return max(self.max_new_tokens, len(self.language_model.encode_draft(text)) if text else 0)
 
@@ -111,11 +111,11 @@ class Scoring:
         """Score several questions. Questions that fit the context are scored as one batch, the others in windows.
 
         Args:
-            questions: any number.
-            passages: the passages of each.
-            drafts: the draft of each. With None, the model writes drafts if the scorer reads them.
-            answers_follow: whether the questions are answered next. Then the prefix of a single prompt is run once and
-                kept.
+            questions: any number of questions.
+            passages: the passages of each question.
+            drafts: the draft of each question. With `None`, the model writes drafts if the scorer reads drafts.
+            answers_follow: whether answers are written next. Then the prefix of a single question's prompt is run once
+                and kept for the answers.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
@@ -143,7 +143,7 @@ class Scoring:
         return _Asked(question, passages, draft, prompt, time.perf_counter() - started)
 
     def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
-        """Score questions as one batch; `share_prefix` runs the prefix of a single prompt once and keeps it."""
+        """Score questions as one batch. With `share_prefix`, the prefix of a single prompt is run once and kept."""
         clock, model, count = time.perf_counter, self.language_model, len(asked)
         started = clock() - sum(one.seconds for one in asked)
         prompts = [one.prompt for one in asked]
@@ -160,7 +160,7 @@ class Scoring:
         return [replace(scored, seconds=seconds) for scored in found]
 
     def _score_windows(self, asked: _Asked) -> Scored:
-        """Score passages in runs that fit the context, all with the same draft.
+        """Score passages in windows, which are runs that fit the context. All windows have the same draft.
 
         A passage that does not fit alone is cut into parts; see `at2_prune.pruning.long_passages`. If the scorer reads
         a draft and none is given, the model drafts from each window. All windows are then scored with the most
@@ -205,10 +205,10 @@ class Scoring:
         return Scored(asked.prompt, whole, scores, whole=False, excerpts=excerpts, seconds=seconds)
 
     def _parts(self, asked: _Asked) -> list[Part]:
-        """The passages, and the parts of those that do not fit alone.
+        """Return each passage as one part, or as several parts if it does not fit alone.
 
-        A part takes at most a quarter of a window, so that it is compared with others there, and several kept parts fit
-        into the prompt of an answer.
+        A part takes at most a quarter of a window. So a window compares several parts, and several kept parts fit into
+        the prompt of an answer.
         """
         question, texts = asked.question, asked.prompt.source_texts
         room = self.language_model.context_length or 0
@@ -225,7 +225,7 @@ class Scoring:
         return parts
 
     def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
-        """Write the drafts as one batch. A scorer that reads no draft gets empty ones."""
+        """Write the drafts as one batch. A scorer that reads no draft gets empty drafts."""
         if not self.scorer.uses_draft:
             return [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
         return self._write_drafts(prompts, prefix)
@@ -234,7 +234,10 @@ class Scoring:
         return self.loop.write_drafts(prompts, self.scorer.draft_groups, self.scorer.layers, prefix)
 
     def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Readout | None]:
-        """Read the prompts' rows as one batch on a GPU. If an entry is None, the scorer reads the prompt itself."""
+        """Read the rows of several prompts as one batch on a GPU.
+
+        Otherwise, each entry is None, and the scorer reads the prompt itself.
+        """
         groups = self.scorer.prompt_groups
         if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)
