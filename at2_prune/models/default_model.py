@@ -222,7 +222,7 @@ def _convert(source: Path, folder: Path) -> None:
 def _collector_off() -> Iterator[None]:
     """Turn the garbage collector off, which saves a fifth of the time.
 
-    Reading the GGUF vocabulary makes millions of objects, and none of them is garbage.
+    Reading the GGUF vocabulary makes millions of objects. None of these objects is garbage.
     """
     was_on = gc.isenabled()
     gc.disable()

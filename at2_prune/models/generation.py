@@ -62,7 +62,7 @@ class AnswerParser:
         """Find the final answer in the tokens.
 
         Args:
-            ids: the tokens, without those that ended the text.
+            ids: the tokens, without the tokens that ended the text.
             log_probabilities: one log-probability for each token, then one for the token that ended the text. If empty,
                 the answer's log-probability is minus infinity.
         """

@@ -264,7 +264,7 @@ class LanguageModel:
         """Find the answer in the tokens that the model wrote after a prompt.
 
         Args:
-            ids: the tokens, including those that ended the text.
+            ids: the tokens, including the tokens that ended the text.
             log_probabilities: one for each token. If empty, the answer's log-probability is minus infinity.
 
         Raises:

@@ -29,7 +29,7 @@ class Piece:
     """A passage, or a part of a passage that is too long to be read at once."""
 
     ids: list[int]
-    """The tokens of the title, then those of the text."""
+    """The tokens of the title, then the tokens of the text."""
     title: int
     """The number of title tokens."""
     offsets: list[Span]
