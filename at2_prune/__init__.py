@@ -1,6 +1,6 @@
-"""at2-prune: keep the retrieved passages that a model's attention points to, and answer from those.
+"""at2-prune keeps the retrieved passages that a model's attention points to, and answers from these passages.
 
-Importing this package loads neither torch nor transformers; its names are imported on first use.
+Importing this package loads neither torch nor transformers. Each public name is imported on first use.
 """
 
 from __future__ import annotations

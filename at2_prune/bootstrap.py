@@ -20,12 +20,12 @@ __all__ = [
 ]
 
 RESAMPLES, SEED, LEVEL = 2000, 0, 0.95
-"""The defaults of every interval: the number of resamples, their seed and the confidence level."""
+"""The defaults of every interval: the number of resamples, the seed of the resamples, and the confidence level."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, or a ratio of means, with its 95 % interval."""
+    """A mean or a ratio of means, with a 95 % interval."""
 
     mean: float
     low: float
@@ -36,7 +36,7 @@ class Estimate:
 
 
 def bootstrap_mean(values: Sequence[float], resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
-    """Estimate the mean of the values with its percentile-bootstrap 95 % interval.
+    """Estimate the mean of the values, with a percentile-bootstrap 95 % interval.
 
     Args:
         values: one value per question. If there are none, the estimate is NaN.
@@ -54,11 +54,11 @@ def bootstrap_mean(values: Sequence[float], resamples: int = RESAMPLES, seed: in
 
 
 def bootstrap_difference(values: Sequence[float], base: Sequence[float]) -> Estimate:
-    """Estimate the mean of the paired differences to a base, as `bootstrap_mean` does.
+    """Estimate the mean of the paired differences, values minus base, with the interval of `bootstrap_mean`.
 
     Args:
-        values: one value a question.
-        base: the values to compare with, of the same questions in the same order.
+        values: one value per question.
+        base: the values to compare with, for the same questions in the same order.
 
     Example:
         >>> print(bootstrap_difference([1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]))
@@ -91,14 +91,14 @@ def bootstrap_pooled(groups: Sequence[Sequence[float]], resamples: int = RESAMPL
 def bootstrap_ratio(
     numerators: Sequence[float], denominators: Sequence[float], resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate:
-    """Estimate the ratio of two means over the same questions, with its percentile-bootstrap 95 % interval.
+    """Estimate the ratio of two means over the same questions, with a percentile-bootstrap 95 % interval.
 
     Resamples whose mean denominator is not positive are left out. The interval is valid only if such resamples are
     rare.
 
     Args:
         numerators: one value per question. If there are none, the estimate is NaN.
-        denominators: one value a question. If their mean is not positive, the estimate is NaN.
+        denominators: one value per question. If their mean is not positive, the estimate is NaN.
         resamples: the number of resamples.
         seed: the seed of the resamples.
 
@@ -116,7 +116,7 @@ def bootstrap_ratio(
 
 @functools.lru_cache(maxsize=8)  # all estimates of an evaluation share their resamples
 def _counts(count: int, resamples: int, seed: int) -> torch.Tensor:
-    """Count how often each question is in each resample, `(resamples, questions)`."""
+    """Count how often each question occurs in each resample, `(resamples, questions)`."""
     draws = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))
     one = torch.ones((), dtype=torch.float64)
     return torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(1, draws, one.expand_as(draws))

@@ -1,8 +1,8 @@
 """Every method, declared once: its name, label, family, score, cost and settings.
 
 The configuration, the scorer registry, the command line and the figures read this file. The table in
-docs/evaluation.md is generated from it. This file imports neither torch nor any other module of the package. A new
-method needs an entry here and a scorer in `at2_prune/scorers`.
+docs/evaluation.md is generated from this file. This file imports neither torch nor any other module of the package. A
+new method needs an entry here and a scorer in `at2_prune/scorers`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ FAMILIES = {
     "learned": "Learned head coefficients",
     "other": "Other",
 }
-"""Families by name, in the order in which tables and figures show them."""
+"""The description of each family, by the family's name. Tables and figures show the families in this order."""
 
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """One method."""
+    """The entry of one method."""
 
     name: str
     label: str
@@ -49,26 +49,27 @@ class MethodInfo:
     family: str
     """A key of `FAMILIES`."""
     score: str = ""
-    """A sentence that describes a passage's score. The HTML report and the table in the docs show it."""
+    """A description of a passage's score. The HTML report and the table in the docs show this text."""
     passes: str = "0"
-    """The number of forward passes over the whole prompt that are needed to choose the passages. If the method reads a
-    draft, writing it is counted. A backward pass counts as two. A pass that runs only some layers is "part of 1"."""
+    """The number of forward passes over the whole prompt before the passages are chosen. Writing a draft counts as one
+    pass. A backward pass counts as two. A pass that runs only some layers is "part of 1"."""
     scorer: str = ""
     """The scorer's class, as `module.Class` in `at2_prune.scorers`. It is empty for a method that does not score."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The arguments with which the scorer's class is called."""
+    """The keyword arguments for the scorer's class."""
     coefficients: str = ""
-    """The method whose head coefficients this method uses: itself or another. It is empty if the method uses none."""
+    """The name of the method whose learned coefficients this method uses: its own name or another. It is empty if the
+    method uses no coefficients."""
     train_command: str = "train"
-    """The command that learns its coefficients."""
+    """The subcommand of `at2-prune` that trains the method's coefficients."""
     train: tuple[str, ...] = ()
-    """The options of `at2-prune train` that train the method's coefficients, in addition to model, data and output."""
+    """The options of `at2-prune train` for this method, in addition to the options for model, data and output."""
     configurable: bool = True
-    """Whether `PruneConfig` and the command line accept the method. They do not accept the two references."""
+    """Whether `PruneConfig` and the command line accept the method. Both refuse the two references."""
 
     @property
     def learned(self) -> bool:
-        """Whether the method has head coefficients of its own, and does not use those of another method."""
+        """Whether the method has learned coefficients of its own."""
         return self.coefficients == self.name
 
 
@@ -108,7 +109,7 @@ _ENTRIES = (
         "Scout",
         "learned",
         "Attention of the question's rows to passages that were read alone, with learned coefficients; needs no draft.",
-        "part of 1 for new passages, else the question alone",
+        "part of 1 for new passages; only the question for passages in the index",
         "scout.ScoutScorer",
         coefficients="scout",
         train_command="train-scout",
@@ -128,7 +129,7 @@ _ENTRIES = (
         "Fusion",
         "learned",
         "The score of scout plus 0.3 times the retriever's score, both standardised.",
-        "part of 1 for new passages, else the question alone",
+        "part of 1 for new passages; only the question for passages in the index",
         "fusion.FusionScorer",
         coefficients="scout",
     ),
@@ -137,7 +138,7 @@ _ENTRIES = (
         "retriever_order",
         "Retriever order",
         "retrieval",
-        "The retriever's score if every passage has one. Otherwise an earlier passage scores higher.",
+        "The retriever's score, if every passage has such a score. Otherwise, earlier passages score higher.",
         "0",
         "retriever_order.RetrieverOrderScorer",
     ),
@@ -154,7 +155,7 @@ _ENTRIES = (
         "cross_encoder",
         "Cross-encoder",
         "retrieval",
-        "The output of a reranker that reads question and passage together; needs the reranker's id or folder.",
+        "The output of a reranker that reads question and passage together. The reranker's id or folder must be given.",
         "0",
         "cross_encoder.CrossEncoderScorer",
     ),
@@ -206,15 +207,15 @@ _ENTRIES = (
         "Leave-one-out",
         "gradient",
         "The log-odds that the draft loses without the passage.",
-        "at most 2 + 1 per passage; shared prefixes save part of it",
+        "at most 2, plus 1 per passage; less where ablations share a prefix",
         "leave_one_out.LeaveOneOutScorer",
     ),
     MethodInfo(
         "surrogate_32",
         "Surrogate, m = 32",
         "gradient",
-        "The weight of a LASSO surrogate fitted to 32 random ablations (ESM, ContextCite).",
-        "at most 33; shared prefixes save part of it",
+        "The passage's weight in a LASSO surrogate that is fitted to 32 random ablations (ESM, ContextCite).",
+        "at most 33; less where ablations share a prefix",
         "surrogate.SurrogateScorer",
         {"ablations": 32},
     ),
@@ -222,8 +223,8 @@ _ENTRIES = (
         "surrogate_64",
         "Surrogate, m = 64",
         "gradient",
-        "The weight of a LASSO surrogate fitted to 64 random ablations.",
-        "at most 65; shared prefixes save part of it",
+        "The passage's weight in a LASSO surrogate that is fitted to 64 random ablations.",
+        "at most 65; less where ablations share a prefix",
         "surrogate.SurrogateScorer",
         {"ablations": 64},
     ),
@@ -231,24 +232,24 @@ _ENTRIES = (
 )
 
 METHODS: dict[str, MethodInfo] = {entry.name: entry for entry in _ENTRIES}
-"""Every method by name."""
+"""The entry of every method, by the method's name."""
 REFERENCES = ("none", "oracle")
-"""The two references that methods are compared with: all passages, and only the gold passages."""
+"""The two references for comparisons: `none` keeps all passages, and `oracle` keeps only the gold passages."""
 _SURROGATE = re.compile(r"surrogate_(\d+)")
 
 
 def scoring_methods() -> list[str]:
-    """Return the methods that score passages, in the order of this file."""
+    """Return the names of the methods that score passages, in the order of this file."""
     return [name for name, info in METHODS.items() if info.scorer]
 
 
 def configurable_methods() -> list[str]:
-    """Return the methods that `PruneConfig` and the command line accept. The default comes first."""
+    """Return the names of the methods that `PruneConfig` and the command line accept, the default method first."""
     return [DEFAULT_METHOD, *(name for name, info in METHODS.items() if info.configurable and name != DEFAULT_METHOD)]
 
 
 def learned_methods() -> list[str]:
-    """Return the methods that have head coefficients of their own."""
+    """Return the names of the methods that have learned coefficients of their own."""
     return [name for name, info in METHODS.items() if info.learned]
 
 
@@ -266,7 +267,9 @@ def label_of(name: str) -> str:
 
 
 def family_of(name: str) -> str:
-    """Return the family of a method, a key of `FAMILIES`. It is `other` for a name that is not in the catalogue.
+    """Return the family of a method, a key of `FAMILIES`.
+
+    A surrogate with any number of ablations belongs to `gradient`. Any other unknown name belongs to `other`.
 
     Example:
         >>> family_of("bm25"), family_of("surrogate_16"), family_of("my_method")
@@ -301,7 +304,7 @@ def by_family(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def method_table() -> str:
-    """Return the Markdown table of all methods that score, for the docs."""
+    """Return the table of all scoring methods in Markdown, which the docs show."""
     rows = ["| method | a passage's score | passes |", "|---|---|---|"]
     for family, names in by_family(METHODS).items():
         rows.append(f"| *{FAMILIES[family]}* | | |")

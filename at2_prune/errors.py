@@ -61,8 +61,8 @@ class MissingExtraError(AT2PruneError, ImportError):
     Args:
         package: the package that is missing.
         extra: the extra of at2-prune that installs it.
-        purpose: the thing that needs the package. The message begins with these words.
-        command: the command to show instead of the one that installs the extra.
+        purpose: the feature that needs the package. The message begins with these words.
+        command: the pip command to show; by default the command that installs the extra.
     """
 
     def __init__(self, package: str, extra: str, purpose: str, command: str | None = None) -> None:
@@ -77,14 +77,14 @@ def need_package(package: str, extra: str, purpose: str, pip_name: str | None = 
         package: the name that is imported.
         extra: see `MissingExtraError`.
         purpose: see `MissingExtraError`.
-        pip_name: the package's name in messages, if it is not the one that is imported.
+        pip_name: the package's name in messages; by default the name that is imported.
     """
     if importlib.util.find_spec(package) is None:
         raise MissingExtraError(pip_name or package, extra, purpose)
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the type and the first line of an error of another package, for a message of one line.
+    """Return the type and the first line of an error from another package, for a message of one line.
 
     Example:
         >>> reason_of(ValueError("no such file\\nTry another one."))

@@ -1,7 +1,7 @@
-"""Writing files whole or not at all, checking where they go, and reading text files that a user wrote.
+"""Functions that write files atomically, check output paths, and read text files of users.
 
-A command makes the folder that its option `--out` names. Every other file goes into a folder that exists: a path with a
-typing error is refused before the work begins.
+A command creates the folder that its option `--out` names. Every other output file must go into an existing folder, so
+a mistyped path is refused before the work begins.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: str | None = None) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
-    The content goes to a temporary file in the same folder, which then replaces the old file. A reader finds the
-    old file or the new one, even after a crash. If writing fails, the temporary file is removed.
+    The content goes to a temporary file in the same folder. Then the temporary file replaces the old file. A reader
+    finds the old file or the new file, even after a crash. If writing fails, the temporary file is removed.
 
     Args:
         path: the file to write. A symbolic link is replaced, not followed.
         content: bytes, or text, which is written as UTF-8 with its line ends unchanged.
-        name: the name of the file in error messages; by default its path.
+        name: the name of the file in error messages; by default the path.
 
     Raises:
         CacheError: the file cannot be written, for example because the disk is full.
@@ -63,7 +63,7 @@ def check_file(path: str | os.PathLike[str], name: str) -> Path:
         name: the words that errors use for the file, such as "the report".
 
     Raises:
-        InputError: the path is a folder or holds a null character, or the folder to write in does not exist.
+        InputError: the path is a folder, the path holds a null character, or the parent folder does not exist.
         CacheError: there is no permission to write there, or the system refuses the path.
     """
     place = Path(path)
@@ -74,7 +74,7 @@ def check_file(path: str | os.PathLike[str], name: str) -> Path:
             raise InputError(f"cannot write {name} to {place}: it is a folder; name a file in it")
         if not place.parent.is_dir():
             raise InputError(f"cannot write {name} to {place}: there is no folder {place.parent}; create it first")
-    except OSError as error:  # the name is too long, or a folder on the way may not be entered
+    except OSError as error:  # the name is too long, or a parent folder may not be entered
         raise CacheError(f"cannot write {name} to {place}: {error.strerror}") from error
     if not os.access(place if in_place(place) else place.parent, os.W_OK):
         raise CacheError(
@@ -84,10 +84,10 @@ def check_file(path: str | os.PathLike[str], name: str) -> Path:
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
-    """Return the path if it is a folder that can be written to, or one that can be made.
+    """Return the path if it is a writable folder, or if such a folder can be created there.
 
     Raises:
-        InputError: the path, or one on the way to it, is a file, or it holds a null character.
+        InputError: the path or one of its parents is a file, or the path holds a null character.
         CacheError: there is no permission to write there, or the system refuses the path.
     """
     place = Path(path)
@@ -105,14 +105,17 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def in_place(path: Path) -> bool:
-    """Whether to write to the path itself: a device, a pipe or a link, such as /dev/stdout, must not be replaced."""
+    """Return whether to write to the path itself.
+
+    A device, a pipe or a link, such as /dev/stdout, must not be replaced by a new file.
+    """
     return path.exists() and (path.is_symlink() or not path.is_file())
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """Read a UTF-8 text file that a user wrote, with or without a byte order mark.
 
-    A path may begin with `~`, the user's home folder. Every line end becomes a newline character.
+    A path may begin with `~` for the user's home folder. Every line end becomes a newline character.
 
     Raises:
         DataError: the file cannot be opened, or it is not UTF-8. The message names the file.

@@ -1,4 +1,4 @@
-"""Passages, and the sources in them that get scores."""
+"""Passages, and their division into the sources that get scores."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = [
 Granularity = Literal["passage", "sentence", "token"]
 """The kind of source that gets a score: a whole passage, one of its sentences, or one of its tokens."""
 _HALF = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which is no character."""
+"""The pattern of half a surrogate pair, which is not a character."""
 _KEYS = ("text", "title", "id", "score")
-"""The keys of a mapping that `as_passages` reads."""
+"""The keys that `as_passages` reads from a mapping."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Passage:
     score: float | None = None
     """The retrieval score."""
     sentences: tuple[str, ...] | None = None
-    """The sentences of the text, if they are known. Joined, they must be the text."""
+    """The sentences of the text, if they are known. Their concatenation must be equal to the text."""
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """Any other fields. They are handed on and never read."""
+    """Any other fields. at2-prune passes them on, but never reads them."""
 
     def __post_init__(self) -> None:
         for name, value, optional in (("text", self.text, False), ("title", self.title, True), ("id", self.id, True)):
@@ -77,8 +77,8 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
             Other keys of a mapping become metadata.
 
     Raises:
-        InputError: `passages` is a single string or mapping, or an entry is invalid: a key that is nearly one of these
-            counts as misspelt, unless the right one is there too. The message names the entry's index.
+        InputError: `passages` is a single string or mapping, or an entry is invalid. A mapping with a misspelt key is
+            invalid, unless it has the correct key too. The message names the entry's index.
 
     Example:
         >>> as_passages(["Canberra is a city.", {"title": "Sydney", "text": "Sydney is a city."}])[1].title
@@ -121,10 +121,14 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
 
 
 def _meant(key: str, known: Collection[str]) -> str | None:
-    """Return the key that a mapping lacks and that `key` is a misspelling of, or None.
+    """Return the correct key if `key` is a misspelling, else None.
 
-    A misspelling differs in capitals, in the order of the letters, or by one letter more or less. A short key counts
-    only if it differs in capitals: `_id` and `ids` may mean something else.
+    A misspelling differs from the correct key in capitals, in the order of letters, or by one letter more or less. For
+    `id`, only capitals may differ, because `_id` and `ids` may mean something else.
+
+    Args:
+        key: a key of the mapping.
+        known: the keys of the mapping. A correct key among them is not returned.
     """
     lower = key.lower()
     for right in _KEYS:
@@ -150,10 +154,10 @@ def check_some_text(passages: Sequence[Passage]) -> None:
 
 
 def passages_from_json(data: Any, where: str) -> list[Passage]:
-    """Return the passages in parsed JSON.
+    """Return the passages that parsed JSON holds.
 
     Args:
-        data: a list, whose entries `as_passages` takes.
+        data: a list of entries that `as_passages` accepts.
         where: the name of the file, for errors.
 
     Raises:
@@ -204,7 +208,7 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
 
 
 def split_sentences(passage: Passage) -> Sequence[str]:
-    """Return the sentences of a passage. White space is kept, so that they join to its text.
+    """Return the sentences of a passage. They keep all white space, so their concatenation is the passage's text.
 
     Raises:
         MissingExtraError: the passage has no `sentences`, and sentencex is not installed.

@@ -8,16 +8,16 @@ from typing import TypeVar
 __all__ = ["progress"]
 
 AFTER = 3.0
-"""Seconds after which a bar appears."""
+"""The number of seconds after which a bar appears."""
 T = TypeVar("T")
 
 
 def progress(items: Sequence[T], what: str) -> Iterator[T]:
-    """Yield the items. If they take long, a bar on stderr says how many are done; it needs a terminal.
+    """Yield the items. If the work takes long and stderr is a terminal, a bar shows how many items are done.
 
     Args:
         items: the pieces of the work.
-        what: the work, in a word or two.
+        what: one or two words that name the work.
     """
     if len(items) < 2:
         yield from items

@@ -1,4 +1,4 @@
-"""Ablations: how the log-odds of an answer change when sources are left out."""
+"""Ablations: sources are left out, and the change in the log-odds of an answer is measured."""
 
 from .masks import random_masks, seeded_generator
 from .outcomes import ablation_outcomes, log_odds

@@ -13,12 +13,12 @@ def random_masks(sources: int, count: int, generator: torch.Generator, keep: flo
     """Draw random ablations (AT2, arXiv 2504.13752, section 3).
 
     Returns:
-        Masks `(count, sources)` bool, True where a source is kept; each is kept with probability `keep`.
+        Masks `(count, sources)` bool, True where a source is kept. Each source is kept with probability `keep`.
     """
     return torch.rand(count, sources, generator=generator) < keep
 
 
 def seeded_generator(seed: int, question: str) -> torch.Generator:
-    """Return a generator that depends only on the seed and on the question, which is given by its text or its id."""
+    """Return a generator that depends only on the seed and on `question`, the text or the id of a question."""
     digest = hashlib.sha256(f"{seed} {question}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))

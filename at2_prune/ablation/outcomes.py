@@ -1,10 +1,12 @@
 """The outcomes of ablations: the log-odds of a target when sources are left out.
 
 If the tokens of the target have joint probability :math:`p`, the outcome is :math:`\\log p - \\log(1 - p)`
-(ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out by attention mask with positions kept, as
-in AT2, or by removing their text, as pruning does. In most models, removing a token while the others keep their
-position ids gives the same result as masking it. In these models, tokens that are left out are not run. In models with
-recurrent or convolution layers the results differ, so ablations with positions kept run all tokens under a mask.
+(ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out in one of two ways. An attention mask
+hides their tokens and all positions are kept, as in AT2. Or their tokens are removed, as in pruning.
+
+In most models, a masked token and a removed token give the same result if the other tokens keep their position ids. In
+these models, tokens that are left out are not run. In models with recurrent or convolution layers the results differ.
+There, ablations with kept positions run all tokens under a mask.
 
 On a CPU, ablations that keep the same first sources share one prefix cache (see `tree`). On a GPU, a pass over few
 tokens takes about as long as a pass over many, so whole ablations run in batches (see `whole`).
@@ -54,9 +56,9 @@ def ablation_outcomes(
         prompt: the prompt and its sources.
         target: the token ids that follow the prompt.
         masks: the ablations, `(ablations, sources)` bool, True where a source is kept.
-        parts: spans of the target that are outcomes of their own, such as its sentences; by default the whole target.
-        positions: "kept" leaves sources out by attention mask and keeps all positions. "closed" removes their tokens,
-            so that later tokens move up.
+        parts: spans of the target that get one outcome each, such as sentences; by default the whole target.
+        positions: "kept" leaves sources out by attention mask and keeps all positions. "closed" removes the tokens of
+            these sources, so that later tokens move up.
 
     Returns:
         Log-odds `(ablations, parts)` float64.

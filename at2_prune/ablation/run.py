@@ -17,7 +17,7 @@ Positions = Literal["kept", "closed"]
 
 
 class Run:
-    """The ablations to run on one prompt. Every way of running them records its results here.
+    """The ablations to run on one prompt, and their results. Every function that runs ablations records results here.
 
     Args:
         language_model: the model.
@@ -41,7 +41,7 @@ class Run:
         self.sources = prompt.sources
         self.closed = positions == "closed"
         self.ablations: dict[tuple[bool, ...], list[int]] = {}
-        """The indices of the ablations by their mask. Ablations with the same mask run once."""
+        """The indices of the ablations with each mask. Ablations with the same mask run once."""
         for index, mask in enumerate(masks):
             self.ablations.setdefault(tuple(mask), []).append(index)
         self._log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
@@ -74,8 +74,8 @@ class Run:
         log_p = logits.float().log_softmax(-1).gather(1, self.target[:, None])[:, 0].double().cpu()
         if bool(log_p.isnan().any()):
             raise ModelNotSupportedError(
-                "the model's logits are NaN, because values overflow in the dtype it was loaded with; load it in "
-                "bfloat16 or float32"
+                "the model's logits are NaN, because values overflow in the model's dtype; load it in bfloat16 "
+                "or float32"
             )
         for index in self.ablations[mask]:
             self._log_probabilities[index] = log_p

@@ -23,7 +23,7 @@ class Tree:
     """A tree whose nodes are sequences of tokens that several ablations have in common.
 
     Args:
-        run: the ablations. It records their results too.
+        run: the ablations, and the place where their results are recorded.
     """
 
     def __init__(self, run: Run) -> None:
@@ -54,7 +54,7 @@ class Tree:
             source: the next source to decide on.
             done: the positions of the tokens in `cache`.
             cache: the keys and values of `done`. This call may change it.
-            pending: the positions of the tokens to run before those of `source`.
+            pending: the positions of the tokens to run before the tokens of `source`.
         """
         while source < len(self._run.sources):
             start, stop = self._run.sources[source]
@@ -73,7 +73,7 @@ class Tree:
         self._finish(group[0], done, cache, pending)
 
     def _finish(self, mask: tuple[bool, ...], done: list[int], cache: Any, pending: list[int]) -> None:
-        """Run the last tokens of an ablation, which include those of the target."""
+        """Run the last tokens of an ablation. They include the tokens of the target."""
         rows = len(self._run.target)
         if self._together < 2:
             self._run.record(mask, self._pass(run_tokens, done, cache, pending, rows)[0])
@@ -93,7 +93,11 @@ class Tree:
     def _pass(
         self, piece: Callable[..., tuple[torch.Tensor, Any]], done: list[int], cache: Any, pending: list[int], rows: int
     ) -> tuple[torch.Tensor, Any]:
-        """Run `pending` by `run_tokens` or `run_backbone`. Return the result for the last `rows` and the cache."""
+        """Run the tokens `pending` with `run_tokens` or `run_backbone`.
+
+        Returns:
+            The logits or hidden states of the last `rows` tokens, and the cache.
+        """
         places = torch.tensor(self._run.places(done + pending), device=self._run.target.device)
         with original_positions(places):
             return piece(self._model, [self._run.ids[i] for i in pending], cache, places, rows)

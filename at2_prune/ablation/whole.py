@@ -1,4 +1,4 @@
-"""Running each ablation from its first token to its last, where shared prefixes would be wrong or slower."""
+"""Runs each ablation from its first token to its last token, where shared prefixes would be wrong or slower."""
 
 from __future__ import annotations
 

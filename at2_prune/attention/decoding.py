@@ -1,4 +1,4 @@
-"""Decoding steps whose attention weights are computed later, many of them in one matrix product."""
+"""Decoding steps that wait, so that the attention weights of many steps are computed in one matrix product."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .measures import Measure
 __all__ = ["STEPS_AT_ONCE", "CurrentStep", "DecodingSteps"]
 
 STEPS_AT_ONCE = 32
-"""The maximum number of decoding steps of a layer that are held before they are computed."""
+"""The maximum number of decoding steps that wait in one layer."""
 
 
 class CurrentStep:
-    """One decoding step: the facts that are the same in all layers.
+    """The facts about one decoding step that are the same in all layers.
 
     Args:
-        position: the position of its row.
+        position: the position of the step's row.
         measures: the measure of each row group that contains this row.
     """
 
@@ -31,9 +31,9 @@ class CurrentStep:
         self._masks: dict[int, tuple[torch.Tensor, bool]] = {}
 
     def sees_all(self, mask: torch.Tensor | None) -> bool:
-        """Return whether the row attends to every key of its layer.
+        """Return whether the row attends to every key of a layer.
 
-        It returns False for a mask that is not boolean. It also returns False for a mask on a GPU, because reading the
+        The result is False for a mask that is not boolean. It is also False for a mask on a GPU, because reading the
         mask would wait for the GPU.
         """
         if mask is None:
@@ -44,11 +44,11 @@ class CurrentStep:
 
 
 class DecodingSteps:
-    """Decoding steps of one layer that are still to be computed, one row each.
+    """The waiting decoding steps of one layer, with one row each.
 
-    The query of each row is kept. The keys of the newest step are kept too; the cache holds them anyway, so they take
-    no extra memory. A sliding cache drops old keys, so the keys of the first step are kept as well. Once a second step
-    shows that the cache grows and drops none, they are released.
+    The query of each row is kept. The keys of the newest step are kept too. The cache holds these keys anyway, so they
+    take no extra memory. A sliding cache drops old keys, so the keys of the first step are kept as well. These keys are
+    released once a later step shows that the cache drops no keys.
 
     Args:
         key: the keys of the first step, `(batch, key/value heads, keys, head dim)`.
@@ -57,27 +57,27 @@ class DecodingSteps:
 
     def __init__(self, key: torch.Tensor, position: int) -> None:
         self.position = position
-        """The position of the first step's row, and also of that step's last key."""
+        """The position of the first step's row. The first step's last key has the same position."""
         self.begin = position + 1 - key.shape[2]
         """The position of the first step's first key."""
         self.first_key: torch.Tensor | None = key
         self.key = key
         self.queries: list[torch.Tensor] = []
         self.widths: list[int] = []
-        """The number of keys that each row attends to. The last of them is the row's own key."""
+        """For each row, the number of keys that it attends to. The last of these keys is the row's own key."""
 
     def continues(self, key: torch.Tensor, position: int) -> bool:
         """Return whether a step can be added.
 
-        A step can be added if it directly follows the last one, if fewer than `STEPS_AT_ONCE` steps are held, and if no
-        key is missing between the held keys and `key`.
+        A step can be added if it directly follows the newest step, if fewer than `STEPS_AT_ONCE` steps wait, and if no
+        key is missing between the kept keys and `key`.
         """
         begin = position + 1 - key.shape[2]
         kept = begin == self.begin if self.first_key is None else begin <= self.position + 1
         return position == self.position + len(self.queries) and kept and len(self.queries) < STEPS_AT_ONCE
 
     def add(self, query: torch.Tensor, key: torch.Tensor) -> None:
-        """Add the first step, or one for which `continues` is true."""
+        """Add the first step, or a step for which `continues` returns True."""
         if self.queries and self.position + len(self.queries) + 1 - key.shape[2] == self.begin:
             self.first_key = None  # the cache grows and drops no keys
         self.queries.append(query)

@@ -1,14 +1,14 @@
 """Hooks into transformers: attention and mask functions that pass their inputs to a listener.
 
-No other module replaces a function of transformers. The `AttentionInterface` of transformers passes every attention
-layer's query, key and value to a function that is chosen by name, after projections, q/k norm, rotary embedding and the
-cache update. The functions here first pass the query, the key, the value and the mask to the listener, if there is one.
-Then they run the model's own kernel unchanged. Listeners and position maps are context variables, so a thread does not
-see those of other threads that share the model.
+No other module replaces a function of transformers. In transformers, each attention layer calls a function that
+`AttentionInterface` finds by name. The function gets the query, the key and the value. Projections, q/k norm, rotary
+embedding and the cache update are already done. The functions here first pass these inputs and the mask to the
+listener, if there is one. Then they run the model's own kernel unchanged. The listener and the positions are context
+variables. So each thread has its own, even if several threads share a model.
 
-The functions have names of their own (`at2_sdpa`, `at2_eager`). Some names have a meaning for transformers: flash
-attention loads its implementation by name, and some families build other masks for `sdpa` than for the rest. For such a
-name, the function here replaces the kernel in the registry under the kernel's own name.
+The functions are registered as `at2_sdpa` and `at2_eager`. Some kernels must keep their own name. Flash attention loads
+its implementation by name. Some model families test for the name of a kernel, for example to build other masks for
+`sdpa`. For these kernels, the function here replaces the kernel under the kernel's own name.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 PREFIX = "at2_"
 EAGER_ROWS = 256
-"""The maximum number of query rows that a model's eager attention gets at once. It bounds the memory of the weights."""
+"""The maximum number of query rows that a model's eager attention gets at once. It limits the memory of the weights."""
 
 
 class AttentionListener(Protocol):
@@ -80,13 +80,14 @@ def listening(listener: AttentionListener) -> Iterator[None]:
 
 @contextmanager
 def original_positions(positions: torch.Tensor) -> Iterator[None]:
-    """Build attention masks as if token `i` of the sequence stood at `positions[i]`.
+    """Build attention masks as if token `i` of the sequence had the position `positions[i]`.
 
-    Dropping tokens while the others keep their position ids is the same computation as masking them, and only the kept
-    tokens cost time. By itself, transformers measures sliding windows and chunks by index, so dropped tokens would move
-    their borders. The masks of this context measure by position. Recurrent and convolutional layers (Mamba, Qwen3-Next,
-    LFM2) run over masked tokens and skip dropped ones, so there the two computations differ; see
-    `Compatibility.carries_state`.
+    If some tokens are dropped and the other tokens keep their position ids, the result is the same as if the dropped
+    tokens were masked. Only the kept tokens cost time. transformers itself measures sliding windows and chunks by
+    index, so the borders of windows would move. The masks in this context measure by position.
+
+    Recurrent and convolutional layers (Mamba, Qwen3-Next, LFM2) run over masked tokens and skip dropped tokens. In
+    models with such layers, the two results differ; see `Compatibility.carries_state`.
 
     Args:
         positions: `(tokens,)` for one sequence, `(sequences, tokens)` for a batch. In a batch, the `n` padding tokens
@@ -100,7 +101,7 @@ def original_positions(positions: torch.Tensor) -> Iterator[None]:
 
 
 def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """Return the eager attention function of the file that defines `module`: the model family's reference.
+    """Return the eager attention function from the file that defines `module`. It is the model family's reference.
 
     Raises:
         ModelNotSupportedError: the file has no such function.
@@ -109,7 +110,7 @@ def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.
     if function is None:
         raise ModelNotSupportedError(
             f"{type(module).__name__} ({type(module).__module__}) has no eager_attention_forward, so its attention "
-            "cannot be read; use a model whose transformers implementation has one."
+            "cannot be read; use a model whose transformers implementation has this function."
         )
     return function
 
@@ -125,7 +126,7 @@ def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch
 
 
 def options_of(options: dict[str, Any], new: int, rows: slice, item: int | None = None) -> dict[str, Any]:
-    """Return a kernel's options for some of the `new` rows: biases and sinks with an entry for each row are cut."""
+    """Return a kernel's options for some of the `new` rows. Tensors with an entry per row are cut to these rows."""
     return {
         name: rows_of(option, rows, item)
         if isinstance(option, torch.Tensor) and option.dim() == 4 and option.shape[2] == new
@@ -146,10 +147,10 @@ def _call(listener: AttentionListener, *inputs: Any) -> None:
 
 @functools.cache
 def _stay_out_of_graphs() -> None:
-    """Keep `_call` out of compiled graphs, once a process.
+    """Keep `_call` out of compiled graphs. This is done once per process.
 
-    It is not enough to disable the listener itself. A compiled graph would keep the listener of the pass in which it
-    was compiled, and would call it, or call None, in later passes without a listener (seen with torch 2.13 and 2.14).
+    It is not enough to disable the listener itself. A compiled graph would store the listener of the pass that compiled
+    the graph, or None. The graph would call this value in later passes too (seen with torch 2.13 and 2.14).
     """
     global _call
     _call = torch.compiler.disable(_call)
@@ -163,14 +164,14 @@ class _ListeningKernel:
     def __call__(self, module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         _notify(module, query, key, value, attention_mask, self.kernel, options)
         if _positions.get() is not None and "flash" in self.kernel:
-            options.pop("position_ids", None)  # flash attention would take gaps for borders of packed texts
+            options.pop("position_ids", None)  # flash attention would take a gap as the border of packed texts
         return self.original(module, query, key, value, attention_mask, **options)
 
 
 def _listening_eager(module, query, key, value, attention_mask, **options):  # type: ignore[no-untyped-def]
-    """Run the model's own eager attention in blocks of query rows, so that no tokens x tokens weights are made.
+    """Run the model's own eager attention in blocks of query rows, so that no tokens x tokens matrix is in memory.
 
-    With `output_attentions=True` the caller wants these weights, and gets them.
+    With `output_attentions=True` the caller asks for this matrix, so all rows run at once.
     """
     _notify(module, query, key, value, attention_mask, "eager", options)
     eager = model_eager_attention(module)
@@ -202,7 +203,7 @@ class _PositionedMask:
             if "flash" in self.kernel and bool(gaps.any()):
                 raise ModelNotSupportedError(
                     f"{self.kernel} measures its window of {window} tokens by index, so tokens cannot be left out "
-                    "while the others keep their positions; load the model with attn_implementation='sdpa'"
+                    "while the other tokens keep their positions; load the model with attn_implementation='sdpa'"
                 )
             options["allow_is_causal_skip"] = False
 
@@ -214,15 +215,14 @@ class _PositionedMask:
 
 
 def enable_attention_reading(model: PreTrainedModel) -> None:
-    """Let listeners see a model's attention. Its outputs do not change, and a second call does nothing.
+    """Let listeners see a model's attention. The model's outputs do not change. A second call does nothing.
 
-    The model keeps the kernel that it was loaded with: sdpa, flash attention, or the family's own eager attention where
-    it supports nothing faster. In a model for images or sound, the language model is enabled.
+    The model keeps the kernel that it was loaded with: sdpa, flash attention, or the family's own eager attention. In a
+    model for images or sound, only the language model inside is prepared.
 
     Raises:
-        ModelNotSupportedError: the model is not a decoder, has no attention, does not go through
-            `AttentionInterface`, or uses a kernel whose inputs cannot be read row by row (flex attention, paged
-            attention).
+        ModelNotSupportedError: the model is not a decoder, or its attention does not go through `AttentionInterface`.
+            It is also raised for kernels whose inputs cannot be read row by row (flex attention, paged attention).
     """
     with _enabling:
         _enable(model)
@@ -233,7 +233,7 @@ def _enable(model: PreTrainedModel) -> None:
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelNotSupportedError(f"{name} is an encoder-decoder; at2-prune reads decoder-only language models.")
     decoder = model.get_decoder()
-    if not isinstance(decoder, PreTrainedModel):  # some models return their output projection
+    if not isinstance(decoder, PreTrainedModel):  # for some models, `get_decoder` returns the output projection
         decoder = model
     kernel = decoder.config._attn_implementation or "none"
     if kernel.startswith(PREFIX):
@@ -241,8 +241,8 @@ def _enable(model: PreTrainedModel) -> None:
     source = _attention_source(decoder)
     if not decoder._can_set_attn_implementation() or "ALL_ATTENTION_FUNCTIONS" not in source:
         raise ModelNotSupportedError(
-            f"{name} has no attention that goes through transformers' AttentionInterface, so none can be read while "
-            "its own kernel runs; use another model family."
+            f"{name} has no attention that goes through transformers' AttentionInterface, so its attention cannot be "
+            "read; use another model family."
         )
     flash = "flash" in kernel and not kernel.startswith("paged")
     if not flash and kernel not in ("sdpa", "eager"):
@@ -252,10 +252,10 @@ def _enable(model: PreTrainedModel) -> None:
         )
     sdpa = "load it with attn_implementation='sdpa', or " if decoder._supports_sdpa else ""
     by_name = re.search(rf"""_attn_implementation\s*(==|in)[^\n]*["']{re.escape(kernel)}["']""", source)
-    if by_name and kernel == "eager":  # the registry does not hold it, so it cannot be replaced there
+    if by_name and kernel == "eager":  # the registry does not hold 'eager', so it cannot be replaced there
         raise ModelNotSupportedError(
-            f"{name} treats the attention function called 'eager' unlike every other, so a function that listens would "
-            f"change its outputs; {sdpa}use another model family."
+            f"{name} treats the attention function 'eager' differently from all other functions, so reading its "
+            f"attention would change the model's outputs; {sdpa}use another model family."
         )
     registered = kernel if flash or by_name else PREFIX + kernel
     _register(kernel, registered)

@@ -1,16 +1,16 @@
-"""Measures: the numbers that are summed over a source's tokens, computed from a row's attention weights.
+"""Measures: numbers that are computed from a row's attention weights and summed over a source's tokens.
 
-A head has weights :math:`w_j` and values :math:`v_j`, the rows of :math:`V`. Keys that the row may not attend
-to are left out. The head's output is :math:`o = \\sum_j w_j v_j`, and
+In one row, a head has the weight :math:`w_j` and the value :math:`v_j` for each key :math:`j` that the row may attend
+to. The matrix :math:`V` holds the values. The head's output is :math:`o = \\sum_j w_j v_j`, and
 
 - **attention** is the weight :math:`w_j`;
-- the **contribution** of a key is its weight times its value's magnitude and alignment with the output,
-  :math:`w_j \\lVert v_j \\rVert \\cos(v_j, o) = w_j\\, v_j \\cdot o / \\lVert o \\rVert`; over all keys they sum to
-  :math:`\\lVert o \\rVert` (the norms of Kobayashi et al. 2020, arXiv 2004.10102, with a sign);
+- the **contribution** of a key is its weight, times its value's magnitude, times its value's alignment with the output:
+  :math:`w_j \\lVert v_j \\rVert \\cos(v_j, o) = w_j\\, v_j \\cdot o / \\lVert o \\rVert`. The contributions of all keys
+  sum to :math:`\\lVert o \\rVert`. They are the norms of Kobayashi et al. (2020, arXiv 2004.10102), with a sign;
 - **effective** attention is the part of :math:`w` that can affect the output: its projection on the column space of
   :math:`V`, :math:`w V (V^\\top V)^+ V^\\top = o\\, (V^\\top V)^+ V^\\top`. The rest lies in the left null space of
   :math:`V` and adds nothing to :math:`o` (Brunner et al. 2020, arXiv 1908.04211; the "efficient attention" of Naim and
-  Asher 2024, arXiv 2410.18541). The pseudo-inverse is a width x width matrix for any number of tokens.
+  Asher 2024, arXiv 2410.18541). The pseudo-inverse is a width x width matrix, however many tokens there are.
 """
 
 from __future__ import annotations
@@ -25,29 +25,30 @@ Measure = Literal["attention", "contribution", "effective"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 NUMBERS_AT_ONCE = 2**23
-"""The maximum of key/value heads x rows x keys x width that is held at a time. In float64 it takes 64 MiB."""
+"""The maximum number of values in memory at a time: key/value heads x rows x keys x width. In float64, it is 64 MiB."""
 
 
 def apply_measure(
     measure: Measure, weights: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Turn the attention weights of some rows into a measure.
+    """Compute a measure from the attention weights of some rows.
 
     Args:
         measure: the measure.
         weights: `(heads, rows, keys)` float32, zero where a row may not attend.
         value: `(key/value heads, keys, width)`.
-        allowed: `(rows, keys)` bool, the keys that each row may attend to. By default it may attend to all.
+        allowed: `(rows, keys)` bool, True where a row may attend to a key. By default, rows may attend to all keys.
 
     Returns:
         `(heads, rows, keys)` float32.
 
     Example:
         >>> weights = torch.tensor([[[0.5, 0.25, 0.25]]])
-        >>> value = torch.tensor([[[1.0, 0], [0, 2], [0, 2]]])  # the output is (0.5, 1)
+        >>> value = torch.tensor([[[1.0, 0], [0, 2], [0, 2]]])  # so the head's output is (0.5, 1)
         >>> apply_measure("contribution", weights, value).round(decimals=3)
         tensor([[[0.2240, 0.4470, 0.4470]]])
-        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)  # keys 1 and 2 share
+        >>> # Keys 1 and 2 have the same value, so each gets half of their common weight.
+        >>> apply_measure("effective", torch.tensor([[[0.5, 0.5, 0]]]), value).round(decimals=3)
         tensor([[[0.5000, 0.2500, 0.2500]]])
     """
     if measure == "attention":
@@ -69,7 +70,7 @@ def _contribution(weights: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
 def _effective(weights: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None) -> torch.Tensor:
     """Compute effective attention in float64, because squares of singular values need twice the digits.
 
-    MPS has no float64, so the CPU computes for it.
+    MPS has no float64, so the CPU computes the values of a model on MPS.
     """
     device = value.device
     home = torch.device("cpu") if device.type == "mps" else device

@@ -6,10 +6,10 @@ with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass t
 
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
-This is the feature of AT2 (arXiv 2504.13752, section 3). The model keeps its fast kernel. In addition, the reader
-computes the weights of the requested rows and immediately sums them over the tokens of each source. So only layers x
-heads x (rows x) sources numbers stay in memory. `at2_prune.attention.measures` defines further measures, which can take
-the place of the weights.
+This is the feature that AT2 uses (arXiv 2504.13752, section 3). The model keeps its fast kernel. For the requested rows
+only, the reader computes the attention weights again and sums these weights over the tokens of each source. For each
+group of rows, layers x heads x sources numbers stay in memory. If the rows are not reduced, each row has as many.
+`at2_prune.attention.measures` defines other measures, which can replace the weights.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from .weights import LayerInputs, allowed_keys, eager_weights, kernel_weights, s
 __all__ = ["AttentionReader", "EnoughRead", "read_attention"]
 
 WEIGHTS_AT_ONCE = 2**24
-"""The maximum of heads x rows x keys that is held at a time. In float32 it takes 64 MiB."""
+"""The maximum number of attention weights in memory at a time: heads x rows x keys. In float32, it is 64 MiB."""
 
 
 class EnoughRead(Exception):
-    """Raised inside the model once the last layer that was asked for has been read, so that later layers do not run."""
+    """The exception that ends a forward pass after the last requested layer, so that later layers do not run."""
 
 
 class AttentionReader:
-    """Listens to a model's attention and keeps attention mass; `read_attention` makes a reader.
+    """Listens to a model's attention and keeps the attention mass. `read_attention` makes a reader.
 
     Args:
-        readings: one for each sequence of the batch.
-        layers: the layers to read, as indices. None reads all of them.
+        readings: one reading for each sequence of the batch.
+        layers: the layers to read, as indices. `None` reads all layers.
         past: the number of tokens that the model's cache holds before the first call.
         stop: whether to raise `EnoughRead` after the last of `layers`.
-        given: tokens of each sequence that the first pass is given; a model that runs others is refused. None checks
-            nothing.
+        given: the number of tokens per sequence that the caller passes to the first pass. A model that runs more tokens
+            is refused. With `None`, nothing is checked.
     """
 
     def __init__(
@@ -83,19 +83,19 @@ class AttentionReader:
             `(layers, heads, sources)`, or `(layers, heads, rows, sources)` for a group with `reduce="none"`.
 
         Raises:
-            InputError: there is no such group, or the model did not run all of its rows or sources.
-            ModelNotSupportedError: no readable attention ran, or the weights are not finite.
+            InputError: there is no such group, or the model did not run all rows of the group or all sources.
+            ModelNotSupportedError: the model ran no layer whose attention can be read, or the weights are not finite.
         """
         reading = self._readings[item]
         for group in self._groups[item]:
             if group.rows.name == name:
                 if not self._seen:
-                    raise ModelNotSupportedError("the model ran without a single readable attention layer")
+                    raise ModelNotSupportedError("the model ran no readable attention layer; use another model")
                 seen = max(self._seen.values()) - reading.padding
                 if reading.sources and reading.sources[-1][1] > seen:
                     raise InputError(f"the sources end at token {reading.sources[-1][1]}, but the model ran {seen}")
                 if not self.layers:
-                    raise InputError(f"row group {name!r}: the model ran none of the rows asked for")
+                    raise InputError(f"row group {name!r}: the model ran none of its rows")
                 mass = torch.stack([group.result(layer) for layer in self.layers])
                 if not bool(mass.isfinite().all()):
                     raise ModelNotSupportedError(
@@ -117,7 +117,7 @@ class AttentionReader:
     ) -> None:
         layer = getattr(module, "layer_idx", None)
         if layer is None:
-            raise ModelNotSupportedError(f"{type(module).__name__} does not say which layer it is (layer_idx)")
+            raise ModelNotSupportedError(f"{type(module).__name__} has no layer_idx; use another model")
         seen = self._seen.get(layer, self._past)
         new, keys = query.shape[2], key.shape[2]
         # Without a cache, a decoding step runs the whole text again. So does a longrope model that discards its cache.
@@ -129,19 +129,21 @@ class AttentionReader:
             raise ModelNotSupportedError(
                 f"layer {layer} attends to {keys} keys after {total} tokens, so keys and tokens do not correspond; "
                 "static caches, layers that share keys, and models that add keys of their own (deepseek_v4) cannot be "
-                "read: use another model or a method that reads no attention, such as leave_one_out; read_attention "
-                "needs past= if the cache held tokens"
+                "read: use another model, or a method that reads no attention, such as leave_one_out; if the cache "
+                "already held tokens, pass their number to read_attention as past="
             )
         if past and keys == new and new > 1:
             raise ModelNotSupportedError(
-                f"layer {layer} ran twice from its first token on: a reading is for one run of the model, and models "
-                "that run a layer's attention several times a pass cannot be read"
+                f"layer {layer} ran twice from the first token on: one reader reads one run of the model, so call "
+                "read_attention again for each run; a model that runs a layer twice per pass cannot be read"
             )
         self._seen[layer] = total
         if self._only is not None and layer not in self._only:
             return
         if len(self._readings) != query.shape[0]:
-            raise InputError(f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences")
+            raise InputError(
+                f"{len(self._readings)} readings for a batch of {query.shape[0]} sequences: give one per sequence"
+            )
         if kernel == "sdpa":  # sdpa takes its window from the mask, and has no soft-cap and no sinks
             options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}
         inputs = LayerInputs(module, query, key, value, attention_mask, options)
@@ -153,21 +155,21 @@ class AttentionReader:
             raise EnoughRead
 
     def _check_tokens(self, new: int, keys: int) -> None:
-        """Raise `ModelNotSupportedError` if the first pass has more tokens than were given, or other keys before it."""
+        """Raise `ModelNotSupportedError` if the first pass has tokens or cached keys that the caller did not give."""
         given, before = self._given or 0, self._past
         if new > given or (new == given and keys > given + before):
             raise ModelNotSupportedError(
                 f"the model ran {new} tokens over {keys} keys, where {given} tokens were given after {before} cached "
-                "ones: it adds tokens of its own, as prompt tuning, p-tuning and prefix tuning of PEFT do, so the "
-                "passages do not stand where at2-prune reads them; use a model or an adapter without them (LoRA works)"
+                "tokens: the model adds tokens of its own, as prompt tuning, p-tuning and prefix tuning of PEFT do, so "
+                "the positions of the passages are unknown; use a model or an adapter that adds no tokens, such as LoRA"
             )
 
     @torch.no_grad()
     def _read(self, layer: int, inputs: LayerInputs, kernel: str, past: int, seen: int) -> None:
         """Read the rows of this call.
 
-        The model ran `seen` tokens before this call. The call's first row is at position `past`: this is `seen`, or 0
-        if the call runs the earlier tokens again.
+        The model ran `seen` tokens before this call. The call's first row has the position `past`. This is equal to
+        `seen`, or 0 if the call runs the earlier tokens again.
         """
         _, heads, new, _ = inputs.query.shape
         keys, total = inputs.key.shape[2], past + new
@@ -191,16 +193,16 @@ class AttentionReader:
                         group.add(layer, mass)
 
     def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
-        """Keep a decoding step's row for later, if its query and keys are enough to compute it.
+        """Put a decoding step off, if its row can be computed later from its query and keys alone.
 
-        One step takes some twenty small operations in each layer. The rows of many steps in one product take little
-        longer.
+        To read one step takes about twenty small operations in each layer. To read many steps in one matrix product
+        takes little longer.
 
         Returns:
             True if `_read` need not read the step now.
         """
         _, query, key, _, attention_mask, options = inputs
-        window = options.get("sliding_window")  # a kernel that applies a window itself gets no mask for it
+        window = options.get("sliding_window")  # a kernel that applies a window itself gets no mask for the window
         if kernel == "eager" or options.get("position_bias") is not None or (window and key.shape[2] > window):
             return False
         if self._step is None or self._step.position != position:
@@ -220,7 +222,7 @@ class AttentionReader:
 
     @torch.no_grad()
     def catch_up(self, layer: int | None = None) -> None:
-        """Compute the decoding steps that were put off, in one layer or in all."""
+        """Compute the decoding steps that were put off, in one layer or in all layers."""
         for each in [*self._steps] if layer is None else [layer] if layer in self._steps else []:
             steps, options = self._steps.pop(each)
             query, key, allowed, begin = steps.joined()
@@ -249,29 +251,29 @@ def read_attention(
 ) -> Iterator[AttentionReader]:
     """Read attention mass from every forward pass that runs in this context, `generate` included.
 
-    In most families, the numbers read while drafting with a key/value cache equal those of one pass over the finished
-    text, to 1e-5 in float32. In some families the model's own cached and uncached passes differ, and so do the numbers.
-    In transformers 5.23 these are:
+    In most model families, the attention mass that is read during decoding with a key/value cache agrees with one pass
+    over the finished text, to 1e-5 in float32. In some families, the model's own cached and uncached passes differ, so
+    the attention mass differs too. In transformers 5.23, these families are:
 
     - `deepseek_v32` and `glm_moe_dsa`, for texts longer than `index_topk`;
     - `moshi`, for texts longer than its sliding window;
     - `nemotron_h`, by 2e-5 on a tiny random model;
     - `roberta`, `roberta-prelayernorm`, `camembert`, `xlm-roberta`, `xlm-roberta-xl` and `data2vec-text` as decoders:
-      `generate` counts positions from 0, and one pass counts them from the padding token's id plus one.
+      `generate` counts positions from 0, and one pass counts positions from the padding token's id plus one.
 
-    In `minimax` the two are equal, but a pass over several tokens after a cache differs from one pass over all of them.
-    docs/models.md lists what was measured in each family.
+    In `minimax`, decoding agrees with one pass over the finished text. But a pass over several tokens after a cache
+    differs from one pass over all tokens. docs/models.md lists the measurements of each family.
 
-    Threads that share a model each read their own passes.
+    If several threads share a model, each thread reads only its own passes.
 
     Args:
         model: any decoder-only model that goes through transformers' `AttentionInterface`.
         readings: the sources and rows to read, one reading for each sequence of the batch.
-        layers: the layers to read, as indices. None reads all that have attention.
+        layers: the layers to read, as indices. `None` reads all layers that have attention.
         past: the number of tokens in the cache that the first forward pass gets.
-        stop: whether to end the block once the last of `layers` has been read, so that later layers do not run.
-        given: tokens of each sequence that the first pass is given. If it runs others, the model adds tokens of its
-            own, and is refused. None checks nothing.
+        stop: whether to end the `with` block after the last of `layers` has been read. Later layers then do not run.
+        given: the number of tokens per sequence that the caller passes to the first pass. A model that adds tokens of
+            its own is refused. With `None`, nothing is checked.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read.

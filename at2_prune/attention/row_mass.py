@@ -13,7 +13,7 @@ __all__ = ["GroupMass", "SourceSums"]
 
 
 class GroupMass:
-    """The attention mass of one row group of one sequence, layer by layer, while it is being read.
+    """The attention mass of one row group in one sequence, for each layer that has been read so far.
 
     Args:
         rows: the row group.
@@ -26,7 +26,7 @@ class GroupMass:
         """The first row, a position in the padded sequence."""
         self.stop = None if rows.stop is None else rows.stop + padding
         self.mass: dict[int, list[torch.Tensor]] = {}
-        """For each layer, the reduced mass so far, or one tensor for each call if rows are not reduced."""
+        """For each layer, the reduced mass so far. If rows are not reduced, it is one tensor for each call of `add`."""
         self.seen: dict[int, int] = {}
         """For each layer, the number of rows that were read."""
 
@@ -58,7 +58,7 @@ class GroupMass:
         if seen == 0 or (expected is not None and seen != expected):
             raise InputError(
                 f"row group {self.rows.name!r} asked for rows [{self.rows.start}, {self.rows.stop}) but the model ran "
-                f"{seen} of them in layer {layer}"
+                f"{seen} of these rows in layer {layer}"
             )
         if self.rows.reduce == "none":
             return torch.cat(self.mass[layer], dim=1)
@@ -69,7 +69,7 @@ class SourceSums:
     """Sums attention weights over the tokens of each source.
 
     Args:
-        readings: one for each sequence of the batch.
+        readings: one reading for each sequence of the batch.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
@@ -82,7 +82,7 @@ class SourceSums:
         Args:
             item: the index of the sequence.
             weights: `(heads, rows, keys)`.
-            dropped: the position of the first key in the padded sequence. A cache may have dropped the keys before it.
+            dropped: the position of the first key in the padded sequence. A cache may have dropped earlier keys.
         """
         reading = self._readings[item]
         heads, rows, keys = weights.shape
@@ -98,9 +98,9 @@ class SourceSums:
         return mass[..., :-1]
 
     def _segment_ids(self, item: int, device: torch.device) -> torch.Tensor:
-        """Return the index of each token's source, from the first source to the last.
+        """Return the index of each token's source, from the start of the first source to the end of the last source.
 
-        The index of tokens between sources is `len(sources)`.
+        A token between two sources has the index `len(sources)`.
         """
         if (item, device) not in self._segments:
             sources = self._readings[item].sources

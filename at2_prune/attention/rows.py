@@ -1,8 +1,8 @@
 """Row groups: named sets of query positions whose attention is read together.
 
 A row is a query position; its attention weights form one row of the attention matrix. A `RowGroup` names rows by their
-role in any prompt, and head coefficients are learned for row groups. `Rows` and `Reading` name rows by their positions
-in one sequence, and the reader reads those.
+role in any prompt. Head coefficients are learned for row groups. `Rows` and `Reading` name rows by their positions in
+one sequence. The attention reader takes these positions.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ class RowGroup:
     """Rows of the prompt or the draft that are read together, named by their role."""
 
     rows: Literal["draft", "question", "last", "sources"]
-    """`draft` are the rows that predict the draft's tokens, `question` the rows at the question's tokens, and `last` is
-    the row at the prompt's last token. `sources` are the rows at each source's tokens. Their attention to other sources
-    gives the links between sources; see `HeadCoefficients`."""
+    """The role of the rows. `draft`: the rows that predict the draft's tokens. `question`: the rows at the question's
+    tokens. `last`: the row at the prompt's last token. `sources`: the rows at each source's tokens. The attention of
+    these rows to other sources gives the links between sources; see `HeadCoefficients`."""
     reduce: Literal["mean", "max"] = "mean"
-    """The mean or the maximum over the rows."""
+    """The reduction over the rows: their mean or their maximum."""
     measure: Measure = "attention"
     """Attention itself, or another measure; see `at2_prune.attention.measures`."""
 
     def __post_init__(self) -> None:
         if self.rows not in ROWS or self.reduce not in ("mean", "max"):
             raise CoefficientsError(
-                f"row group {self.rows!r} by {self.reduce!r} is unknown: rows are {', '.join(ROWS)}, reduced by mean "
-                "or max"
+                f"row group {self.rows!r} reduced by {self.reduce!r} is unknown: rows are {', '.join(ROWS)}, reduced "
+                "by mean or max"
             )
         if self.measure not in MEASURES:
-            raise CoefficientsError(f"measure {self.measure!r} is unknown: there are {', '.join(MEASURES)}")
+            raise CoefficientsError(f"measure {self.measure!r} is unknown: the measures are {', '.join(MEASURES)}")
 
     @property
     def name(self) -> str:
-        """The rows, then each setting that is not the default, for example `question-max` or `draft-contribution`."""
+        """The rows and every setting that is not the default, for example `question-max` or `draft-contribution`."""
         parts = [self.rows, self.reduce, self.measure]
         return "-".join(part for part in parts if part not in ("mean", "attention"))
 
@@ -63,7 +63,7 @@ class RowGroup:
         reductions: tuple[Literal["mean", "max"], ...] = ("mean", "max")
         groups = {g.name: g for g in (cls(r, by, measure) for r in ROWS for by in reductions for measure in MEASURES)}
         if name not in groups:
-            raise CoefficientsError(f"no row group is called {name!r}; there are {', '.join(groups)}")
+            raise CoefficientsError(f"no row group is called {name!r}; the row groups are {', '.join(groups)}")
         return groups[name]
 
 
@@ -74,7 +74,7 @@ DRAFT_ROWS = RowGroup("draft")
 class Rows:
     """A group of query positions whose attention is read together.
 
-    Row `t` is the position whose output predicts token `t + 1`: the rows of a draft at tokens `[a, b)` are
+    Row `t` is the position whose output predicts token `t + 1`. So the rows of a draft at tokens `[a, b)` are
     `Rows("draft", a - 1, b - 1)`.
     """
 
@@ -83,9 +83,9 @@ class Rows:
     start: int
     """The first row, a position in the unpadded sequence."""
     stop: int | None = None
-    """The position after the last row. With None, every row that the model runs is read, from `start` on."""
+    """The position after the last row. With `None`, every row from `start` on that the model runs is read."""
     reduce: Literal["mean", "max", "none"] = "mean"
-    """The mean or the maximum over the group's rows, or one entry for each row."""
+    """The reduction over the group's rows: their mean, their maximum, or `none` for one entry per row."""
     measure: Measure = "attention"
     """The measure that is summed over a source's tokens; see `at2_prune.attention.measures`."""
 

@@ -1,4 +1,4 @@
-"""Attention weights of some rows, computed from a kernel's inputs as eager, sdpa and flash attention compute them."""
+"""Functions that compute the attention weights of some rows as eager, sdpa and flash attention do."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def softmax_weights(
     heads, count, width = query.shape
     scaling = options.get("scaling")
     scaled = query.float() * (width**-0.5 if scaling is None else scaling)
-    logits = scaled_logits(scaled, key.float(), options.get("softcap"))  # kernels do not round logits to 16 bits either
+    logits = scaled_logits(scaled, key.float(), options.get("softcap"))  # not rounded to 16 bits, as in the kernels
     for bias in added:
         logits += bias
     logits.masked_fill_(~allowed, torch.finfo(logits.dtype).min)
@@ -80,11 +80,11 @@ def softmax_weights(
 
 
 def scaled_logits(rows: torch.Tensor, keys: torch.Tensor, softcap: float | None = None) -> torch.Tensor:
-    """Return the logits of queries that are scaled already.
+    """Return the logits of queries that have been scaled.
 
     Args:
         rows: the queries, `(heads, rows, head dim)`.
-        keys: `(key/value heads, keys, head dim)`; several heads may share one.
+        keys: the keys, `(key/value heads, keys, head dim)`. Several heads may share one key/value head.
         softcap: the cap of the layer's logits, if it has one.
 
     Returns:
@@ -97,10 +97,10 @@ def scaled_logits(rows: torch.Tensor, keys: torch.Tensor, softcap: float | None 
 
 
 def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
-    """Return a mask of the keys that rows may attend to: no later keys, none outside the window, no padding.
+    """Return a mask of the keys that rows may attend to. It excludes later keys, keys outside the window, and padding.
 
     Returns:
-        `(heads or 1, rows or 1, keys)` bool.
+        `(heads or 1, rows or 1, keys)` bool, True where a row may attend to a key.
     """
     module, query, key, _, attention_mask, options = inputs
     if attention_mask is not None and attention_mask.dim() == 4:
@@ -110,7 +110,7 @@ def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
     allowed = torch.ones(1, 1, keys, dtype=torch.bool, device=key.device)
     causal = options.get("is_causal")
     if getattr(module, "is_causal", True) if causal is None else causal:
-        at = torch.arange(keys, device=key.device) + query.shape[2] - keys  # positions from the first new token
+        at = torch.arange(keys, device=key.device) + query.shape[2] - keys  # positions relative to the first new token
         row = torch.arange(rows.start, rows.stop, device=key.device)[:, None]
         allowed = allowed & (at <= row)
         if options.get("sliding_window") is not None:

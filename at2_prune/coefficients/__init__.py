@@ -1,1 +1,1 @@
-"""Head coefficients: one learned weight per row group, layer and head, and the model card beside them."""
+"""Learned coefficients of attention heads, and the model card that is saved with head coefficients."""

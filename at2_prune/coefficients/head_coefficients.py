@@ -54,7 +54,7 @@ class HeadCoefficients(
     The link is the attention mass that the later of two sources sends to the earlier one, weighted by the coefficients
     :math:`\\varphi` of the groups of `sources`:
     :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.
-    The best source has no link to itself. It gets the largest link of the others instead, so that it stays the best.
+    The best source has no link to itself. It gets the largest link of all other sources instead, so it stays the best.
 
     The coefficients are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and
     `push_to_hub` follow the conventions of Hugging Face. Loading fails if a file or key is missing or a shape is wrong.
@@ -115,7 +115,7 @@ class HeadCoefficients(
 
     @classmethod
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
-        """Make equal weights, which score by average attention. Training on ablations starts from equal weights."""
+        """Make equal weights, which score by average attention. Training on ablations starts from these weights."""
         return cls(torch.full((1, layers, heads), 1 / (layers * heads)), model_type=model_type)
 
     def score(self, mass: Mapping[RowGroup, torch.Tensor], layers: Sequence[int] | None = None) -> torch.Tensor:
@@ -282,8 +282,8 @@ class HeadCoefficients(
 
         Args:
             source: the path of a `score_estimator.pt`, or a Hub id such as `madrylab/at2-phi-4-mini-instruct`.
-            config: the config of the model that it was made for.
-            model_name: the name of that model, which is recorded; by default the source.
+            config: the config of the model that the estimator was made for.
+            model_name: the name of the model, which is recorded; by default the source.
 
         Raises:
             CoefficientsError: the file is not such an estimator, or it was made for a model of another shape.
@@ -319,7 +319,9 @@ class HeadCoefficients(
 
 
 def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
-    """Add to each score the link between its source and the best source, which stays the best; see `HeadCoefficients`.
+    """Add to each score the link between its source and the best source; see `HeadCoefficients`.
+
+    The best source stays the best.
 
     Args:
         scores: `(sources,)`.

@@ -1,4 +1,4 @@
-"""Loading the head coefficients of a model: those that are given, or those that come with at2-prune."""
+"""Loads the coefficients of a model: given coefficients, or the coefficients that come with at2-prune."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ AnyCoefficients = HeadCoefficients | ScoutCoefficients
 
 
 def method_of(coefficients: AnyCoefficients) -> str:
-    """Return the method that coefficients belong to. For head coefficients, their row groups decide.
+    """Return the method that coefficients belong to. For head coefficients, the row groups decide.
 
     Head coefficients without draft rows belong to `prompt_scout`. If all row groups have the measure `contribution`,
     the method is `contribution_learned`. If all have the measure `effective`, it is `effective_attention_learned`. All
-    others belong to `at2`.
+    other head coefficients belong to `at2`.
     """
     if isinstance(coefficients, ScoutCoefficients):
         return "scout"
@@ -34,10 +34,12 @@ def method_of(coefficients: AnyCoefficients) -> str:
 
 
 def check_coefficients(coefficients: str | os.PathLike[str] | AnyCoefficients | None) -> None:
-    """Check, before a model is loaded, that coefficients can be read. Published estimators need the model for that.
+    """Check that coefficients can be read. This needs no model.
+
+    Estimators that AT2's authors published are not checked, because reading them needs the model.
 
     Raises:
-        CoefficientsError: they cannot be read.
+        CoefficientsError: the coefficients cannot be read.
     """
     if isinstance(coefficients, (str, os.PathLike)) and not _is_estimator(os.fspath(coefficients)):
         name = os.path.expanduser(os.fspath(coefficients))
@@ -52,14 +54,15 @@ def load_coefficients(
     """Load head coefficients and check that they were made for a model of this kind.
 
     Args:
-        language_model: the model that they are used with.
-        coefficients: `HeadCoefficients` or `ScoutCoefficients`; a folder or Hub id of saved ones; an estimator that
-            AT2's authors published (`madrylab/at2-*`, or a `.pt` file). With None, those that come with the package
-            are loaded.
+        language_model: the model that uses the coefficients.
+        coefficients: `HeadCoefficients` or `ScoutCoefficients`; a folder or Hub id of saved coefficients; an estimator
+            that AT2's authors published (`madrylab/at2-*`, or a `.pt` file). `None` loads the coefficients that come
+            with this package.
         method: the method whose coefficients are loaded from the package if `coefficients` is None.
 
     Raises:
-        CoefficientsError: there are no coefficients, they cannot be read, or they were made for another model.
+        CoefficientsError: there are no coefficients, the coefficients cannot be read, or they were made for another
+            model.
     """
     config = language_model.model.config
     if coefficients is None:
@@ -80,7 +83,7 @@ def load_coefficients(
 
 
 def _is_estimator(name: str) -> bool:
-    """Whether a name is that of an estimator that AT2's authors published."""
+    """Return whether a name belongs to an estimator that AT2's authors published."""
     return name.startswith("madrylab/") or name.endswith(".pt")
 
 
@@ -91,5 +94,5 @@ def _how_to_train(model: str, method: str) -> str:
         f"no head coefficients of the method {method} come with at2-prune for {model}: train them with "
         f"`at2-prune {info.train_command} --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 "
         f"{recipe}--out DIR` "
-        "and pass coefficients=DIR, or take the method average_attention, which needs none"
+        "and pass coefficients=DIR, or use the method average_attention, which needs no coefficients"
     )

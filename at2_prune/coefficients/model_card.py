@@ -1,4 +1,4 @@
-"""The model card of head coefficients: the model they belong to, how they were made, and how well they score."""
+"""The model card of head coefficients. It names the model, the training, and the quality of the scores."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MADE = {
     "instead of a draft. All else follows the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752))",
     "evidence": "The coefficients were learned from supporting passages, by multinomial logistic regression",
 }
-"""The sentence that says how coefficients were learned, by the value of `learn_from`."""
+"""The sentence about the training of the coefficients, by the value of `learn_from`."""
 
 
 class Described(Protocol):
-    """The attributes of head coefficients that their card shows; see `HeadCoefficients`."""
+    """The attributes of head coefficients that the card shows; see `HeadCoefficients`."""
 
     weight: torch.Tensor
     row_groups: tuple[RowGroup, ...]
@@ -47,17 +47,17 @@ def model_card(coefficients: Described) -> ModelCard:
     made = _MADE[training.get("learn_from", "draft")]
     rows = ", ".join(group.name for group in coefficients.row_groups)
     shape = f"{len(coefficients.row_groups)} x {coefficients.weight.shape[1]} x {coefficients.weight.shape[2]}"
-    score = "The score of a source is the inner product of the coefficients and its attention mass"
+    score = "The score of a source is the inner product of the coefficients and the source's attention mass"
     if any(group.rows == "sources" for group in coefficients.row_groups):
         score += (
-            ", plus its link to the best source, which is the weighted attention mass from the later of the two to "
-            "the earlier"
+            ", plus a link to the best source. The link is the weighted attention mass from the later of the two "
+            "sources to the earlier source"
         )
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Head coefficients for {coefficients.model_name or 'a model'}",
-        f"{made}. They are for models of type `{coefficients.model_type or 'unknown'}`. Row groups: {rows}. Shape (row "
-        f"groups x layers x heads): {shape}. {score}. Scores can be compared within one question only.",
+        f"{made}. The coefficients are for models of type `{coefficients.model_type or 'unknown'}`. Row groups: {rows}."
+        f" Shape (row groups x layers x heads): {shape}. {score}. Scores can be compared within one question only.",
         "```python\nfrom at2_prune import AT2Pruner\n\n"
         f'pruner = AT2Pruner.from_pretrained("{coefficients.model_name}", coefficients="THIS_FOLDER_OR_ITS_ID")\n```',
     ]
@@ -65,7 +65,7 @@ def model_card(coefficients: Described) -> ModelCard:
     if facts:
         parts.append("\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts)]))
     if "data" in training and "learn_from" in training:
-        parts.append(f"This command made them:\n\n```console\n$ {_command(coefficients)}\n```")
+        parts.append(f"This command made the coefficients:\n\n```console\n$ {_command(coefficients)}\n```")
     if training.get("curve"):
         curve = ", ".join(f"{step}: {value:.3f}" for step, value in training["curve"])
         parts.append(f"Correlation on the training questions by step: {curve}.")

@@ -12,13 +12,13 @@ __all__ = ["shipped_coefficients"]
 
 
 def shipped_coefficients(folder: str | os.PathLike[str] | None = None) -> dict[str, dict[str, Path]]:
-    """Return the folder of each method's head coefficients, by the model's name and then by the method.
+    """Return the folder of each method's coefficients, by the model's name and then by the method.
 
-    The coefficients of a method lie in `MODEL/METHOD`. A model's name may hold a slash, as Hub ids
-    do. Then MODEL is a nested folder: `Qwen/Qwen3-0.6B/scout`.
+    The coefficients of a method are in the folder `MODEL/METHOD`. The name of a model may hold a slash, like a Hub id.
+    Then MODEL is a nested folder: `Qwen/Qwen3-0.6B/scout`.
 
     Args:
-        folder: the folder to look in; by default the package's own.
+        folder: the folder to look in; by default the folder in this package.
 
     Example:
         >>> sorted(shipped_coefficients()["gemma-3-270m"])

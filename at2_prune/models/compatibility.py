@@ -1,12 +1,12 @@
-"""All rules about model families: which ways of running a model give exact results.
+"""All rules about model families. The rules say which ways of running a model give exact results.
 
 Other modules ask a `Compatibility` or call the functions here, and do not read a model's config or signature. There are
 three exceptions. `at2_prune.attention.hooks` checks the attention function that it replaces. The modules
 `at2_prune.models.probe` and `at2_prune.models.probe_trial` choose the sequences of a probe by the config.
 `at2_prune.models.kv_cache` takes the name of the cache argument from the signature.
 
-A claim is a statement that two ways of running a model give the same numbers, such as `shares_prefixes`. Each claim
-rests on one of three grounds:
+A claim, such as `shares_prefixes`, says that two ways of running a model give the same numbers. Each claim rests on one
+of three grounds:
 
 - a property that the model or its config states, such as a rotary embedding that depends on the text's length;
 - this project's tests, for the model types and the layer kinds that are listed here;
@@ -87,38 +87,38 @@ TESTED_TYPES = frozenset(
         "starcoder2",
     }
 )
-"""Model types whose claims the tests check: `FAMILIES` in `benchmarks/families.py`, and their wrappers for images."""
+"""The model types for which the tests check all claims: `FAMILIES` in `benchmarks/families.py`, and image wrappers."""
 
 ATTENTION_KINDS = frozenset({"attention", "full_attention", "sliding_attention", "chunked_attention"})
-"""Layer kinds whose only memory is the keys and values of tokens, in the tested model types."""
+"""Layer kinds that pass only keys and values from token to token, in the tested model types."""
 
 RECURRENT_KINDS = frozenset(
     {"linear_attention", "conv", "mamba", "mamba2", "recurrent", "hybrid", "hybrid_sliding", "gated_deltanet"}
 )
-"""Layer kinds that pass a state from token to token. A state cannot be shared, nor can a token be taken out of it."""
+"""Layer kinds that pass a state from token to token. A state cannot be shared, and no token can be removed from it."""
 
 
 def context_length(config: PretrainedConfig) -> int | None:
-    """Return the number of tokens that a model takes, prompt and answer together; None if its config does not say."""
+    """Return the maximum number of tokens of prompt and answer together, or None if the config does not give it."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def attention_shape(config: PretrainedConfig) -> tuple[int | None, int | None]:
-    """Return the number of layers, and of attention heads in a layer; None stands for a number that is not given."""
+    """Return the number of layers, and the number of attention heads per layer. A number is None if it is not given."""
     text = config.get_text_config()
     return getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None)
 
 
 def layer_types(config: PretrainedConfig) -> tuple[str, ...]:
-    """Return the kind of each layer, such as `full_attention`; empty if the config does not say."""
+    """Return the kind of each layer, such as `full_attention`. It is empty if the config does not give the kinds."""
     return tuple(getattr(config.get_text_config(), "layer_types", None) or ())
 
 
 def loading_options(config: PretrainedConfig) -> dict[str, Any]:
-    """Return the options of `from_pretrained` that a model needs to compute what its config says.
+    """Return the options with which `from_pretrained` must be called for a model with this config.
 
-    The sdpa kernel of transformers takes no soft-cap on attention logits, which Gemma 2 has. Up to transformers 5.20
-    sdpa runs such a model without the soft-cap; later versions choose eager attention themselves.
+    Gemma 2 has a soft-cap on attention logits, which the sdpa kernel of transformers does not take. Up to transformers
+    5.20, sdpa runs such a model without the soft-cap. Later versions choose eager attention themselves.
     """
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     takes_cap = "softcap" in inspect.signature(sdpa_attention_forward).parameters
@@ -126,10 +126,11 @@ def loading_options(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def check_causal(config: PretrainedConfig) -> None:
-    """Raise `ModelNotSupportedError` if a model with this config cannot write.
+    """Raise `ModelNotSupportedError` if a model with this config cannot write text.
 
-    An encoder such as BERT can be loaded as a causal model. Unless its config says `is_decoder`, its tokens attend to
-    later ones. A decoder whose config is an encoder-decoder's, such as BART's, is accepted.
+    transformers can load an encoder, such as BERT, as a causal model. But an encoder's tokens attend to later tokens,
+    unless the config sets `is_decoder`. The config of an encoder-decoder, such as BART, is accepted here, because the
+    decoder alone can write text.
     """
     if (
         hasattr(config, "add_cross_attention")  # only configs of encoders that can become decoders have it
@@ -142,8 +143,10 @@ def check_causal(config: PretrainedConfig) -> None:
 
 
 def check_class(config: PretrainedConfig) -> None:
-    """Raise `ModelNotSupportedError` if there is no class for causal language models with this config, in transformers
-    or in code that comes with the model."""
+    """Raise `ModelNotSupportedError` if no class for causal language models belongs to this config.
+
+    The class may come from transformers, or from code that comes with the model.
+    """
     own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     if own or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return
@@ -159,9 +162,8 @@ class Compatibility:
 
     Shortcuts are shared prefixes, padded batches, joined caches and dropped tokens.
 
-    The first use of a claim about an untested model runs the model on short random sequences. The answer is remembered
-    for the model, so no claim is measured twice. A claim that cannot be measured gets the answer that is slower but
-    exact.
+    The first use of a claim about an untested model runs the model on short random sequences. The result is stored for
+    the model, so no claim is measured twice. If a claim cannot be measured, the model runs in the slower and exact way.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -177,7 +179,7 @@ class Compatibility:
         """Whether a forward pass takes position ids."""
 
     def measure(self) -> None:
-        """Settle every claim now, so that no later call spends time on a probe."""
+        """Decide every claim now, so that no later call spends time on a probe."""
         for claim in ("shares_prefixes", "pads_exactly", "joins_caches", "carries_state"):
             getattr(self, claim)
 
@@ -185,7 +187,7 @@ class Compatibility:
     def has_backbone(self) -> bool:
         """Whether the layers can be run without the output projection.
 
-        They cannot in model classes whose `get_decoder` returns a module with the projection.
+        This is False for model classes whose `get_decoder` returns a module with the projection.
         """
         backbone = self._model.get_decoder()
         return isinstance(backbone, PreTrainedModel) and backbone.get_output_embeddings() is None
@@ -194,7 +196,7 @@ class Compatibility:
     def is_tested(self) -> bool:
         """Whether the tests of this project check the claims for this type of model and its kinds of layers."""
         types = {self._model.config.model_type, self._config.model_type}
-        # A class from elsewhere, loaded with trust_remote_code, may give itself the name of a type that is tested.
+        # A class from elsewhere, loaded with trust_remote_code, may use the name of a tested type.
         own_class = type(self._model).__module__.startswith("transformers.models.")
         bidirectional = getattr(self._config, "use_bidirectional_attention", None) in (True, "all")
         # Gemma 3n is tested with layers that share their keys.
@@ -211,10 +213,11 @@ class Compatibility:
 
     @cached_property
     def carries_state(self) -> bool:
-        """Whether masking tokens out differs from dropping them while the others keep their position ids.
+        """Whether masked tokens and dropped tokens give different results if the other tokens keep their position ids.
 
-        It differs where a layer passes a state over every token, masked or not, as recurrent and convolution layers do.
-        It also differs where attention depends on the number of tokens before a token instead of its position id.
+        The results differ if a layer passes a state over every token, masked or not, as recurrent and convolution
+        layers do. They also differ if attention depends on the number of tokens before a token instead of its position
+        id.
         """
         if self._is_recurrent or self._counts_tokens:
             return True
@@ -222,24 +225,24 @@ class Compatibility:
 
     @cached_property
     def rotates_by_length(self) -> bool:
-        """Whether rotary embeddings depend on the text's length, so that the keys of a prefix cannot be used again."""
+        """Whether rotary embeddings depend on the text's length. Then the keys of a prefix cannot be used again."""
         rope = getattr(self._config, "rope_parameters", None) or {}
         kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
         return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds)
 
     @cached_property
     def shares_prefixes(self) -> bool:
-        """Whether the keys and values of a prefix can be computed once, for all sequences that begin with it."""
+        """Whether the keys and values of a prefix can be computed once for all sequences that begin with the prefix."""
         if self._is_recurrent or self.rotates_by_length:
             return False
         return self.is_tested or self._measured("shares_prefixes")
 
     @cached_property
     def pads_exactly(self) -> bool:
-        """Whether a batch padded on the left computes the same as each of its sequences alone.
+        """Whether a batch that is padded on the left gives the same results as each sequence alone.
 
-        It does not if attention counts the padding as tokens, if rotary embeddings depend on the longest sequence, or
-        if a forward pass takes no position ids.
+        The results differ if attention counts the padding as tokens, if rotary embeddings depend on the longest
+        sequence, or if a forward pass takes no position ids.
         """
         if not self.takes_positions or self.rotates_by_length or self._counts_tokens:
             return False
@@ -247,7 +250,7 @@ class Compatibility:
 
     @cached_property
     def joins_caches(self) -> bool:
-        """Whether the caches of several sequences can be joined into the cache of a padded batch of them."""
+        """Whether the caches of several sequences can be joined into the cache of one padded batch."""
         if not (self.shares_prefixes and self.pads_exactly):
             return False
         if not all(map(grows, DynamicCache(config=self._config).layers)):

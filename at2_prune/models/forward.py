@@ -1,4 +1,4 @@
-"""Forward passes over the pieces of a sequence, whose keys and values several continuations may share."""
+"""Forward passes over pieces of a sequence. Several continuations may share the keys and values of a piece."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ sharing it."""
 
 @torch.inference_mode()
 def run_prefix(language_model: LanguageModel, prompt: EncodedPrompt) -> Prefix | None:
-    """Run the tokens before a prompt's sources once, for all prompts that differ in their sources only.
+    """Run the tokens before a prompt's sources once, for all prompts that begin with these tokens.
 
     Returns:
-        The prefix, or None if it has fewer than `WORTH_SHARING` tokens, if the model's prefixes cannot be shared, or on
-        a GPU, where a pass over few tokens takes as long as a pass over many.
+        The prefix. It is None if there are fewer than `WORTH_SHARING` tokens, or if the model's prefixes cannot be
+        shared. It is also None on a GPU, where a pass over few tokens takes as long as a pass over many tokens.
     """
     ids = prompt.ids[: prompt.sources[0][0]] if prompt.sources else []
     if len(ids) < WORTH_SHARING or language_model.batching_pays or not language_model.compatibility.shares_prefixes:
@@ -44,9 +44,9 @@ def run_tokens(
     Args:
         language_model: the model.
         ids: at least one token.
-        cache: keys and values of the tokens before, or None. The call may change it, so it must not be used again.
+        cache: keys and values of the tokens before, or None. The call may change the cache, so do not use it again.
         positions: position ids of every token, cached ones included, `(tokens,)`.
-        rows: the number of last rows that need logits. With 0 the output projection is not run.
+        rows: the number of last rows that need logits. With 0, a model with a backbone skips the output projection.
 
     Returns:
         Logits `(rows, vocabulary)` and the cache after `ids`.
@@ -66,7 +66,7 @@ def run_step(
     Args:
         language_model: the model.
         ids: one token for each sequence.
-        cache: the cache of a padded batch, by `join_caches`. The call may change it, so it must not be used again.
+        cache: the cache of a padded batch, from `join_caches`. The call may change it, so do not use it again.
         lengths: the number of tokens of each sequence, without the new one.
 
     Returns:
@@ -90,7 +90,7 @@ def run_step(
 def run_backbone(
     language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, Any]:
-    """Do the same as `run_tokens`, but run the backbone only, which is the layers without the output projection.
+    """Do the same as `run_tokens`, but run only the backbone (the layers without the output projection).
 
     `logits_of` computes the logits afterwards. The model's `Compatibility.has_backbone` must be true.
 
@@ -107,8 +107,8 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
     """Return the logits of hidden states from one or several calls of `run_backbone`.
 
     The output projection is much larger than a layer, and takes nearly as long for a few rows as for many. A model may
-    scale or cap its logits, so its own code computes them. The model runs on one token, and a hook puts the given
-    hidden states in the place of those that its backbone returns.
+    scale or cap its logits, so the model's own code computes the logits here. The model runs on one token, and a hook
+    replaces the hidden states that the backbone returns by the given states.
 
     Args:
         language_model: the model.
@@ -135,7 +135,7 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
 
 
 def _as_written() -> AbstractContextManager[Any]:
-    """Run a compiled model without its compiled graph, which ignores hooks registered after it was made."""
+    """Return a context in which a compiled model runs without its graph. The graph would ignore later hooks."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 

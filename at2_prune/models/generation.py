@@ -1,6 +1,6 @@
-"""Finds the final answer in the tokens that a model wrote, and computes its log-probability.
+"""Finds the final answer in the tokens that a model wrote, and computes the answer's log-probability.
 
-A reasoning model writes thoughts before its final answer. They are no part of the answer.
+A reasoning model writes thoughts before its final answer. The thoughts are not part of the answer.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Generation:
     ids: list[int]
     """Every token that the model wrote, thoughts included, without the tokens that ended the text."""
     answer: tuple[int, int]
-    """The span of the final answer in `ids`, without white space around it and without text after a stop string."""
+    """The span of the final answer in `ids`. Surrounding white space, and text from a stop string on, are left out."""
     text: str
     """The final answer. It is empty if there is none."""
     log_probability: float = -math.inf
-    """The log-probability of the final answer and of the token that ends it. It is minus infinity if it is unknown or
-    there is no answer."""
+    """The log-probability of the final answer and of the token that ends the answer. It is minus infinity if it is
+    unknown or if there is no answer."""
 
     @property
     def answer_ids(self) -> list[int]:
@@ -62,9 +62,9 @@ class AnswerParser:
         """Find the final answer in the tokens.
 
         Args:
-            ids: the tokens, without those that ended the text.
-            log_probabilities: one for each token, then that of the token that ended the text. Without them the
-                answer's log-probability is minus infinity.
+            ids: the tokens, without the tokens that ended the text.
+            log_probabilities: one log-probability for each token, then one for the token that ended the text. If empty,
+                the answer's log-probability is minus infinity.
         """
         start, stop = self._after_thoughts(ids), len(ids)
         while start < stop and self._is_blank(ids[start]):
@@ -112,7 +112,7 @@ class StopAtAnswersEnd(StoppingCriteria):
 
     Args:
         parser: finds the answer.
-        prompt_tokens: the number of tokens before the first one that the model writes.
+        prompt_tokens: the number of tokens before the first token that the model writes.
     """
 
     def __init__(self, parser: AnswerParser, prompt_tokens: int) -> None:
@@ -125,13 +125,14 @@ class StopAtAnswersEnd(StoppingCriteria):
 
 
 class OwnSettings(GenerationConfig):
-    """Settings of `generate` that it does not complete with those of the model's generation_config.json.
+    """Settings of `generate` that are not completed by the model's generation_config.json.
 
-    They may suppress tokens or force them, which forward passes that share a prefix know nothing of.
+    That file may suppress or force tokens. Forward passes that share a prefix do not call `generate`, so they would
+    choose other tokens.
     """
 
     def update(self, defaults_only: bool = False, **settings: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Do as `GenerationConfig.update`, but ignore the defaults of a model, which name the version of their file."""
+        """Update the settings, but ignore the defaults of a model. Such defaults hold the version of their file."""
         if defaults_only and "transformers_version" in settings:
             return {}
         return super().update(defaults_only=defaults_only, **settings)
@@ -142,7 +143,7 @@ class GreedyLogProbabilities(LogitsProcessor):
 
     def __init__(self) -> None:
         self.steps: list[torch.Tensor] = []
-        """One tensor `(sequences,)` for each token."""
+        """One tensor `(sequences,)` for each decoding step."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         self.steps.append(greedy_log_probabilities(scores))

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: whether it can be reached, before a client that tries again for half a minute is called."""
+"""A quick check that the Hugging Face Hub can be reached. Without a connection, its client tries for half a minute."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PAUSE = 1.0
 def check_reachable(
     name: str | os.PathLike[str], file: str, hub_options: dict[str, Any] | None = None, repo_type: str = "model"
 ) -> None:
-    """Raise `InputError` if a file would have to come from the Hub, and the Hub does not answer.
+    """Raise `InputError` if a file must come from the Hub and the Hub does not answer.
 
-    The Hub's client tries each file of an unknown repository six times, which takes half a minute without a
-    connection. This asks for one file at most twice. It asks for nothing if the name is a path that exists, if the file
-    is in the Hub's cache, or if the environment says that the machine is offline.
+    Without a connection, the Hub's client asks six times for each file of an unknown repository. This function asks for
+    one file, at most twice. It does not ask if the name is an existing path, if the file is in the Hub's cache, or if
+    an option or the environment forbids connections.
 
     Args:
         name: a Hub id or a path.
@@ -37,7 +37,7 @@ def check_reachable(
         repo_type: the kind of repository: model or dataset.
 
     Raises:
-        InputError: the Hub would be needed, and cannot be reached.
+        InputError: the Hub is needed and cannot be reached.
     """
     options = hub_options or {}
     where = {"revision": options.get("revision"), "repo_type": repo_type}
@@ -50,7 +50,7 @@ def check_reachable(
         ):
             return
         url = hf_hub_url(str(name), path, **where)
-    except (OSError, ValueError):  # it is no Hub id; the loader says so
+    except (OSError, ValueError):  # the name is not a Hub id; the loader says so
         return
     try:
         _ask(url, options.get("token"))

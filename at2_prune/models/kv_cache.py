@@ -20,7 +20,7 @@ from .prompts import EncodedPrompt
 __all__ = ["Prefix", "cache_bytes", "cache_options", "fork_cache", "grows", "join_caches", "new_cache", "output_cache"]
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""The names under which a forward pass may take and return a cache. The first is the newer, since transformers 5.24."""
+"""The names under which a forward pass may take and return a cache. The first name is newer (transformers 5.24)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Prefix:
     def fork_for(self, prompt: EncodedPrompt) -> Prefix | None:
         """Return a copy of the prefix for `prompt`.
 
-        Return None if the prompt does not begin with these tokens, or has no more tokens after them.
+        Return None if the prompt does not begin with the prefix, or has no tokens after the prefix.
         """
         if len(prompt) <= len(self.ids) or prompt.ids[: len(self.ids)] != self.ids:
             return None
@@ -45,15 +45,15 @@ def cache_options(cache: Any, module: torch.nn.Module | None = None) -> dict[str
 
     Args:
         cache: the keys and values of the tokens before.
-        module: the model, or its layers without the output projection, whose forward pass takes the cache. None
-            stands for `generate`, which takes the same name for every model.
+        module: the model or the backbone whose forward pass takes the cache. `None` stands for `generate`, which uses
+            the same name for every model.
     """
     owner: Any = GenerationMixin if module is None else type(module)
     return {_cache_name(owner): cache}
 
 
 def new_cache(model: PreTrainedModel) -> Cache:
-    """Return an empty cache, whose layers grow by concatenation if the model's `Compatibility.joins_caches` is true."""
+    """Return an empty cache. Its layers grow by concatenation if the model's `Compatibility.joins_caches` is true."""
     return DynamicCache(config=model.config)
 
 
@@ -65,9 +65,9 @@ def output_cache(output: Any) -> Any:
 
 @functools.cache
 def _cache_name(owner: type) -> str:
-    """Return the name that a class gives to the cache.
+    """Return the name of the cache argument in the forward pass of a class.
 
-    If its signature names none, as that of a wrapper, the name is that of `generate`.
+    If the signature has no such argument, for example in a wrapper, return the name that `generate` uses.
     """
     method: Any = getattr(owner, "prepare_inputs_for_generation" if owner is GenerationMixin else "forward")
     named = [name for name in CACHE_NAMES if name in inspect.signature(method).parameters]
@@ -77,9 +77,9 @@ def _cache_name(owner: type) -> str:
 
 
 def fork_cache(cache: Any) -> Any:
-    """Return a copy of a cache; a pass that continues from the copy leaves the given cache unchanged.
+    """Return a copy of a cache. A pass that continues from the copy leaves the given cache unchanged.
 
-    Layers that grow by concatenation share their keys and values with the given cache, so nothing is copied.
+    If all layers grow by concatenation, the copy shares the keys and values. Otherwise, keys and values are copied.
     """
     layers = getattr(cache, "layers", None)
     if not layers or not all(map(grows, layers)):
@@ -90,17 +90,17 @@ def fork_cache(cache: Any) -> Any:
 
 
 def join_caches(caches: list[Cache]) -> Cache:
-    """Return one cache for the sequences of all `caches`, the shorter ones padded on the left.
+    """Join caches into one cache for all their sequences. Shorter sequences are padded on the left.
 
-    Each given cache holds one sequence or a padded batch, and must not be used again. A sliding layer holds each
-    sequence's last keys. They stand at the right end, so that distances between positions do not change.
+    Each given cache holds one sequence or a padded batch, and must not be used again. A sliding layer holds only the
+    last keys of each sequence. These keys are aligned at the right end, so distances between positions do not change.
 
     The model's `Compatibility.joins_caches` must be true.
     """
     joined: Any = caches[0]
     for index, layer in enumerate(joined.layers):
         alike: list[Any] = [cache.layers[index] for cache in caches]
-        if not layer.is_initialized or _holds_nothing(layer):  # the layer uses the keys of another one
+        if not layer.is_initialized or _holds_nothing(layer):  # the layer uses the keys of another layer
             continue
         length = max(one.get_seq_length() for one in alike)
         layer.keys, layer.values = (_padded([getattr(one, name) for one in alike]) for name in ("keys", "values"))
@@ -121,15 +121,15 @@ def _padded(tensors: list[torch.Tensor]) -> torch.Tensor:  # (sequences, heads, 
 
 
 def grows(layer: Any) -> bool:
-    """Return whether a cache's layer grows by concatenation, so that it makes new tensors and changes none.
+    """Return whether a cache's layer grows by concatenation: it makes new tensors, and changes no old tensor.
 
-    A layer that uses the keys of another one holds nothing, so nothing of it can change either.
+    A layer that uses the keys of another layer holds no tensors. So the result is True for such a layer too.
     """
     return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) or _holds_nothing(layer)
 
 
 def _holds_nothing(layer: Any) -> bool:
-    return type(layer) is getattr(cache_utils, "DummyLayer", None)  # earlier versions leave such layers out
+    return type(layer) is getattr(cache_utils, "DummyLayer", None)  # older versions have no such layers
 
 
 def cache_bytes(cache: Any) -> int:

@@ -1,4 +1,4 @@
-"""A causal language model with its tokenizer and prompt: loading it, letting it write, and reading its attention."""
+"""A causal language model with its tokenizer and prompt template. It writes answers, and its attention is read."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template,
 __all__ = ["Generation", "LanguageModel", "greedy_log_probabilities"]
 
 TOKENS_AT_ONCE = 2048
-"""The most tokens of a single prompt that a reading runs at once, where the model allows it. The masks then take this
-number times the prompt's length, instead of the length squared."""
+"""The maximum number of tokens per pass when a single long prompt is read. The size of the masks is then this number
+times the prompt's length, instead of the length squared."""
 
 
 class LanguageModel:
-    """A causal language model, its tokenizer and the prompt that it is given.
+    """A causal language model, its tokenizer and its prompt template.
 
     Args:
         model: a decoder-only model. It is put into evaluation mode.
         tokenizer: its fast tokenizer.
-        template: how questions and passages are shown. By default it is the tokenizer's chat template, or a few-shot
-            text prompt for a model without one.
+        template: the template that shows questions and passages. By default, it is the tokenizer's chat template. For a
+            tokenizer without a chat template, it is a few-shot text prompt.
         name: the model's name, which is recorded with coefficients and results.
 
     Raises:
@@ -86,11 +86,11 @@ class LanguageModel:
         """Load a model by Hub id or path.
 
         Args:
-            name: the model. None loads the embedded Gemma 3 270M (extra `embedded`; Gemma terms of use apply).
+            name: the model. `None` loads the embedded Gemma 3 270M (extra `embedded`; Gemma terms of use apply).
             device: by default CUDA, then Apple's MPS, then the CPU.
             dtype: by default bfloat16 on a GPU and float32 on the CPU.
             template: see the class.
-            model_options: passed to `AutoModelForCausalLM.from_pretrained`. `trust_remote_code` is False by default.
+            model_options: options for `AutoModelForCausalLM.from_pretrained`. `trust_remote_code` is False by default.
 
         Raises:
             InputError: there is no such model, the device or the dtype is unknown, or the model needs
@@ -113,14 +113,14 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int | None:
-        """The number of tokens that the model takes, prompt and answer together; None if its config does not say."""
+        """The maximum number of tokens of prompt and answer together, or None if the config does not give it."""
         return context_length(self.model.config)
 
     @property
     def batching_pays(self) -> bool:
-        """Whether several sequences in one pass take less time than one pass each, in spite of the padding.
+        """Whether one padded batch takes less time than one pass for each sequence.
 
-        On a GPU they do, because a pass over few tokens takes about as long as a pass over many.
+        It is True on a GPU, because a pass over few tokens takes about as long as a pass over many tokens there.
         """
         return self.device.type != "cpu"
 
@@ -131,7 +131,7 @@ class LanguageModel:
         return prompt
 
     def encode_draft(self, text: str) -> list[int]:
-        """Return the token ids of a draft written elsewhere, as this model would have written it after the prompt."""
+        """Return the token ids with which this model would have written a given draft after the prompt."""
         if not isinstance(text, str) or not text.strip():
             return []
         ids, offsets = self.codec.plain(self.template.answer_prefix + text.strip())
@@ -150,7 +150,7 @@ class LanguageModel:
 
     @property
     def _vocabulary(self) -> int | None:
-        """The number of tokens that the model has an embedding for; None if its embedding is of an unknown kind."""
+        """The number of tokens that the model has an embedding for, or None if the kind of embedding is unknown."""
         return getattr(self.model.get_input_embeddings(), "num_embeddings", None)
 
     def check_length(self, prompt_tokens: int, more: int) -> None:
@@ -171,13 +171,13 @@ class LanguageModel:
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> tuple[list[Generation], AttentionReader | None]:
-        """Continue prompts by greedy decoding, as one batch, and read attention on the way if asked to.
+        """Continue prompts by greedy decoding, as one batch. With `readings`, attention is read in the same passes.
 
         Args:
-            prompts: one or more. Shorter ones are padded on the left.
-            max_new_tokens: an answer is cut after so many tokens.
-            readings: the sources and rows to read of each prompt. A row group with `stop=None` goes on into the answer.
-            layers: the layers to read, as indices. None reads all.
+            prompts: one prompt or more. Shorter prompts are padded on the left.
+            max_new_tokens: the maximum number of tokens in an answer.
+            readings: the sources and rows to read, per prompt. A row group with `stop=None` extends into the answer.
+            layers: the layers to read, as indices. `None` reads all layers.
             prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
 
         Returns:
@@ -219,16 +219,16 @@ class LanguageModel:
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> AttentionReader:
-        """Read attention in one teacher-forced pass over prompts and targets; no answer is written.
+        """Read attention in one teacher-forced pass over prompts and targets. No answer is written.
 
-        A single long prompt runs in pieces of `TOKENS_AT_ONCE`, which attend to the keys of those before. One pass over
-        it would hold masks of tokens x tokens.
+        A single long prompt runs in pieces of `TOKENS_AT_ONCE` tokens. Each piece attends to the keys of the earlier
+        pieces. One pass over the whole prompt would need masks of tokens x tokens.
 
         Args:
-            prompts: one or more, run as one batch. Shorter ones are padded on the left.
+            prompts: one prompt or more, run as one batch. Shorter prompts are padded on the left.
             targets: the tokens that follow each prompt. They may be empty.
-            readings: the sources and rows to read of each sequence.
-            layers: the layers to read, as indices. None reads all. The pass ends with the last of them.
+            readings: the sources and rows to read, for each sequence.
+            layers: the indices of the layers to read. The pass ends after the last layer. `None` reads all layers.
             prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
         """
         start = prefix.fork_for(prompts[0]) if prefix and len(prompts) == 1 else None
@@ -252,7 +252,7 @@ class LanguageModel:
             for first in progress(range(past, width, step), "reading"):
                 last = min(first + step, width)
                 seen = {"attention_mask": mask[:, :last]} if cache is not None or any(padding) else {}
-                with suppress(EnoughRead):  # of this piece
+                with suppress(EnoughRead):  # the last layer of this piece was read
                     self.model(input_ids=ids[:, first:last], **seen, **options)
         return reader
 
@@ -264,16 +264,17 @@ class LanguageModel:
         """Find the answer in the tokens that the model wrote after a prompt.
 
         Args:
-            ids: the tokens, those that ended the text included.
-            log_probabilities: one for each token. Without them the answer's log-probability is minus infinity.
+            ids: the tokens, including the tokens that ended the text.
+            log_probabilities: one for each token. If empty, the answer's log-probability is minus infinity.
 
         Raises:
             ModelNotSupportedError: a log-probability is not a number.
         """
         if any(map(math.isnan, log_probabilities)):
             raise ModelNotSupportedError(
-                f"{self.name} computes numbers that are not finite: its weights are damaged, or they overflow in "
-                f"{str(self.model.dtype).removeprefix('torch.')}; load it in bfloat16 or float32, or save it again"
+                f"{self.name} computes numbers that are not finite: they overflow in "
+                f"{str(self.model.dtype).removeprefix('torch.')}, or the weights are damaged; load the model in "
+                "bfloat16 or float32, or get a new copy of it"
             )
         closing = {self._pad_id(), *self._end_ids()}
         while ids and ids[-1] in closing:
@@ -300,7 +301,7 @@ class LanguageModel:
         )
 
     def _padded(self, sequences: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """Return token ids and attention mask of a batch, `(sequences, tokens)`, and the padding of each sequence."""
+        """Return token ids and mask of a batch, `(sequences, tokens)`, and the number of padding tokens of each."""
         longest = max(map(len, sequences))
         padding = [longest - len(ids) for ids in sequences]
         rows = [[self._pad_id()] * n + ids for n, ids in zip(padding, sequences, strict=True)]

@@ -32,14 +32,14 @@ __all__ = ["check_model", "choose_device", "choose_dtype", "load_weights"]
 ADAPTER_CONFIG = "adapter_config.json"
 """The file that makes a folder a PEFT adapter. transformers would ignore the adapter if peft is not installed."""
 HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder", "gguf_file"}
-"""The options of `from_pretrained` that hold for config, weights and tokenizer alike."""
+"""The options of `from_pretrained` that apply to config, weights and tokenizer alike."""
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """Return the device to use; None means CUDA, then Apple's MPS, then the CPU.
+    """Return the device to use. With `None`, it is CUDA if available, else Apple's MPS if available, else the CPU.
 
     Raises:
-        InputError: the device is unknown, or this machine has none.
+        InputError: the device is unknown, or this machine does not have it.
     """
     if device is None:
         return torch.device(
@@ -54,10 +54,10 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """Return the precision to load weights in; None means float32 on the CPU and bfloat16 elsewhere.
+    """Return the precision of the weights. With `None`, it is float32 on the CPU and bfloat16 elsewhere.
 
     Raises:
-        InputError: the precision is unknown, or it is not a floating-point one.
+        InputError: the precision is unknown, or it is not a floating-point type.
     """
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -73,16 +73,16 @@ def load_weights(
     """Load a model and its tokenizer.
 
     Args:
-        path: a Hub id, or a folder. A folder may hold a PEFT adapter, such as LoRA; it is merged into its base model.
-        embedded: whether the folder holds the embedded model, whose tokenizer can be read faster.
+        path: a Hub id, or a folder. A PEFT adapter, such as LoRA, in the folder is merged into the base model.
+        embedded: whether the folder holds the embedded model. Its tokenizer can be read faster.
         dtype: the precision of the weights.
-        model_options: passed to `AutoModelForCausalLM.from_pretrained`.
+        model_options: options for `AutoModelForCausalLM.from_pretrained`.
 
     Raises:
-        InputError: there is no such model, its weights or its tokenizer cannot be read, or it needs code of its own
-            and `trust_remote_code=True` is not among the options.
-        ModelNotSupportedError: it is not a causal language model.
-        MissingExtraError: it is a PEFT adapter, and peft is not installed.
+        InputError: there is no such model, or its weights or tokenizer cannot be read. It is also raised if the model
+            needs code of its own and `trust_remote_code=True` is not among the options.
+        ModelNotSupportedError: the model is not a causal language model.
+        MissingExtraError: the folder holds a PEFT adapter, and peft is not installed.
     """
     model_options = {"trust_remote_code": False, **model_options}  # without this, transformers asks the user
     hub_options = {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
@@ -189,7 +189,7 @@ def _load_adapter(
             tokenizer = AutoTokenizer.from_pretrained(folder)
     except InputError:
         raise
-    except Exception as error:  # peft raises many kinds
+    except Exception as error:  # peft raises errors of many types
         raise InputError(f"{adapter} that cannot be merged into {base!r} ({reason_of(error)})") from error
     return model, tokenizer
 
@@ -204,7 +204,7 @@ def _refuse_remote_code(path: str, error: Exception) -> None:
 
 
 def _name_gguf_file(path: str, error: Exception) -> None:
-    """Raise an `InputError` that says how to load a GGUF file, if the path is one or a folder with one."""
+    """Raise an `InputError` that says how to load a GGUF file, if the path is a GGUF file or a folder with one."""
     given = Path(path)
     file = given if given.suffix == ".gguf" else min(given.glob("*.gguf"), default=None) if given.is_dir() else None
     if file is not None:
@@ -215,5 +215,5 @@ def _name_gguf_file(path: str, error: Exception) -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # After a fork, OpenMP waits for the threads of the old process, which do not exist in the new one, and never ends.
+    # After a fork, OpenMP would wait forever in the new process, for threads that exist only in the old process.
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

@@ -1,11 +1,11 @@
-"""A probe of one model: claims about caches and padding, measured on short random sequences.
+"""A probe of one model. It measures claims about caches and padding on short random sequences.
 
 Each claim says that two ways of running a model give the same numbers. The probe runs both ways and compares the logits
 and the attention mass of the last rows. It compares attention too, because a difference there may hardly show in the
 logits of so few tokens. For a decoding step in a batch, it compares the logits only.
 
-The sequences are longer than the largest window that the config names, so that a cache drops keys. If a window is too
-large for a short sequence, no row would reach beyond it, so the claim counts as false.
+The sequences are longer than the largest window that the config names, so that a cache drops keys. If this window is
+longer than the longest sequence of a probe, the claim counts as false.
 
 The difference in logits is a root mean square, divided by the root mean square of the centred logits. The difference
 in attention mass, which lies between 0 and 1, is the largest absolute one. The two ways compute the same sums in
@@ -15,9 +15,9 @@ a claim holds:
 - in float32, 9e-5 and 4e-6 on the tiny random models of `benchmarks/families.py` and on Gemma 3 270M;
 - in bfloat16, 0.022 and 0.016 on the tiny models, and 0.059 and 0.031 on Gemma 3 270M, which has 18 layers.
 
-Where a claim does not hold, the logits of the tiny models differ by 0.3 and more in every precision. The bounds (see
-`tolerances`) lie between these, with a margin for deeper models. A probe that is too strict costs time only, so a claim
-in doubt counts as false.
+Where a claim does not hold, the logits of the tiny models differ by 0.3 and more in every precision. The bounds in
+`tolerances` lie between these values, with a margin for deeper models. A probe that is too strict only costs time, so a
+claim in doubt counts as false.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ __all__ = ["Claim", "largest_window", "measure", "tolerances"]
 logger = logging.getLogger(__name__)
 
 Claim = Literal["shares_prefixes", "pads_exactly", "joins_caches", "drops_exactly"]
-"""A claim about a model, named like the method of `Trial` that compares its two ways of running the model."""
+"""A claim about a model. The method of `Trial` with the same name compares the two ways of running the model."""
 
 LONGEST = 512
 """The maximum number of tokens in a probe's sequence."""
 WINDOW_NAMES = re.compile("window|chunk|block|topk|local|sparse|stride")
-"""Names of config entries whose whole numbers may bound the tokens that a row sees. A wrong hit costs time only."""
+"""Names of config entries whose whole numbers may bound the tokens that a row sees. A wrong match only costs time."""
 
 
 @dataclass
@@ -71,13 +71,13 @@ def measure(subject: Subject, claim: Claim) -> bool:
         record = _records.setdefault(subject.model, _Record())
     with record.lock:
         if claim not in record.answers:
-            # The probe has a context of its own: the caller may be reading attention, and must not read the probe's.
+            # The caller may be reading attention. In a context of its own, the probe hides its passes from the caller.
             record.answers[claim] = contextvars.Context().run(_measure, subject, claim)
         return record.answers[claim]
 
 
 def largest_window(config: PretrainedConfig) -> int:
-    """Return the largest number in a config that may bound the tokens that a row sees; 0 if there is none.
+    """Return the largest number in a config that may bound the tokens that a row sees, or 0 if there is no such number.
 
     Example:
         >>> from transformers import MistralConfig
@@ -90,7 +90,7 @@ def largest_window(config: PretrainedConfig) -> int:
 
 
 def tolerances(model: PreTrainedModel) -> tuple[float, float]:
-    """Return how much logits, relative to their spread, and attention mass may differ by rounding alone."""
+    """Return the largest differences that rounding may cause: in logits, relative to their spread, and in mass."""
     precision = torch.bfloat16 if getattr(model, "is_quantized", False) else model.dtype
     if precision == torch.bfloat16:  # 8 significant bits
         return 0.15, 0.1
@@ -116,7 +116,7 @@ def _measure(subject: Subject, claim: Claim) -> bool:
         with torch.no_grad():
             trial = Trial(subject, length)
             off = [_differences(one, other) for one, other in _CLAIMS[claim](trial)]
-    except Exception as error:  # a model may fail in any way; it is then run in the way that needs no claim
+    except Exception as error:  # a model may fail in any way; then the claim counts as false
         logger.info("%s: %s does not count as true, since the probe failed: %r", name, claim, error)
         return False
     worst = max(logits for logits, _ in off), max(mass for _, mass in off)
@@ -128,13 +128,14 @@ def _measure(subject: Subject, claim: Claim) -> bool:
 def _differences(one: Seen, other: Seen) -> tuple[float, float]:
     """Return how much logits and attention mass differ.
 
-    The difference of logits is a root mean square, divided by their spread. That of attention mass is the largest one.
+    The first number is the root mean square difference of logits, divided by the spread of the logits. The second
+    number is the largest difference of attention mass.
     """
     rows = min(len(one.logits), len(other.logits))
     a, b = one.logits[-rows:].float(), other.logits[-rows:].float()
     spread = (b - b.mean(-1, keepdim=True)).square().mean().sqrt().item()
     if not spread > 0:
-        raise ValueError("all logits are equal, or they are not finite, so they tell nothing")
+        raise ValueError("all logits are equal, or they are not finite, so they cannot be compared")
     logits = (a - b).square().mean().sqrt().item() / spread
     if one.mass is None or other.mass is None:
         return logits, 0.0

@@ -19,11 +19,11 @@ from .kv_cache import cache_options, fork_cache, join_caches, output_cache
 __all__ = ["ROWS", "Seen", "Subject", "Trial", "whole_numbers"]
 
 ROWS = 16
-"""The number of rows that are compared; they are the last of a sequence."""
+"""The number of rows that are compared. These are the last rows of a sequence."""
 
 
 def whole_numbers(value: Any) -> Iterator[int]:
-    """Yield every whole number in an entry of a config, which may be a list or a dictionary."""
+    """Yield every whole number in an entry of a config. The entry may be a list or a dictionary."""
     if isinstance(value, int) and not isinstance(value, bool):
         yield value
     elif isinstance(value, (list, tuple, dict)):
@@ -44,14 +44,14 @@ class Subject(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The logits and the attention mass of the last rows of one sequence, as one pass computed them."""
+    """The logits and the attention mass that one pass computed for the last rows of one sequence."""
 
     logits: torch.Tensor  # (rows, vocabulary)
     mass: torch.Tensor | None = None  # (layers, heads, rows, sources)
 
 
 class Trial:
-    """Two random sequences, and the ways in which this package runs a model.
+    """Two random sequences, and the ways of running a model that the claims compare.
 
     Args:
         subject: the model.
@@ -76,7 +76,7 @@ class Trial:
         self._half = length - 2 * ROWS
 
     def alone(self, ids: torch.Tensor) -> Seen:
-        """Run one sequence in one pass without a cache or position ids, as a single prompt is read."""
+        """Run one sequence in one pass, without a cache or position ids. A single prompt is read in this way."""
         with self._reading(ids, self._quarters(ids)) as reader:
             logits = self._run(ids[None], use_cache=False).logits[0]
         return Seen(logits[-ROWS:], reader.mass("last"))
@@ -88,10 +88,10 @@ class Trial:
 
         Args:
             ids: the whole sequence.
-            cache: keys and values of the tokens before `start`. The pass may change it.
+            cache: keys and values of the tokens before `start`. The pass may change the cache.
             start: the first token to run.
-            places: the position ids of the whole sequence; None leaves them to the model.
-            sources: the spans whose attention mass is read; without them no attention is read.
+            places: the position ids of the whole sequence. With `None`, the model chooses the position ids.
+            sources: the spans whose attention mass is read. Without spans, no attention is read.
         """
         options: dict[str, Any] = {"attention_mask": torch.ones_like(ids)[None]}
         if places is not None:
@@ -142,14 +142,14 @@ class Trial:
         yield from self._step(output_cache(self._run(ids[:, :-1], **options)), alone)
 
     def joins_caches(self) -> Iterator[tuple[Seen, Seen]]:
-        """Compare a decoding step of a batch, whose cache was joined, with each sequence alone."""
+        """Compare a decoding step of a batch with a joined cache to each sequence alone."""
         both = (self.long, self.short)
         places = torch.arange(len(self.long), device=self._device)
         caches = [self.cache(ids[:-1], places[: len(ids) - 1]) for ids in both]
         yield from self._step(join_caches(caches), [self.alone(ids) for ids in both])
 
     def drops_exactly(self) -> Iterator[tuple[Seen, Seen]]:
-        """Compare leaving some tokens out, while the others keep their position ids, with masking the same tokens."""
+        """Compare dropped tokens to masked tokens. In both cases, the other tokens keep their position ids."""
         kept, left, (start, stop) = self._with_a_hole()
         mask, places = torch.zeros_like(self.long), torch.arange(len(self.long), device=self._device)
         mask[kept] = 1
@@ -167,7 +167,7 @@ class Trial:
     def _masked(
         self, ids: torch.Tensor, mask: torch.Tensor | None, places: torch.Tensor, sources: Sequence[Span]
     ) -> Seen:
-        """Run one pass with position ids and an attention mask. None masks nothing out."""
+        """Run one pass with position ids and an attention mask. With `mask=None`, no token is masked."""
         mask = torch.ones_like(ids) if mask is None else mask
         with self._reading(ids, sources) as reader:
             options = {"attention_mask": mask[None], "position_ids": places[None], "use_cache": False}
@@ -175,7 +175,7 @@ class Trial:
         return Seen(logits[-ROWS:], reader.mass("last"))
 
     def _step(self, cache: Any, alone: list[Seen]) -> Iterator[tuple[Seen, Seen]]:
-        """Run the last token of both sequences as a batch; `cache` is a padded batch of all their other tokens."""
+        """Run the last token of both sequences as a batch. `cache` holds all earlier tokens as a padded batch."""
         ids, mask, places = self._padded()
         options = {"attention_mask": mask, "position_ids": places[:, -1:], "use_cache": True}
         logits = self._run(ids[:, -1:], **options, **cache_options(cache, self._subject.model)).logits
@@ -183,7 +183,11 @@ class Trial:
             yield Seen(one[-1:]), other
 
     def _with_a_hole(self) -> tuple[torch.Tensor, torch.Tensor, Span]:
-        """Remove a span near the end of the longer sequence; return the other position ids and tokens, and the span."""
+        """Remove a span near the end of the longer sequence.
+
+        Returns:
+            The position ids of the remaining tokens, the remaining tokens, and the removed span.
+        """
         start, stop = len(self.long) - ROWS - 12, len(self.long) - ROWS - 4
         places = torch.arange(len(self.long), device=self._device)
         kept = torch.cat([places[:start], places[stop:]])

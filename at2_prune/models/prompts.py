@@ -1,8 +1,8 @@
 """A question and its passages as token ids, with the token span of every source.
 
 A template gives a list of pieces; see `at2_prune.models.templates`. Neighbouring pieces of plain text are tokenised
-together, and a token belongs to the piece that holds its last character. So spans are exact for any template, and for
-any tokenizer that reports character offsets.
+together. A token belongs to the piece that holds the token's last character. So spans are exact for any template, and
+for any tokenizer that reports character offsets.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class EncodedPrompt:
 
     ids: list[int]
     sources: list[Span]
-    """The span of each source, in order; none overlap."""
+    """The span of each source, in order and without overlap."""
     source_passage: list[int]
     """The index of each source's passage."""
     source_texts: list[str]
-    """The text of each source. If the sources are tokens, the texts of one passage's sources join to the passage as the
+    """The text of each source. If the sources are tokens, the joined texts of a passage's tokens are the passage as the
     template shows it."""
     passages: list[Span]
     question: Span
@@ -59,14 +59,14 @@ def encode_prompt(
 
     Args:
         codec: the model's tokenizer.
-        template: how the question and the passages are shown.
+        template: the template that shows the question and the passages.
         question: a text that is not empty.
-        passages: shown in this order. There may be none.
-        granularity: the kind of source. A passage includes its title and line break; its sentences do not.
+        passages: the passages, in the order in which they are shown. The list may be empty.
+        granularity: the kind of source. A passage includes its title and its line break. Sentences do not.
 
     Raises:
-        InputError: the question is empty, or the template does not show it exactly once. It is also raised if the
-            template's `passage` does not hold `{text}` exactly once.
+        InputError: the question is empty, or the template does not show the question exactly once. It is also raised if
+            the template's `passage` does not hold `{text}` exactly once.
         ModelNotSupportedError: the tokenizer's character offsets are not in order.
     """
     check_question(question)
@@ -93,7 +93,7 @@ def encode_prompt(
     passage_spans = _spans([piece.passage for piece in pieces], places, len(passages))
     questions = [place for piece, place in zip(pieces, places, strict=True) if piece.kind == "question"]
     if len(questions) != 1:
-        raise InputError(f"template {template.name!r} shows the question {len(questions)} times; it must show it once")
+        raise InputError(f"template {template.name!r} shows the question {len(questions)} times instead of once")
     if granularity == "token":
         tokens = [(i, position) for i, span in enumerate(passage_spans) for position in range(*span)]
         owner = [i for i, _ in tokens]
@@ -105,9 +105,9 @@ def encode_prompt(
 def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str]:
     """Return the texts that the template shows before and after the text of a passage."""
     if template.passage.count("{text}") != 1:
-        raise InputError(f"template {template.name!r}: passage must hold {{text}} once, got {template.passage!r}")
+        raise InputError(f"template {template.name!r}: passage must contain {{text}} once, got {template.passage!r}")
     lead, trail = template.passage.split("{text}")
-    if not passage.title:  # the part before the text is left out if it is made for a title
+    if not passage.title:  # without a title, a part before the text that shows the title is left out
         lead = "" if "{title}" in lead else lead
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 
@@ -137,7 +137,7 @@ def _encode_pieces(codec: TextCodec, pieces: Sequence[Piece]) -> tuple[list[int]
 
 
 def _encode_text(codec: TextCodec, texts: Sequence[str]) -> tuple[list[int], list[Span], list[str]]:
-    """Return the ids of texts that are tokenised together, the token span of each, and the text of each token."""
+    """Tokenise texts together. Return the token ids, the token span of each text, and the text of each token."""
     text = "".join(texts)
     ids, offsets = codec.plain(text)
     places: list[Span] = []
@@ -149,13 +149,13 @@ def _encode_text(codec: TextCodec, texts: Sequence[str]) -> tuple[list[int], lis
             token += 1
         places.append((start, token))
     if token != len(offsets) or any(b[1] < a[1] for a, b in pairwise(offsets)):
-        raise ModelNotSupportedError("the tokenizer's character offsets are not in order, so spans cannot be exact")
+        raise ModelNotSupportedError("the tokenizer's character offsets are not in order; use another tokenizer")
     ends = [0, *(stop for _, stop in offsets)]
     return ids, places, [text[start:stop] for start, stop in pairwise(ends)]
 
 
 def _spans(labels: Sequence[int | None], places: Sequence[Span], count: int) -> list[Span]:
-    """Return the token span of each label's pieces, which are neighbours."""
+    """Return the token span of each label. All pieces with the same label are neighbours."""
     spans: list[Span | None] = [None] * count
     for label, (start, stop) in zip(labels, places, strict=True):
         if label is not None:

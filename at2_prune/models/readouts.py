@@ -1,4 +1,4 @@
-"""Readouts: the attention mass that was read with one prompt, of the draft's rows or of the prompt's rows."""
+"""Readouts: the attention mass that was read with one prompt, from the draft's rows or from the prompt's rows."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Readout:
 
     mass: Mapping[RowGroup, torch.Tensor]
     """`(layers, heads, sources)` for each row group, and `(layers, heads, sources, sources)` for groups of the rows
-    `sources` (see `prompt_mass`). The groups of draft rows are missing if the draft is empty."""
+    `sources` (see `prompt_mass`). If the draft is empty, the groups of draft rows are missing."""
     layers: Sequence[int] = ()
     """The indices of the layers that were read."""
     row_mass: torch.Tensor | None = None
     """The attention mass of each single draft row, `(layers, heads, draft tokens, sources)`. It is set only for a draft
     that the model wrote itself."""
     every_layer: bool = True
-    """Whether all layers that have attention were asked for, and not only some of them."""
+    """Whether all layers that have attention were requested, and not only some layers."""
 
 
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
-    """Return the row positions of the groups whose rows are in the prompt; `prompt_mass` returns their mass."""
+    """Return the positions of the row groups that lie in the prompt. `prompt_mass` returns the mass of these groups."""
     places = {"question": prompt.question, "last": (len(prompt) - 1, len(prompt))}
     rows = []
     for group in groups:
@@ -68,24 +68,24 @@ def read_prompts(
     layers: Collection[int] | None = None,
     prefix: Prefix | None = None,
 ) -> list[Readout]:
-    """Read rows of the prompts, without a draft, in one forward pass that ends with the last layer asked for.
+    """Read rows of the prompts, without a draft, in one forward pass. The pass ends after the last requested layer.
 
     Args:
         language_model: the model that reads.
-        prompts: question and passages, one or more.
-        groups: row groups to read; none may be the draft's.
-        layers: layers to read; None reads all.
+        prompts: one prompt or more.
+        groups: the row groups to read. Groups of draft rows are not allowed.
+        layers: the layers to read. `None` reads all layers.
         prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
         One readout for each prompt.
 
     Raises:
-        EmptyDraftError: a group of draft rows is asked for.
+        EmptyDraftError: a group of draft rows is requested.
         ContextTooLongError: a prompt does not fit into the context.
     """
     if any(group.rows == "draft" for group in groups):
-        raise EmptyDraftError("rows of the draft are asked for, but there is no draft")
+        raise EmptyDraftError("rows of the draft are requested, but there is no draft")
     return read_targets(language_model, prompts, [[]] * len(prompts), groups, layers, prefix)
 
 
@@ -97,18 +97,18 @@ def read_targets(
     layers: Collection[int] | None = None,
     prefix: Prefix | None = None,
 ) -> list[Readout]:
-    """Read prompts and the tokens that follow them, in one forward pass.
+    """Read attention from prompts and the tokens that follow each prompt, in one forward pass.
 
     Args:
         language_model: the model that reads.
-        prompts: one or more.
-        targets: the tokens that follow each prompt; they may be empty if no draft rows are asked for.
-        groups: row groups to read.
-        layers: layers to read; the pass ends after the last of them. None reads all.
+        prompts: one prompt or more.
+        targets: the tokens that follow each prompt. They may be empty if no draft rows are requested.
+        groups: the row groups to read.
+        layers: the layers to read. The pass ends after the last of these layers. `None` reads all layers.
         prefix: the prefix of a single prompt, if it has been run.
 
     Returns:
-        One readout for each prompt. A model that does not pad exactly takes one pass for each prompt.
+        One readout for each prompt. If the model does not pad exactly, each prompt takes one pass.
 
     Raises:
         ContextTooLongError: a prompt and its target do not fit into the context.

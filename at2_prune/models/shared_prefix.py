@@ -2,13 +2,13 @@
 
 A shared prefix is computed once. Each prompt is cut into pieces: at the start of each source and after the last source.
 The pieces make a tree, in which prompts with the same first pieces share their first nodes. The keys and values of a
-node are forked for the pieces that follow it.
+node are forked for the pieces that follow the node.
 
 If at least `WORTH_BATCHING` prompts differ, and the model has a backbone and joins caches (see `Compatibility`), the
-answers are written together, one token of each at a time. Otherwise, each answer is finished before the next one
-starts. Answers often agree, so once the first token of an answer is known, an earlier answer that begins with this
-token is checked in one forward pass. This is speculative decoding (Leviathan et al., arXiv 2211.17192) with earlier
-answers in the place of a draft model. A model that cannot share prefixes answers each prompt alone.
+answers are written together: each step adds one token to every answer. Otherwise, each answer is finished before the
+next answer starts. Answers often agree. So once the first token of an answer is known, one forward pass checks an
+earlier answer that begins with this token. This is speculative decoding (Leviathan et al., arXiv 2211.17192) with
+earlier answers in the place of a draft model. A model that cannot share prefixes answers each prompt alone.
 
 The tokens are those of greedy decoding. In 16 bits, rounding may decide between tokens of nearly equal probability.
 """
@@ -31,9 +31,9 @@ __all__ = ["write_answers"]
 
 WORTH_BATCHING = 8
 """The minimum number of different prompts whose answers are written together. For fewer prompts, it takes less time to
-finish each answer before the next one starts."""
+finish each answer before the next answer starts."""
 KEYS_AT_ONCE = 2**28
-"""The maximum size, in bytes, of the keys and values of answers that are written together on a CPU. On a GPU it is
+"""The maximum size, in bytes, of the keys and values of answers that are written together on a CPU. On a GPU, it is
 eight times as large."""
 
 
@@ -45,13 +45,13 @@ def write_answers(
     max_new_tokens: int = 48,
     prefix: Prefix | None = None,
 ) -> list[Generation]:
-    """Continue each prompt by greedy decoding; the answers are those of `LanguageModel.generate` for each alone.
+    """Continue each prompt by greedy decoding, with the same answers as `LanguageModel.generate` for each prompt alone.
 
     Args:
         language_model: the model.
-        prompts: at least one.
-        guess: token ids of a likely answer, such as the draft's. A wrong guess costs a little time.
-        max_new_tokens: an answer is cut after so many tokens.
+        prompts: at least one prompt.
+        guess: the token ids of a likely answer, such as the draft. A wrong guess only costs a little time.
+        max_new_tokens: the maximum number of tokens in an answer.
         prefix: a prefix of all prompts, if it has been run.
 
     Returns:
@@ -83,7 +83,10 @@ def write_answers(
 
 
 def _pieces(prompt: EncodedPrompt) -> tuple[tuple[int, ...], ...]:
-    """Cut the prompt's tokens into those before the sources, each source up to the next, and those after the last."""
+    """Cut the prompt into pieces: the tokens before the sources, each source, and the tokens after the sources.
+
+    The piece of a source ends where the next source starts.
+    """
     starts = [start for start, _ in prompt.sources]
     cuts = [0, *starts, *([prompt.sources[-1][1]] if starts else []), len(prompt)]
     return tuple(tuple(prompt.ids[start:stop]) for start, stop in pairwise(cuts) if stop > start)
@@ -94,12 +97,12 @@ class _Answer:
     """An answer that is being written."""
 
     indices: list[int]
-    """The indices of the prompts that it answers. All of them are equal."""
+    """The indices of the prompts that get this answer. These prompts are all equal."""
     length: int
     """The number of tokens of each of these prompts."""
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
-    """One for each token."""
+    """One log-probability for each token."""
 
 
 class _Writer:
@@ -107,9 +110,9 @@ class _Writer:
 
     Args:
         language_model: the model.
-        guess: a guess at the first answer.
-        max_new_tokens: an answer is cut after so many tokens.
-        together: whether the answers are written together, one token of each at a time.
+        guess: the token ids of a likely answer.
+        max_new_tokens: the maximum number of tokens in an answer.
+        together: whether the answers are written together, so that each step adds one token to every answer.
     """
 
     def __init__(self, language_model: LanguageModel, guess: list[int], max_new_tokens: int, together: bool) -> None:
@@ -132,8 +135,8 @@ class _Writer:
         Args:
             node: the pieces that come next, each with the pieces after it. The value of the empty piece is the
                 list of indices of the prompts that end here.
-            cache: keys and values of the tokens before. This call may change it.
-            length: the number of those tokens.
+            cache: keys and values of the tokens before the node. This call may change the cache.
+            length: the number of tokens before the node.
         """
         for count, (piece, after) in enumerate(node.items(), start=1):
             while len(after) == 1 and () not in after:  # the tree does not branch here
@@ -149,12 +152,12 @@ class _Writer:
                 self.descend(deeper, mine, length + len(piece))
 
     def finish(self, answer: _Answer, piece: list[int], cache: Any) -> None:
-        """Write an answer, with guesses at its next tokens.
+        """Write an answer. Earlier answers serve as guesses of the next tokens.
 
         Args:
             answer: the answer to write.
             piece: the prompt's tokens that are not in the cache yet.
-            cache: keys and values of the tokens before them.
+            cache: keys and values of the prompt's tokens before `piece`.
         """
         length = answer.length - len(piece)
         while not self.ended(answer):
@@ -178,7 +181,7 @@ class _Writer:
         self.keep(answer)
 
     def put_off(self, answer: _Answer, piece: list[int], cache: Any) -> None:
-        """Run the rest of a prompt, and write its answer later, with others. The arguments are those of `finish`."""
+        """Run the rest of a prompt. Its answer is written later, with others. The arguments are those of `finish`."""
         positions = torch.arange(answer.length, device=self.language_model.device)
         state, cache = run_backbone(self.language_model, piece, cache, positions, 1)
         self._waiting.append((answer, state, cache))
@@ -187,11 +190,11 @@ class _Writer:
             self.write_waiting()
 
     def write_waiting(self, last: bool = False) -> None:
-        """Write the answers that were put off, one token of each at a time.
+        """Write the answers that were put off. Each step adds one token to every answer.
 
         Args:
-            last: whether to write until all answers have ended. Otherwise this call stops once half of them have ended,
-                and a later call continues the others together with new ones.
+            last: whether to write until all answers have ended. Otherwise, this call stops once half of the answers
+                have ended. A later call continues the other half together with new answers.
         """
         answers, caches = self._begun
         if self._waiting:
@@ -207,7 +210,7 @@ class _Writer:
         del caches
         while True:
             going_on = [index for index, answer in enumerate(answers) if not self.ended(answer)]
-            # Removing answers from the cache takes as long as a step, so it is done once a quarter of them have ended.
+            # Removing answers from the cache takes as long as a step. So a quarter of the answers must have ended.
             if len(going_on) <= max(enough, len(answers) * 3 // 4):
                 for answer in answers:
                     if self.ended(answer):

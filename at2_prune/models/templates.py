@@ -1,4 +1,4 @@
-"""Prompt templates: how a question and its passages are shown, as pieces of control text and of plain text."""
+"""Prompt templates, which show a question and its passages as pieces of control text and plain text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Piece:
     """A part of the prompt.
 
     Control pieces (a chat template's turns, the first token) may hold special tokens. In all other pieces, `<bos>` or
-    `<|im_start|>` are tokenised as the characters that they are.
+    `<|im_start|>` are tokenised as ordinary characters.
     """
 
     text: str
@@ -29,7 +29,7 @@ class Piece:
 
 
 class PromptTemplate(Protocol):
-    """The interface of a template. A class with these members is one."""
+    """The interface of a template. A class with these members is a template."""
 
     @property
     def name(self) -> str:
@@ -43,12 +43,12 @@ class PromptTemplate(Protocol):
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """The strings that end an answer. The answer is the text before the first of them."""
+        """The strings that end an answer. The answer is the text before the first of these strings."""
         ...
 
     @property
     def passage(self) -> str:
-        """The pattern that shows a passage. It holds `{text}` once and, if titles are to be shown, `{title}`."""
+        """The pattern that shows a passage. It holds `{text}` once. It also holds `{title}` if titles are shown."""
         ...
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
@@ -91,7 +91,7 @@ class TextTemplate:
 
 
 _MARK = "at2-prune-user-turn"
-_INSTEAD = "mend the template in the model's folder, or pass template=TextTemplate() for a plain-text prompt"
+_INSTEAD = "correct the template in the model's folder, or pass template=TextTemplate() for a plain-text prompt"
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class ChatTemplate:
         """Take head and tail from the tokenizer's chat template.
 
         Args:
-            tokenizer: one with a chat template.
-            chat_options: passed to `apply_chat_template`, for instance `enable_thinking=False`.
+            tokenizer: a tokenizer with a chat template.
+            chat_options: options for `apply_chat_template`, for instance `enable_thinking=False`.
 
         Raises:
             ModelNotSupportedError: the chat template cannot be rendered for one user turn, leaves the user's text out,

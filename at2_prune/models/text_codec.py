@@ -22,7 +22,7 @@ class TextCodec:
 
     In control text, special tokens are recognised. In plain text, they are ordinary characters.
 
-    The codec holds copies of the fast tokenizer's backend and never changes their state, so threads may share it.
+    The codec holds copies of the fast tokenizer's backend. Their state never changes, so threads may share a codec.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -42,8 +42,8 @@ class TextCodec:
         self._plain = _copy(tokenizer.backend_tokenizer)
         self._plain.encode_special_tokens = True
         self._plain.post_processor = None  # some post-processors narrow offsets by the white space around a token
-        # Plain text is cut within markers that the tokenizer does not call special (`<think>`, `<|fim_prefix|>`),
-        # because the tokenizer would encode each marker as one token.
+        # Some markers, such as `<think>` and `<|fim_prefix|>`, are not special tokens. The tokenizer would encode such
+        # a marker as one token in plain text too, so plain text is cut inside the marker.
         chat = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         markers = [
             token.content
@@ -64,7 +64,7 @@ class TextCodec:
                 f"the tokenizer makes no token of 'a': its vocabulary is empty or lacks plain letters; {_INSTEAD}"
             )
         self.begin: list[int] = probe[:1] if probe and probe[0] == tokenizer.bos_token_id else []
-        """The ids that open every sequence: the beginning-of-sequence token if the tokenizer adds it, else none."""
+        """The ids at the start of every sequence: the beginning-of-sequence token, if the tokenizer adds this token."""
 
     def control(self, text: str) -> list[int]:
         """Return the ids of control text, in which special tokens are recognised."""
@@ -86,7 +86,7 @@ class TextCodec:
             except TypeError:
                 half = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
                 near = text[max(0, half - 30) : half + 30]
-                raise InputError(f"a text holds half a surrogate pair, which is no character: {near!r}") from None
+                raise InputError(f"a text holds half a surrogate pair, which is not a character: {near!r}") from None
             except Exception as error:  # tokenizers raises plain exceptions, for an unknown character for instance
                 raise ModelNotSupportedError(
                     f"the tokenizer cannot encode {text[start:stop]!r:.80} ({reason_of(error)}); {_INSTEAD}"
@@ -96,14 +96,14 @@ class TextCodec:
         return ids, offsets
 
     def decode(self, ids: Sequence[int], special: bool = False) -> str:
-        """Return the text of token ids. It shows special tokens only if `special` is true."""
+        """Return the text of token ids. Special tokens are shown only if `special` is true."""
         return self._control.decode(list(ids), skip_special_tokens=not special)
 
 
 def _copy(backend: Tokenizer) -> Tokenizer:
-    """Return a copy without truncation and padding that shares the vocabulary.
+    """Return a copy of the backend that shares its vocabulary. The copy does not truncate or pad.
 
-    `copy.deepcopy` would write the vocabulary as JSON and read it again, which takes seconds for a large one.
+    `copy.deepcopy` would write the vocabulary as JSON and read it again. This takes seconds for a large vocabulary.
     """
     result = Tokenizer(backend.model)
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
@@ -111,7 +111,7 @@ def _copy(backend: Tokenizer) -> Tokenizer:
             setattr(result, part, getattr(backend, part))
     added = backend.get_added_tokens_decoder()
     result.add_tokens([added[i] for i in sorted(added)])
-    if result.get_added_tokens_decoder() != added:  # the ids have gaps between them, which `add_tokens` would close
+    if result.get_added_tokens_decoder() != added:  # there are gaps between the ids, which `add_tokens` would close
         result = copy.deepcopy(backend)
         result.no_truncation()
         result.no_padding()

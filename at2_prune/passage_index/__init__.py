@@ -1,6 +1,6 @@
-"""The passage index: keys of passages that the model read once, each alone, for all questions.
+"""The passage index: keys of passages that the model read once, each passage alone, for all questions.
 
-A passage runs through the first layers of the model behind a short fixed head. Its keys are kept; they depend on
-nothing but the passage. A question runs through the same layers alone. Its rows then meet the kept keys of all
-passages. `docs/method.md` has the definition.
+The first layers of the model read a short opening text (`layout.HEAD`), then one passage. The passage's keys are kept.
+They depend on the passage alone. A question runs through the same layers, after the same opening text. Then the
+attention of the question's rows to the kept keys of all passages is computed. `docs/method.md` has the definition.
 """

@@ -24,25 +24,25 @@ TOKENS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class LayerRows:
-    """One layer's queries of a text behind the head, and the sums of their attention to that text itself."""
+    """The queries of a text in one layer, and the sums of the text's attention to itself."""
 
     rows: torch.Tensor
     """The queries, `(heads, rows, width)` float32, multiplied by the layer's scaling."""
     own: torch.Tensor
-    """The logarithm of the sum of exponentials of the row's logits over the head and the text up to the row, attention
-    sinks included, `(heads, rows)`."""
+    """For each row, the logarithm of a sum, `(heads, rows)`. The sum is over the exponentials of the row's logits, for
+    the opening text `layout.HEAD`, the text's own tokens up to the row, and the attention sink if the layer has one."""
     softcap: float | None = None
 
 
 class Encoder:
     """Runs texts through the first layers of a model.
 
-    Sliding windows and chunks are not applied between a question and passages, since all stand at the same positions.
+    Sliding windows and chunks are not applied between a question and passages, as all texts have the same positions.
 
     Args:
         language_model: a model whose attention can be read.
-        layers: the layers whose keys are kept. No layer after the last of them runs.
-        link_layers: those of them whose queries are kept too.
+        layers: the layers whose keys are kept. Layers after the last of these do not run.
+        link_layers: the layers, a subset of `layers`, whose queries are kept too.
         precision: the precision in which vectors are kept.
     """
 
@@ -61,11 +61,11 @@ class Encoder:
         self.head = encode_head(language_model.codec)
 
     def question(self, text: str) -> dict[int, LayerRows]:
-        """Return the rows of a question by layer.
+        """Return the rows of a question, by layer.
 
         Raises:
             InputError: the question is empty.
-            ContextTooLongError: it does not fit the model's context.
+            ContextTooLongError: the question does not fit the model's context.
         """
         ids, (start, stop) = encode_question(self.language_model.codec, text)
         self._check_length(ids)
@@ -107,7 +107,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _run(self, texts: Sequence[Sequence[int]]) -> dict[int, _Inputs]:
-        """Run texts behind the head as one batch, padded on the right, where causal attention cannot see it."""
+        """Run the opening text and each text as one batch. Causal attention does not see the padding on the right."""
         model = self.language_model.model
         length = len(self.head) + max(map(len, texts))
         ids = torch.zeros(len(texts), length, dtype=torch.long)
@@ -145,7 +145,7 @@ class _Inputs:
 
 
 class _Listener:
-    """Keeps queries and keys of some layers, and ends the pass after the last of them."""
+    """Keeps queries and keys of some layers, and ends the pass after the last of these layers."""
 
     def __init__(self, layers: Sequence[int]) -> None:
         self.layers = layers
@@ -166,8 +166,8 @@ class _Listener:
             return
         if options.get("position_bias") is not None or key.shape[2] != query.shape[2]:
             raise ModelNotSupportedError(
-                f"layer {layer} attends by a bias on positions or to keys of other layers, so its keys cannot be kept "
-                "for other questions: take the method prompt_scout"
+                f"layer {layer} uses a position bias or the keys of another layer, so its keys cannot be kept for "
+                "other questions: use the method prompt_scout"
             )
         scaling = options.get("scaling")
         capped = None if kernel == "sdpa" else options.get("softcap")
@@ -178,7 +178,7 @@ class _Listener:
 
 
 def _rows(inputs: _Inputs, item: int, span: slice) -> LayerRows:
-    """Return the rows of one text, with the sum over the head and the text's own tokens up to each row."""
+    """Return the rows of one text. A row's sum is over the opening text and the text's own tokens up to the row."""
     rows = inputs.query[item, :, span].float() * inputs.scaling
     logits = scaled_logits(rows, inputs.key[item].float(), inputs.softcap)
     tokens = torch.arange(logits.shape[-1], device=rows.device)

@@ -1,4 +1,4 @@
-"""The index of one model: it looks records up, and reads the passages that it does not have."""
+"""The passage index of one model. It looks up records, and reads the passages that have no record yet."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PASSAGES_AT_ONCE = 16
 
 
 class PassageIndex:
-    """The records of passages for one model. Threads may share it.
+    """The records of passages for one model. Threads may share an index.
 
     Records from a store on disk are kept in memory too.
 
     Args:
         language_model: the model that reads.
         layers: the layers whose keys are kept.
-        link_layers: those of them whose queries are kept too, for links between passages.
+        link_layers: the layers, a subset of `layers`, whose queries are kept too. They give the links between passages.
         precision: `int8`, or `float32` for exact scores.
-        store: where records are kept; by default the memory that all indexes of the process share.
+        store: the store of the records; by default the memory store that all indexes of the process share.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PassageIndex:
         link_layers: Sequence[int] = (),
         precision: Precision = "int8",
     ) -> PassageIndex:
-        """Open the index in a folder, or make one there.
+        """Open the index in a folder, or make a new index there.
 
         Raises:
             InputError: the folder holds the index of another model or of other settings.
@@ -82,19 +82,20 @@ class PassageIndex:
         return index
 
     def pieces(self, passage: Passage) -> list[Piece]:
-        """Return the tokens of a passage's pieces. A passage without text has none."""
+        """Return the pieces of a passage. A passage without text has no pieces."""
         return split_passage(self.language_model.codec, passage) if passage.text.strip() else []
 
     def records(self, passages: Sequence[Passage]) -> Iterator[list[PieceRecord]]:
-        """Yield the records of each passage in order, one for each of its pieces.
+        """Yield a list of records for each passage, in the order of the passages. Each piece has one record.
 
-        Passages that the store does not have are read, some at a time, and added to it. No passage is read twice.
+        Passages without records in the store are read, some at a time. Their records are added to the store. No passage
+        is read twice.
         """
         for start in progress(range(0, len(passages), PASSAGES_AT_ONCE), "reading passages"):
             yield from self._some(passages[start : start + PASSAGES_AT_ONCE])
 
     def add(self, passages: Sequence[Passage], progress: Callable[[int], None] = lambda count: None) -> int:
-        """Read the passages that the store does not have. Return how many were read.
+        """Read the passages that have no records in the store. Return the number of passages that were read.
 
         Args:
             passages: the passages.
@@ -118,11 +119,11 @@ class PassageIndex:
         return self.encoder.question(text)
 
     def softcaps(self, question: Mapping[int, LayerRows]) -> dict[int, float | None]:
-        """Return the cap of the logits of each link layer, as `passage_index.features.link_features` takes it."""
+        """Return the soft-cap of logits for each link layer, for `passage_index.features.link_features`."""
         return {layer: question[layer].softcap for layer in self.encoder.link_layers}
 
     def key(self, passage: Passage) -> Key:
-        """Return the key of a passage's records. Title and text decide it."""
+        """Return the key of a passage's records. It depends on this index, and on the passage's title and text."""
         digest = hashlib.sha256(repr((passage.title or "", passage.text)).encode("utf-8", "surrogatepass"))
         return self._name, digest.hexdigest()
 
@@ -157,7 +158,7 @@ class PassageIndex:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Return a digest of a model's config and of some numbers of every weight."""
+    """Return a digest of a model's type and of some numbers of every weight."""
     digest = hashlib.sha256(model.config.model_type.encode())
     for name, weight in sorted(model.state_dict().items()):
         flat = weight.detach().flatten()

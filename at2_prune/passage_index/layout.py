@@ -1,6 +1,6 @@
-"""The token sequences that the index reads: a passage behind the head, and a question behind the head.
+"""The token sequences that the index reads: the opening text `HEAD`, then a passage or a question.
 
-All texts stand directly behind the head, the question too, so that a passage and a question have the same positions.
+Passages and questions both follow directly after the opening text. So a passage and a question have the same positions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..passages import Passage
 __all__ = ["HEAD", "Piece", "encode_head", "encode_question", "split_passage", "units_of"]
 
 HEAD = "Documents:\n"
-"""The text before every passage and every question."""
+"""The opening text, which the model reads before every passage and every question."""
 BEFORE_QUESTION = "\nQuestion: "
 PIECE_TOKENS = 384
 """The maximum number of tokens of a passage that are read together, its title included."""
@@ -26,23 +26,23 @@ TITLE_TOKENS = 96
 
 @dataclass(frozen=True)
 class Piece:
-    """A passage, or a part of one that is too long to be read at once."""
+    """A passage, or a part of a passage that is too long to be read at once."""
 
     ids: list[int]
-    """The tokens of the title, then those of the text."""
+    """The tokens of the title, then the tokens of the text."""
     title: int
     """The number of title tokens."""
     offsets: list[Span]
-    """The characters of the passage's text that each token after the title stands for."""
+    """For each token after the title, its span of characters in the passage's text."""
 
 
 def encode_head(codec: TextCodec) -> list[int]:
-    """Return the token ids of the head."""
+    """Return the token ids of the opening text `HEAD`."""
     return [*codec.begin, *codec.plain(HEAD)[0]]
 
 
 def encode_question(codec: TextCodec, question: str) -> tuple[list[int], Span]:
-    """Return the token ids of a question with the words before it, and the span of the question's own tokens.
+    """Return the token ids of `BEFORE_QUESTION` and a question, and the span of the question's own tokens.
 
     Raises:
         InputError: the question is empty.
@@ -80,7 +80,7 @@ def units_of(pieces: Sequence[Piece], span: Span | None) -> list[tuple[int, int,
 
     Args:
         pieces: the pieces of the passage.
-        span: the source's characters in the passage's text. None stands for the whole passage, its title included.
+        span: the source's characters in the passage's text. `None` means the whole passage with its title.
     """
     if span is None:
         return [(index, 0, len(piece.ids)) for index, piece in enumerate(pieces)]

@@ -1,4 +1,4 @@
-"""Records: what the index keeps of a piece of a passage, in 8 bits a number or in full."""
+"""Records: the vectors that the index keeps for a piece of a passage, as 8-bit integers or as float32."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..errors import CacheError
 __all__ = ["PieceRecord", "Precision", "Vectors", "pack", "unpack"]
 
 Precision = Literal["int8", "float32"]
-"""The way vectors are kept: as 8-bit integers with a scale for each vector, or as they were computed."""
+"""The format of kept vectors: 8-bit integers with a scale for each vector, or float32."""
 
 
 LEAD_TOKENS = 6
-"""The number of first tokens that stand for the title of a passage without one."""
+"""The number of first tokens that count as the title, if a passage has no title."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Vectors:
     """One vector for each token and head, `(heads, tokens, width)`."""
 
     values: torch.Tensor
-    """int8, or float32."""
+    """The vectors, int8 or float32."""
     scale: torch.Tensor | None = None
-    """`(heads, tokens, 1)` float32 with int8 values."""
+    """The scale of each int8 vector, `(heads, tokens, 1)` float32. It is None if the values are float32."""
 
     @classmethod
     def keep(cls, vectors: torch.Tensor, precision: Precision) -> Vectors:
-        """Keep vectors in this precision, on the CPU."""
+        """Return the vectors in this precision, on the CPU."""
         vectors = vectors.float().cpu().contiguous()
         if precision == "float32":
             return cls(vectors)
@@ -47,17 +47,17 @@ class Vectors:
 
 @dataclass(frozen=True)
 class PieceRecord:
-    """The keys of one piece of a passage, and its rows for links."""
+    """The kept vectors of one piece of a passage: its keys, and its rows for links."""
 
     title: int
     """The number of title tokens."""
     keys: dict[int, Vectors]
-    """By layer: `(key/value heads, tokens, width)`."""
+    """The keys of each layer, `(key/value heads, tokens, width)`."""
     rows: dict[int, Vectors]
-    """By link layer: the queries `(heads, tokens, width)`."""
+    """The scaled queries of each link layer, `(heads, tokens, width)`."""
     own: dict[int, torch.Tensor]
-    """By link layer: the logarithm of the sum of exponentials of the row's logits over the head and the piece's own
-    tokens up to the row, `(heads, tokens)` float32."""
+    """For each link layer and row, the logarithm of a sum, `(heads, tokens)` float32. The sum is over the exponentials
+    of the row's logits, for the opening text `layout.HEAD` and the piece's own tokens up to the row."""
 
     @property
     def tokens(self) -> int:
@@ -65,7 +65,7 @@ class PieceRecord:
 
     @property
     def lead(self) -> int:
-        """The number of tokens that stand for the title: those of the title, or the first ones if there is none."""
+        """The number of tokens that count as the title: the title itself, or else the first `LEAD_TOKENS` tokens."""
         return self.title or min(LEAD_TOKENS, self.tokens)
 
     @property

@@ -1,4 +1,4 @@
-"""The units of a prompt's sources in the index: whole passages, their sentences, or their tokens."""
+"""The units of a prompt's sources. A unit is the part of a source that lies in one piece of its passage."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["source_units"]
 def source_units(
     index: PassageIndex, passages: Sequence[Passage], owners: Sequence[int], texts: Sequence[str]
 ) -> tuple[list[Unit], list[int]]:
-    """Return the units of sources.
+    """Return the units of all sources.
 
     Args:
-        index: the index; passages that it does not have are read.
+        index: the index. Passages without records in the index are read.
         passages: all passages.
-        owners: the passage of each source, ascending.
-        texts: the text of each source. Sources of one passage stand in the order of its text.
+        owners: the index of each source's passage, in ascending order.
+        texts: the text of each source. The sources of one passage are in the order of the passage's text.
 
     Returns:
-        The units, and the source of each unit. A source has one unit for each piece that holds tokens of it, and none
-        if it has no text.
+        The units, and the index of each unit's source. A source has one unit for each piece that holds some of its
+        tokens. A source without text has no unit.
     """
     units: list[Unit] = []
     sources: list[int] = []
@@ -55,7 +55,7 @@ def source_units(
 
 
 def _spans(text: str, parts: Sequence[str]) -> list[Span | None]:
-    """Return the characters of each part, which follow each other in the text; None for a part without text."""
+    """Return the span of characters of each part in the text, or None for a blank part. The parts are in order."""
     spans: list[Span | None] = []
     end = 0
     for part in parts:

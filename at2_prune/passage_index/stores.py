@@ -1,4 +1,4 @@
-"""Where records are kept: in memory, or in an SQLite file that several processes can read."""
+"""Stores of records: in memory, or in an SQLite file that several processes can read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Keeps records in memory, the ones used last, up to a number of bytes. Threads may share it.
+    """Keeps the records that were used last in memory, up to a number of bytes. Threads may share a store.
 
     Args:
         limit: the maximum number of bytes.
@@ -69,7 +69,7 @@ class MemoryStore:
                 self._drop(next(iter(self._records)))
 
     def clear(self) -> None:
-        """Forget every record."""
+        """Remove every record."""
         with self._lock:
             self._records.clear()
             self.nbytes = 0
@@ -84,17 +84,18 @@ shared_memory = MemoryStore()
 
 
 class DiskStore:
-    """Keeps records in `passages.sqlite` of a folder. Many processes may read it while one writes.
+    """Keeps records in the file `passages.sqlite` of a folder. Many processes may read while one process writes.
 
     A record is committed whole or not at all, and has a checksum. A damaged record counts as missing.
 
     Args:
         folder: the folder; it is made if it does not exist and `identity` is given.
-        identity: everything that decides the records, such as the model and the layers. A folder of another identity is
-            refused. None takes the folder's own.
+        identity: everything that decides the records, such as the model and the layers. A folder with another
+            identity is refused. `None` accepts any identity that the folder has.
 
     Raises:
-        InputError: the folder holds the index of another model or of other settings, or none.
+        InputError: the folder holds the index of another model or of other settings. It is also raised if the folder
+            holds no index and `identity` is None.
         CacheError: the file cannot be read or written.
     """
 
@@ -139,7 +140,7 @@ class DiskStore:
             connection[1].close()
 
     def _open(self) -> sqlite3.Connection:
-        """Return a connection of this thread and this process: SQLite's may not be carried over a fork."""
+        """Return this thread's connection. A forked process opens a new connection, as SQLite requires."""
         known = getattr(self._local, "connection", None)
         if known is None or known[0] != os.getpid():
             name = f"{self.path.absolute().as_uri()}?mode={self._mode()}"

@@ -1,1 +1,1 @@
-"""The pruner scores the sources, selects the best ones and answers from them."""
+"""The pruner scores the sources, selects the best sources, and answers from the selected sources."""

@@ -19,7 +19,7 @@ __all__ = ["Attributor"]
 
 
 class Attributor(Scoring):
-    """Drafts an answer and scores the sources it was written from; `AT2Pruner` selects by these scores.
+    """Scores sources, after drafting an answer if the scorer needs a draft. `AT2Pruner` selects by these scores.
 
     Args:
         language_model: the scoring model, which reads attention.
@@ -35,7 +35,7 @@ class Attributor(Scoring):
     """
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
-        """Write a draft from all passages, and read the attention that the scorer needs meanwhile.
+        """Write a draft from all passages. The attention that the scorer needs is read in the same passes.
 
         The scoring model reads the draft of a separate reader in one forward pass.
 
@@ -85,7 +85,7 @@ class Attributor(Scoring):
         one batch too.
 
         Args:
-            questions: any number.
+            questions: any number of questions.
             passages: the passages of each question.
             drafts: the draft of each question, as in `score`. With None, the reader writes drafts if the scorer reads
                 them.
@@ -94,8 +94,8 @@ class Attributor(Scoring):
             The scores of each question. Memory grows with the batch; questions that need windows are not batched.
 
         Raises:
-            InputError: as `score`, and if there are not as many lists of passages, or drafts, as questions.
-            EmptyDraftError, ContextTooLongError: as `score`, for any question.
+            InputError: as in `score`, or the numbers of questions, lists of passages and drafts differ.
+            EmptyDraftError, ContextTooLongError: as in `score`, for any question.
         """
         found = self._score_all(questions, [self._passages(some) for some in passages], drafts)
         for scored in found:
@@ -113,11 +113,12 @@ class Attributor(Scoring):
         return scored_sources(scored.prompt, scored.scores, ())
 
     def try_score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> Scored:
-        """Score as `score` does, but raise no error if the draft is empty. Then all scores are 0, and `error` gives the
-        reason.
+        """Score as `score` does, but raise no error if the draft is empty.
+
+        With an empty draft, all scores are 0, and `error` gives the reason.
 
         Raises:
-            InputError, ContextTooLongError: as `score`.
+            InputError, ContextTooLongError: as in `score`.
         """
         items = self._passages(passages)
         try:
@@ -134,13 +135,13 @@ class Attributor(Scoring):
         Args:
             question: the question.
             passages: at least one.
-            draft: a text, or a `Draft` of `self.draft`.
+            draft: a text, or a `Draft` that `self.draft` wrote.
 
         Returns:
-            The tokens of each passage as `(text, score)`; the texts join to the text that the model was shown.
+            The tokens of each passage as `(text, score)`. Joined, the texts of a passage are the passage as shown.
 
         Raises:
-            InputError, EmptyDraftError, ContextTooLongError: as `score`.
+            InputError, EmptyDraftError, ContextTooLongError: as in `score`.
         """
         check_draft(draft)
         items = self._passages(passages)

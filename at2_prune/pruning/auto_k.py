@@ -28,7 +28,7 @@ class Candidate:
 
 
 def most_confident(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate with the most confident answer. If several are equal, return the one with the smallest k.
+    """Return the candidate with the most confident answer. If several are equally confident, the smallest k wins.
 
     Example:
         >>> most_confident([Candidate(1, [3], "Ghent", -2.5), Candidate(2, [1, 3], "Dinant", -0.5)]).answer

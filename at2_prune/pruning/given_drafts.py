@@ -1,4 +1,4 @@
-"""Checking drafts that were written elsewhere, and reading the attention that the scorer needs for them."""
+"""Checks drafts that were written elsewhere, and reads the attention that the scorer needs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def read_for(
     """Read the attention that the scorer needs for drafts that were written elsewhere.
 
     Args:
-        scorer: the scorer, whose `draft_groups` are read. If it has none, no pass is run.
+        scorer: the scorer, whose `draft_groups` are read. If it has no such groups, no pass is run.
         model: the model that reads.
-        prompts: question and passages of each draft.
-        drafts: texts or token ids.
+        prompts: the prompt of each draft.
+        drafts: the text or the token ids of each draft.
 
     Raises:
         EmptyDraftError: a draft is empty, and the scorer reads draft rows.
@@ -42,8 +42,9 @@ def read_for(
 def given_drafts(
     scorer: Scorer, model: LanguageModel, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]
 ) -> list[Draft]:
-    """Return the drafts that a caller gave, with their readouts. The attention of texts is read, on a GPU as one batch.
-    A `Draft` is used as it is.
+    """Return the given drafts as `Draft` objects with readouts.
+
+    A `Draft` is returned unchanged. For texts, the attention is read, on a GPU in one batch.
 
     Raises:
         EmptyDraftError: a text is empty.
@@ -80,7 +81,7 @@ def given_drafts(
 
 
 def check_draft(draft: Any) -> None:
-    """Raise `InputError` unless this is a text or a `Draft`."""
+    """Raise `InputError` unless the draft is a text or a `Draft`."""
     if not isinstance(draft, (str, Draft)):
         raise InputError(f"a draft must be a text or a Draft, got {type(draft).__name__}: {draft!r:.80}")
 
@@ -91,9 +92,9 @@ def _has_as_many_sources(draft: Draft, prompt: EncodedPrompt) -> bool:
 
 
 def _holds(draft: Draft, scorer: Scorer, model: LanguageModel) -> bool:
-    """Whether a draft holds the attention that the scorer reads. A draft without tokens never does."""
+    """Return whether a draft holds all attention that the scorer reads. For a draft without tokens, return True."""
     if not draft.ids or not scorer.draft_groups:
-        return True  # there is nothing to read, or the scorer says that the draft is empty
+        return True  # no attention is needed, or the scorer will report the empty draft
     if draft.readout is None or any(group not in draft.readout.mass for group in scorer.draft_groups):
         return False
     if scorer.layers is None:

@@ -1,8 +1,8 @@
-"""Passages that do not fit the model's context alone: they are cut into parts that fit, and their scores are joined.
+"""Long passages: a passage that does not fit the model's context alone is cut into parts that fit.
 
-A source that was cut gets the largest score of its parts. The scores of its parts must not be summed: the attention
-mass of a row sums to 1 over a window, and a source that is cut into n parts would collect it in up to n windows. They
-must not be averaged either: one part of a long document answers the question, and the rest of it is beside the point.
+A source that was cut gets the largest score of its parts. The scores of the parts are not summed, because the attention
+mass of a row sums to 1 in each window. A source in n parts could collect mass from n windows. The scores are not
+averaged either, because often only one part of a long document answers the question.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from ..passages import Passage
 __all__ = ["Part", "as_part", "best_parts", "join_scores", "split_passage"]
 
 BOUNDARIES = (". ", "! ", "? ", "\n", " ")
-"""The ends of sentences, and white space, at which a text is cut if there is one in the second half of a part."""
+"""The marks after which a text is cut, the preferred mark first. A mark counts only in the second half of a part."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A passage, or a part of one, with the indices of its sources among the sources of all passages."""
+    """A passage, or a part of a passage."""
 
     passage: Passage
     sources: tuple[int, ...]
+    """The indices of its sources among the sources of all passages."""
     is_cut: bool = False
 
 
@@ -40,12 +41,12 @@ def split_passage(whole: Part, texts: Sequence[str], codec: TextCodec, tokens: i
 
     Args:
         whole: the passage.
-        texts: the texts of its sources, which join to its text.
-        codec: counts the tokens.
-        tokens: the most tokens of a part's text, at least 1.
+        texts: the texts of the passage's sources. Joined, they are the passage's text.
+        codec: the model's tokenizer, which counts tokens.
+        tokens: the maximum number of tokens in a part's text, at least 1.
 
     Returns:
-        Parts whose texts join to the passage's. Each holds some neighbouring sources, or a piece of one source.
+        The parts. Joined, their texts are the passage's text. Each part holds neighbouring sources or pieces of them.
     """
     groups: list[list[tuple[int, str]]] = []
     room = 0
@@ -68,10 +69,10 @@ def split_passage(whole: Part, texts: Sequence[str], codec: TextCodec, tokens: i
 
 
 def join_scores(parts: Sequence[Part], scores: Sequence[float], sources: int) -> list[float]:
-    """Return the score of every source: the largest one of its parts.
+    """Return the score of every source, which is the largest score of its parts.
 
     Args:
-        parts: of all passages.
+        parts: the parts of all passages.
         scores: a score for every source of every part, one part after the other.
         sources: the number of sources of all passages.
     """
@@ -83,10 +84,10 @@ def join_scores(parts: Sequence[Part], scores: Sequence[float], sources: int) ->
 
 
 def best_parts(parts: Sequence[Part], scores: Sequence[float]) -> dict[int, Passage]:
-    """Return the part of each cut passage that has the largest score, by the passage's index.
+    """Return the best part of each cut passage, by the index of the passage. It is the part with the largest score.
 
     Args:
-        parts: of all passages, where each passage is a source.
+        parts: the parts of all passages. Each passage is one source.
         scores: a score for each part.
     """
     best: dict[int, tuple[float, Passage]] = {}
@@ -98,7 +99,7 @@ def best_parts(parts: Sequence[Part], scores: Sequence[float]) -> dict[int, Pass
 
 
 def _cut(text: str, codec: TextCodec, tokens: int) -> list[str]:
-    """Cut a text into pieces of at most so many tokens, at the end of a sentence or between words if possible."""
+    """Cut a text into pieces of at most `tokens` tokens, at the end of a sentence or between words if possible."""
     ends = [stop for _, stop in codec.plain(text)[1]]
     cuts, start, done = [0], 0, 0
     while len(ends) - done > tokens:

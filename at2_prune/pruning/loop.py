@@ -1,7 +1,7 @@
-"""Drafting, scoring and answering, in the code that the pruner, the pipeline step and the evaluator share.
+"""The pruning loop: drafting, scoring and answering. The pruner, the pipeline step and the evaluator share this code.
 
-A subclass of `PruningLoop` can time and cache every draft, score and answer by overriding its methods. The evaluator
-has such a subclass, so that it measures the code that users run.
+A subclass of `PruningLoop` can override methods, to time and cache every draft, score and answer. The evaluator has
+such a subclass, so that it measures the code that users run.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Scored:
     prompt: EncodedPrompt
     draft: Draft
     scores: list[float]
-    """One score per source. All are 0 if a draft was needed and was empty, so that the first sources rank highest.
-    Sources without text are put below all others; see `at2_prune.pruning.selection.blank_last`."""
+    """One score per source. If a draft was needed and was empty, all scores are 0, so the first sources rank highest.
+    Sources without text score below all other sources; see `at2_prune.pruning.selection.blank_last`."""
     error: EmptyDraftError | None = None
     """The error if the sources could not be scored, else None."""
     whole: bool = True
@@ -42,8 +42,8 @@ class Scored:
     prefix: Prefix | None = field(default=None, repr=False)
     """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
     excerpts: Mapping[int, Passage] = field(default_factory=dict, repr=False)
-    """The best part of each passage that does not fit the model's context, by its index. An answer is written from this
-    part if the passage is kept."""
+    """The best part of each passage that does not fit the model's context, by the passage's index. If the passage is
+    kept, the answer is written from this part."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
     """The time of each step, `draft` and `score`."""
 
@@ -56,7 +56,7 @@ class Scored:
         return self.whole and bool(self.draft.text)
 
     def shown(self, passages: Sequence[Passage]) -> list[Passage]:
-        """Return the passages as answers are written from them: an excerpt of each that does not fit."""
+        """Return the passages for the prompt of an answer. An excerpt replaces each passage that does not fit."""
         return [self.excerpts.get(index, passage) for index, passage in enumerate(passages)]
 
     @property

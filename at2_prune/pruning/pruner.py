@@ -1,4 +1,4 @@
-"""`AT2Pruner` scores the sources, selects the best ones and answers from them."""
+"""`AT2Pruner` scores the sources, selects the best sources, and answers from the selected sources."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class AT2Pruner(Attributor):
         overflow: Overflow = "windows",
         **model_options: Any,
     ) -> AT2Pruner:
-        """Make a pruner for a model, given by Hub id or path or loaded already; by default the embedded Gemma 3 270M.
+        """Make a pruner for a model; by default for the embedded Gemma 3 270M.
 
         Models that are given by name alone are loaded once for each process, device and dtype.
 
@@ -156,7 +156,7 @@ class AT2Pruner(Attributor):
         Args:
             question: the question.
             passages: all passages.
-            kept: indices of sources, in the order in which they are shown; None keeps all.
+            kept: indices of sources, in the order in which they are shown. `None` keeps all sources.
         """
         items = self._passages(passages)
         shown = items if kept is None else self.shown(items, kept)
@@ -171,7 +171,7 @@ class AT2Pruner(Attributor):
     def answer(
         self, question: str, passages: Iterable[PassageLike], k: Ks = 3, draft: str | Draft | None = None
     ) -> PruneResult:
-        """Score the sources, keep the top k, and answer from those.
+        """Score the sources, keep the top k sources, and answer from the kept sources.
 
         If k is at least the number of sources and the reader drafted from all of them, its draft is the answer. With
         `order="score"` the sources must also rank in their original order, or a new answer is written. If a method
@@ -199,12 +199,13 @@ class AT2Pruner(Attributor):
         k: Ks = 3,
         drafts: Sequence[str | Draft] | None = None,
     ) -> list[PruneResult]:
-        """Answer several questions as `answer` does. Drafts, scores and, with one k, answers are made as batches.
+        """Answer several questions as `answer` does. Drafts and scores are made as batches.
 
-        Each question's `seconds` are its share of the batch's time. Batches save time on a GPU, but little on a CPU.
+        With one k, answers are made as a batch too. Each question's `seconds` are its share of the batch's time.
+        Batches save time on a GPU, but little on a CPU.
 
         Raises:
-            InputError: as `answer`, and if there are not as many lists of passages, or drafts, as questions.
+            InputError: as in `answer`, or the numbers of questions, lists of passages and drafts differ.
         """
         ks = as_ks(k)
         items = [self._passages(some) for some in passages]
@@ -234,8 +235,8 @@ class AT2Pruner(Attributor):
         Args:
             question: the question.
             passages: all passages.
-            scored: the scores of their sources.
-            ks: numbers of sources to keep, ascending. If several of them keep all sources, only the first is used.
+            scored: the scores of the passages' sources.
+            ks: numbers of sources to keep, ascending. If several numbers keep all sources, only the first is used.
 
         Returns:
             The candidates whose sources fit the context, in ascending order of k.
@@ -258,7 +259,7 @@ class AT2Pruner(Attributor):
     def _answer_together(
         self, questions: Sequence[str], passages: Sequence[list[Passage]], found: Sequence[Scored], k: int
     ) -> list[list[Candidate]]:
-        """Return the one candidate of every question. The answers that are not written yet are written as one batch."""
+        """Return one candidate for each question. All new answers are written as one batch."""
         kept = [self.select(scored.scores, k) for scored in found]
         answers = [(scored.draft.text, scored.draft.log_probability) for scored in found]
         again = [
@@ -288,8 +289,8 @@ class AT2Pruner(Attributor):
             by_passage[source.passage] += source.score
         fallback = None
         if scored.error is not None:
-            tried = str(candidates[0].k) if len(candidates) == 1 else "ones"
-            fallback = f"{scored.error}; the first {tried} were kept"
+            tried = f"{candidates[0].k} " if len(candidates) == 1 else ""
+            fallback = f"{scored.error}; the first {tried}sources were kept"
         return PruneResult(
             question,
             passages,

@@ -41,14 +41,15 @@ class PruneResult:
     kept: list[int]
     """Indices of the kept passages, in the order the model was shown them."""
     scores: list[float]
-    """One score per passage, in input order. If sentences are the sources, it is the sum of their scores."""
+    """One score per passage, in input order. If the sources are sentences, the scores of a passage's
+    sentences are summed."""
     sources: list[ScoredSource]
     """All sources, in input order."""
     seconds: dict[str, float]
     """The time of each step: `draft` (attention is read while the draft is written), `score`, `answer`. With a separate
     reader, its draft is read by the scoring model in the step `score`."""
     fallback: str | None = None
-    """The reason if the sources could not be scored and the first k were kept instead, else None."""
+    """The reason why the first k sources were kept without scores. It is None if the sources were scored."""
     candidates: list[Candidate] = field(default_factory=list)
     """The candidate for each k that was tried. The most confident answer is `answer`."""
 

@@ -44,7 +44,7 @@ class _Asked:
 
 
 class Scoring:
-    """Drafts answers and scores sources, without checking passages; `Attributor` is its public face.
+    """Drafts answers and scores sources, without checking passages. `Attributor` is the public subclass.
 
     The arguments are those of `Attributor`.
     """
@@ -178,7 +178,7 @@ class Scoring:
         return _Asked(question, passages, draft, prompt, time.perf_counter() - started)
 
     def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
-        """Score questions as one batch; `share_prefix` runs the prefix of a single prompt once and keeps it."""
+        """Score questions as one batch. With `share_prefix`, the prefix of a single prompt is run once and kept."""
         clock, model, count = time.perf_counter, self.language_model, len(asked)
         started = clock() - sum(one.seconds for one in asked)
         prompts = [one.prompt for one in asked]
@@ -195,7 +195,7 @@ class Scoring:
         return [replace(scored, seconds=seconds) for scored in found]
 
     def _score_windows(self, asked: _Asked) -> Scored:
-        """Score passages in runs that fit the context, all with the same draft.
+        """Score passages in windows, which are runs that fit the context. All windows have the same draft.
 
         A passage that does not fit alone is cut into parts; see `at2_prune.pruning.long_passages`. If the scorer reads
         a draft and none is given, the model drafts from each window. All windows are then scored with the most
@@ -243,7 +243,7 @@ class Scoring:
         return Scored(asked.prompt, whole, scores, whole=False, excerpts=excerpts, seconds=seconds)
 
     def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
-        """Write the drafts as one batch. A scorer that reads no draft gets empty ones."""
+        """Write the drafts as one batch. A scorer that reads no draft gets empty drafts."""
         if not self.scorer.uses_draft:
             return [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
         return self._write_drafts(prompts, prefix)
@@ -252,7 +252,10 @@ class Scoring:
         return self.loop.write_drafts(prompts, self.scorer.draft_groups, self.scorer.layers, prefix)
 
     def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Readout | None]:
-        """Read the prompts' rows as one batch on a GPU. If an entry is None, the scorer reads the prompt itself."""
+        """Read the rows of several prompts as one batch on a GPU.
+
+        Otherwise, each entry is None, and the scorer reads the prompt itself.
+        """
         groups = self.scorer.prompt_groups
         if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
             return [None] * len(prompts)

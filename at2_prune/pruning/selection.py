@@ -1,4 +1,4 @@
-"""Selection: from scores to the sources that are kept, and the order in which they are shown."""
+"""Selection: the scores decide which sources are kept, and in which order they are shown."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ Order = Literal["original", "score"]
 K = int | Literal["auto"]
 """The number of sources to keep, or "auto" for the number that gives the most confident answer."""
 Ks = K | Sequence[int]
-"""`K`, or several numbers, of which the one that gives the most confident answer is used."""
+"""`K`, or several numbers to try. The number that gives the most confident answer is used."""
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
 _MARGIN = 1e-6
-"""The distance of a source without text from the others, in units of the score or of 1, enough for single precision."""
+"""The distance of sources without text below the lowest other score. It is multiplied by that score's magnitude if this
+exceeds 1, so that the distance survives single precision."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
@@ -40,8 +41,8 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
 
     Args:
         scores: one per source.
-        k: at least 1. If it exceeds the number of scores, all are kept.
-        order: the order of the indices: "original" is that of `scores`, and "score" is best first.
+        k: at least 1. If k exceeds the number of scores, all indices are returned.
+        order: the order of the indices: "original" is ascending, and "score" is best first.
 
     Raises:
         InputError: k is below 1, the order is unknown, or a score is NaN.
@@ -63,11 +64,13 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
 
 
 def blank_last(scores: Sequence[float], texts: Sequence[str]) -> list[float]:
-    """Return the scores, with those of sources without text lowered to just below the lowest of a source with text.
+    """Return the scores, changed so that sources without text rank last.
+
+    A source without text gets a score just below the lowest score of a source with text, or keeps a lower score.
 
     Args:
         scores: one per source.
-        texts: the text of each source. Without any text among them, the scores are returned as they are.
+        texts: the text of each source. If no source has text, the scores do not change.
 
     Example:
         >>> blank_last([0.25, 0.75, 0.5], ["Dinant", " ", "Ghent"])
@@ -90,7 +93,7 @@ def token_budget(
 
     Args:
         ranking: sources, best first.
-        groups: for each source, the sources that are kept with it: itself and its neighbors. Each counts once.
+        groups: for each source, the sources that are kept with it: itself and its neighbors. Each source counts once.
         sizes: the number of tokens of each source.
         budget: the maximum number of tokens in total.
 
@@ -122,7 +125,7 @@ def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
 
 
 def first_of_each(keys: Sequence[Hashable]) -> list[int]:
-    """Return, for each key, the index of the first key that equals it. A key that gets its own index is no duplicate.
+    """Return, for each key, the index of the first equal key. A key that gets its own index is not a duplicate.
 
     Example:
         >>> first_of_each(["a", "b", "a"])
@@ -136,7 +139,7 @@ def as_ks(k: Ks) -> tuple[int, ...]:
     """Return the numbers of sources to try, in ascending order.
 
     Raises:
-        InputError: there is no number, or one is not an integer of at least 1.
+        InputError: no number is given, or a number is not an integer of at least 1.
 
     Example:
         >>> as_ks(3), as_ks("auto"), as_ks([5, 2])

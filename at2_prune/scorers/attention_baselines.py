@@ -12,7 +12,7 @@ __all__ = ["AttentionScorer"]
 
 
 class AttentionScorer(Scorer):
-    """Scores sources by the mean over heads of the draft rows' attention mass.
+    """Scores sources by the attention mass of the draft's rows, averaged over heads.
 
     With the measure `attention` this is average attention, the baseline of AT2 (arXiv 2504.13752, section 4). Training
     on ablations (`at2_prune.training.fit`) starts from average attention. `at2_prune.attention.measures` defines the

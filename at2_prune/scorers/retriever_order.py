@@ -1,4 +1,4 @@
-"""The order in which the retriever returned the passages."""
+"""The retriever's ranking: its scores, or else the order in which it returned the passages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ __all__ = ["RetrieverOrderScorer"]
 
 
 class RetrieverOrderScorer(Scorer):
-    """Scores sources by the retriever's scores if every passage has one. Otherwise, earlier sources score higher."""
+    """Scores sources by the retriever's scores, or else by the order of the passages.
+
+    The order is used unless every passage has a score. Earlier sources then score higher.
+    """
 
     name = "retriever_order"
     reads_prompt = False

@@ -1,4 +1,4 @@
-"""Scout: the question's rows on the keys of passages that were read alone, with learned coefficients."""
+"""Scout: learned coefficients weight the attention of the question's rows to passages that were read alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .base import Scorer, ScorerOptions, Task
 __all__ = ["CANDIDATES", "ScoutScorer"]
 
 CANDIDATES = 20
-"""The number of sources that are compared by their links. Those with lower first scores rank after them."""
+"""The maximum number of sources whose links are compared. Sources with lower first scores rank after these sources."""
 
 
 class ScoutScorer(Scorer):
@@ -34,7 +34,7 @@ class ScoutScorer(Scorer):
 
     Args:
         coefficients: learned coefficients of the model.
-        index: a folder in which the index is kept; by default it is kept in memory, for all scorers of the process.
+        index: a folder for the index. By default, the index is kept in memory, for all scorers of the process.
         precision: the precision of the kept vectors.
     """
 

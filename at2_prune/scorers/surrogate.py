@@ -1,7 +1,8 @@
 """A linear surrogate of the model, fitted to random ablations of one question.
 
 This is ContextCite (arXiv 2409.00729, section 3), which AT2 calls ESM. An ablation keeps each source with probability
-1/2. LASSO predicts the draft's log-odds per token from standardised masks. The weights, scaled back, are the scores.
+1/2. LASSO predicts the draft's log-odds per token from standardised masks. The weights, rescaled to plain masks and
+to the log-odds of the whole draft, are the scores.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ class SurrogateScorer(Scorer):
     """Scores sources by the weights of a LASSO surrogate.
 
     Args:
-        ablations: the number of ablations. With the same seed, a surrogate with 32 ablations runs the first 32 of the
-            ablations of a surrogate with 64, so that outcomes can be shared.
+        ablations: the number of ablations. With the same seed, the ablations of `surrogate_32` are the first 32
+            ablations of `surrogate_64`, so that outcomes can be shared.
         alpha: LASSO's penalty; the authors use 0.01.
-        seed: the seed of the ablations, together with the question's text.
+        seed: the seed of the ablations. They also depend on the question's text.
 
     Raises:
         InputError: there are fewer than two ablations.
-        MissingExtraError: scikit-learn is not installed; raised when the first question is scored.
+        MissingExtraError: scikit-learn is not installed.
     """
 
     uses_draft = True

@@ -1,4 +1,4 @@
-"""Training head coefficients: collect examples, fit coefficients, measure them on held-out questions."""
+"""Training of coefficients: collect examples, fit coefficients, and measure the fit on held-out questions."""
 
 from __future__ import annotations
 

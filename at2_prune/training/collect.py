@@ -1,4 +1,4 @@
-"""Collecting training examples: write a draft, read attention, ablate sources, measure the draft's log-odds."""
+"""Collects training examples: write a draft, read attention, ablate sources, measure the draft's log-odds."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ ROW_GROUPS = (
     RowGroup("last"),
 )
 """The row groups that are read for every example with ablations. Reading them takes little time compared with writing
-the draft, and coefficients for any of them can be fitted later."""
+the draft, and coefficients for any of these groups can be fitted later."""
 
 
 _NOT_READ_AGAIN = ("the stored draft splits into other sentences when it is tokenised again", "empty draft")
-"""The reason why a stored example cannot get more row groups: of an example with ablations, then of one of evidence."""
+"""The reasons why more row groups cannot be read for a stored example. The first reason is for examples with ablations,
+the second for examples from evidence."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,20 @@ class CollectSettings:
     targets: Literal["draft", "sentence"] = "draft"
     """Whether an ablation has one outcome for the whole draft, or one for each of its sentences."""
     positions: Positions = "kept"
-    """The way sources are left out: by attention mask with positions kept (as in the AT2 paper), or by removing their
-    text."""
+    """The way to leave sources out. "kept" hides sources by an attention mask and keeps all positions, as in AT2.
+    "closed" removes the text of these sources."""
     max_new_tokens: int = 48
     """The maximum number of tokens in a draft."""
     seed: int = 0
     """The seed of the ablations."""
     learn_from: LearnFrom = "draft"
-    """The supervision. With `draft` (as in the AT2 paper) or `answer`, sources are ablated, and the log-odds of the
-    draft or of the known answer are measured. `evidence` is the supporting passages that the data names; it needs no
-    ablations."""
+    """The supervision. With `draft` (as in AT2), sources are ablated and the draft's log-odds are measured. With
+    `answer`, the log-odds of the known answer are measured instead. With `evidence`, coefficients are learned from the
+    supporting passages that the data names, without ablations."""
     layers: tuple[int, ...] | None = None
-    """The layers to read when learning from evidence without a draft, as indices. No layer after the last of them runs.
-    None reads all layers; `TrainingSettings.resolved` replaces it by the first third if no draft is written."""
+    """The indices of the layers to read, for learning from evidence without a draft. Layers after the last of these do
+    not run. `None` reads all layers. If no draft is written, `TrainingSettings.resolved` replaces `None` by the first
+    third of the layers."""
 
 
 def collect_examples(
@@ -78,13 +80,13 @@ def collect_examples(
 ) -> dict[str, int]:
     """Collect the examples that `store` does not have yet.
 
-    If an example of the store lacks row groups, one more forward pass reads them. An example with ablations keeps them.
-    If coefficients are learned from evidence, the whole example is collected again.
+    If a stored example lacks row groups, one more forward pass reads the missing groups. The ablations of the example
+    are kept. If coefficients are learned from evidence, the whole example is collected again.
 
     Args:
         language_model: the model to train coefficients for.
         questions: the questions.
-        store: the store. Each example is written to it as soon as it is collected.
+        store: the store. Each example is written to the store as soon as it is collected.
         settings: the settings with which examples are collected.
         progress: called after every question.
         row_groups: the row groups that every example must hold. Examples with ablations hold `ROW_GROUPS` too.
@@ -92,7 +94,7 @@ def collect_examples(
     Returns:
         The number of questions without a complete example, by reason. Reasons are, for example, fewer than two sources,
         an empty draft, or too many tokens for the model. Another reason is that a stored draft splits into other
-        sentences when it is tokenised again, so that its missing row groups cannot be read.
+        sentences when it is tokenised again. Then its missing row groups cannot be read.
     """
     skipped: dict[str, int] = {}
     for question in questions:
@@ -121,7 +123,7 @@ def _read_again(
     example: Example,
     groups: Sequence[RowGroup],
 ) -> Example | None:
-    """Return the example with these row groups added; None if its draft now has other sentences or is empty."""
+    """Return the example with these row groups added, or None if its draft now has other sentences or is empty."""
     if settings.learn_from == "evidence":
         return _evidence(language_model, question, settings, [RowGroup.from_name(n) for n in example.mass] + [*groups])
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
@@ -136,8 +138,10 @@ def _read_again(
 def _evidence(
     language_model: LanguageModel, question: Question, settings: CollectSettings, groups: Sequence[RowGroup]
 ) -> Example | None:
-    """Return an example without ablations, or None if its draft is empty. A draft is written only if rows of it are
-    read."""
+    """Return an example without ablations. A draft is written only if draft rows are read.
+
+    Return None if the draft is empty.
+    """
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     if any(group.rows == "draft" for group in groups):
         draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
@@ -184,7 +188,7 @@ def _example(
 
 
 def _split_parts(readout: Readout, parts: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
-    """Return the attention mass of every part of a draft, from the rows that were read while it was written."""
+    """Return the attention mass of every part of a draft, from the rows that were read with the draft."""
     rows = readout.row_mass
     assert rows is not None
     mass = {group.name: value[None].float().cpu() for group, value in readout.mass.items() if group.rows != "draft"}
@@ -225,7 +229,7 @@ def _read_parts(
 
 def draft_parts(language_model: LanguageModel, ids: Sequence[int]) -> list[tuple[int, int]]:
     """Return the token spans of a draft's sentences."""
-    ends = [len(language_model.codec.decode(ids[: i + 1])) for i in range(len(ids))]  # the length up to each token
+    ends = [len(language_model.codec.decode(ids[: i + 1])) for i in range(len(ids))]  # characters up to each token
     parts, start, characters = [], 0, 0
     for sentence in split_sentences(Passage(language_model.codec.decode(ids))):
         characters += len(sentence)

@@ -1,4 +1,4 @@
-"""Fitting head coefficients to evidence: the supporting passages that the data names.
+"""Fits head coefficients to evidence: the supporting passages that the data names.
 
 Source :math:`s` has attention mass :math:`m(s)`, one number for each row group, layer and head. Its score is
 :math:`\\theta \\cdot m(s)`, where :math:`\\theta` are the coefficients. A softmax over a question's sources turns the
@@ -8,8 +8,8 @@ the coefficients of standardised features. This is multinomial logistic regressi
 
 Next, the coefficients of the row group `sources` are fitted. They weight the attention between two sources, called a
 link (see `HeadCoefficients`). Each supporting source in turn is taken as found. Every other source gets its score from
-the first fit plus its weighted link to the found one. The second fit maximises the mean log-probability of the
-remaining supporting sources, so that these sums rank them highest. Both problems are convex.
+the first fit, plus its weighted link to the found source. The second fit maximises the mean log-probability of the
+remaining supporting sources under these sums. Both problems are convex.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def fit_evidence(
     layers: Sequence[int],
     settings: EvidenceSettings = EvidenceSettings(),
 ) -> torch.Tensor:
-    """Fit coefficients to the gold sources of examples, which are the supporting ones.
+    """Fit coefficients to the gold sources of examples, which are the supporting sources.
 
     Args:
-        examples: the examples. Those without gold sources, or with gold sources only, are passed over.
+        examples: the examples. Examples without gold sources, or with gold sources only, are skipped.
         groups: the row groups to fit. At least one must hold other rows than `sources`.
         layers: the layers to use, as indices into the layers that were read.
         settings: the settings of the fit.
@@ -91,7 +91,7 @@ def fit_evidence(
                 others = torch.arange(len(scores)) != known
                 right = example.gold[others]
                 if right.any() and not right.all():
-                    both = (between[:, known] + between[:, :, known]).T  # one is zero, as no row sees later tokens
+                    both = (between[:, known] + between[:, :, known]).T  # one term is zero, as no row sees later tokens
                     choices.append(Choice(both[others], right, scores[others]))
         if choices:
             found |= zip(
@@ -112,10 +112,10 @@ def gold_found(
         examples: the examples.
         groups: the row groups of the weight.
         weight: the weight `(row groups, layers, heads)`.
-        k: how many sources are kept.
+        k: the number of sources to keep.
 
     Returns:
-        `gold_recall`, the share of the gold sources that are kept, and `both_gold`, which is 1 if all of them are kept.
+        `gold_recall`, the share of the gold sources that are kept, and `both_gold`, which is 1 if all gold sources are.
         Each is `(examples with gold sources,)`.
     """
     layers = list(range(weight.shape[1]))
@@ -131,6 +131,8 @@ def gold_found(
 
 
 def _mass(example: Example, group: RowGroup, layers: Sequence[int]) -> torch.Tensor:
-    """Return the mass of the first part, `(layers x heads, sources)`. The row group `sources` has a second axis
-    `sources`."""
+    """Return the mass of the first part, `(layers x heads, sources)`.
+
+    For the rows `sources`, it is `(layers x heads, sources, sources)`.
+    """
     return example.mass[group.name][0, list(layers)].flatten(0, 1)

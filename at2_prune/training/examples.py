@@ -1,4 +1,4 @@
-"""The example store: a folder with the settings that shape examples, and one safetensors file a question."""
+"""The example store: a folder with the settings that shape examples, and one safetensors file per question."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Example:
     masks: torch.Tensor
     """`(ablations, sources)` bool, True where a source is kept."""
     outcomes: torch.Tensor
-    """`(ablations, parts)` float64: log-odds of the target."""
+    """The log-odds of the target, `(ablations, parts)` float64."""
     gold: torch.Tensor
     """`(sources,)` bool, True where the source belongs to a supporting passage."""
 
 
 def check_store(folder: str | os.PathLike[str]) -> None:
-    """Raise `InputError` unless an earlier run has begun a store of examples in this folder."""
+    """Raise `InputError` unless this folder holds the example store of an earlier run."""
     if not (Path(folder) / SETTINGS_FILE).is_file():
         raise InputError(
-            f"{folder} holds no examples of an earlier run ({SETTINGS_FILE} is missing): give the folder that its "
-            "--out named, or leave examples out"
+            f"{folder} holds no examples of an earlier run ({SETTINGS_FILE} is missing): give the --out folder of "
+            "that run, or leave the option examples out"
         )
 
 
@@ -91,7 +91,7 @@ class ExampleStore:
         return next(self.load([question_id]), None) is not None
 
     def add(self, example: Example) -> None:
-        """Write an example, in the place of an earlier one of the same question.
+        """Write an example. It replaces an earlier example of the same question.
 
         Raises:
             CacheError: the file cannot be written. An earlier example stays.
@@ -104,7 +104,7 @@ class ExampleStore:
     def load(self, question_ids: Sequence[str]) -> Iterator[Example]:
         """Yield the examples of these questions in this order.
 
-        A question without an example is passed over. A damaged file is removed and passed over.
+        A question without an example is skipped. A damaged file is removed and skipped.
         """
         for question_id in question_ids:
             yield from self.read(self._path(question_id))

@@ -1,4 +1,4 @@
-"""Fitting head coefficients to ablation outcomes, and measuring on other questions how well the coefficients predict.
+"""Fits head coefficients to ablation outcomes, and measures on other questions how well the coefficients predict.
 
 Source :math:`s` has attention mass :math:`m(s)`, one number for each row group, layer and head. Its score is
 :math:`\\theta \\cdot m(s)`, where :math:`\\theta` are the coefficients. Ablation :math:`i` has a mask :math:`v_i`: the
@@ -49,7 +49,7 @@ class Fidelity:
 
 
 def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:
-    """Return the attention mass of kept sources minus that of the others.
+    """Return the attention mass of kept sources minus the attention mass of the other sources.
 
     Returns:
         `(parts, ablations, row groups x layers x heads)`.

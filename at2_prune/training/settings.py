@@ -1,4 +1,4 @@
-"""The data and the settings of a training run, and the checks that no setting contradicts another."""
+"""The data and the settings of a training run. Checks find settings that contradict each other."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ LATER_SETTINGS = {"learn_from": "draft", "layers": None}
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The questions of a training run, and how they are described in its records.
+    """The questions of a training run, and their description for the records of the run.
 
     Raises:
         DataError: two questions have the same id.
     """
 
     questions: Sequence[Question]
-    """Learning from evidence needs their supporting passages. Learning from answers needs their answers. Learning from
-    ablations of drafts needs neither."""
+    """Learning from evidence needs questions with supporting passages. Learning from answers needs questions with
+    answers. Learning from ablations of drafts needs neither."""
     name: str
     """The name of the data, which is recorded."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     """The options of `at2-prune train` that chose the questions: `split`, `ids`, `limit`, `shuffle_passages`. They are
-    recorded and become part of the command on the model card. None means that the option was not given."""
+    recorded, and they become part of the command on the model card. `None` means that an option is absent."""
     examples: str | os.PathLike[str] | None = None
-    """The folder of an earlier run. Its examples are used, and new ones are added to it. By default it is the folder of
-    this run."""
+    """The folder of an earlier run. Its examples are used, and new examples are added to it. By default, it is the
+    folder of this run."""
 
     def __post_init__(self) -> None:
         ids = [question.id for question in self.questions]
@@ -80,7 +80,7 @@ class TrainingSettings:
         """Return the settings with every default filled in for one model.
 
         Args:
-            depth: the number of layers of the model; None if it is not known.
+            depth: the number of layers of the model, or None if the number is unknown.
 
         Raises:
             InputError: two settings contradict each other, or a value is out of range.
@@ -99,14 +99,14 @@ class TrainingSettings:
         return replace(self, collect=collect, row_groups=groups)
 
     def check_packages(self) -> None:
-        """Raise `MissingExtraError` if a package is missing that the run needs at its end."""
+        """Raise `MissingExtraError` if a package is missing that a later step of the run needs."""
         if self.holdout and not self.from_evidence:
             need_package("scipy", "train", "Measuring fidelity")
         if self.collect.granularity == "sentence" or self.collect.targets == "sentence":
             need_package("sentencex", "sentences", "Splitting texts into sentences")
 
     def holds_out(self, question_id: str) -> bool:
-        """Return whether a question is held out. A hash of its id decides, so all runs hold out the same."""
+        """Return whether a question is held out. A hash of its id decides, so all runs hold out the same questions."""
         return int(hashlib.sha256(question_id.encode()).hexdigest()[:8], 16) / 2**32 < self.holdout
 
 
@@ -147,6 +147,6 @@ def example_settings(language_model: LanguageModel, data: TrainingData, collect:
     for name, value in asdict(collect).items():
         if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]:
             settings[name] = value
-    if "shuffle_passages" in data.given_selection:  # this changes questions; the others only choose them
+    if "shuffle_passages" in data.given_selection:  # the other options choose questions, but do not change them
         settings["shuffle_passages"] = data.given_selection["shuffle_passages"]
     return settings

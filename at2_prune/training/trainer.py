@@ -32,7 +32,7 @@ PROCEDURES = {
 """The procedure of the fit, by the value of `learn_from`. The text is recorded with the coefficients."""
 
 Measures = dict[str, dict[str, Estimate]]
-"""Estimates by the name of the measure. For each measure there is one of `learned` and one of `average_attention`."""
+"""Estimates by the name of the measure, and then by the name of the scores: `learned` or `average_attention`."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class TrainingReport:
     skipped: dict[str, int]
     """The number of questions without an example, by reason."""
     curve: list[tuple[int, float]]
-    """Steps and training correlations; empty after learning from evidence."""
+    """Steps and training correlations. The list is empty after learning from evidence."""
     held_out_measures: Measures
-    """Measures on the held-out questions, for `learned` and for `average_attention`. After learning from ablations
-    these are `lds` (linear datamodeling score) and `correlation`. After learning from evidence they are `gold_recall`
-    and `both_gold` of the supporting passages at k = 2."""
+    """Measures on the held-out questions, for `learned` and for `average_attention`. After learning from ablations,
+    the measures are `lds` (linear datamodeling score) and `correlation`. After learning from evidence, the measures are
+    `gold_recall` and `both_gold` of the supporting passages at k = 2."""
 
 
 def train(
@@ -62,12 +62,12 @@ def train(
     progress: Callable[[], None] = lambda: None,
     fit_progress: Callable[[int, float], None] = lambda step, correlation: None,
 ) -> TrainingReport:
-    """Train head coefficients for a model and save them.
+    """Train head coefficients for a model, and save the coefficients.
 
-    The run collects an example of every question and fits coefficients to most of the examples. It measures the
-    coefficients on the other examples and saves them to `out`. Each example is written as soon as it is collected, so
-    an interrupted run continues where it stopped. With `data.examples`, coefficients for other row groups can be fitted
-    to the ablations of an earlier run.
+    The run collects an example for every question, and fits coefficients to most of the examples. It measures the
+    coefficients on the other examples, and saves the coefficients to `out`. Each example is written as soon as it is
+    collected, so an interrupted run continues where it stopped. With `data.examples`, coefficients for
+    other row groups can be fitted to the ablations of an earlier run.
 
     Args:
         language_model: any model whose attention can be read.
@@ -121,7 +121,7 @@ def train(
 
 
 def _split(store: ExampleStore, data: TrainingData, settings: TrainingSettings) -> tuple[list[Example], list[Example]]:
-    """Return the examples to fit and those held out. An example without one of the row groups is in neither."""
+    """Return the examples to fit and the held-out examples. An example that lacks a row group is in neither list."""
     names = [group.name for group in settings.row_groups]
     fitted: list[Example] = []
     held_out: list[Example] = []

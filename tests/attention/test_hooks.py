@@ -213,7 +213,7 @@ def test_a_model_that_treats_eager_by_its_name_is_refused(monkeypatch: pytest.Mo
     with pytest.raises(ModelNotSupportedError, match=r"GPT2LMHeadModel .* load it with attn_implementation='sdpa'"):
         enable_attention_reading(model)
     monkeypatch.setattr(type(model.get_decoder()), "_supports_sdpa", False)
-    with pytest.raises(ModelNotSupportedError, match=r"change its outputs; use another model family") as error:
+    with pytest.raises(ModelNotSupportedError, match=r"change the model's outputs; use another model family") as error:
         enable_attention_reading(model)
     assert "sdpa" not in str(error.value)  # advice that this model could not follow
 

@@ -585,5 +585,5 @@ def test_two_runs_in_one_reading_are_refused(llama: PreTrainedModel) -> None:
 def test_nothing_ran(llama: PreTrainedModel) -> None:
     with read_attention(llama, READINGS) as reader:
         pass
-    with pytest.raises(ModelNotSupportedError, match="without a single readable attention layer"):
+    with pytest.raises(ModelNotSupportedError, match="the model ran no readable attention layer"):
         reader.mass("question")

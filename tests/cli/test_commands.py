@@ -261,7 +261,7 @@ def test_a_method_and_coefficients_of_another_one(
     for command in ("answer", "score"):
         given = [command, "Which river?", *options, "--coefficients", str(tmp_path), "--method"]
         assert main([*given, "scout"]) == 2
-        assert "the method scout needs coefficients of scout, but those that were given belong to at2" in (
+        assert "the method scout needs coefficients of scout, but the given coefficients belong to at2" in (
             capsys.readouterr().err
         )
         assert main([*given, "at2"]) == 0

@@ -213,7 +213,7 @@ WEIGHT = torch.ones(2, 3, 4)
         (edit(layers=["a", "b", "c"]), "ValueError"),
         (edit(layers=3), "TypeError"),
         (edit(row_groups=[{"rows": "draft"}]), r"shape \(2, 3, 4\), the config says \(1, 3, 4\)"),
-        (edit(row_groups=[{"rows": "draft"}, {"rows": "answer"}]), "row group 'answer' by 'mean' is unknown"),
+        (edit(row_groups=[{"rows": "draft"}, {"rows": "answer"}]), "row group 'answer' reduced by 'mean' is unknown"),
         (edit(row_groups=[{"rows": "draft"}, {"rows": "draft", "x": 1}]), "TypeError"),
         (edit(training=[1]), "TypeError"),
         (tensors(weight=WEIGHT, bias=torch.ones(1)), r"with tensors \['bias', 'weight'\]"),
@@ -282,7 +282,7 @@ def test_impossible_coefficients(weight: torch.Tensor, options: Any, says: str) 
 
 @pytest.mark.parametrize(("rows", "reduce"), [("answer", "mean"), ("draft", "sum"), ("", "mean")])
 def test_unknown_row_groups(rows: Any, reduce: Any) -> None:
-    with pytest.raises(CoefficientsError, match=f"row group {rows!r} by {reduce!r} is unknown"):
+    with pytest.raises(CoefficientsError, match=f"row group {rows!r} reduced by {reduce!r} is unknown"):
         RowGroup(rows, reduce)
 
 
@@ -297,9 +297,9 @@ def test_row_groups_by_name() -> None:
     assert [RowGroup.from_name(group.name) for group in groups] == groups
     assert RowGroup("question", "max").name == "question-max"
     assert RowGroup("draft", "max", "contribution").name == "draft-max-contribution"
-    with pytest.raises(CoefficientsError, match="no row group is called 'draft-mean'; there are draft, draft-contribu"):
+    with pytest.raises(CoefficientsError, match="no row group is called 'draft-mean'; the row groups are draft, "):
         RowGroup.from_name("draft-mean")
-    with pytest.raises(CoefficientsError, match="measure 'norm' is unknown: there are attention, contribution, effe"):
+    with pytest.raises(CoefficientsError, match="measure 'norm' is unknown: the measures are attention, contrib"):
         RowGroup("draft", "mean", "norm")  # type: ignore[arg-type]
 
 

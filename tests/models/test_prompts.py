@@ -433,7 +433,7 @@ def test_template_without_titles(tiny_tokenizer: PreTrainedTokenizerFast) -> Non
 @pytest.mark.parametrize("passage", ["", "{title}\n", "{text} {text}", "{Text}"])
 def test_template_with_a_wrong_passage(tiny_tokenizer: PreTrainedTokenizerFast, passage: str) -> None:
     with pytest.raises(
-        InputError, match=re.escape(f"template 'text-v1': passage must hold {{text}} once, got {passage!r}")
+        InputError, match=re.escape(f"template 'text-v1': passage must contain {{text}} once, got {passage!r}")
     ):
         encode(tiny_tokenizer, PLAIN, template=TextTemplate(passage=passage))
 
@@ -455,7 +455,7 @@ def test_no_question(tiny_tokenizer: PreTrainedTokenizerFast, question: str) -> 
 
 
 def test_half_a_surrogate_pair_is_refused_by_name(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(InputError, match=r"half a surrogate pair, which is no character: '.*\\ud"):
+    with pytest.raises(InputError, match=r"half a surrogate pair, which is not a character: '.*\\ud"):
         encode(tiny_tokenizer, [Passage("x")], "Who\udf08?")
 
 

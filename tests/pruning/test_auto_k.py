@@ -68,7 +68,7 @@ def test_a_model_that_writes_nothing_is_sure_of_nothing(silent_lm: LanguageModel
     assert (result.answer, result.k, result.kept) == ("", 1, [0])
     assert {candidate.log_probability for candidate in result.candidates} == {-math.inf}
     assert result.fallback is not None
-    assert result.fallback.endswith("the first ones were kept")
+    assert result.fallback.endswith("the first sources were kept")
 
 
 @pytest.mark.parametrize("draftless", [False, True])

@@ -80,11 +80,11 @@ def test_a_method_and_coefficients_of_another_one(tiny_lm: LanguageModel, own: s
     assert AT2Pruner.from_pretrained(tiny_lm, tmp_path).scorer.name == own
     assert AT2Pruner.from_pretrained(tiny_lm, tmp_path, method=own).scorer.name == own
     for method in (name for name in KINDS if name != own):
-        with pytest.raises(InputError, match=f"the method {method} needs .* that were given belong to {own}: take"):
+        with pytest.raises(InputError, match=f"the method {method} needs .* given coefficients belong to {own}: use"):
             AT2Pruner.from_pretrained(tiny_lm, tmp_path, method=method)
     with pytest.raises(InputError, match=f"the method fusion needs coefficients of scout, .* belong to {own}"):
         AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="fusion")
-    with pytest.raises(InputError, match="the method bm25 has no head coefficients, but some were given"):
+    with pytest.raises(InputError, match="the method bm25 uses no head coefficients, but some were given"):
         AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="bm25")
 
 

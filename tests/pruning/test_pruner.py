@@ -127,7 +127,7 @@ def test_a_model_that_writes_nothing(silent_pruner: AT2Pruner, overflow: str, k:
         assert result.scores == [0.0] * len(passages)
         assert result.kept == list(range(len(passages)))[: result.k]
         assert result.fallback is not None
-        assert result.fallback.endswith(f"; the first {result.k} were kept")
+        assert result.fallback.endswith(f"; the first {result.k} sources were kept")
         assert "fallback" in result.to_dict()
         with pytest.raises(EmptyDraftError):
             pruner.score(QUESTION, passages)

@@ -21,5 +21,5 @@ def hostile() -> PruneResult:
         question="Is <b>this</b> \x00 a question?",
         draft="<i>one</i> two",
         answer="<i>one</i> three\x1b[2J",
-        fallback="the model wrote <img src=x onerror=alert(5)>; the first 3 were kept",
+        fallback="the model wrote <img src=x onerror=alert(5)>; the first 3 sources were kept",
     )

@@ -68,7 +68,7 @@ def test_by_name(tiny_lm: LanguageModel, scout: LearnedScorer) -> None:
     assert isinstance(fusion, FusionScorer)
     assert isinstance(fusion.attention, LearnedScorer)
     assert (fusion.name, fusion.attention.name) == ("fusion", "scout")
-    with pytest.raises(InputError, match="needs coefficients of scout, but those that were given belong to"):
+    with pytest.raises(InputError, match="needs coefficients of scout, but the given coefficients belong to"):
         load_scorer(tiny_lm, "fusion", scout.coefficients)
     with pytest.raises(InputError, match=r"'fusion' needs head coefficients: .*\(coefficients=\{'scout': \.\.\.\}\)"):
         make_scorer("fusion")
