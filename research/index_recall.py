@@ -26,12 +26,13 @@ def main() -> None:
     parser.add_argument("--offset", type=int, default=0)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--methods", nargs="+", default=["scout"])
+    parser.add_argument("--model", help="the scoring model; by default the embedded one")
     parser.add_argument("--coefficients", help="for the first method; by default those in the package")
     parser.add_argument("--rivals", type=Path)
     args = parser.parse_args()
     questions = [q for q in load_questions(args.data, offset=args.offset, limit=args.limit) if q.gold]
     rankings: dict[str, list[list[int]]] = {}
-    model: LanguageModel | None = None
+    model: LanguageModel | str | None = args.model
     for place, method in enumerate(args.methods):
         own = args.coefficients if place == 0 else None
         pruner = AT2Pruner.from_pretrained(model, own, method=method)

@@ -74,8 +74,8 @@ def _data(training: Mapping[str, Any]) -> str:
         rows.append([name, str(fitted), str(held), *(fact(found[m]) if m in found else "" for m in measures)])
     lines = [columns, ["---"] * len(columns), *rows]
     made = (
-        "They were learned from supporting passages, which the data names, by multinomial logistic regression. Each "
-        "data set has the same weight."
+        "They were learned from supporting passages, which the data names, by multinomial logistic regression. A data "
+        f"set weighs as its number of questions to the power {training['fit'].get('balance', 0):g}."
     )
     measured = "Recall of supporting passages is measured on the held-out questions, with 95 % intervals."
     if not held_out:
