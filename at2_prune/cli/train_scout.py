@@ -26,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="questions: files or Hub data sets; a data set weighs as the square root of its size",
     )
     parser.add_argument(
+        "--split",
+        help="the split of Hub data sets; files have no split (default: train, or validation for multi-hop data sets)",
+    )
+    parser.add_argument(
         "--limit",
         type=positive,
         nargs="+",
