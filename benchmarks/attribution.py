@@ -23,7 +23,7 @@ from learning import learning
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from own_time import own_time
-from performance_figure import NAME, attribution_cost, picture
+from performance_figure import NAME, PASSAGES, attribution_cost, passages_cost, passages_picture, picture
 from performance_page import by_device, explained, over_limit, targets, write_page
 from published import published
 from serving import serving
@@ -154,7 +154,10 @@ def main() -> int:
         drawn = picture(devices["cpu"], "figures")
         if drawn:
             save_figure(attribution_cost(devices["cpu"]), page.parent / "figures", NAME)
-        page.write_text(write_page(everything, command, drawn))
+        more = passages_picture(devices["cpu"], "figures")
+        if more:
+            save_figure(passages_cost(devices["cpu"]), page.parent / "figures", PASSAGES)
+        page.write_text(write_page(everything, command, drawn + more))
     return int(any(over_limit(m) and not explained(m) for m in measured))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from measuring import Measurement, exponent, median, paired
+from performance_figure import COST
 from workload import Case, asked, coefficients_of, described, device_of, untouched
 
 from at2_prune import AT2Pruner, LanguageModel, Passage
@@ -23,10 +24,8 @@ from at2_prune.scorers import CrossEncoderScorer, LearnedScorer, Scorer
 from at2_prune.scorers.scout import ScoutScorer
 from at2_prune.training.scout import ScoutSettings
 
-__all__ = ["BYTES", "COST", "index_cost", "kept_passages", "scout_coefficients_of"]
+__all__ = ["BYTES", "index_cost", "kept_passages", "scout_coefficients_of"]
 
-COST = "scoring N passages, seconds"
-"""The name of the measurements of the figure. The input `way` says how the passages are scored."""
 BYTES = "scout: bytes kept for each token"
 Way = Callable[[], Any]
 

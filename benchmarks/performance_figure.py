@@ -1,4 +1,4 @@
-"""docs/figures/attribution_cost: the cost of attributing one draft, for every way that was measured."""
+"""Figures of docs/performance.md: the cost of attributing one draft, and of scoring a number of passages."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING
 from measuring import Measurement
 from performance_page import measured
 
-from at2_prune_eval.figures.style import FAMILY_COLORS, new_figure, styled
+from at2_prune_eval.figures.style import COLORS, FAMILY_COLORS, LINES, MARKERS, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["NAME", "attribution_cost", "picture", "seconds_by_way"]
+__all__ = [
+    "COST",
+    "NAME",
+    "PASSAGES",
+    "attribution_cost",
+    "passages_cost",
+    "passages_picture",
+    "picture",
+    "seconds_by_way",
+]
 
 NAME = "attribution_cost"
+PASSAGES = "passages_cost"
+COST = "scoring N passages, seconds"
 
 OWN, DRAFTING = "drafting: attribution's own code / the rest", "drafting with attribution / generate"
 WAYS = (
@@ -88,4 +99,41 @@ def attribution_cost(measurements: Sequence[Measurement]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("seconds")
     figure.tight_layout()
+    return figure
+
+
+def passages_picture(measurements: Sequence[Measurement], folder: str) -> str:
+    """The figure of the cost of many passages in Markdown, with its caption; empty if nothing was measured."""
+    if not any(m.name == COST for m in measurements):
+        return ""
+    what = "What scoring passages costs"
+    return (
+        f"![{what}]({folder}/{PASSAGES}.png)\n\n*{what}: seconds for one question against the number of passages, "
+        "medians, both axes logarithmic. Kept passages are in the index already; new ones are read first. Generation "
+        "from all passages is what a pipeline without pruning pays.*\n\n"
+    )
+
+
+@styled
+def passages_cost(measurements: Sequence[Measurement]) -> Figure:
+    """Draw seconds against the number of passages, with one line for each way."""
+    figure = new_figure(3.0)
+    axes = figure.subplots()
+    timed = [m for m in measurements if m.name == COST]
+    ways = list(dict.fromkeys(m.inputs["way"] for m in timed))
+    for way, color, marker, line in zip(ways, COLORS, MARKERS, LINES, strict=False):
+        found = sorted(
+            (m.inputs["passages"], m.ratio) for m in measurements if m.name == COST and m.inputs["way"] == way
+        )
+        axes.plot(*zip(*found, strict=True), color=color, marker=marker, linestyle=line, markersize=4)
+        axes.annotate(way, found[-1], (6, 0), textcoords="offset points", color=color, va="center")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("passages")
+    axes.set_ylabel("seconds")
+    axes.margins(x=0.02)
+    figure.tight_layout()
+    figure.subplots_adjust(right=0.68)
     return figure
