@@ -64,7 +64,7 @@ def as_passages(scout: ScoutScorer, task: Task) -> tuple[torch.Tensor, torch.Ten
     compared = sorted(best[:CANDIDATES])
     some, softcaps = [units[i] for i in compared], index.softcaps(question)
     linked = scout.coefficients.score(
-        question_features(sums.of(compared)), lambda chosen: link_features(some[chosen], some, softcaps)
+        question_features(sums.of(compared)), lambda chosen: link_features([some[i] for i in chosen], some, softcaps)
     ).log()
     scores = torch.full((2, len(prompt.source_texts)), -1e9, dtype=torch.float64)
     for unit in best:

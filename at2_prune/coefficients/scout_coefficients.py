@@ -86,13 +86,13 @@ class ScoutCoefficients:
         return _weighed(self.first, features)
 
     def score(
-        self, features: torch.Tensor, links_of: Callable[[int], torch.Tensor], followed: int = FOLLOWED
+        self, features: torch.Tensor, links_of: Callable[[list[int]], torch.Tensor], followed: int = FOLLOWED
     ) -> torch.Tensor:
         """Score sources.
 
         Args:
             features: those of the question's rows, `(6, layers, heads, sources)`.
-            links_of: returns the features of the links of a source, `(6, link layers, heads, sources)`.
+            links_of: returns the features of the links of some sources, `(some, 6, link layers, heads, sources)`.
             followed: the number of first choices that the sum runs over.
 
         Returns:
@@ -104,8 +104,9 @@ class ScoutCoefficients:
         own = _weighed(self.following, features)
         leading = first.topk(min(followed, len(first)))
         second = torch.zeros_like(first)
-        for source, share in zip(leading.indices.tolist(), leading.values / leading.values.sum(), strict=True):
-            later = own + _weighed(self.links, links_of(source))
+        some, shares = leading.indices.tolist(), leading.values / leading.values.sum()
+        for source, share, links in zip(some, shares, links_of(some), strict=True):
+            later = own + _weighed(self.links, links)
             later[source] = -torch.inf
             second += share * later.softmax(0)
         return first + second / 2

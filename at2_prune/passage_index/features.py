@@ -108,55 +108,41 @@ def question_features(sums: Sums) -> torch.Tensor:
     return torch.stack([reduced for mass in (joint, share, title) for reduced in (mass.mean(2), mass.amax(2))]).float()
 
 
-def link_features(known: Unit, units: Sequence[Unit], softcaps: Mapping[int, float | None]) -> torch.Tensor:
-    """Return the features `LINKS` between one unit and every unit, `(6, link layers, heads, units)` float32.
+def link_features(known: Sequence[Unit], units: Sequence[Unit], softcaps: Mapping[int, float | None]) -> torch.Tensor:
+    """Return the features `LINKS` between known units and all units, `(known, 6, link layers, heads, units)` float32.
 
     Units of one piece have no link.
 
     Args:
-        known: the unit.
+        known: the units whose links are asked for.
         units: all units.
         softcaps: the cap of the logits of each link layer.
     """
-    back = torch.stack([torch.stack(_links_to(known, units, layer, cap)).float() for layer, cap in softcaps.items()], 1)
-    return torch.cat([links_from(known, units, softcaps), back.masked_fill(_same_piece(known, units), 0.0)])
+    back = links_from(units, known, softcaps).transpose(0, -1)
+    return torch.cat([links_from(known, units, softcaps), back], 1)
 
 
-def links_from(known: Unit, units: Sequence[Unit], softcaps: Mapping[int, float | None]) -> torch.Tensor:
-    """Return the features of the known unit's rows alone: the first three of `link_features`."""
-    found = [_links_from(known, units, layer, softcap) for layer, softcap in softcaps.items()]
-    return torch.stack(found, 1).float().masked_fill(_same_piece(known, units), 0.0)
+def links_from(known: Sequence[Unit], units: Sequence[Unit], softcaps: Mapping[int, float | None]) -> torch.Tensor:
+    """Return the features of the known units' rows alone: the first three of `link_features`."""
+    found = torch.stack([_attention(known, units, layer, softcap) for layer, softcap in softcaps.items()], 2)
+    same = torch.tensor([[one.record is other.record for other in units] for one in known])
+    return found.float().masked_fill(same[:, None, None, None], 0.0)
 
 
-def _same_piece(known: Unit, units: Sequence[Unit]) -> torch.Tensor:
-    return torch.tensor([other.record is known.record for other in units])
-
-
-def _links_from(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None) -> torch.Tensor:
-    """Return the features of the known unit's rows, which attend to the keys of all units, `(3, heads, units)`."""
-    rows = known.record.rows[layer].restored()[:, known.start : known.stop]
-    own = known.record.own[layer][:, known.start : known.stop, None].double()
-    whole, titles = _unit_sums(rows, softcap, layer, units)  # (heads, rows, units)
+def _attention(known: Sequence[Unit], units: Sequence[Unit], layer: int, softcap: float | None) -> torch.Tensor:
+    """Return how the known units' rows attend to the keys of all units, `(known, 3, heads, units)`."""
+    rows = torch.cat([unit.record.rows[layer].restored()[:, unit.start : unit.stop] for unit in known], 1)
+    own = torch.cat([unit.record.own[layer][:, unit.start : unit.stop, None] for unit in known], 1).double()
+    whole, titles = _unit_sums(rows, softcap, layer, units)  # (heads, all rows, units)
     everything = torch.logaddexp(own, whole)
     mass, title = (whole - everything).exp(), (titles - everything).exp()
-    return torch.stack([mass.mean(1), mass.amax(1), title.amax(1)])
-
-
-def _links_to(known: Unit, units: Sequence[Unit], layer: int, softcap: float | None) -> list[torch.Tensor]:
-    """Return the features of all units' rows, which attend to the keys of the known one, each `(heads, units)`."""
-    rows = torch.cat([unit.record.rows[layer].restored()[:, unit.start : unit.stop] for unit in units], 1)
-    own = torch.cat([unit.record.own[layer][:, unit.start : unit.stop] for unit in units], 1)
-    logits = scaled_logits(rows, known.record.keys[layer].restored(), softcap)  # (heads, all rows, known tokens)
-    whole = logits[..., known.start : known.stop].logsumexp(-1)
-    everything = torch.logaddexp(own, whole)
-    title = (logits[..., : known.record.lead].logsumexp(-1) - everything).exp()
-    mass = (whole - everything).exp()
-    lengths = [unit.tokens for unit in units]
-    return [
-        torch.stack([part.mean(-1) for part in mass.split(lengths, -1)], -1),
-        torch.stack([part.amax(-1) for part in mass.split(lengths, -1)], -1),
-        torch.stack([part.amax(-1) for part in title.split(lengths, -1)], -1),
-    ]
+    lengths = [unit.tokens for unit in known]
+    return torch.stack(
+        [
+            torch.stack([some.mean(1), some.amax(1), some_title.amax(1)])
+            for some, some_title in zip(mass.split(lengths, 1), title.split(lengths, 1), strict=True)
+        ]
+    )
 
 
 def best_units(values: torch.Tensor, sources: Sequence[int]) -> list[int]:

@@ -108,7 +108,8 @@ class ScoutScorer(Scorer):
             candidates = sorted(ranked[:CANDIDATES])
             some, softcaps = [units[i] for i in candidates], index.softcaps(question)
             found = self.coefficients.score(
-                question_features(sums.of(candidates)), lambda chosen: link_features(some[chosen], some, softcaps)
+                question_features(sums.of(candidates)),
+                lambda chosen: link_features([some[i] for i in chosen], some, softcaps),
             )
             for unit, value in zip(candidates, found.tolist(), strict=True):
                 scores[sources[unit]] = value

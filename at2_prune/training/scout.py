@@ -241,7 +241,7 @@ def _example(index: PassageIndex, question: Question) -> Example:
     best = best_units(share, sources)  # no coefficients are known yet
     some = [units[i] for i in best]
     features = question_features(question_sums(rows, some))
-    links = torch.stack([links_from(unit, some, index.softcaps(rows)) for unit in some])
+    links = links_from(some, some, index.softcaps(rows))
     links = torch.cat(
         [links, links.transpose(0, -1)], 1
     )  # the opposite direction: the link from b to a is a feature of the pair (a, b) too
