@@ -203,7 +203,7 @@ class HeadCoefficients(
             CoefficientsError: there are no coefficients, or they cannot be read.
         """
         try:
-            check_reachable(pretrained_model_name_or_path, CONFIG_FILE, options)
+            check_reachable(pretrained_model_name_or_path, [CONFIG_FILE], options)
         except InputError as error:
             raise CoefficientsError(str(error)) from error
         try:
@@ -290,7 +290,7 @@ class HeadCoefficients(
         """
         path = Path(source)
         try:
-            check_reachable(source, "score_estimator.pt")
+            check_reachable(source, ["score_estimator.pt"])
             if not path.is_file():
                 path = Path(hf_hub_download(str(source), "score_estimator.pt"))
             data = torch.load(path, map_location="cpu", weights_only=True)

@@ -27,7 +27,7 @@ class Encoder:
     """
 
     def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:
-        check_reachable(name, "config.json")
+        check_reachable(name, ["config.json"])
         try:
             self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             self.model: PreTrainedModel = auto_class.from_pretrained(name, trust_remote_code=False).eval().to(device)
