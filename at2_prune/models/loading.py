@@ -166,7 +166,7 @@ def _load_adapter(
     options = {**_in_folder(model_options), **({"revision": given or revision} if given or revision else {})}
     model, tokenizer = load_weights(str(base), False, dtype, options)
     try:
-        merged = PeftModel.from_pretrained(model, str(folder))
+        merged: Any = PeftModel.from_pretrained(model, str(folder))
         if not hasattr(merged, "merge_and_unload"):
             kind = next(iter(merged.peft_config.values())).peft_type.value
             raise InputError(
