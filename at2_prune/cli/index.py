@@ -31,13 +31,13 @@ def run(args: argparse.Namespace) -> None:
     """Read the passages that the folder does not hold."""
     from tqdm.auto import tqdm
 
-    from ..coefficients.loading import check_coefficients
     from ..files import check_folder
-    from ..scorers.registry import load_scorer
+    from ..scorers.base import ScorerOptions
+    from ..scorers.registry import check_scorer, load_scorer
     from ..scorers.scout import ScoutScorer
 
     check_folder(args.out)
-    check_coefficients(args.coefficients)
+    check_scorer(args.model, "scout", args.coefficients, ScorerOptions(index=args.out))
     passages = read_passages(args.passages)
     language_model = load_model(args)
     scorer = load_scorer(language_model, "scout", args.coefficients, index=args.out)

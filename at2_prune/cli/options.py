@@ -88,20 +88,10 @@ def data_name(source: str) -> str:
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the model that the options name, after checking the method and the coefficients that they name."""
-    from transformers.utils import logging as transformers_logging
-
-    from ..coefficients.loading import check_coefficients
+    """Load the model that the options name."""
     from ..models.language_model import LanguageModel
-    from ..scorers.base import ScorerOptions
-    from ..scorers.registry import check_method
 
-    if hasattr(args, "method"):
-        check_method(args.method, ScorerOptions(cross_encoder=args.cross_encoder))
-        check_coefficients(args.coefficients)
-
-    if not args.verbose:
-        transformers_logging.disable_progress_bar()
+    _quieten(args)
     return LanguageModel.load(args.model, device=args.device, dtype=args.dtype)
 
 
@@ -111,17 +101,27 @@ def load_pruner(args: argparse.Namespace, **options: str) -> AT2Pruner:
 
     # A value that cannot be used must fail before the model is loaded.
     PruneConfig(method=args.method, coefficients=args.coefficients, cross_encoder=args.cross_encoder, dtype=args.dtype)
+    _quieten(args)
     return AT2Pruner.from_pretrained(
-        load_model(args),
+        args.model,
         args.coefficients,
         method=args.method,
         index=args.index,
         cross_encoder=args.cross_encoder,
+        device=args.device,
+        dtype=args.dtype,
         granularity=args.granularity,
         max_new_tokens=args.max_new_tokens,
         overflow=args.overflow,
         **options,  # type: ignore[arg-type]
     )
+
+
+def _quieten(args: argparse.Namespace) -> None:
+    from transformers.utils import logging as transformers_logging
+
+    if not args.verbose:
+        transformers_logging.disable_progress_bar()
 
 
 def read_input(args: argparse.Namespace) -> list[Passage]:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ..errors import InputError, MissingExtraError, ModelNotSupportedError, reason_of
 from ..files import read_text
@@ -18,7 +25,7 @@ from .compatibility import check_causal, check_class, loading_options
 from .default_model import embedded_tokenizer
 from .hub import check_reachable, repository_files, repository_folder
 
-__all__ = ["choose_device", "choose_dtype", "load_weights"]
+__all__ = ["choose_device", "choose_dtype", "load_config", "load_weights"]
 
 ADAPTER_CONFIG = "adapter_config.json"
 """The file that makes a folder or a repository a PEFT adapter. transformers would ignore the adapter if peft is not
@@ -90,20 +97,7 @@ def load_weights(
     if gguf_file and (folder := repository_folder(path, gguf_file, TEXT_FILES, hub_options)) is not None:
         # transformers would look for the tokenizer of a Hub id without cache_dir, revision and token.
         source, hub_options, model_options = str(folder), _in_folder(hub_options), _in_folder(model_options)
-    try:
-        config = AutoConfig.from_pretrained(source, **hub_options)
-    except Exception as error:  # a config is read by code of many kinds
-        _refuse_remote_code(path, error)
-        _name_gguf_file(path, hub_options, error)
-        raise InputError(
-            f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
-            f"access to ({reason_of(error)})"
-        ) from error
-    try:
-        check_causal(config)
-        check_class(config)
-    except ModelNotSupportedError as error:
-        raise ModelNotSupportedError(f"cannot load model {path!r}: {error}") from None
+    config = _read_config(path, source, hub_options)
     try:
         loading: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, **{**loading_options(config), **model_options}
@@ -119,6 +113,42 @@ def load_weights(
         missing = sorted(loaded["missing_keys"])
         raise InputError(f"cannot load model {path!r}: its weights lack {len(missing)} tensors ({missing[0]}, ...)")
     return model, tokenizer
+
+
+def load_config(path: str, model_options: dict[str, Any]) -> PretrainedConfig | None:
+    """Load a model's config, and no weights.
+
+    Return None if the config is that of another model, which an adapter belongs to, or is read from a GGUF file, which
+    takes long.
+
+    Raises:
+        InputError, ModelNotSupportedError: as `load_weights`.
+    """
+    hub_options = {"trust_remote_code": False}
+    hub_options |= {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
+    if model_options.get("gguf_file"):
+        return None
+    check_reachable(path, ["config.json", ADAPTER_CONFIG], hub_options)
+    return None if _adapter_folder(path, hub_options) else _read_config(path, path, hub_options)
+
+
+def _read_config(path: str, source: str, hub_options: dict[str, Any]) -> PretrainedConfig:
+    """Read the config in `source`; the errors name `path`."""
+    try:
+        config = AutoConfig.from_pretrained(source, **hub_options)
+    except Exception as error:  # a config is read by code of many kinds
+        _refuse_remote_code(path, error)
+        _name_gguf_file(path, hub_options, error)
+        raise InputError(
+            f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
+            f"access to ({reason_of(error)})"
+        ) from error
+    try:
+        check_causal(config)
+        check_class(config)
+    except ModelNotSupportedError as error:
+        raise ModelNotSupportedError(f"cannot load model {path!r}: {error}") from None
+    return config
 
 
 def _adapter_folder(path: str, hub_options: dict[str, Any]) -> Path | None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from ..coefficients.loading import AnyCoefficients, check_coefficients
+from ..coefficients.loading import AnyCoefficients
 from ..errors import InputError
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
 from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer, ScorerOptions
-from ..scorers.registry import check_method, load_scorer
+from ..scorers.registry import check_scorer, load_scorer
 from .attributor import Attributor
 from .auto_k import Candidate, most_confident
 from .loop import Scored
@@ -104,8 +104,8 @@ class AT2Pruner(Attributor):
             ModelNotSupportedError: the model's attention cannot be read.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
-        check_method(method, ScorerOptions(cross_encoder=cross_encoder))
-        check_coefficients(coefficients)
+        options = ScorerOptions(index=index, cross_encoder=cross_encoder)
+        check_scorer(model, method, coefficients, options, model_options)
         if isinstance(model, LanguageModel):
             given = {"device": device, "dtype": dtype, "template": template, **model_options}
             ignored = sorted(name for name, value in given.items() if value is not None)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
-from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of
+from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of, read_coefficients
 from ..errors import InputError
-from ..models.language_model import LanguageModel
+from ..models.default_model import EMBEDDED_MODEL_ID
+from ..models.language_model import LanguageModel, recorded_name
+from ..models.loading import load_config
 from .base import Scorer, ScorerOptions
 from .learned import LearnedScorer
 
-__all__ = ["check_method", "load_scorer", "make_scorer"]
+__all__ = ["check_scorer", "load_scorer", "make_scorer"]
 
 
 def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -55,20 +60,38 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     return _scorer_class(info).create(name, options, **info.settings)
 
 
-def check_method(method: str | None, options: ScorerOptions | None = None) -> None:
-    """Check what can be known of a method before a model is loaded. None stands for the default method.
+def check_scorer(
+    model: str | os.PathLike[str] | LanguageModel | None,
+    method: str | None = None,
+    coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
+    options: ScorerOptions | None = None,
+    model_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Check, before a model is loaded, what can be known of the scorer that `load_scorer` will make.
+
+    Args:
+        model: the model, as in `LanguageModel.load`, or a loaded one.
+        method: as in `load_scorer`.
+        coefficients: as in `load_scorer`.
+        options: the index and the encoders; see `ScorerOptions`.
+        model_options: those of `LanguageModel.load`.
 
     Raises:
-        InputError: there is no such method, or an option that it needs is missing.
-        MissingExtraError: a package that it needs is not installed.
+        InputError: there is no such method or model, or an option cannot be used.
+        CoefficientsError: there are no coefficients for the model, or those given cannot be used.
+        MissingExtraError: the method needs a package that is not installed.
     """
-    if method is None:
-        return
-    if method not in scoring_methods():
-        raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
-    wanted = METHODS[method].coefficients
-    stand_in = {wanted: HeadCoefficients.average(1, 1)} if wanted else {}
-    make_scorer(method, replace(options or ScorerOptions(), coefficients=stand_in))
+    options = options or ScorerOptions()
+    if isinstance(model, LanguageModel):
+        name, config = model.name, model.model.config
+    else:
+        name, config = recorded_name(model), None
+        if coefficients is not None:  # a folder that cannot be read is said before the Hub is asked for the model
+            read_coefficients(name, None, coefficients)
+        if name != EMBEDDED_MODEL_ID:
+            config = load_config(name, dict(model_options or {}))
+    method, found = _resolved(method, coefficients, options.cross_encoder, partial(read_coefficients, name, config))
+    make_scorer(method, replace(options, coefficients=found)).check()
 
 
 def load_scorer(
@@ -89,10 +112,30 @@ def load_scorer(
         cross_encoder: the reranker of the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore it.
 
     Raises:
-        InputError: there is no such method, the coefficients that were given belong to another one, or the method
-            `cross_encoder` is given no reranker.
+        InputError: there is no such method, the coefficients that were given belong to another one, the method
+            `cross_encoder` is given no reranker, or the index is that of another model.
         CoefficientsError: there are no coefficients for the model, or those given cannot be used.
         MissingExtraError: the method needs a package that is not installed.
+    """
+    method, found = _resolved(method, coefficients, cross_encoder, partial(load_coefficients, language_model))
+    scorer = make_scorer(method, ScorerOptions(found, index=index, cross_encoder=cross_encoder))
+    scorer.open(language_model)
+    return scorer
+
+
+def _resolved(
+    method: str | None,
+    coefficients: str | os.PathLike[str] | AnyCoefficients | None,
+    cross_encoder: str | os.PathLike[str] | None,
+    read: Callable[..., AnyCoefficients],
+) -> tuple[str, dict[str, AnyCoefficients]]:
+    """Return the method that `load_scorer` makes, and the coefficients that it uses, by the method they belong to.
+
+    Args:
+        method: as in `load_scorer`.
+        coefficients: as in `load_scorer`.
+        cross_encoder: as in `load_scorer`.
+        read: returns the coefficients that are given, or with None those of a method that come with the package.
     """
     if method is not None and method not in scoring_methods():
         raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
@@ -103,19 +146,18 @@ def load_scorer(
     if coefficients is None:
         method = method or DEFAULT_METHOD
         wanted = METHODS[method].coefficients
-        loaded = {wanted: load_coefficients(language_model, None, wanted)} if wanted else {}
-        return make_scorer(method, ScorerOptions(loaded, index=index, cross_encoder=cross_encoder))
+        return method, {wanted: read(None, wanted)} if wanted else {}
     wanted = "" if method is None else METHODS[method].coefficients
     if method is not None and not wanted:
         raise InputError(f"the method {method} has no head coefficients, but some were given: {coefficients!s:.80}")
-    given = load_coefficients(language_model, coefficients)
+    given = read(coefficients)
     own = method_of(given)
     if method is not None and wanted != own:
         raise InputError(
             f"the method {method} needs coefficients of {wanted}, but those that were given belong to {own}: take the "
             f"method {own}, or leave out the method or the coefficients"
         )
-    return make_scorer(method or own, ScorerOptions({own: given}, index=index))
+    return method or own, {own: given}
 
 
 def _scorer_class(info: MethodInfo) -> type[Scorer]:

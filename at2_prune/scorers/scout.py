@@ -11,7 +11,7 @@ from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..errors import InputError
 from ..models.language_model import LanguageModel
 from ..passage_index.features import best_units, link_features, question_features, question_sums
-from ..passage_index.index import PassageIndex
+from ..passage_index.index import PassageIndex, check_index
 from ..passage_index.records import Precision
 from ..passage_index.sources import source_units
 from .base import Scorer, ScorerOptions, Task
@@ -67,6 +67,14 @@ class ScoutScorer(Scorer):
                 found = PassageIndex.open(self.folder, language_model, layers, linked, self.precision)
             self._indexes[language_model] = found
         return self._indexes[language_model]
+
+    def check(self) -> None:
+        if self.folder is not None:
+            check_index(self.folder, self.coefficients.layers, self.coefficients.link_layers, self.precision)
+
+    def open(self, language_model: LanguageModel) -> None:
+        if self.folder is not None:
+            self.index(language_model)
 
     def score(self, task: Task) -> torch.Tensor:
         index = self.index(task.language_model)

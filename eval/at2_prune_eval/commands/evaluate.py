@@ -80,7 +80,6 @@ def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
     from at2_prune.models.default_model import cache_folder
     from at2_prune_eval import check_document
 
-    check_choice(choice)
     check_folder(args.out)
     if args.document:
         check_document(args.document)
@@ -88,6 +87,7 @@ def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
         need_package("scipy", "eval", "Measuring faithfulness")
     if args.sentences:
         need_package("sentencex", "sentences", "Splitting passages into sentences")
+    check_choice(choice, args.model)
     if args.cache:
         return check_file(args.cache, "the cache")
     check_folder(cache_folder()).mkdir(parents=True, exist_ok=True)
