@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..files import check_folder
-from .options import add_model_options, data_name, load_model, positive
+from .options import add_model_options, data_name, known_depth, load_model, positive
 
 if TYPE_CHECKING:
     from ..training import TrainingReport, TrainingSettings
@@ -131,6 +131,7 @@ def run(args: argparse.Namespace) -> None:
 
     settings = _settings(args)
     settings.resolved(None)  # a wrong setting, a missing package or folder must be found before the model is loaded
+    settings.resolved(known_depth(args))
     settings.check_packages()
     check_folder(args.out)
     if args.examples:
@@ -138,6 +139,7 @@ def run(args: argparse.Namespace) -> None:
     questions = load_questions(
         args.data, split=args.split, ids=args.ids, limit=args.limit, shuffle_passages=args.shuffle_passages
     )
+    settings.check_questions(questions, args.data)
     if len(questions) < FEW_QUESTIONS:
         logger.warning(
             "%d questions are few: with fewer than %d, the coefficients depend on which questions they are",

@@ -206,6 +206,27 @@ def test_options_of_index(options: list[str], says: str, folder: Path, capsys: p
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize("model", ["model", "missing"])
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["train", "--learn-from", "evidence", "--layers", "2"], "layers must be indices below 2, got [2]"),
+        (["train", "--learn-from", "evidence"], "bare.jsonl: no question names its supporting passages"),
+        (["train", "--learn-from", "answer"], "bare.jsonl: no question has an answer to learn from"),
+        (["train-scout", "--layers", "0", "2"], "layers must be indices below 2 and hold the link layers"),
+        (["train-scout"], "bare.jsonl: no question names its supporting passages"),
+    ],
+)
+def test_options_of_training(
+    command: list[str], model: str, says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = {"question": QUESTION, "passages": TEXTS}
+    Path("bare.jsonl").write_text("\n".join(json.dumps({"id": str(i), **bare}) for i in range(3)))
+    assert main([*command, "--model", model, "--data", "bare.jsonl", "--out", "out"]) == 2
+    assert (says if model == "model" else "cannot load model 'missing'") in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_an_index_of_another_model_is_found_before_the_first_question(folder: Path, tiny_lm: LanguageModel) -> None:
     AT2Pruner.from_pretrained("whole", "scout", index="index")
     tiny_lm.model.lm_head.weight.data[0, 0] += 1
