@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..progress import shown
 from .options import add_model_options, add_settings, load_model, read_passages
 
 HELP = "Read passages once and keep their keys in a folder, for the method scout."
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     scorer = load_scorer(language_model, "scout", args.coefficients, index=args.out)
     assert isinstance(scorer, ScoutScorer)
     index = scorer.index(language_model)
-    with tqdm(total=len(passages), desc="reading", unit="passage", smoothing=0.1) as bar:
+    with tqdm(total=len(passages), desc="reading", unit="passage", smoothing=0.1, disable=shown() is False) as bar:
         new = index.add(passages, bar.update)
     print(f"read {new} new passages of {len(passages)}; the index is in {args.out}")
     kept = [record for records in index.records(passages[:100]) for record in records]

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..files import check_folder
+from ..progress import shown
 from .options import add_model_options, data_name, known_depth, load_model, positive
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
     }
     data = TrainingData(questions, data_name(args.data), selection, args.examples)
     step = "reading" if settings.from_evidence else "ablating"
-    with tqdm(total=len(questions), desc=step, unit="question", smoothing=0.1) as bar:
+    with tqdm(total=len(questions), desc=step, unit="question", smoothing=0.1, disable=shown() is False) as bar:
         report = train(language_model, data, args.out, settings, progress=bar.update)
     _print_report(report)
     print(f"saved to {args.out}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..progress import shown
 from .options import add_model_options, data_name, known_depth, load_model, positive
 
 HELP = "Train the coefficients of scout for a model, from the supporting passages that the data names."
@@ -81,7 +82,13 @@ def run(args: argparse.Namespace) -> None:
         TrainingSettings(CollectSettings(learn_from="evidence")).check_questions(questions, source)
         data.append(TrainingData(questions, data_name(source), {"split": args.split, "limit": limit}))
     language_model = load_model(args)
-    with tqdm(total=sum(len(one.questions) for one in data), desc="reading", unit="question", smoothing=0.1) as bar:
+    with tqdm(
+        total=sum(len(one.questions) for one in data),
+        desc="reading",
+        unit="question",
+        smoothing=0.1,
+        disable=shown() is False,
+    ) as bar:
         report = train_scout(language_model, data, args.out, settings, progress=bar.update)
     for reason, count in report.skipped.items():
         print(f"left out {count} questions: {reason}")

@@ -177,11 +177,13 @@ def _measure_faithfulness(
 ) -> None:
     from tqdm.auto import tqdm
 
+    from at2_prune.progress import shown
     from at2_prune_eval import FaithfulnessSettings, Workers, run_faithfulness
 
+    hidden = processes.rank > 0 or shown() is False
     total = len(processes.share(experiment.questions))
     title = f"faithfulness, {granularity}s"
-    with tqdm(total=total, desc=title, unit="question", disable=processes.rank > 0) as bar:
+    with tqdm(total=total, desc=title, unit="question", disable=hidden) as bar:
         workers = Workers(processes, lambda record, resumed: bar.update())
         run_faithfulness(loop, experiment, out, config, FaithfulnessSettings(granularity), workers)
 
