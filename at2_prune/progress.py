@@ -1,19 +1,26 @@
-"""A progress bar for work that takes more than a few seconds."""
+"""Progress bars, and the environment variable that shows or hides all of them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-__all__ = ["progress"]
+from .errors import InputError
 
+__all__ = ["progress", "shown"]
+
+VARIABLE = "AT2_PRUNE_PROGRESS"
+"""`on` shows every bar, in a log file too; `off` hides every bar."""
 AFTER = 3.0
-"""The number of seconds after which a bar appears."""
+"""The number of seconds after which a bar of the library appears."""
 T = TypeVar("T")
 
 
 def progress(items: Sequence[T], what: str) -> Iterator[T]:
-    """Yield the items. If the work takes long and stderr is a terminal, a bar shows how many items are done.
+    """Yield the items. If the work takes long, a bar on stderr shows how many items are done.
+
+    The bar needs a terminal, unless `AT2_PRUNE_PROGRESS=on`.
 
     Args:
         items: the pieces of the work.
@@ -24,4 +31,18 @@ def progress(items: Sequence[T], what: str) -> Iterator[T]:
         return
     from tqdm import tqdm
 
-    yield from tqdm(items, desc=what, delay=AFTER, leave=False, disable=None)
+    asked = shown()
+    delay = 0.0 if asked else AFTER
+    yield from tqdm(items, desc=what, delay=delay, leave=False, disable=None if asked is None else not asked)
+
+
+def shown() -> bool | None:
+    """Return whether the user asked for progress bars or against them; None if `AT2_PRUNE_PROGRESS` is not set.
+
+    Raises:
+        InputError: the variable has another value than `on` or `off`.
+    """
+    text = os.environ.get(VARIABLE, "").strip().lower()
+    if text not in ("", "on", "off"):
+        raise InputError(f"environment variable {VARIABLE} must be on or off, got {text!r:.80}")
+    return {"on": True, "off": False}.get(text)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from comparisons import ablating, answer_growth, answering, drafting, loading, precision, scoring, starting
 from index_cost import index_cost, kept_passages
-from learning import learning
+from learning import learning, reading_evidence
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from own_time import own_time
@@ -95,6 +95,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
             yield from scoring(on, larger, drafts[0], few, None)
     if "learning" in parts:
         evidence = CollectSettings(learn_from="evidence")
+        yield from reading_evidence(lm, some, pairs, 1.3)
         yield from learning(lm, sizes[0], evidence, 2 if quick else 6)
         yield from learning(lm, sizes[0], CollectSettings(ablations=8), 1 if quick else 3)
         if not quick:

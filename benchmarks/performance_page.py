@@ -71,6 +71,11 @@ TARGETS = (
     ),
     ("scout: bytes kept for each token", "bytes that the index keeps for each token", "≤ 1,024"),
     (
+        "reading evidence / forward pass of as many layers",
+        "reading a question for `train --learn-from evidence`, over a forward pass of as many layers",
+        "≤ 1.3",
+    ),
+    (
         "learning from evidence, minutes for 100 questions",
         "`at2-prune train --learn-from evidence`, minutes for 100 questions",
         "≤ 30",

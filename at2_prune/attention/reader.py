@@ -27,12 +27,17 @@ from .hooks import enable_attention_reading, listening
 from .measures import Measure, apply_measure
 from .row_mass import GroupMass, SourceSums
 from .rows import Reading
-from .weights import LayerInputs, allowed_keys, eager_weights, kernel_weights, softmax_weights
+from .weights import LayerInputs, allowed_keys, eager_weights, fused_sums, kernel_weights, softmax_weights
 
 __all__ = ["AttentionReader", "EnoughRead", "read_attention"]
 
 WEIGHTS_AT_ONCE = 2**24
 """The maximum number of attention weights in memory at a time: heads x rows x keys. In float32, it is 64 MiB."""
+MANY_ROWS = 128
+"""The number of rows from which on the fused kernel reads them. It reads fewer rows in float32, one softmax a row."""
+MOST_PARTS = 4
+"""The number of passes of the fused kernel, each over as many sources as a head is wide, that take less time than
+weights of rows x keys."""
 
 
 class EnoughRead(Exception):
@@ -178,8 +183,13 @@ class AttentionReader:
             same: dict[tuple[int, int | None, Measure], list[GroupMass]] = {}
             for group in groups:
                 same.setdefault((group.start, group.stop, group.rows.measure), []).append(group)
-            for (begin, end, measure), alike in same.items():
-                first, last = max(begin, seen), min(total, total if end is None else end)
+            spans = {key: (max(key[0], seen), min(total, total if key[1] is None else key[1])) for key in same}
+            spans = {key: span for key, span in spans.items() if span[0] < span[1]}
+            if kernel == "sdpa" and inputs.options.get("position_bias") is None:
+                plain = [key for key in spans if key[2] == "attention"]
+                if self._many([spans[key] for key in plain], item, inputs.query.shape[3]):
+                    self._read_fused(layer, inputs, past, item, [(spans.pop(key), same[key]) for key in plain])
+            for (begin, end, measure), (first, last) in spans.items():
                 for start in range(first, last, block):
                     rows = slice(start - past, min(start + block, last) - past)
                     read = eager_weights if kernel == "eager" else kernel_weights
@@ -189,8 +199,33 @@ class AttentionReader:
                         allowed = allowed[0].expand(weights.shape[1], keys)  # all heads have the same mask
                         weights = apply_measure(measure, weights, inputs.value[item], allowed)
                     mass = self._sums.of(item, weights, total - keys)
-                    for group in alike:
+                    for group in same[begin, end, measure]:
                         group.add(layer, mass)
+
+    def _many(self, spans: Sequence[tuple[int, int]], item: int, width: int) -> bool:
+        """Whether so many rows are wanted that the fused kernel over all rows between them takes less time."""
+        wanted = sum(last - first for first, last in spans)
+        between = max((last for _, last in spans), default=0) - min((first for first, _ in spans), default=0)
+        few_parts = len(self._readings[item].sources) <= MOST_PARTS * width
+        return wanted >= MANY_ROWS and 2 * wanted >= between and few_parts
+
+    def _read_fused(
+        self,
+        layer: int,
+        inputs: LayerInputs,
+        past: int,
+        item: int,
+        wanted: Sequence[tuple[tuple[int, int], list[GroupMass]]],
+    ) -> None:
+        """Read the rows of many groups at once, those between them too."""
+        first, last = min(span[0] for span, _ in wanted), max(span[1] for span, _ in wanted)
+        dropped = past + inputs.query.shape[2] - inputs.key.shape[2]
+        indicators = self._sums.indicators(item, inputs.key, dropped)
+        sums = fused_sums(inputs, item, slice(first - past, last - past), indicators)
+        mass = sums[..., : len(self._readings[item].sources)]
+        for (begin, end), groups in wanted:
+            for group in groups:
+                group.add(layer, mass[:, begin - first : end - first])
 
     def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
         """Put a decoding step off, if its row can be computed later from its query and keys alone.

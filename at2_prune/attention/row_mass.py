@@ -39,7 +39,7 @@ class GroupMass:
         self.seen[layer] = self.seen.get(layer, 0) + mass.shape[1]
         parts = self.mass.setdefault(layer, [])
         if self.rows.reduce == "none":
-            parts.append(mass)
+            parts.append(mass.contiguous())  # a view would hold all that was read with it
         elif self.rows.reduce == "mean":
             total = mass.sum(dim=1)
             parts[:] = [parts[0] + total if parts else total]
@@ -96,6 +96,23 @@ class SourceSums:
             segments = self._segment_ids(item, weights.device)[low - begin : high - begin]
             mass.index_add_(2, segments, weights[..., low - dropped : high - dropped])
         return mass[..., :-1]
+
+    def indicators(self, item: int, key: torch.Tensor, dropped: int) -> torch.Tensor:
+        """Return what `fused_sums` takes: `(parts, keys, width)`, 1 where a key is a token of the column's source.
+
+        Args:
+            item: the index of the sequence.
+            key: the keys of a layer, `(batch, key/value heads, keys, head dim)`. A part is as wide as a key.
+            dropped: see `of`.
+        """
+        keys, width = key.shape[2:]
+        reading = self._readings[item]
+        parts = -(-len(reading.sources) // width)
+        found = torch.zeros(keys, parts * width, dtype=key.dtype, device=key.device)
+        for index, (start, stop) in enumerate(reading.sources):
+            low, high = (max(0, place + reading.padding - dropped) for place in (start, stop))
+            found[low:high, index] = 1
+        return found.reshape(keys, parts, width).transpose(0, 1).contiguous()
 
     def _segment_ids(self, item: int, device: torch.device) -> torch.Tensor:
         """Return the index of each token's source, from the start of the first source to the end of the last source.

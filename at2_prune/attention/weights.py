@@ -9,7 +9,15 @@ import torch
 
 from .hooks import model_eager_attention, options_of, rows_of
 
-__all__ = ["LayerInputs", "allowed_keys", "eager_weights", "kernel_weights", "scaled_logits", "softmax_weights"]
+__all__ = [
+    "LayerInputs",
+    "allowed_keys",
+    "eager_weights",
+    "fused_sums",
+    "kernel_weights",
+    "scaled_logits",
+    "softmax_weights",
+]
 
 
 class LayerInputs(NamedTuple):
@@ -47,6 +55,44 @@ def kernel_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
         added.append(rows_of(attention_mask, rows, item)[0])
     allowed = allowed_keys(inputs, item, rows)
     return softmax_weights(query[item, :, rows], key[item], allowed, options, added)
+
+
+def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Tensor) -> torch.Tensor:
+    """Return sums of the attention weights of many rows, over sets of keys, as sdpa computes them.
+
+    The output of attention is a sum of values, weighted. With values of 1 for the keys of a set, and 0 for the others,
+    it is the sum of the weights over the set. The fused kernel makes no weights of rows x keys, and runs in the model's
+    precision, in about the time of the model's own attention.
+
+    Args:
+        inputs: the inputs of a layer that runs sdpa, without a position bias.
+        item: the index of the sequence.
+        rows: the rows.
+        indicators: `(parts, keys, head dim)`, one column for each set of keys. A part has as many as a head is wide.
+
+    Returns:
+        `(heads, rows, parts x head dim)`, float32.
+    """
+    module, query, key, _, attention_mask, options = inputs
+    causal = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    first, stop = rows.start, key.shape[2]
+    mask: torch.Tensor | None = None
+    if attention_mask is None and causal and query.shape[2] == key.shape[2]:
+        rows, stop = slice(0, rows.stop), rows.stop  # the kernel skips later keys, if rows and keys begin together
+    elif attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
+        mask, causal = rows_of(attention_mask, rows, item).to(query.dtype), False
+    else:
+        mask, causal = allowed_keys(inputs, item, rows)[None], False
+    q, k = query[item : item + 1, :, rows], key[item : item + 1, :, :stop]
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    sums = [
+        torch.nn.functional.scaled_dot_product_attention(
+            q, k, part[:stop].expand_as(k), mask, is_causal=causal, scale=options.get("scaling")
+        )
+        for part in indicators
+    ]
+    return torch.cat(sums, dim=-1)[0, :, first - rows.start :].float()
 
 
 def softmax_weights(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..progress import shown
 from .options import add_model_options, add_settings, load_model, read_passages
 
 HELP = "Read each passage once, and store its attention keys in a folder. The method scout then reuses the keys."
@@ -32,27 +33,29 @@ def run(args: argparse.Namespace) -> None:
     """Read the passages that the folder does not hold. Each process reads a share of them."""
     from tqdm.auto import tqdm
 
-    from ..coefficients.loading import check_coefficients
     from ..errors import InputError
     from ..files import check_folder
     from ..processes import Processes
-    from ..scorers.registry import load_scorer
+    from ..scorers.base import ScorerOptions
+    from ..scorers.registry import check_scorer, load_scorer
     from ..scorers.scout import ScoutScorer
 
     check_folder(args.out)
-    check_coefficients(args.coefficients)
     processes = Processes()
     if processes.count > 1 and args.passages == "-":
         raise InputError("--passages - is read by one process only, but there are several: name a file")
+    check_scorer(args.model, "scout", args.coefficients, ScorerOptions(index=args.out))
     passages = read_passages(args.passages)
     args.device = args.device or processes.device
+    processes.wait()  # until all have checked the folder, before the first one makes an index there
     language_model = load_model(args)
-    scorer = load_scorer(language_model, "scout", args.coefficients, index=args.out)
-    assert isinstance(scorer, ScoutScorer)
     with processes.first_then_others():
-        index = scorer.index(language_model)
+        scorer = load_scorer(language_model, "scout", args.coefficients, index=args.out)
+    assert isinstance(scorer, ScoutScorer)
+    index = scorer.index(language_model)
     mine = processes.share(index.unique(passages))
-    with tqdm(total=len(mine), desc="reading", unit="passage", smoothing=0.1, disable=processes.rank > 0) as bar:
+    hidden = processes.rank > 0 or shown() is False
+    with tqdm(total=len(mine), desc="reading", unit="passage", smoothing=0.1, disable=hidden) as bar:
         new = processes.sum(index.add(mine, bar.update))
     if processes.rank > 0:
         return

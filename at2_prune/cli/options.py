@@ -26,6 +26,7 @@ __all__ = [
     "add_pruner_options",
     "add_settings",
     "k_or_auto",
+    "known_depth",
     "load_model",
     "load_pruner",
     "positive",
@@ -96,6 +97,22 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
     check_reader(getattr(args, "reader", None), args.model)
     _hide_progress(args)
     return shared_model(args.model, args.device, args.dtype)
+
+
+def known_depth(args: argparse.Namespace) -> int | None:
+    """Return the number of layers of the model that the options name, before it is loaded; None if it is not known.
+
+    Raises:
+        InputError, ModelNotSupportedError: there is no such model, or it cannot be used.
+    """
+    from ..models.compatibility import attention_shape
+    from ..models.default_model import EMBEDDED_MODEL_ID
+    from ..models.language_model import recorded_name
+    from ..models.loading import load_config
+
+    name = recorded_name(args.model)
+    config = None if name == EMBEDDED_MODEL_ID else load_config(name, {})
+    return None if config is None else attention_shape(config)[0]
 
 
 def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:

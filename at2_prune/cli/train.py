@@ -7,7 +7,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..files import check_folder
-from .options import add_model_options, data_name, load_model, positive
+from ..progress import shown
+from .options import add_model_options, data_name, known_depth, load_model, positive
 
 if TYPE_CHECKING:
     from ..training import TrainingReport, TrainingSettings
@@ -134,6 +135,7 @@ def run(args: argparse.Namespace) -> None:
 
     settings = _settings(args)
     settings.resolved(None)  # a wrong setting, a missing package or folder must be found before the model is loaded
+    settings.resolved(known_depth(args))
     settings.check_packages()
     check_folder(args.out)
     if args.examples:
@@ -141,6 +143,7 @@ def run(args: argparse.Namespace) -> None:
     questions = load_questions(
         args.data, split=args.split, ids=args.ids, limit=args.limit, shuffle_passages=args.shuffle_passages
     )
+    settings.check_questions(questions, args.data)
     if len(questions) < FEW_QUESTIONS:
         logger.warning(
             "%d questions are few: with fewer than %d, the coefficients depend much on the choice of questions",
@@ -156,7 +159,7 @@ def run(args: argparse.Namespace) -> None:
     }
     data = TrainingData(questions, data_name(args.data), selection, args.examples)
     step = "reading" if settings.from_evidence else "ablating"
-    with tqdm(total=len(questions), desc=step, unit="question", smoothing=0.1) as bar:
+    with tqdm(total=len(questions), desc=step, unit="question", smoothing=0.1, disable=shown() is False) as bar:
         report = train(language_model, data, args.out, settings, progress=bar.update)
     _print_report(report)
     print(f"saved to {args.out}")

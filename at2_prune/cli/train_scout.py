@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_model_options, data_name, load_model, positive
+from ..progress import shown
+from .options import add_model_options, data_name, known_depth, load_model, positive
 
 HELP = "Train the coefficients of scout for a model, from the supporting passages that the data names."
 EXAMPLES = """examples:
@@ -68,10 +69,11 @@ def run(args: argparse.Namespace) -> None:
     from ..datasets import load_questions
     from ..errors import InputError
     from ..files import check_folder
-    from ..training import ScoutSettings, TrainingData, train_scout
+    from ..training import CollectSettings, ScoutSettings, TrainingData, TrainingSettings, train_scout
 
     settings = ScoutSettings(tuple(args.layers or ()), tuple(args.link_layers or ()), holdout=args.holdout)
     settings.resolved(None)
+    settings.resolved(known_depth(args))
     check_folder(args.out)
     limits = args.limit or [None]
     if len(limits) not in (1, len(args.data)):
@@ -80,9 +82,16 @@ def run(args: argparse.Namespace) -> None:
     data = []
     for source, limit in zip(args.data, limits, strict=True):
         questions = load_questions(source, split=None if Path(source).exists() else args.split, limit=limit)
+        TrainingSettings(CollectSettings(learn_from="evidence")).check_questions(questions, source)
         data.append(TrainingData(questions, data_name(source), {"split": args.split, "limit": limit}))
     language_model = load_model(args)
-    with tqdm(total=sum(len(one.questions) for one in data), desc="reading", unit="question", smoothing=0.1) as bar:
+    with tqdm(
+        total=sum(len(one.questions) for one in data),
+        desc="reading",
+        unit="question",
+        smoothing=0.1,
+        disable=shown() is False,
+    ) as bar:
         report = train_scout(language_model, data, args.out, settings, progress=bar.update)
     for reason, count in report.skipped.items():
         print(f"left out {count} questions: {reason}")

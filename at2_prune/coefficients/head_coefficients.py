@@ -203,7 +203,7 @@ class HeadCoefficients(
             CoefficientsError: there are no coefficients, or they cannot be read.
         """
         try:
-            check_reachable(pretrained_model_name_or_path, CONFIG_FILE, options)
+            check_reachable(pretrained_model_name_or_path, [CONFIG_FILE], options)
         except InputError as error:
             raise CoefficientsError(str(error)) from error
         try:
@@ -276,13 +276,13 @@ class HeadCoefficients(
 
     @classmethod
     def from_at2_estimator(
-        cls, source: str | os.PathLike[str], config: PretrainedConfig, model_name: str = ""
+        cls, source: str | os.PathLike[str], config: PretrainedConfig | None, model_name: str = ""
     ) -> HeadCoefficients:
         """Import an estimator that AT2's authors published. Pickled code is never executed.
 
         Args:
             source: the path of a `score_estimator.pt`, or a Hub id such as `madrylab/at2-phi-4-mini-instruct`.
-            config: the config of the model that the estimator was made for.
+            config: the config of the model that the estimator was made for. With None, all weights are in one layer.
             model_name: the name of the model, which is recorded; by default the source.
 
         Raises:
@@ -290,7 +290,7 @@ class HeadCoefficients(
         """
         path = Path(source)
         try:
-            check_reachable(source, "score_estimator.pt")
+            check_reachable(source, ["score_estimator.pt"])
             if not path.is_file():
                 path = Path(hf_hub_download(str(source), "score_estimator.pt"))
             data = torch.load(path, map_location="cpu", weights_only=True)
@@ -299,10 +299,11 @@ class HeadCoefficients(
             raise CoefficientsError(
                 f"{source}: not a published AT2 estimator that can be read safely ({reason_of(error)})"
             ) from error
-        layers, heads = attention_shape(config)
+        layers, heads = (1, weight.numel()) if config is None else attention_shape(config)
+        model_type = "" if config is None else config.model_type
         if layers is None or heads is None:
             raise CoefficientsError(
-                f"{source}: the config of a {config.model_type!r} model does not say how many layers and heads it has, "
+                f"{source}: the config of a {model_type!r} model does not say how many layers and heads it has, "
                 "so the estimator cannot be reshaped; pass the config of the model it was made for"
             )
         if tuple(weight.shape) != (1, layers * heads):
@@ -313,7 +314,7 @@ class HeadCoefficients(
         return cls(
             weight.reshape(1, layers, heads),
             model_name=model_name or str(source),
-            model_type=config.model_type,
+            model_type=model_type,
             training={"imported_from": str(source), "method": "AT2 as published"},
         )
 

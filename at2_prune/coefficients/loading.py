@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from transformers import PretrainedConfig
+
 from ..catalogue import DEFAULT_METHOD, METHODS
 from ..errors import CoefficientsError
 from ..models.language_model import LanguageModel
@@ -11,7 +13,7 @@ from .head_coefficients import HeadCoefficients
 from .scout_coefficients import ScoutCoefficients, is_scout_folder
 from .shipped import shipped_coefficients
 
-__all__ = ["AnyCoefficients", "check_coefficients", "load_coefficients", "method_of"]
+__all__ = ["AnyCoefficients", "load_coefficients", "method_of", "read_coefficients"]
 
 AnyCoefficients = HeadCoefficients | ScoutCoefficients
 
@@ -33,19 +35,6 @@ def method_of(coefficients: AnyCoefficients) -> str:
     return "effective_attention_learned" if measures == {"effective"} else "at2"
 
 
-def check_coefficients(coefficients: str | os.PathLike[str] | AnyCoefficients | None) -> None:
-    """Check that coefficients can be read. This needs no model.
-
-    Estimators that AT2's authors published are not checked, because reading them needs the model.
-
-    Raises:
-        CoefficientsError: the coefficients cannot be read.
-    """
-    if isinstance(coefficients, (str, os.PathLike)) and not _is_estimator(os.fspath(coefficients)):
-        name = os.path.expanduser(os.fspath(coefficients))
-        (ScoutCoefficients if is_scout_folder(name) else HeadCoefficients).from_pretrained(name)
-
-
 def load_coefficients(
     language_model: LanguageModel,
     coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
@@ -64,21 +53,42 @@ def load_coefficients(
         CoefficientsError: there are no coefficients, the coefficients cannot be read, or they were made for another
             model.
     """
-    config = language_model.model.config
+    return read_coefficients(language_model.name, language_model.model.config, coefficients, method)
+
+
+def read_coefficients(
+    model: str,
+    config: PretrainedConfig | None,
+    coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
+    method: str = DEFAULT_METHOD,
+) -> AnyCoefficients:
+    """Do the same as `load_coefficients` for a model that is not loaded yet, as far as its config is known.
+
+    Args:
+        model: the model's name.
+        config: its config. With None, nothing is compared with the model, and a published estimator, whose layers and
+            heads the config says, has all its weights in one layer.
+        coefficients: see `load_coefficients`.
+        method: see `load_coefficients`.
+
+    Raises:
+        CoefficientsError: see `load_coefficients`.
+    """
     if coefficients is None:
-        shipped = shipped_coefficients().get(language_model.name, {})
+        shipped = shipped_coefficients().get(model, {})
         if method not in shipped:
-            raise CoefficientsError(_how_to_train(language_model.name, method))
+            raise CoefficientsError(_how_to_train(model, method))
         coefficients = shipped[method]
     if not isinstance(coefficients, (HeadCoefficients, ScoutCoefficients)):
         name = os.path.expanduser(os.fspath(coefficients))
         if _is_estimator(name):
-            coefficients = HeadCoefficients.from_at2_estimator(name, config, language_model.name)
+            coefficients = HeadCoefficients.from_at2_estimator(name, config, model)
         elif is_scout_folder(name):
             coefficients = ScoutCoefficients.from_pretrained(name)
         else:
             coefficients = HeadCoefficients.from_pretrained(name)
-    coefficients.check_model(config)
+    if config is not None:
+        coefficients.check_model(config)
     return coefficients
 
 

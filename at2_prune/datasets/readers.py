@@ -64,7 +64,7 @@ def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:
         raise MissingExtraError("datasets", "train", f"Loading {name} from the Hub") from None
     if not (Path(config.HF_DATASETS_CACHE) / name.replace("/", "___")).exists():
         try:
-            check_reachable(name, "README.md", repo_type="dataset")
+            check_reachable(name, ["README.md"], repo_type="dataset")
         except InputError as error:
             raise DataError(str(error)) from error
     known = _HUB.get(name, HubDataset(name))

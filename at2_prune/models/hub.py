@@ -1,37 +1,51 @@
-"""A quick check that the Hugging Face Hub can be reached. Without a connection, its client tries for half a minute."""
+"""The Hugging Face Hub: whether it can be reached, and the files of a repository in a folder on disk."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..errors import InputError, reason_of
 
-__all__ = ["check_reachable"]
+__all__ = ["check_reachable", "repository_files", "repository_folder"]
 
 TIMEOUT = 10.0
 """Seconds to wait for the Hub's answer."""
 PAUSE = 1.0
 """Seconds before the second and last attempt."""
+_WHERE = ("revision", "token", "cache_dir", "local_files_only")
+"""The options of `from_pretrained` that the Hub's client takes under the same names."""
 
 
 def check_reachable(
-    name: str | os.PathLike[str], file: str, hub_options: dict[str, Any] | None = None, repo_type: str = "model"
+    name: str | os.PathLike[str],
+    files: Sequence[str],
+    hub_options: dict[str, Any] | None = None,
+    repo_type: str = "model",
 ) -> None:
     """Raise `InputError` if a file must come from the Hub and the Hub does not answer.
 
     Without a connection, the Hub's client asks six times for each file of an unknown repository. This function asks for
-    one file, at most twice. It does not ask if the name is an existing path, if the file is in the Hub's cache, or if
-    an option or the environment forbids connections.
+    one file, at most twice. It does not ask if the name is an existing path, if one of the files is in the Hub's cache,
+    or if an option or the environment forbids connections.
 
     Args:
         name: a Hub id or a path.
-        file: a file that the repository must have.
+        files: the repository must have one of these files. The first is asked for.
         hub_options: the options of `from_pretrained` that say where the file is: `revision`, `token`, `cache_dir`,
             `subfolder` and `local_files_only`.
         repo_type: the kind of repository: model or dataset.
@@ -41,15 +55,16 @@ def check_reachable(
     """
     options = hub_options or {}
     where = {"revision": options.get("revision"), "repo_type": repo_type}
-    path = "/".join(part for part in (options.get("subfolder"), file) if part)
+    paths = ["/".join(part for part in (options.get("subfolder"), file) if part) for file in files]
     if constants.is_offline_mode() or options.get("local_files_only"):
         return
     try:
-        if Path(name).exists() or isinstance(
-            try_to_load_from_cache(str(name), path, options.get("cache_dir"), **where), str
+        if Path(name).exists() or any(
+            isinstance(try_to_load_from_cache(str(name), path, options.get("cache_dir"), **where), str)
+            for path in paths
         ):
             return
-        url = hf_hub_url(str(name), path, **where)
+        url = hf_hub_url(str(name), paths[0], **where)
     except (OSError, ValueError):  # the name is not a Hub id; the loader says so
         return
     try:
@@ -61,6 +76,50 @@ def check_reachable(
             f"cannot load {str(name)!r}: it is neither a folder nor in the Hub's cache, and {constants.ENDPOINT} "
             f"cannot be reached ({reason_of(error)}); check the name and the connection"
         ) from error
+
+
+def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options: dict[str, Any]) -> Path | None:
+    """Return the folder in the Hub's cache with files of a repository, which are downloaded if they are not there.
+
+    Args:
+        name: a Hub id. Any other text gives None.
+        file: the file that makes the repository one of the kind that is looked for.
+        patterns: the other files to have, as patterns in which `*` stands for any text.
+        hub_options: as in `check_reachable`.
+
+    Returns:
+        The folder of `file`; None if the repository does not have it, or does not exist.
+
+    Raises:
+        InputError: the repository has the file, and the others cannot be downloaded.
+    """
+    if Path(name).exists():
+        return None
+    options = {key: hub_options[key] for key in _WHERE if key in hub_options}
+    subfolder = hub_options.get("subfolder") or ""
+    try:
+        hf_hub_download(name, file, subfolder=subfolder or None, **options)
+    except (HfHubHTTPError, OSError, ValueError):  # OSError: it is not in the cache; ValueError: it is no Hub id
+        return None
+    wanted = [f"{subfolder}/{pattern}" if subfolder else pattern for pattern in (file, *patterns)]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, **options)) / subfolder
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"cannot load {name!r}: its files cannot be downloaded ({reason_of(error)})") from error
+
+
+def repository_files(name: str, hub_options: dict[str, Any]) -> list[str]:
+    """Return the names of a repository's files; without a connection, of those in the cache. There may be none."""
+    options = {key: hub_options[key] for key in _WHERE if key in hub_options}
+    offline = constants.is_offline_mode() or bool(options.pop("local_files_only", False))
+    try:
+        if not offline:
+            options.pop("cache_dir", None)
+            return HfApi().list_repo_files(name, **options)
+        folder = Path(snapshot_download(name, local_files_only=True, **options))
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    except (HfHubHTTPError, OSError, ValueError):
+        return []
 
 
 def _ask(url: str, token: str | bool | None) -> None:

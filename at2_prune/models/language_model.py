@@ -36,7 +36,7 @@ from .kv_cache import Prefix, cache_options, new_cache
 from .loading import choose_device, choose_dtype, load_weights
 from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
 
-__all__ = ["Generation", "LanguageModel", "greedy_log_probabilities"]
+__all__ = ["Generation", "LanguageModel", "greedy_log_probabilities", "recorded_name"]
 
 TOKENS_AT_ONCE = 2048
 """The maximum number of tokens per pass when a single long prompt is read. The size of the masks is then this number
@@ -100,12 +100,13 @@ class LanguageModel:
         """
         target = choose_device(device)
         precision = choose_dtype(dtype, target)
-        embedded = name is None or str(name) == EMBEDDED_MODEL_ID
-        path = str(embedded_model_path()) if embedded else os.path.expanduser(str(name))
+        recorded = recorded_name(name)
+        embedded = recorded == EMBEDDED_MODEL_ID
+        path = str(embedded_model_path()) if embedded else recorded
         model, tokenizer = load_weights(path, embedded, precision, model_options)
         if "device_map" not in model_options:
             model.to(target)  # type: ignore[arg-type]
-        return cls(model, tokenizer, template, name=EMBEDDED_MODEL_ID if embedded else path)
+        return cls(model, tokenizer, template, name=recorded)
 
     @property
     def device(self) -> torch.device:
@@ -319,6 +320,11 @@ class LanguageModel:
             if candidate is not None and (size is None or candidate < size):
                 return candidate
         return 0
+
+
+def recorded_name(model: str | os.PathLike[str] | None) -> str:
+    """Return the `name` of the `LanguageModel` that `LanguageModel.load` makes of a Hub id or path."""
+    return EMBEDDED_MODEL_ID if model is None else os.path.expanduser(str(model))
 
 
 def _shifted(readings: Sequence[Reading], padding: Sequence[int]) -> list[Reading]:

@@ -23,14 +23,19 @@ from ..errors import InputError, MissingExtraError, ModelNotSupportedError, reas
 from ..files import read_text
 from .compatibility import check_causal, check_class, loading_options
 from .default_model import EMBEDDED_MODEL_ID, embedded_tokenizer
-from .hub import check_reachable
+from .hub import check_reachable, repository_files, repository_folder
 from .templates import default_template
 from .text_codec import TextCodec
 
-__all__ = ["check_model", "choose_device", "choose_dtype", "load_weights"]
+__all__ = ["check_model", "choose_device", "choose_dtype", "load_config", "load_weights"]
 
 ADAPTER_CONFIG = "adapter_config.json"
-"""The file that makes a folder a PEFT adapter. transformers would ignore the adapter if peft is not installed."""
+"""The file that makes a folder or a repository a PEFT adapter. transformers would ignore the adapter if peft is not
+installed."""
+ADAPTER_FILES = ("adapter_model.*", "*.json", "*.jinja", "tokenizer.model", "merges.txt")
+"""The other files of an adapter."""
+TEXT_FILES = ("*.json", "*.jinja")
+"""The files that may lie beside weights in GGUF: config, tokenizer, and chat template."""
 HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder", "gguf_file"}
 """The options of `from_pretrained` that apply to config, weights and tokenizer alike."""
 
@@ -73,7 +78,7 @@ def load_weights(
     """Load a model and its tokenizer.
 
     Args:
-        path: a Hub id, or a folder. A PEFT adapter, such as LoRA, in the folder is merged into the base model.
+        path: a Hub id, or a folder. A PEFT adapter, such as LoRA, in either of them is merged into the base model.
         embedded: whether the folder holds the embedded model. Its tokenizer can be read faster.
         dtype: the precision of the weights.
         model_options: options for `AutoModelForCausalLM.from_pretrained`.
@@ -86,15 +91,21 @@ def load_weights(
     """
     model_options = {"trust_remote_code": False, **model_options}  # without this, transformers asks the user
     hub_options = {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
-    if (adapter := Path(path) / ADAPTER_CONFIG).is_file():
-        return _load_adapter(adapter, dtype, model_options)
-    config = _load_config(path, hub_options)
+    gguf_file = model_options.get("gguf_file")
+    check_reachable(path, [gguf_file] if gguf_file else ["config.json", ADAPTER_CONFIG], hub_options)
+    if (adapter := _adapter_folder(path, hub_options)) is not None:
+        return _load_adapter(path, adapter, dtype, model_options)
+    source = path
+    if gguf_file and (folder := repository_folder(path, gguf_file, TEXT_FILES, hub_options)) is not None:
+        # transformers would look for the tokenizer of a Hub id without cache_dir, revision and token.
+        source, hub_options, model_options = str(folder), _in_folder(hub_options), _in_folder(model_options)
+    config = _read_config(path, source, hub_options)
     try:
         loading: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, **{**loading_options(config), **model_options}
+            source, dtype=dtype, output_loading_info=True, **{**loading_options(config), **model_options}
         )
         model, loaded = loading
-        tokenizer = embedded_tokenizer(path) if embedded else AutoTokenizer.from_pretrained(path, **hub_options)
+        tokenizer = embedded_tokenizer(path) if embedded else AutoTokenizer.from_pretrained(source, **hub_options)
     except Exception as error:  # transformers, safetensors and others raise errors of many types
         _refuse_remote_code(path, error)
         raise InputError(
@@ -109,15 +120,14 @@ def load_weights(
 def check_model(name: str | os.PathLike[str]) -> None:
     """Check what can be known of a model before its weights are loaded: its config, tokenizer and chat template.
 
-    The embedded model and PEFT adapters are not checked.
+    The embedded model is not checked. For a PEFT adapter, only peft is checked.
 
     Raises:
-        InputError, ModelNotSupportedError: as `LanguageModel.load`.
+        InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
     """
     path = os.path.expanduser(os.fspath(name))
-    if path == EMBEDDED_MODEL_ID or (Path(path) / ADAPTER_CONFIG).is_file():
+    if path == EMBEDDED_MODEL_ID or load_config(path, {}) is None:
         return
-    _load_config(path, {"trust_remote_code": False})
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers raise errors of many types
@@ -130,19 +140,33 @@ def check_model(name: str | os.PathLike[str]) -> None:
         raise ModelNotSupportedError(f"cannot load model {path!r}: {error}") from error
 
 
-def _load_config(path: str, hub_options: dict[str, Any]) -> PretrainedConfig:
-    """Load the config of a model and check that it is of a causal language model.
+def load_config(path: str, model_options: dict[str, Any]) -> PretrainedConfig | None:
+    """Load a model's config, and no weights.
+
+    Return None if the config is that of another model, which an adapter belongs to, or is read from a GGUF file, which
+    takes long.
 
     Raises:
-        InputError: there is no such model, or it comes with code of its own.
-        ModelNotSupportedError: it is not a causal language model.
+        InputError, ModelNotSupportedError, MissingExtraError: as `load_weights`.
     """
-    check_reachable(path, "config.json", hub_options)
+    hub_options = {"trust_remote_code": False}
+    hub_options |= {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
+    if model_options.get("gguf_file"):
+        return None
+    check_reachable(path, ["config.json", ADAPTER_CONFIG], hub_options)
+    if _adapter_folder(path, hub_options) is not None:
+        _need_peft(path)
+        return None
+    return _read_config(path, path, hub_options)
+
+
+def _read_config(path: str, source: str, hub_options: dict[str, Any]) -> PretrainedConfig:
+    """Read the config in `source`, and check that it is of a causal language model. The errors name `path`."""
     try:
-        config = AutoConfig.from_pretrained(path, **hub_options)
+        config = AutoConfig.from_pretrained(source, **hub_options)
     except Exception as error:  # a config is read by code of many kinds
         _refuse_remote_code(path, error)
-        _name_gguf_file(path, error)
+        _name_gguf_file(path, hub_options, error)
         raise InputError(
             f"cannot load model {path!r}: it is neither a folder with a model nor a model that the Hub gives "
             f"access to ({reason_of(error)})"
@@ -155,37 +179,63 @@ def _load_config(path: str, hub_options: dict[str, Any]) -> PretrainedConfig:
     return config
 
 
+def _adapter_folder(path: str, hub_options: dict[str, Any]) -> Path | None:
+    """Return the folder of a PEFT adapter that is named by its folder or Hub id; None if it is no adapter."""
+    folder = Path(path, hub_options.get("subfolder") or "")
+    if (folder / ADAPTER_CONFIG).is_file():
+        return folder
+    return repository_folder(path, ADAPTER_CONFIG, ADAPTER_FILES, hub_options)
+
+
+def _need_peft(path: str) -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtraError("peft", "", f"{path!r} is a PEFT adapter. Loading it", "pip install peft")
+
+
+def _in_folder(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options without those that say where in a repository the files are, which are in a folder now."""
+    return {name: value for name, value in options.items() if name not in ("revision", "subfolder")}
+
+
 def _load_adapter(
-    file: Path, dtype: torch.dtype, model_options: dict[str, Any]
+    path: str, folder: Path, dtype: torch.dtype, model_options: dict[str, Any]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the base model of a PEFT adapter and merge the adapter's weights into it.
+
+    Args:
+        path: the folder or the Hub id that the user gave.
+        folder: the folder with the adapter's files.
+        dtype: the precision of the weights.
+        model_options: as in `load_weights`. `subfolder` is the adapter's. So is `revision`, if `path` is a Hub id.
 
     Raises:
         InputError: the adapter or its base model cannot be read, or the adapter cannot be merged.
         MissingExtraError: peft is not installed.
     """
-    folder = str(file.parent)
-    adapter = f"{folder!r} is a PEFT adapter"
-    if importlib.util.find_spec("peft") is None:
-        raise MissingExtraError("peft", "", f"{adapter}. Loading it", "pip install peft")
+    _need_peft(path)
     from peft import PeftModel
 
+    adapter = f"{path!r} is a PEFT adapter"
+    file = folder / ADAPTER_CONFIG
     try:
-        base = json.loads(read_text(file)).get("base_model_name_or_path")
+        config = json.loads(read_text(file))
+        base, revision = config.get("base_model_name_or_path"), config.get("revision")
     except (ValueError, AttributeError) as error:
         raise InputError(f"{file}: not the config of an adapter ({reason_of(error)})") from error
-    if not base or Path(base).resolve() == file.parent.resolve():
+    if not base or str(base) == path or Path(base).resolve() == folder.resolve():
         raise InputError(f"{adapter}, but base_model_name_or_path in {file} is {base!r}; name its base model there")
-    model, tokenizer = load_weights(str(base), False, dtype, model_options)
+    given = model_options.get("revision") if Path(path).exists() else None  # for a Hub id it is the adapter's
+    options = {**_in_folder(model_options), **({"revision": given or revision} if given or revision else {})}
+    model, tokenizer = load_weights(str(base), False, dtype, options)
     try:
-        merged = PeftModel.from_pretrained(model, folder)
+        merged: Any = PeftModel.from_pretrained(model, str(folder))
         if not hasattr(merged, "merge_and_unload"):
             kind = next(iter(merged.peft_config.values())).peft_type.value
             raise InputError(
                 f"{adapter} of type {kind}, which adds tokens of its own to the prompt; use a LoRA adapter"
             )
         model = merged.merge_and_unload()
-        if (file.parent / "tokenizer.json").is_file():  # training may have added tokens or a chat template
+        if (folder / "tokenizer.json").is_file():  # training may have added tokens or a chat template
             tokenizer = AutoTokenizer.from_pretrained(folder)
     except InputError:
         raise
@@ -203,14 +253,22 @@ def _refuse_remote_code(path: str, error: Exception) -> None:
         ) from error
 
 
-def _name_gguf_file(path: str, error: Exception) -> None:
-    """Raise an `InputError` that says how to load a GGUF file, if the path is a GGUF file or a folder with one."""
+def _name_gguf_file(path: str, hub_options: dict[str, Any], error: Exception) -> None:
+    """Raise an `InputError` that says how to load a GGUF file.
+
+    The path is a GGUF file, or a folder or Hub id with one. Otherwise nothing is raised.
+    """
     given = Path(path)
-    file = given if given.suffix == ".gguf" else min(given.glob("*.gguf"), default=None) if given.is_dir() else None
-    if file is not None:
+    if given.suffix == ".gguf" and given.is_file():
+        place, files = str(given.parent), [given.name]
+    else:
+        place = path
+        files = sorted(file.name for file in given.iterdir()) if given.is_dir() else repository_files(path, hub_options)
+    named = [file for file in files if file.endswith(".gguf")]
+    if named:
         raise InputError(
-            f"cannot load model {path!r}: weights in GGUF are loaded by the name of their file; load "
-            f"{str(file.parent)!r} with gguf_file={file.name!r}, which needs pip install gguf accelerate"
+            f"cannot load model {path!r}: weights in GGUF are loaded by the name of their file; load {place!r} with "
+            f"gguf_file={named[0]!r}, which needs pip install gguf accelerate"
         ) from error
 
 

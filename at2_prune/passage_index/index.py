@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from ..files import check_folder
 from ..models.language_model import LanguageModel
 from ..passages import Passage
 from ..progress import progress
 from .encoder import Encoder, LayerRows
 from .layout import HEAD, Piece, split_passage
 from .records import PieceRecord, Precision
-from .stores import DiskStore, Key, MemoryStore, Store, shared_memory
+from .stores import INDEX_FILE, NOT_COMPARED, DiskStore, Key, MemoryStore, Store, shared_memory
 
-__all__ = ["PassageIndex", "fingerprint"]
+__all__ = ["PassageIndex", "check_index", "fingerprint"]
 
 FORMAT = 1
 PASSAGES_AT_ONCE = 16
@@ -49,16 +51,12 @@ class PassageIndex:
         self.language_model = language_model
         self.encoder = Encoder(language_model, layers, link_layers, precision)
         self.identity: dict[str, Any] = {
-            "format": FORMAT,
+            **_settings(self.encoder.layers, self.encoder.link_layers, precision),
             "model": fingerprint(language_model.model),
             "dtype": str(language_model.model.dtype).removeprefix("torch."),
-            "head": HEAD,
-            "layers": list(self.encoder.layers),
-            "link_layers": list(self.encoder.link_layers),
-            "precision": precision,
         }
         self._name = hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()[:16]
-        self.identity["model_name"] = language_model.name
+        self.identity[NOT_COMPARED] = language_model.name
         self.store: Store = shared_memory if store is None else store
         self._memory = store if isinstance(store, MemoryStore) else shared_memory
 
@@ -155,6 +153,46 @@ class PassageIndex:
         found = {key: [next(read) for _ in some] for key, some in pieces.items()}
         self.store.add(found)
         return found
+
+
+def check_index(
+    folder: str | os.PathLike[str],
+    layers: Sequence[int],
+    link_layers: Sequence[int],
+    precision: Precision,
+    model_name: str,
+) -> None:
+    """Check, before a model is loaded, that a folder can hold an index with these settings.
+
+    Args:
+        folder: the folder.
+        layers: see `PassageIndex`.
+        link_layers: see `PassageIndex`.
+        precision: see `PassageIndex`.
+        model_name: the model's name, which an error shows beside that of the index.
+
+    Raises:
+        InputError: it holds the index of other settings, or it is a file.
+        CacheError: the folder cannot be read or written.
+    """
+    place = Path(folder).expanduser()
+    if (place / INDEX_FILE).exists():
+        store = DiskStore(place)
+        store.check({**_settings(layers, link_layers, precision), NOT_COMPARED: model_name})
+        store.close()
+    else:
+        check_folder(place)
+
+
+def _settings(layers: Sequence[int], link_layers: Sequence[int], precision: Precision) -> dict[str, Any]:
+    """Return the part of an index's identity that does not depend on the weights."""
+    return {
+        "format": FORMAT,
+        "head": HEAD,
+        "layers": sorted(layers),
+        "link_layers": sorted(link_layers),
+        "precision": precision,
+    }
 
 
 def fingerprint(model: PreTrainedModel) -> str:

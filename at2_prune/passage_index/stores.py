@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ..errors import CacheError, InputError
 from .records import PieceRecord, pack, unpack
 
-__all__ = ["DiskStore", "MemoryStore", "Store", "shared_memory"]
+__all__ = ["INDEX_FILE", "NOT_COMPARED", "DiskStore", "MemoryStore", "Store", "shared_memory"]
 
 Key = tuple[str, str]
 """The identity of the index, and the digest of a passage."""
@@ -109,11 +109,22 @@ class DiskStore:
             if identity is not None and not self._has_tables():
                 self._create(identity)
             self.identity: dict[str, Any] = json.loads(self._value("SELECT value FROM about WHERE name = 'identity'"))
-        wanted = self.identity if identity is None else json.loads(json.dumps(identity))
-        keys = sorted(k for k in {*wanted, *self.identity} if wanted.get(k) != self.identity.get(k))
-        if {*keys} - {NOT_COMPARED}:
-            difference = "; ".join(f"{k}: {self.identity.get(k)!r} there, {wanted.get(k)!r} now" for k in keys)
-            raise InputError(f"{folder} is the passage index of another model or of other settings ({difference})")
+        if identity is not None:
+            self.check({**dict.fromkeys(self.identity), **identity})
+
+    def check(self, wanted: Mapping[str, Any]) -> None:
+        """Check some entries of the identity.
+
+        Raises:
+            InputError: one of them is another, and not only `NOT_COMPARED`. The message names every difference.
+        """
+        wanted = json.loads(json.dumps(dict(wanted)))
+        differing = sorted(name for name, value in wanted.items() if self.identity.get(name) != value)
+        if {*differing} - {NOT_COMPARED}:
+            difference = "; ".join(f"{k}: {self.identity.get(k)!r} there, {wanted[k]!r} now" for k in differing)
+            raise InputError(
+                f"{self.path.parent} is the passage index of another model or of other settings ({difference})"
+            )
 
     def __len__(self) -> int:
         with self._errors():

@@ -17,8 +17,9 @@ __all__ = ["checked_values", "read_environ", "read_file"]
 SECTION = "at2-prune"
 SWITCH = "AT2_PRUNE"
 PREFIX = "AT2_PRUNE_"
-OTHER_VARIABLES = ("AT2_PRUNE_API_KEY", "AT2_PRUNE_CACHE", "AT2_PRUNE_DATA")
-"""Variables that are not settings: the key of a server, the folder of the cache, and the folder of the test data."""
+OTHER_VARIABLES = ("AT2_PRUNE_API_KEY", "AT2_PRUNE_CACHE", "AT2_PRUNE_DATA", "AT2_PRUNE_PROGRESS")
+"""Variables that are not settings: the key of a server, the folder of the cache, the folder of the test data, and
+whether progress bars are shown."""
 
 Settings = Mapping[str, "Field[Any]"]
 """Fields by name, each with a `kind` in its metadata; see `at2_prune.pipeline.kinds.setting`."""

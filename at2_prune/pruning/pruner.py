@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from ..coefficients.loading import AnyCoefficients, check_coefficients
+from ..coefficients.loading import AnyCoefficients
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
 from ..models.prompts import PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer, ScorerOptions
-from ..scorers.registry import check_method, implied_method, load_scorer
+from ..scorers.registry import check_scorer, load_scorer
 from .attributor import Attributor
 from .auto_k import Candidate, most_confident
 from .loop import Scored
@@ -122,9 +122,8 @@ class AT2Pruner(Attributor):
             ModelNotSupportedError: the model's attention cannot be read, or the reader's chat template cannot be used.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
-        method = implied_method(method, coefficients, cross_encoder, embedder)
-        check_method(method, ScorerOptions(embedder=embedder, cross_encoder=cross_encoder))
-        check_coefficients(coefficients)
+        options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index)
+        check_scorer(model, method, coefficients, options, model_options)
         check_reader(reader, model)
         language_model = load_scoring_model(model, reader, device, dtype, template, model_options)
         scorer = load_scorer(language_model, method, coefficients, index, cross_encoder, embedder)

@@ -147,6 +147,23 @@ class Scorer(ABC):
         """
         return cls(**settings)
 
+    def check(self, model: str) -> None:  # noqa: B027 - most scorers need nothing
+        """Check, before the language model is loaded, the files that the scorer needs in addition to it.
+
+        Args:
+            model: the name of the language model, for errors.
+
+        Raises:
+            InputError: one of them cannot be used.
+        """
+
+    def open(self, language_model: LanguageModel) -> None:  # noqa: B027 - most scorers keep nothing
+        """Open what the scorer keeps on disk for a model, so that a folder of another model is found at once.
+
+        Raises:
+            InputError: it belongs to another model.
+        """
+
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - most scorers need nothing
         """Load the models that the scorer needs in addition to the language model, for example an encoder.
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from ..errors import InputError
 from .base import Scorer, ScorerOptions, Task
-from .encoder import Encoder
+from .encoder import Encoder, encoder_config
 from .onnx_encoder import OnnxEncoder, is_onnx_folder
 
 __all__ = ["CrossEncoderScorer"]
@@ -50,6 +50,12 @@ class CrossEncoderScorer(Scorer):
             )
         return cls(options.cross_encoder)
 
+    def check(self, model: str) -> None:
+        if is_onnx_folder(self.model):
+            self._load(torch.device("cpu"))  # onnxruntime says what is wrong only when it loads all
+        else:
+            self._check_labels(encoder_config(self.model).num_labels)
+
     def prepare(self, device: torch.device) -> None:
         self._load(device)
 
@@ -58,15 +64,20 @@ class CrossEncoderScorer(Scorer):
             encoder: Encoder | OnnxEncoder
             if is_onnx_folder(self.model):
                 encoder = OnnxEncoder(self.model)
-                fault = "" if encoder.shape == (1,) else f"gives an output of shape {encoder.shape} for a text"
+                if encoder.shape != (1,):
+                    self._refuse(f"gives an output of shape {encoder.shape} for a text")
             else:
                 encoder = Encoder(AutoModelForSequenceClassification, self.model, device)
-                labels = encoder.model.config.num_labels
-                fault = "" if labels == 1 else f"classifies into {labels} labels"
-            if fault:
-                raise InputError(f"{os.fspath(self.model)!r} {fault}; a reranker has one output")
+                self._check_labels(encoder.model.config.num_labels)
             self._encoder = encoder
         return self._encoder
+
+    def _check_labels(self, labels: int | None) -> None:
+        if labels != 1:
+            self._refuse(f"classifies into {labels} labels")
+
+    def _refuse(self, fault: str) -> None:
+        raise InputError(f"{os.fspath(self.model)!r} {fault}; a reranker has one output")
 
     def score(self, task: Task) -> torch.Tensor:
         encoder = self._load(task.language_model.device)

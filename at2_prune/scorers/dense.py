@@ -13,7 +13,7 @@ from transformers import AutoModel
 from ..errors import InputError, MissingExtraError
 from ..files import read_text
 from .base import Scorer, ScorerOptions, Task
-from .encoder import Encoder
+from .encoder import Encoder, encoder_config
 from .onnx_encoder import OnnxEncoder, is_onnx_folder
 
 __all__ = ["DenseScorer"]
@@ -55,6 +55,12 @@ class DenseScorer(Scorer):
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> DenseScorer:
         return cls(options.embedder)
+
+    def check(self, model: str) -> None:
+        if is_onnx_folder(self.embedder):
+            self._load(torch.device("cpu"))  # onnxruntime says what is wrong only when it loads all
+        else:
+            encoder_config(self.embedder)
 
     def prepare(self, device: torch.device) -> None:
         self._load(device)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, reason_of
 from ..models.hub import check_reachable
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "encoder_config"]
 
 
 class Encoder:
@@ -28,15 +30,10 @@ class Encoder:
 
     def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:
         path = os.path.expanduser(os.fspath(name))
-        check_reachable(path, "config.json")
-        try:
-            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        check_reachable(path, ["config.json"])
+        with _errors(name):
+            self.tokenizer = _load_tokenizer(path)
             self.model: PreTrainedModel = auto_class.from_pretrained(path, trust_remote_code=False).eval().to(device)
-        except Exception as error:  # transformers and safetensors raise errors of many types
-            reason = reason_of(error)
-            if "trust_remote_code" in str(error):
-                reason = "it comes with Python code of its own, which is not run; use another encoder"
-            raise InputError(f"cannot load the encoder {os.fspath(name)!r}: {reason}") from error
         positions = getattr(self.model.config, "max_position_embeddings", None) or 512
         self.max_length = min(self.tokenizer.model_max_length, positions)
 
@@ -46,3 +43,36 @@ class Encoder:
         batch = self.tokenizer(*texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
         batch = batch.to(self.model.device)
         return self.model(**batch), batch["attention_mask"]
+
+
+def encoder_config(name: str | os.PathLike[str]) -> PretrainedConfig:
+    """Return the config of an encoder whose tokenizer can be read too. No weights are loaded.
+
+    Raises:
+        InputError: as `Encoder`.
+    """
+    path = os.path.expanduser(os.fspath(name))
+    check_reachable(path, ["config.json"])
+    with _errors(name):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        _load_tokenizer(path)
+    return config
+
+
+def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    # Without these files, transformers makes a tokenizer that knows no words.
+    if set(tokenizer("a passage", add_special_tokens=False)["input_ids"]) <= set(tokenizer.all_special_ids):
+        raise ValueError("it has no files of a tokenizer: put those of the model into it")
+    return tokenizer
+
+
+@contextmanager
+def _errors(name: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # transformers and safetensors raise errors of many types
+        reason = reason_of(error)
+        if "trust_remote_code" in str(error):
+            reason = "it comes with Python code of its own, which is not run; use another encoder"
+        raise InputError(f"cannot load the encoder {os.fspath(name)!r}: {reason}") from error

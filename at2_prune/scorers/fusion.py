@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from ..coefficients.head_coefficients import HeadCoefficients
+from ..models.language_model import LanguageModel
 from .base import Scorer, ScorerOptions, Task
 from .dense import DenseScorer
 from .learned import LearnedScorer
@@ -64,6 +65,14 @@ class FusionScorer(Scorer):
     def layers(self) -> Collection[int] | None:  # type: ignore[override]
         """The layers that the attention scorer reads."""
         return self.attention.layers
+
+    def check(self, model: str) -> None:
+        for scorer in (self.attention, self.fallback):
+            scorer.check(model)
+
+    def open(self, language_model: LanguageModel) -> None:
+        for scorer in (self.attention, self.fallback):
+            scorer.open(language_model)
 
     def prepare(self, device: torch.device) -> None:
         for scorer in (self.attention, self.fallback):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
-from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of
+from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of, read_coefficients
 from ..errors import InputError
-from ..models.language_model import LanguageModel
+from ..models.default_model import EMBEDDED_MODEL_ID
+from ..models.language_model import LanguageModel, recorded_name
+from ..models.loading import load_config
 from .base import Scorer, ScorerOptions
 from .learned import LearnedScorer
 
-__all__ = ["check_method", "implied_method", "load_scorer", "make_scorer"]
+__all__ = ["check_scorer", "implied_method", "load_scorer", "make_scorer"]
 
 
 def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -55,20 +60,39 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     return _scorer_class(info).create(name, options, **info.settings)
 
 
-def check_method(method: str | None, options: ScorerOptions | None = None) -> None:
-    """Check the name and the options of a method. This needs no model. `None` is accepted.
+def check_scorer(
+    model: str | os.PathLike[str] | LanguageModel | None,
+    method: str | None = None,
+    coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
+    options: ScorerOptions | None = None,
+    model_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Check, before a model is loaded, what can be known of the scorer that `load_scorer` will make.
+
+    Args:
+        model: the model, as in `LanguageModel.load`, or a loaded one.
+        method: as in `load_scorer`.
+        coefficients: as in `load_scorer`.
+        options: the index and the encoders; see `ScorerOptions`.
+        model_options: those of `LanguageModel.load`.
 
     Raises:
-        InputError: there is no such method, or an option that the method needs is missing.
-        MissingExtraError: a package that the method needs is not installed.
+        InputError: there is no such method or model, or an option cannot be used.
+        CoefficientsError: there are no coefficients for the model, or those given cannot be used.
+        MissingExtraError: the method needs a package that is not installed.
     """
-    if method is None:
-        return
-    if method not in scoring_methods():
-        raise InputError(f"no method {method!r}: the methods are {', '.join(scoring_methods())}")
-    wanted = METHODS[method].coefficients
-    stand_in = {wanted: HeadCoefficients.average(1, 1)} if wanted else {}
-    make_scorer(method, replace(options or ScorerOptions(), coefficients=stand_in))
+    options = options or ScorerOptions()
+    method = _named(method, coefficients, options)
+    if isinstance(model, LanguageModel):
+        name, config = model.name, model.model.config
+    else:
+        name, config = recorded_name(model), None
+        if coefficients is not None:  # a folder that cannot be read is said before the Hub is asked for the model
+            read_coefficients(name, None, coefficients)
+        if name != EMBEDDED_MODEL_ID:
+            config = load_config(name, dict(model_options or {}))
+    method, found = _resolved(method, coefficients, partial(read_coefficients, name, config))
+    make_scorer(method, replace(options, coefficients=found)).check(name)
 
 
 def implied_method(method: str | None, coefficients: object, cross_encoder: object, embedder: object) -> str | None:
@@ -111,29 +135,55 @@ def load_scorer(
 
     Raises:
         InputError: there is no such method, the coefficients that were given belong to another one, the method
-            `cross_encoder` is given no reranker, or no method is named and things of several ones are given.
+            `cross_encoder` is given no reranker, no method is named and things of several ones are given, or the index
+            is that of another model.
         CoefficientsError: there are no coefficients for the model, or those given cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
-    if method is not None and method not in scoring_methods():
-        raise InputError(f"no method {method!r}: there are {', '.join(scoring_methods())}")
-    method = implied_method(method, coefficients, cross_encoder, embedder)
+    options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index)
+    method = _named(method, coefficients, options)
+    method, found = _resolved(method, coefficients, partial(load_coefficients, language_model))
+    scorer = make_scorer(method, replace(options, coefficients=found))
+    scorer.open(language_model)
+    return scorer
+
+
+def _resolved(
+    method: str | None,
+    coefficients: str | os.PathLike[str] | AnyCoefficients | None,
+    read: Callable[..., AnyCoefficients],
+) -> tuple[str, dict[str, AnyCoefficients]]:
+    """Return the method that `load_scorer` makes, and the coefficients that it uses, by the method they belong to.
+
+    Args:
+        method: the method that `_named` returned.
+        coefficients: as in `load_scorer`.
+        read: returns the coefficients that are given, or with None those of a method that come with the package.
+    """
     if coefficients is None:
         method = method or DEFAULT_METHOD
         wanted = METHODS[method].coefficients
-        loaded = {wanted: load_coefficients(language_model, None, wanted)} if wanted else {}
-        return make_scorer(method, ScorerOptions(loaded, embedder, cross_encoder, index))
+        return method, {wanted: read(None, wanted)} if wanted else {}
     wanted = "" if method is None else METHODS[method].coefficients
     if method is not None and not wanted:
         raise InputError(f"the method {method} uses no head coefficients, but some were given: {coefficients!s:.80}")
-    given = load_coefficients(language_model, coefficients)
+    given = read(coefficients)
     own = method_of(given)
     if method is not None and wanted != own:
         raise InputError(
             f"the method {method} needs coefficients of {wanted}, but the given coefficients belong to {own}: use the "
             f"method {own}, or leave out the method or the coefficients"
         )
-    return make_scorer(method or own, ScorerOptions({own: given}, embedder, index=index))
+    return method or own, {own: given}
+
+
+def _named(
+    method: str | None, coefficients: str | os.PathLike[str] | AnyCoefficients | None, options: ScorerOptions
+) -> str | None:
+    """Return the result of `implied_method`, after a check that there is such a method."""
+    if method is not None and method not in scoring_methods():
+        raise InputError(f"no method {method!r}: the methods are {', '.join(scoring_methods())}")
+    return implied_method(method, coefficients, options.cross_encoder, options.embedder)
 
 
 def _scorer_class(info: MethodInfo) -> type[Scorer]:

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..models.language_model import LanguageModel
 from ..passage_index.encoder import LayerRows
 from ..passage_index.features import best_units, link_features, question_features, question_sums
-from ..passage_index.index import PassageIndex
+from ..passage_index.index import PassageIndex, check_index
 from ..passage_index.records import Precision
 from ..passage_index.sources import source_units
 from ..passages import Passage
@@ -71,6 +71,15 @@ class ScoutScorer(Scorer):
                 found = PassageIndex.open(self.folder, language_model, layers, linked, self.precision)
             self._indexes[language_model] = found
         return self._indexes[language_model]
+
+    def check(self, model: str) -> None:
+        if self.folder is not None:
+            layers, link_layers = self.coefficients.layers, self.coefficients.link_layers
+            check_index(self.folder, layers, link_layers, self.precision, model)
+
+    def open(self, language_model: LanguageModel) -> None:
+        if self.folder is not None:
+            self.index(language_model)
 
     def score(self, task: Task) -> torch.Tensor:
         index, prompt = self.index(task.language_model), task.prompt

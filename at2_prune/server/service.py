@@ -71,6 +71,7 @@ class Service:
         except AT2PruneError as error:
             self.no_attribution = str(error)
         ranker = self.steps["passage"].pruner
+        ranker.scorer.prepare(ranker.language_model.device)  # an encoder that cannot be loaded is found now
         self.queue = ScoringQueue(ranker, limits.max_waiting, limits.max_together, metrics.batches.observe)
         metrics.watch(lambda: self.queue.waiting)
 

@@ -105,6 +105,20 @@ class TrainingSettings:
         if self.collect.granularity == "sentence" or self.collect.targets == "sentence":
             need_package("sentencex", "sentences", "Splitting texts into sentences")
 
+    def check_questions(self, questions: Sequence[Question], name: str) -> None:
+        """Check, before a model is loaded, that some question has what coefficients are learned from.
+
+        Raises:
+            DataError: none has. `name` is the name of the data in the error.
+        """
+        if self.from_evidence and not any(question.gold for question in questions):
+            raise DataError(
+                f"{name}: no question names its supporting passages, which learning from evidence needs; use other "
+                "data, or learn from the draft"
+            )
+        if self.collect.learn_from == "answer" and not any((question.answer or "").strip() for question in questions):
+            raise DataError(f"{name}: no question has an answer to learn from; use other data, or learn from the draft")
+
     def holds_out(self, question_id: str) -> bool:
         """Return whether a question is held out. A hash of its id decides, so all runs hold out the same questions."""
         return int(hashlib.sha256(question_id.encode()).hexdigest()[:8], 16) / 2**32 < self.holdout

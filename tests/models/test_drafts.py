@@ -11,7 +11,6 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
-    LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -25,10 +24,10 @@ from at2_prune.models.drafts import Draft, read_drafts, write_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt, TextTemplate
 from at2_prune.models.readouts import Readout, read_prompts
-from at2_prune.passages import Passage
+
+from .scripted import PASSAGES, scripted
 
 GROUPS = [RowGroup(rows, reduce) for rows in ("draft", "question", "last") for reduce in ("mean", "max")]
-PASSAGES = [Passage("Canberra is the capital of Australia.", title="Canberra"), Passage("Sydney is larger.")]
 
 
 @pytest.fixture(scope="module")
@@ -222,34 +221,9 @@ def test_rows_of_thoughts_are_not_the_drafts(tiny_tokenizer: PreTrainedTokenizer
     """Attention of zero queries is uniform, so a row's mass on a source can be counted: tokens by tokens seen."""
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.add_tokens([AddedToken(text, special=False) for text in ("<think>", "</think>")])
-    size = len(tokenizer)
-    config = LlamaConfig(
-        vocab_size=size,
-        hidden_size=size + size % 2,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    model = LlamaForCausalLM(config)
-    lm = LanguageModel(model, tokenizer)
-    prompt = lm.encode("Which city?", PASSAGES)
     written = tokenizer("<think>Hm, Rome?</think>Paris", add_special_tokens=False).input_ids
     answer = tokenizer("Paris", add_special_tokens=False).input_ids
-    with torch.no_grad():
-        for parameter in model.model.layers.parameters():
-            parameter.zero_()
-        model.model.embed_tokens.weight.copy_(torch.eye(size, config.hidden_size))
-        model.lm_head.weight.zero_()
-        chain = [prompt.ids[-1], *written, 2]
-        assert len(set(chain)) == len(chain)
-        for token, successor in pairwise(chain):
-            model.lm_head.weight[successor, token] = 1
+    lm, prompt = scripted(tokenizer, written, layers=2)
     draft = write_drafts(lm, [prompt], [RowGroup("draft")], 40)[0]
     assert (draft.text, draft.ids, draft.thoughts) == ("Paris", answer, "<think>Hm, Rome?</think>")
     start = len(written) - len(answer)

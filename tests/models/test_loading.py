@@ -87,6 +87,14 @@ def test_a_decoder_whose_config_says_that_it_is_none_of_an_encoder(tiny_tokenize
     assert LanguageModel(GPTNeoXForCausalLM(config), tiny_tokenizer)
 
 
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    """transformers makes a tokenizer of nothing, which reads every word as unknown."""
+    config = AutoConfig.for_model("gemma3_text", vocab_size=800, num_key_value_heads=2, head_dim=8, **SMALL)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelNotSupportedError, match="makes no token of 'a': its vocabulary is empty or lacks plain"):
+        LanguageModel.load(tmp_path, device="cpu")
+
+
 def test_a_tokenizer_of_another_model(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     config = copy.deepcopy(tiny_model.config)
     config.vocab_size = 300

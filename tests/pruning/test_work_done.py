@@ -307,7 +307,7 @@ def test_memory_held_is_linear_in_sources(tiny_lm: LanguageModel, question: Ques
         span = prompt.sources[-1][1] - prompt.sources[0][0]
         with counted(tiny_lm) as work:
             tiny_lm.generate([prompt], NEW)
-        entries = LAYERS * HEADS * (len(work.passes) * (count + 1) + count)  # each draft row has one entry for the rest
+        entries = LAYERS * HEADS * (len(work.passes) * count + count)  # of the draft's rows, and of the question's mean
         held[count] = bytes_held(reader)
         assert held[count] == 4 * entries + 8 * span  # and which source a token belongs to
         assert held[count] < LAYERS * HEADS * NEW * len(prompt) * 4  # all weights of the draft's rows

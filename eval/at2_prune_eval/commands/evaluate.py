@@ -84,7 +84,6 @@ def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
     from at2_prune.models.default_model import cache_folder
     from at2_prune_eval import check_document
 
-    check_choice(choice)
     if args.reader and (args.faithfulness or args.sentences):
         raise InputError("--faithfulness and --sentences measure one model that drafts and scores: leave out --reader")
     check_folder(args.out)
@@ -94,6 +93,7 @@ def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
         need_package("scipy", "eval", "Measuring faithfulness")
     if args.sentences:
         need_package("sentencex", "sentences", "Splitting passages into sentences")
+    check_choice(choice, args.model)
     if args.cache:
         return check_file(args.cache, "the cache")
     check_folder(cache_folder()).mkdir(parents=True, exist_ok=True)
@@ -184,11 +184,13 @@ def _measure_faithfulness(
 ) -> None:
     from tqdm.auto import tqdm
 
+    from at2_prune.progress import shown
     from at2_prune_eval import FaithfulnessSettings, Workers, run_faithfulness
 
+    hidden = processes.rank > 0 or shown() is False
     total = len(processes.share(experiment.questions))
     title = f"faithfulness, {granularity}s"
-    with tqdm(total=total, desc=title, unit="question", disable=processes.rank > 0) as bar:
+    with tqdm(total=total, desc=title, unit="question", disable=hidden) as bar:
         workers = Workers(processes, lambda record, resumed: bar.update())
         run_faithfulness(loop, experiment, out, config, FaithfulnessSettings(granularity), workers)
 

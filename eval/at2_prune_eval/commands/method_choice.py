@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from at2_prune.catalogue import DEFAULT_METHOD, METHODS, learned_methods, scoring_methods
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from at2_prune.coefficients.loading import AnyCoefficients
     from at2_prune.models.language_model import LanguageModel
     from at2_prune.scorers import Scorer
+
+    ReadCoefficients = Callable[..., AnyCoefficients]
+    """Returns the coefficients of a path, or with None and a method those that come with the model."""
 
 __all__ = ["MAIN", "RIVALS", "MethodChoice", "check_choice", "choose_scorers"]
 
@@ -46,22 +50,33 @@ class MethodChoice:
         return list(self.methods) == ["all"]
 
 
-def check_choice(choice: MethodChoice) -> None:
-    """Check the methods that are asked for, before a model is loaded.
+def check_choice(choice: MethodChoice, model: str | None) -> None:
+    """Check the methods and the coefficients that are asked for, before a model is loaded.
 
-    A name that is no known method may be the name of given coefficients. `choose_scorers` checks such names.
+    Args:
+        choice: the options.
+        model: the model that will be loaded, as in `LanguageModel.load`.
 
     Raises:
-        InputError: an option that a method needs is missing.
+        InputError: there is no such method or model, two coefficients make methods of the same name, or an option is
+            missing or cannot be used.
+        CoefficientsError: coefficients cannot be read, or a method has none for this model.
         MissingExtraError: a package that a method needs is not installed.
     """
-    from at2_prune.scorers.base import ScorerOptions
-    from at2_prune.scorers.registry import check_method
+    from at2_prune.coefficients.loading import read_coefficients
+    from at2_prune.models.default_model import EMBEDDED_MODEL_ID
+    from at2_prune.models.language_model import recorded_name
+    from at2_prune.models.loading import load_config
 
-    names = () if choice.everything else choice.methods or RIVALS
-    for name in names:
-        if name in scoring_methods() or not choice.coefficients:
-            check_method(name, ScorerOptions(embedder=choice.embedder, cross_encoder=choice.cross_encoder))
+    name = recorded_name(model)
+    _given_coefficients(choice, partial(read_coefficients, name, None))  # before the Hub is asked for the model
+    config = None if name == EMBEDDED_MODEL_ID else load_config(name, {})
+    read = partial(read_coefficients, name, config)
+    if choice.everything:  # a method that cannot run is left out with a warning, when the model is loaded
+        _given_coefficients(choice, read)
+        return
+    for scorer in _make_scorers(choice, name, read):
+        scorer.check(name)
 
 
 def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[Scorer]:
@@ -76,11 +91,18 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
         CoefficientsError: a method has no coefficients for this model.
         MissingExtraError: a package that a method needs is not installed.
     """
+    from at2_prune.coefficients.loading import load_coefficients
+
+    return _make_scorers(choice, language_model.name, partial(load_coefficients, language_model))
+
+
+def _make_scorers(choice: MethodChoice, model: str, read: ReadCoefficients) -> list[Scorer]:
+    """Make the methods that are asked for, with the coefficients that `read` returns, for the model of this name."""
     from at2_prune.scorers import ScorerOptions, make_scorer
 
-    given = _given_coefficients(choice, language_model)
-    methods = choice.methods or _default_methods(given, language_model)
-    coefficients = given | _shipped_coefficients(choice, methods, given, language_model)
+    given = _given_coefficients(choice, read)
+    methods = choice.methods or _default_methods(given, model)
+    coefficients = given | _shipped_coefficients(choice, methods, given, read)
     names = [*methods]
     if choice.everything:
         names = [*coefficients, *(name for name in scoring_methods() if name not in learned_methods())]
@@ -96,15 +118,15 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
     return scorers
 
 
-def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> dict[str, AnyCoefficients]:
-    """Load the coefficients that the user gives, and return them by the name of the method that uses them."""
-    from at2_prune.coefficients.loading import load_coefficients, method_of
+def _given_coefficients(choice: MethodChoice, read: ReadCoefficients) -> dict[str, AnyCoefficients]:
+    """Read the coefficients that the user gives, and return them by the name of the method that uses them."""
+    from at2_prune.coefficients.loading import method_of
 
     coefficients: dict[str, AnyCoefficients] = {}
     for entry in choice.coefficients:
         named = re.fullmatch(r"([^=/\\]+)=(.+)", entry)  # a path that contains = may begin with ./
         path = named[2] if named else entry
-        loaded = load_coefficients(language_model, path)
+        loaded = read(path)
         own = method_of(loaded)
         name = named[1] if named else own
         if name != own and name in METHODS:
@@ -119,25 +141,23 @@ def _given_coefficients(choice: MethodChoice, language_model: LanguageModel) -> 
     return coefficients
 
 
-def _default_methods(given: dict[str, AnyCoefficients], language_model: LanguageModel) -> list[str]:
+def _default_methods(given: dict[str, AnyCoefficients], model: str) -> list[str]:
     from at2_prune.coefficients.shipped import shipped_coefficients
 
-    known = {*given, *shipped_coefficients().get(language_model.name, {})}
+    known = {*given, *shipped_coefficients().get(model, {})}
     return [*([name for name in MAIN if name in known] or [DEFAULT_METHOD]), *RIVALS]
 
 
 def _shipped_coefficients(
-    choice: MethodChoice, methods: Sequence[str], given: dict[str, AnyCoefficients], language_model: LanguageModel
+    choice: MethodChoice, methods: Sequence[str], given: dict[str, AnyCoefficients], read: ReadCoefficients
 ) -> dict[str, AnyCoefficients]:
-    """Load the coefficients that come with the model, for methods that got none from the user."""
-    from at2_prune.coefficients.loading import load_coefficients
-
+    """Read the coefficients that come with the model, for methods that got none from the user."""
     wanted = {*methods, *(METHODS[name].coefficients for name in methods if name in METHODS)}
     coefficients: dict[str, AnyCoefficients] = {}
     for name in learned_methods():
         if name not in given and (choice.everything or name in wanted):
             try:
-                coefficients[name] = load_coefficients(language_model, method=name)
+                coefficients[name] = read(None, name)
             except CoefficientsError as error:
                 if not choice.everything:
                     raise CoefficientsError(f"{error}; or leave {name} out of --methods") from None

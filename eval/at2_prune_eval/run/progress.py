@@ -8,6 +8,7 @@ from types import TracebackType
 from tqdm.auto import tqdm
 
 from at2_prune.catalogue import DEFAULT_METHOD
+from at2_prune.progress import shown as asked_for
 from at2_prune.pruning.selection import K
 
 from ..k_values import ALL, check_ks
@@ -31,7 +32,8 @@ class ProgressBar:
         self._shown = [("none", ALL), (method, str(ordered[len(ordered) // 2]))]
         self._sums = [0.0] * len(self._shown)
         self._count = 0
-        self._bar = tqdm(total=total, desc="answering", unit="question", smoothing=0.1, disable=not shown)
+        hidden = not shown or asked_for() is False
+        self._bar = tqdm(total=total, desc="answering", unit="question", smoothing=0.1, disable=hidden)
 
     def __call__(self, record: Record, resumed: bool) -> None:
         if self._bar.disable:

@@ -10,14 +10,35 @@ import torch
 
 from at2_prune.errors import AT2PruneError, InputError
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.loading import check_model
 
 from ..run.config import prompt_digest
 from .settings import DEFAULT, Model, in_full
 
-__all__ = ["describe_coefficients", "describe_device", "describe_model", "load_language_model"]
+__all__ = ["checked_name", "describe_coefficients", "describe_device", "describe_model", "load_language_model"]
 
 SAMPLES = 64
 """The number of values of each parameter that a digest of weights reads."""
+
+
+def checked_name(settings: Model, role: str) -> str | None:
+    """Return the name that `LanguageModel.load` takes, after a check of the model's config and tokenizer.
+
+    Args:
+        settings: the model.
+        role: as in `load_language_model`.
+
+    Raises:
+        InputError: the model cannot be used; the message begins with its role.
+    """
+    if settings.model == DEFAULT:
+        return None
+    name = in_full(settings, role).model
+    try:
+        check_model(name)
+    except AT2PruneError as error:
+        raise InputError(f"{role}: {error}") from error
+    return name
 
 
 def load_language_model(settings: Model, role: str) -> LanguageModel:

@@ -43,22 +43,16 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
     """
     study = folder.study
     pairs = chosen(study.methods, study.data, only)
-    _check_methods(folder, [method for method, _ in pairs])
     questions = {data: load_data(study, data) for data in study.data}
     for data, some in questions.items():
         folder.keep_questions(data, some)
+    _check_methods(folder, [name for name, data in pairs if _missing(folder, name, data, questions[data])])
     language_model: LanguageModel | None = None
     pruners: dict[str, AT2Pruner] = {}
     for name, data in pairs:
-        method = study.methods[name]
-        if method.method in ("none", "oracle"):
-            continue
-        if method.file is not None:
+        if study.methods[name].file is not None:
             _copy(folder, name, data)
-            continue
-        file = folder.rankings_file(name, data)
-        done = {record["id"] for record in read_lines(file, ("id", "ranking")).records}
-        missing = [question for question in questions[data] if question.id not in done]
+        missing = _missing(folder, name, data, questions[data])
         if not missing:
             continue
         if name not in pruners:
@@ -67,18 +61,32 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
         _rank(folder, (name, data), pruners[name], missing, progress)
 
 
-def _check_methods(folder: StudyFolder, names: Sequence[str]) -> None:
-    """Check before a model is loaded what can be known of the methods."""
-    from at2_prune.scorers import ScorerOptions
-    from at2_prune.scorers.registry import check_method
+def _missing(folder: StudyFolder, name: str, data: str, questions: Sequence[Question]) -> list[Question]:
+    """Return the questions whose passages a scorer has to order. There are none if the method has no scorer."""
+    method = folder.study.methods[name]
+    if method.file is not None or method.method in ("none", "oracle"):
+        return []
+    done = {record["id"] for record in read_lines(folder.rankings_file(name, data), ("id", "ranking")).records}
+    return [question for question in questions if question.id not in done]
 
+
+def _check_methods(folder: StudyFolder, names: Sequence[str]) -> None:
+    """Check before a model is loaded what can be known of the methods and of the model that they score with."""
+    from at2_prune.scorers import ScorerOptions
+    from at2_prune.scorers.registry import check_scorer
+
+    from .models import checked_name
+
+    if not names:
+        return
+    model = checked_name(folder.study.scorer, "scorer")
     for name in dict.fromkeys(names):
         method = in_full(folder.study.methods[name], f"method {name}")
-        if METHODS.get(method.method, METHODS["none"]).scorer:
-            try:
-                check_method(method.method, ScorerOptions(embedder=method.embedder, cross_encoder=method.cross_encoder))
-            except AT2PruneError as error:
-                raise InputError(f"method {name}: {error}") from error
+        try:
+            options = ScorerOptions(embedder=method.embedder, cross_encoder=method.cross_encoder)
+            check_scorer(model, method.method, method.coefficients, options)
+        except AT2PruneError as error:
+            raise InputError(f"method {name}: {error}") from error
 
 
 def _scoring_model(folder: StudyFolder) -> LanguageModel:

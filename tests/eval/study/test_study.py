@@ -315,6 +315,22 @@ def test_a_method_that_cannot_be_used_is_named(run: Run, settings: dict[str, Any
         run("--stage", "rank")
 
 
+def test_methods_and_the_scorer_are_checked_before_it_is_loaded(
+    run: Run, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("--stage", "rank")
+    whole = dict(settings["scorer"])
+    settings["scorer"] = {"model": str(tmp_path / "nothing")}
+    run("--stage", "rank")  # nothing is missing, so the scorer is not needed
+    settings["methods"]["dense"] = {"embedder": str(tmp_path / "no_embedder")}
+    with pytest.raises(InputError, match="scorer: cannot load model"):
+        run("--stage", "rank")
+    settings["scorer"] = whole
+    monkeypatch.setattr(LanguageModel, "load", lambda *given, **options: pytest.fail("the scorer is loaded"))
+    with pytest.raises(InputError, match="method dense: cannot load the encoder"):
+        run("--stage", "rank")
+
+
 def test_data_of_another_shape_are_named(run: Run, settings: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "plain.jsonl"
     row = {"id": "1", "question": "Who?", "passages": ["He.", "She."], "answer": "she"}
