@@ -84,7 +84,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
         yield from answering(lm, some, pairs, (1.05, 1.0))
     if "index" in parts:
         yield from index_cost(lm, some, pairs, args.cross_encoder)
-        sizes_kept = [5, 10] if quick else [10, 20, 50, 100, 200, 500, 1000]
+        sizes_kept = [5, 10] if quick else [10, 20, 50, 100, 200, 1000]
         yield from kept_passages(lm, sizes_kept, 1 if quick else 3, args.cross_encoder)
     if "larger" in parts:
         for size in sizes[1:]:

@@ -91,8 +91,9 @@ def kept_passages(
 
     Args:
         lm: the model.
-        sizes: the numbers of passages, ascending. Ways that read one prompt stop at the first size over 100.
-        times: the number of runs.
+        sizes: the numbers of passages, ascending. Ways that read one prompt stop at 50 passages, and ways that read
+            every passage anew at 200.
+        times: the number of runs; one for more than 100 passages.
         cross_encoder: a reranker, or None.
     """
     coefficients, _ = scout_coefficients_of(lm)
@@ -102,17 +103,19 @@ def kept_passages(
     for size in sizes:
         question, passages = asked(size)
         kept = partial(pruner.score, question, passages)
-        ways: dict[str, Way] = {"scout, kept passages": kept, "scout, new passages": partial(_after_clearing, kept)}
+        ways: dict[str, Way] = {"scout, kept passages": kept}
+        if size <= 200:
+            ways["scout, new passages"] = partial(_after_clearing, kept)
         if cross_encoder and size <= 200:
             ways["cross-encoder"] = _ranking(lm, CrossEncoderScorer(cross_encoder), question, passages)
-        if size <= 100:
+        if size <= 50:
             ways["prompt_scout"] = partial(in_prompt.score, question, passages)
             whole = lm.encode(question, passages)
             ways["generation from all passages"] = partial(lm.generate, [whole], pruner.max_new_tokens)
         for name, way in ways.items():
             way()
-            taken = [_seconds(way) for _ in range(times)]
-            inputs = {"model": lm.name, "device": device_of(lm), "passages": size, "way": name, "times": times}
+            taken = [_seconds(way) for _ in range(times if size <= 100 else 1)]
+            inputs = {"model": lm.name, "device": device_of(lm), "passages": size, "way": name, "times": len(taken)}
             yield Measurement(COST, inputs, median(taken), min(taken), max(taken))
             if name == "scout, kept passages":
                 warm.append(median(taken))

@@ -136,7 +136,7 @@ def merged(earlier: Sequence[Measurement], new: Sequence[Measurement]) -> list[M
 
 def _what(measurement: Measurement) -> tuple[Any, ...]:
     """The name, and the inputs that were chosen and not measured."""
-    chosen = ("model", "device", "passages", "sources", "draft", "k", "ablations", "times")
+    chosen = ("model", "device", "passages", "sources", "draft", "k", "ablations", "times", "way")
     return (measurement.name, *(str(measurement.inputs.get(key)) for key in chosen))
 
 
