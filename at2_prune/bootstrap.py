@@ -74,7 +74,7 @@ def bootstrap_pooled(groups: Sequence[Sequence[float]], resamples: int = RESAMPL
         groups: the values of each group, for example of the questions of each data set. Every value counts the same. If
             there are none, the estimate is NaN.
         resamples: the number of resamples.
-        seed: the seed of the resamples. Each group has its own.
+        seed: the seed of the resamples. The group with index i uses seed + i.
 
     Example:
         >>> print(bootstrap_pooled([[1.0, 1.0, 1.0], [0.0]]))

@@ -65,7 +65,7 @@ class MethodInfo:
     train: tuple[str, ...] = ()
     """The options of `at2-prune train` for this method, in addition to the options for model, data and output."""
     configurable: bool = True
-    """Whether `PruneConfig` and the command line accept the method. Both refuse the two references."""
+    """Whether `PruneConfig` and the command line accept the method. They do not accept the methods in `REFERENCES`."""
 
     @property
     def learned(self) -> bool:

@@ -43,7 +43,7 @@ class Processes:
 
     @property
     def device(self) -> str | None:
-        """The device of this process; None leaves the choice to the model."""
+        """The device of this process. It is None if there is only one process; the model then chooses."""
         return str(self._state.device) if self._state else None
 
     def share(self, items: Sequence[T]) -> list[T]:
@@ -57,7 +57,7 @@ class Processes:
             self._state.wait_for_everyone()
 
     def sum(self, count: int) -> int:
-        """Return the sum of the processes' counts, to each of them."""
+        """Return the sum of the counts of all processes. Every process gets this sum."""
         if self._state is None:
             return count
         from accelerate.utils import gather_object

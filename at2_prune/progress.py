@@ -11,7 +11,7 @@ from .errors import InputError
 __all__ = ["progress", "shown"]
 
 VARIABLE = "AT2_PRUNE_PROGRESS"
-"""`on` shows every bar, in a log file too; `off` hides every bar."""
+"""The environment variable. `on` shows every bar, even in a log file; `off` hides every bar."""
 AFTER = 3.0
 """The number of seconds after which a bar of the library appears."""
 T = TypeVar("T")
@@ -20,7 +20,7 @@ T = TypeVar("T")
 def progress(items: Sequence[T], what: str) -> Iterator[T]:
     """Yield the items. If the work takes long, a bar on stderr shows how many items are done.
 
-    The bar needs a terminal, unless `AT2_PRUNE_PROGRESS=on`.
+    Without a terminal there is no bar, unless `AT2_PRUNE_PROGRESS` is `on`.
 
     Args:
         items: the pieces of the work.
@@ -37,7 +37,7 @@ def progress(items: Sequence[T], what: str) -> Iterator[T]:
 
 
 def shown() -> bool | None:
-    """Return whether the user asked for progress bars or against them; None if `AT2_PRUNE_PROGRESS` is not set.
+    """Return True if `AT2_PRUNE_PROGRESS` is `on`, False if it is `off`, and None if it is not set.
 
     Raises:
         InputError: the variable has another value than `on` or `off`.

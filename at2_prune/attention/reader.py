@@ -8,7 +8,8 @@ with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass t
 
 This is the feature that AT2 uses (arXiv 2504.13752, section 3). The model keeps its fast kernel. For the requested rows
 only, the reader computes the attention weights again and sums these weights over the tokens of each source. For each
-group of rows, layers x heads x sources numbers stay in memory. If the rows are not reduced, each row has as many.
+group of rows, layers x heads x sources numbers stay in memory. If the rows are not reduced, layers x heads x sources
+numbers stay in memory for each row.
 `at2_prune.attention.measures` defines other measures, which can replace the weights.
 """
 

@@ -114,7 +114,8 @@ def softmax_weights(
     heads, count, width = query.shape
     scaling = options.get("scaling")
     scaled = query.float() * (width**-0.5 if scaling is None else scaling)
-    logits = scaled_logits(scaled, key.float(), options.get("softcap"))  # not rounded to 16 bits, as in the kernels
+    # Like the kernels, this does not round the logits to 16 bits.
+    logits = scaled_logits(scaled, key.float(), options.get("softcap"))
     for bias in added:
         logits += bias
     logits.masked_fill_(~allowed, torch.finfo(logits.dtype).min)

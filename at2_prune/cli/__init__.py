@@ -116,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         return 1
     except OSError as error:
-        if error.errno not in NO_ROOM:  # a file raises an error of this package, so this is stdout
+        # A failed write to a file raises an error of this package, so this error comes from stdout.
+        if error.errno not in NO_ROOM:
             raise
         _drop_stdout()
         print(f"at2-prune: cannot write the output: {error.strerror}", file=sys.stderr)

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     check_folder(args.out)
     processes = Processes()
     if processes.count > 1 and args.passages == "-":
-        raise InputError("--passages - is read by one process only, but there are several: name a file")
+        raise InputError("with --passages -, only one process can read stdin, but several are running: name a file")
     check_scorer(args.model, "scout", args.coefficients, ScorerOptions(index=args.out))
     passages = read_passages(args.passages)
     args.device = args.device or processes.device

@@ -55,7 +55,8 @@ def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser, reader: bool = False) -> None:
-    """Add the options that choose the model and its device, and the reader if the command lets one write."""
+    """Add the options that choose the model and its device. If `reader` is true, also add the option that chooses the
+    reader."""
     names = ("model", *(["reader"] if reader else []), "device", "dtype", "max_new_tokens")
     add_settings(parser.add_argument_group("model"), *names)
 
@@ -120,8 +121,8 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
 
     Args:
         args: the options of the command.
-        settings: the settings, such as `granularity`, that the command has options for beside those of
-            `add_method_options` and `add_model_options`.
+        settings: further settings to take from the options, such as `granularity`. Those of `add_method_options` and
+            `add_model_options` are always taken.
     """
     from ..pruning.pruner import AT2Pruner
 

@@ -61,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _help(text: str, default: object) -> str:
-    """Return a setting's help with its default. The option has no default, because the file may give the setting."""
+    """Return a setting's help text, with its default named in it.
+
+    The option itself has no argparse default, which would override the file.
+    """
     said = "if not given" in text.lower()
     return text.replace("%", "%%") + ("" if said else f" (default: {'none' if default is None else default})")
 

@@ -19,7 +19,8 @@ HELP = "Train head coefficients for a model, by ablating passages or from suppor
 EXAMPLES = """examples:
   at2-prune train --data train.jsonl --ablations 8 --out coefficients/
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 100 --learn-from evidence \\
-      --out qwen3-scout/  (for the method prompt_scout; one forward pass per question, over a third of the layers)
+      --out qwen3-scout/  (for the method prompt_scout; one forward pass per question, through the first third
+      of the layers only)
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
   at2-prune train --model M --data databricks/databricks-dolly-15k --granularity token --targets sentence \\
       --limit 4000 --out dolly/  (the settings with which AT2's authors trained their published coefficients)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="FILE_OR_ID",
-        help="questions: files or Hub data sets; a data set weighs as the square root of its size",
+        help="questions: files or Hub data sets; the weight of a data set is the square root of its size",
     )
     parser.add_argument(
         "--split",
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="the layers whose keys are kept (default: the middle and the last of the first third)",
+        help="the layers whose keys are kept (default: the middle layer and the last layer of the model's first third)",
     )
     parser.add_argument(
         "--link-layers",

@@ -49,8 +49,9 @@ class HeadCoefficients(
     The score of a source is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers
     and heads (AT2, arXiv 2504.13752, section 3).
 
-    Row groups of the rows `sources` read attention between sources. If there are such groups, :math:`\\tau` sums over
-    the other groups, and a link is added to each score: :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)`.
+    A row group whose rows are `sources` measures the attention between sources. If there are such groups,
+    :math:`\\tau` sums over the other groups, and a link is added to each score:
+    :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)`.
     The link is the attention mass that the later of two sources sends to the earlier one, weighted by the coefficients
     :math:`\\varphi` of the groups of `sources`:
     :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.

@@ -1,4 +1,4 @@
-"""The model card of scout's coefficients: what they are, how they were made, how well they find, and their limits."""
+"""The model card of scout's coefficients: their use, their training, the recall that was measured, and their limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ LIMITS = (
     "Scores are compared within one question only.",
     "They were learned on the passages of the data above. Measure them before you use other kinds of text or "
     "other languages.",
-    "A passage is read alone, in pieces of at most 384 tokens. Passages meet in the links between them only.",
+    "A passage is read alone, in pieces of at most 384 tokens, so no passage attends to another one while it is read. "
+    "Passages are compared with each other only through the links.",
 )
 
 
@@ -74,8 +75,9 @@ def _data(training: Mapping[str, Any]) -> str:
         rows.append([name, str(fitted), str(held), *(fact(found[m]) if m in found else "" for m in measures)])
     lines = [columns, ["---"] * len(columns), *rows]
     made = (
-        "They were learned from supporting passages, which the data names, by multinomial logistic regression. A data "
-        f"set weighs as its number of questions to the power {training['fit'].get('balance', 0):g}."
+        "The coefficients were learned from supporting passages, which the data names, by multinomial logistic "
+        "regression. In the fit, the weight of a data set is its number of questions, raised to the power "
+        f"{training['fit'].get('balance', 0):g}."
     )
     measured = "Recall of supporting passages is measured on the held-out questions, with 95 % intervals."
     if not held_out:

@@ -29,7 +29,8 @@ CARD_FILE = "README.md"
 FORMAT = 1
 KIND = "passage_index"
 FOLLOWED = 4
-"""The number of sources whose links are followed: those that are most probably the first choice."""
+"""The number of sources whose links are followed. These are the sources with the highest probability of being the first
+choice; see `ScoutCoefficients`."""
 
 
 @dataclass(frozen=True)

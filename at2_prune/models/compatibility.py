@@ -87,7 +87,8 @@ TESTED_TYPES = frozenset(
         "starcoder2",
     }
 )
-"""The model types for which the tests check all claims: `FAMILIES` in `benchmarks/families.py`, and image wrappers."""
+"""The model types for which the tests check all claims: `FAMILIES` in `benchmarks/families.py`, and models for
+images that hold one of these language models."""
 
 ATTENTION_KINDS = frozenset({"attention", "full_attention", "sliding_attention", "chunked_attention"})
 """Layer kinds that pass only keys and values from token to token, in the tested model types."""

@@ -107,8 +107,8 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
     """Return the logits of hidden states from one or several calls of `run_backbone`.
 
     The output projection is much larger than a layer, and takes nearly as long for a few rows as for many. A model may
-    scale or cap its logits, so the model's own code computes the logits here. The model runs on one token, and a hook
-    replaces the hidden states that the backbone returns by the given states.
+    scale or cap its logits, so the model's own code computes the logits here. The model runs on one token. The backbone
+    returns hidden states for this token, and a hook puts the given states in their place.
 
     Args:
         language_model: the model.

@@ -33,7 +33,8 @@ class Generation:
     ids: list[int]
     """Every token that the model wrote, thoughts included, without the tokens that ended the text."""
     answer: tuple[int, int]
-    """The span of the final answer in `ids`. Surrounding white space, and text from a stop string on, are left out."""
+    """The span of the final answer in `ids`. White space around the answer is left out. So is a stop string, and
+    everything after it."""
     text: str
     """The final answer. It is empty if there is none."""
     log_probability: float = -math.inf
@@ -132,7 +133,10 @@ class OwnSettings(GenerationConfig):
     """
 
     def update(self, defaults_only: bool = False, **settings: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Update the settings, but ignore the defaults of a model. Such defaults hold the version of their file."""
+        """Update the settings, but ignore the defaults of a model.
+
+        The defaults of a model can be recognised by their entry `transformers_version`.
+        """
         if defaults_only and "transformers_version" in settings:
             return {}
         return super().update(defaults_only=defaults_only, **settings)

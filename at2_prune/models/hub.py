@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: whether it can be reached, and the files of a repository in a folder on disk."""
+"""Checks whether the Hugging Face Hub can be reached, and downloads or lists the files of a repository."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["check_reachable", "repository_files", "repository_folder"]
 TIMEOUT = 10.0
 """Seconds to wait for the Hub's answer."""
 PAUSE = 1.0
-"""Seconds before the second and last attempt."""
+"""Seconds to wait before the second and last attempt."""
 _WHERE = ("revision", "token", "cache_dir", "local_files_only")
 """The options of `from_pretrained` that the Hub's client takes under the same names."""
 
@@ -45,9 +45,9 @@ def check_reachable(
 
     Args:
         name: a Hub id or a path.
-        files: the repository must have one of these files. The first is asked for.
-        hub_options: the options of `from_pretrained` that say where the file is: `revision`, `token`, `cache_dir`,
-            `subfolder` and `local_files_only`.
+        files: the repository must have one of these files. The Hub is asked for the first of them.
+        hub_options: options of `from_pretrained`. Those that say where a file is are used: `revision`, `token`,
+            `cache_dir`, `subfolder` and `local_files_only`.
         repo_type: the kind of repository: model or dataset.
 
     Raises:
@@ -79,19 +79,19 @@ def check_reachable(
 
 
 def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options: dict[str, Any]) -> Path | None:
-    """Return the folder in the Hub's cache with files of a repository, which are downloaded if they are not there.
+    """Return the folder in the Hub's cache with some files of a repository. Missing files are downloaded.
 
     Args:
-        name: a Hub id. Any other text gives None.
-        file: the file that makes the repository one of the kind that is looked for.
-        patterns: the other files to have, as patterns in which `*` stands for any text.
+        name: a Hub id. If it is no Hub id, the result is None.
+        file: a file that the repository must have.
+        patterns: the other files to download, as patterns in which `*` matches any text.
         hub_options: as in `check_reachable`.
 
     Returns:
-        The folder of `file`; None if the repository does not have it, or does not exist.
+        The folder that holds `file`. It is None if this file is neither in the cache nor on the Hub.
 
     Raises:
-        InputError: the repository has the file, and the others cannot be downloaded.
+        InputError: the repository has `file`, but the other files cannot be downloaded.
     """
     if Path(name).exists():
         return None
@@ -109,7 +109,10 @@ def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options
 
 
 def repository_files(name: str, hub_options: dict[str, Any]) -> list[str]:
-    """Return the names of a repository's files; without a connection, of those in the cache. There may be none."""
+    """Return the names of a repository's files. If connections are forbidden, only files in the cache are named.
+
+    The list is empty if the repository is not found or cannot be reached.
+    """
     options = {key: hub_options[key] for key in _WHERE if key in hub_options}
     offline = constants.is_offline_mode() or bool(options.pop("local_files_only", False))
     try:

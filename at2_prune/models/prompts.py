@@ -107,7 +107,7 @@ def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str
     if template.passage.count("{text}") != 1:
         raise InputError(f"template {template.name!r}: passage must contain {{text}} once, got {template.passage!r}")
     lead, trail = template.passage.split("{text}")
-    if not passage.title:  # without a title, a part before the text that shows the title is left out
+    if not passage.title:  # if the template shows the title before the text, all that comes before the text is left out
         lead = "" if "{title}" in lead else lead
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 

@@ -1,6 +1,6 @@
 """Language models that a process loads once for each name, device and precision.
 
-A model stays loaded as long as something uses it. A folder that has been written anew is loaded again.
+A model stays loaded as long as something uses it. If files in the model's folder change, the model is loaded again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ def shared_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> LanguageModel:
-    """Return a model that this process has already, or load it. The arguments are those of `LanguageModel.load`.
+    """Return a model. If this process has not loaded the model yet, load it.
+
+    The arguments are those of `LanguageModel.load`.
 
     Raises:
         InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
     """
     target = choose_device(device)
     path = os.path.expanduser(EMBEDDED_MODEL_ID if name is None else os.fspath(name))
-    # A relative path names another folder once the process has changed its own.
+    # After the process has changed its working directory, the same relative path names another folder.
     key = (path, os.path.abspath(path), str(target), choose_dtype(dtype, target), newest_change(path))
     with _loading:
         model = _models.get(key)
@@ -45,13 +47,13 @@ def shared_model(
 
 
 def forget_models() -> None:
-    """Load every model anew when it is asked for again. Models that are in use stay as they are."""
+    """Forget all models, so that `shared_model` loads them again. Models that are in use stay as they are."""
     with _loading:
         _models.clear()
 
 
 def _after_fork() -> None:
-    """Make the lock anew: in the new process, the thread that may have held it does not exist."""
+    """Make a new lock. A thread may have held the old one, and this thread does not exist in the new process."""
     global _loading
     _loading = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""Features of sources: how a question's rows, and the rows of other sources, attend to the kept keys of each.
+"""Features of a source: how the question's rows, and the rows of other sources, attend to the source's kept keys.
 
 For a row :math:`t` of an attention head and a source :math:`S` with :math:`n_S` tokens, let :math:`z_{tj}` be the logit
 of row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum over the opening text
@@ -41,8 +41,9 @@ QUESTION = ("joint", "joint-max", "share", "share-max", "title", "title-max")
 """The features of a question's rows."""
 LINKS = ("to", "to-max", "to-title-max", "from", "from-max", "from-title-max")
 """The features of the link from a given source, called known, to another one. `to`: how the rows of the known source
-attend to the other one. `from`: how the rows of the other one attend to the known one. Each has the mean and the
-maximum over the rows, and the maximum over the rows of the attention to title tokens alone."""
+attend to the other one. `from`: how the rows of the other one attend to the known one. Each direction has three
+features. Two are the mean and the maximum, over the rows, of the attention to all tokens of a source. The third is the
+maximum, over the rows, of the attention to its title tokens only."""
 USUAL_TOKENS = 130
 """The number of tokens by which the mass of the opening text and of the question's own tokens is divided."""
 UNITS_AT_ONCE = 128

@@ -22,7 +22,7 @@ Key = tuple[str, str]
 """The identity of the index, and the digest of a passage."""
 INDEX_FILE = "passages.sqlite"
 NOT_COMPARED = "model_name"
-"""The entry of an identity that errors show, and that decides no record: a model may have several names."""
+"""The entry of an identity that is not compared, because one model may have several names. Error messages show it."""
 DEFAULT_BYTES = 2**30
 
 
@@ -35,7 +35,7 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Keeps the records that were used last in memory, up to a number of bytes. Threads may share a store.
+    """Keeps in memory the records that were used last, up to a number of bytes. Threads may share a store.
 
     Args:
         limit: the maximum number of bytes.
@@ -89,9 +89,9 @@ class DiskStore:
     A record is committed whole or not at all, and has a checksum. A damaged record counts as missing.
 
     Args:
-        folder: the folder; it is made if it does not exist and `identity` is given.
-        identity: everything that decides the records, such as the model and the layers. A folder with another
-            identity is refused. `None` accepts any identity that the folder has.
+        folder: the folder. It is made if it does not exist and `identity` is given.
+        identity: everything that the records depend on, such as the model and the layers. A folder with another
+            identity raises an error. With None, the folder may have any identity.
 
     Raises:
         InputError: the folder holds the index of another model or of other settings. It is also raised if the folder
@@ -113,10 +113,10 @@ class DiskStore:
             self.check({**dict.fromkeys(self.identity), **identity})
 
     def check(self, wanted: Mapping[str, Any]) -> None:
-        """Check some entries of the identity.
+        """Check that some entries of the identity have the wanted values.
 
         Raises:
-            InputError: one of them is another, and not only `NOT_COMPARED`. The message names every difference.
+            InputError: an entry other than `NOT_COMPARED` has another value. The message names every difference.
         """
         wanted = json.loads(json.dumps(dict(wanted)))
         differing = sorted(name for name, value in wanted.items() if self.identity.get(name) != value)
@@ -160,9 +160,12 @@ class DiskStore:
         return known[1]
 
     def _mode(self) -> str:
-        """Return how SQLite opens the file. If it may not write beside the file, it must be told that nobody else does.
+        """Return the mode in which SQLite opens the file.
 
-        A log beside the file says that a process writes, or was killed. Its records are read too.
+        If this process may not write to the file or its folder, SQLite opens the file with `immutable=1`. This option
+        states that no process changes the file. If there is a log beside the file, another process is writing, or a
+        process was killed while it wrote. Then the mode is `ro` alone, so that SQLite also reads the records in the
+        log.
         """
         if not self.path.is_file() or all(os.access(path, os.W_OK) for path in (self.path, self.path.parent)):
             return "rwc"

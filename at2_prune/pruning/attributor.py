@@ -41,7 +41,8 @@ class Attributor(Scoring):
 
         Raises:
             InputError: the question is empty, there are no passages, or a passage is not a text.
-            ContextTooLongError: they do not fit the context of the reader, or of the scoring model if it reads them.
+            ContextTooLongError: question and passages do not fit the reader's context. It is also raised if the scoring
+                model has to read them and they do not fit its context.
         """
         items = self._passages(passages)
         prompt = self.encode(question, items)
@@ -63,8 +64,8 @@ class Attributor(Scoring):
             passages: at least one.
             draft: a text written elsewhere, for example by an API, or a `Draft` of `self.draft` for the same question
                 and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. If passages
-                are scored in windows, both are read once per window. With None, the reader writes a draft if the scorer
-                reads one.
+                are scored in windows, the draft is read once per window, whether it is a text or a `Draft`. With None,
+                the reader writes a draft if the scorer reads one.
 
         Raises:
             EmptyDraftError: there is no draft to attribute.

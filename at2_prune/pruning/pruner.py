@@ -102,8 +102,8 @@ class AT2Pruner(Attributor):
             model: the scoring model; see `LanguageModel.load`, which also takes device, dtype, template and
                 model_options.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
-            method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the one that the given
-                coefficients belong to, or cross_encoder or dense if its encoder is given, or scout.
+            method: the method that scores, by name; see `at2_prune.catalogue`. With None: the method of the given
+                coefficients, cross_encoder if `cross_encoder` is given, dense if `embedder` is given, otherwise scout.
             index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
                 memory.
             cross_encoder: the reranker of the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
@@ -173,15 +173,15 @@ class AT2Pruner(Attributor):
         """Score the sources, keep the top k sources, and answer from the kept sources.
 
         If k is at least the number of sources and the reader drafted from all of them, its draft is the answer. With
-        `order="score"` the sources must also rank in their original order, or a new answer is written. If a method
-        needs a draft and the reader writes nothing, the first k sources are kept, and `result.fallback` says so.
+        `order="score"`, a new answer is written unless the ranking is the original order. If a method needs a draft and
+        the reader writes nothing, the first k sources are kept, and `result.fallback` says so.
 
         Args:
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
             k: the number of sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the reader
                 answers for each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
-            draft: as in `score`. An empty text is an error; no draft is written instead.
+            draft: as in `score`. An empty text raises an error; the reader does not write a draft in its place.
 
         Raises:
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1.

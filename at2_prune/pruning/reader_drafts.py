@@ -1,4 +1,4 @@
-"""Drafts of a separate reader, which the scoring model then reads as it reads any given draft."""
+"""Drafts that a separate reader writes. The scoring model then reads them as it reads any given draft."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ReaderDraft:
 
     draft: Draft
     whole: bool
-    """Whether it was written from all passages at once."""
+    """Whether the draft was written from all passages at once."""
 
     def on(self, read: Draft) -> Draft:
         """Return the draft as the scoring model read it, with the reader's log-probability and thoughts."""
@@ -37,16 +37,16 @@ def reader_drafts(
     passages: Sequence[Sequence[Passage]],
     overflow: Overflow,
 ) -> list[ReaderDraft]:
-    """Let the reader draft an answer to each question. Those that fit its context are one batch.
+    """Let the reader draft an answer to each question. The prompts that fit its context are one batch.
 
-    With the overflow `windows`, the reader drafts from each window of passages that do not fit its context together,
-    and the most confident draft is taken.
+    If the passages of a question do not fit together and the overflow is `windows`, the reader drafts from each window.
+    The most confident draft is taken.
 
     Args:
-        loop: has the reader.
+        loop: the pruning loop, which holds the reader.
         room: the room in the reader's context.
-        questions: any number.
-        passages: the passages of each.
+        questions: any number of questions.
+        passages: the passages of each question.
         overflow: see `Overflow`.
 
     Raises:

@@ -16,19 +16,20 @@ from ..models.shared_models import shared_model
 __all__ = ["ReaderLike", "check_reader", "load_reader", "load_scoring_model"]
 
 ReaderLike = str | os.PathLike[str] | LanguageModel | None
-"""A reader: a Hub id or path, or a loaded model; None stands for the scoring model."""
+"""A reader: a Hub id or path, or a loaded model. With None, the scoring model is also the reader."""
 
 
 def check_reader(reader: Any, model: str | os.PathLike[str] | LanguageModel | None = None) -> None:
-    """Check what can be known of a reader before the scoring model is loaded.
+    """Check before the scoring model is loaded that the reader can be used, as far as its files show it.
 
     Args:
         reader: the reader.
         model: the scoring model, or its name. If the reader has the same name, there is nothing to check.
 
     Raises:
-        InputError: it is neither a name nor a model, there is no such model, or its files cannot be read.
-        ModelNotSupportedError: it is not a causal language model, or its tokenizer or chat template cannot be used.
+        InputError: the reader is neither a name nor a model, there is no such model, or its files cannot be read.
+        ModelNotSupportedError: the reader is not a causal language model, or its tokenizer or chat template cannot be
+            used.
     """
     if reader is None or isinstance(reader, LanguageModel):
         return
@@ -48,13 +49,13 @@ def load_reader(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> LanguageModel:
-    """Return the reader. A model of the scoring model's name is the scoring model, and is not loaded again.
+    """Return the reader. If it has the scoring model's name, the scoring model is returned and nothing is loaded.
 
     Args:
         reader: the reader.
         language_model: the scoring model.
-        device: the device to load a named reader on; see `LanguageModel.load`.
-        dtype: its precision.
+        device: the device on which a named reader is loaded; see `LanguageModel.load`.
+        dtype: the precision in which a named reader is loaded.
 
     Raises:
         InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
@@ -85,10 +86,11 @@ def load_scoring_model(
 
     Args:
         model: see `LanguageModel.load`, which also takes the last four arguments.
-        reader: the reader. If it is given by name, device and dtype may be given with a loaded model.
+        reader: the reader. If it is given by name, device and dtype are allowed even with a loaded scoring model: they
+            apply to the reader.
 
     Raises:
-        InputError: an option is given that no model is loaded with.
+        InputError: an option for loading is given, but no model is loaded that it could apply to.
         InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
     """
     if isinstance(model, LanguageModel):

@@ -1,4 +1,4 @@
-"""The room in a model's context: which prompts fit, and the parts of passages that do not fit alone."""
+"""Tells which prompts fit a model's context, and cuts a passage that does not fit alone into parts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Room:
 
     Args:
         language_model: the model.
-        granularity: the sources of its prompts.
-        answer_tokens: the tokens that must fit after a prompt; 0 for a model that writes no answers.
+        granularity: the kind of sources in the model's prompts.
+        answer_tokens: the number of tokens that must fit after a prompt; 0 for a model that writes no answers.
     """
 
     def __init__(self, language_model: LanguageModel, granularity: Granularity, answer_tokens: int) -> None:
@@ -36,12 +36,12 @@ class Room:
         return self.language_model.encode(question, passages, self.granularity)
 
     def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
-        """Return whether the prompt from these passages has room; see `has`."""
+        """Return whether the prompt from these passages fits the context; see `has`."""
         return self.has(len(self.encode(question, passages)), draft)
 
     def has(self, tokens: int, draft: str | Draft | None = None) -> bool:
-        """Return whether a prompt of so many tokens and an answer fit the context. If the given draft is longer than an
-        answer, it must fit in the answer's place."""
+        """Return whether a prompt of this number of tokens and an answer fit the context. If the given draft is longer
+        than an answer, the draft must fit in the answer's place."""
         try:
             self.language_model.check_length(tokens, self.after(draft))
         except ContextTooLongError:
@@ -49,7 +49,10 @@ class Room:
         return True
 
     def has_for_each(self, prompt: EncodedPrompt, draft: str | Draft | None = None) -> bool:
-        """Return whether the prompt of each passage alone has room; `prompt` is the model's, from all passages."""
+        """Return whether each passage fits the context in a prompt of its own.
+
+        `prompt` is this model's prompt from all passages.
+        """
         lengths = [stop - start for start, stop in prompt.passages]
         return self.has(len(prompt) - sum(lengths) + max(lengths), draft)
 
@@ -63,13 +66,13 @@ class Room:
     ) -> list[Part]:
         """Return the passages, and the parts of those that do not fit alone.
 
-        A part takes at most a quarter of the context, so that it is compared with others there, and several kept parts
-        fit into the prompt of an answer.
+        A part takes at most a quarter of the context. A window then holds several parts to compare, and an answer's
+        prompt holds several kept parts.
 
         Args:
             question: the question.
             passages: all passages.
-            prompt: a prompt of any model from all passages, which holds the sources.
+            prompt: a prompt from all passages, encoded for any model. Only its sources are used.
             draft: the given draft, if there is one.
         """
         room = self.language_model.context_length or 0

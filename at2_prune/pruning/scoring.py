@@ -88,7 +88,9 @@ class Scoring:
     def _room_of(self, asked: _Asked) -> tuple[Room, str | Draft | None]:
         """Return the room that decides whether passages are cut, and the draft that must fit into it.
 
-        It is the scoring model's if the scorer reads the prompt. Otherwise, only answers must fit."""
+        If the scorer reads the prompt or there is only one model, this is the scoring model's room. Otherwise it is the
+        reader's room, and only an answer must fit.
+        """
         if self.scorer.reads_prompt or not self.loop.two_models:
             return self._scoring_room, asked.draft
         return self._reader_room, None
@@ -199,7 +201,7 @@ class Scoring:
 
         A passage that does not fit alone is cut into parts; see `at2_prune.pruning.long_passages`. If the scorer reads
         a draft and none is given, the model drafts from each window. All windows are then scored with the most
-        confident draft. A separate reader has written the draft before.
+        confident draft. If there is a separate reader, its draft was written earlier and is given here.
 
         Raises:
             EmptyDraftError: the given draft is empty.
@@ -236,7 +238,7 @@ class Scoring:
             scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
         whole = Draft(text, model.encode_draft(text))
         excerpts = best_parts(parts, scores) if self.granularity == "passage" else {}
-        if self.loop.two_models:  # the reader may have room for a passage that the scoring model has not
+        if self.loop.two_models:  # a passage that does not fit the scoring model's context may fit the reader's
             excerpts = {i: part for i, part in excerpts.items() if not self.fits(question, [asked.passages[i]])}
         scores = join_scores(parts, scores, len(asked.prompt.sources))
         seconds = {"draft": drafted - started, "score": clock() - drafted}

@@ -32,8 +32,8 @@ AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
 _MARGIN = 1e-6
-"""The distance of sources without text below the lowest other score. It is multiplied by that score's magnitude if this
-exceeds 1, so that the distance survives single precision."""
+"""How far a source without text is placed below the lowest score of the others. If the magnitude of that score exceeds
+1, it multiplies the distance, which single precision would otherwise round away."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:

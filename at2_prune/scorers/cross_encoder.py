@@ -29,8 +29,8 @@ class CrossEncoderScorer(Scorer):
     Raises:
         InputError: the model cannot be loaded, or it has more than one output. This is raised by `prepare`, or when the
             first question is scored.
-        MissingExtraError: the model is in ONNX format, and onnxruntime is not installed. This is raised at the same
-            time.
+        MissingExtraError: the model is in ONNX format, and onnxruntime is not installed. This error, too, is raised by
+            `prepare`, or when the first question is scored.
     """
 
     name = "cross_encoder"

@@ -67,14 +67,14 @@ def check_scorer(
     options: ScorerOptions | None = None,
     model_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Check, before a model is loaded, what can be known of the scorer that `load_scorer` will make.
+    """Check before a model is loaded that `load_scorer` can make the scorer, as far as this is known by then.
 
     Args:
         model: the model, as in `LanguageModel.load`, or a loaded one.
         method: as in `load_scorer`.
         coefficients: as in `load_scorer`.
         options: the index and the encoders; see `ScorerOptions`.
-        model_options: those of `LanguageModel.load`.
+        model_options: the options of `LanguageModel.load` for this model.
 
     Raises:
         InputError: there is no such method or model, or an option cannot be used.
@@ -87,7 +87,7 @@ def check_scorer(
         name, config = model.name, model.model.config
     else:
         name, config = recorded_name(model), None
-        if coefficients is not None:  # a folder that cannot be read is said before the Hub is asked for the model
+        if coefficients is not None:  # if the folder cannot be read, the error comes before the Hub is asked
             read_coefficients(name, None, coefficients)
         if name != EMBEDDED_MODEL_ID:
             config = load_config(name, dict(model_options or {}))
@@ -96,10 +96,12 @@ def check_scorer(
 
 
 def implied_method(method: str | None, coefficients: object, cross_encoder: object, embedder: object) -> str | None:
-    """Return the method that is named, or the one whose encoder is given. None leaves it to the coefficients.
+    """Return the method that is named. If none is named, return the method whose encoder is given.
+
+    If no encoder is given either, return None: the caller then chooses the method by the coefficients.
 
     Raises:
-        InputError: no method is named, and things of several ones are given.
+        InputError: no method is named, and more than one of `coefficients`, `cross_encoder` and `embedder` is given.
 
     Example:
         >>> implied_method(None, None, None, "an/embedder"), implied_method("fusion", "dir/", None, "an/embedder")
@@ -125,18 +127,19 @@ def load_scorer(
     """Make the scorer of a method for a model.
 
     Args:
-        language_model: the model that it scores with.
-        method: a method of `at2_prune.catalogue` that scores. With None, it is the one that the coefficients belong to,
-            as `method_of` says, or `cross_encoder` or `dense` if its encoder is given, or the default method.
+        language_model: the model that the scorer scores with.
+        method: a method of `at2_prune.catalogue` that scores. With None, the method follows from the other arguments.
+            Coefficients: the method that they belong to (see `method_of`). A reranker: `cross_encoder`. An embedder:
+            `dense`. None of these: the default method.
         coefficients: coefficients for a method that uses them; see `at2_prune.coefficients.loading`.
         index: the folder of scout's passage index; by default the index is kept in memory.
         cross_encoder: the reranker of the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore it.
         embedder: the embedder of the methods `dense` and `fusion`; see `DenseScorer`. Other methods ignore it.
 
     Raises:
-        InputError: there is no such method, the coefficients that were given belong to another one, the method
-            `cross_encoder` is given no reranker, no method is named and things of several ones are given, or the index
-            is that of another model.
+        InputError: there is no such method, or the given coefficients belong to another method. It is also raised if
+            `cross_encoder` has no reranker, if no method is named and arguments of several methods are given, or if
+            the index belongs to another model.
         CoefficientsError: there are no coefficients for the model, or those given cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
@@ -153,12 +156,15 @@ def _resolved(
     coefficients: str | os.PathLike[str] | AnyCoefficients | None,
     read: Callable[..., AnyCoefficients],
 ) -> tuple[str, dict[str, AnyCoefficients]]:
-    """Return the method that `load_scorer` makes, and the coefficients that it uses, by the method they belong to.
+    """Return the method whose scorer `load_scorer` makes, and a mapping with the coefficients that the scorer uses.
+
+    The key of the coefficients is the method that they belong to.
 
     Args:
         method: the method that `_named` returned.
         coefficients: as in `load_scorer`.
-        read: returns the coefficients that are given, or with None those of a method that come with the package.
+        read: a function that returns the given coefficients. With None and a method, it returns the coefficients of
+            the method that come with the package.
     """
     if coefficients is None:
         method = method or DEFAULT_METHOD
@@ -180,7 +186,7 @@ def _resolved(
 def _named(
     method: str | None, coefficients: str | os.PathLike[str] | AnyCoefficients | None, options: ScorerOptions
 ) -> str | None:
-    """Return the result of `implied_method`, after a check that there is such a method."""
+    """Check that the named method exists, and return the result of `implied_method`."""
     if method is not None and method not in scoring_methods():
         raise InputError(f"no method {method!r}: the methods are {', '.join(scoring_methods())}")
     return implied_method(method, coefficients, options.cross_encoder, options.embedder)

@@ -29,8 +29,8 @@ class ScoutScorer(Scorer):
     """Scores sources by the attention of the question's rows to the kept keys of passages; see docs/method.md.
 
     A passage is read once, alone, and its keys are kept in the index. Scoring then runs the question's tokens only. The
-    number of passages is not limited by the model's context, and their order does not matter. A sentence gets the
-    log-probability of its passage, plus its own among the sentences of that passage.
+    number of passages is not limited by the model's context, and their order does not matter. The score of a sentence
+    is the score of its passage, times the sentence's share among the sentences of that passage.
 
     Args:
         coefficients: learned coefficients of the model.

@@ -1,8 +1,8 @@
 """A linear surrogate of the model, fitted to random ablations of one question.
 
 This is ContextCite (arXiv 2409.00729, section 3), which AT2 calls ESM. An ablation keeps each source with probability
-1/2. LASSO predicts the draft's log-odds per token from standardised masks. The weights, rescaled to plain masks and
-to the log-odds of the whole draft, are the scores.
+1/2. LASSO predicts the draft's log-odds per token from standardised masks. The scores are LASSO's weights, converted
+back: from standardised masks to masks of 0 and 1, and from log-odds per token to log-odds of the whole draft.
 """
 
 from __future__ import annotations

@@ -29,5 +29,8 @@ class Limits:
     max_body_bytes: int = field(default=16 * 1024 * 1024, metadata={"help": "the maximum number of bytes in a request"})
     timeout: float = field(
         default=60,
-        metadata={"help": "the maximum number of seconds for receiving a request, and again for answering it"},
+        metadata={
+            "help": "the maximum number of seconds to wait for the next part of a request; the same limit applies "
+            "separately to answering the request"
+        },
     )

@@ -50,7 +50,7 @@ class CollectSettings:
     ablations: int = 32
     """The number of random ablations of each question."""
     granularity: Granularity = "passage"
-    """The sources that are scored and left out."""
+    """What counts as a source. Scores are given to sources, and ablations leave sources out."""
     targets: Literal["draft", "sentence"] = "draft"
     """Whether an ablation has one outcome for the whole draft, or one for each of its sentences."""
     positions: Positions = "kept"

@@ -7,9 +7,9 @@ the coefficients of standardised features. This is multinomial logistic regressi
 (Cao et al., ICML 2007).
 
 Next, the coefficients of the row group `sources` are fitted. They weight the attention between two sources, called a
-link (see `HeadCoefficients`). Each supporting source in turn is taken as found. Every other source gets its score from
-the first fit, plus its weighted link to the found source. The second fit maximises the mean log-probability of the
-remaining supporting sources under these sums. Both problems are convex.
+link (see `HeadCoefficients`). Each supporting source in turn is treated as already found. Every other source gets its
+score from the first fit, plus its weighted link to the found source. The second fit maximises the mean log-probability
+of the remaining supporting sources under these sums. Both problems are convex.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def gold_found(
         k: the number of sources to keep.
 
     Returns:
-        `gold_recall`, the share of the gold sources that are kept, and `both_gold`, which is 1 if all gold sources are.
-        Each is `(examples with gold sources,)`.
+        `gold_recall`, the share of the gold sources that are kept, and `both_gold`, which is 1 if all gold sources are
+        kept, else 0. Each is `(examples with gold sources,)`.
     """
     layers = list(range(weight.shape[1]))
     coefficients = HeadCoefficients(weight, groups, layers)

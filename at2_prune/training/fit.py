@@ -43,9 +43,10 @@ class Fidelity:
     """The agreement of scores with ablation outcomes. There is one value for each target whose outcomes vary."""
 
     lds: torch.Tensor
-    """The linear datamodeling score: the Spearman correlation of outcomes with the sums of kept scores."""
+    """The linear datamodeling score: the Spearman correlation between the outcomes and the summed scores of the kept
+    sources."""
     correlation: torch.Tensor
-    """The Pearson correlation of outcomes with the sums of kept scores."""
+    """The Pearson correlation between the outcomes and the summed scores of the kept sources."""
 
 
 def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:

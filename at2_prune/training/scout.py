@@ -68,8 +68,10 @@ class ScoutSettings:
         layers = tuple(sorted(set(self.layers or (third // 2, third - 1))))
         linked = tuple(sorted(set(self.link_layers or layers[-1:])))
         if not all(0 <= layer < (depth or layer + 1) for layer in layers) or not set(linked) <= set(layers):
+            below = "" if depth is None else f" and below {depth}"
             raise InputError(
-                f"layers must be indices below {depth} and hold the link layers, got {list(layers)} and {list(linked)}"
+                f"layers must be at least 0{below}, and every link layer must be one of them; got layers "
+                f"{list(layers)} and link layers {list(linked)}"
             )
         if not 0 <= self.holdout < 1:
             raise InputError(f"holdout must be at least 0 and less than 1, got {self.holdout}")
@@ -215,10 +217,11 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
 
 
 def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]:
-    """Return the choices after the first, one for each supporting passage that may be known.
+    """Return the choices after the first. For each supporting passage there is one, in which this passage is the known
+    one.
 
-    The first fit gives each supporting passage a probability to be the known one. The weight of a choice is the weight
-    of the example times this probability.
+    The first fit gives each supporting passage a probability of being the known one. The weight of a choice is the
+    weight of the example times this probability.
     """
     features = _flat(example.mass["question"])
     known = example.gold.nonzero()[:, 0]

@@ -1,5 +1,5 @@
-"""A study: readers x data sets x methods x k, ranked once, answered once, and written as one page.
+"""A study compares methods for several readers, data sets and values of k, and writes one page.
 
 The stages are `rank` (order the passages by every method), `answer` (answer from every different set of kept passages)
-and `page`. Each goes on where it stopped, and the last needs the files of the others only.
+and `page`. An interrupted stage continues where it stopped. The stage `page` needs only the files of the other stages.
 """

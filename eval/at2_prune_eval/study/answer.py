@@ -25,7 +25,7 @@ __all__ = ["NEEDED", "answer"]
 logger = logging.getLogger(__name__)
 
 NEEDED = ("id", "kept", "answer", "prompt_tokens", "seconds")
-"""The keys of an answer's record. `seconds` is its share of the batch's time."""
+"""The keys of an answer's record. `seconds` is the time of the batch, divided by the number of its prompts."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,16 +40,19 @@ class _Prompt:
 
 
 def answer(folder: StudyFolder, only: Sequence[str], batch_size: int | None, progress: Progress) -> None:
-    """Answer from every set of passages that some method keeps at some k; each set once, whichever methods keep it.
+    """Answer from every set of passages that some method keeps at some k.
 
-    The prompts, the generation settings and the rules for an answer's end are those of `AT2Pruner.answer_batch`.
+    If several methods keep the same set, it is answered once. The prompts, the generation settings and the rules for an
+    answer's end are those of `AT2Pruner.answer_batch`.
 
     Args:
         folder: the study's folder, with its rankings.
-        only: patterns `READER/DATA`; all without patterns. Processes may answer different parts at the same time.
-        batch_size: the largest number of prompts in a batch. Batches are smaller if they do not fit the memory. With
-            None, it is the study's on a GPU and 1 on a CPU, where padding costs more time than a batch saves.
-        progress: told of every batch.
+        only: patterns `READER/DATA` that choose readers and data sets. Without patterns, all are chosen. Processes may
+            answer different parts at the same time.
+        batch_size: the largest number of prompts in a batch. A batch that does not fit the GPU's memory is made
+            smaller. With None, the number is the study's `batch_size` on a GPU, and 1 on a CPU: there, padding costs
+            more time than a batch saves.
+        progress: called after every batch.
 
     Raises:
         InputError: a reader or a data set cannot be used.
@@ -71,7 +74,7 @@ def answer(folder: StudyFolder, only: Sequence[str], batch_size: int | None, pro
 
 
 def _waiting(folder: StudyFolder, pair: tuple[str, str]) -> dict[str, list[Kept]]:
-    """Return the sets that are not answered yet, by question id."""
+    """Return the sets of passages that are not answered yet, by question id."""
     reader, data = pair
     questions = folder.questions(data)
     records = read_lines(folder.answers_file(reader, data), NEEDED).records
@@ -87,7 +90,7 @@ def _waiting(folder: StudyFolder, pair: tuple[str, str]) -> dict[str, list[Kept]
 def _encoded(
     folder: StudyFolder, language_model: LanguageModel, pair: tuple[str, str], waiting: Mapping[str, Sequence[Kept]]
 ) -> list[_Prompt]:
-    """Return the prompts, longest first, so that a batch that is too large fails at once.
+    """Return the prompts, the longest first. If a batch is too large for the memory, the first batch shows it.
 
     Raises:
         InputError: a prompt does not fit the reader's context, or its template cannot show it.
@@ -117,7 +120,7 @@ def _encoded(
 
 
 def _check_same(folder: StudyFolder, data: str, questions: Mapping[str, Question]) -> None:
-    """Raise `InputError` if the data here differ from those that were ranked."""
+    """Raise `InputError` if the questions differ from the questions that were ranked."""
     if missing := next((one.id for one in folder.questions(data) if one.id not in questions), None):
         raise InputError(f"data {data}: question {missing!r} was ranked, but {folder.study.data[data].path} lacks it")
     folder.keep_questions(data, [questions[one.id] for one in folder.questions(data)])
@@ -153,16 +156,16 @@ def _answer(
 def _batches(
     loop: PruningLoop, reader: str, prompts: Sequence[_Prompt], batch_size: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Answer in batches. If one does not fit the GPU's memory, batches have half as many tokens from then on.
+    """Answer in batches. If a batch does not fit the GPU's memory, later batches have at most half its tokens.
 
     Raises:
-        InputError: a single prompt does not fit the memory.
+        InputError: a batch of one prompt does not fit the memory.
     """
     import torch
 
     start, most = 0, math.inf
     while start < len(prompts):
-        longest = len(prompts[start].prompt)  # they are sorted
+        longest = len(prompts[start].prompt)  # the prompts are sorted
         batch = prompts[start : start + int(max(1, min(batch_size, most // longest)))]
         started = time.perf_counter()
         drafts = None
@@ -173,7 +176,7 @@ def _batches(
                 raise InputError(
                     f"reader {reader}: a prompt of {longest} tokens does not fit the GPU's memory; take a smaller model"
                 ) from error
-        if drafts is None:  # outside of the handler, whose error holds on to the memory
+        if drafts is None:  # not inside `except`: the error keeps the memory in use
             torch.cuda.empty_cache()
             most = longest * len(batch) // 2
             continue

@@ -1,4 +1,4 @@
-"""The numbers of a study's page: cells, pooled means and paired differences, from the files alone."""
+"""Computes the numbers of a study's page from its files: cells, pooled means and paired differences."""
 
 from __future__ import annotations
 
@@ -19,51 +19,53 @@ from .lines import Lines, read_lines
 __all__ = ["BASELINES", "Cell", "Cells", "Key", "Part", "load_cells"]
 
 BASELINES = ("none", "bm25", "cross_encoder")
-"""The methods of the catalogue with which others are compared."""
+"""The methods of the catalogue that other methods are compared with."""
 Key = tuple[str, str]
 """A method and its k as a string."""
 
 
 @dataclass
 class Cell:
-    """A method at one k, for one reader and one data set; one value for each question."""
+    """The results of a method at one k, for one reader and one data set. Each list has one value per question."""
 
     f1: list[float] = field(default_factory=list)
     tokens: list[float] = field(default_factory=list)
-    """The tokens that the reader read."""
+    """The number of tokens that the reader read."""
     choosing: list[float] = field(default_factory=list)
     """The seconds that the method took to order the passages."""
     answering: list[float] = field(default_factory=list)
     recall: list[float] = field(default_factory=list)
-    """The share of gold passages that are kept; without the questions that name none."""
+    """The share of the gold passages that are kept. Questions without gold passages are left out."""
 
 
 @dataclass
 class Part:
-    """What one reader answered of one data set."""
+    """The answers of one reader to the questions of one data set."""
 
     cells: dict[Key, Cell]
     questions: int
     empty: int
-    """The number of its answers that are empty."""
+    """The number of empty answers."""
     answers: int
+    """The number of answers."""
     lines: Lines
-    """The answers' file."""
+    """The content of the file with the answers."""
 
 
 @dataclass
 class Cells:
-    """All parts that are complete."""
+    """The complete parts of a study, and what its page says about the other parts."""
 
     parts: dict[tuple[str, str], Part]
-    """By reader and data set."""
+    """The complete parts, by reader and data set."""
     missing: dict[tuple[str, str], tuple[int, int]]
-    """The parts that are not complete: the answers that are there, and those that are needed."""
+    """The parts that are not complete: for each, the number of answers in the file and the number needed."""
     labels: dict[str, str]
     """The label of each method."""
     subject: str
+    """The name of the method that the forest plot compares with the baselines."""
     baselines: list[str]
-    """The names of the methods that others are compared with."""
+    """The names of the methods that other methods are compared with."""
     devices: dict[str, list[str]]
     """The devices on which each method ordered the passages."""
 
@@ -77,12 +79,12 @@ class Cells:
         return list(next(iter(self.parts.values())).cells)
 
     def data_of(self, readers: Sequence[str]) -> list[str]:
-        """The data sets that all of these readers answered."""
+        """Return the data sets that all of these readers answered."""
         names = dict.fromkeys(data for _, data in self.parts)
         return [data for data in names if all((reader, data) in self.parts for reader in readers)]
 
     def groups(self, key: Key, what: str, readers: Sequence[str], data: Sequence[str]) -> list[list[float]]:
-        """Return a list for each data set with a value for each question: the mean over the readers."""
+        """Return one list per data set. It holds one value per question, which is the mean over the readers."""
         found = []
         for one in data:
             values = [getattr(self.parts[reader, one].cells[key], what) for reader in readers]
@@ -93,7 +95,7 @@ class Cells:
         return bootstrap_pooled(self.groups(key, what, readers, data))
 
     def difference(self, key: Key, baseline: str, readers: Sequence[str], data: Sequence[str]) -> Estimate:
-        """Estimate the mean paired difference in F1 to a baseline at the same k, or to no pruning."""
+        """Estimate the mean paired difference in F1 to a baseline. It has the same k, except for no pruning."""
         other = (baseline, ALL) if (baseline, ALL) in self.keys else (baseline, key[1])
         groups = [self.groups(one, "f1", readers, data) for one in (key, other)]
         return bootstrap_pooled(
@@ -126,7 +128,8 @@ def load_cells(folder: StudyFolder) -> Cells:
 
 
 def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tuple[int, int]]:
-    """Return a part, or None if it is not complete; and how many answers are there and how many are needed."""
+    """Return the part, or None if it is not complete. Also return the number of answers in the file, and the number
+    needed."""
     questions = folder.questions(data)
     lines = read_lines(folder.answers_file(reader, data), NEEDED)
     answers = {(record["id"], tuple(record["kept"])): record for record in lines.records}

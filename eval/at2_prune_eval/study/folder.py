@@ -1,4 +1,4 @@
-"""A study's folder: its files by name, its questions, and the passages that each method keeps."""
+"""Reads and writes the files of a study: the questions, the rankings, and the passages that each method keeps."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Kept", "StudyFolder", "check_ranking", "chosen", "kept_sets", "load_data"]
 
 Kept = tuple[int, ...]
+"""The indices of the passages that are kept."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the page has to know of a question."""
+    """The parts of a question that the study's folder keeps."""
 
     id: str
     answers: list[str]
     """The answers that are right."""
     gold: list[int]
     passages: int
-    """The number of its passages."""
+    """The number of the question's passages."""
     sha256: str
     """A digest of the question and its passages."""
 
@@ -44,7 +45,7 @@ class StudyFolder:
 
     Args:
         path: the folder.
-        study: its settings.
+        study: the study's settings.
     """
 
     def __init__(self, path: Path, study: Study) -> None:
@@ -64,7 +65,7 @@ class StudyFolder:
         """Read the questions of a data set.
 
         Raises:
-            DataError: the stages before have not written them.
+            DataError: there is no file with the questions, or it is damaged.
         """
         file = self.questions_file(data)
         found = read_lines(file, ("id", "answers", "gold", "passages", "sha256")).records
@@ -83,12 +84,12 @@ class StudyFolder:
         known = {record["id"]: record for record in read_lines(file).records}
         for one in asked:
             if one.id in known and known[one.id] != asdict(one):
-                raise InputError(f"{file}: question {one.id!r} of {data} is another one there; use another folder")
+                raise InputError(f"{file}: holds another question {one.id!r} of {data}; use another folder")
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, as_lines(asdict(one) for one in asked))
 
     def rankings(self, method: str, data: str, questions: Sequence[Asked]) -> dict[str, dict[str, Any]]:
-        """Read a method's rankings of these questions: records with `ranking` and `seconds`, by question id.
+        """Read a method's rankings of these questions, by question id. A record has the keys `ranking` and `seconds`.
 
         Raises:
             DataError: a ranking is missing, or it is not an order of the question's passages.
@@ -105,7 +106,7 @@ class StudyFolder:
         return known
 
     def kept(self, data: str, questions: Sequence[Asked]) -> dict[str, dict[tuple[str, str], Kept]]:
-        """Return the passages that are kept, by question id, then by method and k as a string."""
+        """Return the passages that are kept, by question id, and then by method and k. Each k is a string."""
         sets: dict[str, dict[tuple[str, str], Kept]] = {one.id: {} for one in questions}
         for name, method in self.study.methods.items():
             rankings = self.rankings(name, data, questions)
@@ -128,7 +129,7 @@ def check_ranking(record: Mapping[str, Any], asked: Asked, file: Path) -> None:
 
 
 def kept_sets(study: Study, method: Method, ranking: Sequence[int]) -> Iterator[tuple[str, Kept]]:
-    """Yield each k as a string with the passages that are kept, in the order in which pruning shows them."""
+    """Yield each k, as a string, and the passages that are kept, in the order in which the reader sees them."""
     if method.method == "none":
         yield ALL, tuple(range(len(ranking)))
     else:
@@ -140,7 +141,9 @@ def load_data(study: Study, name: str) -> list[Question]:
     """Load the questions of a data set.
 
     Raises:
-        AT2PruneError: as `load_questions` does, with the data set's name before the message.
+        InputError: the questions cannot be loaded, or an environment variable is not set. The message begins with the
+            data set's name.
+        DataError: two questions have the same id.
     """
     from at2_prune.datasets import load_questions
 
@@ -155,12 +158,14 @@ def load_data(study: Study, name: str) -> list[Question]:
         raise InputError(f"data {name}: {error}") from error
     ids = [question.id for question in questions]
     if repeated := next((one for one in ids if ids.count(one) > 1), None):
-        raise DataError(f"data {name}: the question id {repeated!r} is there twice; give each question its own")
+        raise DataError(f"data {name}: two questions have the id {repeated!r}; give each question its own id")
     return questions
 
 
 def chosen(names: Mapping[str, Any], data: Mapping[str, Any], only: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of a name and a data set that match one of the patterns `NAME/DATA`; all without patterns.
+    """Return the pairs of a name and a data set that match one of the patterns `NAME/DATA`.
+
+    Without patterns, return all pairs.
 
     Raises:
         InputError: a pattern matches no pair.

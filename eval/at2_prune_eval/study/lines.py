@@ -1,6 +1,6 @@
-"""Files of JSON lines that an interrupted run goes on with.
+"""Reads and writes files of JSON lines, which an interrupted run continues.
 
-A line with the key `about` says what the lines after it were made with; all others are records.
+A line with the key `about` holds the settings of the lines after it. All other lines are records.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ class Lines:
     about: dict[str, Any] = field(default_factory=dict)
     """The settings that all records depend on."""
     where: list[dict[str, Any]] = field(default_factory=list)
-    """The machines and batch sizes that wrote the records, each once."""
+    """The devices and batch sizes with which the records were written, each once."""
     whole: int = 0
-    """The number of bytes up to the end of the last whole line."""
+    """The number of bytes up to the end of the last complete line."""
 
 
 def read_lines(path: Path, needed: Sequence[str] = ()) -> Lines:
-    """Read a file; one that does not exist has no lines. A last line that is not whole is left out.
+    """Read a file. A file that does not exist has no lines. If the last line is not complete, it is left out.
 
     Args:
         path: the file.
         needed: the keys that every record must have.
 
     Raises:
-        DataError: another line is damaged. The message names it.
+        DataError: a line before the last one is damaged, or the lines have different settings. The message names the
+            line.
         CacheError: the file cannot be read.
     """
     try:
@@ -58,15 +59,15 @@ def read_lines(path: Path, needed: Sequence[str] = ()) -> Lines:
         try:
             value = json.loads(line)
             if not isinstance(value, dict) or ("about" not in value and any(key not in value for key in needed)):
-                raise ValueError(f"a line has the keys {', '.join(needed)}")
+                raise ValueError(f"a line must have the keys {', '.join(needed)}")
         except ValueError as error:
             if last:
                 break
             raise DataError(
-                f"{path}, line {number}: damaged ({error}); delete this line, and it is made again"
+                f"{path}, line {number}: damaged ({error}); delete this line, and the next run writes it again"
             ) from None
         if last and not line.endswith(b"\n"):
-            break  # the next line would be written behind it
+            break  # a new record would be written on the same line
         found.whole += len(line)
         if "about" not in value:
             found.records.append(value)
@@ -81,15 +82,15 @@ def read_lines(path: Path, needed: Sequence[str] = ()) -> Lines:
 
 @contextmanager
 def adding(path: Path, about: Mapping[str, Any], where: Mapping[str, Any]) -> Iterator[Add]:
-    """Open a file to add records, and yield the function that adds some.
+    """Open a file to add records, and yield the function that adds them.
 
     Args:
         path: the file.
-        about: the settings that the records depend on. A file that was begun with others is refused.
+        about: the settings that the records depend on. A file with records of other settings raises an error.
         where: the conditions that may change during a run, such as the device.
 
     Raises:
-        InputError: the file was begun with other settings, or another process is writing to it.
+        InputError: the file has records of other settings, or another process is writing to it.
         DataError, CacheError: the file is damaged, or it cannot be written.
     """
     about, where = (json.loads(json.dumps(dict(value))) for value in (about, where))
@@ -111,7 +112,9 @@ def adding(path: Path, about: Mapping[str, Any], where: Mapping[str, Any]) -> It
                     add([{"about": about, "where": where}])
                 yield add
     except Timeout:
-        raise InputError(f"{path}: another process is writing it; wait for it, or give this one another part") from None
+        raise InputError(
+            f"{path}: another process is writing it; wait for that process, or choose another part"
+        ) from None
     except OSError as error:
         if isinstance(error, CacheError):
             raise

@@ -1,4 +1,4 @@
-"""Loading a study's models, and what identifies them in its files."""
+"""Loads a study's models, and describes models and coefficients for its files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SAMPLES = 64
 
 
 def checked_name(settings: Model, role: str) -> str | None:
-    """Return the name that `LanguageModel.load` takes, after a check of the model's config and tokenizer.
+    """Check the model's config and tokenizer, and return the name that `LanguageModel.load` takes.
 
     Args:
         settings: the model.
         role: as in `load_language_model`.
 
     Raises:
-        InputError: the model cannot be used; the message begins with its role.
+        InputError: the model cannot be used. The message begins with the role.
     """
     if settings.model == DEFAULT:
         return None
@@ -46,10 +46,10 @@ def load_language_model(settings: Model, role: str) -> LanguageModel:
 
     Args:
         settings: the model.
-        role: the words that errors use for it, such as "reader qwen".
+        role: the words that errors use for the model, such as "reader qwen".
 
     Raises:
-        InputError: it cannot be loaded; the message begins with its role.
+        InputError: the model cannot be loaded. The message begins with the role.
     """
     name = None if settings.model == DEFAULT else in_full(settings, role).model
     try:
@@ -59,7 +59,7 @@ def load_language_model(settings: Model, role: str) -> LanguageModel:
 
 
 def describe_model(language_model: LanguageModel) -> dict[str, Any]:
-    """Return what identifies a model on every machine: name, weights, precision and prompt."""
+    """Return a model's name, precision, prompt and a digest of its weights, which are the same on every machine."""
     model, state = language_model.model, hashlib.sha256()
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()

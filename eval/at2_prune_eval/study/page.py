@@ -1,4 +1,4 @@
-"""A study's page in Markdown, with its figures beside it; it needs the study's files only."""
+"""Writes a study's page in Markdown, and its figures, from the study's files alone."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def _head(folder: StudyFolder, cells: Cells) -> str:
         f"# {study.title}",
         f"{len(cells.readers)} readers answer the questions of {len(counts)} data sets from the passages that each "
         "method keeps. Every different set of passages is answered once. Intervals are 95 %, by bootstrap over "
-        f"questions ({RESAMPLES:,} resamples, drawn within each data set). Every question counts the same, and a "
-        "question's value is the mean over the readers where several are pooled. Differences are paired.",
+        f"questions ({RESAMPLES:,} resamples, drawn within each data set). Every question counts the same. If readers "
+        "are pooled, a question's value is the mean over the readers. Differences are paired.",
         markdown([["reader", "model", "precision", "device"], *readers]),
         markdown([["data", "questions"], *([data, str(count)] for data, count in counts.items())]),
     ]
@@ -119,9 +119,9 @@ def _differences(cells: Cells, drawn: bool) -> str:
 def _curve(cells: Cells) -> str:
     return (
         "## F1 against tokens\n\n![Answer F1 against the tokens that the reader read](figures/f1_by_tokens.svg)\n\n"
-        "Each point is one k, pooled over the data sets that the reader answered. The tokens are those of the whole "
-        "prompt: instruction, passages and question. Vertical lines are 95 % intervals; the dashed line is no "
-        "pruning. A draft that a method writes before it chooses is not among the tokens."
+        "Each point is one k, pooled over the data sets that the reader answered. The tokens of the whole prompt are "
+        "counted: instruction, passages and question. Vertical lines are 95 % intervals; the dashed line is no "
+        "pruning. The tokens of a draft that a method writes before it chooses are not counted."
     )
 
 
@@ -133,7 +133,8 @@ def _reader(cells: Cells, reader: str) -> str:
         text += [f"### {reader}, {data}", markdown(rows)]
     devices = "; ".join(f"{cells.labels[name]}: {', '.join(where)}" for name, where in cells.devices.items() if where)
     text.append(
-        "Seconds are means for one question. Answering is a question's share of its batch. Passages were chosen on: "
+        "Seconds are means for one question. The seconds of answering are the time of the batch, divided by the number "
+        "of its prompts. Passages were chosen on: "
         f"{devices or 'no device'}."
     )
     return "\n\n".join(text)

@@ -33,8 +33,8 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
 
     Args:
         folder: the study's folder.
-        only: patterns `METHOD/DATA`; all without patterns.
-        progress: told of every question.
+        only: patterns `METHOD/DATA` that choose methods and data sets. Without patterns, all are chosen.
+        progress: called after every question.
 
     Raises:
         InputError: a method or a data set cannot be used.
@@ -71,7 +71,7 @@ def _missing(folder: StudyFolder, name: str, data: str, questions: Sequence[Ques
 
 
 def _check_methods(folder: StudyFolder, names: Sequence[str]) -> None:
-    """Check before a model is loaded what can be known of the methods and of the model that they score with."""
+    """Check before a model is loaded that the methods and their scoring model can be used, as far as this is known."""
     from at2_prune.scorers import ScorerOptions
     from at2_prune.scorers.registry import check_scorer
 
@@ -93,7 +93,7 @@ def _scoring_model(folder: StudyFolder) -> LanguageModel:
     from .models import load_language_model
 
     language_model = load_language_model(folder.study.scorer, "scorer")
-    language_model.compatibility.measure()  # a probe's passes are not part of a method's time
+    language_model.compatibility.measure()  # these forward passes must not count as a method's time
     return language_model
 
 
@@ -120,7 +120,7 @@ def _scorer(method: Method, language_model: LanguageModel) -> Scorer:
 
 
 def _as_path(name: str | None) -> Any:
-    """Return a folder as a path, of which a study's files name the end only, and a Hub id as it is."""
+    """Return a folder as a `Path`, and a Hub id as it is. For a `Path`, the study's files name only its end."""
     return Path(name).expanduser() if name is not None and Path(name).expanduser().exists() else name
 
 
@@ -153,7 +153,7 @@ def _rank(
 
 
 def _about(folder: StudyFolder, name: str, data: str, pruner: AT2Pruner) -> dict[str, Any]:
-    """Return what a method's rankings depend on."""
+    """Return the settings that a method's rankings depend on."""
     from ..loop.identity import describe_scorer
     from .models import describe_coefficients, describe_model
 
@@ -161,7 +161,7 @@ def _about(folder: StudyFolder, name: str, data: str, pruner: AT2Pruner) -> dict
     about: dict[str, Any] = {"method": kind, "data": data, "settings": describe_scorer(scorer)}
     if (coefficients := getattr(scorer, "coefficients", None)) is not None:
         about["coefficients"] = describe_coefficients(coefficients)
-    if family_of(kind) != "retrieval":  # the others do not use the language model
+    if family_of(kind) != "retrieval":  # retrieval methods do not use the language model
         about["scorer"] = describe_model(pruner.language_model)
     return about
 
@@ -182,7 +182,7 @@ def _copy(folder: StudyFolder, name: str, data: str) -> None:
     done = {record["id"]: record for record in read_lines(file, ("id", "ranking")).records}
     changed = next((one for one in questions if one.id in done and done[one.id] != records[one.id]), None)
     if changed is not None:
-        raise InputError(f"{file}: another ranking of question {changed.id!r} than in {given}; remove this file")
+        raise InputError(f"{file}: question {changed.id!r} has another ranking than in {given}; remove {file}")
     about = {"method": "file", "data": data, "file": given.name, "made_with": known.about}
     with adding(file, about, known.where[-1] if known.where else {"device": "unknown"}) as add:
         add(records[one.id] for one in questions if one.id not in done)

@@ -1,4 +1,4 @@
-"""A study's YAML file, checked: readers, data sets, methods and the values of k."""
+"""Reads and checks a study's YAML file: readers, data sets, methods and the values of k."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Model:
-    """A model, as a reader or as the one that methods score with."""
+    """A model: a reader, or the scoring model."""
 
     model: str = DEFAULT
     """A Hub id or a folder, or `default` for the embedded model."""
@@ -36,7 +36,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """Questions; the keys are options of `at2_prune.datasets.load_questions`."""
+    """A data set. The fields are arguments of `at2_prune.datasets.load_questions`."""
 
     path: str
     split: str | None = None
@@ -51,18 +51,19 @@ class Method:
     """A method that orders passages."""
 
     method: str = ""
-    """A method of the catalogue; by default the name under which it stands in the study."""
+    """A method of the catalogue. By default, it is the method's name in the study."""
     coefficients: str | None = None
     embedder: str | None = None
     cross_encoder: str | None = None
     seed: int = 0
     file: str | None = None
-    """Rankings made elsewhere, in the study's own format. `{data}` in the path stands for the data set's name."""
+    """A file with rankings that were made elsewhere, in the study's own format. `{data}` in the path is replaced by the
+    data set's name."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study."""
+    """The settings of a study."""
 
     readers: Mapping[str, Model]
     data: Mapping[str, Data]
@@ -72,7 +73,7 @@ class Study:
     scorer: Model = field(default_factory=Model)
     """The model that methods score with."""
     subject: str = ""
-    """The method that the forest plot compares with the others; by default the study's main method."""
+    """The method that the forest plot compares with the baselines; by default the study's main method."""
     max_new_tokens: int = 48
     batch_size: int = 64
     """The largest number of prompts that are answered at once on a GPU."""
@@ -83,7 +84,8 @@ def load_study(path: str | os.PathLike[str]) -> Study:
 
     Raises:
         DataError: the file cannot be read.
-        InputError: it is not YAML, a key is unknown or missing, or a value cannot be used. The message names the key.
+        InputError: the file is not YAML, a key is unknown or missing, or a value cannot be used. The message names the
+            key.
     """
     try:
         content = yaml.safe_load(read_text(path))
@@ -113,9 +115,9 @@ def load_study(path: str | os.PathLike[str]) -> Study:
 
 
 def in_full(settings: T, where: str) -> T:
-    """Return settings with `${NAME}` in their values replaced by the environment variable, and `~` by the home folder.
+    """Return the settings. In each value, `${NAME}` becomes the environment variable, and `~` the home folder.
 
-    A stage does this with what it uses, so that a machine needs no variables for the other stages.
+    A stage replaces only the settings that it uses, so a machine needs no variables for the other stages.
 
     Raises:
         InputError: a variable is not set.
@@ -131,7 +133,7 @@ def in_full(settings: T, where: str) -> T:
 
 
 def _checked(method: Method, name: str, where: str) -> Method:
-    """Return the method with its kind filled in."""
+    """Check a method's settings, and return them with the method of the catalogue filled in."""
     kind = method.method or ("" if method.file else name)
     known = [*REFERENCES, *scoring_methods()]
     if method.file is None and kind not in known:
@@ -147,7 +149,7 @@ def _checked(method: Method, name: str, where: str) -> Method:
 
 
 def _named(kind: type[T], value: Any, where: str) -> dict[str, T]:
-    """Return a mapping of names to settings. A file's name is made of the names, so they are simple."""
+    """Return a mapping of names to settings. File names contain the names, so few characters are allowed."""
     if not isinstance(value, Mapping) or not value:
         raise InputError(f"{where} must be a mapping of names to settings, got {value!r:.80}")
     for name in value:
@@ -163,7 +165,7 @@ def _make(kind: type[T], value: Any, where: str) -> T:
 
 
 def _keys(kind: type[Any], value: Any, where: str) -> dict[str, Any]:
-    """Return the mapping, whose keys must be fields of a class."""
+    """Check that the keys of a mapping are fields of a class, and return the mapping."""
     names = [one.name for one in fields(kind)]
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: expected a mapping with {', '.join(names)}, got {value!r:.80}")
