@@ -1,6 +1,6 @@
-"""Measure what it costs to score many documents with prompt_scout: seconds, and the memory of the process.
+"""Measure what it costs to score many new documents with scout: seconds, and the memory of the process.
 
-    OMP_NUM_THREADS=1 python benchmarks/documents.py [--documents 10 50 100] [--tokens 100] [--model NAME]
+    OMP_NUM_THREADS=1 python benchmarks/documents.py [--documents 10 50 100] [--tokens 540] [--model NAME]
 
 Prints a line for each number of documents, and the section of docs/performance.md. With --save, the measurements go to
 benchmarks/results.json, from which `attribution.py --add` writes the page. Each number runs in its own process.
@@ -17,11 +17,13 @@ import time
 from pathlib import Path
 
 import torch
+from index_cost import scout_coefficients_of
 from measuring import Measurement, load, merged, save
 from performance_page import DOCUMENTS, many_documents
-from workload import coefficients_of, device_of, load_model
+from workload import device_of, load_model
 
 from at2_prune import AT2Pruner, Passage, load_questions, sample_questions_path
+from at2_prune.scorers.scout import ScoutScorer
 from at2_prune_eval.loop.cost import peak_memory, reset_peak
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -30,7 +32,7 @@ RESULTS = Path(__file__).with_name("results.json")
 def run(documents: int, tokens: int, model: str | None) -> Measurement:
     """Score so many documents of about so many tokens once, after a warm-up."""
     lm = load_model(model)
-    pruner = AT2Pruner.from_pretrained(lm, coefficients_of(lm, "prompt_scout")[0], method="prompt_scout")
+    pruner = AT2Pruner(lm, ScoutScorer(scout_coefficients_of(lm)[0]))
     question, *others = load_questions(sample_questions_path())
     words = " ".join(passage.text for one in (question, *others) for passage in one.passages).split()
     length = len(words) * tokens // len(lm.codec.plain(" ".join(words))[0])
@@ -57,7 +59,7 @@ def run(documents: int, tokens: int, model: str | None) -> Measurement:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, nargs="+", default=[10, 50, 100], metavar="N")
-    parser.add_argument("--tokens", type=int, default=100, metavar="N", help="of each document, about (default: 100)")
+    parser.add_argument("--tokens", type=int, default=540, metavar="N", help="of each document, about (default: 540)")
     parser.add_argument("--model", metavar="NAME", help='default: the embedded one; "random" needs no download')
     parser.add_argument("--save", action="store_true", help=f"add to {RESULTS.name}")
     parser.add_argument("--alone", action="store_true", help="run the one number in this process, and print JSON")

@@ -203,10 +203,10 @@ def many_documents(measurements: Sequence[Measurement]) -> list[str]:
     lines = [
         "## Many documents",
         "",
-        f"Scoring with prompt_scout on {how['threads']} CPU thread(s), {how['model']}, float32, documents of about",
+        f"Scoring new documents with scout on {how['threads']} CPU thread(s), {how['model']}, float32, documents of about",
         f"{how['tokens'] // how['passages']} tokens, one run each. Memory is the resident peak of the process, which",
-        f"has reached {how['bytes loaded'] / 1e6:.0f} MB once the model is loaded. A prompt of more than 2,048 tokens",
-        "is read in pieces, so memory grows with the length and not with its square.",
+        f"has reached {how['bytes loaded'] / 1e6:.0f} MB once the model is loaded. Another question about the same",
+        "documents reads none of them again.",
         "Printed by `OMP_NUM_THREADS=1 python benchmarks/documents.py`.",
         "",
         "| documents | tokens | seconds | MB at the peak |",
