@@ -78,4 +78,4 @@ def test_several_processes_cannot_share_stdin(tiny_lm: LanguageModel, tmp_path: 
     arguments[arguments.index("--passages") + 1] = "-"
     done = run(["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", *arguments], '["a"]')
     assert done.returncode != 0
-    assert "there are several: name a file" in done.stderr
+    assert "several are running: name a file" in done.stderr
