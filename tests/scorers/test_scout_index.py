@@ -132,7 +132,7 @@ def test_training(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     assert (report.fitted, report.held_out, len(seen)) == (4, 0, 4)
     again = train_scout(tiny_lm, data, tmp_path, ScoutSettings((0, 1), (1,), holdout=0.0))
     assert torch.equal(again.coefficients.first, report.coefficients.first)
-    with pytest.raises(InputError, match="layers must be indices below 2"):
+    with pytest.raises(InputError, match="layers must be at least 0 and below 2"):
         ScoutSettings((5,)).resolved(2)
     with pytest.raises(InputError, match="other settings"):
         train_scout(tiny_lm, data, tmp_path, ScoutSettings((1,)))

@@ -75,6 +75,6 @@ def about_cost(results: Mapping[str, Any]) -> str:
         parts.append(ABLATED)
     if any(method["uses_draft"] for method in methods.values()):
         seconds = estimate(results["draft"]["seconds"], decimals=2)
-        read = "" if has_reader(results) else ", with attention read as it is written"
-        parts.append(f"The draft{read}: {seconds} seconds.")
+        what = "Writing the draft" if has_reader(results) else "Writing the draft and reading its attention"
+        parts.append(f"{what} takes {seconds} seconds.")
     return " ".join(parts)

@@ -46,7 +46,9 @@ def seconds_to_choose(results: Mapping[str, Any], name: str) -> float:
 
 
 def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, float] | None:
-    """Forward passes over the prompt with all passages. With a separate reader, they are the reader's.
+    """Return the whole cost of a method at one k, in forward passes over the prompt with all passages.
+
+    With a separate reader, the passes are the reader's.
 
     Returns:
         The passes to choose passages, and the passes to read the kept passages. None if the run did not record these.
@@ -63,7 +65,7 @@ def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, 
 
 
 def reader_tokens(results: Mapping[str, Any], name: str, k: str) -> float:
-    """The mean number of tokens that the reader reads for an answer; those of a draft's prompt are among them."""
+    """Return the mean number of tokens that the reader reads for an answer, with the prompt of a draft."""
     methods = results["methods"]
     read: float = methods[name]["at"][k]["prompt_tokens"]["mean"]
     drafts = methods[name]["uses_draft"] and name != "none"  # the draft of no pruning is the answer
@@ -71,9 +73,12 @@ def reader_tokens(results: Mapping[str, Any], name: str, k: str) -> float:
 
 
 def cost_rows(results: Mapping[str, Any]) -> Rows:
-    """The cost of choosing by method, per question. With a separate reader, the passes of both models stand apart."""
+    """Return the rows of the table of costs: the cost of choosing by method, per question.
+
+    With a separate reader, the passes of the two models are in separate columns.
+    """
     apart = has_reader(results)
-    costs = ["passes beyond it", "passes in all", "seconds beyond it", "seconds in all"]
+    costs = ["passes beyond the draft", "passes in all", "seconds beyond the draft", "seconds in all"]
     if apart:
         costs = ["passes of the scorer", "passes of the reader", "seconds of the scorer", "seconds of both"]
     rows = [["method", "called", "needs the draft", *costs, "memory, MiB"]]
