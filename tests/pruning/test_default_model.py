@@ -118,7 +118,7 @@ LOREM = "lorem ipsum dolor sit amet, consectetur adipiscing elit. "
     ("method", "filler"),
     [
         ("scout", LOREM),
-        pytest.param("scout", OFFICE, marks=pytest.mark.xfail(reason="every piece repeats the question's words")),
+        ("scout", OFFICE),
         pytest.param(
             "average_attention",
             LOREM,
