@@ -65,11 +65,11 @@ class MethodInfo:
     train: tuple[str, ...] = ()
     """The options of `at2-prune train` for this method, in addition to the options for model, data and output."""
     configurable: bool = True
-    """Whether `PruneConfig` and the command line accept the method. They do not accept the methods in `REFERENCES`."""
+    """True if `PruneConfig` and the command line accept the method. They do not accept the methods in `REFERENCES`."""
 
     @property
     def learned(self) -> bool:
-        """Whether the method has learned coefficients of its own."""
+        """Return whether the method has learned coefficients of its own."""
         return self.coefficients == self.name
 
 

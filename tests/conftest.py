@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read by huggingface_hub as it is imported
@@ -29,6 +30,8 @@ from at2_prune.models.default_model import embedded_is_cached, embedded_is_insta
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pipeline.pruners import forget_pruners
 from at2_prune.pruning.pruner import AT2Pruner
+
+ModelT = TypeVar("ModelT", bound=torch.nn.Module)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # a pytest plugin may have imported torch before the variable was set
@@ -75,6 +78,14 @@ def tiny_tokenizer(sample_questions: list[Question]) -> PreTrainedTokenizerFast:
     )
 
 
+def with_large_weights(model: ModelT) -> ModelT:
+    """Draw weights large enough for attention that is far from uniform."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.3)
+    return model.eval()
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """Two layers of four heads, random, with weights large enough for attention that is far from uniform."""
@@ -91,11 +102,7 @@ def tiny_model(tiny_tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         eos_token_id=2,
         pad_token_id=0,
     )
-    model = LlamaForCausalLM(config).eval()
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            parameter.data.normal_(0, 0.3)
-    return model
+    return with_large_weights(LlamaForCausalLM(config))
 
 
 @pytest.fixture
@@ -135,11 +142,7 @@ def gemma_model(gemma_tokenizer: PreTrainedTokenizerFast) -> Gemma3ForCausalLM:
         eos_token_id=1,
         pad_token_id=0,
     )
-    model = Gemma3ForCausalLM(config).eval()
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            parameter.data.normal_(0, 0.3)
-    return model
+    return with_large_weights(Gemma3ForCausalLM(config))
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ class CurrentStep:
     def __init__(self, position: int, measures: Sequence[Measure]) -> None:
         self.position = position
         self.due = bool(measures)
-        """Whether any row group contains the row."""
+        """True if any row group contains the row."""
         self.plain = all(measure == "attention" for measure in measures)
-        """Whether attention itself is the only measure."""
+        """True if attention itself is the only measure."""
         self._masks: dict[int, tuple[torch.Tensor, bool]] = {}
 
     def sees_all(self, mask: torch.Tensor | None) -> bool:

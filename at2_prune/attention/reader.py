@@ -204,7 +204,7 @@ class AttentionReader:
                         group.add(layer, mass)
 
     def _many(self, spans: Sequence[tuple[int, int]], item: int, width: int) -> bool:
-        """Whether so many rows are wanted that the fused kernel over all rows between them takes less time."""
+        """Return whether so many rows are wanted that the fused kernel over all rows between them takes less time."""
         wanted = sum(last - first for first, last in spans)
         between = max((last for _, last in spans), default=0) - min((first for first, _ in spans), default=0)
         few_parts = len(self._readings[item].sources) <= MOST_PARTS * width

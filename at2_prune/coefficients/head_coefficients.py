@@ -110,8 +110,10 @@ class HeadCoefficients(
 
     @property
     def uses_draft(self) -> bool:
-        """Whether the draft's rows are among the row groups. Otherwise the prompt alone is read, up to the last layer
-        of `layers`."""
+        """Return whether the draft's rows are among the row groups.
+
+        Otherwise the prompt alone is read, up to the last layer of `layers`.
+        """
         return any(group.rows == "draft" for group in self.row_groups)
 
     @classmethod

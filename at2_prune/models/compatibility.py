@@ -175,9 +175,9 @@ class Compatibility:
         self._config: Any = model.config.get_text_config()
         takes = inspect.signature(model.forward).parameters
         self.keeps_logits = "logits_to_keep" in takes
-        """Whether the output projection can be run for the last rows only."""
+        """True if the output projection can be run for the last rows only."""
         self.takes_positions = "position_ids" in takes
-        """Whether a forward pass takes position ids."""
+        """True if a forward pass takes position ids."""
 
     def measure(self) -> None:
         """Decide every claim now, so that no later call spends time on a probe."""
@@ -186,7 +186,7 @@ class Compatibility:
 
     @cached_property
     def has_backbone(self) -> bool:
-        """Whether the layers can be run without the output projection.
+        """Return whether the layers can be run without the output projection.
 
         This is False for model classes whose `get_decoder` returns a module with the projection.
         """
@@ -195,7 +195,7 @@ class Compatibility:
 
     @cached_property
     def is_tested(self) -> bool:
-        """Whether the tests of this project check the claims for this type of model and its kinds of layers."""
+        """Return whether the tests of this project check the claims for this type of model and its kinds of layers."""
         types = {self._model.config.model_type, self._config.model_type}
         # A class from elsewhere, loaded with trust_remote_code, may use the name of a tested type.
         own_class = type(self._model).__module__.startswith("transformers.models.")
@@ -214,7 +214,7 @@ class Compatibility:
 
     @cached_property
     def carries_state(self) -> bool:
-        """Whether masked tokens and dropped tokens give different results if the other tokens keep their position ids.
+        """Return whether masked and dropped tokens give different results if the other tokens keep their position ids.
 
         The results differ if a layer passes a state over every token, masked or not, as recurrent and convolution
         layers do. They also differ if attention depends on the number of tokens before a token instead of its position
@@ -226,21 +226,21 @@ class Compatibility:
 
     @cached_property
     def rotates_by_length(self) -> bool:
-        """Whether rotary embeddings depend on the text's length. Then the keys of a prefix cannot be used again."""
+        """Return whether rotary embeddings depend on the text's length. If so, a prefix's keys cannot be used again."""
         rope = getattr(self._config, "rope_parameters", None) or {}
         kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
         return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds)
 
     @cached_property
     def shares_prefixes(self) -> bool:
-        """Whether the keys and values of a prefix can be computed once for all sequences that begin with the prefix."""
+        """Return whether a prefix's keys and values can be computed once for all sequences that begin with it."""
         if self._is_recurrent or self.rotates_by_length:
             return False
         return self.is_tested or self._measured("shares_prefixes")
 
     @cached_property
     def pads_exactly(self) -> bool:
-        """Whether a batch that is padded on the left gives the same results as each sequence alone.
+        """Return whether a batch that is padded on the left gives the same results as each sequence alone.
 
         The results differ if attention counts the padding as tokens, if rotary embeddings depend on the longest
         sequence, or if a forward pass takes no position ids.
@@ -251,7 +251,7 @@ class Compatibility:
 
     @cached_property
     def joins_caches(self) -> bool:
-        """Whether the caches of several sequences can be joined into the cache of one padded batch."""
+        """Return whether the caches of several sequences can be joined into the cache of one padded batch."""
         if not (self.shares_prefixes and self.pads_exactly):
             return False
         if not all(map(grows, DynamicCache(config=self._config).layers)):
@@ -265,7 +265,7 @@ class Compatibility:
 
     @property
     def _counts_tokens(self) -> bool:
-        """Whether attention depends on a token's index, padding included, as Llama 4's temperature does."""
+        """Return whether attention depends on a token's index, padding included, as Llama 4's temperature does."""
         return bool(getattr(self._config, "attn_temperature_tuning", False))
 
     def _measured(self, claim: Claim) -> bool:

@@ -119,7 +119,7 @@ class LanguageModel:
 
     @property
     def batching_pays(self) -> bool:
-        """Whether one padded batch takes less time than one pass for each sequence.
+        """Return whether one padded batch takes less time than one pass for each sequence.
 
         It is True on a GPU, because a pass over few tokens takes about as long as a pass over many tokens there.
         """

@@ -36,9 +36,9 @@ class Subject(NamedTuple):
 
     model: PreTrainedModel
     keeps_logits: bool
-    """Whether the model takes `logits_to_keep`."""
+    """True if the model takes `logits_to_keep`."""
     takes_positions: bool
-    """Whether the model takes `position_ids`."""
+    """True if the model takes `position_ids`."""
     backbone: Any
     """The model's layers without the output projection, or None if they cannot be run alone."""
 

@@ -30,7 +30,7 @@ class Readout:
     """The attention mass of each single draft row, `(layers, heads, draft tokens, sources)`. It is set only for a draft
     that the model wrote itself."""
     every_layer: bool = True
-    """Whether all layers that have attention were requested, and not only some layers."""
+    """True if all layers that have attention were requested, and not only some layers."""
 
 
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:

@@ -52,7 +52,7 @@ class Pruned:
 
     @property
     def unchanged(self) -> bool:
-        """Whether every passage is kept, whole and in its place."""
+        """Return whether every passage is kept, whole and in its place."""
         return [(item.index, item.text) for item in self.kept] == [
             (index, passage.text) for index, passage in enumerate(self.passages)
         ]

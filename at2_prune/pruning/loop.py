@@ -37,7 +37,7 @@ class Scored:
     error: EmptyDraftError | None = None
     """The error if the sources could not be scored, else None."""
     whole: bool = True
-    """Whether the draft, if there is one, was written by the reader from all sources. Then it is the answer from all
+    """True if the draft, if there is one, was written by the reader from all sources. Then it is the answer from all
     sources."""
     prefix: Prefix | None = field(default=None, repr=False)
     """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
@@ -52,7 +52,7 @@ class Scored:
 
     @property
     def draft_answers(self) -> bool:
-        """Whether the draft is the answer from all sources in their order."""
+        """Return whether the draft is the answer from all sources in their order."""
         return self.whole and bool(self.draft.text)
 
     def shown(self, passages: Sequence[Passage]) -> list[Passage]:
@@ -98,7 +98,7 @@ class PruningLoop:
 
     @property
     def two_models(self) -> bool:
-        """Whether the reader is another model than the scoring model."""
+        """Return whether the reader is another model than the scoring model."""
         return self.reader is not self.language_model
 
     def write_drafts(

@@ -23,7 +23,7 @@ class ReaderDraft:
 
     draft: Draft
     whole: bool
-    """Whether the draft was written from all passages at once."""
+    """True if the draft was written from all passages at once."""
 
     def on(self, read: Draft) -> Draft:
         """Return the draft as the scoring model read it, with the reader's log-probability and thoughts."""

@@ -67,9 +67,9 @@ class Scoring:
         self.max_new_tokens = max_new_tokens
         self.overflow = overflow
         self._reader_room = Room(self.reader, granularity, max_new_tokens)
-        """What fits the model that writes."""
+        """The room in the context of the model that writes."""
         self._scoring_room = Room(language_model, granularity, 0) if self.loop.two_models else self._reader_room
-        """What fits the model that scores."""
+        """The room in the context of the model that scores."""
 
     @property
     def reader(self) -> LanguageModel:

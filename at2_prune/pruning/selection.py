@@ -32,7 +32,7 @@ AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
 _MARGIN = 1e-6
-"""How far a source without text is placed below the lowest score of the others. If the magnitude of that score exceeds
+"""The distance of a source without text below the lowest score of the others. If the magnitude of that score exceeds
 1, it multiplies the distance, which single precision would otherwise round away."""
 
 

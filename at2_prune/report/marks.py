@@ -35,7 +35,7 @@ class Scale:
     outline."""
     decimals: int
     negative: bool
-    """Whether any score is negative."""
+    """True if any score is negative."""
     beyond: int
     """The number of tokens above `top`."""
     largest: str

@@ -123,12 +123,12 @@ class Scorer(ABC):
     name: str
     """The method's name in results."""
     uses_draft: bool = False
-    """Whether the scorer needs a draft, or the draft's attention. False if question and passages are enough."""
+    """True if the scorer needs a draft, or the draft's attention. False if question and passages are enough."""
     row_groups: tuple[RowGroup, ...] = ()
     """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. They are read with the draft if
     `uses_draft` is true, and otherwise from the prompt alone."""
     reads_prompt: bool = True
-    """Whether the scorer reads one prompt with all passages. This prompt must fit the model's context, or passages are
+    """True if the scorer reads one prompt with all passages. This prompt must fit the model's context, or passages are
     scored in windows. False if the scorer reads only the texts of the passages. Then there are no windows."""
     layers: Collection[int] | None = None
     """The indices of the layers whose attention is read. `None` reads all layers."""

@@ -58,7 +58,7 @@ class FusionScorer(Scorer):
 
     @property
     def reads_prompt(self) -> bool:  # type: ignore[override]
-        """Whether at least one of the two scorers reads the prompt."""
+        """Return whether at least one of the two scorers reads the prompt."""
         return self.attention.reads_prompt or self.fallback.reads_prompt
 
     @property

@@ -94,7 +94,7 @@ class ScoringQueue:
 
     @property
     def accepts(self) -> bool:
-        """Whether the queue would accept a job now."""
+        """Return whether the queue would accept a job now."""
         return self._thread.is_alive() and not self._closed and len(self._jobs) < self.max_waiting
 
     def score(self, question: str, passages: Sequence[Passage]) -> Future[list[float]]:

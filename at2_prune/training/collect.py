@@ -50,9 +50,9 @@ class CollectSettings:
     ablations: int = 32
     """The number of random ablations of each question."""
     granularity: Granularity = "passage"
-    """What counts as a source. Scores are given to sources, and ablations leave sources out."""
+    """The kind of source. Scores are given to sources, and ablations leave sources out."""
     targets: Literal["draft", "sentence"] = "draft"
-    """Whether an ablation has one outcome for the whole draft, or one for each of its sentences."""
+    """The targets of an ablation: one outcome for the whole draft, or one for each of its sentences."""
     positions: Positions = "kept"
     """The way to leave sources out. "kept" hides sources by an attention mask and keeps all positions, as in AT2.
     "closed" removes the text of these sources."""

@@ -73,7 +73,7 @@ class TrainingSettings:
 
     @property
     def from_evidence(self) -> bool:
-        """Whether coefficients are learned from supporting passages and not from ablations."""
+        """Return whether coefficients are learned from supporting passages and not from ablations."""
         return self.collect.learn_from == "evidence"
 
     def resolved(self, depth: int | None) -> TrainingSettings:

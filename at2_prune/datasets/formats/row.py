@@ -44,7 +44,7 @@ class HubDataset:
     configuration: str | None = None
     """The configuration to load, if the data set has several."""
     wanted: Callable[[Row], bool] = _every
-    """Whether a row is used."""
+    """True if a row is used."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class MethodChoice:
 
     @property
     def everything(self) -> bool:
-        """Whether every method that can run here is asked for."""
+        """Return whether every method that can run here is asked for."""
         return list(self.methods) == ["all"]
 
 

@@ -31,7 +31,7 @@ class Choice:
     cost: Cost = field(default_factory=Cost)
     """The cost of choosing, on top of the cost of the draft and of the attention that was read with the draft."""
     fell_back: bool = False
-    """Whether the draft was empty, so that there were no scores and the first k passages are kept."""
+    """True if the draft was empty, so that there were no scores and the first k passages are kept."""
 
 
 class Method(Protocol):
@@ -41,9 +41,9 @@ class Method(Protocol):
     row_groups: tuple[RowGroup, ...]
     """The row groups whose attention is read with the draft."""
     uses_draft: bool
-    """Whether the draft is part of the method's cost."""
+    """True if the draft is part of the method's cost."""
     scores: bool
-    """Whether the method ranks the passages, so that any number can be kept."""
+    """True if the method ranks the passages, so that any number can be kept."""
 
     def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         """Choose the passages to keep at every k. `task` holds the prompt, the draft and its attention."""

@@ -23,7 +23,7 @@ __all__ = [
 
 
 def has_reader(results: Mapping[str, Any]) -> bool:
-    """Whether another model than the scoring one wrote drafts and answers."""
+    """Return whether another model than the scoring one wrote drafts and answers."""
     return "reader" in results.get("config", {})
 
 
