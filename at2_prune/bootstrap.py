@@ -71,8 +71,8 @@ def bootstrap_pooled(groups: Sequence[Sequence[float]], resamples: int = RESAMPL
     """Estimate the mean over the values of all groups, with values resampled within their group.
 
     Args:
-        groups: the values of each group, for example of the questions of each data set. Every value counts the same. If
-            there are none, the estimate is NaN.
+        groups: the values of each group. A group may hold the questions of one data set. Every value has the same
+            weight. Without any value, the estimate is NaN.
         resamples: the number of resamples.
         seed: the seed of the resamples. The group with index i uses seed + i.
 

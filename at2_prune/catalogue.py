@@ -58,8 +58,8 @@ class MethodInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The keyword arguments for the scorer's class."""
     coefficients: str = ""
-    """The name of the method whose learned coefficients this method uses: its own name or another. It is empty if the
-    method uses no coefficients."""
+    """The name of the method whose learned coefficients this method uses. It may be the name of this method itself. It
+    is empty if the method uses no coefficients."""
     train_command: str = "train"
     """The subcommand of `at2-prune` that trains the method's coefficients."""
     train: tuple[str, ...] = ()
@@ -304,7 +304,7 @@ def by_family(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def method_table() -> str:
-    """Return the table of all scoring methods in Markdown, which the docs show."""
+    """Return a Markdown table of all scoring methods. The docs show this table."""
     rows = ["| method | a passage's score | passes |", "|---|---|---|"]
     for family, names in by_family(METHODS).items():
         rows.append(f"| *{FAMILIES[family]}* | | |")

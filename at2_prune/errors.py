@@ -84,7 +84,7 @@ def need_package(package: str, extra: str, purpose: str, pip_name: str | None = 
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the type and the first line of an error from another package, for a message of one line.
+    """Return the type and the first line of an error from another package. Messages of one line show this text.
 
     Example:
         >>> reason_of(ValueError("no such file\\nTry another one."))

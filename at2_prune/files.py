@@ -1,7 +1,7 @@
 """Functions that write files atomically, check output paths, and read text files of users.
 
-A command creates the folder that its option `--out` names. Every other output file must go into an existing folder, so
-a mistyped path is refused before the work begins.
+A command creates the folder that its option `--out` names. Other options name an output file, whose folder must exist.
+So a mistyped path is refused before the work begins.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def in_place(path: Path) -> bool:
-    """Return whether to write to the path itself.
+    """Return whether the path is a device, a pipe or a link, such as /dev/stdout.
 
-    A device, a pipe or a link, such as /dev/stdout, must not be replaced by a new file.
+    A caller must write to such a path itself. `write_atomically` would replace it by a new file.
     """
     return path.exists() and (path.is_symlink() or not path.is_file())
 
@@ -131,7 +131,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def newest_change(folder: str | os.PathLike[str] | None) -> int | None:
-    """Return the time at which the newest file of a folder was written; None for anything else, such as a Hub id."""
+    """Return the latest time, in nanoseconds, at which an entry of a folder changed.
+
+    Return None if the folder is empty, or if the argument is not a folder on disk, such as a Hub id.
+    """
     path = None if folder is None else os.path.expanduser(os.fspath(folder))
     if path is None or not os.path.isdir(path):
         return None

@@ -142,7 +142,7 @@ def _meant(key: str, known: Collection[str]) -> str | None:
 def check_question(question: Any) -> None:
     """Raise `InputError` unless the question is a text that is not blank."""
     if not isinstance(question, str) or not question.strip():
-        raise InputError(f"the question must be a text, got {question!r:.80}")
+        raise InputError(f"the question must be a text that is not blank, got {question!r:.80}")
 
 
 def check_some_text(passages: Sequence[Passage]) -> None:
@@ -181,7 +181,7 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
         granularity: whether the sources are passages or sentences.
 
     Raises:
-        InputError: an index repeats or is out of range.
+        InputError: an index repeats or is out of range, or the granularity is `token`.
 
     Example:
         >>> only_kept([Passage("Dinant lies on the Meuse."), Passage("Ghent is a city.")], [1], "passage")[0].text
@@ -208,7 +208,7 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
 
 
 def split_sentences(passage: Passage) -> Sequence[str]:
-    """Return the sentences of a passage. They keep all white space, so their concatenation is the passage's text.
+    """Return the sentences of a passage. No white space is lost, so the joined sentences are the passage's text.
 
     Raises:
         MissingExtraError: the passage has no `sentences`, and sentencex is not installed.

@@ -48,7 +48,7 @@ def encode_question(codec: TextCodec, question: str) -> tuple[list[int], Span]:
         InputError: the question is empty.
     """
     if not isinstance(question, str) or not question.strip():
-        raise InputError(f"the question must be a text, got {question!r:.80}")
+        raise InputError(f"the question must be a text that is not blank, got {question!r:.80}")
     ids, offsets = codec.plain(BEFORE_QUESTION + question)
     start = next((i for i, (_, stop) in enumerate(offsets) if stop > len(BEFORE_QUESTION)), len(ids) - 1)
     return ids, (start, len(ids))

@@ -77,7 +77,7 @@ def test_options(
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("command", ["answer", "score"])
 def test_question_and_passages(command: str, passages: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "the question must be a text, got ' '" in refused([command, " ", "--passages", passages], capsys)
+    assert "must be a text that is not blank, got ' '" in refused([command, " ", "--passages", passages], capsys)
     for content, says in (
         ([], "passages is empty"),
         ([" ", {"title": "T", "text": "\n"}], "all of the 2 passages are"),

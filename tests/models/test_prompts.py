@@ -450,7 +450,7 @@ def test_template_must_show_the_question_once(tiny_tokenizer: PreTrainedTokenize
 
 @pytest.mark.parametrize("question", ["", "  \n", None, 5, ["Who?"]])
 def test_no_question(tiny_tokenizer: PreTrainedTokenizerFast, question: str) -> None:
-    with pytest.raises(InputError, match="the question must be a text, got"):
+    with pytest.raises(InputError, match="the question must be a text that is not blank, got"):
         encode(tiny_tokenizer, PLAIN, question)
 
 

@@ -66,7 +66,7 @@ def test_bad_question(tiny_pruner: AT2Pruner, question: Any) -> None:
         lambda: tiny_pruner.answer_batch([QUESTION, question], [PASSAGES, PASSAGES]),
     ]
     for ask in asks:
-        with pytest.raises(InputError, match=r"the question must be a text, got"):
+        with pytest.raises(InputError, match=r"the question must be a text that is not blank, got"):
             ask()
 
 
