@@ -43,7 +43,7 @@ __all__ = [
 
 PREFIX = "at2_"
 EAGER_ROWS = 256
-"""The maximum number of query rows that a model's eager attention gets at once. It limits the memory of the weights."""
+"""The maximum number of query rows that a model's eager attention gets at once. It limits the memory for weights."""
 
 
 class AttentionListener(Protocol):
@@ -101,7 +101,9 @@ def original_positions(positions: torch.Tensor) -> Iterator[None]:
 
 
 def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """Return the eager attention function from the file that defines `module`. It is the model family's reference.
+    """Return the eager attention function from the file that defines `module`.
+
+    This function is the reference implementation of the model family's attention.
 
     Raises:
         ModelNotSupportedError: the file has no such function.
@@ -149,8 +151,8 @@ def _call(listener: AttentionListener, *inputs: Any) -> None:
 def _stay_out_of_graphs() -> None:
     """Keep `_call` out of compiled graphs. This is done once per process.
 
-    It is not enough to disable the listener itself. A compiled graph would store the listener of the pass that compiled
-    the graph, or None. The graph would call this value in later passes too (seen with torch 2.13 and 2.14).
+    It is not enough to disable the listener itself. A compiled graph would store the value of `_listener` at the time
+    of compilation. Later passes would use this old value, a listener or None (seen with torch 2.13 and 2.14).
     """
     global _call
     _call = torch.compiler.disable(_call)
@@ -164,7 +166,7 @@ class _ListeningKernel:
     def __call__(self, module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         _notify(module, query, key, value, attention_mask, self.kernel, options)
         if _positions.get() is not None and "flash" in self.kernel:
-            options.pop("position_ids", None)  # flash attention would take a gap as the border of packed texts
+            options.pop("position_ids", None)  # flash attention takes a gap in them for the border of packed texts
         return self.original(module, query, key, value, attention_mask, **options)
 
 

@@ -25,7 +25,7 @@ Measure = Literal["attention", "contribution", "effective"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 NUMBERS_AT_ONCE = 2**23
-"""The maximum number of values in memory at a time: key/value heads x rows x keys x width. In float64, it is 64 MiB."""
+"""The maximum number of values in memory at a time: key/value heads x rows x keys x width. They take 64 MiB."""
 
 
 def apply_measure(

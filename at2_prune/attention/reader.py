@@ -33,12 +33,12 @@ from .weights import LayerInputs, allowed_keys, eager_weights, fused_sums, kerne
 __all__ = ["AttentionReader", "EnoughRead", "read_attention"]
 
 WEIGHTS_AT_ONCE = 2**24
-"""The maximum number of attention weights in memory at a time: heads x rows x keys. In float32, it is 64 MiB."""
+"""The maximum number of attention weights in memory at a time: heads x rows x keys. In float32, they take 64 MiB."""
 MANY_ROWS = 128
-"""The number of rows from which on the fused kernel reads them. It reads fewer rows in float32, one softmax a row."""
+"""The minimum number of rows for the fused kernel. For fewer rows, the attention weights are computed in float32."""
 MOST_PARTS = 4
-"""The number of passes of the fused kernel, each over as many sources as a head is wide, that take less time than
-weights of rows x keys."""
+"""The maximum number of passes of the fused kernel. One pass sums over as many sources as a head is wide. More passes
+would take longer than to compute the attention weights."""
 
 
 class EnoughRead(Exception):
@@ -204,7 +204,11 @@ class AttentionReader:
                         group.add(layer, mass)
 
     def _many(self, spans: Sequence[tuple[int, int]], item: int, width: int) -> bool:
-        """Return whether so many rows are wanted that the fused kernel over all rows between them takes less time."""
+        """Return whether the fused kernel takes less time than to compute the attention weights.
+
+        The fused kernel runs all rows from the first to the last wanted row. It takes less time if many rows are
+        wanted, if they are at least half of these rows, and if there are few sources.
+        """
         wanted = sum(last - first for first, last in spans)
         between = max((last for _, last in spans), default=0) - min((first for first, _ in spans), default=0)
         few_parts = len(self._readings[item].sources) <= MOST_PARTS * width
@@ -218,7 +222,7 @@ class AttentionReader:
         item: int,
         wanted: Sequence[tuple[tuple[int, int], list[GroupMass]]],
     ) -> None:
-        """Read the rows of many groups at once, those between them too."""
+        """Read the rows of several groups with the fused kernel. The rows between the groups run too."""
         first, last = min(span[0] for span, _ in wanted), max(span[1] for span, _ in wanted)
         dropped = past + inputs.query.shape[2] - inputs.key.shape[2]
         indicators = self._sums.indicators(item, inputs.key, dropped)
@@ -231,7 +235,7 @@ class AttentionReader:
     def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
         """Put a decoding step off, if its row can be computed later from its query and keys alone.
 
-        To read one step takes about twenty small operations in each layer. To read many steps in one matrix product
+        Reading one step takes about twenty small operations in each layer. Reading many steps in one matrix product
         takes little longer.
 
         Returns:

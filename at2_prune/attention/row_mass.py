@@ -39,7 +39,7 @@ class GroupMass:
         self.seen[layer] = self.seen.get(layer, 0) + mass.shape[1]
         parts = self.mass.setdefault(layer, [])
         if self.rows.reduce == "none":
-            parts.append(mass.contiguous())  # a view would hold all that was read with it
+            parts.append(mass.contiguous())  # a view would keep the rows of other groups in memory
         elif self.rows.reduce == "mean":
             total = mass.sum(dim=1)
             parts[:] = [parts[0] + total if parts else total]
@@ -98,11 +98,13 @@ class SourceSums:
         return mass[..., :-1]
 
     def indicators(self, item: int, key: torch.Tensor, dropped: int) -> torch.Tensor:
-        """Return what `fused_sums` takes: `(parts, keys, width)`, 1 where a key is a token of the column's source.
+        """Return the indicators that `fused_sums` takes, `(parts, keys, width)`.
+
+        Each source has one column. An entry is 1 if the key is a token of the column's source, and 0 otherwise.
 
         Args:
             item: the index of the sequence.
-            key: the keys of a layer, `(batch, key/value heads, keys, head dim)`. A part is as wide as a key.
+            key: the keys of a layer, `(batch, key/value heads, keys, head dim)`. The width of a part is the head dim.
             dropped: see `of`.
         """
         keys, width = key.shape[2:]

@@ -58,17 +58,18 @@ def kernel_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
 
 
 def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Tensor) -> torch.Tensor:
-    """Return sums of the attention weights of many rows, over sets of keys, as sdpa computes them.
+    """Return the sums of attention weights over sets of keys, for many rows, from the fused kernel of sdpa.
 
-    The output of attention is a sum of values, weighted. With values of 1 for the keys of a set, and 0 for the others,
-    it is the sum of the weights over the set. The fused kernel makes no weights of rows x keys, and runs in the model's
-    precision, in about the time of the model's own attention.
+    The output of attention is a weighted sum of values. Here, the value of a key is 1 if the key is in the set, and 0
+    otherwise. So the output is the sum of the weights over the set. The fused kernel stores no matrix of rows x keys.
+    It runs in the model's precision, and takes about as long as the model's own attention.
 
     Args:
         inputs: the inputs of a layer that runs sdpa, without a position bias.
         item: the index of the sequence.
         rows: the rows.
-        indicators: `(parts, keys, head dim)`, one column for each set of keys. A part has as many as a head is wide.
+        indicators: the values of the keys, `(parts, keys, head dim)`, one column for each set. One pass of the kernel
+            takes as many columns as a head is wide, so the columns are divided into parts.
 
     Returns:
         `(heads, rows, parts x head dim)`, float32.
@@ -79,7 +80,7 @@ def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Te
     first, stop = rows.start, key.shape[2]
     mask: torch.Tensor | None = None
     if attention_mask is None and causal and query.shape[2] == key.shape[2]:
-        rows, stop = slice(0, rows.stop), rows.stop  # the kernel skips later keys, if rows and keys begin together
+        rows, stop = slice(0, rows.stop), rows.stop  # with all rows from 0 on, a causal kernel skips later keys
     elif attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
         mask, causal = rows_of(attention_mask, rows, item).to(query.dtype), False
     else:
@@ -127,7 +128,7 @@ def softmax_weights(
 
 
 def scaled_logits(rows: torch.Tensor, keys: torch.Tensor, softcap: float | None = None) -> torch.Tensor:
-    """Return the logits of queries that have been scaled.
+    """Return the attention logits of queries that are already scaled.
 
     Args:
         rows: the queries, `(heads, rows, head dim)`.
