@@ -265,7 +265,7 @@ class Compatibility:
 
     @property
     def _counts_tokens(self) -> bool:
-        """Return whether attention depends on a token's index, padding included, as Llama 4's temperature does."""
+        """Return whether attention depends on a token's index in the padded sequence, as Llama 4's temperature does."""
         return bool(getattr(self._config, "attn_temperature_tuning", False))
 
     def _measured(self, claim: Claim) -> bool:

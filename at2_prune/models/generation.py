@@ -126,10 +126,10 @@ class StopAtAnswersEnd(StoppingCriteria):
 
 
 class OwnSettings(GenerationConfig):
-    """Settings of `generate` that are not completed by the model's generation_config.json.
+    """Settings of `generate` that ignore the model's generation_config.json.
 
-    That file may suppress or force tokens. Forward passes that share a prefix do not call `generate`, so they would
-    choose other tokens.
+    That file may suppress or force tokens. Forward passes that share a prefix do not call `generate`, so the file does
+    not affect them. If `generate` used the file, the two ways could choose different tokens.
     """
 
     def update(self, defaults_only: bool = False, **settings: Any) -> dict[str, Any]:  # type: ignore[override]

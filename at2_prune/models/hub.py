@@ -46,7 +46,7 @@ def check_reachable(
     Args:
         name: a Hub id or a path.
         files: the repository must have one of these files. The Hub is asked for the first of them.
-        hub_options: options of `from_pretrained`. Those that say where a file is are used: `revision`, `token`,
+        hub_options: options of `from_pretrained`. Only the options that locate a file are used: `revision`, `token`,
             `cache_dir`, `subfolder` and `local_files_only`.
         repo_type: the kind of repository: model or dataset.
 
@@ -109,7 +109,7 @@ def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options
 
 
 def repository_files(name: str, hub_options: dict[str, Any]) -> list[str]:
-    """Return the names of a repository's files. If connections are forbidden, only files in the cache are named.
+    """Return the names of a repository's files. If connections are forbidden, list only the files in the Hub's cache.
 
     The list is empty if the repository is not found or cannot be reached.
     """

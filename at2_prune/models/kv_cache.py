@@ -44,7 +44,7 @@ def cache_options(cache: Any, module: torch.nn.Module | None = None) -> dict[str
     """Return the keyword argument that passes a cache to a model.
 
     Args:
-        cache: the keys and values of the tokens before.
+        cache: the keys and values of the earlier tokens.
         module: the model or the backbone whose forward pass takes the cache. `None` stands for `generate`, which uses
             the same name for every model.
     """

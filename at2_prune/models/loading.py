@@ -78,7 +78,7 @@ def load_weights(
     """Load a model and its tokenizer.
 
     Args:
-        path: a Hub id, or a folder. A PEFT adapter, such as LoRA, in either of them is merged into the base model.
+        path: a Hub id or a folder. If it holds a PEFT adapter, such as LoRA, the adapter is merged into its base model.
         embedded: whether the folder holds the embedded model. Its tokenizer can be read faster.
         dtype: the precision of the weights.
         model_options: options for `AutoModelForCausalLM.from_pretrained`.
@@ -97,7 +97,7 @@ def load_weights(
         return _load_adapter(path, adapter, dtype, model_options)
     source = path
     if gguf_file and (folder := repository_folder(path, gguf_file, TEXT_FILES, hub_options)) is not None:
-        # transformers would look for the tokenizer of a Hub id without cache_dir, revision and token.
+        # Given a Hub id, transformers would ignore cache_dir, revision and token when it looks for the tokenizer.
         source, hub_options, model_options = str(folder), _in_folder(hub_options), _in_folder(model_options)
     config = _read_config(path, source, hub_options)
     try:
@@ -118,9 +118,9 @@ def load_weights(
 
 
 def check_model(name: str | os.PathLike[str]) -> None:
-    """Check what can be known of a model before its weights are loaded: its config, tokenizer and chat template.
+    """Check a model's config, tokenizer and chat template, without loading its weights.
 
-    The embedded model is not checked. For a PEFT adapter, only peft is checked.
+    The embedded model is not checked. For a PEFT adapter, the only check is whether peft is installed.
 
     Raises:
         InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
@@ -143,8 +143,8 @@ def check_model(name: str | os.PathLike[str]) -> None:
 def load_config(path: str, model_options: dict[str, Any]) -> PretrainedConfig | None:
     """Load a model's config, and no weights.
 
-    Return None if the config is that of another model, which an adapter belongs to, or is read from a GGUF file, which
-    takes long.
+    Return None for a PEFT adapter, because its config belongs to the base model. Also return None for a GGUF file,
+    because reading the config from it takes long.
 
     Raises:
         InputError, ModelNotSupportedError, MissingExtraError: as `load_weights`.
@@ -164,7 +164,7 @@ def _read_config(path: str, source: str, hub_options: dict[str, Any]) -> Pretrai
     """Read the config in `source`, and check that it is of a causal language model. The errors name `path`."""
     try:
         config = AutoConfig.from_pretrained(source, **hub_options)
-    except Exception as error:  # a config is read by code of many kinds
+    except Exception as error:  # transformers and huggingface_hub raise errors of many types
         _refuse_remote_code(path, error)
         _name_gguf_file(path, hub_options, error)
         raise InputError(
@@ -180,7 +180,7 @@ def _read_config(path: str, source: str, hub_options: dict[str, Any]) -> Pretrai
 
 
 def _adapter_folder(path: str, hub_options: dict[str, Any]) -> Path | None:
-    """Return the folder of a PEFT adapter that is named by its folder or Hub id; None if it is no adapter."""
+    """Return the folder with the files of a PEFT adapter, or None if the folder or Hub id is not an adapter."""
     folder = Path(path, hub_options.get("subfolder") or "")
     if (folder / ADAPTER_CONFIG).is_file():
         return folder
@@ -193,7 +193,7 @@ def _need_peft(path: str) -> None:
 
 
 def _in_folder(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options without those that say where in a repository the files are, which are in a folder now."""
+    """Return the options without those that locate files inside a repository: `revision` and `subfolder`."""
     return {name: value for name, value in options.items() if name not in ("revision", "subfolder")}
 
 
@@ -206,7 +206,8 @@ def _load_adapter(
         path: the folder or the Hub id that the user gave.
         folder: the folder with the adapter's files.
         dtype: the precision of the weights.
-        model_options: as in `load_weights`. `subfolder` is the adapter's. So is `revision`, if `path` is a Hub id.
+        model_options: as in `load_weights`. `subfolder` applies to the adapter only. If `path` is a Hub id, `revision`
+            applies to the adapter only, too.
 
     Raises:
         InputError: the adapter or its base model cannot be read, or the adapter cannot be merged.
@@ -224,7 +225,7 @@ def _load_adapter(
         raise InputError(f"{file}: not the config of an adapter ({reason_of(error)})") from error
     if not base or str(base) == path or Path(base).resolve() == folder.resolve():
         raise InputError(f"{adapter}, but base_model_name_or_path in {file} is {base!r}; name its base model there")
-    given = model_options.get("revision") if Path(path).exists() else None  # for a Hub id it is the adapter's
+    given = model_options.get("revision") if Path(path).exists() else None  # a Hub id's revision is the adapter's
     options = {**_in_folder(model_options), **({"revision": given or revision} if given or revision else {})}
     model, tokenizer = load_weights(str(base), False, dtype, options)
     try:
@@ -256,7 +257,7 @@ def _refuse_remote_code(path: str, error: Exception) -> None:
 def _name_gguf_file(path: str, hub_options: dict[str, Any], error: Exception) -> None:
     """Raise an `InputError` that says how to load a GGUF file.
 
-    The path is a GGUF file, or a folder or Hub id with one. Otherwise nothing is raised.
+    Nothing is raised unless the path is a GGUF file, or a folder or a Hub repository that holds a GGUF file.
     """
     given = Path(path)
     if given.suffix == ".gguf" and given.is_file():
@@ -273,5 +274,5 @@ def _name_gguf_file(path: str, hub_options: dict[str, Any], error: Exception) ->
 
 
 if hasattr(os, "register_at_fork"):
-    # After a fork, OpenMP would wait forever in the new process, for threads that exist only in the old process.
+    # After a fork, OpenMP in the new process would wait forever for threads that exist only in the old process.
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

@@ -142,7 +142,7 @@ class Trial:
         yield from self._step(output_cache(self._run(ids[:, :-1], **options)), alone)
 
     def joins_caches(self) -> Iterator[tuple[Seen, Seen]]:
-        """Compare a decoding step of a batch with a joined cache to each sequence alone."""
+        """Compare a decoding step of both sequences, from their joined caches, with each sequence alone."""
         both = (self.long, self.short)
         places = torch.arange(len(self.long), device=self._device)
         caches = [self.cache(ids[:-1], places[: len(ids) - 1]) for ids in both]

@@ -62,7 +62,7 @@ def encode_prompt(
         template: the template that shows the question and the passages.
         question: a text that is not empty.
         passages: the passages, in the order in which they are shown. The list may be empty.
-        granularity: the kind of source. A passage includes its title and its line break. Sentences do not.
+        granularity: the kind of source. A passage includes its title and its line break; a sentence includes neither.
 
     Raises:
         InputError: the question is empty, or the template does not show the question exactly once. It is also raised if
@@ -107,7 +107,7 @@ def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str
     if template.passage.count("{text}") != 1:
         raise InputError(f"template {template.name!r}: passage must contain {{text}} once, got {template.passage!r}")
     lead, trail = template.passage.split("{text}")
-    if not passage.title:  # if the template shows the title before the text, all that comes before the text is left out
+    if not passage.title:  # then the part before the text is left out if it would show the title
         lead = "" if "{title}" in lead else lead
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 

@@ -59,7 +59,7 @@ class TextCodec:
             raise ModelNotSupportedError(
                 f"the tokenizer cannot encode text ({reason_of(error)}); {_INSTEAD}"
             ) from error
-        if set(self.control("a")) <= set(tokenizer.all_special_ids):  # none, or the one for what is unknown
+        if set(self.control("a")) <= set(tokenizer.all_special_ids):  # no token, or the token for unknown text
             raise ModelNotSupportedError(
                 f"the tokenizer makes no token of 'a': its vocabulary is empty or lacks plain letters; {_INSTEAD}"
             )
