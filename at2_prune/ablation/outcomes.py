@@ -1,8 +1,8 @@
 """The outcomes of ablations: the log-odds of a target when sources are left out.
 
 If the tokens of the target have joint probability :math:`p`, the outcome is :math:`\\log p - \\log(1 - p)`
-(ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out in one of two ways. An attention mask
-hides their tokens and all positions are kept, as in AT2. Or their tokens are removed, as in pruning.
+(ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out in one of two ways. In AT2, an attention
+mask hides their tokens, and all positions are kept. In pruning, their tokens are removed.
 
 In most models, a masked token and a removed token give the same result if the other tokens keep their position ids. In
 these models, tokens that are left out are not run. In models with recurrent or convolution layers the results differ.

@@ -23,7 +23,7 @@ class Run:
         language_model: the model.
         prompt: the prompt and its sources.
         target: the token ids that follow the prompt.
-        masks: for each ablation, whether it keeps each source.
+        masks: one mask for each ablation, with True for each source that it keeps.
         positions: whether the kept tokens keep their positions or close the gaps.
     """
 
@@ -41,7 +41,7 @@ class Run:
         self.sources = prompt.sources
         self.closed = positions == "closed"
         self.ablations: dict[tuple[bool, ...], list[int]] = {}
-        """The indices of the ablations with each mask. Ablations with the same mask run once."""
+        """For each mask, the indices of the ablations with this mask. Each mask runs once."""
         for index, mask in enumerate(masks):
             self.ablations.setdefault(tuple(mask), []).append(index)
         self._log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)

@@ -15,8 +15,8 @@ from .run import Run
 __all__ = ["Tree"]
 
 LOGITS_AT_ONCE = 64
-"""The maximum number of rows, of several ablations, that go through the output projection together. Their logits take
-64 MiB in float32 with a vocabulary of 262,144 tokens."""
+"""The maximum number of rows if several ablations go through the output projection together. The logits of these rows
+take 64 MiB in float32 with a vocabulary of 262,144 tokens."""
 
 
 class Tree:
@@ -32,7 +32,7 @@ class Tree:
         self._starts = [start for start, _ in run.sources] + [len(run.ids)]
         fitting = LOGITS_AT_ONCE // len(run.target)
         self._together = min(fitting, len(run.ablations)) if self._model.compatibility.has_backbone else 1
-        """The number of ablations whose target goes through the output projection together."""
+        """The number of ablations that go through the output projection together."""
         self._waiting: list[tuple[tuple[bool, ...], torch.Tensor]] = []
         """The ablations that still need the output projection, each with the hidden states that predict its target."""
 

@@ -16,12 +16,12 @@ TOKENS_AT_ONCE = 16384
 """The maximum number of tokens in a batch of several ablations, padding included. So many tokens keep a large GPU busy.
 The activations of a large model then take some gigabytes."""
 ROWS_AT_ONCE = 256
-"""The maximum number of rows, of several ablations, that go through the output projection together. Their logits take
-256 MiB in float32 with a vocabulary of 262,144 tokens."""
+"""The maximum number of rows if several ablations go through the output projection together. The logits of these rows
+take 256 MiB in float32 with a vocabulary of 262,144 tokens."""
 
 
 def run_in_batches(run: Run) -> None:
-    """Run several ablations in a pass, padded on the left.
+    """Run several ablations in each pass, padded on the left.
 
     Ablations of similar length run together, so that little padding is needed.
     """
