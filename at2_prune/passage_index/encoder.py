@@ -29,8 +29,8 @@ class LayerRows:
     rows: torch.Tensor
     """The queries, `(heads, rows, width)` float32, multiplied by the layer's scaling."""
     own: torch.Tensor
-    """For each row, the logarithm of a sum, `(heads, rows)`. The sum is over the exponentials of the row's logits, for
-    the opening text `layout.HEAD`, the text's own tokens up to the row, and the attention sink if the layer has one."""
+    """For each row, the logarithm of the summed exponentials of its logits, `(heads, rows)`. The sum covers the opening
+    text `layout.HEAD`, the text's own tokens up to the row, and the attention sink if the layer has one."""
     softcap: float | None = None
 
 

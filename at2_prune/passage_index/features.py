@@ -40,10 +40,10 @@ __all__ = [
 QUESTION = ("joint", "joint-max", "share", "share-max", "title", "title-max")
 """The features of a question's rows."""
 LINKS = ("to", "to-max", "to-title-max", "from", "from-max", "from-title-max")
-"""The features of the link from a given source, called known, to another one. `to`: how the rows of the known source
-attend to the other one. `from`: how the rows of the other one attend to the known one. Each direction has three
-features. Two are the mean and the maximum, over the rows, of the attention to all tokens of a source. The third is the
-maximum, over the rows, of the attention to its title tokens only."""
+"""The features of the link between a given source, called known, and another source. `to`: how the rows of the known
+source attend to the other source. `from`: how the rows of the other source attend to the known source. Each direction
+has three features. Two are the mean and the maximum, over the rows, of the attention to all tokens of a source. The
+third is the maximum, over the rows, of the attention to its title tokens only."""
 USUAL_TOKENS = 130
 """The number of tokens by which the mass of the opening text and of the question's own tokens is divided."""
 UNITS_AT_ONCE = 128
@@ -65,14 +65,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Sums:
-    """Logarithms of sums of exponentials of logits, float64, each `(layers, heads, rows, ...)`."""
+    """Logarithms of sums of exponentials of logits, float64, for the question's rows."""
 
     units: torch.Tensor
-    """Over each unit's tokens, `(layers, heads, rows, units)`."""
+    """The sums over each unit's tokens, `(layers, heads, rows, units)`."""
     titles: torch.Tensor
-    """Over the title tokens of each unit's piece, likewise."""
+    """The sums over the title tokens of each unit's piece, `(layers, heads, rows, units)`."""
     own: torch.Tensor
-    """Over the opening text and the question's own tokens, `(layers, heads, rows)`."""
+    """The sums over the opening text and the question's own tokens, `(layers, heads, rows)`."""
     tokens: torch.Tensor
     """The number of tokens of each unit, `(units,)`."""
 

@@ -109,7 +109,7 @@ class PassageIndex:
         return new
 
     def unique(self, passages: Sequence[Passage]) -> list[Passage]:
-        """Return the passages that have text, each of them once, in their order."""
+        """Return the passages that have text, without duplicates, in their order."""
         return list({self.key(passage): passage for passage in passages if passage.text.strip()}.values())
 
     def question(self, text: str) -> dict[int, LayerRows]:
@@ -169,10 +169,10 @@ def check_index(
         layers: see `PassageIndex`.
         link_layers: see `PassageIndex`.
         precision: see `PassageIndex`.
-        model_name: the model's name, which an error shows beside that of the index.
+        model_name: the model's name. An error shows this name beside the name that the index holds.
 
     Raises:
-        InputError: it holds the index of other settings, or it is a file.
+        InputError: the folder holds the index of other settings, or the path is a file.
         CacheError: the folder cannot be read or written.
     """
     place = Path(folder).expanduser()

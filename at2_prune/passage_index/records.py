@@ -56,8 +56,8 @@ class PieceRecord:
     rows: dict[int, Vectors]
     """The scaled queries of each link layer, `(heads, tokens, width)`."""
     own: dict[int, torch.Tensor]
-    """For each link layer and row, the logarithm of a sum, `(heads, tokens)` float32. The sum is over the exponentials
-    of the row's logits, for the opening text `layout.HEAD` and the piece's own tokens up to the row."""
+    """For each link layer and row, the logarithm of the summed exponentials of the row's logits, `(heads, tokens)`
+    float32. The sum covers the opening text `layout.HEAD` and the piece's own tokens up to the row."""
 
     @property
     def tokens(self) -> int:

@@ -202,7 +202,7 @@ class DiskStore:
 
 
 def _advice(problem: str) -> str:
-    """Return what to do about a problem that SQLite or the system reported."""
+    """Return advice for a problem that SQLite or the system reported."""
     if any(words in problem for words in ("is full", "I/O error", "No space", "too large")):
         return "make room and start again, since the passages that were stored are kept"
     if any(words in problem for words in ("readonly", "unable to open", "Permission denied", "Read-only")):
