@@ -1,1 +1,1 @@
-"""Learned coefficients of attention heads, and the model card that is saved with head coefficients."""
+"""The learned coefficients, which are head coefficients and scout's coefficients, and their model cards."""

@@ -40,7 +40,7 @@ def load_coefficients(
     coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
     method: str = DEFAULT_METHOD,
 ) -> AnyCoefficients:
-    """Load head coefficients and check that they were made for a model of this kind.
+    """Load coefficients and check that they were made for a model of this kind.
 
     Args:
         language_model: the model that uses the coefficients.
@@ -62,12 +62,12 @@ def read_coefficients(
     coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
     method: str = DEFAULT_METHOD,
 ) -> AnyCoefficients:
-    """Do the same as `load_coefficients` for a model that is not loaded yet, as far as its config is known.
+    """Do the same as `load_coefficients` for a model that is not loaded yet.
 
     Args:
         model: the model's name.
-        config: its config. With None, nothing is compared with the model, and a published estimator, whose layers and
-            heads the config says, has all its weights in one layer.
+        config: the model's config. With None, the coefficients are not compared with the model, and a published
+            estimator has all its weights in one layer.
         coefficients: see `load_coefficients`.
         method: see `load_coefficients`.
 

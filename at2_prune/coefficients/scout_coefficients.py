@@ -51,7 +51,7 @@ class ScoutCoefficients:
     first: torch.Tensor
     """:math:`\\theta`, `(6, layers, heads)`, for the features `passage_index.features.QUESTION`."""
     following: torch.Tensor
-    """:math:`\\eta`, likewise, for the second choice."""
+    """:math:`\\eta`, for the same features in the second choice."""
     links: torch.Tensor
     """:math:`\\varphi`, `(6, link layers, heads)`, for the features `passage_index.features.LINKS`."""
     layers: tuple[int, ...]
@@ -79,7 +79,7 @@ class ScoutCoefficients:
 
     @property
     def uses_draft(self) -> bool:
-        """False: scout reads no draft."""
+        """Return False, because scout reads no draft."""
         return False
 
     def first_scores(self, features: torch.Tensor) -> torch.Tensor:
@@ -92,8 +92,9 @@ class ScoutCoefficients:
         """Score sources.
 
         Args:
-            features: those of the question's rows, `(6, layers, heads, sources)`.
-            links_of: returns the features of the links of some sources, `(some, 6, link layers, heads, sources)`.
+            features: the features of the question's rows, `(6, layers, heads, sources)`.
+            links_of: a function that returns the link features of some sources, `(some, 6, link layers, heads,
+                sources)`.
             followed: the number of first choices that the sum runs over.
 
         Returns:
@@ -132,7 +133,7 @@ class ScoutCoefficients:
             )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the coefficients and their model card into a folder; it is made if it does not exist."""
+        """Write the coefficients and their model card into a folder. The folder is made if it does not exist."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         tensors = {"first": self.first, "following": self.following, "links": self.links}

@@ -1,4 +1,4 @@
-"""The head coefficients that come with the package."""
+"""Finds the learned coefficients that come with the package."""
 
 from __future__ import annotations
 
