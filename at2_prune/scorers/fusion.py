@@ -24,12 +24,12 @@ WEIGHT = 0.3
 class FusionScorer(Scorer):
     """Adds a retriever's weighted scores to the scores of another method.
 
-    Both are standardised over the question's sources. The retriever's scores are `Passage.score` if every passage has a
-    finite score. Otherwise, `fallback` computes the retriever's scores.
+    The scores of both are standardised over the question's sources. The retriever's scores are `Passage.score` if every
+    passage has a finite score. Otherwise, `fallback` computes the retriever's scores.
 
     Args:
         attention: the scorer that reads attention, for example scout.
-        fallback: the scorer to use if the retriever gives no scores, for example `DenseScorer`.
+        fallback: the scorer to use if a passage has no finite score, for example `DenseScorer`.
         weight: the weight of the retriever's scores.
 
     Example:

@@ -1,4 +1,4 @@
-"""Functions that make the scorer of a method, as the catalogue declares it."""
+"""Functions that make the scorer of a method from its entry in the catalogue."""
 
 from __future__ import annotations
 
@@ -67,10 +67,12 @@ def check_scorer(
     options: ScorerOptions | None = None,
     model_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Check before a model is loaded that `load_scorer` can make the scorer, as far as this is known by then.
+    """Check that `load_scorer` can make the scorer, without loading the model.
+
+    The check reads the model's config, the coefficients, and the files of the index and the encoders.
 
     Args:
-        model: the model, as in `LanguageModel.load`, or a loaded one.
+        model: the model, as in `LanguageModel.load`, or a loaded model.
         method: as in `load_scorer`.
         coefficients: as in `load_scorer`.
         options: the index and the encoders; see `ScorerOptions`.
@@ -129,8 +131,8 @@ def load_scorer(
     Args:
         language_model: the model that the scorer scores with.
         method: a method of `at2_prune.catalogue` that scores. With None, the method follows from the other arguments.
-            Coefficients: the method that they belong to (see `method_of`). A reranker: `cross_encoder`. An embedder:
-            `dense`. None of these: the default method.
+            It is the method that the given coefficients belong to (see `method_of`), `cross_encoder` for a reranker, or
+            `dense` for an embedder. If none of these is given, it is the default method.
         coefficients: coefficients for a method that uses them; see `at2_prune.coefficients.loading`.
         index: the folder of scout's passage index; by default the index is kept in memory.
         cross_encoder: the reranker of the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore it.

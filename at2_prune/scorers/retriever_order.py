@@ -12,7 +12,7 @@ __all__ = ["RetrieverOrderScorer"]
 class RetrieverOrderScorer(Scorer):
     """Scores sources by the retriever's scores, or else by the order of the passages.
 
-    The order is used unless every passage has a score. Earlier sources then score higher.
+    If any passage has no score, the order is used: earlier sources score higher.
     """
 
     name = "retriever_order"

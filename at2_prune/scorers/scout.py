@@ -22,7 +22,8 @@ from .base import Scorer, ScorerOptions, Task
 __all__ = ["CANDIDATES", "ScoutScorer"]
 
 CANDIDATES = 20
-"""The maximum number of sources whose links are compared. Sources with lower first scores rank after these sources."""
+"""The maximum number of sources that are compared by links: those with the highest first scores. All others rank after
+these sources."""
 
 
 class ScoutScorer(Scorer):
@@ -94,7 +95,7 @@ class ScoutScorer(Scorer):
         return scores.nan_to_num(nan=-torch.inf).clamp(min=float(finite.min()) - 1 if len(finite) else 0.0).float()
 
     def _score_parts(self, index: PassageIndex, question: Mapping[int, LayerRows], task: Task) -> torch.Tensor:
-        """Return the first scores of sources that are parts of passages; minus infinity for one without text."""
+        """Return the first scores of sources that are parts of passages. A source without text gets minus infinity."""
         prompt = task.prompt
         units, sources = source_units(index, task.passages, prompt.source_passage, prompt.source_texts)
         scores = torch.full((len(prompt.source_texts),), -torch.inf, dtype=torch.float64)
@@ -107,7 +108,7 @@ class ScoutScorer(Scorer):
     def _score_passages(
         self, index: PassageIndex, question: Mapping[int, LayerRows], passages: Sequence[Passage]
     ) -> torch.Tensor:
-        """Return the scores of whole passages; minus infinity for one without text."""
+        """Return the scores of whole passages. A passage without text gets minus infinity."""
         units, sources = source_units(index, passages, range(len(passages)), [passage.text for passage in passages])
         scores = torch.full((len(passages),), -torch.inf, dtype=torch.float64)
         if units:
