@@ -24,8 +24,8 @@ class Attributor(Scoring):
     Args:
         language_model: the scoring model, which reads attention.
         scorer: scores the sources; usually by the model's head coefficients.
-        reader: writes drafts; by default the scoring model. The scoring model reads the draft of another reader as it
-            reads a given one.
+        reader: writes drafts; by default the scoring model. If the reader is another model, the scoring model reads its
+            drafts as it reads given drafts.
         granularity: the sources that are scored: passages, or their sentences.
         max_new_tokens: the maximum number of tokens in a draft.
         overflow: whether passages that do not fit the model's context are scored in "windows" or raise an "error".
@@ -42,7 +42,7 @@ class Attributor(Scoring):
         Raises:
             InputError: the question is empty, there are no passages, or a passage is not a text.
             ContextTooLongError: question and passages do not fit the reader's context. It is also raised if the scoring
-                model has to read them and they do not fit its context.
+                model must read the question and the passages, and the scoring model's context is too short.
         """
         items = self._passages(passages)
         prompt = self.encode(question, items)

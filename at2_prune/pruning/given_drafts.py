@@ -44,7 +44,8 @@ def given_drafts(
 ) -> list[Draft]:
     """Return the given drafts as `Draft` objects with readouts.
 
-    A `Draft` is returned unchanged. For texts, the attention is read, on a GPU in one batch.
+    A `Draft` is returned unchanged. For a text, the attention that the scorer needs is read. On a GPU, all texts are
+    read as one batch.
 
     Raises:
         EmptyDraftError: a text is empty.

@@ -27,7 +27,7 @@ class Part:
 
     passage: Passage
     sources: tuple[int, ...]
-    """The indices of its sources among the sources of all passages."""
+    """The indices of this part's sources among the sources of all passages."""
     is_cut: bool = False
 
 

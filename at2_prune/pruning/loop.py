@@ -108,9 +108,9 @@ class PruningLoop:
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> list[Draft]:
-        """Draft an answer to every prompt, and read the row groups meanwhile; see `at2_prune.models.drafts`.
+        """Draft an answer to every prompt, and read the row groups in the same passes; see `at2_prune.models.drafts`.
 
-        The prompts, the row groups and the prefix are the reader's.
+        The reader writes the drafts, so the prompts and the prefix must belong to the reader.
 
         Raises:
             ContextTooLongError: a prompt does not fit the reader's context.
@@ -160,8 +160,8 @@ class PruningLoop:
         Args:
             question: the question.
             passages: all passages.
-            scored: the scores, with the draft; if all sources are kept in their original order and the
-                reader wrote the draft from all of them, the draft is the answer.
+            scored: the scores and the draft. If a set holds all sources in their original order, and the reader wrote
+                the draft from all sources, then the draft is the answer for this set.
             kept: the sets, all different. Each holds indices of sources in the order in which they are shown.
             granularity: whether the sources are passages or sentences.
 

@@ -94,7 +94,7 @@ class AT2Pruner(Attributor):
         overflow: Overflow = "windows",
         **model_options: Any,
     ) -> AT2Pruner:
-        """Make a pruner for a model; by default for the embedded Gemma 3 270M.
+        """Make a pruner for a model. By default, this is the embedded Gemma 3 270M.
 
         Models that are given by name alone are loaded once for each process, device and dtype.
 
@@ -102,14 +102,15 @@ class AT2Pruner(Attributor):
             model: the scoring model; see `LanguageModel.load`, which also takes device, dtype, template and
                 model_options.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
-            method: the method that scores, by name; see `at2_prune.catalogue`. With None: the method of the given
-                coefficients, cross_encoder if `cross_encoder` is given, dense if `embedder` is given, otherwise scout.
+            method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the method of the given
+                coefficients, cross_encoder if `cross_encoder` is given, or dense if `embedder` is given. If none of
+                these is given, it is scout.
             index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
                 memory.
             cross_encoder: the reranker of the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
             embedder: the sentence embedder of the methods dense and fusion; see `at2_prune.scorers.DenseScorer`.
-            reader: the model that writes drafts and answers, given by Hub id or path or loaded already; by default the
-                scoring model. device and dtype hold for a named reader too; template and model_options do not.
+            reader: the model that writes drafts and answers: a Hub id, a path, or a loaded model. By default, it is the
+                scoring model. device and dtype apply to a named reader too; template and model_options do not.
             granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
@@ -118,7 +119,8 @@ class AT2Pruner(Attributor):
         Raises:
             InputError: there is no such model or reader, an option has a value that cannot be used, or the coefficients
                 belong to another method than the one that is asked for.
-            CoefficientsError: there are no coefficients for this model, or those given are another model's.
+            CoefficientsError: there are no coefficients for this model, or the given coefficients belong to another
+                model.
             ModelNotSupportedError: the model's attention cannot be read, or the reader's chat template cannot be used.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
@@ -198,9 +200,9 @@ class AT2Pruner(Attributor):
         k: Ks = 3,
         drafts: Sequence[str | Draft] | None = None,
     ) -> list[PruneResult]:
-        """Answer several questions as `answer` does. Drafts and scores are made as batches.
+        """Answer several questions as `answer` does. Drafts and scores are computed in batches.
 
-        With one k, answers are made as a batch too. Each question's `seconds` are its share of the batch's time.
+        With one k, answers are written in a batch too. Each question's `seconds` are its share of the batch's time.
         Batches save time on a GPU, but little on a CPU.
 
         Raises:

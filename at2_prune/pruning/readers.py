@@ -20,7 +20,7 @@ ReaderLike = str | os.PathLike[str] | LanguageModel | None
 
 
 def check_reader(reader: Any, model: str | os.PathLike[str] | LanguageModel | None = None) -> None:
-    """Check before the scoring model is loaded that the reader can be used, as far as its files show it.
+    """Check the reader's config, tokenizer and chat template, without loading a model.
 
     Args:
         reader: the reader.

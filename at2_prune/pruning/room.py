@@ -40,8 +40,10 @@ class Room:
         return self.has(len(self.encode(question, passages)), draft)
 
     def has(self, tokens: int, draft: str | Draft | None = None) -> bool:
-        """Return whether a prompt of this number of tokens and an answer fit the context. If the given draft is longer
-        than an answer, the draft must fit in the answer's place."""
+        """Return whether a prompt of this number of tokens and an answer fit the context.
+
+        If the given draft is longer than an answer, the draft must fit in the answer's place.
+        """
         try:
             self.language_model.check_length(tokens, self.after(draft))
         except ContextTooLongError:
@@ -64,9 +66,9 @@ class Room:
     def parts(
         self, question: str, passages: Sequence[Passage], prompt: EncodedPrompt, draft: str | Draft | None = None
     ) -> list[Part]:
-        """Return the passages, and the parts of those that do not fit alone.
+        """Return the passages as parts. A passage that does not fit alone is cut into several parts.
 
-        A part takes at most a quarter of the context. A window then holds several parts to compare, and an answer's
+        A cut part takes at most a quarter of the context. A window then holds several parts to compare, and an answer's
         prompt holds several kept parts.
 
         Args:

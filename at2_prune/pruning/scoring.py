@@ -77,8 +77,10 @@ class Scoring:
         return self.loop.reader
 
     def encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
-        """Return the scoring model's prompt from these passages, with the token span of every source. The passages are
-        not checked."""
+        """Return the scoring model's prompt from these passages, with the token span of every source.
+
+        The passages are not checked.
+        """
         return self._scoring_room.encode(question, passages)
 
     def fits(self, question: str, passages: Sequence[Passage]) -> bool:
@@ -114,8 +116,8 @@ class Scoring:
 
         Args:
             questions: any number.
-            passages: the passages of each.
-            drafts: the draft of each. With None, the reader writes drafts if the scorer reads them.
+            passages: the passages of each question.
+            drafts: the draft of each question. With None, the reader writes drafts if the scorer reads them.
             answers_follow: whether the questions are answered next. Then the prefix of a single prompt is run once and
                 kept.
         """
@@ -143,9 +145,9 @@ class Scoring:
         return [found[i] if i in found else self._score_windows(one) for i, one in enumerate(asked)]
 
     def _score_reader_drafts(self, questions: Sequence[str], passages: Sequence[list[Passage]]) -> list[Scored]:
-        """Let the separate reader write drafts, and score the sources by them as by given drafts.
+        """Let the separate reader write drafts. The scoring model then scores the sources as it does for given drafts.
 
-        `draft` in `seconds` is the time of the reader, and `score` that of the scoring model. If the reader writes
+        In `seconds`, `draft` is the reader's time, and `score` is the scoring model's time. If the reader writes
         nothing, all scores are 0 and `error` is set.
         """
         started = time.perf_counter()
@@ -165,7 +167,7 @@ class Scoring:
         ]
 
     def _unscored(self, question: str, passages: Sequence[Passage], seconds: float) -> Scored:
-        """Return the result for a question for which the separate reader wrote nothing."""
+        """Return zero scores and an error, for a question to which the separate reader wrote no draft."""
         prompt = self.encode(question, passages)
         error = EmptyDraftError(
             f"the reader {self.reader.name} wrote an empty draft, so there is nothing to attribute; give a draft, or "

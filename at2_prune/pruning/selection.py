@@ -32,8 +32,9 @@ AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
 _MARGIN = 1e-6
-"""The distance of a source without text below the lowest score of the others. If the magnitude of that score exceeds
-1, it multiplies the distance, which single precision would otherwise round away."""
+"""The distance between the score of a source without text and the lowest score of the other sources. If the magnitude
+of the lowest score exceeds 1, the distance is multiplied by it. Otherwise, single precision would round the distance
+away."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
@@ -66,7 +67,8 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
 def blank_last(scores: Sequence[float], texts: Sequence[str]) -> list[float]:
     """Return the scores, changed so that sources without text rank last.
 
-    A source without text gets a score just below the lowest score of a source with text, or keeps a lower score.
+    A source without text gets a score just below the lowest score of the sources with text. If its score is even lower,
+    it does not change.
 
     Args:
         scores: one per source.
@@ -125,7 +127,7 @@ def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
 
 
 def first_of_each(keys: Sequence[Hashable]) -> list[int]:
-    """Return, for each key, the index of the first equal key. A key that gets its own index is not a duplicate.
+    """Return, for each key, the index of the first equal key. The first of several equal keys gets its own index.
 
     Example:
         >>> first_of_each(["a", "b", "a"])
