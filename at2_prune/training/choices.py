@@ -12,7 +12,7 @@ __all__ = ["Choice", "fit_choices"]
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice that coefficients are fitted to: among these sources, the supporting ones must be found."""
+    """One choice that coefficients are fitted to. They must find the supporting sources among the choice's sources."""
 
     features: torch.Tensor
     """`(sources, features)`."""

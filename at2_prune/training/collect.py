@@ -1,4 +1,4 @@
-"""Collects training examples: write a draft, read attention, ablate sources, measure the draft's log-odds."""
+"""Collects training examples: drafts, attention mass, and the log-odds of drafts under ablations of the sources."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ def collect_examples(
         row_groups: the row groups that every example must hold. Examples with ablations hold `ROW_GROUPS` too.
 
     Returns:
-        The number of questions without a complete example, by reason. Reasons are, for example, fewer than two sources,
-        an empty draft, or too many tokens for the model. Another reason is that a stored draft splits into other
-        sentences when it is tokenised again. Then its missing row groups cannot be read.
+        The number of questions without a complete example, by reason. Some reasons are fewer than two sources, an empty
+        draft, and too many tokens for the model. Another reason is that a stored draft splits into other sentences when
+        it is tokenised again. Then the missing row groups of its example cannot be read.
     """
     skipped: dict[str, int] = {}
     for question in questions:

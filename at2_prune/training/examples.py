@@ -57,7 +57,7 @@ class ExampleStore:
 
     Args:
         folder: the folder; it is made if it does not exist.
-        settings: JSON values of everything that shapes an example.
+        settings: all settings that shape an example, as JSON values.
 
     Raises:
         InputError: the folder holds examples with other settings. The message names every difference.

@@ -1,8 +1,8 @@
 """Training scout: coefficients of the passage index, learned from the supporting passages that the data names.
 
-The first choice must find a supporting passage by its features. For every later choice, one supporting passage is
-known, and the others must be found by their own features and their links to the known one. Both are multinomial
-logistic regressions; see `at2_prune.training.choices`.
+The coefficients of the first choice must find a supporting passage by its features. In every later choice, one
+supporting passage is known. The coefficients must find the other supporting passages by their own features and their
+links to the known passage. Both fits are multinomial logistic regressions; see `at2_prune.training.choices`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class ScoutSettings:
     penalty: float = 0.03
     """The L2 penalty on coefficients of features with unit variance, in both fits."""
     balance: float = 0.5
-    """The weight of a data set in the fits is its number of examples to this power: 0 gives equal weights."""
+    """The power to which a data set's number of examples is raised. The result is the weight of the data set in the
+    fits. With 0, all data sets have the same weight."""
     steps: int = 200
     """The maximum number of steps of L-BFGS."""
     precision: Precision = "int8"
@@ -89,7 +90,7 @@ class ScoutReport:
     skipped: dict[str, int]
     """The number of questions without an example, by reason."""
     recall: dict[str, dict[str, Estimate]]
-    """By data set: the share of a held-out question's supporting passages among the best 2 and 3."""
+    """For each data set, the mean recall of supporting passages at 2 and at 3 on the held-out questions."""
 
 
 def train_scout(
@@ -101,8 +102,8 @@ def train_scout(
 ) -> ScoutReport:
     """Train scout's coefficients for a model and save them.
 
-    `ScoutSettings.balance` gives the weight of each data set. An example is written as soon as it
-    is collected, so an interrupted run continues where it stopped.
+    `ScoutSettings.balance` gives the weight of each data set. An example is written as soon as it is collected, so an
+    interrupted run continues where it stopped.
 
     Args:
         language_model: any model whose attention can be read.
@@ -170,7 +171,11 @@ def collect_scout(
     store: ExampleStore,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
-    """Collect the features of every question that `store` does not have yet. Return how many gave none, by reason."""
+    """Collect the features of every question that `store` does not have yet.
+
+    Returns:
+        The number of questions without an example, by reason.
+    """
     skipped: dict[str, int] = {}
     for question in questions:
         if not store.has(question.id):
@@ -217,10 +222,9 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
 
 
 def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]:
-    """Return the choices after the first. For each supporting passage there is one, in which this passage is the known
-    one.
+    """Return the later choices of an example. Each supporting passage is the known passage in one choice.
 
-    The first fit gives each supporting passage a probability of being the known one. The weight of a choice is the
+    The first fit gives each supporting passage a probability of being the known passage. The weight of a choice is the
     weight of the example times this probability.
     """
     features = _flat(example.mass["question"])
@@ -241,7 +245,7 @@ def _example(index: PassageIndex, question: Question) -> Example:
     units, sources = source_units(index, question.passages, list(range(len(texts))), texts)
     rows = index.question(question.text)
     share = question_features(question_sums(rows, units))[QUESTION.index("share")].mean((0, 1))
-    best = best_units(share, sources)  # no coefficients are known yet
+    best = best_units(share, sources)  # `share` chooses, as there are no coefficients yet
     some = [units[i] for i in best]
     features = question_features(question_sums(rows, some))
     links = links_from(some, some, index.softcaps(rows))
@@ -266,5 +270,5 @@ def _recall(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> dic
 
 
 def _flat(features: torch.Tensor) -> torch.Tensor:
-    """`(groups, layers, heads, sources)` to `(sources, features)`."""
+    """Reshape `(groups, layers, heads, sources)` to `(sources, features)`."""
     return features.flatten(0, 2).T

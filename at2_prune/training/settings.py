@@ -106,10 +106,16 @@ class TrainingSettings:
             need_package("sentencex", "sentences", "Splitting texts into sentences")
 
     def check_questions(self, questions: Sequence[Question], name: str) -> None:
-        """Check, before a model is loaded, that some question has what coefficients are learned from.
+        """Check that at least one question has the supporting passages or the answer that training needs.
+
+        Call this before a model is loaded.
+
+        Args:
+            questions: the questions.
+            name: the name of the data, which the error shows.
 
         Raises:
-            DataError: none has. `name` is the name of the data in the error.
+            DataError: no question has what training needs.
         """
         if self.from_evidence and not any(question.gold for question in questions):
             raise DataError(
@@ -151,7 +157,7 @@ def _check_ablations(collect: CollectSettings, groups: Sequence[RowGroup]) -> No
 
 
 def example_settings(language_model: LanguageModel, data: TrainingData, collect: CollectSettings) -> dict[str, Any]:
-    """Return everything that shapes an example, as JSON values. An example store compares and records it."""
+    """Return all settings that shape an example, as JSON values. An example store compares and records them."""
     settings = {
         "model": language_model.name,
         "dtype": str(language_model.model.dtype).removeprefix("torch."),

@@ -66,8 +66,8 @@ def train(
 
     The run collects an example for every question, and fits coefficients to most of the examples. It measures the
     coefficients on the other examples, and saves the coefficients to `out`. Each example is written as soon as it is
-    collected, so an interrupted run continues where it stopped. With `data.examples`, coefficients for
-    other row groups can be fitted to the ablations of an earlier run.
+    collected, so an interrupted run continues where it stopped. With `data.examples`, coefficients for other row groups
+    can be fitted to the ablations of an earlier run.
 
     Args:
         language_model: any model whose attention can be read.
@@ -81,7 +81,7 @@ def train(
         InputError: two settings contradict each other, or the folder holds examples with other settings.
         DataError: no question gave an example.
         CacheError: a file cannot be written.
-        MissingExtraError: measuring fidelity needs scipy.
+        MissingExtraError: a package that the run needs is not installed; see `TrainingSettings.check_packages`.
     """
     config = language_model.model.config
     depth, _ = attention_shape(config)
