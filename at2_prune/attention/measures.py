@@ -25,7 +25,8 @@ Measure = Literal["attention", "contribution", "effective"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 NUMBERS_AT_ONCE = 2**23
-"""The maximum number of values in memory at a time: key/value heads x rows x keys x width. They take 64 MiB."""
+"""The maximum number of values in memory at a time: key/value heads x rows x keys x width. They take 64 MiB in
+float64."""
 
 
 def apply_measure(

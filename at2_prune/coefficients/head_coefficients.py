@@ -126,9 +126,9 @@ class HeadCoefficients(
 
         Args:
             mass: the attention mass of every row group, `(layers, heads, sources)`. The mass of the rows `sources` is
-                `(layers, heads, sources, sources)`. The first `sources` axis is the source whose rows attend; the
-                second is the source that they attend to.
-            layers: the layers of `mass`, as indices; by default those of the coefficients.
+                `(layers, heads, sources, sources)`. The first `sources` axis holds the sources whose rows attend, and
+                the second holds the sources that are attended to.
+            layers: the layers of `mass`, as indices; by default the layers of the coefficients.
 
         Returns:
             Scores `(sources,)` float32. They can be compared within one question only.
@@ -329,8 +329,8 @@ def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
 
     Args:
         scores: `(sources,)`.
-        links: `(sources, sources)`. The first `sources` axis is the source whose rows attend; the second is the source
-            that they attend to. A token attends to no later token, so the entries above the diagonal are zero.
+        links: `(sources, sources)`. The first axis holds the sources whose rows attend, and the second the sources that
+            are attended to. A token attends to no later token, so the entries above the diagonal are zero.
     """
     if len(scores) < 2:
         return scores

@@ -44,9 +44,9 @@ def load_coefficients(
 
     Args:
         language_model: the model that uses the coefficients.
-        coefficients: `HeadCoefficients` or `ScoutCoefficients`; a folder or Hub id of saved coefficients; an estimator
-            that AT2's authors published (`madrylab/at2-*`, or a `.pt` file). `None` loads the coefficients that come
-            with this package.
+        coefficients: `HeadCoefficients` or `ScoutCoefficients`, a folder or Hub id of saved coefficients, or an
+            estimator that AT2's authors published (`madrylab/at2-*`, or a `.pt` file). `None` loads the coefficients
+            that come with this package.
         method: the method whose coefficients are loaded from the package if `coefficients` is None.
 
     Raises:

@@ -63,7 +63,7 @@ def scout_card(coefficients: DescribedScout) -> ModelCard:
 
 
 def _data(training: Mapping[str, Any]) -> str:
-    """Return a table with a line for each data set, and what was measured on its held-out questions."""
+    """Return a table with one line for each data set: its questions, and the recall on its held-out questions."""
     held_out: Mapping[str, Any] = training.get("held_out") or {}
     measures = list(next(iter(held_out.values()), {}))
     columns = ["data set", "questions fitted", "questions held out", *(name.replace("@", " at ") for name in measures)]

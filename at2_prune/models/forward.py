@@ -67,7 +67,7 @@ def run_step(
         language_model: the model.
         ids: one token for each sequence.
         cache: the cache of a padded batch, from `join_caches`. The call may change it, so do not use it again.
-        lengths: the number of tokens of each sequence, without the new one.
+        lengths: the number of tokens of each sequence, without the new token.
 
     Returns:
         Logits `(sequences, vocabulary)` and the cache after the tokens.

@@ -50,8 +50,8 @@ def prompt_mass(reader: AttentionReader, prompt: EncodedPrompt, group: RowGroup,
     """Return the attention mass of a group whose positions `prompt_rows` gave.
 
     Returns:
-        `(layers, heads, sources)`, or `(layers, heads, sources, sources)` for a group of the rows `sources`. There, the
-        first `sources` axis is the source whose rows attend; the second is the source that they attend to.
+        `(layers, heads, sources)`, or `(layers, heads, sources, sources)` for a group of the rows `sources`. Then the
+        first `sources` axis holds the sources whose rows attend, and the second holds the sources that are attended to.
     """
     if group.rows != "sources":
         return reader.mass(group.name, item)

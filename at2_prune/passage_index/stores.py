@@ -123,7 +123,8 @@ class DiskStore:
         if {*differing} - {NOT_COMPARED}:
             difference = "; ".join(f"{k}: {self.identity.get(k)!r} there, {wanted[k]!r} now" for k in differing)
             raise InputError(
-                f"{self.path.parent} is the passage index of another model or of other settings ({difference})"
+                f"{self.path.parent} is the passage index of another model or of other settings ({difference}); use "
+                "another folder"
             )
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ class Attributor(Scoring):
 
     Args:
         language_model: the scoring model, which reads attention.
-        scorer: scores the sources; usually by the model's head coefficients.
+        scorer: scores the sources, usually by learned coefficients for the scoring model.
         reader: writes drafts; by default the scoring model. If the reader is another model, the scoring model reads its
             drafts as it reads given drafts.
         granularity: the sources that are scored: passages, or their sentences.

@@ -39,7 +39,7 @@ class AT2Pruner(Attributor):
 
     Args:
         language_model: the scoring model, which reads attention.
-        scorer: scores the sources; usually by the model's head coefficients.
+        scorer: scores the sources, usually by learned coefficients for the scoring model.
         reader: writes drafts and answers; by default the scoring model. Any causal language model can be a reader.
         granularity: the sources that are scored and kept: passages, or their sentences.
         order: the order in which kept passages are shown: their original order, or best first.

@@ -34,7 +34,7 @@ class PruneResult:
     question: str
     passages: list[Passage]
     draft: str | None
-    """The draft, written by the reader or given; None if the method needs no draft and none was given."""
+    """The draft, written by the reader or given. It is None if the method needs no draft and no draft was given."""
     answer: str
     """The answer from the passages that were kept."""
     k: int

@@ -80,7 +80,7 @@ def check_scorer(
 
     Raises:
         InputError: there is no such method or model, or an option cannot be used.
-        CoefficientsError: there are no coefficients for the model, or those given cannot be used.
+        CoefficientsError: there are no coefficients for the model, or the given coefficients cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
     options = options or ScorerOptions()
@@ -142,7 +142,7 @@ def load_scorer(
         InputError: there is no such method, or the given coefficients belong to another method. It is also raised if
             `cross_encoder` has no reranker, if no method is named and arguments of several methods are given, or if
             the index belongs to another model.
-        CoefficientsError: there are no coefficients for the model, or those given cannot be used.
+        CoefficientsError: there are no coefficients for the model, or the given coefficients cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
     options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index)

@@ -106,10 +106,10 @@ def fit_evidence(
 def gold_found(
     examples: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor, k: int = 2
 ) -> dict[str, torch.Tensor]:
-    """Measure how many gold sources are among the k best of each example that has gold sources.
+    """Measure the share of each example's gold sources that are among the k best sources.
 
     Args:
-        examples: the examples.
+        examples: the examples. Examples without gold sources are skipped.
         groups: the row groups of the weight.
         weight: the weight `(row groups, layers, heads)`.
         k: the number of sources to keep.

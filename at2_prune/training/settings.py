@@ -115,7 +115,7 @@ class TrainingSettings:
             name: the name of the data, which the error shows.
 
         Raises:
-            DataError: no question has what training needs.
+            DataError: training needs supporting passages or answers, and no question has any.
         """
         if self.from_evidence and not any(question.gold for question in questions):
             raise DataError(
