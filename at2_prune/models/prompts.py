@@ -107,7 +107,7 @@ def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str
     if template.passage.count("{text}") != 1:
         raise InputError(f"template {template.name!r}: passage must contain {{text}} once, got {template.passage!r}")
     lead, trail = template.passage.split("{text}")
-    if not passage.title:  # then the part before the text is left out if it would show the title
+    if not passage.title:  # the part before the text is left out if it would show the title
         lead = "" if "{title}" in lead else lead
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 

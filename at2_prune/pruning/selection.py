@@ -33,8 +33,8 @@ AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
 _MARGIN = 1e-6
 """The distance between the score of a source without text and the lowest score of the other sources. If the magnitude
-of the lowest score exceeds 1, the distance is multiplied by it. Otherwise, single precision would round the distance
-away."""
+of the lowest score exceeds 1, the distance is multiplied by this magnitude. Without the factor, single precision would
+round the distance away."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
