@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the passages that the folder does not hold. Each process reads a share of them."""
+    """Read the passages that the folder does not hold. Each process reads a share of these passages."""
     from tqdm.auto import tqdm
 
     from ..errors import InputError

@@ -47,8 +47,8 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
     """Return the pruner for `MODEL_SETTINGS` of a config. A pruner that this process has already is not loaded again.
 
     A pruner stays loaded as long as a step uses it. The pruner that this function returned last also stays loaded,
-    until the function returns another pruner or `forget_pruners` is called. A folder whose files have changed is loaded
-    again.
+    until the function returns another pruner or `forget_pruners` is called. If the files of a folder change, it is
+    loaded again.
 
     Raises:
         InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.

@@ -49,7 +49,7 @@ def html_report(
         tokens: the result of `AT2Pruner.token_scores` for the same passages. None leaves the text without shades.
         model: the name of the scoring model.
         reader: the name of the model that answered, if it is not the scoring model.
-        scorer: the name of the method. If it is in the catalogue, the page says what its score means.
+        scorer: the name of the method. If the method is in the catalogue, the page explains the score.
 
     Returns:
         The page as text. `write_html_report` writes it to a file.
