@@ -53,8 +53,8 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         `empty_drafts`: the number of questions for which the model drafted nothing, so that methods that read the draft
         kept the first k;
         `methods.<name>.at.<k>.<metric>`: `mean, low, high`;
-        `methods.<name>.cost`: the cost of choosing, on top of the draft, in seconds, forward passes of the scoring
-        model over the whole prompt (a backward pass counts as two) and bytes;
+        `methods.<name>.cost`: the cost of choosing, on top of the draft: `seconds`, `passes` and `memory` in bytes.
+        Passes are forward passes of the scoring model over the whole prompt; a backward pass counts as two;
         `paired.<reference>.<name>.<k>.<metric>`: the difference on the same questions, for the metrics of `PAIRED`. A
         difference counts only if its interval does not contain 0;
         `gap.<name>.<k>`: the gain in F1 over no pruning as a part of the oracle's gain; None if the oracle gains
