@@ -1,4 +1,4 @@
-"""Measure what it costs to score many new documents with scout: seconds, and the memory of the process.
+"""Measure the cost of scoring many new documents with scout: seconds, and the memory of the process.
 
     OMP_NUM_THREADS=1 python benchmarks/documents.py [--documents 10 50 100] [--tokens 540] [--model NAME]
 

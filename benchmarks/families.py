@@ -346,7 +346,7 @@ def build(name: str, seed: int = 0, **options: Any) -> PreTrainedModel:
     config = getattr(transformers, family.config)(**{**COMMON, **family.options, **options})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, **loading_options(config))
-    with torch.no_grad():  # norms, biases and sinks start as constants, which would hide a mix-up of them
+    with torch.no_grad():  # norms, biases and sinks start as constants, which would hide a mix-up
         for parameter_name, parameter in model.named_parameters():
             if parameter.dim() == 1 and any(word in parameter_name for word in ("norm", "bias", "sinks")):
                 parameter.add_(0.2 * torch.randn_like(parameter))

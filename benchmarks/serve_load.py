@@ -2,10 +2,10 @@
 
     python benchmarks/serve_load.py [--method scout] [--clients 1 8 64] [--requests 2000] [--restart]
 
-It starts a server with a small random model, or the one that --model names, and prints for each number of clients the
-requests per second, the median and 95th percentile of the time for an answer, and the memory of the server after it.
-With --restart, the server is killed and started anew in the middle, and clients repeat lost requests. The exit code is
-1 if an answer differs.
+It starts a server with a small random model, or with the model that --model names. For each number of clients it prints
+the requests per second, the median and 95th percentile of the time for an answer, and the memory of the server after
+it. With --restart, the server is killed and started anew in the middle, and clients repeat lost requests. The exit code
+is 1 if an answer differs.
 """
 
 from __future__ import annotations

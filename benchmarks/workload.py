@@ -79,9 +79,9 @@ def case(
 def asked(passages: int, index: int = 0) -> tuple[str, list[Passage]]:
     """Return a sample question with any number of passages.
 
-    Its own passages come first, then those of other questions, then copies under other titles.
-
-    The sample's passages are short. Each passage here joins two of them, about 130 tokens, as long as in HotpotQA.
+    The question's own passages come first, then passages of other questions, then copies under other titles.
+    The sample's passages are short. Each passage here joins two of the sample's, so that it has about 130 tokens, as in
+    HotpotQA.
     """
     questions = load_questions(sample_questions_path())
     question = questions[index % len(questions)]
