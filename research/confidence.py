@@ -2,7 +2,7 @@
 
     $ python research/confidence.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
-Every question is answered from the best 1, 2, 3 and 5 passages of a method and from all of them. Rules then choose one
+Every question is answered from the best 1, 2, 3 and 5 passages of a method and from all passages. Rules then choose one
 of these answers without the true answer. Prints F1 of each fixed k and of each rule, with 95 % bootstrap intervals over
 questions; the paired difference to no pruning; and how many right answers become wrong and wrong ones right (right: F1
 of at least 0.5). Then prints how well signals predict that pruning to two passages loses F1 (area under the ROC curve;

@@ -14,7 +14,7 @@ layers. Fewer questions, other forms and fewer coefficients are compared with th
     $ python research/evidence.py runs/scout6 --test runs/scout-validation --data hotpotqa/validation.jsonl --offset 100
 
 With --test, a run on other questions, only the forms of the mass are measured: they are fitted to all examples of the
-first run and measured on those of the other.
+first run and measured on the examples of the other.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def cross_validate(
 ) -> dict[str, list[float]]:
     """Call `cross_fitted` on supporting facts, with a limited number of the other folds' examples.
 
-    With `heads`, only that many coefficients are fitted: those with the largest weights in a fit to all of them.
+    With `heads`, only that many coefficients are fitted: the most important ones of a fit of all coefficients.
     """
     groups = [RowGroup.from_name(name) for name in names]
 

@@ -4,7 +4,7 @@
 
 The best passage of the first scores stays the best; the second scores order the others. "Joined" puts its text before
 the question, among the rows that are read, and no longer among the passages. "Last" puts it behind all other passages,
-so that its own rows attend to every one of them. "Added" sums the z-scores of the first and second scores. Prints the
+so that its rows attend to all of these. "Added" sums the z-scores of the first and second scores. Prints the
 share of gold passages among the best 2 and 3, and the paired difference to one round, with 95 % bootstrap intervals
 over questions. Nothing is answered.
 """

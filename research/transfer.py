@@ -85,7 +85,9 @@ def main() -> None:
     parser.add_argument(
         "--passages", type=int, nargs="+", default=[20, 30], help="numbers of passages, beside 5 and 10"
     )
-    parser.add_argument("--only", nargs="+", metavar="WORDS", help="settings whose names hold one of these")
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORDS", help="only settings whose names contain one of these words"
+    )
     parser.add_argument("--model", help="(default: the embedded one)")
     parser.add_argument("--coefficients", metavar="DIR", help="scout's coefficients, for another model")
     parser.add_argument("--dtype", default="float32")
