@@ -2,13 +2,14 @@
 
     python benchmarks/attention_parity.py [family ...]
 
-Each family is a tiny random model (see families.py). Its attention is read twice, and compared with what eager
-attention returns for the same passes: while the model drafts with a key/value cache, and in one teacher-forced pass
-over the finished text. The column `between` compares the two readings; they differ where a family's own cached and
-uncached passes do. The last columns say whether the family's plain passes give the same numbers after a shared prefix,
-in a padded batch, and for ablations that leave tokens out instead of masking them (see exactness.py).
+Each family is a tiny random model (see families.py). Its attention is read twice: while the model
+drafts with a key/value cache, and in one teacher-forced pass over the finished text. Each reading is compared with the
+eager attention of the same passes. The column `between` compares the two readings. They differ for a family whose own
+passes differ with and without a cache. The last columns say whether the family's plain passes give the same numbers
+after a shared prefix, in a padded batch, and for ablations that leave tokens out instead of masking them (see
+exactness.py).
 
-Exit code 1 if a difference from eager attention exceeds 1e-5.
+The exit code is 1 if a difference from eager attention exceeds 1e-5.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Parity:
     teacher_forced: float
     """The difference between the reading of one pass over the finished text and eager attention in that pass."""
     between: float
-    """The difference between the two readings. Some families differ themselves with a cache and without one."""
+    """The difference between the two readings. Some models themselves give other numbers with a cache."""
 
     @property
     def worst(self) -> float:
@@ -68,7 +69,7 @@ def generate(model: PreTrainedModel, ids: torch.Tensor, **options: Any) -> Any:
 
 
 def while_drafting(steps: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
-    """The weights of every layer's steps as one `(1, heads, rows, keys)`; keys that a cache has dropped get 0."""
+    """Join the weights of all steps to one `(1, heads, rows, keys)` per layer. Keys that a cache has dropped get 0."""
     total = PROMPT + len(steps) - 1
     layers = []
     for layer in range(len(steps[0])):
@@ -81,12 +82,12 @@ def while_drafting(steps: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor
 
 
 def with_rows(attentions: Sequence[torch.Tensor], rows: int) -> list[torch.Tensor]:
-    """Leave out what a layer of linear attention returns: its state, which has no row for each token."""
+    """Leave out layers of linear attention, which return a state without a row for each token."""
     return [weights for weights in attentions if weights is not None and weights.shape[2] == rows]
 
 
 def expected_mass(attentions: Sequence[torch.Tensor], rows: Rows, sources: list[tuple[int, int]]) -> torch.Tensor:
-    """The expected value of `AttentionReader.mass`, from every layer's dense attention weights."""
+    """Return the expected value of `AttentionReader.mass`, from every layer's dense attention weights."""
     weights = torch.stack([*attentions])[:, 0, :, rows.start : rows.stop]  # (layers, heads, rows, keys)
     mass = torch.stack([weights[..., start:stop].sum(-1) for start, stop in sources], dim=-1)
     return {"mean": mass.mean(2), "max": mass.amax(2), "none": mass}[rows.reduce]

@@ -1,4 +1,4 @@
-"""Measure the cost of attribution, beside the cost of what it is compared with.
+"""Measure the cost of attribution, and the cost of the work that it is compared with.
 
     python benchmarks/attribution.py [--quick] [--model NAME] [--pairs 15] [--only drafting memory ...]
 
@@ -53,9 +53,9 @@ PARTS = (
 
 
 def measure(args: argparse.Namespace) -> Iterator[Measurement]:
-    """Every measurement that is asked for; those of the main model at ten passages come first."""
+    """Yield the measurements that the options ask for. The main model at ten passages comes first."""
     parts, quick, pairs = set(args.only or PARTS), args.quick, args.pairs
-    few = max(1, pairs // 3)  # for runs of minutes
+    few = max(1, pairs // 3)  # for runs that take minutes
     sizes = [5, 10] if quick else [10, 40, 160]
     drafts = [4, 8] if quick else [8, 64, 256]
     lm = load_model(args.model, args.device)
@@ -124,17 +124,24 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", metavar="NAME", help='default: the embedded one; "random" needs no download')
-    parser.add_argument("--device", help="of what is timed in this process (default: a GPU if there is one)")
+    parser.add_argument("--device", help="the device for this process (default: a GPU if there is one)")
     parser.add_argument("--quick", action="store_true", help="small inputs, to see that everything runs")
-    parser.add_argument("--pairs", type=int, metavar="N", help="(default: 15; 3 with --quick)")
-    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of {' '.join(PARTS)}")
-    parser.add_argument("--add", action="store_true", help="keep what --out holds and this run does not measure anew")
+    parser.add_argument("--pairs", type=int, metavar="N", help="pairs of timed runs (default: 15; 3 with --quick)")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, metavar="PART", help=f"measure only some of {' '.join(PARTS)}"
+    )
+    parser.add_argument(
+        "--add", action="store_true", help="keep the measurements in --out that this run does not repeat"
+    )
     parser.add_argument("--at2-path", type=Path, metavar="PATH", help="folder with the published package at2")
     parser.add_argument("--cross-encoder", metavar="NAME", help="a reranker, timed beside scout in the part index")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="(default: benchmarks/results.json, quick.json with --quick)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the results (default: benchmarks/results.json, quick.json with --quick)",
     )
-    parser.add_argument("--page", type=Path, metavar="FILE", help="(default: docs/performance.md, none with --quick)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="default: docs/performance.md, none with --quick")
     args = parser.parse_args()
     args.pairs = args.pairs or (3 if args.quick else 15)
     args.out = args.out or ROOT / "benchmarks" / ("quick.json" if args.quick else "results.json")

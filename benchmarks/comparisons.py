@@ -1,4 +1,4 @@
-"""The comparisons: every function yields measurements of two ways of doing the same work."""
+"""Compare two ways of doing the same work. Every function yields measurements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "pre
 
 
 def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
-    """Time drafting with attribution over plain `generate` of the same tokens."""
+    """Time drafting with attribution, divided by plain `generate` of the same tokens."""
     coefficients, _ = coefficients_of(lm, "at2")
     scorer, prompt = LearnedScorer(coefficients), some.prompt
     ids = torch.tensor([prompt.ids], device=lm.device)
@@ -51,7 +51,10 @@ def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float
 
 
 def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
-    """Time scoring of a given draft, a backward pass, and average attention by eager weights over a forward pass."""
+    """Time three ways to score a given draft, each divided by a forward pass.
+
+    The ways are head coefficients, gradient x input, and average attention from eager weights.
+    """
     coefficients, _ = coefficients_of(lm, "at2")
     scorer, prompt = LearnedScorer(coefficients), some.prompt
     target = (prompt.ids[prompt.question[0] : prompt.question[1]] * draft)[:draft]
@@ -87,7 +90,7 @@ def scoring(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float 
 
 
 def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
-    """Time the ablation engine over one masked pass a mask, and measure the difference of their log-odds.
+    """Time the ablation engine, divided by a loop of one masked pass per mask, and compare their log-odds.
 
     The plain loop runs a whole pass with the logits of every row, as the published code does. The lean loop computes
     the logits of the target's rows only.
@@ -154,7 +157,7 @@ def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float
 def answering(
     lm: LanguageModel, some: Case, pairs: int, limits: tuple[float | None, float | None]
 ) -> Iterator[Measurement]:
-    """Draft, prune and answer, over its two calls of `generate`; the scout's whole answer over a plain one."""
+    """Time draft, prune and answer, divided by two calls of `generate`; and scout's whole answer, divided by one."""
     ways: list[tuple[str, K, str, float | None]] = [
         ("at2", 3, "draft, prune, answer / two generates", limits[0]),
         ("prompt_scout", 3, "scout's answer / generate", limits[1]),
@@ -203,7 +206,7 @@ def answer_growth(lm: LanguageModel, sizes: Sequence[int], pairs: int) -> Iterat
 
 
 def loading(times: int, gguf: bool) -> Iterator[Measurement]:
-    """Time loading the embedded model from its cache, in seconds and over loading it from GGUF."""
+    """Time loading the embedded model from its cache, in seconds, and divided by loading it from GGUF."""
     if not embedded_is_cached():
         return
     taken = []
@@ -280,7 +283,7 @@ def precision(name: str | None, device: str | None, passages: int, questions: in
 
 
 def _reading(lm: LanguageModel, scorer: LearnedScorer, some: Case, draft: Sequence[int]) -> Draft:
-    """The rows that the scorer needs: those of a given draft, or none."""
+    """Read a given draft if the scorer needs one. Otherwise return an empty draft."""
     return (
         read_drafts(lm, [some.prompt], [draft], scorer.row_groups, scorer.layers)[0]
         if scorer.uses_draft

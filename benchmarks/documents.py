@@ -1,9 +1,10 @@
-"""Measure what it costs to score many new documents with scout: seconds, and the memory of the process.
+"""Measure the cost of scoring many new documents with scout: seconds, and the memory of the process.
 
     OMP_NUM_THREADS=1 python benchmarks/documents.py [--documents 10 50 100] [--tokens 540] [--model NAME]
 
 Prints a line for each number of documents, and the section of docs/performance.md. With --save, the measurements go to
-benchmarks/results.json, from which `attribution.py --add` writes the page. Each number runs in its own process.
+benchmarks/results.json, from which `attribution.py --add` writes the page. Each number of documents runs in its own
+process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ RESULTS = Path(__file__).with_name("results.json")
 
 
 def run(documents: int, tokens: int, model: str | None) -> Measurement:
-    """Score so many documents of about so many tokens once, after a warm-up."""
+    """Score a number of documents of about `tokens` tokens each once, after a warm-up."""
     lm = load_model(model)
     pruner = AT2Pruner(lm, ScoutScorer(scout_coefficients_of(lm)[0]))
     question, *others = load_questions(sample_questions_path())
@@ -59,10 +60,12 @@ def run(documents: int, tokens: int, model: str | None) -> Measurement:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, nargs="+", default=[10, 50, 100], metavar="N")
-    parser.add_argument("--tokens", type=int, default=540, metavar="N", help="of each document, about (default: 540)")
+    parser.add_argument(
+        "--tokens", type=int, default=540, metavar="N", help="tokens of a document, about (default: 540)"
+    )
     parser.add_argument("--model", metavar="NAME", help='default: the embedded one; "random" needs no download')
     parser.add_argument("--save", action="store_true", help=f"add to {RESULTS.name}")
-    parser.add_argument("--alone", action="store_true", help="run the one number in this process, and print JSON")
+    parser.add_argument("--alone", action="store_true", help="run one number in this process, and print JSON")
     args = parser.parse_args()
     if args.alone:
         measured = run(args.documents[0], args.tokens, args.model)

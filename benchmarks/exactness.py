@@ -1,6 +1,7 @@
-"""Tests with plain passes of an untouched model: is a shared prefix exact, a padded batch, and leaving tokens out?
+"""Test on an untouched model whether a shared prefix, a padded batch and leaving tokens out are exact.
 
-Nothing here asks `at2_prune.models.compatibility`, so its claims can be compared with these answers.
+Nothing here asks `at2_prune.models.compatibility`, so the claims of that module can be
+compared with these results.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from at2_prune.models.kv_cache import cache_options, output_cache
 
 __all__ = ["Exactness", "eager_copy", "exactness", "is_batch_exact", "is_dropping_exact", "is_prefix_exact"]
 
-LENGTH, PREFIX, SHORT = 90, 24, 27  # the prefix is longer than the families' windows, and within a longrope's first
+LENGTH, PREFIX, SHORT = 90, 24, 27  # the prefix is longer than windows, and shorter than longrope's first range
 LAST = 8
-SAME = 5e-4  # logits are of the order of 1; what is not the same differs by 0.05 and more
+SAME = 5e-4  # logits are of the order of 1, and inexact ways differ by 0.05 or more
 
 
 @dataclass(frozen=True)
 class Exactness:
-    """Which ways to save work give the numbers of plain passes."""
+    """The ways to save work that give the numbers of plain passes."""
 
     prefix: bool
     """A prefix that runs once, with the rest of the text after it, equals one pass over the whole text."""
@@ -40,7 +41,7 @@ def exactness(model: PreTrainedModel) -> Exactness:
 
 
 def eager_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy of a model that runs its family's own eager attention."""
+    """Return a copy of a model that runs its family's own eager attention."""
     untouched = copy.deepcopy(model)
     untouched.set_attn_implementation("eager")
     return untouched
@@ -48,7 +49,7 @@ def eager_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def is_prefix_exact(model: PreTrainedModel) -> bool:
-    """By eager attention: one pass without a cache or positions, and a prefix's cache with the rest after it."""
+    """Compare one eager pass without a cache or positions with a prefix's cache and the rest after it."""
     eager, ids = eager_copy(model), _tokens(LENGTH, 0)
     whole = eager(ids, use_cache=False, output_attentions=True)
     places, ones = torch.arange(LENGTH)[None], torch.ones_like(ids)
@@ -64,7 +65,7 @@ def is_prefix_exact(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def is_batch_exact(model: PreTrainedModel) -> bool:
-    """A padded batch in one pass, and a step after its prompts, against each sequence alone."""
+    """Compare a padded batch in one pass, and a decoding step after its prompts, with each sequence alone."""
     model = copy.deepcopy(model)
     sequences = [_tokens(LENGTH, 1)[0], _tokens(SHORT, 2)[0]]
     alone = [model(ids[None], use_cache=False).logits[0] for ids in sequences]
@@ -89,7 +90,7 @@ def is_batch_exact(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def is_dropping_exact(model: PreTrainedModel) -> bool:
-    """Tokens masked out in a plain pass, and left out in a pass whose masks go by position ids."""
+    """Compare masking tokens in a plain pass with leaving them out, where masks follow position ids."""
     model = copy.deepcopy(model)
     ids, places = _tokens(LENGTH, 3), torch.arange(LENGTH)[None]
     mask = torch.ones_like(ids)
@@ -111,7 +112,7 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _last_weights(output: Any) -> list[torch.Tensor]:
-    """Attention from the last rows to the last keys, layer by layer: a window may have dropped earlier keys."""
+    """Return the attention from the last rows to the last keys by layer. A window may have dropped earlier keys."""
     return [
         weights[0, :, -LAST:, -LAST:]
         for weights in output.attentions

@@ -157,7 +157,7 @@ FAMILIES: dict[str, Family] = {  # the families that the installed transformers 
                 "num_local_experts": 2,
                 "num_experts_per_tok": 1,
                 "no_rope_layers": [1, 0, 1, 0],
-                "floor_scale": 8,  # the temperature counts tokens, which shows in short texts with a small scale only
+                "floor_scale": 8,  # a small scale, so that the temperature changes in short texts too
             },
             positions=False,
         ),
@@ -268,7 +268,7 @@ FAMILIES: dict[str, Family] = {  # the families that the installed transformers 
 }
 
 
-DECODER: dict[str, Any] = {  # of an encoder-decoder, used alone
+DECODER: dict[str, Any] = {  # the decoder of an encoder-decoder, used alone
     "is_encoder_decoder": False,
     "is_decoder": True,
     "decoder_layers": 4,
@@ -341,12 +341,12 @@ PROBED: dict[str, Family] = {  # no table of this project lists these: the model
 
 
 def build(name: str, seed: int = 0, **options: Any) -> PreTrainedModel:
-    """A tiny model of a family, in evaluation mode, float32 on the CPU, the same for every call."""
+    """Make a tiny model of a family, in evaluation mode and float32 on the CPU. Every call gives the same model."""
     family = (FAMILIES | PROBED)[name]
     config = getattr(transformers, family.config)(**{**COMMON, **family.options, **options})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, **loading_options(config))
-    with torch.no_grad():  # norms, biases and sinks start as constants, under which a mix-up of them would not show
+    with torch.no_grad():  # norms, biases and sinks start as constants, which would hide a mix-up
         for parameter_name, parameter in model.named_parameters():
             if parameter.dim() == 1 and any(word in parameter_name for word in ("norm", "bias", "sinks")):
                 parameter.add_(0.2 * torch.randn_like(parameter))

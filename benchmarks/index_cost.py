@@ -1,4 +1,4 @@
-"""The cost of scout, which reads every passage once and keeps its keys, beside a plain pass and other rankings."""
+"""Compare the cost of scout, which keeps the keys of passages, with a plain pass and with other rankings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def scout_coefficients_of(lm: LanguageModel) -> tuple[ScoutCoefficients, str]:
 
 
 def index_cost(lm: LanguageModel, some: Case, pairs: int, cross_encoder: str | None) -> Iterator[Measurement]:
-    """Time scout on passages that are kept and on new ones, over a forward pass, a generation and a cross-encoder."""
+    """Time scout on kept and on new passages, divided by a forward pass, a generation or a cross-encoder."""
     coefficients, origin = scout_coefficients_of(lm)
     pruner = AT2Pruner(lm, ScoutScorer(coefficients))
     ids = torch.tensor([some.prompt.ids], device=lm.device)
@@ -87,13 +87,13 @@ def index_cost(lm: LanguageModel, some: Case, pairs: int, cross_encoder: str | N
 def kept_passages(
     lm: LanguageModel, sizes: Sequence[int], times: int, cross_encoder: str | None
 ) -> Iterator[Measurement]:
-    """Time the ways to score a number of passages, and generation from all of them; the median of some runs each.
+    """Time the ways to score a number of passages, and generation from all passages. Yield medians.
 
     Args:
         lm: the model.
         sizes: the numbers of passages, ascending. Ways that read one prompt stop at 50 passages, and ways that read
             every passage anew at 200.
-        times: the number of runs; one for more than 100 passages.
+        times: the number of runs for at most 100 passages. More passages are scored once.
         cross_encoder: a reranker, or None.
     """
     coefficients, _ = scout_coefficients_of(lm)
@@ -173,7 +173,7 @@ def _indexing(
 
 @contextmanager
 def _shallow(lm: LanguageModel, last: int) -> Iterator[None]:
-    """Run the model without the layers after the last one that is read, and without its own reading of attention."""
+    """Run the model without the layers after `last`, and without the reading of attention."""
     base: Any = lm.model.base_model
     layers = base.layers
     with untouched(lm):

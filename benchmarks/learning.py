@@ -1,4 +1,4 @@
-"""The time to learn head coefficients for a model, and what reading for it costs over a plain forward pass."""
+"""Measure the time to learn head coefficients for a model, and the cost of reading a question for it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def learning(lm: LanguageModel, passages: int, settings: CollectSettings, questi
 
 
 def reading_evidence(lm: LanguageModel, some: Case, pairs: int, limit: float | None) -> Iterator[Measurement]:
-    """Time the reading of a question for learning from evidence over a forward pass of as many layers.
+    """Time reading a question for learning from evidence, divided by a forward pass of as many layers.
 
     The layers are the first third, as `at2-prune train --learn-from evidence` reads by default. The reading has the
     rows of the question and of all passages.

@@ -1,4 +1,4 @@
-"""Ratios of two ways of doing the same work, timed in alternating pairs."""
+"""Time two ways of doing the same work in alternating pairs, and return the ratio of their times."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Measurement:
 
     name: str
     inputs: dict[str, Any]
-    """Model, passages, tokens, device, pairs and everything else that it depends on."""
+    """Model, passages, tokens, device, pairs and everything else that the measurement depends on."""
     ratio: float
-    """The ratio of the medians, first way over second; or what the name says (seconds, an exponent, a share)."""
+    """The first way's median divided by the second's, or what the name says: seconds, an exponent, a share."""
     low: float
     high: float
-    """The ends of the 95 % bootstrap interval over pairs."""
+    """The ends of the 95 % bootstrap interval over pairs, or of the range over runs."""
     limit: float | None = None
     """The largest ratio that is accepted."""
 
@@ -73,7 +73,7 @@ def paired(
         name: the name of the measurement.
         inputs: the values that it depends on.
         first: the way whose time is divided.
-        second: the way whose time divides it.
+        second: the way by whose time it is divided.
         pairs: how many times both are run.
         limit: the limit of the ratio.
         around_second: a context in which the second way runs; it is entered before the clock starts.
@@ -101,7 +101,7 @@ def paired(
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The median, and the ends of its 95 % bootstrap interval."""
+    """Return the median, and the ends of its 95 % bootstrap interval."""
     drawn = torch.randint(len(values), (2000, len(values)), generator=torch.Generator().manual_seed(0))
     medians = torch.tensor(values, dtype=torch.float64)[drawn].quantile(0.5, dim=1)
     low, high = medians.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -109,14 +109,14 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """The slope of log cost over log size, by least squares: 1 is linear, 2 is quadratic."""
+    """Return the slope of log cost over log size, by least squares: 1 is linear, 2 is quadratic."""
     x = torch.tensor([math.log(size) for size in sizes], dtype=torch.float64)
     y = torch.tensor([math.log(max(cost, 1e-12)) for cost in costs], dtype=torch.float64)
     return float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
 
 
 def show(measurement: Measurement) -> str:
-    """One line of the table that is printed while measuring."""
+    """Return one line of the table that is printed while measuring."""
     limit = "" if measurement.limit is None else f"  limit {measurement.limit:g}"
     inputs = ", ".join(f"{key} {value}" for key, value in measurement.inputs.items())
     interval = f"[{measurement.low:.4g}, {measurement.high:.4g}]"
@@ -128,14 +128,14 @@ def save(measurements: Sequence[Measurement], path: Path) -> None:
 
 
 def merged(earlier: Sequence[Measurement], new: Sequence[Measurement]) -> list[Measurement]:
-    """Earlier measurements, with new values in their old places; then the measurements that had no earlier value."""
+    """Replace earlier measurements by new ones of the same kind, and add the other new measurements at the end."""
     fresh = {_what(m): m for m in new}
     known = [fresh.pop(_what(m), m) for m in earlier]
     return known + list(fresh.values())
 
 
 def _what(measurement: Measurement) -> tuple[Any, ...]:
-    """The name, and the inputs that were chosen and not measured."""
+    """Return the name and the chosen inputs, without the measured inputs."""
     chosen = ("model", "device", "passages", "sources", "draft", "k", "ablations", "times", "way")
     return (measurement.name, *(str(measurement.inputs.get(key)) for key in chosen))
 

@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py --model random --passages 160 --draft 64 --way attributed
 
-Prints one run's peak above the loaded model, in bytes, as JSON. The peak is that of the tensors in torch's allocator,
-or with --resident that of the process. `attribution.py` runs each measurement in its own process, because memory that
+Prints one run's peak above the loaded model, in bytes, as JSON. The peak is of the tensors in torch's allocator, or
+with --resident of the process. `attribution.py` runs each measurement in its own process, because memory that
 an earlier run left to the system's allocator would hide the resident peak of a later run. The resident peak differs by
 megabytes between runs; the allocator's count does not.
 """
@@ -84,14 +84,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def resident_peak(run: Callable[[], None], device: torch.device) -> int:
-    """Bytes at the peak above those at the start, of the process or of CUDA's allocator."""
+    """Return the peak bytes of the process, or of CUDA's allocator, above the bytes at the start."""
     before = reset_peak(device)
     run()
     return peak_memory(device) - before
 
 
 def allocated_peak(run: Callable[[], None], device: torch.device) -> int:
-    """Bytes at the peak above those at the start, from every allocation and release of a tensor's memory on the CPU."""
+    """Return the peak bytes of tensors on the CPU above the bytes at the start, from all allocations and releases."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         run()
     assert profiled.profiler is not None
@@ -112,7 +112,7 @@ def apart(**options: Any) -> dict[str, Any]:
 
 
 def peaks(model: str | None, passages: int, draft: int, runs: int) -> Iterator[Measurement]:
-    """Measure the memory that attribution adds, over the hidden states and over the weights that could be kept instead.
+    """Measure the memory that attribution adds, divided by the size of all hidden states, or of all attention weights.
 
     Args:
         model: the name of the model.
@@ -143,7 +143,7 @@ def growth(model: str | None, sizes: list[int], drafts: list[int], runs: int) ->
 
     Args:
         model: the name of the model.
-        sizes: the numbers of passages; they are joined to the first number of sources where only tokens should grow.
+        sizes: the numbers of passages. Where only tokens should grow, the passages are joined into `sizes[0]` sources.
         drafts: the numbers of tokens of the draft.
         runs: how many times seconds are measured; the interval is the range of the runs' exponents.
     """
@@ -174,9 +174,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help='default: the embedded one; "random" needs no download')
     parser.add_argument("--passages", type=int, default=10)
-    parser.add_argument("--draft", type=int, default=8, help="tokens")
+    parser.add_argument("--draft", type=int, default=8, help="tokens of the draft")
     parser.add_argument("--granularity", choices=["passage", "sentence"], default="passage")
-    parser.add_argument("--merged", type=int, metavar="N", help="join the passages to so many longer ones")
+    parser.add_argument("--merged", type=int, metavar="N", help="join the passages into N longer passages")
     parser.add_argument("--resident", action="store_true", help="the process's peak, not the allocator's")
     parser.add_argument("--way", choices=WAYS, default="attributed")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The part of drafting's time that attribution's own code takes, measured within one run."""
+"""Measure the part of drafting's time that attribution's own code takes, within one run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from at2_prune.scorers import LearnedScorer, Task
 __all__ = ["own_time"]
 
 OWN = ((AttentionReader, "__call__"), (AttentionReader, "catch_up"), (generation, "greedy_log_probabilities"))
-"""The functions that run inside `generate` and are not part of attribution."""
+"""The functions of attribution that run inside `generate`."""
 
 
 def own_time(lm: LanguageModel, some: Case, draft: int, times: int, limit: float | None) -> Iterator[Measurement]:
-    """Time attribution's own code over the rest of drafting.
+    """Time attribution's own code, divided by the rest of drafting.
 
-    Its own code is that which the model's attention and sampling call, and everything around `generate`: tensors of
-    ids, texts, scores. On a GPU, work ends later than the call that starts it, so nothing is measured there.
+    This code is the functions of `OWN`, which the model's attention and sampling call, and everything around
+    `generate`: tensors of ids, texts, scores. On a GPU, work ends later than the call that starts it, so nothing is
+    measured there.
 
     Args:
         lm: the model.

@@ -40,11 +40,11 @@ WAYS = (
     ("{ablations} ablations, the target's logits only", "random ablations: engine / lean loop", 1, "gradient"),
     ("{ablations} ablations, whole passes", "random ablations: engine / plain loop", 1, "gradient"),
 )
-"""The label, the measurement, its side, and the family that gives the colour."""
+"""For each way: label, measurement, side (0 for the measurement's first way), and family, which gives the colour."""
 
 
 def seconds_by_way(measurements: Sequence[Measurement]) -> list[tuple[str, float, str]]:
-    """The label, seconds and family of every way that was measured; AT2 while the draft is written comes first."""
+    """Return label, seconds and family of every measured way. AT2 during the writing of the draft comes first."""
     ways = []
     own, drafting = measured(measurements, OWN), measured(measurements, DRAFTING)
     if own and drafting:
@@ -57,14 +57,14 @@ def seconds_by_way(measurements: Sequence[Measurement]) -> list[tuple[str, float
 
 
 def picture(measurements: Sequence[Measurement], folder: str) -> str:
-    """The figure in Markdown, with its caption; empty if nothing was measured."""
+    """Return the figure in Markdown, with its caption. It is empty if nothing was measured."""
     if not seconds_by_way(measurements):
         return ""
     what = "What attributing one draft costs"
     return (
         f"![{what}]({folder}/{NAME}.png)\n\n*{what}: medians in seconds, on a logarithmic scale, of rows in the table "
-        "below. The draft is written anyway; while it is written, AT2 adds the time in its own code, its share "
-        "of the draft's. Whole passes, with every row's logits, are the published code's.*\n\n"
+        "below. The draft is written anyway. While it is written, AT2 adds only the time of its own code. "
+        '"Whole passes" compute the logits of every row, as the published code does.*\n\n'
     )
 
 
@@ -103,7 +103,7 @@ def attribution_cost(measurements: Sequence[Measurement]) -> Figure:
 
 
 def passages_picture(measurements: Sequence[Measurement], folder: str) -> str:
-    """The figure of the cost of many passages in Markdown, with its caption; empty if nothing was measured."""
+    """Return the figure of the cost of many passages in Markdown. It is empty if nothing was measured."""
     if not any(m.name == COST for m in measurements):
         return ""
     what = "What scoring passages costs"

@@ -87,7 +87,7 @@ TARGETS = (
 """The name of a measurement, its name on the page, and its target."""
 
 SHORT_DRAFT = 16
-"""The length in tokens up to which a draft has no reason to miss its target."""
+"""The largest number of tokens of a draft that has no reason to miss its target."""
 
 FLOORS = {
     "drafting with attribution / generate": """\
@@ -95,27 +95,27 @@ FLOORS = {
 interval that holds 1 shows neither gain nor loss; the clock inside one draft has no such noise. Long drafts do cost
 more: every token adds its product with all keys, and there is no shorter way to its attention.""",
     "drafting: attribution's own code / the rest": """\
-**Attribution's own time.** What is added can be counted (tests/test_work_done.py): no forward pass, and in each layer
-one product of the draft's rows with the keys. For Gemma 3 270M, 8 tokens after 1,609, that is
-2 x 18 layers x 4 heads x 256 x 8 x 1,609 = 0.5 GFLOP; the prompt's own pass through 100 million weights is
-2 x 10^8 x 1,609 = 322 GFLOP, six hundred times as much. Each further token adds 0.06 GFLOP to the 0.5 of its own step
-(the layers, and an output layer of 168 million weights), which is over a tenth of the work, in a step that waits for
-memory more than it computes. So the share grows with the draft, and past some tens of tokens a hundredth is below what
-that product takes.""",
+**Attribution's own time.** What is added can be counted (tests/pruning/test_work_done.py): no forward pass, and in each
+layer one product of the draft's rows with the keys. For Gemma 3 270M, 8 tokens after 1,609, that is 2 x 18 layers x 4
+heads x 256 x 8 x 1,609 = 0.5 GFLOP; the prompt's own pass through 100 million weights is 2 x 10^8 x 1,609 = 322 GFLOP,
+six hundred times as much. Each further token adds 0.06 GFLOP to the 0.5 of its own step (the layers, and an output
+layer of 168 million weights), which is over a tenth of the work, in a step that waits for memory more than it computes.
+So the share grows with the draft, and past some tens of tokens a hundredth is below what that product takes.""",
     "random ablations: engine / lean loop": """\
-**Random ablations, over the lean loop.** The loop runs every token for every mask. The engine does not run what a mask
-leaves out, half of the sources, and runs once what masks have in common before they part. Of m random masks over n
-sources, about min(2^(i-1), m/2) different beginnings end with the i-th source: for m = 32 and n = 10,
-1 + 2 + 4 + 8 + 6 x 16 = 111 sources run instead of 320, a little over a third. The head is run once and the question
+**Random ablations, over the lean loop.** The loop runs every token for every mask. The engine skips the sources that a
+mask leaves out, on average half of them, and runs the common beginning of several masks once. Of m random masks over n
+sources, about min(2^(i-1), m/2) different beginnings end with the i-th source: for m = 32 and n = 10, 1 + 2 + 4 + 8 + 6
+x 16 = 111 sources run instead of 320, a little over a third. The text before the sources is run once, and the question
 and target m times. More masks share more: 64 of them run 191 of 640.""",
     "leave-one-out: engine / lean loop": """\
 **Leave-one-out, over the lean loop.** What follows a source that is left out has to be run again, in every layer: its
 keys and values depend on what came before. Only what precedes it can be shared. With n sources of equal length and
 nothing else in the prompt, the loop with its reference pass runs n + 1 times n sources' tokens; the engine runs n for
 the reference and n - i for the ablation of the i-th: n + n(n - 1)/2 in all. Their ratio is (n^2 + n)/(2 n (n + 1)) =
-1/2 for every n. A head before the sources lowers it (it is run once), a question and a target after them raise it (they
-are run every time). So for an exact outcome 1/2 of the layers' work is the floor, and 1/3 would need an approximation:
-fewer layers, or reused keys and values. Over the plain loop the logits that nobody reads are saved too.""",
+1/2 for every n. The text before the sources is run once and lowers the ratio. The question and the target after them
+are run every time and raise it. So for an exact outcome 1/2 of the layers' work is the floor, and 1/3 would need an
+approximation: fewer layers, or reused keys and values. Over the plain loop the logits that nobody reads are saved
+too.""",
     "scout: answer, passages kept / generate": """\
 **Scout's whole answer.** The rest of the time is the answer itself: a shorter prompt saves its pass, but every token of
 the answer takes a step of its own, after three passages as after ten.""",
@@ -127,13 +127,13 @@ passages cost little more each: the figure shows where the lines part.""",
 **Bytes for each token.** Two layers of keys take 520 bytes, and the rows for links 1,040: four heads of 256 numbers, of
 8 bits each, and a scale for each vector.""",
 }
-"""By the name of a measurement: the reason for which it may miss its target, and the lowest possible value."""
+"""For the name of a measurement, the reason why it may miss its target, and the lowest possible value."""
 
 
 FLOOR_OF = {
     f"{kind}: engine / plain loop": f"{kind}: engine / lean loop" for kind in ("random ablations", "leave-one-out")
 }
-"""Measurements that miss their target for a reason above: with a small vocabulary the two loops are nearly equal."""
+"""Measurements that miss their target for the reason of another one. With a small vocabulary, both loops are alike."""
 
 
 def over_limit(measurement: Measurement) -> bool:
@@ -159,7 +159,7 @@ LINEAR = 1.05
 
 
 def measured(measurements: Sequence[Measurement], name: str) -> Measurement | None:
-    """The measurement that a target is about: the first, of the main model and size; for memory, the longest prompt."""
+    """Return a target's measurement: the first one (main model and size), or for memory the longest prompt."""
     found = [m for m in measurements if m.name == name]
     if name.startswith("peak memory") and found:
         of_one_model = [m for m in found if m.inputs["model"] == found[0].inputs["model"]]
@@ -168,7 +168,7 @@ def measured(measurements: Sequence[Measurement], name: str) -> Measurement | No
 
 
 def by_device(measurements: Sequence[Measurement]) -> dict[str, list[Measurement]]:
-    """The devices, with the CPU first; a measurement without a device ran on the CPU."""
+    """Return the measurements by device, the CPU first. A measurement without a device ran on the CPU."""
     devices: dict[str, list[Measurement]] = {"cpu": []}
     for measurement in measurements:
         devices.setdefault(measurement.inputs.get("device", "cpu"), []).append(measurement)
@@ -176,7 +176,7 @@ def by_device(measurements: Sequence[Measurement]) -> dict[str, list[Measurement
 
 
 def targets(measurements: Sequence[Measurement]) -> list[str]:
-    """The table of targets in Markdown, for the measurements of one device."""
+    """Return the table of targets in Markdown, for the measurements of one device."""
     lines = ["| | target | measured | 95 % interval | reached |", "|---|---|---|---|---|"]
     for name, title, target in TARGETS:
         found = measured(measurements, name)
@@ -190,7 +190,7 @@ def targets(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def floors(measurements: Sequence[Measurement]) -> list[str]:
-    """The reasons for which targets were missed, in Markdown: a paragraph each, with the counted work."""
+    """Return the reasons why targets were missed, in Markdown: one paragraph for each, with the counted work."""
     lines = []
     for name, words in FLOORS.items():
         missed = [m for m in measurements if FLOOR_OF.get(m.name, m.name) == name and over_limit(m) and explained(m)]
@@ -205,7 +205,7 @@ def floors(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def many_documents(measurements: Sequence[Measurement]) -> list[str]:
-    """The section on many documents in Markdown; empty without such measurements."""
+    """Return the section on many documents in Markdown. It is empty without such measurements."""
     found = [m for m in measurements if m.name == DOCUMENTS]
     if not found:
         return []
@@ -229,7 +229,7 @@ def many_documents(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def write_page(measurements: Sequence[Measurement], command: str, picture: str = "") -> str:
-    """The page in Markdown, with a picture after the targets."""
+    """Return the page in Markdown, with a picture after the targets."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("at2-prune", "torch", "transformers"))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     cpu, *others = by_device(measurements).items()
@@ -238,14 +238,14 @@ def write_page(measurements: Sequence[Measurement], command: str, picture: str =
         "",
         "Written by `make bench` from `benchmarks/results.json`; do not edit. A ratio of times compares two ways in",
         "one process, in alternating order, by their medians, and its interval is bootstrapped over the pairs. Where",
-        "a row is no such ratio, its name says what it is, and its interval is the range of what was measured.",
+        "a row is not such a ratio, its name says what it is, and its interval is the range of the measured values.",
         "The plain loop of ablations is one whole forward pass for each, sources masked, with the logits of every row,",
-        "as in the published training code; the lean loop has those of the target's rows only.",
+        "as in the published training code. The lean loop computes the logits of the target's rows only.",
         "",
         f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}. "
         f"Python {platform.python_version()}, {versions}.",
         f"Command: `{command}`"
-        + (", to what earlier commands with other parts had measured." if "--add" in command else ""),
+        + (", added to the results of earlier commands with other parts." if "--add" in command else ""),
         "",
         "## Targets",
         "",

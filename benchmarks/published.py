@@ -21,13 +21,13 @@ __all__ = ["published"]
 
 
 def published(passages: int, draft: int, pairs: int, path: Path) -> Iterator[Measurement]:
-    """Time its drafting with attribution over plain `generate`, and ours; compare the scores on a model it can read.
+    """Time the published drafting with attribution, and ours, each divided by plain `generate`. Compare the scores.
 
     Args:
         passages: the number of passages.
         draft: the number of tokens of the draft.
         pairs: how many times both ways are run.
-        path: the folder that holds its package `at2`.
+        path: the folder that holds the published package `at2`.
 
     Raises:
         Exception: the code cannot be loaded, or does not work with the installed transformers.
@@ -50,7 +50,7 @@ def published(passages: int, draft: int, pairs: int, path: Path) -> Iterator[Mea
 
 
 def _weights_of(path: Path) -> Callable[..., torch.Tensor]:
-    """Load its function from hidden states to attention weights, without the requirements of its package."""
+    """Load the published function from hidden states to attention weights, without its package's requirements."""
     file = path / "at2" / "attribution" / "attention.py"
     spec = importlib.util.spec_from_file_location("at2_attention", file)
     if spec is None or spec.loader is None:

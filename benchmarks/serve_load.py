@@ -1,11 +1,11 @@
-"""Put load on `at2-prune serve`, and compare every answer with the one that a single client gets.
+"""Put load on `at2-prune serve`, and compare every answer with the answer that a single client gets.
 
     python benchmarks/serve_load.py [--method scout] [--clients 1 8 64] [--requests 2000] [--restart]
 
-It starts a server with a small random model, or the one that --model names, and prints for each number of clients the
-requests a second, the median and 95th percentile of the time for an answer, and the memory of the server after it. With
---restart, the server is killed and started anew in the middle; clients then ask again. The exit code is 1 if an answer
-differs.
+It starts a server with a small random model, or with the model that --model names. For each number of clients it prints
+the requests per second, the median and 95th percentile of the time for an answer, and the memory of the server after
+it. With --restart, the server is killed and started anew in the middle, and clients repeat lost requests. The exit code
+is 1 if an answer differs.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ async def put_load(
     requests: int,
     restart: bool,
 ) -> Load:
-    """Ask `requests` times by this number of clients at once, and compare with the expected answers."""
+    """Send `requests` requests from `clients` clients at once, and compare with the expected answers."""
     load = Load()
     numbers = iter(range(requests))
 
@@ -140,7 +140,7 @@ async def put_load(
 
 
 def same(answer: Answer, expected: Answer) -> bool:
-    """Return whether the order is the same, and the scores but for rounding."""
+    """Return whether the order is the same, and the scores are the same within rounding."""
     return [i for i, _ in answer] == [i for i, _ in expected] and all(
         abs(a - b) < 1e-4 for (_, a), (_, b) in zip(answer, expected, strict=True)
     )
@@ -151,8 +151,8 @@ def main() -> int:
     parser.add_argument("--model", default=RANDOM, help="a model by id or path (default: a small random one)")
     parser.add_argument("--method", default="bm25", help="the method that scores (default: %(default)s)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64], metavar="N")
-    parser.add_argument("--requests", type=int, default=2000, metavar="N", help="requests of each number of clients")
-    parser.add_argument("--passages", type=int, default=10, metavar="N", help="passages of a request")
+    parser.add_argument("--requests", type=int, default=2000, metavar="N", help="requests for each number of clients")
+    parser.add_argument("--passages", type=int, default=10, metavar="N", help="passages in a request")
     parser.add_argument("--restart", action="store_true", help="kill the server in the middle and start it anew")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +184,7 @@ def measure(server: Server, bodies: Sequence[dict[str, Any]], args: argparse.Nam
             expected.extend([await ask(client, server.url, body, Load()) for body in bodies])
 
     asyncio.run(serially())
-    print(f"{args.method} on {args.model}, {args.passages} passages, {args.requests} requests a row")
+    print(f"{args.method} on {args.model}, {args.passages} passages, {args.requests} requests per row")
     print(f"memory after {len(bodies)} requests: {server.memory():.0f} MiB")
     print("clients   requests/s   p50 ms   p95 ms  asked again  differ  memory MiB")
     wrong = 0

@@ -1,4 +1,4 @@
-"""One model that serves several threads: requests a second, and memory after a thousand requests."""
+"""Measure one model that serves several threads: requests per second, and memory after many requests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["serving"]
 def serving(
     lm: LanguageModel, method: str, passages: int, k: int, requests: int, rounds: int, lasting: int
 ) -> Iterator[Measurement]:
-    """Measure the throughput of threads and batches over one by one, and resident memory after `lasting` requests.
+    """Measure the throughput of threads and batches, divided by that of one thread, and memory after many requests.
 
     Args:
         lm: the model, shared by all threads.
-        method: `at2` or `scout`.
+        method: `at2` or `prompt_scout`.
         passages: the number of passages of every question.
-        k: how many of them are kept.
+        k: the number of passages that are kept.
         requests: the number of requests that are timed together.
         rounds: how often each way is timed.
         lasting: the number of requests between two measurements of memory; 0 measures no memory.

@@ -1,8 +1,8 @@
-"""Measure queries a second through one adapter and one model: serial, in 16 threads, as 64 coroutines.
+"""Measure queries per second through one adapter and one model: serial, in 16 threads, as 64 coroutines.
 
     python benchmarks/throughput.py [--adapter langchain|llama-index] [--queries 64] [--passages 10]
 
-Prints each way's queries a second and its ratio to serial calls, and checks that all ways return the same. The config
+Prints each way's queries per second and its ratio to serial calls, and checks that all ways return the same. The config
 comes from the environment: `AT2_PRUNE_MODEL`, `AT2_PRUNE_DEVICE`, `AT2_PRUNE_METHOD` …
 """
 
@@ -63,8 +63,8 @@ def llama_index(config: PruneConfig) -> Ways:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adapter", choices=["langchain", "llama-index"], default="langchain")
-    parser.add_argument("--queries", type=int, default=64, metavar="N", help="(default: 64)")
-    parser.add_argument("--passages", type=int, default=10, metavar="N", help="of each question (default: 10)")
+    parser.add_argument("--queries", type=int, default=64, metavar="N", help="number of queries (default: 64)")
+    parser.add_argument("--passages", type=int, default=10, metavar="N", help="passages of a question (default: 10)")
     args = parser.parse_args()
     questions = [replace(q, passages=q.passages[: args.passages]) for q in load_questions(sample_questions_path())]
     asked = [questions[i % len(questions)] for i in range(args.queries)]

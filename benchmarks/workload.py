@@ -39,8 +39,8 @@ RANDOM = "random"
 """A model without a download: the depth and heads of Gemma 3 270M, a tenth of its width, random weights."""
 
 QWEN = "random Qwen2 0.5B"
-"""A model with the shape of Qwen2 0.5B, with random weights and the vocabulary of the one above. Its layers take as
-much time and memory as those of the real model."""
+"""A model with the shape of Qwen2 0.5B, with random weights and the vocabulary of `RANDOM`. Its layers take as
+much time and memory as the layers of the real model."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def case(
         passages: the number of passages.
         granularity: the sources of the prompt are passages or sentences.
         index: the index of the sample question.
-        merged: join the passages to this number of longer ones.
+        merged: join the passages into this number of longer passages.
     """
     question, chosen = asked(passages, index)
     if merged:
@@ -77,9 +77,11 @@ def case(
 
 
 def asked(passages: int, index: int = 0) -> tuple[str, list[Passage]]:
-    """Return a sample question with any number of passages: its own, those of the others, copies under other titles.
+    """Return a sample question with any number of passages.
 
-    The sample's passages are short. Each passage here joins two of them, about 130 tokens, as long as in HotpotQA.
+    The question's own passages come first, then passages of other questions, then copies under other titles.
+    The sample's passages are short. Each passage here joins two of the sample's, so that it has about 130 tokens, as in
+    HotpotQA.
     """
     questions = load_questions(sample_questions_path())
     question = questions[index % len(questions)]
@@ -151,12 +153,12 @@ def _random_model(name: str) -> LanguageModel:
 
 
 def device_of(lm: LanguageModel) -> str:
-    """The device, a GPU by its name."""
+    """Return the name of the GPU, or the type of another device."""
     return torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else lm.device.type
 
 
 def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:
-    """The inputs of a measurement."""
+    """Return the inputs of a measurement."""
     return {
         "model": lm.name,
         "device": device_of(lm),
@@ -168,7 +170,7 @@ def described(lm: LanguageModel, some: Case, **more: Any) -> dict[str, Any]:
 
 
 def coefficients_of(lm: LanguageModel, method: str) -> tuple[HeadCoefficients, str]:
-    """The coefficients that come with at2-prune, else random ones of the same shape; and a word for which they are.
+    """Return the shipped coefficients, or random ones of the same shape, and the word `shipped` or `random`.
 
     Their values change which passages are kept, but nothing else about the cost.
     """

@@ -58,7 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
     cards.add_argument("folders", metavar="DIR", nargs="+", help="a folder of head coefficients that the run evaluated")
     cards.set_defaults(run=record_in_cards)
 
-    again = commands.add_parser("cards-again", help="write cards of coefficients from what is stored beside them")
+    again = commands.add_parser(
+        "cards-again", help="write cards of coefficients again, from the stored settings and results"
+    )
     again.add_argument("folders", metavar="DIR", nargs="+", help="a folder of coefficients, of any method")
     again.set_defaults(run=write_cards)
 

@@ -80,7 +80,7 @@ def add_retriever(pipeline: Pipeline, index: str, corpus: Corpus) -> str:
 
 
 def build(index: str, corpus: Corpus, pruner: AT2Pruner) -> Callable[[PruneConfig], Ask]:
-    """Return a function that makes the pipeline for a config, so that only pruning differs between two of them."""
+    """Return a function that makes the pipeline for a config. Two such pipelines differ in their pruning only."""
 
     def pipeline(config: PruneConfig) -> Ask:
         rag = Pipeline()

@@ -77,7 +77,7 @@ def as_text(documents: list[Document]) -> str:
 
 
 def build(index: str, corpus: Corpus, pruner: AT2Pruner) -> Callable[[PruneConfig], Ask]:
-    """Return a function that makes the pipeline for a config, so that only pruning differs between two of them."""
+    """Return a function that makes the pipeline for a config. Two such pipelines differ in their pruning only."""
     found = find(index, corpus)
     llm = LocalLLM(language_model=pruner.language_model)
     context = RunnableLambda(itemgetter("documents")) | as_text

@@ -88,7 +88,7 @@ def find(index: str, corpus: Corpus) -> BaseRetriever:
 
 
 def build(index: str, corpus: Corpus, pruner: AT2Pruner) -> Callable[[PruneConfig], Ask]:
-    """Return a function that makes the pipeline for a config, so that only pruning differs between two of them."""
+    """Return a function that makes the pipeline for a config. Two such pipelines differ in their pruning only."""
     found = find(index, corpus)
 
     def pipeline(config: PruneConfig) -> Ask:

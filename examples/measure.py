@@ -1,4 +1,4 @@
-"""The command line of both examples. It answers one question, or measures F1 with pruning off and on."""
+"""The command line of the examples. It answers one question, or measures F1 with pruning off and on."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Answer:
 
     text: str
     passages: list[str]
-    """The ids of the passages that it was written from."""
+    """The ids of the passages that the answer was written from."""
 
 
 Ask = Callable[[str], Answer]
-"""A pipeline."""
+"""A pipeline, as a function that answers a question."""
 Build = Callable[[str, Corpus, AT2Pruner], Callable[[PruneConfig], Ask]]
 
 
@@ -44,10 +44,12 @@ def main(framework: str, build: Build) -> None:
             from a config.
     """
     parser = argparse.ArgumentParser(description=f"Retrieve, prune and answer with {framework}.")
-    parser.add_argument("question", nargs="?", help="the question (default: the first of the corpus)")
-    parser.add_argument("--questions", type=int, metavar="N", help="ask N with pruning off and on, and print F1")
+    parser.add_argument("question", nargs="?", help="the question (default: the first question of the data)")
+    parser.add_argument(
+        "--questions", type=int, metavar="N", help="ask N questions with pruning off and on, and print F1"
+    )
     parser.add_argument("--seed", type=int, default=0, help="the seed of questions and bootstrap (default: 0)")
-    parser.add_argument("--out", metavar="DIR", help="keep all answers here, so that a run can continue")
+    parser.add_argument("--out", metavar="DIR", help="the folder for answers; a run given again continues from them")
     parser.add_argument("--index", choices=["bm25", "vectors"], default="bm25", help="the index (default: bm25)")
     parser.add_argument(
         "--data",

@@ -6,8 +6,8 @@
 
 Reads the records of an evaluation, so that no model runs. A rule chooses k = 1, 2, 3 or 5 for each question. Its free
 parameter (a threshold) is chosen from a grid by F1 on the first half of the questions. Prints for each half: F1, the
-number of passages kept, and the paired difference in F1 to fixed k at the same average. That is a mixture of the two
-nearest fixed k in proportion. Intervals are 95 % bootstrap intervals over questions.
+number of passages kept, and the paired difference in F1 to fixed k at the same average. This reference mixes the
+F1 of the two nearest fixed k in proportion. Intervals are 95 % bootstrap intervals over questions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def ordered(entry: dict[str, Any]) -> list[float]:
 
 
 def nearest(count: int) -> int:
-    """The smallest k that keeps at least this many, or the largest of all."""
+    """Return the smallest k of `KS` that keeps at least `count` passages, or the largest k."""
     return next((k for k in KS if k >= count), KS[-1])
 
 
@@ -43,7 +43,7 @@ def gap(line: dict[str, Any], entry: dict[str, Any]) -> int:
 
 
 def above(share: float) -> Rule:
-    """Keep the passages that have at least a share of the best score, both counted from the worst."""
+    """Keep passages with at least a share of the best score. Scores are counted from the worst score."""
 
     def rule(line: dict[str, Any], entry: dict[str, Any]) -> int:
         scores = ordered(entry)
@@ -84,7 +84,7 @@ def f1_at(entry: dict[str, Any], k: int) -> float:
 
 
 def same_size(entries: Sequence[dict[str, Any]], average: float) -> list[float]:
-    """F1 of each question with fixed k that keep this many on average."""
+    """Return the F1 of each question at fixed k that keep `average` passages on average."""
     low = max((k for k in KS if k <= average), default=KS[0])
     high = min((k for k in KS if k >= average), default=KS[-1])
     part = 0.0 if high == low else (average - low) / (high - low)

@@ -2,7 +2,7 @@
 
     $ python research/confidence.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
-Every question is answered from the best 1, 2, 3 and 5 passages of a method and from all of them. Rules then choose one
+Every question is answered from the best 1, 2, 3 and 5 passages of a method and from all passages. Rules then choose one
 of these answers without the true answer. Prints F1 of each fixed k and of each rule, with 95 % bootstrap intervals over
 questions; the paired difference to no pruning; and how many right answers become wrong and wrong ones right (right: F1
 of at least 0.5). Then prints how well signals predict that pruning to two passages loses F1 (area under the ROC curve;
@@ -32,7 +32,7 @@ from at2_prune_eval.loop.cache import ModelCache
 from at2_prune_eval.metrics import normalize_answer
 
 ALL = 0
-"""Stands in k's place for every passage."""
+"""The key for all passages, in place of k."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def ask(loop: CachedLoop, scorer: Scorer, questions: Sequence[Question], ks: Seq
 
 
 def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
-    """By name, the rule that chooses an answer."""
+    """Return the rules that choose an answer, by name."""
 
     def best(some: Sequence[int], confidence: Callable[[Tried], float]) -> Callable[[Asked], Tried]:
         return lambda asked: max((asked.answers[k] for k in some), key=confidence)
@@ -109,7 +109,7 @@ def rules(ks: Sequence[int]) -> dict[str, Callable[[Asked], Tried]]:
 
 
 def area(signal: Sequence[float], bad: Sequence[bool]) -> str:
-    """The area under the ROC curve: how often a loss has a lower signal than no loss; 95 % bootstrap over questions."""
+    """Return the area under the ROC curve, with a 95 % interval: how often a loss has a lower signal than no loss."""
     values, wrong = torch.tensor(signal), torch.tensor(bad)
     drawn = torch.randint(len(values), (2000, len(values)), generator=torch.Generator().manual_seed(0))
     areas = [_area(values[rows], wrong[rows]) for rows in (torch.arange(len(values)), *drawn)]
@@ -157,14 +157,14 @@ def main() -> None:
     worse = [one.answers[2].f1 < one.answers[ALL].f1 for one in asked]
     signals = {
         "log-probability of the new answer": [one.answers[2].log_p for one in asked],
-        "that less the old answer's": [one.answers[2].log_p - one.answers[ALL].log_p for one in asked],
+        "that minus the old answer's": [one.answers[2].log_p - one.answers[ALL].log_p for one in asked],
         "old and new agree": [
             float(normalize_answer(one.answers[2].text) == normalize_answer(one.answers[ALL].text)) for one in asked
         ],
         "gap between the 2nd and 3rd score": [one.scores[1] - one.scores[min(2, len(one.scores) - 1)] for one in asked],
         "certainty of the scores (-entropy)": [-entropy(one.scores) for one in asked],
     }
-    print(f"\npruning to 2 loses F1 on {sum(worse)} of {len(worse)}; area under the ROC curve of what foresees it")
+    print(f"\npruning to 2 loses F1 on {sum(worse)} of {len(worse)}; area under the ROC curve of signals for it")
     for name, signal in signals.items():
         print(f"{name:<36}{area(signal, worse)}")
 

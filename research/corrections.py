@@ -2,11 +2,11 @@
 
     $ python research/corrections.py runs/scout6 --data hotpotqa/train.jsonl --layer 5 --calibrate 150 --dtype bfloat16
 
-Takes a folder of `at2-prune train --learn-from evidence` and the questions it was made from. A correction is learned
-with the coefficients, as further features, or it is applied to attention mass before: mass per token in place of mass;
-or mass minus that of the same head on the same passages when the question is "N/A" (contextual calibration, Zhao et
-al., 2102.09690), which is read for --calibrate questions. Intervals are 95 %, by bootstrap over questions; differences
-are paired.
+Takes a folder of `at2-prune train --learn-from evidence` and the questions it was made from. Some corrections
+are learned with the coefficients, as further features. Others change the attention mass before the fit. One divides it
+by the tokens of a passage. Another subtracts the mass of the same head and passages under the question "N/A"
+(contextual calibration, Zhao et al., 2102.09690); this is read for --calibrate questions. Intervals are 95 %, by
+bootstrap over questions; differences are paired.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GROUPS = [RowGroup.from_name(name) for name in BEST]
 
 
 def found(examples: Sequence[Example], settings: EvidenceSettings | None = None) -> dict[str, list[float]]:
-    """By measure, a value for each example, from coefficients that are fitted to the other folds."""
+    """Return a value of each measure for each example, from coefficients fitted to the other folds."""
     values = cross_fitted(
         examples, GROUPS, lambda some, fold: fit_evidence(some, GROUPS, [0], settings or EvidenceSettings())
     )
@@ -40,7 +40,7 @@ def found(examples: Sequence[Example], settings: EvidenceSettings | None = None)
 
 
 def with_features(example: Example, *features: torch.Tensor) -> Example:
-    """The example with features of its sources, `(sources,)` each, as further heads of the first rows."""
+    """Add features of an example's sources, `(sources,)` each, as further heads of the first rows."""
     mass = {}
     for name, value in example.mass.items():  # (1, 1, heads, sources), and once more sources for links
         more = torch.zeros(1, 1, len(features), *value.shape[3:])
@@ -51,7 +51,7 @@ def with_features(example: Example, *features: torch.Tensor) -> Example:
 
 
 def less(example: Example, blank: Example, ratio: bool) -> Example:
-    """The example's mass, corrected by the mass of the same sources under a content-free question."""
+    """Correct the example's mass by the mass of the same sources under a content-free question."""
     mass = dict(example.mass)
     for name in BEST[:2]:  # links do not depend on the question
         base = blank.mass[name]
@@ -68,7 +68,7 @@ def read_blank(language_model: LanguageModel, example: Example, question: Questi
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a folder of at2-prune train --learn-from evidence")
-    parser.add_argument("--data", required=True, help="its questions")
+    parser.add_argument("--data", required=True, help="the questions of that folder")
     parser.add_argument("--layer", type=int, default=5, help="the layer to read (default: 5)")
     parser.add_argument("--calibrate", type=int, default=0, metavar="N", help="questions to read anew (default: none)")
     parser.add_argument("--dtype", default="float32")
@@ -97,7 +97,7 @@ def main() -> None:
     for example, length in zip(examples, lengths, strict=True):
         mass = {name: example.mass[name] / length if name in BEST[:2] else example.mass[name] for name in BEST}
         a_token.append(replace(example, mass=mass))
-    line("mass a token", found(a_token))
+    line("mass per token", found(a_token))
     logs = [length.log() for length in lengths]
     line("length learned", found([with_features(e, n) for e, n in zip(examples, logs, strict=True)]))
     line("position learned", found([with_features(e, p, p**2) for e, p in zip(examples, places, strict=True)]))

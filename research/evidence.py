@@ -6,15 +6,15 @@
 
 Coefficients are fitted to four fifths of a run's examples and measured on the remaining fifth, in turn. Nothing is
 drafted or ablated again. Intervals are 95 %, by bootstrap over questions, with the same questions for every line. The
-last column is the paired difference in recall@2: of rows to `question question-max`; of one layer to all; and of fewer
-questions, another form or fewer coefficients to the mass itself with all questions of the other folds.
+last column is the paired difference in recall@2. Rows are compared with `question question-max`, and one layer with all
+layers. Fewer questions, other forms and fewer coefficients are compared with the mass itself and all questions.
 
     $ at2-prune train --data hotpotqa/validation.jsonl --learn-from evidence --layers 5 --dtype bfloat16 \\
           --out runs/scout-validation
     $ python research/evidence.py runs/scout6 --test runs/scout-validation --data hotpotqa/validation.jsonl --offset 100
 
 With --test, a run on other questions, only the forms of the mass are measured: they are fitted to all examples of the
-first run and measured on those of the other.
+first run and measured on the examples of the other.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def cross_validate(
 ) -> dict[str, list[float]]:
     """Call `cross_fitted` on supporting facts, with a limited number of the other folds' examples.
 
-    With `heads`, only that many coefficients are fitted: those with the largest weights in a fit to all of them.
+    With `heads`, only that many coefficients are fitted: the most important ones of a fit of all coefficients.
     """
     groups = [RowGroup.from_name(name) for name in names]
 
@@ -87,12 +87,12 @@ def cross_validate(
 
 
 def formed(examples: Sequence[Example], form: Callable[[torch.Tensor], torch.Tensor]) -> list[Example]:
-    """The examples with a form of the mass in place of the mass."""
+    """Return the examples with a form of the mass in place of the mass."""
     return [replace(e, mass={name: form(mass) for name, mass in e.mass.items()}) for e in examples]
 
 
 def compare_forms(fitted: Sequence[Example], test: Sequence[Example]) -> None:
-    """Measure forms of the mass on other questions than those they are fitted to, with the layers of the test."""
+    """Fit forms of the mass to some questions, and measure them on others, with the layers of the test."""
     layers = [fitted[0].layers.index(layer) for layer in test[0].layers]
     some = [only(example, layers) for example in fitted]
     groups = [RowGroup.from_name(name) for name in BEST]
@@ -115,7 +115,7 @@ def compare_forms(fitted: Sequence[Example], test: Sequence[Example]) -> None:
 def largest(
     examples: Sequence[Example], groups: Sequence[RowGroup], layers: Sequence[int], weight: torch.Tensor, count: int
 ) -> torch.Tensor:
-    """The most important coefficients, `(row groups, layers, heads)` bool: weight times the spread of the feature."""
+    """Return where weight times spread of the feature is largest, as `(row groups, layers, heads)` bool."""
     spread = torch.stack(
         [torch.cat([e.mass[group.name][0, list(layers)].flatten(2) for e in examples], 2).std(2) for group in groups]
     )
@@ -123,7 +123,7 @@ def largest(
 
 
 def masked(example: Example, groups: Sequence[RowGroup], few: torch.Tensor) -> Example:
-    """The example without the attention of all other coefficients; a feature that is always 0 gets no weight."""
+    """Set the features of all other coefficients to 0. A feature that is always 0 gets no weight."""
     mass = dict(example.mass)
     for group, some in zip(groups, few, strict=True):
         whole = mass[group.name]
@@ -132,7 +132,7 @@ def masked(example: Example, groups: Sequence[RowGroup], few: torch.Tensor) -> E
 
 
 def line(title: str, values: dict[str, list[float]], base: dict[str, list[float]] | None = None) -> str:
-    """A row of a table; with a base, the paired difference in recall@2 to it too."""
+    """Return a row of a table. With a base, the row also has the paired difference in recall@2 to the base."""
     columns = ("gold_recall@2", "both_gold@2", "both_gold@3", "both_gold@5")
     shown = [str(bootstrap_mean(values[column])) for column in columns]
     if base:

@@ -20,25 +20,25 @@ FOLDS = 5
 
 
 def examples(folder: Path) -> list[Example]:
-    """All examples of a run of at2-prune train, in an order that depends only on their ids."""
+    """Return all examples of a run of at2-prune train, in an order that depends only on their ids."""
     store = ExampleStore(folder, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
     files = sorted((folder / "examples").glob("*.safetensors"))
     return [example for file in files for example in store.read(file)]
 
 
 def load(folder: Path) -> list[Example]:
-    """The examples that have both gold sources and others."""
+    """Return the examples that have both gold sources and other sources."""
     return [example for example in examples(folder) if bool(example.gold.any()) and not bool(example.gold.all())]
 
 
 def only(example: Example, layers: Sequence[int]) -> Example:
-    """The example as if only these layers had been read."""
+    """Return the example as if only these layers had been read."""
     mass = {name: value[:, list(layers)] for name, value in example.mass.items()}
     return replace(example, mass=mass, layers=[example.layers[layer] for layer in layers])
 
 
 def measured(test: Sequence[Example], groups: Sequence[RowGroup], weight: torch.Tensor) -> dict[str, list[float]]:
-    """By measure, a value for each example."""
+    """Return a value of each measure for each example."""
     found = {k: gold_found(test, groups, weight, k) for k in (1, 2, 3, 5)}
     return {f"{name}@{k}": values.tolist() for k, some in found.items() for name, values in some.items()}
 
@@ -49,7 +49,7 @@ def cross_fitted(
     fitted: Callable[[list[Example], int], torch.Tensor],
     taught: Sequence[Sequence[Example]] = (),
 ) -> dict[str, list[float]]:
-    """By measure, a value for each example, from coefficients that are fitted to the other folds.
+    """Return a value of each measure for each example, from coefficients fitted to the other folds.
 
     Args:
         examples: the examples to measure on.

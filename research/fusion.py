@@ -1,4 +1,4 @@
-"""Add a retriever's score to the score from attention; recall of gold passages, cross-validated.
+"""Measure the recall of gold passages if a retriever's score is added to the attention score; cross-validated.
 
     $ python research/fusion.py runs/scout --data hotpotqa/train.jsonl
 
@@ -32,7 +32,7 @@ Scores = Sequence[torch.Tensor]
 
 
 def attention_scores(examples: Sequence[Example]) -> list[torch.Tensor]:
-    """The scores of every example, from coefficients that were not fitted to it."""
+    """Return the scores of every example, from coefficients that were not fitted to this example."""
     groups = [RowGroup.from_name(name) for name in BEST]
     layers = range(len(examples[0].layers))
     scores = []
@@ -57,7 +57,7 @@ def recall(examples: Sequence[Example], scores: Scores, k: int = 2) -> list[floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a folder of at2-prune train --learn-from evidence")
-    parser.add_argument("--data", required=True, help="its questions")
+    parser.add_argument("--data", required=True, help="the questions of that folder")
     args = parser.parse_args()
     language_model = LanguageModel.load()  # only its tokenizer is used, for the prompts
     questions = {question.id: question for question in load_questions(args.data)}

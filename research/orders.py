@@ -6,7 +6,7 @@
     $ python research/orders.py runs/scout runs/shuffled
 
 Every line has the same questions and folds. The paired difference is to coefficients that are fitted to the data's own
-order and measured on the same order. Intervals are 95 %, by bootstrap over questions.
+order and measured on the same passages as the line. Intervals are 95 %, by bootstrap over questions.
 """
 
 from __future__ import annotations

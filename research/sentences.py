@@ -2,11 +2,11 @@
 
     $ python research/sentences.py --data hotpotqa/validation.jsonl --limit 100 --out runs/sentences.jsonl
 
-`scout` multiplies the score of the passage with the share of the sentence among those of its passage, by first scores;
-`links too` takes scores with links for the second. `as passages` compares sentences as if they were passages, with
-links or by first scores alone; `plus passage` adds the passage's score to that, and `best two` takes the sentences of
-the best two passages first. BM25 and dense retrieval add standardised scores. Scores are stored as they are computed,
-and an interrupted run goes on. Intervals are 95 %, by bootstrap over questions; differences are paired.
+`scout` multiplies the score of a passage by a sentence's share among the sentences of this passage. The shares are of
+first scores, or with `links too` of scores with links. `as passages` compares sentences as if they were passages, with
+links or by first scores alone. `plus passage` adds the passage's score. `best two` puts the sentences of the best two
+passages first. Sums with BM25 and dense retrieval are sums of standardised scores. Scores are stored as they are
+computed, and an interrupted run goes on. Intervals are 95 %, by bootstrap over questions; differences are paired.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def supporting(question: Question, facts: dict[str, list[Any]]) -> list[int]:
 
 
 def as_passages(scout: ScoutScorer, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the scores of sources that are compared as if they were passages: the first ones, and those with links."""
+    """Return the scores of sources that are compared as if they were passages: first scores, and scores with links."""
     index, prompt = scout.index(task.language_model), task.prompt
     units, sources = source_units(index, task.passages, prompt.source_passage, prompt.source_texts)
     question = index.question(task.question)
@@ -107,7 +107,7 @@ DENSE = DenseScorer()
 
 
 def readings(row: Row) -> dict[str, list[float]]:
-    """Return the scores of the sentences by each way to make them."""
+    """Return the scores of the sentences, by the name of each way to make scores."""
     owner = torch.tensor(row["owner"])
     scores = {name: torch.tensor(values, dtype=torch.float64) for name, values in row["scores"].items()}
     scores["scout"], passage = scores["scout"].log(), scores["passage"].log()
@@ -163,10 +163,12 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--offset", type=int, default=0)
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--coefficients", help="of scout; by default those in the package")
+    parser.add_argument("--coefficients", help="scout's coefficients; by default those in the package")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--base", default="bm25", help="the reading that others are compared with (default: bm25)")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="where scores are kept, a line each")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="the file of scores, one line for each question"
+    )
     args = parser.parse_args()
     lines = map(json.loads, args.data.read_text(encoding="utf-8").splitlines())
     facts = {str(row["id"]): row["supporting_facts"] for row in lines}

@@ -3,8 +3,8 @@
     $ at2-prune study research/study.yaml --out runs/study --stage rank
     $ python research/study_recall.py runs/study --skip hotpotqa=100
 
-Intervals are 95 %, by bootstrap over questions; pooled ones resample questions within their data set. Differences are
-paired. `--skip` leaves out the first questions of a data set, for example those on which a method was chosen.
+Intervals are 95 %, by bootstrap over questions. Pooled intervals resample questions within each data set. Differences
+are paired. `--skip` leaves out the first questions of a data set, for example those on which a method was chosen.
 """
 
 from __future__ import annotations

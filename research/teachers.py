@@ -30,7 +30,7 @@ Fit = Callable[[Sequence[Example], Sequence[RowGroup]], torch.Tensor]
 def recalls(
     examples: Sequence[Example], taught: Sequence[Example], names: Sequence[str], fitted: Fit
 ) -> list[list[float]]:
-    """Recall at 2 and at 3 of each example, from coefficients fitted to the other folds of `taught`."""
+    """Return recall at 2 and at 3 of each example, from coefficients fitted to the other folds of `taught`."""
     groups = [RowGroup.from_name(name) for name in names]
     values = cross_fitted(examples, groups, lambda some, fold: fitted(some, groups), [taught])
     return [values["gold_recall@2"], values["gold_recall@3"]]

@@ -2,10 +2,11 @@
 
     $ python research/transfer.py --data hotpotqa/validation.jsonl --limit 100 --dtype bfloat16
 
-Scout's coefficients score the same questions in other settings, unchanged. Additional passages are those of the file's
-other questions that BM25 ranks highest for this one, so that they are as misleading as possible. Then all passages are
-shuffled. Prints the share of gold passages among the best 2 and 3, for scout, BM25 and a sentence embedder, and scout's
-paired difference at 3 to each. Intervals are 95 %, by bootstrap over questions. Nothing is answered.
+Scout's coefficients score the same questions in other settings, unchanged. Additional passages come from the
+file's other questions. They are the passages that BM25 ranks highest, so that they are as misleading as possible. Then
+all passages are shuffled. Prints the share of gold passages among the best 2 and 3, for scout, BM25 and a sentence
+embedder, and scout's paired difference at 3 to each. Intervals are 95 %, by bootstrap over questions. Nothing is
+answered.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ KS = (2, 3)
 
 @dataclass(frozen=True)
 class Setting:
-    """The questions of a setting, and its prompt."""
+    """One setting: the change of the questions, the prompt, and the granularity."""
 
     name: str
     change: Callable[[Question], Question] = lambda question: question
@@ -61,7 +62,7 @@ class More:
 
 
 def fewer(question: Question, count: int) -> Question:
-    """The gold passages and the first of the others, in their order."""
+    """Keep the gold passages and the first other passages, in their order."""
     others = [i for i in range(len(question.passages)) if i not in question.gold][: count - len(question.gold)]
     kept = sorted([*question.gold, *others])
     gold = tuple(kept.index(i) for i in question.gold)
@@ -69,7 +70,7 @@ def fewer(question: Question, count: int) -> Question:
 
 
 def recalls(scorer: Scorer, language_model: LanguageModel, setting: Setting, question: Question) -> list[float]:
-    """Recall at each of KS; a passage has the score of its best sentence."""
+    """Return recall at each of `KS`. A passage has the score of its best sentence."""
     prompt = language_model.encode(question.text, question.passages, setting.granularity)
     scores = scorer.score(Task(language_model, question.text, question.passages, prompt, Draft("", [])))
     owner = torch.tensor(prompt.source_passage)
@@ -81,10 +82,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N questions (default: all)")
-    parser.add_argument("--passages", type=int, nargs="+", default=[20, 30], help="how many, beside 5 and 10")
-    parser.add_argument("--only", nargs="+", metavar="WORDS", help="settings whose names hold one of these")
+    parser.add_argument(
+        "--passages", type=int, nargs="+", default=[20, 30], help="numbers of passages, beside 5 and 10"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORDS", help="only settings whose names contain one of these words"
+    )
     parser.add_argument("--model", help="(default: the embedded one)")
-    parser.add_argument("--coefficients", metavar="DIR", help="scout's, for another model")
+    parser.add_argument("--coefficients", metavar="DIR", help="scout's coefficients, for another model")
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     everything = load_questions(args.data)

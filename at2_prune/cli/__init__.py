@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0 on success and 1 if the reader of stdout is gone. It is 2, after one line on stderr, for an
+    The code is 0 on success, and 1 if the program that reads stdout is gone. It is 2, after one line on stderr, for an
     `AT2PruneError`, a wrong option, or a stdout that cannot be written. It is 130 after an interrupt."""
     args = build_parser().parse_args(argv)
     handler = _LogHandler()
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"at2-prune: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kept = "training, index and eval keep what is finished, and the same command goes on from there"
+        kept = "training, index and eval keep finished work; give the same command again to continue"
         print(f"at2-prune: interrupted; {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout is gone, for example `head`

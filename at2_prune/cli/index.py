@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the passages that the folder does not hold. Each process reads a share of them."""
+    """Read the passages that the folder does not hold. Each process reads a share of these passages."""
     from tqdm.auto import tqdm
 
     from ..errors import InputError
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     check_scorer(args.model, "scout", args.coefficients, ScorerOptions(index=args.out))
     passages = read_passages(args.passages)
     args.device = args.device or processes.device
-    processes.wait()  # until all have checked the folder, before the first one makes an index there
+    processes.wait()  # all processes must check the folder before the first one makes an index in it
     language_model = load_model(args)
     with processes.first_then_others():
         scorer = load_scorer(language_model, "scout", args.coefficients, index=args.out)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the models and passages that they name."""
+"""Options that several commands share, and functions that load the models and passages named by the options."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def data_name(source: str) -> str:
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the scoring model that the options name. The reader is checked before, if they name one."""
+    """Load the scoring model that the options name. If the options name a reader, it is checked first."""
     from ..models.shared_models import shared_model
     from ..pruning.readers import check_reader
 
@@ -101,7 +101,9 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
 
 def known_depth(args: argparse.Namespace) -> int | None:
-    """Return the number of layers of the model that the options name, before it is loaded; None if it is not known.
+    """Return the number of layers of the model that the options name, without loading the model.
+
+    Return None for the embedded model, and for a model whose config cannot be read alone.
 
     Raises:
         InputError, ModelNotSupportedError: there is no such model, or it cannot be used.
@@ -117,12 +119,12 @@ def known_depth(args: argparse.Namespace) -> int | None:
 
 
 def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
-    """Load the models that the options name, with the method that they name.
+    """Load a pruner with the models and the method that the options name.
 
     Args:
         args: the options of the command.
-        settings: further settings to take from the options, such as `granularity`. Those of `add_method_options` and
-            `add_model_options` are always taken.
+        settings: further settings to take from the options, such as `granularity`. The settings of
+            `add_method_options` and `add_model_options` are always taken.
     """
     from ..pruning.pruner import AT2Pruner
 

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     given = {name: getattr(args, f"setting_{name}") for name in SETTINGS if name not in _NOT_SERVED}
     config = PruneConfig.load(args.config, **{name: value for name, value in given.items() if value is not None})
     limits = Limits(**{limit.name: getattr(args, limit.name) for limit in fields(Limits)})
-    with bound_socket(args.host, args.port) as address:  # before loading the model, which takes longer
+    with bound_socket(args.host, args.port) as address:  # a wrong address must fail before the model loads
         app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
         server = uvicorn.Server(
             uvicorn.Config(
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=75,  # longer than clients keep a connection, so that no request meets a closed one
+                timeout_keep_alive=75,  # longer than clients keep a connection, so that none is closed early
                 timeout_graceful_shutdown=args.timeout + 5,  # by then, accepted requests are answered or timed out
             )
         )

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="the layers of --layers whose keys link passages (default: the last layer of --layers)",
+        help="the layers, out of --layers, whose keys link passages (default: the last layer of --layers)",
     )
     parser.add_argument(
         "--holdout",

@@ -48,8 +48,8 @@ class PruneConfig:
         choice(*configurable_methods(), optional=True),
         "the method that scores: scout, which needs no draft; at2, the method of the AT2 paper (arXiv 2504.13752), "
         "which reads a draft; fusion, which adds the retriever's scores to scout's; cross_encoder, a reranker of your "
-        f"own; or another of these: {', '.join(configurable_methods())}. If not given, it is the method of the "
-        f"coefficients, the cross-encoder or the embedder that is given, else {DEFAULT_METHOD}",
+        f"own; or another of these: {', '.join(configurable_methods())}. If not given, the method "
+        f"follows from the given coefficients, cross_encoder or embedder; without these, it is {DEFAULT_METHOD}",
         "METHOD",
     )
     top_n: K = setting(
@@ -106,7 +106,7 @@ class PruneConfig:
     reader: str | None = setting(
         None,
         TEXT,
-        "the model that writes drafts and answers, by Hub id or path; device and dtype hold for it too; if not given, "
+        "the model that writes drafts and answers, by Hub id or path; device and dtype apply to it too; if not given, "
         "the scoring model",
         "MODEL",
     )

@@ -1,7 +1,7 @@
 """The pruner of a step: a pruner that the user gives, or a pruner that all steps of a process share.
 
 Frameworks copy adapters, check them again and send them to other processes. A model is therefore loaded once for each
-process and set of options, whatever number of steps asks for it; see `at2_prune.models.shared_models`.
+process and set of options, however many steps use it; see `at2_prune.models.shared_models`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
     """Return the pruner for `MODEL_SETTINGS` of a config. A pruner that this process has already is not loaded again.
 
     A pruner stays loaded as long as a step uses it. The pruner that this function returned last also stays loaded,
-    until the function returns another pruner or `forget_pruners` is called. A folder whose files have changed is loaded
-    again.
+    until the function returns another pruner or `forget_pruners` is called. If the files of a folder change, it is
+    loaded again.
 
     Raises:
         InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.
@@ -93,8 +93,8 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     """Check that a given pruner does not contradict a config. The pruner replaces the config's `MODEL_SETTINGS`.
 
     Raises:
-        InputError: it is not an `AT2Pruner`, or the config names another method, cross-encoder, embedder, model,
-            reader, device, dtype or `max_new_tokens` than it has.
+        InputError: `pruner` is not an `AT2Pruner`, or the config names another method, cross-encoder, embedder, model,
+            reader, device, dtype or `max_new_tokens` than `pruner` has.
     """
     from ..models.loading import choose_device
     from ..scorers.cross_encoder import CrossEncoderScorer

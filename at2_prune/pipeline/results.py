@@ -40,9 +40,9 @@ class Pruned:
     """The passages to hand on, in the order in which they are shown."""
     dropped: tuple[DroppedPassage, ...] = ()
     draft: str | None = None
-    """The draft that was scored: None if no draft was needed, empty if the model wrote nothing."""
+    """The draft that the scoring model read: None if no draft was needed, empty if the model wrote nothing."""
     fallback: str | None = None
-    """The reason why the sources could not be scored, so that the first passages were kept; else None."""
+    """The reason why the sources could not be scored. The first passages are then kept. None if nothing went wrong."""
 
     @property
     def scores(self) -> list[float | None]:

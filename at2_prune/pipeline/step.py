@@ -1,7 +1,7 @@
 """The prune step of a pipeline: it returns the passages to keep, and the reason for dropping each of the others.
 
 Every adapter runs this step, so that all frameworks keep the same passages of the same list. The model is loaded when
-a question first needs it. No question needs it if pruning is off or if there are fewer than two passages.
+a question first needs it. The model is not needed if pruning is off or if there are fewer than two passages.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class PruneStep:
         Of several passages with the same title and text, only the first is included. Passages without text are
         included, because such a passage may hold something else that another model reads, such as an image.
 
-        This loads the scoring model if there are passages to choose from, because the scorer says whether it reads a
-        draft.
+        This loads the scoring model if there are passages to choose from, because only the scorer knows whether its
+        method reads a draft.
 
         Args:
             passages: the retrieved passages.

@@ -92,7 +92,7 @@ def _facts(passage: Passage) -> list[str]:
 
 
 def _notes(result: PruneResult) -> list[list[tuple[str, bool, str]]]:
-    """Return, for each passage, the text of its sentences, whether each is kept, and a note with its rank and score.
+    """Return, for each passage, one entry per sentence: the text, whether it is kept, and a note with rank and score.
 
     The lists are empty if whole passages were scored.
     """

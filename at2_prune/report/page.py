@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["html_report"]
 
 MOST_WORDS = 4000
-"""Draft and answer are compared if they have at most this many words and gaps together. Longer texts are shown without
-marks, because comparing them would be slow."""
+"""Draft and answer are compared if they have at most this many words and spaces together. Longer texts are shown
+without marks, because comparing them would be slow."""
 
 Parts = list[tuple[bool, str]]
 """A text in parts. A part is a pair of a flag and the text. The flag is true if the other text lacks the part."""
@@ -48,8 +48,8 @@ def html_report(
         result: the result of `AT2Pruner.answer`.
         tokens: the result of `AT2Pruner.token_scores` for the same passages. None leaves the text without shades.
         model: the name of the scoring model.
-        reader: the name of the model that answered, if it is another one.
-        scorer: the name of the method. If it is in the catalogue, the page says what its score means.
+        reader: the name of the model that answered, if it is not the scoring model.
+        scorer: the name of the method. If the method is in the catalogue, the page explains the score.
 
     Returns:
         The page as text. `write_html_report` writes it to a file.

@@ -62,9 +62,9 @@ class PruneRequest(_Request):
 
     k: Annotated[
         Annotated[Literal["auto"], TEXT_TAG] | Annotated[Annotated[int, Field(ge=1)] | None, OTHER_TAG], BY_TYPE
-    ] = Field(None, description="The number of passages or sentences to keep; else as the server is configured.")
-    draft: NotBlank | None = Field(None, description="A draft from anywhere, for methods that read one.")
-    answer: bool = Field(False, description="Whether the server's reader answers from what is kept.")
+    ] = Field(None, description="The number of passages or sentences to keep. The default is the server's setting.")
+    draft: NotBlank | None = Field(None, description="A draft by any model, for methods that read one.")
+    answer: bool = Field(False, description="True if the server's reader should answer from the kept texts.")
 
 
 class Kept(BaseModel):
@@ -91,10 +91,10 @@ class PruneResponse(BaseModel):
     pruned_text: str = Field(description="The kept texts, with an empty line between them.")
     kept: list[Kept] = Field(description="The kept passages, in the order in which a prompt should show them.")
     dropped: list[Dropped]
-    draft: str | None = Field(description="The draft that was scored, if the method reads one.")
+    draft: str | None = Field(description="The draft that the scoring model read; null if it read none.")
     answer: str | None = Field(None, description="The answer from the kept texts, if the request asks for an answer.")
     fallback: str | None = Field(
-        description="The reason why nothing was scored, so that the first passages are kept; else null."
+        description="The reason why nothing could be scored. The first passages are then kept. Null if all went well."
     )
     model: str
     request_id: str

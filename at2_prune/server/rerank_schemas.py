@@ -75,7 +75,7 @@ class RerankRequest(BaseModel):
         description="The keys of a document object whose values are read, each on its own line. The default is `text`.",
     )
     max_tokens_per_doc: int | None = Field(
-        None, ge=1, description="The maximum number of tokens that are read of a document."
+        None, ge=1, description="The maximum number of tokens to read from each document."
     )
 
 
@@ -86,7 +86,7 @@ class RerankDocument(BaseModel):
 
 
 class RerankResult(BaseModel):
-    """One document, by rank."""
+    """One document of the ranking."""
 
     index: int = Field(description="The document's index in the request.")
     relevance_score: float = Field(
@@ -113,7 +113,9 @@ class RerankMeta(BaseModel):
 
     api_version: ApiVersion
     billed_units: BilledUnits = BilledUnits()
-    warnings: list[str] | None = Field(None, description="The reason if the documents could not be scored.")
+    warnings: list[str] | None = Field(
+        None, description="The reason why the documents could not be scored, if there is one."
+    )
 
 
 class Usage(BaseModel):
@@ -147,7 +149,7 @@ class TextsRequest(BaseModel):
 
 
 class RankedText(BaseModel):
-    """One text, by rank."""
+    """One text of the ranking."""
 
     index: int = Field(description="The text's index in the request.")
     score: float

@@ -38,7 +38,7 @@ class Ranking:
 
     scores: list[float]
     warning: str | None = None
-    """The reason why nothing could be scored, so that all scores are 0; else None."""
+    """The reason why nothing could be scored. All scores are then 0. None if all went well."""
 
 
 class Service:

@@ -37,8 +37,8 @@ def create_prune_chain(
         llm: writes the draft and the answer: a chat model, an LLM, or a chain that takes `question` and `context`.
         compressor: selects the documents. If it has a `draft_llm`, that model drafts instead of `llm`.
         prompt: the prompt for a chat model or LLM, with `{context}` and `{question}`.
-        own_draft: whether the compressor's reader drafts, by default its scoring model. `llm` is then called only once.
-            It has no effect if the compressor has a `draft_llm`.
+        own_draft: True if the compressor's reader should draft in place of `llm`, which is then called only once. The
+            reader is the scoring model by default. `own_draft` has no effect if the compressor has a `draft_llm`.
 
     Returns:
         A Runnable that takes `{"question": str, "documents": list[Document]}` and passes other keys through. It adds

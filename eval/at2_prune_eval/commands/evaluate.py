@@ -41,7 +41,7 @@ EXAMPLES = f"""examples:
 
 methods:
 {textwrap.fill(", ".join(scoring_methods()), 116, initial_indent="  ", subsequent_indent="  ")};
-  and the methods that --coefficients names. No pruning (none) and only the gold passages (oracle) are always compared.
+  and the methods that --coefficients names. Every run also compares none (no pruning) and oracle (gold passages only).
 
 The command writes into DIR: questions.jsonl, with a line for each finished question; results.json; table.md; figures;
 and report.html. To continue an interrupted run, give the same command again. The file of --cache keeps drafts,
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     scorers = choose_scorers(choice, language_model)
     reader = load_reader(args.reader, language_model, args.device, args.dtype)
     for model in (language_model, reader):
-        model.compatibility.measure()  # a probe's passes are not part of what a method costs
+        model.compatibility.measure()  # before any method, because this runs forward passes
     loop = CachedLoop(language_model, ModelCache(cache_file), args.max_new_tokens, reader)
     if args.skip_invalid:
         questions = _only_fitting(questions, loop, scorers, skipped)
@@ -129,7 +129,7 @@ def _load_questions(args: argparse.Namespace) -> tuple[list[Question], Counter[s
 def _only_fitting(
     questions: list[Question], loop: CachedLoop, scorers: list[Scorer], skipped: Counter[str]
 ) -> list[Question]:
-    """The questions that fit into the context of the models that read them; the others are counted in `skipped`."""
+    """Return the questions that fit into the context of the models. Count the others in `skipped`."""
     from at2_prune_eval.run.experiment import models_to_fit, too_long
 
     models = models_to_fit(loop.language_model, loop.reader, scorers)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from at2_prune.scorers import Scorer
 
     ReadCoefficients = Callable[..., AnyCoefficients]
-    """Returns the coefficients of a path, or with None and a method those that come with the model."""
+    """Returns the coefficients at a path, or for None and a method the coefficients that come with the model."""
 
 __all__ = ["MAIN", "RIVALS", "MethodChoice", "check_choice", "choose_scorers"]
 
@@ -97,7 +97,7 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
 
 
 def _make_scorers(choice: MethodChoice, model: str, read: ReadCoefficients) -> list[Scorer]:
-    """Make the methods that are asked for, with the coefficients that `read` returns, for the model of this name."""
+    """Make the methods that are asked for. `model` is the model's name, and `read` reads coefficients."""
     from at2_prune.scorers import ScorerOptions, make_scorer
 
     given = _given_coefficients(choice, read)
@@ -114,7 +114,7 @@ def _make_scorers(choice: MethodChoice, model: str, read: ReadCoefficients) -> l
         except (MissingExtraError, InputError) as error:
             if not choice.everything:
                 raise
-            logger.warning("without %s: %s", name, error)
+            logger.warning("%s is left out: %s", name, error)
     return scorers
 
 
@@ -161,5 +161,5 @@ def _shipped_coefficients(
             except CoefficientsError as error:
                 if not choice.everything:
                     raise CoefficientsError(f"{error}; or leave {name} out of --methods") from None
-                logger.warning("without %s: %s", name, error)
+                logger.warning("%s is left out: %s", name, error)
     return coefficients

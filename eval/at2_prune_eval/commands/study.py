@@ -30,7 +30,9 @@ An interrupted stage goes on when the same command is given again. docs/evaluati
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="FILE", help="the study, in YAML")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder of its files and its page")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="the folder for the study's files and page"
+    )
     parser.add_argument("--stage", choices=STAGES, help="run this stage only (default: all three)")
     parser.add_argument(
         "--only",

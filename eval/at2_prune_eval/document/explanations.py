@@ -29,7 +29,7 @@ READ_APART = (
 TWO_MODELS = (
     "Two models share the work, each with its own prompt. The passes of the scorer are those of {scorer}, which "
     "chooses the passages. The passes of the reader are those of {reader}, which drafts and answers. The scorer reads "
-    "the finished draft in a pass of its own. Seconds of both include those of the reader's draft."
+    "the finished draft in a pass of its own. The seconds of both models include the reader's draft."
 )
 ABLATED = (
     "Ablations run in batches, in which shared prefixes run once. The cost of an ablation is its share of the cost of "
@@ -64,7 +64,7 @@ KEPT = (
 
 
 def about_cost(results: Mapping[str, Any]) -> str:
-    """The paragraph before the table of costs: how they were measured, and the cost of the draft."""
+    """Return the paragraph before the table of costs: how costs were measured, and the cost of the draft."""
     methods, config = results["methods"], results.get("config", {})
     parts = [COST]
     if has_reader(results):

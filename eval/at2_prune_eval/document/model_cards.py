@@ -81,7 +81,7 @@ def write_card(folder: str | os.PathLike[str]) -> None:
     """Write the card of coefficients again, from their config.
 
     Args:
-        folder: a folder of head coefficients or of scout's.
+        folder: a folder with head coefficients or with scout's coefficients.
 
     Raises:
         CoefficientsError: the folder holds no coefficients.

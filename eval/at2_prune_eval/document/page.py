@@ -1,4 +1,4 @@
-"""The Markdown page of a run: every number with its interval, and in words the differences that the intervals show."""
+"""The Markdown page of a run: every number with its interval, and the clear differences in words."""
 
 from __future__ import annotations
 

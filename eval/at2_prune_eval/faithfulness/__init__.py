@@ -1,6 +1,6 @@
 """Faithfulness: do a method's scores tell which sources the model used?
 
-The package has two measures of ContextCite (arXiv 2409.00729) and AT2 (arXiv 2504.13752), and the tests of "Attention
+The package has two measures from ContextCite (arXiv 2409.00729) and AT2 (arXiv 2504.13752), and the tests of "Attention
 is not Explanation" (Jain and Wallace 2019, arXiv 1902.10186), adapted to the draft of a language model. The modules
 `measure`, `permutation` and `order` define them.
 

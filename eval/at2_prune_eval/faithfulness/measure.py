@@ -1,4 +1,4 @@
-r"""The faithfulness of one question's scores to what the model used.
+r"""Measure how faithful one question's scores are to the sources that the model used.
 
 For a draft of probability :math:`p` and scores :math:`s` of the sources,
 
@@ -40,7 +40,7 @@ __all__ = ["ONE_MODEL", "REFERENCES", "measure_faithfulness"]
 REFERENCES = ("gradient_x_input", "leave_one_out")
 """The methods that all others are correlated with."""
 ONE_MODEL = (
-    "faithfulness compares scores with what the model that wrote the draft used: measure it with one model, without a "
+    "faithfulness is about the model that wrote the draft, which must score too: measure it with one model, without a "
     "reader"
 )
 
@@ -66,14 +66,14 @@ def measure_faithfulness(
         `left_out`: None, or the reason why nothing was measured (an empty draft, fewer than two sources);
         `ablations`: the number of ablations of LDS;
         `log_p`: the draft's log-probability with all sources;
-        `order_skipped`: the methods without the order test. They run ablations, or their scores are random, so that
-        the seed ties the scores to positions;
+        `order_skipped`: the methods that do not take the order test. They run ablations, or their scores are random
+        numbers that depend on positions;
         `methods.<name>`: `scores`, `lds` (None if too few ablations are left that no method has seen),
         `top_k_drop.<k>`, `kendall.<reference>`, `permutation`, and `order` with `content` and `position`, or None.
 
-        `permutation` holds `kept` (the top k), and `same` and `log_p` under two keys: for the scores under `scores`,
-        and as means over permuted scores under `permuted`. `same` is 1 if the normalised answer from the top k is the
-        draft, else 0. `log_p` is the draft's log-probability if only the top k are left.
+        `permutation` holds `kept` (the top k), `scores` and `permuted`. `scores` holds `same` and `log_p` for the
+        method's scores, and `permuted` holds the means of both over permuted scores. `same` is 1 if the normalised
+        answer from the top k is the draft, else 0. `log_p` is the draft's log-probability if only the top k are left.
 
     Raises:
         InputError: `order_for` names an unknown method, or the loop has a separate reader.

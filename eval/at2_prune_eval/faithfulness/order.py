@@ -50,7 +50,7 @@ def order_test(
         granularity: whether the sources are passages or sentences.
 
     Returns:
-        Kendall's tau by `content` and by `position`, by method.
+        For each method, Kendall's tau by `content` and by `position`.
     """
     passages = [task.passages[index] for index in order]
     prompt = loop.language_model.encode(task.question, passages, granularity)

@@ -89,7 +89,7 @@ def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _store(granularity: Granularity) -> type[RunStore]:
-    """Return the class of a run's folder whose files are named after this measurement."""
+    """Return a `RunStore` class whose file names hold `faithfulness` and the granularity."""
     name = f"faithfulness_{granularity}"
 
     class FaithfulnessStore(RunStore):

@@ -20,7 +20,7 @@ __all__ = ["compare", "kept_sets", "permute", "random_rankings"]
 
 
 def random_rankings(sources: int, count: int, generator: torch.Generator) -> list[list[int]]:
-    """Draw the rankings into which scores are permuted. All methods use the same rankings, and so the same chance."""
+    """Draw the rankings into which scores are permuted. All methods use the same rankings, so chance is equal."""
     return [torch.randperm(sources, generator=generator).tolist() for _ in range(count)]
 
 

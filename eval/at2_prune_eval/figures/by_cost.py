@@ -23,7 +23,7 @@ __all__ = ["f1_by_cost_figure"]
 COLUMN = 0.21
 """The width of a label that is written upwards, in inches."""
 FREE, DRAFT = 0.05, 1.15
-"""The maximum passes of a method that counts as free, and of a method whose only cost is the draft."""
+"""The most passes of a method that is drawn as free, and of a method that is drawn as costing the draft only."""
 LEFT, RIGHT, BOTTOM, TOP, HEIGHT = 0.66, 0.75, 0.62, 0.5, 3.1  # inches
 
 

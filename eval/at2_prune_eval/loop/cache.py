@@ -26,7 +26,7 @@ from at2_prune.models.language_model import LanguageModel
 __all__ = ["ModelCache", "kernel_switches", "model_fingerprint"]
 
 SWITCHES = ("TRANSFORMERS_SDPA_FORCE_GQA",)
-"""Environment variables with which transformers, if their value is 1, takes another kernel that rounds differently."""
+"""Environment variables. With the value 1, transformers uses another kernel, which rounds differently."""
 SAMPLES = 16
 """The number of values of each parameter that go into a model's fingerprint."""
 

@@ -56,7 +56,7 @@ class CachedLoop(PruningLoop):
     Args:
         language_model: the scoring model, which is ablated too.
         cache: where results are kept; None keeps them in memory.
-        max_new_tokens: a draft or answer is cut there.
+        max_new_tokens: the maximum number of tokens in a draft or an answer.
         reader: drafts and answers; by default the scoring model.
 
     Raises:
@@ -74,7 +74,7 @@ class CachedLoop(PruningLoop):
         self.cache = ModelCache(None) if cache is None else cache
         self.switches = kernel_switches()
         self.fingerprint = self._fingerprint(language_model)
-        """A digest of the scoring model and its kernels: part of every key of what it computes."""
+        """A digest of the scoring model and its kernels, which is part of the key of every value that it computes."""
         writer = self._fingerprint(self.reader) if self.two_models else self.fingerprint
         self._writing = [writer, max_new_tokens, list(self.reader.template.stop)]
         self._code = {kind: code_digest(modules, GLUE) for kind, modules in DECIDES.items()}
@@ -89,8 +89,8 @@ class CachedLoop(PruningLoop):
         """Write a draft, read the attention of `groups`, and measure the cost.
 
         With one model, the attention of all row groups is read while the draft is written. A pruner reads other
-        measures at the same time. Here each measure takes a forward pass over the finished draft, so that methods
-        without it do not pay for it. The seconds of that pass are counted; its tokens are not.
+        measures at the same time. Here each other measure takes a forward pass over the finished draft, so that only
+        methods that use the measure pay for it. The seconds of that pass are counted; its tokens are not.
 
         With a separate reader, the scoring model reads the finished draft in a forward pass for each measure, as in a
         pruner. All of its cost is counted.
@@ -239,8 +239,7 @@ class CachedLoop(PruningLoop):
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> list[Draft]:
-        """The draft of every prompt, with all layers; `layers` and `prefix` are not used. The prompts are the
-        reader's."""
+        """Return the draft of every prompt of the reader. All layers are read; `layers` and `prefix` are not used."""
         if not self.two_models:
             return [self.draft(prompt, groups).draft for prompt in prompts]
         written = [self._write(prompt)[1] for prompt in prompts]

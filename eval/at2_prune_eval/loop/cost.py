@@ -45,7 +45,7 @@ class Meter:
 
 @contextmanager
 def metered(language_model: LanguageModel) -> Iterator[Meter]:
-    """Measure the work that runs in this context on this model.
+    """Measure the work that this model does in the `with` block.
 
     Hooks on the model's layers count tokens, so that no method can forget any. Memory is the peak of the allocator on
     CUDA, and the peak of the process's resident set on Linux.

@@ -25,7 +25,9 @@ _PACKAGES = {"bm25s": "bm25s", "onnxruntime": "onnxruntime", "scikit-learn": "sk
 
 
 def describe_scorer(scorer: Scorer) -> dict[str, Any]:
-    """Return a method's own settings as JSON values, with digests of coefficients and the last two names of folders.
+    """Return a method's own settings as JSON values.
+
+    Coefficients become digests, and the path of a folder becomes its last two names.
 
     Settings that JSON cannot hold, and lists of anything but plain values, are left out.
     """

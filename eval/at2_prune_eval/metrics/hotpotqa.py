@@ -1,6 +1,6 @@
 """Answer and supporting-passage scores as a metric of Hugging Face `evaluate`.
 
-`evaluate.load(METRIC_PATH)` copies this file to another folder before it runs it, so all imports are absolute.
+`evaluate.load(METRIC_PATH)` copies this file to another folder and runs the copy, so all imports are absolute.
 """
 
 from __future__ import annotations

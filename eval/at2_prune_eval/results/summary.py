@@ -53,10 +53,10 @@ def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Map
         `empty_drafts`: the number of questions for which the model drafted nothing, so that methods that read the draft
         kept the first k;
         `methods.<name>.at.<k>.<metric>`: `mean, low, high`;
-        `methods.<name>.cost`: the cost of choosing, on top of the draft, in seconds, forward passes of the scoring
-        model over the whole prompt (a backward pass counts as two) and bytes;
-        `paired.<reference>.<name>.<k>.<metric>`: the difference on the same questions, for the metrics of `PAIRED`; a
-        gain is one only if its interval does not hold 0;
+        `methods.<name>.cost`: the cost of choosing, on top of the draft: `seconds`, `passes` and `memory` in bytes.
+        Passes are forward passes of the scoring model over the whole prompt; a backward pass counts as two;
+        `paired.<reference>.<name>.<k>.<metric>`: the difference on the same questions, for the metrics of `PAIRED`. A
+        difference counts only if its interval does not contain 0;
         `gap.<name>.<k>`: the gain in F1 over no pruning as a part of the oracle's gain; None if the oracle gains
         nothing.
 
@@ -133,7 +133,7 @@ def _values(records: Sequence[Record], name: str, k: str, metric: str) -> list[f
 
 
 def _cost(record: Record, cost: Mapping[str, float], which: str, scoring: bool = False) -> float:
-    """A cost of the reader, or of the scoring model; passes are those of this model over its own whole prompt."""
+    """Return a cost of the reader, or with `scoring` of the scoring model. Passes are over this model's own prompt."""
     whole = record["prompt_tokens"]
     if scoring:  # the key is missing if the reader scores
         whole = record.get("scoring_prompt_tokens", whole)

@@ -79,7 +79,7 @@ def _device(language_model: LanguageModel) -> str:
 
 
 def prompt_digest(template: PromptTemplate) -> str:
-    """A digest of the text that a template shows, so that it can be taken of any template."""
+    """Return a digest of the text that a template shows. It can be computed for any template."""
     before, after = template.around("?")
     pieces = [[piece.kind, piece.text] for piece in (*before, *after)]
     return json_digest([pieces, template.passage, template.answer_prefix, list(template.stop)])

@@ -59,7 +59,7 @@ def check_questions(experiment: Experiment) -> None:
 def models_to_fit(
     language_model: LanguageModel, reader: LanguageModel, scorers: Sequence[Scorer]
 ) -> list[LanguageModel]:
-    """The models whose context must hold all passages: the reader, and the scorer's if a method reads its prompt."""
+    """Return the reader, and the scoring model if a method reads its prompt. Their contexts must hold all passages."""
     reads = any(scorer.reads_prompt for scorer in scorers)
     return [reader, language_model] if reads and language_model is not reader else [reader]
 

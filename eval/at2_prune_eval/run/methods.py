@@ -113,5 +113,5 @@ def as_methods(scorers: Sequence[Scorer]) -> list[Method]:
     names = [method.name for method in methods]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise InputError(f"every method needs a name of its own, but {repeated} repeat")
+        raise InputError(f"every method needs its own name, but {repeated} repeat")
     return methods

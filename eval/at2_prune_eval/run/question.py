@@ -34,10 +34,11 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
             confident answer is taken.
 
     Returns:
-        JSON values: `id, question, answer, aliases, kind, gold, passages, draft, prompt_tokens, draft_cost`; with a
-        separate reader `scoring_prompt_tokens`, the tokens of the scoring model's prompt from all passages, while
-        `prompt_tokens` are the reader's; and `methods.<name>` with
-        `scores`: one a passage, or None;
+        JSON values: `id, question, answer, aliases, kind, gold, passages, draft, draft_cost`;
+        `prompt_tokens`: the number of tokens in the reader's prompt from all passages;
+        `scoring_prompt_tokens`: with a separate reader, the number of tokens in the scoring model's prompt;
+        and `methods.<name>`, with the keys
+        `scores`: one for each passage, or None;
         `uses_draft`: whether the method reads the draft;
         `cost`: the cost of choosing, on top of the cost of the draft;
         `fell_back`: whether there was no draft to score;
@@ -80,7 +81,7 @@ def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Quest
 def _answers(
     loop: CachedLoop, question: Question, drafted: Scored, choices: Mapping[str, Choice], asked: EncodedPrompt
 ) -> Answers:
-    """The answer from every different set of kept passages; the draft is the answer from all of them."""
+    """Return the answer from every different set of kept passages. The draft is the answer from all passages."""
     everything = drafted.everything
     sets = {tuple(kept) for choice in choices.values() for kept in choice.kept.values()} - {everything}
     answers = loop.answer_kept(question.text, question.passages, drafted, sorted(sets))

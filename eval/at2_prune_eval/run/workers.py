@@ -1,4 +1,4 @@
-"""Records of many questions, made by one process or several; questions of an earlier run are not done again."""
+"""Make the records of many questions in one process or several. Records of an earlier run are kept."""
 
 from __future__ import annotations
 

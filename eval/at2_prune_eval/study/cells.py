@@ -54,7 +54,7 @@ class Part:
 
 @dataclass
 class Cells:
-    """The complete parts of a study, and what its page says about the other parts."""
+    """The complete parts of a study, and the other facts that its page states."""
 
     parts: dict[tuple[str, str], Part]
     """The complete parts, by reader and data set."""
@@ -95,7 +95,7 @@ class Cells:
         return bootstrap_pooled(self.groups(key, what, readers, data))
 
     def difference(self, key: Key, baseline: str, readers: Sequence[str], data: Sequence[str]) -> Estimate:
-        """Estimate the mean paired difference in F1 to a baseline. It has the same k, except for no pruning."""
+        """Estimate the mean paired difference in F1 to a baseline at the same k, or to no pruning."""
         other = (baseline, ALL) if (baseline, ALL) in self.keys else (baseline, key[1])
         groups = [self.groups(one, "f1", readers, data) for one in (key, other)]
         return bootstrap_pooled(

@@ -98,7 +98,7 @@ def _scoring_model(folder: StudyFolder) -> LanguageModel:
 
 
 def _pruner(folder: StudyFolder, name: str, language_model: LanguageModel) -> AT2Pruner:
-    """Make the pruner that users run with this method."""
+    """Make a pruner with this method, the same as a user would make."""
     from at2_prune.pruning.pruner import AT2Pruner
 
     try:

@@ -29,7 +29,7 @@ def has_reader(results: Mapping[str, Any]) -> bool:
 
 def passes_in_all(method: Mapping[str, Any]) -> dict[str, float]:
     """Return the forward passes over the whole prompt to choose passages, with their interval. A draft counts as
-    one."""
+    one pass."""
     return {key: value + bool(method["uses_draft"]) for key, value in method["cost"]["passes"].items()}
 
 

@@ -18,8 +18,8 @@ ABOUT_COST = (
     "as one pass. The seconds to choose include the draft, but not the writing of the answer."
 )
 ABOUT_TWO_MODELS = (
-    "Passes are forward passes of the reader over the whole prompt, to draft and to read the kept passages; reader "
-    "tokens are the same in tokens. The seconds to choose include those of a draft and those of the scoring model, and "
+    "Passes are forward passes of the reader over the whole prompt, to draft and to read the kept passages. Reader "
+    "tokens are the tokens of these passes. The seconds to choose include the draft and the scoring model's work, but "
     "not the writing of the answer."
 )
 
@@ -27,7 +27,7 @@ _SHARES = {"f1": "F1", "em": "EM", "gold_recall": "gold recall", "both_gold": "b
 
 
 def about_costs(results: Mapping[str, Any]) -> str:
-    """The sentences that explain the costs in the table."""
+    """Return the sentences that explain the costs in the table."""
     if not has_reader(results):
         return ABOUT_COST
     config = results["config"]

@@ -1,4 +1,4 @@
-"""Results in words: the differences whose interval does not contain 0."""
+"""Put results into words: name the differences whose interval does not contain 0."""
 
 from __future__ import annotations
 

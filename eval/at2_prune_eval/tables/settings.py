@@ -89,7 +89,7 @@ def _embedder(methods: Mapping[str, Any]) -> str | None:
 
 
 def models_line(config: Mapping[str, Any]) -> str | None:
-    """The name of the model of a run, or of both; None if the run recorded none."""
+    """Return the names of the models of a run, in words; None if the run recorded none."""
     scorer: str | None = config.get("model")
     return f"{config['reader']['model']}, with passages scored by {scorer}," if "reader" in config else scorer
 

@@ -20,7 +20,7 @@ def short_table(results: Mapping[str, Any], k: str = "3") -> str:
 
     Args:
         results: the content of `results.json`.
-        k: the k whose passes are shown.
+        k: the value of k for which passes are shown.
 
     Returns:
         Markdown.

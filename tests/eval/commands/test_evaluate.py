@@ -194,7 +194,7 @@ def test_without_at2(
     assert "no method 'no_such_method'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main([*command, "--methods", "all"]) == 0
-    assert "without cross_encoder" in caplog.text
+    assert "cross_encoder is left out" in caplog.text
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {"average_attention", "leave_one_out", "surrogate_64", "gradient_x_input"} < set(results["methods"])
     assert "at2" not in results["methods"]

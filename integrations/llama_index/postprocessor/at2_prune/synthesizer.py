@@ -37,9 +37,9 @@ KEY = "at2_prune"
 class AT2Synthesizer(BaseSynthesizer):
     """Draft with another synthesizer from all nodes, prune the nodes, and answer from the kept nodes.
 
-    `source_nodes` of the response are the kept nodes. `metadata["at2_prune"]` of the response holds the `draft`, the
-    ids `kept`, the reason for each `dropped` node, and the `scores`. `dropped` and `scores` are dictionaries by node
-    id.
+    `source_nodes` of the response are the kept nodes. `metadata["at2_prune"]` of the response holds four keys:
+    `draft`, the text; `kept`, the ids of the kept nodes; `dropped`, the reason for dropping each of the others; and
+    `scores`. The keys of `dropped` and `scores` are node ids.
 
     If every node is kept in its place, the draft is the answer. If the method reads no draft, no draft is written. If
     pruning is off, or if there is at most one node, the response of the other synthesizer is returned unchanged.
