@@ -59,7 +59,7 @@ def test_passages(questions: list[Question]) -> None:
     assert len(texts) >= 350
     assert min(lengths) >= 40
     assert max(lengths) <= 130
-    assert 60 <= sum(lengths) / len(lengths) <= 90
+    assert 70 <= sum(lengths) / len(lengths) <= 90
 
 
 def test_more_evidence_than_one_passage_where_the_kind_needs_it(questions: list[Question]) -> None:
