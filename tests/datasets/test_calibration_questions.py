@@ -14,7 +14,7 @@ import pytest
 
 from at2_prune.datasets import Question, calibration_questions_path, load_questions
 
-KINDS = {"single": 30, "bridge": 50, "compositional": 14, "comparison": 28, "support": 9}
+KINDS = {"single": 30, "bridge": 65, "compositional": 18, "comparison": 36, "support": 9}
 """The least number of questions of each kind."""
 SHARED = 8
 """So many words in a row count as copied text."""
@@ -40,9 +40,9 @@ def evidence(question: Question) -> list[str]:
 
 
 def test_count_and_kinds(questions: list[Question]) -> None:
-    assert len(questions) == 149
-    assert len({question.id for question in questions}) == 149
-    assert len({question.text.lower() for question in questions}) == 149
+    assert len(questions) == 170
+    assert len({question.id for question in questions}) == 170
+    assert len({question.text.lower() for question in questions}) == 170
     counts = Counter(question.kind for question in questions)
     assert set(counts) == set(KINDS)
     assert all(counts[kind] >= least for kind, least in KINDS.items()), counts
@@ -56,7 +56,7 @@ def test_passages(questions: list[Question]) -> None:
         texts.update(passage.text for passage in question.passages)
         assert all(passage.title for passage in question.passages), question.id
     lengths = [len(text.split()) for text in texts]
-    assert len(texts) >= 350
+    assert len(texts) >= 550
     assert min(lengths) >= 40
     assert max(lengths) <= 130
     assert 70 <= sum(lengths) / len(lengths) <= 90
