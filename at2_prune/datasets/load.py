@@ -19,7 +19,15 @@ from .selection import Selection, SelectionOptions
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["load_questions", "sample_questions_path"]
+__all__ = ["calibration_questions_path", "load_questions", "sample_questions_path"]
+
+
+def calibration_questions_path() -> Path:
+    """Return the path of the 100 questions from which head coefficients of any model are learned.
+
+    Their passages were written for this package. The file has the package's own format.
+    """
+    return Path(str(files("at2_prune") / "data" / "calibration_questions.jsonl"))
 
 
 def sample_questions_path() -> Path:
