@@ -14,12 +14,13 @@ from ..attention.weights import scaled_logits
 from ..errors import ContextTooLongError, ModelNotSupportedError
 from ..models.language_model import LanguageModel
 from .layout import Piece, encode_head, encode_question
-from .records import PieceRecord, Precision, Vectors
+from .records import DEFAULT_PRECISION, Bits, PieceRecord, Precision, Vectors
 
 __all__ = ["Encoder", "LayerRows"]
 
 TOKENS_AT_ONCE = 4096
 """The maximum number of tokens in a batch of pieces, padding included."""
+_BITS: dict[Precision, Bits] = {"int4": 4, "int8": 8, "float32": 32}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Encoder:
         language_model: a model whose attention can be read.
         layers: the layers whose keys are kept. Layers after the last of these do not run.
         link_layers: the layers, a subset of `layers`, whose queries are kept too.
-        precision: the precision in which vectors are kept.
+        precision: the precision of the kept vectors.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Encoder:
         language_model: LanguageModel,
         layers: Sequence[int],
         link_layers: Sequence[int] = (),
-        precision: Precision = "int8",
+        precision: Precision = DEFAULT_PRECISION,
     ) -> None:
         enable_attention_reading(language_model.model)
         self.language_model = language_model
@@ -98,12 +99,17 @@ class Encoder:
 
     def _record(self, read: dict[int, _Inputs], item: int, piece: Piece) -> PieceRecord:
         span = slice(len(self.head), len(self.head) + len(piece.ids))
-        keys = {layer: Vectors.keep(inputs.key[item, :, span], self.precision) for layer, inputs in read.items()}
+        keys = {layer: Vectors.keep(inputs.key[item, :, span], self._bits(layer)) for layer, inputs in read.items()}
         linked = {layer: _rows(read[layer], item, span) for layer in self.link_layers}
-        rows = {layer: Vectors.keep(found.rows, self.precision) for layer, found in linked.items()}
+        bits = _BITS[self.precision]
+        rows = {layer: Vectors.keep(found.rows, bits) for layer, found in linked.items()}
         return PieceRecord(
             piece.title, keys, rows, {layer: found.own.cpu().contiguous() for layer, found in linked.items()}
         )
+
+    def _bits(self, layer: int) -> Bits:
+        """Return the number of bits of a layer's keys. Keys that give links need 8 bits, or recall falls."""
+        return max(_BITS[self.precision], 8 if layer in self.link_layers else 4)  # type: ignore[return-value]
 
     @torch.inference_mode()
     def _run(self, texts: Sequence[Sequence[int]]) -> dict[int, _Inputs]:

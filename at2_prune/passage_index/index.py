@@ -17,7 +17,7 @@ from ..passages import Passage
 from ..progress import progress
 from .encoder import Encoder, LayerRows
 from .layout import HEAD, Piece, split_passage
-from .records import PieceRecord, Precision
+from .records import DEFAULT_PRECISION, PieceRecord, Precision
 from .stores import INDEX_FILE, NOT_COMPARED, DiskStore, Key, MemoryStore, Store, shared_memory
 
 __all__ = ["PassageIndex", "check_index", "fingerprint"]
@@ -36,7 +36,7 @@ class PassageIndex:
         language_model: the model that reads.
         layers: the layers whose keys are kept.
         link_layers: the layers, a subset of `layers`, whose queries are kept too. They give the links between passages.
-        precision: `int8`, or `float32` for exact scores.
+        precision: the precision of the kept vectors; `float32` gives exact scores.
         store: the store of the records; by default the memory store that all indexes of the process share.
     """
 
@@ -45,7 +45,7 @@ class PassageIndex:
         language_model: LanguageModel,
         layers: Sequence[int],
         link_layers: Sequence[int] = (),
-        precision: Precision = "int8",
+        precision: Precision = DEFAULT_PRECISION,
         store: Store | None = None,
     ) -> None:
         self.language_model = language_model
@@ -67,7 +67,7 @@ class PassageIndex:
         language_model: LanguageModel,
         layers: Sequence[int],
         link_layers: Sequence[int] = (),
-        precision: Precision = "int8",
+        precision: Precision = DEFAULT_PRECISION,
     ) -> PassageIndex:
         """Open the index in a folder, or make a new index there.
 

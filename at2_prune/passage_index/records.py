@@ -1,4 +1,4 @@
-"""Records: the vectors that the index keeps for a piece of a passage, as 8-bit integers or as float32."""
+"""Records: the vectors that the index keeps for a piece of a passage, as integers or as float32."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from safetensors.torch import load, save
 
 from ..errors import CacheError
 
-__all__ = ["PieceRecord", "Precision", "Vectors", "pack", "unpack"]
+__all__ = ["DEFAULT_PRECISION", "Bits", "PieceRecord", "Precision", "Vectors", "pack", "unpack"]
 
-Precision = Literal["int8", "float32"]
-"""The format of kept vectors: 8-bit integers with a scale for each vector, or float32."""
+Precision = Literal["int4", "int8", "float32"]
+"""The format of kept vectors.
+
+- `int4`: queries, and the keys of layers without links, as 4-bit integers; the keys of link layers as 8-bit integers.
+- `int8`: all vectors as 8-bit integers.
+- `float32`: all vectors as they are.
+"""
+DEFAULT_PRECISION: Precision = "int4"
+Bits = Literal[4, 8, 32]
+"""The number of bits of an entry of a kept vector."""
+GROUP = 32
+"""The number of neighbouring entries of a 4-bit vector that share a scale."""
 
 
 LEAD_TOKENS = 6
@@ -27,22 +37,37 @@ class Vectors:
     """One vector for each token and head, `(heads, tokens, width)`."""
 
     values: torch.Tensor
-    """The vectors, int8 or float32."""
+    """The vectors as float32, as int8, or as uint8 with two 4-bit entries in each byte."""
     scale: torch.Tensor | None = None
-    """The scale of each int8 vector, `(heads, tokens, 1)` float32. It is None if the values are float32."""
+    """The scales: for int8 one for each vector, `(heads, tokens, 1)` float32; for 4-bit integers one for each group of
+    entries, `(heads, tokens, groups)` float16. It is None if the values are float32."""
 
     @classmethod
-    def keep(cls, vectors: torch.Tensor, precision: Precision) -> Vectors:
-        """Return the vectors in this precision, on the CPU."""
+    def keep(cls, vectors: torch.Tensor, bits: Bits) -> Vectors:
+        """Return the vectors with this number of bits for each entry, on the CPU.
+
+        Vectors whose width is not a multiple of `GROUP` have at least 8 bits.
+        """
         vectors = vectors.float().cpu().contiguous()
-        if precision == "float32":
+        if bits == 32:
             return cls(vectors)
-        scale = (vectors.abs().amax(-1, keepdim=True) / 127).clamp(min=1e-12)
-        return cls((vectors / scale).round().to(torch.int8), scale)
+        if bits == 8 or vectors.shape[-1] % GROUP:
+            scale = (vectors.abs().amax(-1, keepdim=True) / 127).clamp(min=1e-12)
+            return cls((vectors / scale).round().to(torch.int8), scale)
+        groups = vectors.unflatten(-1, (-1, GROUP))
+        scale = (groups.abs().amax(-1) / 7).clamp(min=1e-6).half()
+        entries = (groups / scale.float()[..., None]).round().clamp(-8, 7).flatten(-2) + 8
+        entries = entries.to(torch.uint8)
+        return cls(entries[..., ::2] | entries[..., 1::2] << 4, scale)
 
     def restored(self) -> torch.Tensor:
-        """Return the vectors in float32."""
-        return self.values if self.scale is None else self.values.float() * self.scale
+        """Return the vectors in float32, `(heads, tokens, width)`."""
+        if self.scale is None:
+            return self.values
+        if self.values.dtype == torch.int8:
+            return self.values.float() * self.scale
+        entries = torch.stack([self.values & 15, self.values >> 4], -1).flatten(-2).float() - 8
+        return (entries.unflatten(-1, (-1, GROUP)) * self.scale.float()[..., None]).flatten(-2)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -13,10 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock
+
 from ..errors import CacheError, InputError
 from .records import PieceRecord, pack, unpack
 
 __all__ = ["INDEX_FILE", "NOT_COMPARED", "DiskStore", "MemoryStore", "Store", "shared_memory"]
+
+logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """The identity of the index, and the digest of a passage."""
@@ -39,13 +44,15 @@ class MemoryStore:
 
     Args:
         limit: the maximum number of bytes.
+        tell: whether to log once that the limit is reached.
     """
 
-    def __init__(self, limit: int = DEFAULT_BYTES) -> None:
+    def __init__(self, limit: int = DEFAULT_BYTES, tell: bool = False) -> None:
         if limit < 0:
             raise InputError(f"the memory of a passage index must be at least 0 bytes, got {limit}")
         self.limit = limit
         self.nbytes = 0
+        self._told = not tell
         self._lock = threading.Lock()
         self._records: OrderedDict[Key, list[PieceRecord]] = OrderedDict()
 
@@ -65,8 +72,16 @@ class MemoryStore:
                 self._drop(key)
                 self._records[key] = some
                 self.nbytes += _size(some)
+            full = self.nbytes > self.limit
             while self.nbytes > self.limit and self._records:
                 self._drop(next(iter(self._records)))
+        if full and not self._told:
+            self._told = True
+            logger.warning(
+                "the passage index in memory is full (%.1f GiB): passages that were not used lately are dropped, and "
+                "read again when they are needed; an index in a folder keeps them (index=DIR)",
+                self.limit / 2**30,
+            )
 
     def clear(self) -> None:
         """Remove every record."""
@@ -79,7 +94,7 @@ class MemoryStore:
             self.nbytes -= _size(self._records.pop(key))
 
 
-shared_memory = MemoryStore()
+shared_memory = MemoryStore(tell=True)
 """The store that all pruners and adapters of a process share by default."""
 
 
@@ -107,7 +122,8 @@ class DiskStore:
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if identity is not None and not self._has_tables():
-                self._create(identity)
+                with FileLock(f"{self.path}.lock"):  # SQLite does not wait if two processes set the journal's mode
+                    self._create(identity)
             self.identity: dict[str, Any] = json.loads(self._value("SELECT value FROM about WHERE name = 'identity'"))
         if identity is not None:
             self.check({**dict.fromkeys(self.identity), **identity})

@@ -15,7 +15,7 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.passage_index.features import Unit, link_features, links_from, question_features, question_sums
 from at2_prune.passage_index.index import PassageIndex
 from at2_prune.passage_index.layout import PIECE_TOKENS, encode_head, encode_question, split_passage, units_of
-from at2_prune.passage_index.records import pack, unpack
+from at2_prune.passage_index.records import Vectors, pack, unpack
 from at2_prune.passage_index.sources import source_units
 from at2_prune.passage_index.stores import MemoryStore
 from at2_prune.passages import Passage
@@ -150,7 +150,7 @@ def test_a_long_passage_is_cut_and_no_token_is_lost(tiny_lm: LanguageModel) -> N
     assert [i for i, _, _ in units_of(pieces, None)] == list(range(len(pieces)))
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
 def test_records_are_packed_exactly(tiny_lm: LanguageModel, precision: str) -> None:
     records = next(iter(index_of(tiny_lm, precision).records(PASSAGES[:1])))
     for one, other in zip(records, unpack(pack(records)), strict=True):
@@ -159,6 +159,28 @@ def test_records_are_packed_exactly(tiny_lm: LanguageModel, precision: str) -> N
             assert torch.equal(vectors.restored(), other.keys[layer].restored())
     with pytest.raises(CacheError, match="cannot be read"):
         unpack(pack(records)[:50])
+
+
+def test_4_bit_vectors_take_little_room_and_stay_close() -> None:
+    vectors = (
+        torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.01, 100.0])[:, None, None]
+    )
+    kept = Vectors.keep(vectors, 4)
+    assert kept.values.nbytes + kept.scale.nbytes == 2 * 5 * (32 + 4)  # half a byte an entry, 2 bytes a group of 32
+    assert kept.restored().shape == vectors.shape
+    steps = kept.scale.float().repeat_interleave(32, -1)
+    assert bool(((kept.restored() - vectors).abs() <= steps * 0.51).all())
+    assert torch.equal(Vectors.keep(torch.zeros(1, 1, 32), 4).restored(), torch.zeros(1, 1, 32))
+    odd = Vectors.keep(torch.randn(1, 3, 24), 4)  # its width is no multiple of a group
+    assert odd.values.dtype == torch.int8
+
+
+def test_a_full_memory_is_said_once(tiny_lm: LanguageModel, caplog: pytest.LogCaptureFixture) -> None:
+    index = index_of(tiny_lm, store=MemoryStore(2000, tell=True))
+    with caplog.at_level("WARNING", logger="at2_prune.passage_index.stores"):
+        list(index.records(PASSAGES))
+        list(index.records(PASSAGES))
+    assert [record.getMessage()[:39] for record in caplog.records] == ["the passage index in memory is full (0."]
 
 
 def test_memory_is_bounded(tiny_lm: LanguageModel) -> None:
