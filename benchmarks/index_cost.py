@@ -22,7 +22,7 @@ from at2_prune.passage_index.features import LINKS, QUESTION
 from at2_prune.passage_index.stores import shared_memory
 from at2_prune.scorers import CrossEncoderScorer, LearnedScorer, Scorer
 from at2_prune.scorers.scout import ScoutScorer
-from at2_prune.training.scout import ScoutSettings
+from at2_prune.training.scout_fit import ScoutSettings
 
 __all__ = ["BYTES", "index_cost", "kept_passages", "scout_coefficients_of"]
 

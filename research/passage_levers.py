@@ -24,7 +24,7 @@ from at2_prune.coefficients.scout_coefficients import FOLLOWED, ScoutCoefficient
 from at2_prune.passage_index.features import QUESTION
 from at2_prune.pruning.selection import top_k
 from at2_prune.training import Example, ExampleStore
-from at2_prune.training.scout import ScoutSettings, fit_scout
+from at2_prune.training.scout_fit import ScoutSettings, fit_scout
 
 FOLDS = 5
 KS = (1, 2, 3, 4)

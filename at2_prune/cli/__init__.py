@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import AT2PruneError
-from . import answer, index, models, score, serve, train, train_scout
+from . import answer, calibrate, index, models, score, serve, train, train_scout
 
 __all__ = ["main"]
 
@@ -30,6 +30,7 @@ COMMANDS = {
     "index": index,
     "train": train,
     "train-scout": train_scout,
+    "calibrate": calibrate,
     "models": models,
     "serve": serve,
 }

@@ -22,7 +22,9 @@ EXAMPLES = """examples:
   at2-prune answer "…" --passages passages.json --reader Qwen/Qwen3-4B   (the embedded model scores)
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
-passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
+passages, in the order of the prompt. scores holds one number for each passage, in input order. If the method is
+calibrated, as scout is, probabilities holds for each passage the probability that it is evidence, present the
+probability that the passages hold evidence at all, and confident whether it is at least 0.5. seconds holds the time
 of each step. The time of the step "answer" is repeated under the old name "regenerate", which version 0.3 will drop.
 If several k were tried, candidates holds the answer of each. If scoring failed, fallback holds the reason."""
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_pruner_options(parser)
     parser.add_argument("--k", type=k_or_auto, default=K_DEFAULT, metavar="N", help=K_HELP)
-    add_settings(parser, "order")
+    add_settings(parser, "min_score", "keep", "order")
     parser.add_argument(
         "--draft",
         metavar="TEXT",
@@ -46,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Answer the question, and print or write the reports."""
+    from ..pruning.certainty import Bounds
     from ..report import check_report_path, html_report, terminal_report, write_html_report
 
     if args.html:
         check_report_path(args.html)  # a wrong path must fail before the model runs
     passages = read_input(args)
     pruner = load_pruner(args, "granularity", "overflow", "order")
-    result = pruner.answer(args.question, passages, args.k, draft=args.draft)
+    result = pruner.answer(args.question, passages, args.k, args.draft, Bounds(args.min_score, args.keep))
     # The answer comes first: it must not be lost if the page cannot be written.
     print(json.dumps(result.to_dict(), ensure_ascii=False) if args.json else terminal_report(result), flush=True)
     if args.html:

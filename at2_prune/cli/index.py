@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--passages",
         required=True,
         metavar="FILE",
-        help="a JSON list of strings or of {text, title?, id?, score?}; with -, the list is read from stdin",
+        help="JSON Lines or a JSON list of strings or of {text, title?, id?, score?}; with -, a list from stdin",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of the index")
     add_settings(parser, "coefficients")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, EmptyDraftError, need_package
 from ..files import BYTE_ORDER_MARK, read_text
 from ..pipeline.config import SETTINGS, PruneConfig
+from ..pipeline.kinds import Kind
 from ..pruning.selection import AUTO, K
 
 if TYPE_CHECKING:
@@ -48,10 +50,22 @@ def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
             "--" + name.replace("_", "-"),
             default=field.default,
             choices=kind.choices if kind.choices and field.default is not None else None,
-            type=positive if isinstance(field.default, int) else str,
+            type=positive if isinstance(field.default, int) else _typed(kind),
             metavar=field.metadata["metavar"],
             help=field.metadata["help"].replace("%", "%%") + default,
         )
+
+
+def _typed(kind: Kind) -> Callable[[str], Any]:
+    """Return the function that argparse parses a value of this kind with."""
+
+    def parse(text: str) -> Any:
+        value = kind.parse(text)
+        if not kind.choices and not kind.accepts(value):  # argparse or PruneConfig checks choices
+            raise argparse.ArgumentTypeError(f"must be {kind.words}, got {text!r:.80}")
+        return value
+
+    return parse
 
 
 def add_model_options(parser: argparse.ArgumentParser, reader: bool = False) -> None:
@@ -68,7 +82,7 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
         "--passages",
         required=True,
         metavar="FILE",
-        help="a JSON list of strings or of {text, title?, id?, score?}; with -, the list is read from stdin",
+        help="JSON Lines or a JSON list of strings or of {text, title?, id?, score?}; with -, a list from stdin",
     )
     add_settings(parser, "granularity", "overflow")
     add_method_options(parser)
@@ -79,6 +93,12 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the method, its coefficients, its index and its encoders."""
     add_settings(parser, "method", "coefficients", "index", "cross_encoder", "embedder")
+    parser.add_argument(
+        "--no-calibrate",
+        action="store_false",
+        dest="calibrate",
+        help="raise an error if no coefficients come with at2-prune for the model, in place of learning them once",
+    )
 
 
 def data_name(source: str) -> str:
@@ -129,8 +149,8 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
     from ..pruning.pruner import AT2Pruner
 
     # A value that cannot be used must fail before a model is loaded.
-    names = ("method", "coefficients", "cross_encoder", "embedder", "dtype")
-    PruneConfig(**{name: getattr(args, name) for name in names})
+    names = ("method", "coefficients", "cross_encoder", "embedder", "dtype", "min_score", "keep")
+    PruneConfig(**{name: getattr(args, name) for name in names if hasattr(args, name)})
     _hide_progress(args)
     return AT2Pruner.from_pretrained(
         args.model,
@@ -140,6 +160,7 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
         cross_encoder=args.cross_encoder,
         embedder=args.embedder,
         reader=args.reader,
+        calibrate=args.calibrate,
         device=args.device,
         dtype=args.dtype,
         max_new_tokens=args.max_new_tokens,
@@ -176,7 +197,7 @@ def read_input(args: argparse.Namespace) -> list[Passage]:
 
 
 def read_passages(name: str) -> list[Passage]:
-    """Read the passages of a JSON file, or of stdin for `-`.
+    """Read the passages of a JSON file, of a JSON Lines file (`.jsonl`), or of stdin for `-`.
 
     Raises:
         DataError: the passages cannot be read. The message names the file and, for invalid JSON, the line.
@@ -185,13 +206,21 @@ def read_passages(name: str) -> list[Passage]:
 
     where = "stdin" if name == "-" else name
     text = _stdin() if name == "-" else read_text(name)
+    if where.endswith(".jsonl"):
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        return passages_from_json([_parsed(line, where, number) for number, line in lines], where)
+    return passages_from_json(_parsed(text, where), where)
+
+
+def _parsed(text: str, where: str, first_line: int = 1) -> Any:
+    """Parse JSON that begins in line `first_line` of a file."""
     try:
-        data = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from None
+        line = first_line + error.lineno - 1
+        raise DataError(f"{where}, line {line}, column {error.colno}: not valid JSON ({error.msg})") from None
     except RecursionError:
         raise DataError(f"{where}: JSON nested too deeply") from None
-    return passages_from_json(data, where)
 
 
 def _stdin() -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from .calibration import Calibration
 from .model_card import fact
 
 __all__ = ["scout_card"]
@@ -15,7 +16,8 @@ __all__ = ["scout_card"]
 _SETTINGS = ("dtype", "precision", "fit", "features", "evaluation", "versions")
 LIMITS = (
     "They belong to this model and these layers. Another model needs coefficients of its own.",
-    "Scores are compared within one question only.",
+    "Raw scores are compared within one question only. Probabilities are comparable across questions like those that "
+    "they were fitted to.",
     "They were learned on the passages of the data above. Measure them before you use other kinds of text or "
     "other languages.",
     "A passage is read alone, in pieces of at most 384 tokens, so no passage attends to another one while it is read. "
@@ -38,6 +40,8 @@ class DescribedScout(Protocol):
     def model_layers(self) -> int: ...
     @property
     def training(self) -> dict[str, Any]: ...
+    @property
+    def calibration(self) -> Calibration | None: ...
 
 
 def scout_card(coefficients: DescribedScout) -> ModelCard:
@@ -58,6 +62,8 @@ def scout_card(coefficients: DescribedScout) -> ModelCard:
     if training.get("data"):
         parts += [f"## Data\n\n{_data(training)}", f"## Settings\n\n{_settings(training)}"]
         parts.append(f"This command made them:\n\n```console\n$ {_command(coefficients)}\n```")
+    if coefficients.calibration is not None and coefficients.calibration.measured:
+        parts.append(f"## Probabilities\n\n{_probabilities(coefficients.calibration)}")
     parts.append("## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS))
     return ModelCard("\n\n".join(parts) + "\n")
 
@@ -83,6 +89,25 @@ def _data(training: Mapping[str, Any]) -> str:
     if not held_out:
         measured = "No question was held out, so nothing was measured here."
     return "\n\n".join([made, "\n".join(f"| {' | '.join(line)} |" for line in lines), measured])
+
+
+def _probabilities(calibration: Calibration) -> str:
+    """Return what was measured of a calibration: its error, its reliability curve, and the sets that it keeps."""
+    measured = calibration.measured
+    lines = [
+        f"The probabilities were fitted to {calibration.questions} questions, each scored by coefficients that were "
+        "fitted to other questions. The measures below are cross-validated too.",
+        f"Expected calibration error: {measured['ece']:.3f}. AUROC of the probability that the passages hold evidence, "
+        f"between questions with and without their evidence: {measured.get('auroc', float('nan')):.3f}. Recall of "
+        f"evidence among the best 1, 2 and 3: {measured['recall@1']:.3f}, {measured['recall@2']:.3f}, "
+        f"{measured['recall@3']:.3f}.",
+        "| sources | mean probability | share of evidence |\n| --- | --- | --- |\n"
+        + "\n".join(
+            f"| {one['sources']} | {one['probability']:.3f} | {one['evidence']:.3f} |"
+            for one in measured["reliability"]
+        ),
+    ]
+    return "\n\n".join(lines)
 
 
 def _settings(training: Mapping[str, Any]) -> str:

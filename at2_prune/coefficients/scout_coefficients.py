@@ -19,6 +19,7 @@ from ..errors import CoefficientsError
 from ..files import write_atomically
 from ..models.compatibility import attention_shape
 from ..passage_index.features import LINKS, QUESTION
+from .calibration import Calibration
 from .scout_card import scout_card
 
 __all__ = ["ScoutCoefficients", "is_scout_folder"]
@@ -60,6 +61,8 @@ class ScoutCoefficients:
     model_type: str = ""
     model_layers: int = 0
     training: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    """Turns scores into probabilities. Coefficients of earlier versions have none."""
 
     def __post_init__(self) -> None:
         for name, tensor, groups, layers in (
@@ -149,6 +152,8 @@ class ScoutCoefficients:
             "link_features": list(LINKS),
             "training": self.training,
         }
+        if self.calibration is not None:
+            config["calibration"] = self.calibration.to_dict()
         write_atomically(path / WEIGHTS_FILE, save({name: t.float().contiguous() for name, t in tensors.items()}))
         write_atomically(path / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         write_atomically(path / CARD_FILE, str(self.generate_model_card()))
@@ -190,6 +195,7 @@ class ScoutCoefficients:
                 config["model_type"],
                 int(config["model_layers"]),
                 config["training"],
+                Calibration.from_dict(config["calibration"]) if "calibration" in config else None,
             )
         except CoefficientsError:
             raise

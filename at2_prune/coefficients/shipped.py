@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.resources import files
 from pathlib import Path
 
 from .head_coefficients import CONFIG_FILE
 
-__all__ = ["shipped_coefficients"]
+__all__ = ["shipped_coefficients", "shipped_for_weights"]
 
 
 def shipped_coefficients(folder: str | os.PathLike[str] | None = None) -> dict[str, dict[str, Path]]:
@@ -30,3 +31,19 @@ def shipped_coefficients(folder: str | os.PathLike[str] | None = None) -> dict[s
         method = path.parent
         shipped.setdefault(method.parent.relative_to(root).as_posix(), {})[method.name] = method
     return shipped
+
+
+def shipped_for_weights(weights: str, method: str, folder: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the folder of the coefficients that were trained on a model with these weights, or None.
+
+    Args:
+        weights: the model's `passage_index.index.fingerprint`.
+        method: the method of the coefficients.
+        folder: the folder to look in; by default the folder in this package.
+    """
+    for methods in shipped_coefficients(folder).values():
+        if method in methods:
+            config = json.loads((methods[method] / CONFIG_FILE).read_text(encoding="utf-8"))
+            if config.get("training", {}).get("weights") == weights:
+                return methods[method]
+    return None

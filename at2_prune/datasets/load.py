@@ -23,7 +23,7 @@ __all__ = ["calibration_questions_path", "load_questions", "sample_questions_pat
 
 
 def calibration_questions_path() -> Path:
-    """Return the path of the 100 questions from which head coefficients of any model are learned.
+    """Return the path of the 170 questions from which head coefficients of any model are learned.
 
     Their passages were written for this package. The file has the package's own format.
     """

@@ -13,7 +13,7 @@ from .config import PruneConfig
 if TYPE_CHECKING:
     from ..pruning.results import ScoredSource
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "Limits", "choose", "nothing_kept"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,21 @@ class Choice:
     """The reason for dropping each of the other passages."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """The limits on the number of sources to keep."""
+
+    k: int | None
+    """The maximum number of sources. None keeps the best sources that fit into `max_tokens`."""
+    bound: int | None = None
+    """The number of sources that `min_score` or `keep` leave. None leaves all."""
+
+
 def choose(
     config: PruneConfig,
     passages: Sequence[Passage],
     sources: Sequence[ScoredSource] | None,
-    k: int | None,
+    limits: Limits,
     count_tokens: Callable[[str], int],
 ) -> Choice:
     """Choose passages by the scores of their sources.
@@ -39,7 +49,7 @@ def choose(
         config: granularity, neighbors, order, token budget and minimum number of passages.
         passages: all passages.
         sources: the passages' sources with scores. With None, the first passages are kept whole.
-        k: the number of sources to keep. None keeps the best sources that fit into `config.max_tokens`.
+        limits: the number of sources to keep.
         count_tokens: returns the number of tokens of a text.
     """
     whole = sources is None or config.granularity == "passage"
@@ -48,12 +58,15 @@ def choose(
     scores = [0.0] * len(passages) if sources is None else [source.score for source in sources]
     groups = [neighborhood(i, owners, 0 if whole else config.neighbors) for i in range(len(owners))]
     ranking = top_k(scores, len(scores) or 1, "score")
-    if k is None:
+    bound = len(ranking) if limits.bound is None else limits.bound
+    if limits.k is None:
         assert config.max_tokens is not None
-        seeds = token_budget(ranking, groups, [count_tokens(text) for text in texts], config.max_tokens)
+        seeds = token_budget(ranking[:bound], groups, [count_tokens(text) for text in texts], config.max_tokens)
         rule = f"too few of the {config.max_tokens} tokens are left for it"
     else:
-        seeds, rule = ranking[:k], f"the top {k} are kept"
+        seeds, rule = ranking[: min(limits.k, bound)], f"the top {limits.k} are kept"
+    if len(seeds) == bound < len(ranking):
+        rule = f"{bound} {'reaches' if bound == 1 else 'reach'} {_asked(config)}"
     seeds = _with_at_least(config.min_documents, ranking, seeds, owners)
     shown = list(dict.fromkeys(owners[i] for i in seeds))
     if config.order == "original":
@@ -70,6 +83,17 @@ def choose(
             if owner not in set(shown)
         },
     )
+
+
+def nothing_kept(passages: Sequence[Passage], reason: str) -> Choice:
+    """Return the choice that drops every passage for one reason."""
+    return Choice({}, dict.fromkeys(range(len(passages)), reason))
+
+
+def _asked(config: PruneConfig) -> str:
+    """Return the settings that set a bound, in words."""
+    asked = [] if config.min_score is None else [f"min_score={config.min_score}"]
+    return " and ".join(asked if config.keep is None else [*asked, f"keep='{config.keep}'"])
 
 
 def _with_at_least(count: int, ranking: Sequence[int], seeds: Sequence[int], owners: Sequence[int]) -> list[int]:

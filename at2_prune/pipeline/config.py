@@ -15,13 +15,15 @@ from typing import Any, get_args
 from ..catalogue import DEFAULT_METHOD, METHODS, configurable_methods
 from ..errors import InputError
 from ..passages import Granularity
-from ..pruning.selection import AUTO, K, Order
+from ..pruning.selection import AUTO, K, Order, parse_recall
 from ..pruning.windows import Overflow
-from .kinds import FLAG, TEXT, choice, setting, whole
+from .kinds import FLAG, TEXT, checked, choice, probability, setting, whole
 from .sources import checked_values, read_environ, read_file
 
 __all__ = ["PruneConfig"]
 
+NEED_PROBABILITIES = ("min_score", "keep", "allow_empty")
+"""The settings that need a method with probabilities."""
 _RERANKER = "a folder with model.onnx and tokenizer.json, or a Hub id or path for transformers"
 
 
@@ -64,6 +66,25 @@ class PruneConfig:
         whole(1, None),
         "keep the best sources that fit into this many tokens of the reader's tokenizer; replaces top_n",
         "N",
+    )
+    min_score: float | None = setting(
+        None,
+        probability(),
+        "keep only sources whose probability of being evidence is at least this; top_n and max_tokens are still the "
+        "most, and min_documents the least, that is kept; if not given, probabilities set no bound",
+        "P",
+    )
+    keep: str | None = setting(
+        None,
+        checked("'recall>=R' with R between 0 and 1", parse_recall),
+        "recall>=0.9 keeps the fewest sources whose expected recall of the evidence is at least 0.9, and replaces top_n; "
+        "if not given, top_n or max_tokens decides",
+        "RECALL",
+    )
+    allow_empty: bool = setting(
+        False,
+        FLAG,
+        "return no passages if the passages probably hold no evidence, or if no source reaches min_score",
     )
     granularity: Granularity = setting(
         "passage",
@@ -132,6 +153,12 @@ class PruneConfig:
         "given, all-MiniLM-L6-v2 from PyPI",
         "FOLDER_OR_ID",
     )
+    calibrate: bool = setting(
+        True,
+        FLAG,
+        "if no coefficients of scout come with at2-prune for the scoring model, learn them once from questions that "
+        "come with at2-prune, and keep them in the cache; False raises an error instead",
+    )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")
     dtype: str | None = setting(
         None,
@@ -156,6 +183,13 @@ class PruneConfig:
                 f"coefficients={self.coefficients!r}: the method {self.method} has no coefficients, so leave out "
                 "coefficients or choose another method"
             )
+        needing = [name for name in NEED_PROBABILITIES if getattr(self, name) not in (None, False)]
+        if needing and self.method not in (None, "scout"):
+            raise InputError(
+                f"{' and '.join(needing)} need probabilities, which the method {self.method} does not give: use scout"
+            )
+        if self.keep is not None and self.max_tokens is not None:
+            raise InputError(f"keep={self.keep!r} and max_tokens={self.max_tokens} both say how much is kept: set one")
         if self.method == "cross_encoder" and self.cross_encoder is None:
             raise InputError(f"method='cross_encoder' needs a reranker: set cross_encoder to {_RERANKER}")
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FLAG", "TEXT", "Kind", "choice", "setting", "whole"]
+from ..errors import InputError
+
+__all__ = ["FLAG", "TEXT", "Kind", "checked", "choice", "probability", "setting", "whole"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,36 @@ def whole(least: int, *others: str | None) -> Kind:
         return words.get(text.lower(), int(text) if text.isdecimal() else text)
 
     return Kind(" or ".join([f"an integer of at least {least}", *words]), accepts, parse)
+
+
+def probability() -> Kind:
+    """Return the kind that accepts a number from 0 to 1, or None."""
+
+    def accepts(value: Any) -> bool:
+        return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1)
+
+    def parse(text: str) -> Any:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+    return Kind("a number from 0 to 1", accepts, parse)
+
+
+def checked(words: str, check: Callable[[str], Any]) -> Kind:
+    """Return the kind that accepts None, and every text for which `check` raises no `InputError`."""
+
+    def accepts(value: Any) -> bool:
+        if value is None:
+            return True
+        try:
+            check(value)
+        except InputError:
+            return False
+        return True
+
+    return Kind(words, accepts)
 
 
 def choice(*allowed: str, optional: bool = False) -> Kind:

@@ -31,6 +31,7 @@ MODEL_SETTINGS = (
     "index",
     "cross_encoder",
     "embedder",
+    "calibrate",
     "max_new_tokens",
 )
 """The settings that decide which pruner is loaded."""

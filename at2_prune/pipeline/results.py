@@ -19,6 +19,13 @@ class KeptPassage:
     """The text that is kept: the whole text, or the kept sentences."""
     score: float | None = None
     """The passage's score, or the sum of its sentences' scores; None if nothing was scored."""
+    probability: float | None = None
+    """The probability that the passage is evidence; None if the method's coefficients are not calibrated."""
+
+    @property
+    def relevance(self) -> float | None:
+        """The probability if there is one, else the score."""
+        return self.score if self.probability is None else self.probability
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class DroppedPassage:
     index: int
     reason: str
     score: float | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,21 @@ class Pruned:
     """The draft that the scoring model read: None if no draft was needed, empty if the model wrote nothing."""
     fallback: str | None = None
     """The reason why the sources could not be scored. The first passages are then kept. None if nothing went wrong."""
+    present: float | None = None
+    """The probability that at least one passage is evidence; None if the coefficients are not calibrated."""
 
     @property
     def scores(self) -> list[float | None]:
         """One score for each passage, in input order; None for a passage that was not scored."""
         scores = {item.index: item.score for item in self.kept} | {item.index: item.score for item in self.dropped}
         return [scores.get(index) for index in range(len(self.passages))]
+
+    @property
+    def probabilities(self) -> list[float | None]:
+        """One probability for each passage, in input order; None for a passage without one."""
+        known = {item.index: item.probability for item in self.kept}
+        known |= {item.index: item.probability for item in self.dropped}
+        return [known.get(index) for index in range(len(self.passages))]
 
     @property
     def unchanged(self) -> bool:

@@ -1,7 +1,8 @@
 """The prune step of a pipeline: it returns the passages to keep, and the reason for dropping each of the others.
 
 Every adapter runs this step, so that all frameworks keep the same passages of the same list. The model is loaded when
-a question first needs it. The model is not needed if pruning is off or if there are fewer than two passages.
+a question first needs it. No question needs it if pruning is off. One passage needs it only if a setting asks for
+probabilities, such as `min_score`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from ..models.default_model import EMBEDDED_MODEL_ID
 from ..passages import Passage, PassageLike, as_passages
 from ..pruning.auto_k import most_confident
 from ..pruning.selection import AUTO, AUTO_KS, K, check_k, first_of_each
-from .choice import choose
-from .config import PruneConfig
+from .choice import Choice, Limits, choose, nothing_kept
+from .config import NEED_PROBABILITIES, PruneConfig
 from .pruners import MODEL_SETTINGS, check_given, load_pruner
 from .results import DroppedPassage, KeptPassage, Pruned
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..models.drafts import Draft
     from ..pruning.loop import Scored
     from ..pruning.pruner import AT2Pruner
+    from ..pruning.results import ScoredSource
 
 __all__ = ["PruneStep"]
 
@@ -157,7 +159,7 @@ class PruneStep:
         if not self.config.enabled:
             return Pruned(question, items, tuple(KeptPassage(i, p.text) for i, p in enumerate(items)))
         indices, repeated = self._distinct(items)
-        if len(indices) < 2:
+        if not indices or (len(indices) == 1 and not self._needing):
             kept = [KeptPassage(index, items[index].text) for index in indices]
             return self._log(Pruned(question, items, self._with_blank(items, kept), tuple(repeated)))
         scored = self.pruner.try_score(question, [items[index] for index in indices], draft)
@@ -173,25 +175,58 @@ class PruneStep:
         k: K | None,
     ) -> Pruned:
         """Return the result of a question whose passages at `indices` were scored."""
-        from ..pruning.results import scored_sources  # this imports torch
+        from ..pruning.results import probabilities_by_passage, scored_sources  # this imports torch
 
         distinct = [passages[index] for index in indices]
-        sources = scored_sources(scored.prompt, scored.scores, ())
+        sources = scored_sources(scored.prompt, scored.scores, (), scored.probabilities)
         totals: list[float | None] = [sum(s.score for s in sources if s.passage == i) for i in range(len(distinct))]
+        chances: list[float | None] = [None] * len(distinct)
+        if scored.probabilities is not None:
+            chances = list(probabilities_by_passage(sources, len(distinct)))
         text: str | None = scored.draft.text or None
         fallback = None
         if scored.error is not None:  # the first passages are kept whole
             text, fallback = "", f"{scored.error}; the first passages were kept"
             logger.warning("%s", fallback)
             totals = [None] * len(distinct)
-        count = None
-        if k is not None or self.config.max_tokens is None:
-            count = self._count(question, distinct, scored, k or self.config.top_n)
-        choice = choose(self.config, distinct, None if fallback else sources, count, self._tokens)
-        kept = [KeptPassage(indices[i], shown, totals[i]) for i, shown in choice.texts.items()]
-        dropped = [DroppedPassage(indices[i], reason, totals[i]) for i, reason in choice.reasons.items()]
+        choice = self._choice(question, distinct, scored, None if fallback else sources, k)
+        kept = [KeptPassage(indices[i], shown, totals[i], chances[i]) for i, shown in choice.texts.items()]
+        dropped = [DroppedPassage(indices[i], reason, totals[i], chances[i]) for i, reason in choice.reasons.items()]
         ordered = sorted([*repeated, *dropped], key=lambda item: item.index)
-        return Pruned(question, passages, self._with_blank(passages, kept), tuple(ordered), text, fallback)
+        every = self._with_blank(passages, kept)
+        return Pruned(question, passages, every, tuple(ordered), text, fallback, scored.present)
+
+    def _choice(
+        self,
+        question: str,
+        passages: list[Passage],
+        scored: Scored,
+        sources: Sequence[ScoredSource] | None,
+        k: K | None,
+    ) -> Choice:
+        """Return the choice among scored passages. Without `sources`, the first passages are kept."""
+        from ..pruning.certainty import CONFIDENT, Bounds  # this imports torch
+
+        config, bound = self.config, None
+        bounds = Bounds(config.min_score, config.keep)
+        if bounds.given and scored.probabilities is not None:
+            bound = bounds.count(scored.probabilities, None, self.pruner.scorer.calibration)
+        if config.allow_empty and scored.present is not None and scored.present < CONFIDENT:
+            reason = f"the probability that the passages hold evidence is {scored.present:.2f}, below {CONFIDENT}"
+            return nothing_kept(passages, reason)
+        if config.allow_empty and bound == 0:
+            return nothing_kept(passages, f"no source reaches min_score={config.min_score}")
+        count = None
+        if k is None and config.keep is not None:
+            count = len(scored.scores)
+        elif k is not None or config.max_tokens is None:
+            count = self._count(question, passages, scored, k or config.top_n)
+        return choose(config, passages, sources, Limits(count, bound), self._tokens)
+
+    @property
+    def _needing(self) -> list[str]:
+        """The settings of the config that need probabilities."""
+        return [name for name in NEED_PROBABILITIES if getattr(self.config, name) not in (None, False)]
 
     def _with_blank(self, passages: Sequence[Passage], kept: Sequence[KeptPassage]) -> tuple[KeptPassage, ...]:
         """Return the kept passages and the passages without text, in the order in which they are handed on."""
@@ -224,11 +259,14 @@ class PruneStep:
         return [index for index, first in firsts.items() if index == first], repeated
 
     def _load(self) -> AT2Pruner:
-        from ..pruning.pruner import AT2Pruner  # this imports torch
+        from ..pruning.certainty import calibration_of  # this imports torch
+        from ..pruning.pruner import AT2Pruner
 
         config = self.config
         if self._loaded is None:
             self._loaded = load_pruner(config)
+        if self._needing:
+            calibration_of(self._loaded.scorer, *self._needing)
         return AT2Pruner(
             self._loaded.language_model,
             self._loaded.scorer,

@@ -98,20 +98,29 @@ class Attributor(Scoring):
             InputError: as in `score`, or the numbers of questions, lists of passages and drafts differ.
             EmptyDraftError, ContextTooLongError: as in `score`, for any question.
         """
-        found = self._score_all(questions, [self._passages(some) for some in passages], drafts)
-        for scored in found:
-            if scored.error is not None:
-                raise scored.error
-        return [scored.scores for scored in found]
+        return [[source.score for source in found] for found in self.attribute_batch(questions, passages, drafts)]
 
     def attribute(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
     ) -> list[ScoredSource]:
-        """Score as `score` does, and return each source's text, passage and rank too. No source is marked as kept."""
-        scored = self.try_score(question, passages, draft)
-        if scored.error is not None:
-            raise scored.error
-        return scored_sources(scored.prompt, scored.scores, ())
+        """Score as `score` does, and return each source's text, passage, rank and probability too.
+
+        No source is marked as kept.
+        """
+        return self.attribute_batch([question], [passages], None if draft is None else [draft])[0]
+
+    def attribute_batch(
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Iterable[PassageLike]],
+        drafts: Sequence[str | Draft] | None = None,
+    ) -> list[list[ScoredSource]]:
+        """Do the same as `attribute` for several questions, as one batch; see `score_batch`."""
+        found = self._score_all(questions, [self._passages(some) for some in passages], drafts)
+        for scored in found:
+            if scored.error is not None:
+                raise scored.error
+        return [scored_sources(one.prompt, one.scores, (), one.probabilities) for one in found]
 
     def try_score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> Scored:
         """Score as `score` does, but raise no error if the draft is empty.

@@ -46,6 +46,10 @@ class Scored:
     kept, the answer is written from this part."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
     """The time of each step, `draft` and `score`."""
+    probabilities: list[float] | None = None
+    """For each source, the probability that it is evidence. It is None if the scorer is not calibrated."""
+    present: float | None = None
+    """The probability that at least one source is evidence. It is None if the scorer is not calibrated."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores", blank_last(self.scores, self.prompt.source_texts))
@@ -122,9 +126,11 @@ class PruningLoop:
         """Score the sources of a task. If a draft is needed and is empty, all scores are 0 and `error` is set."""
         scored = Scored(task.prompt, task.draft, [0.0] * len(task.prompt.sources), prefix=task.prefix)
         try:
-            return replace(scored, scores=scorer.score(task).tolist())
+            judged = scorer.judge(task)
         except EmptyDraftError as error:
             return replace(scored, error=error)
+        known = None if judged.probabilities is None else judged.probabilities.tolist()
+        return replace(scored, scores=judged.scores.tolist(), probabilities=known, present=judged.present)
 
     def write_answers(
         self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None

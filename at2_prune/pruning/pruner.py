@@ -20,9 +20,10 @@ from ..scorers.base import Scorer, ScorerOptions
 from ..scorers.registry import check_scorer, load_scorer
 from .attributor import Attributor
 from .auto_k import Candidate, most_confident
+from .certainty import Bounds, calibration_of
 from .loop import Scored
 from .readers import ReaderLike, check_reader, load_reader, load_scoring_model
-from .results import PruneResult, scored_sources
+from .results import PruneResult, probabilities_by_passage, scored_sources
 from .scoring import check_options
 from .selection import Ks, Order, as_ks, blank_last, top_k
 from .windows import Overflow
@@ -85,6 +86,7 @@ class AT2Pruner(Attributor):
         cross_encoder: str | os.PathLike[str] | None = None,
         embedder: str | os.PathLike[str] | None = None,
         reader: ReaderLike = None,
+        calibrate: bool = True,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         template: PromptTemplate | None = None,
@@ -111,6 +113,9 @@ class AT2Pruner(Attributor):
             embedder: the sentence embedder of the methods dense and fusion; see `at2_prune.scorers.DenseScorer`.
             reader: the model that writes drafts and answers: a Hub id, a path, or a loaded model. By default, it is the
                 scoring model. device and dtype apply to a named reader too; template and model_options do not.
+            calibrate: whether the coefficients of scout are learned if none come with at2-prune for the model. This
+                happens once for each model and takes some minutes; see `at2_prune.calibration`. The environment
+                variable AT2_PRUNE_CALIBRATE=off switches it off too.
             granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
@@ -124,11 +129,11 @@ class AT2Pruner(Attributor):
             ModelNotSupportedError: the model's attention cannot be read, or the reader's chat template cannot be used.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
-        options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index)
+        options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index, calibrate=calibrate)
         check_scorer(model, method, coefficients, options, model_options)
         check_reader(reader, model)
         language_model = load_scoring_model(model, reader, device, dtype, template, model_options)
-        scorer = load_scorer(language_model, method, coefficients, index, cross_encoder, embedder)
+        scorer = load_scorer(language_model, method, coefficients, index, cross_encoder, embedder, calibrate)
         return cls(
             language_model,
             scorer,
@@ -170,7 +175,12 @@ class AT2Pruner(Attributor):
         return self.answer_from(question, passages, kept)
 
     def answer(
-        self, question: str, passages: Iterable[PassageLike], k: Ks = 3, draft: str | Draft | None = None
+        self,
+        question: str,
+        passages: Iterable[PassageLike],
+        k: Ks = 3,
+        draft: str | Draft | None = None,
+        bounds: Bounds | None = None,
     ) -> PruneResult:
         """Score the sources, keep the top k sources, and answer from the kept sources.
 
@@ -184,14 +194,17 @@ class AT2Pruner(Attributor):
             k: the number of sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the reader
                 answers for each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
             draft: as in `score`. An empty text raises an error; the reader does not write a draft in its place.
+            bounds: a least probability of kept sources, or a wanted recall of evidence. The best source is always kept.
 
         Raises:
-            InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1.
+            InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1. It is
+                also raised if there are bounds and the method gives no probabilities.
+            CoefficientsError: there are bounds, and the coefficients have no calibration.
             EmptyDraftError: the draft given is empty.
             ContextTooLongError: the question does not fit the model's context, or the kept passages do not fit the
                 reader's. With `overflow="error"`: question and passages together do not fit.
         """
-        return self.answer_batch([question], [passages], k, None if draft is None else [draft])[0]
+        return self.answer_batch([question], [passages], k, None if draft is None else [draft], bounds)[0]
 
     def answer_batch(
         self,
@@ -199,6 +212,7 @@ class AT2Pruner(Attributor):
         passages: Sequence[Iterable[PassageLike]],
         k: Ks = 3,
         drafts: Sequence[str | Draft] | None = None,
+        bounds: Bounds | None = None,
     ) -> list[PruneResult]:
         """Answer several questions as `answer` does. Drafts and scores are computed in batches.
 
@@ -209,17 +223,21 @@ class AT2Pruner(Attributor):
             InputError: as in `answer`, or the numbers of questions, lists of passages and drafts differ.
         """
         ks = as_ks(k)
+        bounds = bounds or Bounds()
+        if bounds.given:
+            calibration_of(self.scorer, "bounds")
         items = [self._passages(some) for some in passages]
         found = self._score_all(questions, items, drafts, answers_follow=True)
         for scored in found:
             if drafts is not None and scored.error is not None:
                 raise scored.error
         started = time.perf_counter()
-        if len(found) > 1 and len(ks) == 1:
-            candidates = self._answer_together(questions, items, found, ks[0])
+        numbers = [self.bounded(scored, ks, bounds) for scored in found]
+        if len(found) > 1 and all(len(one) == 1 for one in numbers):
+            candidates = self._answer_together(questions, items, found, [one[0] for one in numbers])
         else:
-            triples = zip(questions, items, found, strict=True)
-            candidates = [self.candidates(question, some, scored, ks) for question, some, scored in triples]
+            every = zip(questions, items, found, numbers, strict=True)
+            candidates = [self.candidates(question, some, scored, few) for question, some, scored, few in every]
         elapsed = time.perf_counter() - started
         written = [_was_written(scored, some) for scored, some in zip(found, candidates, strict=True)]
         share = elapsed / max(1, sum(written))
@@ -227,6 +245,13 @@ class AT2Pruner(Attributor):
             self._result(question, some, scored, tried, share if new else 0.0)
             for question, some, scored, tried, new in zip(questions, items, found, candidates, written, strict=True)
         ]
+
+    def bounded(self, scored: Scored, ks: Sequence[int], bounds: Bounds, least: int = 1) -> list[int]:
+        """Return the numbers of sources to keep of these, ascending, after the bounds; each is at least `least`."""
+        if not bounds.given or scored.probabilities is None:
+            return list(ks)
+        found = {bounds.count(scored.probabilities, k, self.scorer.calibration) for k in ks}
+        return sorted({max(least, count) for count in found})
 
     def candidates(
         self, question: str, passages: Sequence[Passage], scored: Scored, ks: Sequence[int]
@@ -258,10 +283,10 @@ class AT2Pruner(Attributor):
         return [Candidate(k, list(kept[k]), answers[kept[k]].text, answers[kept[k]].log_probability) for k in fitting]
 
     def _answer_together(
-        self, questions: Sequence[str], passages: Sequence[list[Passage]], found: Sequence[Scored], k: int
+        self, questions: Sequence[str], passages: Sequence[list[Passage]], found: Sequence[Scored], ks: Sequence[int]
     ) -> list[list[Candidate]]:
-        """Return one candidate for each question. All new answers are written as one batch."""
-        kept = [self.select(scored.scores, k) for scored in found]
+        """Return one candidate for each question, with its k. All new answers are written as one batch."""
+        kept = [self.select(scored.scores, k) for scored, k in zip(found, ks, strict=True)]
         answers = [(scored.draft.text, scored.draft.log_probability) for scored in found]
         again = [
             i for i, scored in enumerate(found) if not (scored.draft_answers and tuple(kept[i]) == scored.everything)
@@ -271,7 +296,7 @@ class AT2Pruner(Attributor):
             prompts = [self._reader_room.encode(questions[i], some) for i, some in zip(again, shown, strict=True)]
             for i, new in zip(again, self.loop.write_drafts(prompts), strict=True):
                 answers[i] = new.text, new.log_probability
-        return [[Candidate(k, *pair)] for pair in zip(kept, *zip(*answers, strict=True), strict=True)]
+        return [[Candidate(k, *rest)] for k, *rest in zip(ks, kept, *zip(*answers, strict=True), strict=True)]
 
     def _result(
         self,
@@ -284,7 +309,7 @@ class AT2Pruner(Attributor):
         best = most_confident(candidates)
         if not best.answer:
             logger.warning("%s wrote an empty answer from %d sources", self.reader.name, len(best.kept))
-        sources = scored_sources(scored.prompt, scored.scores, best.kept)
+        sources = scored_sources(scored.prompt, scored.scores, best.kept, scored.probabilities)
         by_passage = [0.0] * len(passages)
         for source in sources:
             by_passage[source.passage] += source.score
@@ -304,6 +329,8 @@ class AT2Pruner(Attributor):
             {**scored.seconds, "answer": seconds},
             fallback,
             candidates,
+            None if scored.probabilities is None else probabilities_by_passage(sources, len(passages)),
+            scored.present,
         )
 
 

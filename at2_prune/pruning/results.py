@@ -9,9 +9,10 @@ from typing import Any
 from ..models.prompts import EncodedPrompt
 from ..passages import Passage
 from .auto_k import Candidate
+from .certainty import CONFIDENT
 from .selection import top_k
 
-__all__ = ["PruneResult", "ScoredSource", "scored_sources"]
+__all__ = ["PruneResult", "ScoredSource", "probabilities_by_passage", "scored_sources"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class ScoredSource:
     passage: int
     """The index of the source's passage."""
     kept: bool
+    probability: float | None = None
+    """The probability that the source is evidence, from the calibration of the method's coefficients; None without
+    one."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +56,46 @@ class PruneResult:
     """The reason why the first k sources were kept without scores. It is None if the sources were scored."""
     candidates: list[Candidate] = field(default_factory=list)
     """The candidate for each k that was tried. The most confident answer is `answer`."""
+    probabilities: list[float] | None = None
+    """For each passage, the probability that it is evidence; None if the method's coefficients are not calibrated."""
+    present: float | None = None
+    """The probability that at least one passage is evidence; None if the coefficients are not calibrated."""
+
+    @property
+    def confident(self) -> bool | None:
+        """Return whether the passages probably hold evidence. It is None if the coefficients are not calibrated."""
+        return None if self.present is None else self.present >= CONFIDENT
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON values that `at2-prune answer --json` prints."""
         names = ("question", "draft", "answer", "k", "kept", "scores", "seconds")
         result = {name: getattr(self, name) for name in names}
         result["seconds"] = {**self.seconds, "regenerate": self.seconds["answer"]}  # the old name is kept until 0.3
+        if self.probabilities is not None:
+            result |= {"probabilities": self.probabilities, "present": self.present, "confident": self.confident}
         if len(self.candidates) > 1:
             result["candidates"] = [asdict(candidate) for candidate in self.candidates]
         return result if self.fallback is None else {**result, "fallback": self.fallback}
 
 
-def scored_sources(prompt: EncodedPrompt, scores: Sequence[float], kept: Sequence[int]) -> list[ScoredSource]:
-    """Return the sources of a prompt with their scores and ranks; `kept` holds indices of sources."""
+def scored_sources(
+    prompt: EncodedPrompt,
+    scores: Sequence[float],
+    kept: Sequence[int],
+    probabilities: Sequence[float] | None = None,
+) -> list[ScoredSource]:
+    """Return the sources of a prompt with their scores, ranks and probabilities; `kept` holds indices of sources."""
+    known: Sequence[float | None] = [None] * len(scores) if probabilities is None else probabilities
     ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
     return [
-        ScoredSource(text, scores[i], ranks[i], owner, i in set(kept))
+        ScoredSource(text, scores[i], ranks[i], owner, i in set(kept), known[i])
         for i, (text, owner) in enumerate(zip(prompt.source_texts, prompt.source_passage, strict=True))
     ]
+
+
+def probabilities_by_passage(sources: Sequence[ScoredSource], count: int) -> list[float]:
+    """Return the probability of each passage: that of the passage, or the sum over its sentences."""
+    found = [0.0] * count
+    for source in sources:
+        found[source.passage] += source.probability or 0.0
+    return found

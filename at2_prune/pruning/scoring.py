@@ -234,17 +234,25 @@ class Scoring:
         drafted = clock() if scorer.uses_draft else started
         text = text or ""
         scores: list[float] = []
+        known: list[float] = []
+        present = None
         for window in progress(windows, "scoring windows"):
             prompt = self.encode(question, window)
             read = read_for(self.scorer, self.language_model, [prompt], [text])[0]
-            scores += scorer.score(Task(model, question, window, prompt, read)).tolist()
+            judged = scorer.judge(Task(model, question, window, prompt, read))
+            scores += judged.scores.tolist()
+            if judged.probabilities is not None:  # only scorers that compare all passages at once are calibrated
+                known, present = judged.probabilities.tolist(), judged.present
         whole = Draft(text, model.encode_draft(text))
         excerpts = best_parts(parts, scores) if self.granularity == "passage" else {}
         if self.loop.two_models:  # a passage that does not fit the scoring model's context may fit the reader's
             excerpts = {i: part for i, part in excerpts.items() if not self.fits(question, [asked.passages[i]])}
-        scores = join_scores(parts, scores, len(asked.prompt.sources))
+        count = len(asked.prompt.sources)
+        scores = join_scores(parts, scores, count)
+        probabilities = join_scores(parts, known, count) if known else None
         seconds = {"draft": drafted - started, "score": clock() - drafted}
-        return Scored(asked.prompt, whole, scores, whole=False, excerpts=excerpts, seconds=seconds)
+        found = Scored(asked.prompt, whole, scores, whole=False, excerpts=excerpts, seconds=seconds)
+        return replace(found, probabilities=probabilities, present=present)
 
     def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         """Write the drafts as one batch. A scorer that reads no draft gets empty drafts."""

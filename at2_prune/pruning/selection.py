@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Sequence
 from typing import Literal
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_k",
     "first_of_each",
     "neighborhood",
+    "parse_recall",
     "token_budget",
     "top_k",
 ]
@@ -31,6 +33,8 @@ Ks = K | Sequence[int]
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
 """The numbers that "auto" chooses from; see docs/research.md, entry 7."""
+_RECALL = re.compile(r"recall\s*>=\s*([01]?\.\d+)")
+"""The form of the setting `keep`."""
 _MARGIN = 1e-6
 """The distance between the score of a source without text and the lowest score of the other sources. If the magnitude
 of the lowest score exceeds 1, the distance is multiplied by this magnitude. Without the factor, single precision would
@@ -62,6 +66,23 @@ def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[in
             raise InputError(f"score {index} is NaN")
     best = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:k]
     return best if order == "score" else sorted(best)
+
+
+def parse_recall(keep: str) -> float:
+    """Return the wanted recall in a text such as "recall>=0.9".
+
+    Raises:
+        InputError: the text has another form, or the recall is not between 0 and 1.
+
+    Example:
+        >>> parse_recall("recall>=0.9")
+        0.9
+    """
+    found = _RECALL.fullmatch(keep) if isinstance(keep, str) else None
+    value = float(found[1]) if found else 0.0
+    if not 0 < value < 1:
+        raise InputError(f"keep must be 'recall>=R' with R between 0 and 1, such as 'recall>=0.9', got {keep!r:.80}")
+    return value
 
 
 def blank_last(scores: Sequence[float], texts: Sequence[str]) -> list[float]:

@@ -21,9 +21,10 @@ from ..models.readouts import Readout, read_prompts
 from ..passages import Passage
 
 if TYPE_CHECKING:
+    from ..coefficients.calibration import Calibration
     from ..coefficients.loading import AnyCoefficients
 
-__all__ = ["Scorer", "ScorerOptions", "Task"]
+__all__ = ["Judgement", "Scorer", "ScorerOptions", "Task"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,18 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """The scores of a task's sources, with probabilities if the scorer is calibrated."""
+
+    scores: torch.Tensor
+    """`(sources,)` float."""
+    probabilities: torch.Tensor | None = None
+    """For each source, the probability that it is evidence, `(sources,)`."""
+    present: float | None = None
+    """The probability that at least one source is evidence."""
+
+
+@dataclass(frozen=True)
 class ScorerOptions:
     """The options that some scorers need in addition to the question."""
 
@@ -104,6 +117,8 @@ class ScorerOptions:
     """The reranker of `cross_encoder`, by Hub id or path. The embedder and the reranker may be in ONNX format."""
     index: str | None = None
     """The folder of the passage index of `scout`; by default the index is kept in memory."""
+    calibrate: bool = True
+    """Whether the coefficients of scout are learned if the model has none; see `at2_prune.calibration`."""
     seed: int = 0
     """The seed of `random`, and of the surrogates' ablations."""
 
@@ -182,6 +197,19 @@ class Scorer(ABC):
         Raises:
             EmptyDraftError: the method needs a draft, and the draft is empty.
         """
+
+    def judge(self, task: Task) -> Judgement:
+        """Return the scores of `score`, with probabilities if the scorer is calibrated.
+
+        Raises:
+            EmptyDraftError: see `score`.
+        """
+        return Judgement(self.score(task))
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration that `judge` takes probabilities from, or None."""
+        return None
 
     @property
     def draft_groups(self) -> tuple[RowGroup, ...]:

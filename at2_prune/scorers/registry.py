@@ -9,13 +9,16 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from ..calibration import calibrated_coefficients, switched_off
 from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of, read_coefficients
+from ..coefficients.shipped import shipped_coefficients, shipped_for_weights
 from ..errors import InputError
 from ..models.default_model import EMBEDDED_MODEL_ID
 from ..models.language_model import LanguageModel, recorded_name
 from ..models.loading import load_config
+from ..passage_index.index import fingerprint
 from .base import Scorer, ScorerOptions
 from .learned import LearnedScorer
 
@@ -93,6 +96,8 @@ def check_scorer(
             read_coefficients(name, None, coefficients)
         if name != EMBEDDED_MODEL_ID:
             config = load_config(name, dict(model_options or {}))
+    if _must_calibrate(name, method, coefficients, options):
+        return
     method, found = _resolved(method, coefficients, partial(read_coefficients, name, config))
     make_scorer(method, replace(options, coefficients=found)).check(name)
 
@@ -125,6 +130,7 @@ def load_scorer(
     index: str | None = None,
     cross_encoder: str | os.PathLike[str] | None = None,
     embedder: str | os.PathLike[str] | None = None,
+    calibrate: bool = True,
 ) -> Scorer:
     """Make the scorer of a method for a model.
 
@@ -137,6 +143,8 @@ def load_scorer(
         index: the folder of scout's passage index; by default the index is kept in memory.
         cross_encoder: the reranker of the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore it.
         embedder: the embedder of the methods `dense` and `fusion`; see `DenseScorer`. Other methods ignore it.
+        calibrate: whether the coefficients of scout are learned if none come with the package for the model; see
+            `at2_prune.calibration.calibrated_coefficients`.
 
     Raises:
         InputError: there is no such method, or the given coefficients belong to another method. It is also raised if
@@ -145,12 +153,27 @@ def load_scorer(
         CoefficientsError: there are no coefficients for the model, or the given coefficients cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
-    options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index)
+    options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index, calibrate=calibrate)
     method = _named(method, coefficients, options)
+    if _must_calibrate(language_model.name, method, coefficients, options):
+        coefficients = shipped_for_weights(fingerprint(language_model.model), "scout")
+        coefficients = coefficients or calibrated_coefficients(language_model)
     method, found = _resolved(method, coefficients, partial(load_coefficients, language_model))
     scorer = make_scorer(method, replace(options, coefficients=found))
     scorer.open(language_model)
     return scorer
+
+
+def _must_calibrate(model: str, method: str | None, coefficients: object, options: ScorerOptions) -> bool:
+    """Return whether the method needs coefficients of scout, and none are given or come with the package by name."""
+    wanted = METHODS[method or DEFAULT_METHOD].coefficients
+    return (
+        options.calibrate
+        and not switched_off()
+        and coefficients is None
+        and wanted == "scout"
+        and wanted not in shipped_coefficients().get(model, {})
+    )
 
 
 def _resolved(

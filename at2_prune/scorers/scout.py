@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from ..coefficients.calibration import Calibration
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..errors import InputError
 from ..models.language_model import LanguageModel
 from ..passage_index.encoder import LayerRows
 from ..passage_index.features import best_units, link_features, question_features, question_sums
 from ..passage_index.index import PassageIndex, check_index
-from ..passage_index.records import Precision
+from ..passage_index.records import DEFAULT_PRECISION, Precision
 from ..passage_index.sources import source_units
 from ..passages import Passage
-from .base import Scorer, ScorerOptions, Task
+from .base import Judgement, Scorer, ScorerOptions, Task
 
 __all__ = ["CANDIDATES", "ScoutScorer"]
 
@@ -46,7 +47,7 @@ class ScoutScorer(Scorer):
         self,
         coefficients: ScoutCoefficients,
         index: str | os.PathLike[str] | None = None,
-        precision: Precision = "int8",
+        precision: Precision = DEFAULT_PRECISION,
     ) -> None:
         self.coefficients = coefficients
         self.folder = index
@@ -82,17 +83,36 @@ class ScoutScorer(Scorer):
         if self.folder is not None:
             self.index(language_model)
 
+    @property
+    def calibration(self) -> Calibration | None:
+        return self.coefficients.calibration
+
     def score(self, task: Task) -> torch.Tensor:
+        return self.judge(task).scores
+
+    def judge(self, task: Task) -> Judgement:
+        """Return scores and probabilities.
+
+        The probability of a sentence is the probability of its passage, times the sentence's share among the sentences
+        of that passage.
+        """
         index, prompt = self.index(task.language_model), task.prompt
         question = index.question(task.question)
-        texts = [passage.text for passage in task.passages]
-        scores = self._score_passages(index, question, task.passages)
-        if prompt.source_texts != texts:
+        scores, total = self._score_passages(index, question, task.passages)
+        probabilities, present = None, None
+        if self.calibration is not None:
+            probabilities = self.calibration.probabilities(scores, total).where(scores.isfinite(), 0.0)
+            present = self.calibration.probability_present(scores, total)
+        if prompt.source_texts != [passage.text for passage in task.passages]:
             parts = self._score_parts(index, question, task)
             owner = torch.tensor(prompt.source_passage)
-            scores = scores[owner] * _shares(parts, owner)
+            shares = _shares(parts, owner)
+            scores = scores[owner] * shares
+            if probabilities is not None:
+                probabilities = (probabilities[owner] * shares).nan_to_num(nan=0.0)
         finite = scores[scores.isfinite()]
-        return scores.nan_to_num(nan=-torch.inf).clamp(min=float(finite.min()) - 1 if len(finite) else 0.0).float()
+        scores = scores.nan_to_num(nan=-torch.inf).clamp(min=float(finite.min()) - 1 if len(finite) else 0.0)
+        return Judgement(scores.float(), probabilities, present)
 
     def _score_parts(self, index: PassageIndex, question: Mapping[int, LayerRows], task: Task) -> torch.Tensor:
         """Return the first scores of sources that are parts of passages. A source without text gets minus infinity."""
@@ -107,14 +127,19 @@ class ScoutScorer(Scorer):
 
     def _score_passages(
         self, index: PassageIndex, question: Mapping[int, LayerRows], passages: Sequence[Passage]
-    ) -> torch.Tensor:
-        """Return the scores of whole passages. A passage without text gets minus infinity."""
+    ) -> tuple[torch.Tensor, float]:
+        """Return the scores of whole passages, and the logarithm of the sum of the exponentials of their first scores.
+
+        A passage without text gets the score minus infinity.
+        """
         units, sources = source_units(index, passages, range(len(passages)), [passage.text for passage in passages])
         scores = torch.full((len(passages),), -torch.inf, dtype=torch.float64)
+        total = -torch.inf
         if units:
             sums = question_sums(question, units)
             first = self.coefficients.first_scores(question_features(sums))
             ranked = sorted(best_units(first, sources), key=lambda unit: -float(first[unit]))
+            total = float(first[ranked].logsumexp(0))
             candidates = sorted(ranked[:CANDIDATES])
             some, softcaps = [units[i] for i in candidates], index.softcaps(question)
             found = self.coefficients.score(
@@ -126,7 +151,7 @@ class ScoutScorer(Scorer):
             lowest, highest = float(found.min()), first[ranked[0]]
             for unit in ranked[CANDIDATES:]:
                 scores[sources[unit]] = lowest * float((first[unit] - highest).exp())
-        return scores
+        return scores, total
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_indexes"}

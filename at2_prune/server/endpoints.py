@@ -14,7 +14,7 @@ from . import prune_schemas as prune
 from . import rerank_schemas as rerank
 from .metrics import Metrics
 from .problems import RESPONSES, Problem, ProblemBody
-from .service import Service
+from .service import Ranking, Service
 
 __all__ = ["health_routes", "work_routes"]
 
@@ -28,7 +28,7 @@ def work_routes(service: Service) -> APIRouter:
         _check(request, service, "documents", passages, ("query", body.query))
         _refuse_blank("documents", passages)
         ranking = await service.rank(request, body.query, passages)
-        scores = relative(ranking.scores)
+        scores = relevance(ranking)
         results = [
             rerank.RerankResult(
                 index=index,
@@ -57,8 +57,9 @@ def work_routes(service: Service) -> APIRouter:
         passages = [Passage(text) for text in body.texts]
         _check(request, service, "texts", passages, ("query", body.query))
         _refuse_blank("texts", passages)
-        raw = (await service.rank(request, body.query, passages)).scores
-        scores = raw if body.raw_scores else relative(raw)
+        ranking = await service.rank(request, body.query, passages)
+        raw = ranking.scores
+        scores = raw if body.raw_scores else relevance(ranking)
         return [
             rerank.RankedText(index=i, score=scores[i], text=passages[i].text if body.return_text else None)
             for i in top_k(raw, len(raw), "score")
@@ -73,14 +74,23 @@ def work_routes(service: Service) -> APIRouter:
         pruned, answer = await service.prune(request, body, passages)
         kept = [
             prune.Kept(
-                index=k.index, text=k.text, title=passages[k.index].title, id=passages[k.index].id, score=k.score
+                index=k.index,
+                text=k.text,
+                title=passages[k.index].title,
+                id=passages[k.index].id,
+                score=k.score,
+                probability=k.probability,
             )
             for k in pruned.kept
         ]
         return prune.PruneResponse(
             pruned_text="\n\n".join(one.text for one in kept),
             kept=kept,
-            dropped=[prune.Dropped(index=d.index, reason=d.reason, score=d.score) for d in pruned.dropped],
+            dropped=[
+                prune.Dropped(index=d.index, reason=d.reason, score=d.score, probability=d.probability)
+                for d in pruned.dropped
+            ],
+            present=pruned.present,
             draft=pruned.draft,
             answer=answer,
             fallback=pruned.fallback,
@@ -129,6 +139,11 @@ def health_routes(service: Service, metrics: Metrics) -> APIRouter:
         return Response(metrics.page(), media_type=metrics.content_type)
 
     return router
+
+
+def relevance(ranking: Ranking) -> list[float]:
+    """Return the probabilities of a ranking's documents, or `relative` scores if the method gives no probabilities."""
+    return relative(ranking.scores) if ranking.probabilities is None else ranking.probabilities
 
 
 def relative(scores: Sequence[float]) -> list[float]:

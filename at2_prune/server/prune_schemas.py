@@ -75,6 +75,9 @@ class Kept(BaseModel):
     title: str | None = None
     id: str | None = None
     score: float | None = Field(description="The method's score; null if nothing was scored.")
+    probability: float | None = Field(
+        None, description="The probability that the passage is evidence; null if the method gives none."
+    )
 
 
 class Dropped(BaseModel):
@@ -83,6 +86,7 @@ class Dropped(BaseModel):
     index: int
     reason: str
     score: float | None
+    probability: float | None = None
 
 
 class PruneResponse(BaseModel):
@@ -93,6 +97,9 @@ class PruneResponse(BaseModel):
     dropped: list[Dropped]
     draft: str | None = Field(description="The draft that the scoring model read; null if it read none.")
     answer: str | None = Field(None, description="The answer from the kept texts, if the request asks for an answer.")
+    present: float | None = Field(
+        None, description="The probability that the passages hold evidence at all; null if the method gives none."
+    )
     fallback: str | None = Field(
         description="The reason why nothing could be scored. The first passages are then kept. Null if all went well."
     )

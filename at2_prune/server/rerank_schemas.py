@@ -90,8 +90,8 @@ class RerankResult(BaseModel):
 
     index: int = Field(description="The document's index in the request.")
     relevance_score: float = Field(
-        description="From 0 for the lowest score of this request to 1 for the highest. The score is no "
-        "probability, and comparable within one request only."
+        description="The probability that the document is evidence. If the server's method gives no probabilities: "
+        "from 0 for the lowest score of this request to 1 for the highest."
     )
     document: RerankDocument | None = None
 
@@ -144,7 +144,9 @@ class TextsRequest(BaseModel):
 
     query: NotBlank
     texts: list[str] = Field(min_length=1)
-    raw_scores: bool = Field(False, description="True for the method's own scores, false for scores from 0 to 1.")
+    raw_scores: bool = Field(
+        False, description="True for the method's own scores, false for probabilities (see relevance_score)."
+    )
     return_text: bool = Field(False, description="Whether each result holds its text.")
 
 

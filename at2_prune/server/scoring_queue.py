@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..passages import Passage
 from ..pruning.pruner import AT2Pruner
+from ..pruning.results import ScoredSource
 
 __all__ = ["QueueClosedError", "QueueFullError", "ScoringQueue"]
 
@@ -97,7 +98,7 @@ class ScoringQueue:
         """Return whether the queue would accept a job now."""
         return self._thread.is_alive() and not self._closed and len(self._jobs) < self.max_waiting
 
-    def score(self, question: str, passages: Sequence[Passage]) -> Future[list[float]]:
+    def score(self, question: str, passages: Sequence[Passage]) -> Future[list[ScoredSource]]:
         """Add a question to score.
 
         Raises:
@@ -152,7 +153,7 @@ class ScoringQueue:
         """Score questions as one batch. After an error, score each question alone, so that only faulty requests
         fail."""
         try:
-            found = self.pruner.score_batch([job.question for job in jobs], [job.passages for job in jobs])
+            found = self.pruner.attribute_batch([job.question for job in jobs], [job.passages for job in jobs])
         except Exception as error:
             if len(jobs) == 1:
                 jobs[0].future.set_exception(error)
@@ -160,8 +161,8 @@ class ScoringQueue:
             for job in jobs:
                 self._score([job])
         else:
-            for job, scores in zip(jobs, found, strict=True):
-                job.future.set_result(scores)
+            for job, sources in zip(jobs, found, strict=True):
+                job.future.set_result(sources)
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:

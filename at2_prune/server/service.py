@@ -37,6 +37,8 @@ class Ranking:
     """The scores of a request's documents."""
 
     scores: list[float]
+    probabilities: list[float] | None = None
+    """For each document, the probability that it is evidence; None if the method is not calibrated."""
     warning: str | None = None
     """The reason why nothing could be scored. All scores are then 0. None if all went well."""
 
@@ -78,9 +80,11 @@ class Service:
     async def rank(self, request: Request, question: str, passages: Sequence[Passage]) -> Ranking:
         """Score documents, as one batch with other waiting requests."""
         try:
-            return Ranking(await self._result(request, lambda: self.queue.score(question, passages)))
+            sources = await self._result(request, lambda: self.queue.score(question, passages))
         except EmptyDraftError as error:  # the model's own draft is empty
-            return Ranking([0.0] * len(passages), str(error))
+            return Ranking([0.0] * len(passages), warning=str(error))
+        known = [source.probability for source in sources if source.probability is not None]
+        return Ranking([source.score for source in sources], known if len(known) == len(sources) else None)
 
     async def prune(
         self, request: Request, body: PruneRequest, passages: Sequence[Passage]

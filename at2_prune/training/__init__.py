@@ -6,7 +6,8 @@ from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
 from .examples import Example, ExampleStore, check_store
 from .fit import Fidelity, FitSettings, fidelity, fit
-from .scout import ScoutReport, ScoutSettings, train_scout
+from .scout import ScoutReport, train_scout
+from .scout_fit import ScoutSettings
 from .settings import TrainingData, TrainingSettings
 from .trainer import TrainingReport, train
 

@@ -1,4 +1,7 @@
-"""Multinomial logistic regression: coefficients that give the supporting sources the highest probability."""
+"""Multinomial logistic regression: coefficients that give the supporting sources the highest probability.
+
+`recall_at` measures a ranking.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Choice", "fit_choices"]
+__all__ = ["Choice", "fit_choices", "recall_at"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,21 @@ def fit_choices(choices: Sequence[Choice], penalty: float, steps: int) -> torch.
 
     optimizer.step(loss)
     return (weight.detach() / scale).float()
+
+
+def recall_at(scores: torch.Tensor, gold: torch.Tensor, k: int) -> float:
+    """Return the share of the supporting sources among the k with the highest scores.
+
+    If scores are equal, the earlier source ranks higher.
+
+    Args:
+        scores: `(sources,)`.
+        gold: `(sources,)` bool, True for supporting sources; at least one is supporting.
+        k: at least 1.
+
+    Example:
+        >>> recall_at(torch.tensor([0.3, 0.9, 0.3]), torch.tensor([True, True, True]), 2)
+        0.6666666865348816
+    """
+    best = scores.argsort(descending=True, stable=True)[:k]
+    return float(gold[best].sum() / gold.sum())

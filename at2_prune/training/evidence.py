@@ -22,8 +22,7 @@ import torch
 from ..attention.rows import RowGroup
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import DataError, InputError
-from ..pruning.selection import top_k
-from .choices import Choice, fit_choices
+from .choices import Choice, fit_choices, recall_at
 from .examples import Example
 
 __all__ = ["EvidenceSettings", "fit_evidence", "gold_found"]
@@ -124,8 +123,7 @@ def gold_found(
     for example in examples:
         if example.gold.any():
             scores = coefficients.score({group: example.mass[group.name][0] for group in groups}, layers)
-            best = top_k(scores.tolist(), k)
-            recalls.append(float(example.gold[best].sum() / example.gold.sum()))
+            recalls.append(recall_at(scores, example.gold, k))
     recall = torch.tensor(recalls)
     return {"gold_recall": recall, "both_gold": (recall == 1).float()}
 

@@ -29,8 +29,9 @@ class AT2DocumentPruner:
     """Keep the documents that the attention of the scoring model points to.
 
     `warm_up` or the first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the
-    same id and meta, and with the new score. A single document keeps its retrieval score, because no model is needed to
-    select it. Only some methods, for example `fusion`, read retrieval scores.
+    same id. `score` holds the probability that the document is evidence, and `meta["raw_score"]` the method's score. If
+    the method gives no probabilities, `score` holds its score. A single document keeps its retrieval score, unless a
+    setting such as `min_score` asks for probabilities. Only some methods, for example `fusion`, read retrieval scores.
 
     Args:
         pruner: an `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if these are not
@@ -140,6 +141,7 @@ class AT2DocumentPruner:
             document = documents[item.index]
             whole = item.text == pruned.passages[item.index].text
             content = document.content if whole else item.text
-            score = document.score if item.score is None else item.score
-            kept.append(replace(document, content=content, score=score, meta=dict(document.meta)))
+            score = document.score if item.relevance is None else item.relevance
+            meta = dict(document.meta) if item.probability is None else {**document.meta, "raw_score": item.score}
+            kept.append(replace(document, content=content, score=score, meta=meta))
         return kept

@@ -32,8 +32,9 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     """Keep the documents that the attention of the scoring model points to.
 
     The first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the same id and
-    metadata, and with the score in `metadata["relevance_score"]`. A single document is returned without a score,
-    because no model is needed to select it.
+    metadata. `metadata["relevance_score"]` is the probability that the document is evidence. `metadata["raw_score"]`
+    is the method's score. If the method gives no probabilities, `relevance_score` is the score. A single document is
+    returned without them, unless a setting such as `min_score` asks for probabilities.
 
     Example:
         >>> from langchain_core.documents import Document
@@ -143,7 +144,9 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
             document = documents[item.index]
             metadata = dict(document.metadata)
             if item.score is not None:
-                metadata["relevance_score"] = item.score
+                metadata["relevance_score"] = item.relevance
+            if item.probability is not None:
+                metadata["raw_score"] = item.score
             whole = item.text == pruned.passages[item.index].text
             content = document.page_content if whole else item.text
             kept.append(document.model_copy(update={"page_content": content, "metadata": metadata}))

@@ -258,4 +258,5 @@ def test_the_model_is_loaded_once(
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda q: step.run(q.text, q.passages[:2]), sample_questions[:8]))
     given = {"model": "some/model", "method": "average_attention", "dtype": "bfloat16", "max_new_tokens": 5}
+    given["calibrate"] = True
     assert loads == [((), dict.fromkeys(MODEL_SETTINGS) | given)]

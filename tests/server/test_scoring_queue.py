@@ -10,6 +10,7 @@ import pytest
 
 from at2_prune import AT2Pruner, Passage, Question
 from at2_prune.errors import ContextTooLongError
+from at2_prune.pruning.results import ScoredSource
 from at2_prune.server.scoring_queue import QueueClosedError, QueueFullError, ScoringQueue
 
 
@@ -23,6 +24,10 @@ def queue(tiny_pruner: AT2Pruner, sizes: list[int]) -> ScoringQueue:
     return ScoringQueue(tiny_pruner, max_waiting=6, max_together=3, on_batch=sizes.append)
 
 
+def scores(future: Future[list[ScoredSource]]) -> list[float]:
+    return [source.score for source in future.result(60)]
+
+
 def few(question: Question) -> list[Passage]:
     return list(question.passages[:3])
 
@@ -34,7 +39,7 @@ def test_questions_that_wait_are_scored_together(
     futures = [queue.score(question.text, few(question)) for question in asked]
     queue.start()
     for question, future in zip(asked, futures, strict=True):
-        assert future.result(60) == pytest.approx(tiny_pruner.score(question.text, few(question)), abs=1e-6)
+        assert scores(future) == pytest.approx(tiny_pruner.score(question.text, few(question)), abs=1e-6)
     assert sizes == [3, 2]
     queue.close()
 
@@ -64,7 +69,7 @@ def test_an_error_concerns_its_own_question_only(tiny_lm, tiny_pruner: AT2Pruner
     queue.start()
     with pytest.raises(ContextTooLongError):
         long.result(60)
-    assert good.result(60) == also.result(60) == pytest.approx(strict.score(question.text, few(question)), abs=1e-6)
+    assert scores(good) == scores(also) == pytest.approx(strict.score(question.text, few(question)), abs=1e-6)
     queue.close()
 
 

@@ -39,8 +39,9 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     The first call loads the scoring model, by default Gemma 3 270M. The scoring model reads the text that the LLM will
     get, with the metadata. With `granularity="sentence"` the scoring model reads only title and text.
 
-    `NodeWithScore.score` holds the new score. A single node keeps its retrieval score, because no model is needed to
-    select it. Only some methods, for example `fusion`, read retrieval scores.
+    `NodeWithScore.score` holds the probability that the node is evidence, or the score if the method gives no
+    probabilities; `prune` returns both. A single node keeps its retrieval score, unless a setting such as `min_score`
+    asks for probabilities. Only some methods, for example `fusion`, read retrieval scores.
 
     Example:
         >>> from llama_index.core.schema import NodeWithScore, TextNode
@@ -105,7 +106,7 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
             if item.text != pruned.passages[item.index].text:
                 node = node.model_copy()
                 node.set_content(item.text)
-            kept.append(NodeWithScore(node=node, score=score if item.score is None else item.score))
+            kept.append(NodeWithScore(node=node, score=score if item.relevance is None else item.relevance))
         return kept
 
     def _postprocess_nodes(

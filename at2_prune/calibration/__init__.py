@@ -1,0 +1,20 @@
+"""Coefficients of scout for any model, learned from questions that come with at2-prune or from a user's own texts."""
+
+from __future__ import annotations
+
+from .cache import cached_folder, calibrated_coefficients, switched_off
+from .calibrate import CalibrationReport, calibrate, recalibrate
+from .pseudo_questions import pseudo_questions
+from .questions import SHIPPED, shipped_questions
+
+__all__ = [
+    "SHIPPED",
+    "CalibrationReport",
+    "cached_folder",
+    "calibrate",
+    "calibrated_coefficients",
+    "pseudo_questions",
+    "recalibrate",
+    "shipped_questions",
+    "switched_off",
+]

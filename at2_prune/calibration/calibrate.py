@@ -1,0 +1,118 @@
+"""Calibration of a model: the coefficients of scout and their probabilities, without labels from the user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..coefficients.calibration import Calibration
+from ..coefficients.scout_coefficients import ScoutCoefficients
+from ..datasets import Question
+from ..errors import DataError
+from ..models.language_model import LanguageModel
+from ..passage_index.index import PassageIndex
+from ..passage_index.stores import MemoryStore
+from ..training.examples import ExampleStore
+from ..training.probabilities import calibration_of_scores, score_examples
+from ..training.scout import MEMORY, train_scout
+from ..training.scout_examples import collect_scout
+from ..training.scout_fit import ScoutSettings
+from ..training.settings import TrainingData
+
+__all__ = ["CalibrationReport", "calibrate", "recalibrate"]
+
+PENALTY = 0.3
+"""The L2 penalty of the fits: larger than for many labelled questions; see docs/research.md."""
+LEAST_QUESTIONS = 10
+"""The minimum number of questions for a calibration."""
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """The result of a calibration."""
+
+    coefficients: ScoutCoefficients
+    questions: int
+    """The number of questions that were used."""
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was measured on questions that were held out; see `training.probabilities.measure_calibration`."""
+        calibration = self.coefficients.calibration
+        return {} if calibration is None else dict(calibration.measured)
+
+
+def calibrate(
+    language_model: LanguageModel,
+    data: Sequence[TrainingData],
+    out: str | os.PathLike[str],
+    progress: Callable[[], None] = lambda: None,
+) -> CalibrationReport:
+    """Learn the coefficients of scout for a model, with their probabilities, and save them.
+
+    All questions are used for the coefficients. The measures are cross-validated: each question is scored by
+    coefficients that were learned from the others. If the call is interrupted, the next one continues where it stopped.
+
+    Args:
+        language_model: any model whose attention can be read.
+        data: questions with supporting passages, for example `shipped_questions`.
+        out: the folder for the coefficients.
+        progress: called after every question.
+
+    Raises:
+        DataError: fewer than ten questions can be used.
+        ModelNotSupportedError: the model's attention cannot be read.
+        CacheError: a file cannot be written.
+    """
+    _check_enough(sum(bool(question.gold) for one in data for question in one.questions))
+    report = train_scout(language_model, data, out, ScoutSettings(penalty=PENALTY, holdout=0), progress)
+    return CalibrationReport(report.coefficients, report.fitted)
+
+
+def recalibrate(
+    language_model: LanguageModel,
+    coefficients: ScoutCoefficients,
+    questions: Sequence[Question],
+    name: str,
+    out: str | os.PathLike[str],
+    progress: Callable[[], None] = lambda: None,
+) -> CalibrationReport:
+    """Fit the probabilities of given coefficients to a user's own questions, and save both.
+
+    The coefficients stay as they are. The questions must be others than those that the coefficients were learned from.
+
+    Args:
+        language_model: the model of the coefficients.
+        coefficients: the coefficients.
+        questions: at least ten, with supporting passages.
+        name: the name of the questions, for the records.
+        out: the folder for the coefficients and the examples.
+        progress: called after every question.
+
+    Raises:
+        DataError: fewer than ten questions can be used.
+        CacheError: a file cannot be written.
+    """
+    _check_enough(sum(bool(question.gold) for question in questions))
+    settings = {"method": "scout", "recalibrated": name, "model": language_model.name}
+    store = ExampleStore(out, {**settings, "layers": list(coefficients.layers)})
+    index = PassageIndex(language_model, coefficients.layers, coefficients.link_layers, store=MemoryStore(MEMORY))
+    collect_scout(index, questions, store, progress)
+    examples = list(store.load([question.id for question in questions]))
+    scored = score_examples(coefficients, [e for e in examples if bool(e.gold.any()) and not bool(e.gold.all())])
+    _check_enough(len(scored))
+    found: Calibration = calibration_of_scores(scored)
+    training = {**coefficients.training, "recalibrated_on": {"data": name, "questions": len(scored)}}
+    result = replace(coefficients, calibration=found, training=training)
+    result.save_pretrained(Path(out))
+    return CalibrationReport(result, len(scored))
+
+
+def _check_enough(count: int) -> None:
+    if count < LEAST_QUESTIONS:
+        raise DataError(
+            f"calibration needs at least {LEAST_QUESTIONS} questions with supporting passages and others, got {count}"
+        )

@@ -1,0 +1,193 @@
+"""Pseudo-questions: questions that are made of a user's own texts, so that nobody has to write or label any.
+
+A question is some rare words of one passage, or of two passages that are linked: the first names the title of the
+second. The passages that the words come from are the evidence. The other passages are the most similar ones of the
+corpus, by BM25 (Robertson and Zaragoza 2009), so that they are hard to tell apart. For a question about one passage,
+the sentence with the words is removed from it, as in the inverse cloze task (Lee et al. 2019, arXiv 1906.00300).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..datasets import Question
+from ..errors import DataError
+from ..passages import Passage
+
+__all__ = ["pseudo_questions"]
+
+QUESTIONS = 100
+PASSAGES = 10
+"""The number of passages of a question."""
+LEAST_PASSAGES = 20
+"""The minimum number of different passages of a corpus."""
+CHARACTERS = 1500
+"""The maximum length of a passage. Longer texts are cut into several passages."""
+LONGEST_CORPUS = 20_000
+"""The maximum number of passages that are used; more are sampled down."""
+K1, B = 1.2, 0.75
+"""The parameters of BM25."""
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+"""A word, or one character of Chinese or Japanese, which put no spaces between words."""
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
+
+
+@dataclass(frozen=True)
+class _Made:
+    """One pseudo-question."""
+
+    text: str
+    evidence: dict[int, Passage]
+    """The supporting passages, by their index in the corpus, as the question shows them."""
+
+
+def pseudo_questions(passages: Sequence[Passage], count: int = QUESTIONS, seed: int = 0) -> list[Question]:
+    """Make questions of passages.
+
+    Args:
+        passages: the corpus. Titles help, because they link passages; duplicates and blank passages are left out.
+        count: the maximum number of questions.
+        seed: the seed of all choices.
+
+    Returns:
+        The questions, each with ten passages and its evidence. There are fewer than `count` if the corpus is small.
+
+    Raises:
+        DataError: the corpus has fewer than 20 different passages with text.
+    """
+    chooser = random.Random(seed)
+    pieces = list(dict.fromkeys(piece for passage in passages for piece in _cut(passage)))
+    if len(pieces) < LEAST_PASSAGES:
+        raise DataError(
+            f"the corpus has {len(pieces)} different passages with text, but questions can be made of at least "
+            f"{LEAST_PASSAGES}: give more texts, or calibrate without --passages"
+        )
+    if len(pieces) > LONGEST_CORPUS:
+        pieces = chooser.sample(pieces, LONGEST_CORPUS)
+    corpus = _Corpus(pieces)
+    order = list(range(len(pieces)))
+    chooser.shuffle(order)
+    found: list[Question] = []
+    for index in order * 2:
+        if len(found) == count:
+            break
+        made = corpus.about_two(index, chooser) if len(found) % 2 else None
+        made = made or corpus.about_one(index, chooser)
+        if made is not None:
+            found.append(_question(corpus, made, len(found), chooser))
+    return found
+
+
+def _question(corpus: _Corpus, made: _Made, number: int, chooser: random.Random) -> Question:
+    """Return the question with its evidence among the most similar passages, in random order."""
+    words = _words(made.text) + [word for piece in made.evidence.values() for word in _words(_whole(piece))[:60]]
+    others = corpus.similar(words, made.evidence, PASSAGES - len(made.evidence))
+    shown = [*((piece, True) for piece in made.evidence.values()), *((corpus.pieces[i], False) for i in others)]
+    chooser.shuffle(shown)
+    gold = tuple(place for place, (_, supports) in enumerate(shown) if supports)
+    return Question(f"pseudo-{number}", made.text, tuple(piece for piece, _ in shown), gold=gold)
+
+
+class _Corpus:
+    """Passages with an inverted index of their words."""
+
+    def __init__(self, pieces: Sequence[Passage]) -> None:
+        self.pieces = pieces
+        self.counts = [Counter(_words(_whole(piece))) for piece in pieces]
+        self.lengths = [sum(count.values()) for count in self.counts]
+        self.mean_length = sum(self.lengths) / len(pieces)
+        self.places: dict[str, list[int]] = {}
+        for index, count in enumerate(self.counts):
+            for word in count:
+                self.places.setdefault(word, []).append(index)
+        self.titles: dict[str, int] = {}
+        for index, piece in enumerate(pieces):
+            title = re.sub(r" \(.*", "", piece.title or "")
+            if len(title) > 4:
+                self.titles.setdefault(title, index)
+
+    def rarity(self, word: str) -> float:
+        """Return the inverse document frequency of a word."""
+        return math.log(1 + len(self.pieces) / len(self.places[word])) if word in self.places else 0.0
+
+    def similar(self, words: Sequence[str], without: dict[int, Passage], count: int) -> list[int]:
+        """Return the passages that are most similar to the words by BM25, except those in `without`."""
+        scores: Counter[int] = Counter()
+        for word in set(words):
+            rarity = self.rarity(word)
+            for index in self.places.get(word, ()):
+                times = self.counts[index][word]
+                norm = times + K1 * (1 - B + B * self.lengths[index] / self.mean_length)
+                scores[index] += rarity * times * (K1 + 1) / norm  # type: ignore[assignment]
+        ranked = [index for index, _ in scores.most_common(count + len(without)) if index not in without]
+        return ranked[:count]
+
+    def about_one(self, index: int, chooser: random.Random) -> _Made | None:
+        """Return a question of some words of one sentence. The sentence is removed from the passage."""
+        piece = self.pieces[index]
+        sentences = _sentences(piece.text)
+        long = [sentence for sentence in sentences if len(_words(sentence)) >= 6]
+        if len(sentences) < 2 or not long:
+            return None
+        taken = chooser.choice(long)
+        rest = " ".join(sentence for sentence in sentences if sentence is not taken)
+        return _Made(self._rare(taken, chooser.randint(4, 8)), {index: Passage(rest, title=piece.title)})
+
+    def about_two(self, index: int, chooser: random.Random) -> _Made | None:
+        """Return a question of the title of one passage and some words of another one, whose title it names."""
+        piece = self.pieces[index]
+        linked = [
+            (title, other) for title, other in self._named_in(piece.text) if other != index and title != piece.title
+        ]
+        if not linked or not piece.title:
+            return None
+        title, other = chooser.choice(linked)
+        long = [sentence for sentence in _sentences(self.pieces[other].text) if len(_words(sentence)) >= 6]
+        if not long:
+            return None
+        words = self._rare(chooser.choice(long).replace(title, " "), chooser.randint(3, 6))
+        return _Made(f"{piece.title} {words}", {index: piece, other: self.pieces[other]})
+
+    def _named_in(self, text: str) -> Iterator[tuple[str, int]]:
+        """Yield the titles that a text names, with their passages."""
+        words = text.split()
+        for title, index in self.titles.items():
+            if title.split()[0] in words and title in text:
+                yield title, index
+
+    def _rare(self, text: str, count: int) -> str:
+        """Return the rarest words of a text, in their order."""
+        words = _WORD.findall(text)
+        rarest = sorted(range(len(words)), key=lambda i: -self.rarity(words[i].lower()))[:count]
+        return " ".join(words[i] for i in sorted(rarest))
+
+
+def _cut(passage: Passage) -> Iterator[Passage]:
+    """Yield a passage in parts of at most `CHARACTERS` characters, cut between sentences where possible."""
+    part = ""
+    for sentence in _sentences(passage.text):
+        for start in range(0, len(sentence), CHARACTERS):
+            piece = sentence[start : start + CHARACTERS]
+            if part and len(part) + len(piece) >= CHARACTERS:
+                yield Passage(part, title=passage.title)
+                part = ""
+            part = f"{part} {piece}" if part else piece
+    if part:
+        yield Passage(part, title=passage.title)
+
+
+def _sentences(text: str) -> list[str]:
+    return [sentence.strip() for sentence in _SENTENCE.split(text) if sentence.strip()]
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def _whole(piece: Passage) -> str:
+    return f"{piece.title} {piece.text}" if piece.title else piece.text

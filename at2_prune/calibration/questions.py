@@ -1,0 +1,56 @@
+"""The calibration questions that come with at2-prune."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..datasets import Question, calibration_questions_path, load_questions
+from ..passages import Passage
+
+__all__ = ["SHIPPED", "digest_of", "shipped_questions", "vary_lengths"]
+
+SHIPPED = "at2_prune/calibration_questions.jsonl"
+"""The name under which the questions are recorded."""
+
+
+def shipped_questions() -> list[Question]:
+    """Return the questions that come with at2-prune, with passages of varied length; see `vary_lengths`.
+
+    They and their passages were written for this purpose, about invented people, places and products. Each question has
+    ten passages and names the supporting ones.
+
+    Example:
+        >>> len(shipped_questions())
+        170
+    """
+    return vary_lengths(load_questions(calibration_questions_path()))
+
+
+def vary_lengths(questions: Sequence[Question], seed: int = 0) -> list[Question]:
+    """Append some sentences of another passage to one half of the passages, chosen at random.
+
+    The length of a passage then says nothing about whether it supports a question, and coefficients learn to find
+    evidence among short and long passages. A passage that several questions share is the same in all of them.
+    """
+    chooser = random.Random(seed)
+    known = list(dict.fromkeys(passage for question in questions for passage in question.passages))
+    changed: dict[Passage, Passage] = {}
+    for passage in known:
+        if chooser.random() < 0.5:
+            sentences = re.split(r"(?<=[.!?])\s+", chooser.choice(known).text)
+            added = " ".join(sentences[-chooser.randint(1, len(sentences)) :])
+            changed[passage] = replace(passage, text=f"{passage.text} {added}", sentences=None)
+    return [replace(q, passages=tuple(changed.get(passage, passage) for passage in q.passages)) for q in questions]
+
+
+def digest_of(questions: Sequence[Question]) -> str:
+    """Return a digest of questions, of their passages and of the supporting passages."""
+    digest = hashlib.sha256()
+    for question in questions:
+        texts = [(passage.title, passage.text) for passage in question.passages]
+        digest.update(repr((question.text, texts, question.gold)).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,84 @@
+"""The number of sources to keep if probabilities decide it: by a least probability, or by a wanted recall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..coefficients.calibration import Calibration, count_for_share
+from ..errors import CoefficientsError, InputError
+from ..scorers.base import Scorer
+from .selection import parse_recall
+
+__all__ = ["CONFIDENT", "Bounds", "calibration_of"]
+
+CONFIDENT = 0.5
+"""The probability of evidence from which on a result is confident."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The bounds on the sources to keep.
+
+    Raises:
+        InputError: a bound has a value that cannot be used.
+
+    Example:
+        >>> Bounds(min_score=0.5).count([0.9, 0.05, 0.6, 0.4], most=3, calibration=None)
+        2
+    """
+
+    min_score: float | None = None
+    """The least probability of a kept source. It needs a calibrated scorer."""
+    keep: str | None = None
+    """`recall>=R` keeps the fewest sources whose expected recall of evidence is at least R. It replaces the number of
+    sources to keep, and needs a calibrated scorer."""
+
+    def __post_init__(self) -> None:
+        if self.keep is not None:
+            parse_recall(self.keep)
+        score = self.min_score
+        if score is not None and (
+            isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1
+        ):
+            raise InputError(f"min_score must be a probability from 0 to 1, got {score!r:.80}")
+
+    @property
+    def given(self) -> bool:
+        """Return whether there is a bound."""
+        return self.min_score is not None or self.keep is not None
+
+    def count(self, probabilities: Sequence[float], most: int | None, calibration: Calibration | None) -> int:
+        """Return the number of the most probable sources to keep. It may be 0.
+
+        Args:
+            probabilities: for each source, the probability that it is evidence.
+            most: the maximum number; None sets none. It does not hold if `keep` is given.
+            calibration: the calibration of the probabilities. `keep` needs it.
+        """
+        count = len(probabilities)
+        if most is not None and self.keep is None:
+            count = min(count, most)
+        if self.min_score is not None:
+            count = min(count, sum(value >= self.min_score for value in probabilities))
+        if self.keep is not None and calibration is not None:
+            count = min(count, count_for_share(probabilities, calibration.level(parse_recall(self.keep))))
+        return count
+
+
+def calibration_of(scorer: Scorer, *needed_by: str) -> Calibration:
+    """Return the calibration of a scorer.
+
+    Raises:
+        InputError: the scorer's method gives no probabilities. The message names the settings that need them.
+        CoefficientsError: its coefficients have no calibration.
+    """
+    if scorer.calibration is not None:
+        return scorer.calibration
+    names = " and ".join(needed_by)
+    if scorer.name != "scout":
+        raise InputError(f"{names} need probabilities, which the method {scorer.name} does not give: use scout")
+    raise CoefficientsError(
+        f"{names} need probabilities, but these coefficients of scout have no calibration: calibrate them with "
+        "at2-prune calibrate"
+    )

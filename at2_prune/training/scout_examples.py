@@ -1,0 +1,68 @@
+"""The examples that scout's coefficients are fitted to: features of questions and links, from the passage index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ..datasets import Question
+from ..passage_index.features import QUESTION, best_units, links_from, question_features, question_sums
+from ..passage_index.index import PassageIndex
+from ..passage_index.sources import source_units
+from .examples import Example, ExampleStore
+
+__all__ = ["collect_scout"]
+
+NO_ABLATIONS = torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 1, dtype=torch.float64)
+
+
+def collect_scout(
+    index: PassageIndex,
+    questions: Sequence[Question],
+    store: ExampleStore,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """Collect the features of every question that `store` does not have yet.
+
+    Returns:
+        The number of questions without an example, by reason.
+    """
+    skipped: dict[str, int] = {}
+    for question in questions:
+        if not store.has(question.id):
+            reason = ""
+            if len(question.passages) < 2:
+                reason = "fewer than two passages"
+            elif not question.gold:
+                reason = "no supporting passages are named"
+            else:
+                store.add(_example(index, question))
+            if reason:
+                skipped[reason] = skipped.get(reason, 0) + 1
+        progress()
+    return skipped
+
+
+def _example(index: PassageIndex, question: Question) -> Example:
+    """Return the example of a question.
+
+    Its masses are the features `question` of all sources, the features `links` between them, and the features `absent`
+    of the other sources if the supporting ones are left out.
+    """
+    texts = [passage.text for passage in question.passages]
+    units, sources = source_units(index, question.passages, list(range(len(texts))), texts)
+    rows = index.question(question.text)
+    sums = question_sums(rows, units)
+    share = question_features(sums)[QUESTION.index("share")].mean((0, 1))
+    best = best_units(share, sources)  # `share` chooses, as there are no coefficients yet
+    some = [units[i] for i in best]
+    links = links_from(some, some, index.softcaps(rows))
+    # The opposite direction: the link from b to a is a feature of the pair (a, b) too.
+    links = torch.cat([links, links.transpose(0, -1)], 1)
+    gold = torch.tensor([sources[i] in question.gold for i in best])
+    mass = {"question": question_features(sums.of(best)), "links": links}
+    others = [unit for unit, supports in zip(best, gold.tolist(), strict=True) if not supports]
+    if others:
+        mass["absent"] = question_features(sums.of(others))
+    return Example(question.id, "", mass, list(index.encoder.layers), *NO_ABLATIONS, gold)

@@ -1,0 +1,115 @@
+"""The fit of scout's coefficients to supporting passages.
+
+The coefficients of the first choice must find a supporting passage by its features. In every later choice, one
+supporting passage is known. The coefficients must find the other supporting passages by their own features and their
+links to the known passage. Both fits are multinomial logistic regressions; see `at2_prune.training.choices`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..coefficients.scout_coefficients import ScoutCoefficients
+from ..errors import DataError, InputError
+from ..passage_index.records import DEFAULT_PRECISION, Precision
+from .choices import Choice, fit_choices
+from .examples import Example
+
+__all__ = ["ScoutSettings", "fit_scout"]
+
+
+@dataclass(frozen=True)
+class ScoutSettings:
+    """The settings with which scout's coefficients are learned."""
+
+    layers: tuple[int, ...] = ()
+    """The layers whose keys are kept, as indices. By default these are the middle and the last layer of the model's
+    first third."""
+    link_layers: tuple[int, ...] = ()
+    """The layers, among `layers`, whose attention gives the links between passages; by default the last one."""
+    penalty: float = 0.03
+    """The L2 penalty on coefficients of features with unit variance, in both fits."""
+    balance: float = 0.5
+    """The power to which a data set's number of examples is raised. The result is the weight of the data set in the
+    fits. With 0, all data sets have the same weight."""
+    steps: int = 200
+    """The maximum number of steps of L-BFGS."""
+    precision: Precision = DEFAULT_PRECISION
+    """The precision in which keys are kept."""
+    holdout: float = 0.15
+    """The share of the questions that is held out to measure the coefficients on."""
+
+    def resolved(self, depth: int | None) -> ScoutSettings:
+        """Return the settings with every default filled in for a model with `depth` layers.
+
+        Raises:
+            InputError: a layer does not exist, or a link layer is not among the layers.
+        """
+        third = max(1, (depth or 1) // 3)
+        layers = tuple(sorted(set(self.layers or (third // 2, third - 1))))
+        linked = tuple(sorted(set(self.link_layers or layers[-1:])))
+        if not all(0 <= layer < (depth or layer + 1) for layer in layers) or not set(linked) <= set(layers):
+            below = "" if depth is None else f" and below {depth}"
+            raise InputError(
+                f"layers must be at least 0{below}, and every link layer must be one of them; got layers "
+                f"{list(layers)} and link layers {list(linked)}"
+            )
+        if not 0 <= self.holdout < 1:
+            raise InputError(f"holdout must be at least 0 and less than 1, got {self.holdout}")
+        return replace(self, layers=layers, link_layers=linked)
+
+
+def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> ScoutCoefficients:
+    """Fit scout's coefficients to the examples of one data set or more.
+
+    Raises:
+        DataError: no example has both supporting passages and others.
+    """
+    first: list[Choice] = []
+    usable: list[tuple[Example, float]] = []
+    for examples in data:
+        some = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
+        usable += [(example, len(some) ** (settings.balance - 1)) for example in some]
+    if not usable:
+        raise DataError("no example to fit: none has both supporting passages and others")
+    for example, weight in usable:
+        first.append(Choice(_flat(example.mass["question"]), example.gold, torch.zeros(len(example.gold)), weight))
+    shape = usable[0][0].mass["question"].shape[:3]
+    theta = fit_choices(first, settings.penalty, settings.steps)
+    later = [choice for example, weight in usable for choice in _later(example, theta, weight)]
+    links = usable[0][0].mass["links"].shape[1:4]
+    if later:
+        both = fit_choices(later, settings.penalty, settings.steps)
+    else:  # every question has one supporting passage
+        both = torch.cat([theta, torch.zeros(links.numel())])
+    own, linked = both[: shape.numel()], both[shape.numel() :]
+    return ScoutCoefficients(
+        theta.reshape(shape), own.reshape(shape), linked.reshape(links), settings.layers, settings.link_layers
+    )
+
+
+def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]:
+    """Return the later choices of an example. Each supporting passage is the known passage in one choice.
+
+    The first fit gives each supporting passage a probability of being the known passage. The weight of a choice is the
+    weight of the example times this probability.
+    """
+    features = _flat(example.mass["question"])
+    known = example.gold.nonzero()[:, 0]
+    if len(known) < 2:
+        return []
+    shares = (features[known].double() @ theta.double()).softmax(0).tolist()
+    found = []
+    for source, share in zip(known.tolist(), shares, strict=True):
+        others = torch.arange(len(features)) != source
+        both = torch.cat([features, _flat(example.mass["links"][source])], 1)
+        found.append(Choice(both[others], example.gold[others], torch.zeros(int(others.sum())), weight * share))
+    return found
+
+
+def _flat(features: torch.Tensor) -> torch.Tensor:
+    """Reshape `(groups, layers, heads, sources)` to `(sources, features)`."""
+    return features.flatten(0, 2).T

@@ -1,0 +1,93 @@
+"""Compare coefficients of scout that were learned from different questions, on the same test questions.
+
+    $ at2-prune train-scout --data hotpotqa/train.jsonl --limit 300 --holdout 0 --out runs/labelled
+    $ at2-prune train-scout --data hotpotqa/validation.jsonl --limit 100 --holdout 0 --out runs/hotpotqa
+    $ at2-prune calibrate --passages corpus.jsonl --out runs/own
+    $ python research/without_labels.py --fit labelled=runs/labelled written=runs/own:calibration- \\
+          both=runs/own --test runs/hotpotqa --penalty 0.03 0.3
+
+The examples of each folder are read; nothing else is read again. After a colon stands the beginning of the ids of the
+questions to use. The last line of a test set has equal weights of the best layer, a floor that learns nothing but the
+layer. The differences are paired, to the first fit, with 95 % intervals by bootstrap over questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.passage_index.features import QUESTION
+from at2_prune.training import Example, ScoutSettings
+from at2_prune.training.choices import recall_at
+from at2_prune.training.examples import ExampleStore
+from at2_prune.training.scout_fit import fit_scout
+
+KS = (1, 2, 3, 4)
+
+
+def read(place: str) -> list[Example]:
+    """Return the examples of a folder that have both evidence and others; `FOLDER:PREFIX` chooses ids."""
+    folder, _, prefix = place.partition(":")
+    store = ExampleStore.__new__(ExampleStore)
+    store.folder = Path(folder)
+    found = [one for path in sorted((store.folder / "examples").glob("*.safetensors")) for one in store.read(path)]
+    return [e for e in found if e.question_id.startswith(prefix) and bool(e.gold.any()) and not bool(e.gold.all())]
+
+
+def recalls(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> list[list[float]]:
+    found = []
+    for example in examples:
+        links = example.mass["links"]
+        scores = coefficients.score(example.mass["question"], lambda chosen, links=links: links[chosen])  # type: ignore[misc]
+        found.append([recall_at(scores, example.gold, k) for k in KS])
+    return found
+
+
+def equal_weights(examples: Sequence[Example], layer: int) -> list[list[float]]:
+    """Score by the mean share of the heads of one layer."""
+    found = []
+    for example in examples:
+        scores = example.mass["question"][QUESTION.index("share"), layer].mean(0)
+        found.append([recall_at(scores, example.gold, k) for k in KS])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fit", nargs="+", required=True, metavar="NAME=FOLDER[:PREFIX][+FOLDER...]")
+    parser.add_argument("--test", nargs="+", required=True, metavar="FOLDER[:PREFIX]")
+    parser.add_argument("--penalty", nargs="+", type=float, default=[ScoutSettings.penalty])
+    args = parser.parse_args()
+    fits = {name: [read(one) for one in places.split("+")] for name, _, places in (x.partition("=") for x in args.fit)}
+    tests = {place: read(place) for place in args.test}
+    layers = tuple(next(iter(fits.values()))[0][0].layers)
+    settings = ScoutSettings(layers=layers, link_layers=layers[-1:])
+    for place, examples in tests.items():
+        print(f"{place}: {len(examples)} questions")
+        first: list[list[float]] | None = None
+        rows: dict[str, list[list[float]]] = {}
+        for penalty in args.penalty:
+            for name, some in fits.items():
+                coefficients = fit_scout(some, replace(settings, penalty=penalty))
+                rows[f"{name}, {sum(map(len, some))} questions, penalty {penalty:g}"] = recalls(coefficients, examples)
+        best = max(range(len(layers)), key=lambda i: sum(row[1] for row in equal_weights(fits[next(iter(fits))][0], i)))
+        rows[f"equal weights, layer {layers[best]}"] = equal_weights(examples, best)
+        for title, found in rows.items():
+            first = found if first is None else first
+            cells = []
+            for i, k in enumerate(KS):
+                values, base = [row[i] for row in found], [row[i] for row in first]
+                less = "" if found is first else f" ({bootstrap_difference(values, base)})"
+                cells.append(f"@{k} {bootstrap_mean(values).mean:.3f}{less}")
+            print(f"  {title:<46}" + "  ".join(cells), flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
