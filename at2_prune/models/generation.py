@@ -58,6 +58,7 @@ class AnswerParser:
         self._codec = codec
         self._stops = template.stop
         self._prompted = getattr(template, "tail", "")
+        self._marker = getattr(template, "thoughts_end", "")  # templates of users may lack it
 
     def parse(self, ids: list[int], log_probabilities: Sequence[float] = ()) -> Generation:
         """Find the final answer in the tokens.
@@ -91,12 +92,18 @@ class AnswerParser:
         It is 0 if there are no thoughts, and `len(ids)` if the thoughts are not closed.
         """
         text = self._codec.decode(ids, special=True)
+        if self._marker:
+            return self._end_of(self._marker, ids) if self._marker in text else len(ids)
         for opening, closing in THOUGHTS:
             if closing in text:
-                return next(i for i in range(1, len(ids) + 1) if closing in self._codec.decode(ids[:i], special=True))
+                return self._end_of(closing, ids)
             if opening in text or (opening in self._prompted and closing not in self._prompted):
                 return len(ids)
         return 0
+
+    def _end_of(self, marker: str, ids: list[int]) -> int:
+        """Return the index of the first token after a marker that the text holds."""
+        return next(i for i in range(1, len(ids) + 1) if marker in self._codec.decode(ids[:i], special=True))
 
     def _text(self, ids: list[int]) -> str:
         return self._codec.decode(ids).lstrip()

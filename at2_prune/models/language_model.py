@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from ..attention.reader import AttentionReader, EnoughRead, read_attention
-from ..attention.rows import Reading
+from ..attention.rows import Reading, Span
 from ..errors import ContextTooLongError, ModelNotSupportedError
 from ..passages import Granularity, Passage
 from ..progress import progress
@@ -133,12 +133,20 @@ class LanguageModel:
 
     def encode_draft(self, text: str) -> list[int]:
         """Return the token ids with which this model would have written a given draft after the prompt."""
+        return self.encode_answer(text)[0]
+
+    def encode_answer(self, text: str) -> tuple[list[int], list[Span]]:
+        """Do the same as `encode_draft`, and return the character span of each token in `text` too."""
         if not isinstance(text, str) or not text.strip():
-            return []
-        ids, offsets = self.codec.plain(self.template.answer_prefix + text.strip())
-        ids = [i for i, (start, stop) in zip(ids, offsets, strict=True) if stop > start] or ids
+            return [], []
+        prefix = self.template.answer_prefix
+        ids, offsets = self.codec.plain(prefix + text.strip())
+        pairs = list(zip(ids, offsets, strict=True))
+        pairs = [(i, span) for i, span in pairs if span[1] > span[0]] or pairs
+        ids = [i for i, _ in pairs]
         self._check_ids(ids)
-        return ids
+        shift = len(text) - len(text.lstrip()) - len(prefix)
+        return ids, [(max(0, start + shift), max(0, stop + shift)) for _, (start, stop) in pairs]
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         """Raise `ModelNotSupportedError` if the model has no embedding for a token."""

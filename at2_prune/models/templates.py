@@ -84,6 +84,8 @@ class TextTemplate:
     passage: str = "{title}: {text}\n"
     answer_prefix: str = " "
     stop: tuple[str, ...] = ("\n",)
+    thoughts_end: str = ""
+    """As in `ChatTemplate`."""
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
         before = [Piece(self.instruction + self.examples + "Documents:\n")]
@@ -107,6 +109,9 @@ class ChatTemplate:
     passage: str = "{title}: {text}\n"
     answer_prefix: str = ""
     stop: tuple[str, ...] = ()
+    thoughts_end: str = ""
+    """The marker after which the answer begins, for a model that is asked to reason before it. Everything before the
+    marker is thoughts. If it is empty, only the markers of reasoning models separate thoughts from the answer."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **chat_options: Any) -> ChatTemplate:

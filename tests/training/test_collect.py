@@ -14,9 +14,10 @@ from at2_prune.ablation import ablation_outcomes
 from at2_prune.datasets import Question
 from at2_prune.models.drafts import write_drafts
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.statements import draft_parts
 from at2_prune.passages import Passage
 from at2_prune.training import CollectSettings, Example, ExampleStore, collect_examples
-from at2_prune.training.collect import ROW_GROUPS, draft_parts
+from at2_prune.training.collect import ROW_GROUPS
 
 SETTINGS = CollectSettings(ablations=4, max_new_tokens=8)
 
