@@ -195,7 +195,7 @@ def test_sentences_as_targets(
     text = tiny_lm.codec.decode(draft.ids)
     cuts = [len(tiny_lm.codec.decode(draft.ids[:i])) for i in (3, 7)]
     sentences = (text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :])
-    monkeypatch.setattr("at2_prune.training.collect.split_sentences", lambda passage: sentences)
+    monkeypatch.setattr("at2_prune.models.statements.split_sentences", lambda passage: sentences)
     (example,), _ = collect(tiny_lm, [question], tmp_path, settings)
     spans = [(0, 3), (3, 7), (7, len(draft.ids))]
     assert draft.readout.row_mass is not None
