@@ -49,10 +49,6 @@ from at2_prune_eval.faithfulness.ablations import Mask, lds, log_probability, ma
 from at2_prune_eval.metrics import answer_scores
 
 LONG = "Answer the question in three to five full sentences, using the documents.\n\n"
-THINK = (
-    "Answer the question, using the documents. First think step by step, in a few short sentences. Then write "
-    "'Answer:' and only the answer.\n\n"
-)
 KS = (1, 3)
 
 
@@ -99,14 +95,10 @@ def run(args: argparse.Namespace) -> None:
     done = {json.loads(line)["id"] for line in path.read_text().splitlines()} if path.exists() else set()
     questions = [one for one in load_questions(args.data, limit=args.limit) if one.id not in done]
     model = LanguageModel.load(args.model, dtype=args.dtype)
-    if args.long or args.thoughts:
-        instruction = THINK if args.thoughts else LONG
-        model.template = replace(
-            model.template,  # type: ignore[type-var]
-            instruction=instruction,
-            thoughts_end="Answer:" if args.thoughts else "",
-            name="thoughts" if args.thoughts else "long",
-        )
+    if args.thoughts:
+        model = model.reasoning()
+    if args.long:
+        model.template = replace(model.template, name="long", instruction=LONG)  # type: ignore[type-var]
     scorers = [load_scorer(model, name, args.coefficients if name == "at2" else None) for name in args.methods]
     for question in questions:
         started = time.perf_counter()

@@ -7,14 +7,15 @@ import json
 import sys
 
 from ..errors import InputError, need_package
-from .options import add_pruner_options, load_pruner, positive, read_input
+from .options import add_pruner_options, add_thoughts_option, load_pruner, positive, read_input
 
 HELP = "Show which passages each sentence of an answer came from."
 EXAMPLES = """examples:
   at2-prune cite "Where was Adolphe Sax born?" --passages passages.json
   at2-prune cite "…" --passages passages.json --answer "He was born in Dinant. It lies on the Meuse." --html page.html
   at2-prune cite "…" --passages passages.json --answer "…" --ablations 32 --json
-  at2-prune cite "…" --passages passages.json --thoughts --model Qwen/Qwen3-0.6B --coefficients DIR
+  at2-prune cite "…" --passages passages.json --thoughts own --model Qwen/Qwen3-0.6B --coefficients DIR \\
+      --max-new-tokens 1000
 
 The method must read an answer; by default it is at2. Any model may have written the answer: an attention method reads
 all its sentences in one forward pass of the scoring model. Without --answer, the reader writes one.
@@ -24,7 +25,8 @@ the answer (start, stop), the score of every source, and citations: the cited so
 of the positive scores. With --ablations, a citation also has the effect of the source, which is the log-odds, in nats,
 that the statement is expected to lose without it. correlation says how well the scores agree with the ablations.
 
-With --thoughts, the sources are the sentences of the thoughts that a reasoning model writes before its answer."""
+With --thoughts, the sources are the sentences that the model writes before its answer. --max-new-tokens must leave room
+for thoughts and answer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="calibrate the scores with N ablations, at least 3 (default: 0)",
     )
-    parser.add_argument(
-        "--thoughts", action="store_true", help="attribute the answer to the model's own thoughts, not to passages"
-    )
+    add_thoughts_option(parser)
     parser.add_argument("--html", metavar="FILE", help="also write an HTML page")
 
 
 def run(args: argparse.Namespace) -> None:
     """Attribute the answer, and print or write the reports."""
+    from ..pruning.pruner import AT2Pruner
     from ..report import check_report_path, html_citations, terminal_citations, write_html_report
 
     if args.html:
@@ -59,6 +60,9 @@ def run(args: argparse.Namespace) -> None:
     need_package("sentencex", "sentences", "Splitting answers into sentences")
     passages = read_input(args)
     pruner = load_pruner(args, "granularity", "overflow")
+    if args.thoughts == "asked":
+        options = {name: getattr(args, name) for name in ("granularity", "overflow", "max_new_tokens")}
+        pruner = AT2Pruner(pruner.language_model.reasoning(), pruner.scorer, **options)
     if args.thoughts:
         cited = pruner.attribute_thoughts(args.question, passages, ablations=args.ablations)
     else:

@@ -25,6 +25,7 @@ __all__ = [
     "add_model_options",
     "add_pruner_options",
     "add_settings",
+    "add_thoughts_option",
     "k_or_auto",
     "known_depth",
     "load_model",
@@ -79,6 +80,17 @@ def add_pruner_options(parser: argparse.ArgumentParser) -> None:
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the method, its coefficients, its index and its encoders."""
     add_settings(parser, "method", "coefficients", "index", "cross_encoder", "embedder")
+
+
+def add_thoughts_option(parser: argparse._ActionsContainer) -> None:
+    """Add the option that makes the model's thoughts the sources."""
+    parser.add_argument(
+        "--thoughts",
+        choices=["own", "asked"],
+        help="the sources are the sentences that the model writes before its answer: own are the thoughts of a "
+        "reasoning model, between markers such as <think>; asked are those of another chat model, which is asked to "
+        "think step by step before 'Answer:' (default: the sources are the passages)",
+    )
 
 
 def data_name(source: str) -> str:

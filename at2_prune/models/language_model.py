@@ -35,6 +35,7 @@ from .generation import (
 from .kv_cache import Prefix, cache_options, new_cache
 from .loading import choose_device, choose_dtype, load_weights
 from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
+from .templates import reasoning_template
 
 __all__ = ["Generation", "LanguageModel", "greedy_log_probabilities", "recorded_name"]
 
@@ -107,6 +108,14 @@ class LanguageModel:
         if "device_map" not in model_options:
             model.to(target)  # type: ignore[arg-type]
         return cls(model, tokenizer, template, name=recorded)
+
+    def reasoning(self) -> LanguageModel:
+        """Return the same model with a template that asks it to reason before it answers.
+
+        Raises:
+            ModelNotSupportedError: the model has no chat template.
+        """
+        return LanguageModel(self.model, self.tokenizer, reasoning_template(self.template), self.name)
 
     @property
     def device(self) -> torch.device:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import ModelNotSupportedError, reason_of
 
-__all__ = ["ChatTemplate", "Piece", "PromptTemplate", "TextTemplate", "default_template"]
+__all__ = ["ChatTemplate", "Piece", "PromptTemplate", "TextTemplate", "default_template", "reasoning_template"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class PromptTemplate(Protocol):
         ...
 
 
+REASONING = (
+    "Answer the question, using the documents. First think step by step, in a few short sentences. Then write "
+    "'Answer:' and only the answer.\n\n"
+)
 INSTRUCTION = "Answer the question with a few words, using the documents."
 EXAMPLES = """Documents:
 Bram Stoker: Bram Stoker was an Irish author, born in Clontarf, Dublin.
@@ -146,3 +150,17 @@ class ChatTemplate:
 def default_template(tokenizer: PreTrainedTokenizerBase) -> TextTemplate | ChatTemplate:
     """Return the tokenizer's chat template, or a few-shot text prompt for a tokenizer without one."""
     return ChatTemplate.from_tokenizer(tokenizer) if tokenizer.chat_template else TextTemplate()
+
+
+def reasoning_template(template: PromptTemplate) -> ChatTemplate:
+    """Return a chat template that asks for reasoning before the marker "Answer:". The reasoning counts as thoughts.
+
+    Raises:
+        ModelNotSupportedError: the template is no chat template, so the model follows no instruction.
+    """
+    if not isinstance(template, ChatTemplate):
+        raise ModelNotSupportedError(
+            f"a model with the template {template.name!r} cannot be asked to reason before it answers: use a model "
+            "with a chat template"
+        )
+    return replace(template, name=f"{template.name}-reasoning", instruction=REASONING, thoughts_end="Answer:")

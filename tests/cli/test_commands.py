@@ -304,7 +304,7 @@ def test_cite_prints_the_statements_that_the_library_attributes(
 def test_cite_refuses_what_reads_no_answer(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cite", "Which?", *options, "--method", "bm25", "--answer", "Dinant."]) == 2
     assert "the method bm25 reads no answer" in capsys.readouterr().err
-    assert main(["cite", "Which?", *options, "--thoughts", "--answer", "Dinant."]) == 2
+    assert main(["cite", "Which?", *options, "--thoughts", "own", "--answer", "Dinant."]) == 2
     assert "leave out --answer" in capsys.readouterr().err
     assert main(["cite", "Which?", *options, "--answer", " "]) == 2
     assert "the draft is empty" in capsys.readouterr().err

@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from at2_prune.ablation import ablation_outcomes
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
-from at2_prune.errors import EmptyDraftError, InputError
+from at2_prune.errors import EmptyDraftError, InputError, ModelNotSupportedError
 from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.models.templates import TextTemplate
+from at2_prune.models.templates import ChatTemplate, TextTemplate
 from at2_prune.models.thoughts import thought_prompt
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import make_scorer
@@ -111,6 +111,18 @@ def test_leaving_a_thought_out_is_an_exact_ablation(thinking_lm: LanguageModel) 
         log_p = rows.gather(1, torch.tensor(draft.ids)[:, None]).sum()
         log_odds.append(float(log_p - torch.log(-torch.expm1(log_p))))
     assert scores == pytest.approx([log_odds[0] - other for other in log_odds[1:]], abs=1e-4)
+
+
+def test_a_chat_model_can_be_asked_to_reason(tiny_model: Any, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    template = ChatTemplate("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
+    lm = LanguageModel(tiny_model, tiny_tokenizer, template, name="tiny").reasoning()
+    assert (lm.name, lm.template.name, lm.template.stop) == ("tiny", "chat-v1-reasoning", ())
+    asked = lm.encode(QUESTION, PASSAGES)
+    assert "think step by step" in lm.codec.decode(asked.ids)
+    draft = thinking_draft(lm, "".join(THOUGHTS) + "\n\nAnswer: ", "Canberra")
+    assert [one.strip() for one in thought_prompt(lm, asked, draft).source_texts] == [one.strip() for one in THOUGHTS]
+    with pytest.raises(ModelNotSupportedError, match="'text-v1' cannot be asked to reason"):
+        LanguageModel(tiny_model, tiny_tokenizer, TextTemplate()).reasoning()
 
 
 def test_thoughts_that_cannot_be_used(thinking_lm: LanguageModel, tiny_lm: LanguageModel) -> None:
