@@ -77,6 +77,9 @@ def main() -> None:
     parser.add_argument(
         "--tokens", type=int, metavar="N", help="of an answer (default: 48; 200 with --long, --thoughts)"
     )
+    parser.add_argument(
+        "--passages", type=int, metavar="N", help="keep the gold passages and the first others, N in all"
+    )
     parser.add_argument("--long", action="store_true", help="ask for answers of several sentences")
     parser.add_argument("--thoughts", action="store_true", help="attribute answers to the model's own reasoning")
     args = parser.parse_args()

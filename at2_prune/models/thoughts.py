@@ -1,6 +1,6 @@
 """Thoughts: what a reasoning model writes before its final answer. Their sentences can be sources.
 
-In thought attribution (AT2, arXiv 2504.13752, section 5), the sources are the parts of the model's own thoughts, and
+In thought attribution (AT2, arXiv 2504.13752, Figure 4b), the sources are the parts of the model's own thoughts, and
 the target is the final answer. Here this is an `EncodedPrompt` that goes on up to the answer's first token: the
 original prompt, then the thoughts. So scorers, ablations and training need no other code than for passages.
 """
