@@ -1,11 +1,12 @@
 """Measure the scores of single statements: faithfulness to ablations, and citations of the gold passages.
 
-    $ python research/statements.py nq/dev.jsonl --out runs/statements-nq --limit 60
+    $ python research/statements.py nq/dev.jsonl --out runs/citations-nq --known --ablations 0 --dtype bfloat16 \\
+          --methods at2 average_attention contribution_learned --limit 100
     $ python research/statements.py hotpotqa/validation.jsonl --out runs/long-qwen --long --model MODEL \\
           --coefficients runs/at2-qwen --dtype bfloat16 --limit 30
     $ python research/statements.py hotpotqa/validation.jsonl --out runs/thoughts-qwen --thoughts --model MODEL \\
           --coefficients runs/thoughts-at2-qwen --dtype bfloat16 --limit 30
-    $ python research/statements.py --show runs/statements-nq
+    $ python research/statements.py --show runs/citations-nq
 
 For each question the model writes an answer. Each method scores the sources of each of its sentences. Then the
 statement's log-odds are measured under random ablations that no method has seen. LDS is the Spearman correlation of
@@ -13,9 +14,10 @@ these with the summed scores of the kept sources; the top-k drop is the log-prob
 its k best sources, in nats. Where the data names supporting passages, the passages that each statement cites
 (`Statement.cited`) are compared with them.
 
-With --long, an instruction asks for several sentences. With --thoughts, it asks for reasoning before the marker
-"Answer:", and the sources are the sentences before the marker. A line is written to OUT/questions.jsonl when a question
-is done; the same command goes on from there. Intervals are 95 %, by bootstrap over questions.
+With --known, the data's answer is attributed instead of the model's own. With --long, an instruction asks for several
+sentences. With --thoughts, it asks for reasoning before the marker "Answer:", and the sources are the sentences before
+the marker. A line is written to OUT/questions.jsonl when a question is done; the same command goes on from there.
+Intervals are 95 %, by bootstrap over questions.
 """
 
 from __future__ import annotations
@@ -80,6 +82,8 @@ def main() -> None:
     parser.add_argument(
         "--passages", type=int, metavar="N", help="keep the gold passages and the first others, N in all"
     )
+    parser.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions")
+    parser.add_argument("--known", action="store_true", help="attribute the known answers, not the model's own")
     parser.add_argument("--long", action="store_true", help="ask for answers of several sentences")
     parser.add_argument("--thoughts", action="store_true", help="attribute answers to the model's own reasoning")
     args = parser.parse_args()
@@ -96,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "questions.jsonl"
     done = {json.loads(line)["id"] for line in path.read_text().splitlines()} if path.exists() else set()
-    questions = [one for one in load_questions(args.data, limit=args.limit) if one.id not in done]
+    questions = [one for one in load_questions(args.data, limit=args.limit)[args.offset :] if one.id not in done]
     model = LanguageModel.load(args.model, dtype=args.dtype)
     if args.thoughts:
         model = model.reasoning()
@@ -130,6 +134,9 @@ def written(model: LanguageModel, question: Question, args: argparse.Namespace) 
         question = fewer(question, args.passages)
     passages = list(question.passages)
     prompt = model.encode(question.text, passages)
+    if args.known:
+        known = question.answer or ""
+        return Case(question, passages, prompt, answered(model, known, [(0, len(known))]), True)
     tokens = args.tokens or (200 if args.long or args.thoughts else 48)
     draft = write_drafts(model, [prompt], max_new_tokens=tokens)[0]
     if args.thoughts:

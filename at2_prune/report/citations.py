@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING
 from ..catalogue import METHODS
 from .page import template
 from .terminal import Lines
-from .text import name_of, number, visible
+from .text import name_of, number, ranking, visible
 
 if TYPE_CHECKING:
     from ..pruning.citations import Citations, Statement
 
 __all__ = ["html_citations", "terminal_citations"]
 
+SHOWN = 5
+"""The number of sources that the page shows for a statement."""
+
 
 @dataclass(frozen=True)
 class Cited:
-    """A source as one statement cites it."""
+    """A source with its share of one statement."""
 
     source: int
     number: int
+    """Its number; 0 if the statement does not cite the source."""
     name: str
     percent: int
     effect: str
@@ -34,11 +38,17 @@ class Piece:
     """A statement, or the text between two statements."""
 
     text: str
-    cited: list[Cited]
+    sources: list[Cited]
+    """The sources with the largest shares. Those that the statement cites come first."""
     index: int = -1
     """The index of the statement; -1 for text between statements."""
     note: str = ""
     """How well the scores agree with ablations. It is empty without ablations."""
+
+    @property
+    def cited(self) -> list[Cited]:
+        """The sources that the statement cites."""
+        return [one for one in self.sources if one.number]
 
 
 def pieces_of(citations: Citations) -> list[Piece]:
@@ -47,8 +57,7 @@ def pieces_of(citations: Citations) -> list[Piece]:
     for index, statement in enumerate(citations.statements):
         if statement.start > end:
             pieces.append(Piece(citations.answer[end : statement.start], []))
-        cited = list(_cited(citations, statement))
-        pieces.append(Piece(statement.text, cited, index, _agreement(statement)))
+        pieces.append(Piece(statement.text, list(_sources(citations, statement)), index, _agreement(statement)))
         end = statement.stop
     if end < len(citations.answer):
         pieces.append(Piece(citations.answer[end:], []))
@@ -116,16 +125,19 @@ def html_citations(citations: Citations, *, model: str) -> str:
     )
 
 
-def _cited(citations: Citations, statement: Statement) -> Iterator[Cited]:
+def _sources(citations: Citations, statement: Statement) -> Iterator[Cited]:
     shares, numbers, known = statement.shares, citations.numbers, statement.calibration
-    for source in statement.cited():
+    cited = statement.cited()
+    for source in ranking(statement.scores)[: max(SHOWN, len(cited))]:
+        percent = round(100 * shares[source])
+        if not (percent or source in cited):
+            continue
         effect = "" if known is None else f"{number(known.effects[source], 1)} nats"
-        passage = citations.passages[citations.source_passage[source]]
-        name = name_of(passage, 60)
+        name = name_of(citations.passages[citations.source_passage[source]], 60)
         if citations.kind != "passage":
             text = " ".join(citations.sources[source].split())
-            name = text if len(text) <= 60 else text[:59].rstrip() + "…"
-        yield Cited(source, numbers[source], visible(name), round(100 * shares[source]), effect)
+            name = visible(text if len(text) <= 60 else text[:59].rstrip() + "…")
+        yield Cited(source, numbers[source] if source in cited else 0, name, percent, effect)
 
 
 def _agreement(statement: Statement) -> str:
