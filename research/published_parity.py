@@ -138,7 +138,8 @@ def published() -> int:
     try:
         coefficients = HeadCoefficients.from_at2_estimator(ESTIMATOR, config := AutoConfig.from_pretrained(MODEL))
     except Exception as error:  # without a network, errors of many types
-        print(f"the Hub cannot be reached, or it lacks {ESTIMATOR}: {error}"[:300], file=sys.stderr)
+        reason = " ".join(str(error).split())
+        print(f"the Hub cannot be reached, or it lacks {ESTIMATOR}: {reason}"[:300], file=sys.stderr)
         return MISSING
     norm = float(coefficients.weight.abs().sum())
     print(f"{ESTIMATOR}: {tuple(coefficients.weight.shape)}, L1 norm {norm:.4f}")

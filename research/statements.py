@@ -158,7 +158,11 @@ def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablati
     count = len(prompt.sources)
     seen = Outcomes(model, prompt, answer)
     task = question.text, case.passages, prompt
-    scores = {scorer.name: score_statements(scorer, model, task, answer, seen) for scorer in scorers}
+    scores, seconds = {}, {}
+    for scorer in scorers:
+        started = time.process_time()
+        scores[scorer.name] = score_statements(scorer, model, task, answer, seen)
+        seconds[scorer.name] = time.process_time() - started
     generator = seeded_generator(0, f"held out {question.text}")
     held_out: list[Mask] = [tuple(mask) for mask in random_masks(count, ablations, generator).tolist()]
     without = {
@@ -169,7 +173,7 @@ def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablati
     }
     everything = mask_of(count, range(count))
     masks = list(dict.fromkeys([everything, *held_out, *without.values()]))
-    methods: dict[str, Any] = {name: {"scores": each} for name, each in scores.items()}
+    methods: dict[str, Any] = {name: {"scores": each, "cpu": seconds[name]} for name, each in scores.items()}
     log_odds: list[dict[Mask, float]] = []
     if ablations:
         found = seen(torch.tensor(masks))  # (ablations, statements)
@@ -183,7 +187,7 @@ def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablati
             for k in KS
         }
         ranks = [lds(own, held_out, log_odds[i]) for i, own in enumerate(each)]
-        methods[name] = {"scores": each, "lds": ranks, "drop": drops}
+        methods[name] |= {"lds": ranks, "drop": drops}
     gold = list(question.gold) if case.cites_passages else []
     accepted = [one for one in (question.answer, *question.aliases) if one]
     return {
@@ -207,6 +211,8 @@ def show(folder: Path) -> None:
     for name in records[0]["methods"]:
         print(f"\n{name}")
         own = [one["methods"][name] for one in records]
+        if "cpu" in own[0]:
+            print(f"  CPU seconds        {sum(one['cpu'] for one in own) / len(own):.1f} (mean of a question)")
         if "lds" in own[0]:
             print(f"  LDS                {_pooled([[x for x in one['lds'] if x is not None] for one in own])}")
             for k in KS:
