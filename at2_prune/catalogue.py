@@ -67,6 +67,9 @@ class MethodInfo:
     configurable: bool = True
     """True if `PruneConfig` and the command line accept the method. They do not accept the methods in `REFERENCES`."""
 
+    slow: bool = False
+    """True for audits of single questions. `at2-prune eval --methods all` leaves them out; their name asks for them."""
+
     @property
     def learned(self) -> bool:
         """Return whether the method has learned coefficients of its own."""
@@ -227,6 +230,24 @@ _ENTRIES = (
         "at most 65; less where ablations share a prefix",
         "surrogate.SurrogateScorer",
         {"ablations": 64},
+    ),
+    MethodInfo(
+        "heta",
+        "HETA",
+        "gradient",
+        "Attention flow to the draft × (Hessian sensitivity + lost information) of the passage (arXiv 2604.13258).",
+        "about 8 per passage",
+        "heta.HetaScorer",
+        slow=True,
+    ),
+    MethodInfo(
+        "ca_lig",
+        "CA-LIG",
+        "gradient",
+        "Integrated gradients of every layer, fused with attention gradients (after arXiv 2602.16608).",
+        "about 8 per layer",
+        "ca_lig.CaLigScorer",
+        slow=True,
     ),
     MethodInfo("oracle", "Oracle", "other", "The gold passages are kept.", "0", configurable=False),
 )

@@ -18,6 +18,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelNotSupportedError",
+    "OnlyThoughtsError",
     "need_package",
     "reason_of",
 ]
@@ -33,6 +34,10 @@ class InputError(AT2PruneError, ValueError):
 
 class EmptyDraftError(InputError):
     """The draft is empty: the model wrote nothing or only thoughts, or the given text was empty."""
+
+
+class OnlyThoughtsError(AT2PruneError):
+    """A reasoning model spent all its tokens on thoughts and wrote no answer."""
 
 
 class ContextTooLongError(InputError):

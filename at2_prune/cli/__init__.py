@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import AT2PruneError
-from . import answer, calibrate, index, models, score, serve, train, train_scout
+from . import answer, calibrate, cite, index, models, score, serve, train, train_scout
 
 __all__ = ["main"]
 
@@ -27,6 +27,7 @@ OURS = ("at2_prune", "at2_prune_eval")
 COMMANDS = {
     "answer": answer,
     "score": score,
+    "cite": cite,
     "index": index,
     "train": train,
     "train-scout": train_scout,

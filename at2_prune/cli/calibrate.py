@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: none)",
     )
     parser.add_argument(
-        "--questions", metavar="FILE_OR_ID", help="your own questions with supporting passages, for the probabilities (default: none)"
+        "--questions",
+        metavar="FILE_OR_ID",
+        help="your own questions with supporting passages, for the probabilities (default: none)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N of --questions (default: all)")
     parser.add_argument("--out", metavar="DIR", help="the folder for the coefficients (default: the cache)")

@@ -27,6 +27,7 @@ __all__ = [
     "add_model_options",
     "add_pruner_options",
     "add_settings",
+    "add_thoughts_option",
     "k_or_auto",
     "known_depth",
     "load_model",
@@ -98,6 +99,17 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         dest="calibrate",
         help="raise an error if no coefficients come with at2-prune for the model, in place of learning them once",
+    )
+
+
+def add_thoughts_option(parser: argparse._ActionsContainer) -> None:
+    """Add the option that makes the model's thoughts the sources."""
+    parser.add_argument(
+        "--thoughts",
+        choices=["own", "asked"],
+        help="the sources are the sentences that the model writes before its answer: own are the thoughts of a "
+        "reasoning model, between markers such as <think>; asked are those of another chat model, which is asked to "
+        "think step by step before 'Answer:' (default: the sources are the passages)",
     )
 
 

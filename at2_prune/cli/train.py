@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..files import check_folder
 from ..progress import shown
-from .options import add_model_options, data_name, known_depth, load_model, positive
+from .options import add_model_options, add_thoughts_option, data_name, known_depth, load_model, positive
 
 if TYPE_CHECKING:
     from ..training import TrainingReport, TrainingSettings
@@ -22,6 +22,8 @@ EXAMPLES = """examples:
       --out qwen3-scout/  (for the method prompt_scout; one forward pass per question, through the first third
       of the layers only)
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
+  at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --thoughts own \\
+      --max-new-tokens 1000 --out qwen3-thoughts/  (attributes answers to the model's thoughts)
   at2-prune train --model M --data databricks/databricks-dolly-15k --granularity token --targets sentence \\
       --limit 4000 --out dolly/  (the settings with which AT2's authors trained their published coefficients)
 
@@ -110,6 +112,7 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         default="passage",
         help="the sources that are scored, and left out in ablations (default: passage)",
     )
+    add_thoughts_option(parser)
     parser.add_argument("--sources", choices=_GRANULARITIES, help=argparse.SUPPRESS)  # the old name of --granularity
     parser.add_argument(
         "--targets",
@@ -152,6 +155,8 @@ def run(args: argparse.Namespace) -> None:
             FEW_QUESTIONS,
         )
     language_model = load_model(args)
+    if args.thoughts:
+        language_model = language_model.reasoning(args.thoughts == "own")
     selection = {
         "split": args.split,
         "ids": args.ids and Path(args.ids).name,
@@ -183,6 +188,7 @@ def _settings(args: argparse.Namespace) -> TrainingSettings:
         seed=args.seed,
         learn_from=args.learn_from,
         layers=None if args.layers is None else tuple(sorted(set(args.layers))),
+        thoughts=args.thoughts is not None,
     )
     row_groups = tuple(RowGroup.from_name(name) for name in args.rows or ())
     return TrainingSettings(collect, FitSettings(seed=args.seed), row_groups=row_groups, holdout=args.holdout)

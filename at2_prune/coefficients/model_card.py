@@ -106,6 +106,8 @@ def _command(coefficients: Described) -> str:
         command += ["--learn-from", training["learn_from"]]
     if training["learn_from"] != "evidence":
         command += ["--ablations", str(training.get("ablations"))]
+    if training.get("thoughts"):
+        command += ["--thoughts", "asked" if str(training.get("prompt")).endswith("-reasoning") else "own"]
     if training.get("layers"):
         command += ["--layers", *map(str, training["layers"])]
     command += ["--rows", *(group.name for group in coefficients.row_groups)]

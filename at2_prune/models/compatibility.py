@@ -19,6 +19,7 @@ import inspect
 from functools import cached_property
 from typing import Any
 
+import torch
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -38,6 +39,7 @@ __all__ = [
     "context_length",
     "layer_types",
     "loading_options",
+    "output_projection",
 ]
 
 THOUGHTS = (
@@ -271,3 +273,18 @@ class Compatibility:
     def _measured(self, claim: Claim) -> bool:
         backbone = self._model.get_decoder() if self.has_backbone else None
         return measure(Subject(self._model, self.keeps_logits, self.takes_positions, backbone), claim)
+
+
+def output_projection(attention: torch.nn.Module) -> torch.nn.Module:
+    """Return the module that maps the outputs of an attention layer's heads, joined, to the width of the model.
+
+    Raises:
+        ModelNotSupportedError: the layer has no module of a known name for it.
+    """
+    for name in ("o_proj", "out_proj", "c_proj", "dense", "wo"):
+        module = getattr(attention, name, None)
+        if isinstance(module, torch.nn.Module):
+            return module
+    raise ModelNotSupportedError(
+        f"the output projection of {type(attention).__name__} is not known, which this method needs; use another method"
+    )

@@ -36,6 +36,8 @@ class Draft:
     """The tokens of the draft's prompt. They guard against scoring the draft with another prompt."""
     readout: Readout | None = field(repr=False, default=None)
     """The attention mass that was read with the draft. It is None if no row group was requested."""
+    thought_ids: Sequence[int] = field(repr=False, default=())
+    """All tokens that the model wrote before its answer: its thoughts, the markers around them, and white space."""
 
 
 def write_drafts(
@@ -124,8 +126,16 @@ def read_drafts(
 def _draft(
     language_model: LanguageModel, generation: Generation, prompt: EncodedPrompt, readout: Readout | None
 ) -> Draft:
-    thoughts = language_model.codec.decode(generation.ids[: generation.answer[0]]).strip()
-    return Draft(generation.text, generation.answer_ids, generation.log_probability, thoughts, prompt.ids, readout)
+    before = generation.ids[: generation.answer[0]]
+    return Draft(
+        generation.text,
+        generation.answer_ids,
+        generation.log_probability,
+        language_model.codec.decode(before).strip(),
+        prompt.ids,
+        readout,
+        before,
+    )
 
 
 def _draft_measures(groups: Sequence[RowGroup]) -> list[Measure]:

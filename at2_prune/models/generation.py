@@ -41,6 +41,9 @@ class Generation:
     """The log-probability of the final answer and of the token that ends the answer. It is minus infinity if it is
     unknown or if there is no answer."""
 
+    only_thoughts: bool = False
+    """True if the text ended before the thoughts did, so that there is no answer."""
+
     @property
     def answer_ids(self) -> list[int]:
         return self.ids[slice(*self.answer)]
@@ -58,6 +61,7 @@ class AnswerParser:
         self._codec = codec
         self._stops = template.stop
         self._prompted = getattr(template, "tail", "")
+        self._marker = getattr(template, "thoughts_end", "")  # templates of users may lack it
 
     def parse(self, ids: list[int], log_probabilities: Sequence[float] = ()) -> Generation:
         """Find the final answer in the tokens.
@@ -68,6 +72,7 @@ class AnswerParser:
                 the answer's log-probability is minus infinity.
         """
         start, stop = self._after_thoughts(ids), len(ids)
+        unclosed = 0 < start == len(ids) and not self._closed(ids)
         while start < stop and self._is_blank(ids[start]):
             start += 1
         if self._stops:
@@ -78,7 +83,7 @@ class AnswerParser:
         text = self._before_stop(self._text(ids[start:stop]))
         known = log_probabilities if stop > start else ()
         total = math.fsum(known[start : stop + 1]) if known else -math.inf  # the end token is included
-        return Generation(ids, (start, stop), text.strip(), total)
+        return Generation(ids, (start, stop), text.strip(), total, unclosed)
 
     def has_stopped(self, ids: list[int]) -> bool:
         """Return whether the answer holds one of the template's stop strings."""
@@ -91,12 +96,23 @@ class AnswerParser:
         It is 0 if there are no thoughts, and `len(ids)` if the thoughts are not closed.
         """
         text = self._codec.decode(ids, special=True)
+        if self._marker:
+            return self._end_of(self._marker, ids) if self._marker in text else len(ids)
         for opening, closing in THOUGHTS:
             if closing in text:
-                return next(i for i in range(1, len(ids) + 1) if closing in self._codec.decode(ids[:i], special=True))
+                return self._end_of(closing, ids)
             if opening in text or (opening in self._prompted and closing not in self._prompted):
                 return len(ids)
         return 0
+
+    def _closed(self, ids: list[int]) -> bool:
+        """Return whether the thoughts end in these tokens."""
+        text = self._codec.decode(ids, special=True)
+        return any(marker in text for marker in ([self._marker] if self._marker else [end for _, end in THOUGHTS]))
+
+    def _end_of(self, marker: str, ids: list[int]) -> int:
+        """Return the index of the first token after a marker that the text holds."""
+        return next(i for i in range(1, len(ids) + 1) if marker in self._codec.decode(ids[:i], special=True))
 
     def _text(self, ids: list[int]) -> str:
         return self._codec.decode(ids).lstrip()

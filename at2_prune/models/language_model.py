@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from ..attention.reader import AttentionReader, EnoughRead, read_attention
-from ..attention.rows import Reading
+from ..attention.rows import Reading, Span
 from ..errors import ContextTooLongError, ModelNotSupportedError
 from ..passages import Granularity, Passage
 from ..progress import progress
@@ -35,6 +35,7 @@ from .generation import (
 from .kv_cache import Prefix, cache_options, new_cache
 from .loading import choose_device, choose_dtype, load_weights
 from .prompts import EncodedPrompt, PromptTemplate, TextCodec, default_template, encode_prompt
+from .templates import reasoning_template
 
 __all__ = ["Generation", "LanguageModel", "greedy_log_probabilities", "recorded_name"]
 
@@ -108,6 +109,18 @@ class LanguageModel:
             model.to(target)  # type: ignore[arg-type]
         return cls(model, tokenizer, template, name=recorded)
 
+    def reasoning(self, own: bool = False) -> LanguageModel:
+        """Return the same model with a template that asks it to reason before it answers.
+
+        Args:
+            own: use the chat template of a reasoning model, with its own thoughts, which are off by default.
+
+        Raises:
+            ModelNotSupportedError: the model has no chat template.
+        """
+        template = default_template(self.tokenizer, True) if own else reasoning_template(self.template)
+        return LanguageModel(self.model, self.tokenizer, template, self.name)
+
     @property
     def device(self) -> torch.device:
         return self.model.device
@@ -133,12 +146,20 @@ class LanguageModel:
 
     def encode_draft(self, text: str) -> list[int]:
         """Return the token ids with which this model would have written a given draft after the prompt."""
+        return self.encode_answer(text)[0]
+
+    def encode_answer(self, text: str) -> tuple[list[int], list[Span]]:
+        """Do the same as `encode_draft`, and return the character span of each token in `text` too."""
         if not isinstance(text, str) or not text.strip():
-            return []
-        ids, offsets = self.codec.plain(self.template.answer_prefix + text.strip())
-        ids = [i for i, (start, stop) in zip(ids, offsets, strict=True) if stop > start] or ids
+            return [], []
+        prefix = self.template.answer_prefix
+        ids, offsets = self.codec.plain(prefix + text.strip())
+        pairs = list(zip(ids, offsets, strict=True))
+        pairs = [(i, span) for i, span in pairs if span[1] > span[0]] or pairs
+        ids = [i for i, _ in pairs]
         self._check_ids(ids)
-        return ids
+        shift = len(text) - len(text.lstrip()) - len(prefix)
+        return ids, [(max(0, start + shift), max(0, stop + shift)) for _, (start, stop) in pairs]
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         """Raise `ModelNotSupportedError` if the model has no embedding for a token."""

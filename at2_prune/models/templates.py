@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import ModelNotSupportedError, reason_of
 
-__all__ = ["ChatTemplate", "Piece", "PromptTemplate", "TextTemplate", "default_template"]
+__all__ = ["ChatTemplate", "Piece", "PromptTemplate", "TextTemplate", "default_template", "reasoning_template"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class PromptTemplate(Protocol):
         ...
 
 
+REASONING = (
+    "Answer the question, using the documents. First think step by step, in a few short sentences. Then write "
+    "'Answer:' and only the answer.\n\n"
+)
 INSTRUCTION = "Answer the question with a few words, using the documents."
 EXAMPLES = """Documents:
 Bram Stoker: Bram Stoker was an Irish author, born in Clontarf, Dublin.
@@ -84,6 +88,8 @@ class TextTemplate:
     passage: str = "{title}: {text}\n"
     answer_prefix: str = " "
     stop: tuple[str, ...] = ("\n",)
+    thoughts_end: str = ""
+    """As in `ChatTemplate`."""
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
         before = [Piece(self.instruction + self.examples + "Documents:\n")]
@@ -107,6 +113,9 @@ class ChatTemplate:
     passage: str = "{title}: {text}\n"
     answer_prefix: str = ""
     stop: tuple[str, ...] = ()
+    thoughts_end: str = ""
+    """The marker after which the answer begins, for a model that is asked to reason before it. Everything before the
+    marker is thoughts. If it is empty, only the markers of reasoning models separate thoughts from the answer."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **chat_options: Any) -> ChatTemplate:
@@ -138,6 +147,26 @@ class ChatTemplate:
         return before, [Piece("\nQuestion: "), Piece(question, "question"), Piece(self.tail, "control")]
 
 
-def default_template(tokenizer: PreTrainedTokenizerBase) -> TextTemplate | ChatTemplate:
-    """Return the tokenizer's chat template, or a few-shot text prompt for a tokenizer without one."""
-    return ChatTemplate.from_tokenizer(tokenizer) if tokenizer.chat_template else TextTemplate()
+def default_template(tokenizer: PreTrainedTokenizerBase, thinks: bool = False) -> TextTemplate | ChatTemplate:
+    """Return the tokenizer's chat template, or a few-shot text prompt for a tokenizer without one.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        thinks: whether a reasoning model is asked to think before it answers. Its chat template must know the option
+            `enable_thinking`, as Qwen3's does; other templates ignore it.
+    """
+    return ChatTemplate.from_tokenizer(tokenizer, enable_thinking=thinks) if tokenizer.chat_template else TextTemplate()
+
+
+def reasoning_template(template: PromptTemplate) -> ChatTemplate:
+    """Return a chat template that asks for reasoning before the marker "Answer:". The reasoning counts as thoughts.
+
+    Raises:
+        ModelNotSupportedError: the template is no chat template, so the model follows no instruction.
+    """
+    if not isinstance(template, ChatTemplate):
+        raise ModelNotSupportedError(
+            f"a model with the template {template.name!r} cannot be asked to reason before it answers: use a model "
+            "with a chat template"
+        )
+    return replace(template, name=f"{template.name}-reasoning", instruction=REASONING, thoughts_end="Answer:")

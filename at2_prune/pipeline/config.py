@@ -77,8 +77,8 @@ class PruneConfig:
     keep: str | None = setting(
         None,
         checked("'recall>=R' with R between 0 and 1", parse_recall),
-        "recall>=0.9 keeps the fewest sources whose expected recall of the evidence is at least 0.9, and replaces top_n; "
-        "if not given, top_n or max_tokens decides",
+        "recall>=0.9 keeps the fewest sources whose expected recall of the evidence is at least 0.9, and replaces "
+        "top_n; if not given, top_n or max_tokens decides",
         "RECALL",
     )
     allow_empty: bool = setting(

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import overload
 
-from ..errors import EmptyDraftError
+from ..errors import EmptyDraftError, InputError
 from ..models.drafts import Draft
 from ..passages import Passage, PassageLike, as_passages, check_some_text
 from ..scorers.base import Task
+from .citations import Citations
+from .citing import Citing
 from .given_drafts import check_draft, read_for
 from .loop import Scored
 from .reader_drafts import reader_drafts
 from .results import ScoredSource, scored_sources
-from .scoring import Scoring
+from .statements import Statements
 
 __all__ = ["Attributor"]
 
 
-class Attributor(Scoring):
+class Attributor(Citing):
     """Scores sources, after drafting an answer if the scorer needs a draft. `AT2Pruner` selects by these scores.
 
     Args:
@@ -100,13 +103,65 @@ class Attributor(Scoring):
         """
         return [[source.score for source in found] for found in self.attribute_batch(questions, passages, drafts)]
 
+    @overload
     def attribute(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None
-    ) -> list[ScoredSource]:
+    ) -> list[ScoredSource]: ...
+
+    @overload
+    def attribute(
+        self,
+        question: str,
+        passages: Iterable[PassageLike],
+        draft: str | Draft | None = None,
+        *,
+        statements: Statements,
+        ablations: int = 0,
+    ) -> Citations: ...
+
+    def attribute(
+        self,
+        question: str,
+        passages: Iterable[PassageLike],
+        draft: str | Draft | None = None,
+        *,
+        statements: Statements | None = None,
+        ablations: int = 0,
+    ) -> list[ScoredSource] | Citations:
         """Score as `score` does, and return each source's text, passage, rank and probability too.
 
         No source is marked as kept.
+
+        With `statements`, every statement of the answer gets scores of its own. An attention method reads all
+        statements in one forward pass. If the model wrote the answer, the attention was read while it wrote.
+
+        Args:
+            question: the question.
+            passages: at least one.
+            draft: the draft or answer, as in `score`.
+            statements: "sentence" for the sentences of the answer, or character spans `(start, stop)` of it, in order
+                and without overlap.
+            ablations: with `statements`, the number of ablations that calibrate the scores: 0, or at least 3. Each
+                statement then says how many nats of log-odds it is expected to lose without a source. Answers that are
+                scored in windows are not calibrated.
+
+        Returns:
+            A `ScoredSource` for each source, or with `statements` the `Citations` of the answer.
+
+        Raises:
+            InputError, EmptyDraftError, ContextTooLongError: as in `score`. `InputError` is also raised if the method
+                reads no draft, or a span is out of range, overlaps another or holds no token.
+
+        Example:
+            >>> cited = pruner.attribute(question, passages, answer, statements="sentence")  # doctest: +SKIP
+            >>> [statement.cited() for statement in cited.statements]  # doctest: +SKIP
         """
+        if statements is not None:
+            if draft is not None:
+                check_draft(draft)
+            return self._cite(question, self._passages(passages), draft, statements, ablations)
+        if ablations:
+            raise InputError("ablations calibrate statements: pass statements='sentence' or spans too")
         return self.attribute_batch([question], [passages], None if draft is None else [draft])[0]
 
     def attribute_batch(
@@ -121,6 +176,32 @@ class Attributor(Scoring):
             if scored.error is not None:
                 raise scored.error
         return [scored_sources(one.prompt, one.scores, (), one.probabilities) for one in found]
+
+    def attribute_thoughts(
+        self,
+        question: str,
+        passages: Iterable[PassageLike],
+        draft: Draft | None = None,
+        *,
+        statements: Statements | None = None,
+        ablations: int = 0,
+    ) -> Citations:
+        """Attribute the final answer to the sentences of the thoughts that the model wrote before it.
+
+        Args:
+            question: the question.
+            passages: at least one. They are part of the prompt, but no sources here.
+            draft: a draft that this model wrote for them. With None, the model writes one. `max_new_tokens` of the
+                pruner must leave room for the thoughts and the answer.
+            statements: as in `attribute`. With None, the whole answer is one statement.
+            ablations: as in `attribute`; they leave out sentences of the thoughts.
+
+        Raises:
+            EmptyDraftError: the model wrote no thoughts, or no answer after them.
+            InputError: the method reads no draft, the draft was written elsewhere, or a separate reader answers.
+            ContextTooLongError: question, passages, thoughts and answer do not fit the model's context.
+        """
+        return self._cite_thoughts(question, self._passages(passages), draft, statements, ablations)
 
     def try_score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> Scored:
         """Score as `score` does, but raise no error if the draft is empty.

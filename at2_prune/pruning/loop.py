@@ -78,6 +78,8 @@ class Answer:
     """The log-probability of the answer and its end token; minus infinity if it is unknown or the answer is empty."""
     prompt: EncodedPrompt | None = field(default=None, repr=False)
     """The prompt that was answered. It may be missing if the draft of a separate reader is the answer."""
+    only_thoughts: bool = False
+    """True if a reasoning model did not get to the answer."""
 
 
 class PruningLoop:
@@ -151,7 +153,10 @@ class PruningLoop:
             written, _ = model.generate(prompts, self.max_new_tokens, prefix=prefix)
         else:
             written = write_answers(model, prompts, guess, self.max_new_tokens, prefix)
-        return [Answer(one.text, one.log_probability, prompt) for one, prompt in zip(written, prompts, strict=True)]
+        return [
+            Answer(one.text, one.log_probability, prompt, one.only_thoughts)
+            for one, prompt in zip(written, prompts, strict=True)
+        ]
 
     def answer_kept(
         self,

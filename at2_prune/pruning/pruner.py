@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from ..coefficients.loading import AnyCoefficients
+from ..errors import OnlyThoughtsError
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
-from ..models.prompts import PromptTemplate
+from ..models.prompts import EncodedPrompt, PromptTemplate
 from ..passages import Granularity, Passage, PassageLike, only_kept
 from ..scorers.base import Scorer, ScorerOptions
 from ..scorers.registry import check_scorer, load_scorer
@@ -166,7 +167,24 @@ class AT2Pruner(Attributor):
         """
         items = self._passages(passages)
         shown = items if kept is None else self.shown(items, kept)
-        return self.loop.write_drafts([self._reader_room.encode(question, shown)])[0].text
+        return self._answers([self._reader_room.encode(question, shown)])[0].text
+
+    def _answers(self, prompts: Sequence[EncodedPrompt]) -> list[Draft]:
+        """Write an answer to every prompt.
+
+        Raises:
+            OnlyThoughtsError: an answer is all thoughts.
+        """
+        written = self.loop.write_drafts(prompts)
+        if any(one.thoughts and not one.text for one in written):
+            raise self._only_thoughts()
+        return written
+
+    def _only_thoughts(self) -> OnlyThoughtsError:
+        return OnlyThoughtsError(
+            f"{self.reader.name} wrote only thoughts and no answer within {self.max_new_tokens} tokens: raise "
+            "max_new_tokens, or take a reader that does not think first"
+        )
 
     def regenerate(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
         """Do the same as `answer_from`. This old name will be removed in 0.3."""
@@ -200,6 +218,7 @@ class AT2Pruner(Attributor):
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1. It is
                 also raised if there are bounds and the method gives no probabilities.
             CoefficientsError: there are bounds, and the coefficients have no calibration.
+            OnlyThoughtsError: a reasoning model wrote only thoughts.
             EmptyDraftError: the draft given is empty.
             ContextTooLongError: the question does not fit the model's context, or the kept passages do not fit the
                 reader's. With `overflow="error"`: question and passages together do not fit.
@@ -280,6 +299,8 @@ class AT2Pruner(Attributor):
         ] or list(kept)[:1]
         sets = list(dict.fromkeys(kept[k] for k in fitting))
         answers = self.loop.answer_kept(question, passages, scored, sets, self.granularity)
+        if all(one.only_thoughts for one in answers.values()):
+            raise self._only_thoughts()
         return [Candidate(k, list(kept[k]), answers[kept[k]].text, answers[kept[k]].log_probability) for k in fitting]
 
     def _answer_together(
@@ -294,7 +315,7 @@ class AT2Pruner(Attributor):
         if again:
             shown = [self.shown(found[i].shown(passages[i]), kept[i]) for i in again]
             prompts = [self._reader_room.encode(questions[i], some) for i, some in zip(again, shown, strict=True)]
-            for i, new in zip(again, self.loop.write_drafts(prompts), strict=True):
+            for i, new in zip(again, self._answers(prompts), strict=True):
                 answers[i] = new.text, new.log_probability
         return [[Candidate(k, *rest)] for k, *rest in zip(ks, kept, *zip(*answers, strict=True), strict=True)]
 

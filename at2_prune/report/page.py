@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..pruning.results import PruneResult
 
-__all__ = ["html_report"]
+__all__ = ["html_report", "template"]
 
 MOST_WORDS = 4000
 """Draft and answer are compared if they have at most this many words and spaces together. Longer texts are shown
@@ -69,7 +69,7 @@ def html_report(
     scale = None if tokens is None else Scale.of([score for some in tokens for _, score in some])
     cards = cards_of(result, tokens, scale)
     before, after = _changes(result.answer if result.draft is None else result.draft, result.answer)
-    return _template().render(
+    return template("page.html", "page.css").render(
         result=result,
         model=model,
         reader=reader,
@@ -91,7 +91,8 @@ def html_report(
 
 
 @functools.cache
-def _template() -> Template:
+def template(name: str, *styles: str) -> Template:
+    """Return a template of this folder, with its style sheets. All values are escaped, and made visible."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -102,8 +103,9 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["css"] = Markup((folder / "page.css").read_text(encoding="utf-8"))
-    return environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
+    css = "".join((folder / style).read_text(encoding="utf-8") for style in styles)
+    environment.globals["css"] = Markup(css)
+    return environment.from_string((folder / name).read_text(encoding="utf-8"))
 
 
 def _verdict(result: PruneResult) -> str:

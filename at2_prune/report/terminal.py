@@ -15,7 +15,7 @@ from .text import by_sentences, count, decimals_for, k_line, kept_line, name_of,
 if TYPE_CHECKING:
     from ..pruning.results import PruneResult
 
-__all__ = ["terminal_report", "wants_color"]
+__all__ = ["Lines", "terminal_report", "wants_color"]
 
 BOLD, DIM, BLUE, ORANGE = "1", "2", "34", "33"
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -33,9 +33,7 @@ def terminal_report(
         encoding: the encoding of the stream; None takes the encoding of stdout. Bars are drawn with `#` if the encoding
             has no block characters.
     """
-    width = max(40, min(120, shutil.get_terminal_size().columns) if width is None else width)
-    encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
-    page = _Page(width, wants_color(sys.stdout) if color is None else color, encoding)
+    page = Lines.of(width, color, encoding)
     page.section("Question", result.question)
     if result.draft is not None:
         page.section("Draft", result.draft or "(the model wrote nothing)", "from " + _everything(result))
@@ -60,8 +58,15 @@ def wants_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-class _Page:
+class Lines:
     """The lines of a report, for a stream of a given width and encoding."""
+
+    @classmethod
+    def of(cls, width: int | None, color: bool | None, encoding: str | None) -> Lines:
+        """Make lines for stdout, with the options of `terminal_report`."""
+        width = max(40, min(120, shutil.get_terminal_size().columns) if width is None else width)
+        encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
+        return cls(width, wants_color(sys.stdout) if color is None else color, encoding)
 
     def __init__(self, width: int, color: bool, encoding: str) -> None:
         self.width = width

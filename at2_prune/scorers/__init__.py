@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from .attention_baselines import AttentionScorer
 from .base import Scorer, ScorerOptions, Task
 from .bm25 import BM25Scorer
+from .ca_lig import CaLigScorer
 from .cross_encoder import CrossEncoderScorer
 from .dense import DenseScorer
 from .fusion import FusionScorer
 from .gradient_x_input import GradientXInputScorer
+from .heta import HetaScorer
 from .learned import LearnedScorer
 from .leave_one_out import LeaveOneOutScorer
 from .random import RandomScorer
@@ -22,10 +24,12 @@ from .surrogate import SurrogateScorer
 __all__ = [
     "AttentionScorer",
     "BM25Scorer",
+    "CaLigScorer",
     "CrossEncoderScorer",
     "DenseScorer",
     "FusionScorer",
     "GradientXInputScorer",
+    "HetaScorer",
     "LearnedScorer",
     "LeaveOneOutScorer",
     "RandomScorer",

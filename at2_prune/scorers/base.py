@@ -74,6 +74,10 @@ class Task:
 
     def need_draft(self) -> None:
         """Raise `EmptyDraftError` if the draft is empty."""
+        if not self.draft.ids and self.draft.thoughts:
+            raise EmptyDraftError(
+                "the draft holds only thoughts, so there is nothing to attribute: raise max_new_tokens"
+            )
         if not self.draft.ids:
             raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
 

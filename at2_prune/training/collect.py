@@ -10,17 +10,18 @@ from typing import Literal
 import torch
 
 from ..ablation import Positions, ablation_outcomes, random_masks, seeded_generator
-from ..attention.rows import Reading, RowGroup, Rows
+from ..attention.rows import RowGroup
 from ..datasets import Question
 from ..errors import ContextTooLongError
 from ..models.drafts import write_drafts
 from ..models.language_model import LanguageModel
-from ..models.prompts import EncodedPrompt
-from ..models.readouts import Readout, prompt_mass, prompt_rows, read_prompts
-from ..passages import Granularity, Passage, split_sentences
+from ..models.readouts import Readout, read_prompts
+from ..models.statements import draft_parts, read_parts, split_readout
+from ..models.thoughts import thought_prompt
+from ..passages import Granularity
 from .examples import Example, ExampleStore
 
-__all__ = ["ROW_GROUPS", "CollectSettings", "LearnFrom", "collect_examples", "draft_parts"]
+__all__ = ["ROW_GROUPS", "CollectSettings", "LearnFrom", "collect_examples"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,9 @@ class CollectSettings:
     """The indices of the layers to read, for learning from evidence without a draft. Layers after the last of these do
     not run. `None` reads all layers. If no draft is written, `TrainingSettings.resolved` replaces `None` by the first
     third of the layers."""
+    thoughts: bool = False
+    """Whether the sources are the sentences of the thoughts that the model writes before its answer, and not the
+    passages; see `at2_prune.models.thoughts`. `max_new_tokens` must leave room for thoughts and answer."""
 
 
 def collect_examples(
@@ -131,7 +135,7 @@ def _read_again(
     parts = draft_parts(language_model, ids) if settings.targets == "sentence" else [(0, len(ids))]
     if len(parts) != example.outcomes.shape[1]:
         return None
-    mass, _ = _read_parts(language_model, prompt, ids, parts, groups)
+    mass = _by_name(read_parts(language_model, prompt, ids, parts, groups))
     return replace(example, mass={**example.mass, **mass})
 
 
@@ -168,75 +172,33 @@ def _example(
         return _evidence(language_model, question, settings, row_groups) or "empty draft"
     if settings.learn_from == "answer" and not (question.answer or "").strip():
         return "no answer"
-    groups = () if settings.granularity == "token" else ROW_GROUPS
+    groups = () if settings.granularity == "token" or settings.thoughts else ROW_GROUPS
     draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
     if not draft.ids:
         return "empty draft"
+    if settings.thoughts:
+        prompt = thought_prompt(language_model, prompt, draft)
+        if len(prompt.sources) < 2:
+            return "fewer than two sentences of thoughts"
     parts = draft_parts(language_model, draft.ids) if settings.targets == "sentence" else [(0, len(draft.ids))]
-    if draft.readout is None:
-        mass, layers = _read_parts(language_model, prompt, draft.ids, parts, ROW_GROUPS)
-    else:
-        mass, layers = _split_parts(draft.readout, parts), list(draft.readout.layers)
+    readouts = None if draft.readout is None else split_readout(draft.readout, parts, ROW_GROUPS)
+    readouts = readouts or read_parts(language_model, prompt, draft.ids, parts, ROW_GROUPS)
     masks = random_masks(len(prompt.sources), settings.ablations, seeded_generator(settings.seed, question.id))
     target, target_parts = draft.ids, parts
     if settings.learn_from == "answer":
         target = language_model.encode_draft(question.answer or "")
         target_parts = [(0, len(target))]
     outcomes = ablation_outcomes(language_model, prompt, target, masks, target_parts, settings.positions)
-    gold = torch.tensor([passage in question.gold for passage in prompt.source_passage])
+    gold = torch.tensor([not settings.thoughts and passage in question.gold for passage in prompt.source_passage])
+    mass, layers = _by_name(readouts), list(readouts[0].layers)
     return Example(question.id, draft.text, mass, layers, masks, outcomes, gold)
 
 
-def _split_parts(readout: Readout, parts: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
-    """Return the attention mass of every part of a draft, from the rows that were read with the draft."""
-    rows = readout.row_mass
-    assert rows is not None
-    mass = {group.name: value[None].float().cpu() for group, value in readout.mass.items() if group.rows != "draft"}
-    mass["draft"] = torch.stack([rows[:, :, start:stop].mean(2) for start, stop in parts]).float().cpu()
-    mass["draft-max"] = torch.stack([rows[:, :, start:stop].amax(2) for start, stop in parts]).float().cpu()
-    return mass
-
-
-def _read_parts(
-    language_model: LanguageModel,
-    prompt: EncodedPrompt,
-    ids: list[int],
-    parts: Sequence[tuple[int, int]],
-    groups: Sequence[RowGroup],
-) -> tuple[dict[str, torch.Tensor], list[int]]:
-    """Read the attention mass of every part of a draft by one more forward pass.
-
-    While the pass runs, the rows of each part are reduced to their mean or maximum. A matrix of all rows and tokens
-    would take too much memory.
-
-    Returns:
-        The attention mass by row group, and the layers that were read.
-    """
-    first = len(prompt) - 1
-    rows = prompt_rows(prompt, groups)
-    draft_groups = [group for group in groups if group.rows == "draft"]
-    for index, (start, stop) in enumerate(parts):
-        for group in draft_groups:
-            rows.append(Rows(f"{group.name} {index}", first + start, first + stop, group.reduce, group.measure))
-    reader = language_model.read([prompt], [ids], [Reading(prompt.sources, rows)])
-    own = [group for group in groups if group.rows != "draft"]
-    mass = {group.name: prompt_mass(reader, prompt, group)[None].float().cpu() for group in own}
-    for group in draft_groups:
-        each = [reader.mass(f"{group.name} {index}") for index in range(len(parts))]
-        mass[group.name] = torch.stack(each).float().cpu()
-    return mass, reader.layers
-
-
-def draft_parts(language_model: LanguageModel, ids: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the token spans of a draft's sentences."""
-    ends = [len(language_model.codec.decode(ids[: i + 1])) for i in range(len(ids))]  # characters up to each token
-    parts, start, characters = [], 0, 0
-    for sentence in split_sentences(Passage(language_model.codec.decode(ids))):
-        characters += len(sentence)
-        stop = next((i for i in range(start, len(ids)) if ends[i] > characters), len(ids))
-        if stop > start:  # a token that crosses the boundary belongs to the next sentence
-            parts.append((start, stop))
-            start = stop
-    if start < len(ids):
-        parts.append((start, len(ids)))
-    return parts
+def _by_name(readouts: Sequence[Readout]) -> dict[str, torch.Tensor]:
+    """Return the attention mass of all parts by the name of the row group. Groups of the prompt have one part."""
+    return {
+        group.name: torch.stack([one.mass[group] for one in readouts[: None if group.rows == "draft" else 1]])
+        .float()
+        .cpu()
+        for group in readouts[0].mass
+    }

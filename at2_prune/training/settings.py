@@ -20,7 +20,7 @@ __all__ = ["EVIDENCE_ROWS", "TrainingData", "TrainingSettings", "example_setting
 
 EVIDENCE_ROWS = (RowGroup("question"), RowGroup("question", "max"), RowGroup("sources"), RowGroup("sources", "max"))
 """The row groups for learning from evidence. No draft is needed to read them."""
-LATER_SETTINGS = {"learn_from": "draft", "layers": None}
+LATER_SETTINGS = {"learn_from": "draft", "layers": None, "thoughts": False}
 """Settings that older versions did not record in example stores, each with the value that those versions used."""
 
 
@@ -88,6 +88,11 @@ class TrainingSettings:
         groups = tuple(self.row_groups or (EVIDENCE_ROWS if self.from_evidence else (DRAFT_ROWS,)))
         collect = self.collect
         if self.from_evidence:
+            if collect.thoughts:
+                raise InputError(
+                    "thoughts=True cannot be used with learn_from='evidence', because no data names supporting "
+                    "thoughts: set learn_from='draft' or thoughts=False"
+                )
             collect = replace(collect, ablations=0)
             if collect.layers is None and depth and all(group.rows != "draft" for group in groups):
                 collect = replace(collect, layers=tuple(range(max(1, depth // 3))))
@@ -102,7 +107,7 @@ class TrainingSettings:
         """Raise `MissingExtraError` if a package is missing that a later step of the run needs."""
         if self.holdout and not self.from_evidence:
             need_package("scipy", "train", "Measuring fidelity")
-        if self.collect.granularity == "sentence" or self.collect.targets == "sentence":
+        if self.collect.thoughts or "sentence" in (self.collect.granularity, self.collect.targets):
             need_package("sentencex", "sentences", "Splitting texts into sentences")
 
     def check_questions(self, questions: Sequence[Question], name: str) -> None:
@@ -151,6 +156,11 @@ def _check_ablations(collect: CollectSettings, groups: Sequence[RowGroup]) -> No
         raise InputError(
             "targets='sentence' cannot be used with learn_from='answer', which measures the whole known answer: set "
             "targets='draft' or learn_from='draft'"
+        )
+    if collect.thoughts and collect.learn_from == "answer":
+        raise InputError(
+            "thoughts=True cannot be used with learn_from='answer', because the thoughts lead to the model's own "
+            "answer: set learn_from='draft' or thoughts=False"
         )
     if collect.ablations < 2:
         raise InputError(f"ablations must be at least 2 (a correlation needs two points), got {collect.ablations}")

@@ -278,3 +278,33 @@ def test_every_command_explains_itself_without_loading_torch() -> None:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "examples:" in done.stdout or not command
+
+
+def test_cite_prints_the_statements_that_the_library_attributes(
+    options: list[str],
+    model_folder: Path,
+    sample_questions: list[Question],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    question, answer = sample_questions[0], "He was born there. The river is the Meuse."
+    page = tmp_path / "page.html"
+    command = ["cite", question.text, *options, "--answer", answer, "--ablations", "4"]
+    assert main([*command, "--json", "--html", str(page)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    pruner = AT2Pruner.from_pretrained(str(model_folder), method="average_attention", max_new_tokens=8)
+    cited = pruner.attribute(question.text, question.passages, answer, statements="sentence", ablations=4)
+    assert printed == json.loads(json.dumps(cited.to_dict()))
+    assert [one["text"] for one in printed["statements"]] == ["He was born there.", "The river is the Meuse."]
+    assert "The river is the Meuse." in page.read_text(encoding="utf-8")
+    assert main(command) == 0
+    assert "[1]" in capsys.readouterr().out
+
+
+def test_cite_refuses_what_reads_no_answer(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cite", "Which?", *options, "--method", "bm25", "--answer", "Dinant."]) == 2
+    assert "the method bm25 reads no answer" in capsys.readouterr().err
+    assert main(["cite", "Which?", *options, "--thoughts", "own", "--answer", "Dinant."]) == 2
+    assert "leave out --answer" in capsys.readouterr().err
+    assert main(["cite", "Which?", *options, "--answer", " "]) == 2
+    assert "the draft is empty" in capsys.readouterr().err

@@ -14,9 +14,10 @@ from at2_prune.ablation import ablation_outcomes
 from at2_prune.datasets import Question
 from at2_prune.models.drafts import write_drafts
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.statements import draft_parts
 from at2_prune.passages import Passage
 from at2_prune.training import CollectSettings, Example, ExampleStore, collect_examples
-from at2_prune.training.collect import ROW_GROUPS, draft_parts
+from at2_prune.training.collect import ROW_GROUPS
 
 SETTINGS = CollectSettings(ablations=4, max_new_tokens=8)
 
@@ -194,7 +195,7 @@ def test_sentences_as_targets(
     text = tiny_lm.codec.decode(draft.ids)
     cuts = [len(tiny_lm.codec.decode(draft.ids[:i])) for i in (3, 7)]
     sentences = (text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :])
-    monkeypatch.setattr("at2_prune.training.collect.split_sentences", lambda passage: sentences)
+    monkeypatch.setattr("at2_prune.models.statements.split_sentences", lambda passage: sentences)
     (example,), _ = collect(tiny_lm, [question], tmp_path, settings)
     spans = [(0, 3), (3, 7), (7, len(draft.ids))]
     assert draft.readout.row_mass is not None

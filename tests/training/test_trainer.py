@@ -19,6 +19,7 @@ from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError, MissingExtraError
 from at2_prune.models.drafts import read_drafts
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.statements import draft_parts
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.training import (
     CollectSettings,
@@ -31,7 +32,6 @@ from at2_prune.training import (
     fit,
     train,
 )
-from at2_prune.training.collect import draft_parts
 from at2_prune.training.settings import EVIDENCE_ROWS
 
 COLLECT = CollectSettings(ablations=4, max_new_tokens=6)

@@ -105,7 +105,8 @@ def _make_scorers(choice: MethodChoice, model: str, read: ReadCoefficients) -> l
     coefficients = given | _shipped_coefficients(choice, methods, given, read)
     names = [*methods]
     if choice.everything:
-        names = [*coefficients, *(name for name in scoring_methods() if name not in learned_methods())]
+        plain = [name for name in scoring_methods() if not METHODS[name].learned and not METHODS[name].slow]
+        names = [*coefficients, *plain]
     options = ScorerOptions(coefficients, choice.embedder, choice.cross_encoder)
     scorers = []
     for name in dict.fromkeys([*names, *given]):

@@ -1,0 +1,74 @@
+"""The command `at2-prune cite`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from ..errors import InputError, need_package
+from .options import add_pruner_options, add_thoughts_option, load_pruner, positive, read_input
+
+HELP = "Show which passages each sentence of an answer came from."
+EXAMPLES = """examples:
+  at2-prune cite "Where was Adolphe Sax born?" --passages passages.json
+  at2-prune cite "…" --passages passages.json --answer "He was born in Dinant. It lies on the Meuse." --html page.html
+  at2-prune cite "…" --passages passages.json --answer "…" --ablations 32 --json
+  at2-prune cite "…" --passages passages.json --thoughts own --model Qwen/Qwen3-0.6B --coefficients DIR \\
+      --max-new-tokens 1000
+
+The method must read an answer; by default it is at2. Any model may have written the answer: an attention method reads
+all its sentences in one forward pass of the scoring model. Without --answer, the reader writes one.
+
+--json prints one object: question, answer, method, statements and sources. Each statement has its text, its place in
+the answer (start, stop), the score of every source, and citations: the cited sources, best first, each with its share
+of the positive scores. With --ablations, a citation also has the effect of the source, which is the log-odds, in nats,
+that the statement is expected to lose without it. correlation says how well the scores agree with the ablations.
+
+With --thoughts, the sources are the sentences that the model writes before its answer. --max-new-tokens must leave room
+for thoughts and answer."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add_pruner_options(parser)
+    parser.add_argument(
+        "--answer", dest="draft", metavar="TEXT", help="the answer to attribute (default: the reader writes one)"
+    )
+    parser.add_argument(
+        "--ablations",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="calibrate the scores with N ablations, at least 3 (default: 0)",
+    )
+    add_thoughts_option(parser)
+    parser.add_argument("--html", metavar="FILE", help="also write an HTML page")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Attribute the answer, and print or write the reports."""
+    from ..pruning.pruner import AT2Pruner
+    from ..report import check_report_path, html_citations, terminal_citations, write_html_report
+
+    if args.html:
+        check_report_path(args.html)  # a wrong path must fail before the model runs
+    if args.thoughts and args.draft is not None:
+        raise InputError("--thoughts needs an answer that the model writes itself: leave out --answer")
+    if args.method is None and args.coefficients is None:
+        args.method = "at2"
+    need_package("sentencex", "sentences", "Splitting answers into sentences")
+    passages = read_input(args)
+    pruner = load_pruner(args, "granularity", "overflow")
+    if args.thoughts:
+        options = {name: getattr(args, name) for name in ("granularity", "overflow", "max_new_tokens")}
+        pruner = AT2Pruner(pruner.language_model.reasoning(args.thoughts == "own"), pruner.scorer, **options)
+    if args.thoughts:
+        cited = pruner.attribute_thoughts(args.question, passages, ablations=args.ablations)
+    else:
+        cited = pruner.attribute(args.question, passages, args.draft, statements="sentence", ablations=args.ablations)
+    print(json.dumps(cited.to_dict(), ensure_ascii=False) if args.json else terminal_citations(cited), flush=True)
+    if args.html:
+        write_html_report(args.html, html_citations(cited, model=pruner.language_model.name))
+        if not args.json:
+            print(f"The HTML page is in {args.html}.", file=sys.stderr)

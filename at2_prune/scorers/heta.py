@@ -1,0 +1,152 @@
+"""HETA: attention flow times second-order sensitivity and loss of information (Pramanik et al. 2026, arXiv 2604.13258).
+
+The paper scores single tokens for a single target token. Here a source is a block of tokens, and the target is the
+draft. With the blocks :math:`S`, the score is the paper's equation 5,
+
+.. math:: M(S) \\, (\\beta\\, H(S) + \\gamma\\, I(S)), \\qquad \\beta = \\gamma = 1/2
+
+- The semantic transition :math:`M` follows attention to the rows that predict the draft (section 4, M_T):
+  :math:`M_j \\propto \\sum_{l,h} \\Phi^{(l,h)}_j \\lVert v^{(l,h)}_j W^{(l,h)}_O \\rVert_1`, where
+  :math:`\\Phi^{(l,h)}` is the mean of these rows of :math:`\\prod_{l' \\le l} (A^{(l',h)} + 1)/2`, the rollout of head
+  :math:`h` up to layer :math:`l`. The paper's text leaves the rollout open; this is the one of the authors' code. It is
+  normalised over the tokens before the draft, and :math:`M(S)` is its sum over the block.
+- The sensitivity is :math:`H(S) = \\frac1m \\sum_k \\lVert \\Pi_S \\nabla^2 \\log p(draft)\\, \\Pi_S r_k \\rVert_1`
+  (equations 2 and 3), where :math:`r_k` are random signs and :math:`\\Pi_S` keeps the embeddings of the block.
+- The information is :math:`I(S) = D_{KL}(p \\Vert p_S)` (equation 4), summed over the tokens of the draft, where
+  :math:`p_S` is predicted with the embeddings of the block set to zero.
+
+The equations were taken from the authors' code and from summaries of the paper, whose full text was not at hand. The
+scores are never negative.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..ablation import seeded_generator
+from ..attention.flow import LayerFlow, read_flow
+from ..errors import InputError, ModelNotSupportedError
+from ..models.compatibility import output_projection
+from .base import Scorer, ScorerOptions, Task
+from .target import differentiable, draft_logits, embeddings_of, log_probability
+
+__all__ = ["HetaScorer"]
+
+
+class HetaScorer(Scorer):
+    """Scores sources by HETA. It is an audit: it takes about 8 forward passes' time for each source.
+
+    One forward pass reads the flow. The log-probability takes one pass with a backward pass that is differentiated
+    again, once for each source and probe. The information takes one pass for each source. Memory grows with layers x
+    heads x tokens x tokens.
+
+    Args:
+        probes: the number of random sign vectors m. Many tokens in a block average out the noise of a single one.
+        beta: the weight of the sensitivity.
+        gamma: the weight of the information.
+        seed: the seed of the probes. They also depend on the question's text.
+
+    Raises:
+        InputError: there is no probe.
+    """
+
+    name = "heta"
+    uses_draft = True
+
+    def __init__(self, probes: int = 1, beta: float = 0.5, gamma: float = 0.5, seed: int = 0) -> None:
+        if probes < 1:
+            raise InputError(f"probes must be at least 1, got {probes}")
+        self.probes = probes
+        self.beta = beta
+        self.gamma = gamma
+        self.seed = seed
+
+    @classmethod
+    def create(cls, name: str, options: ScorerOptions, **settings: object) -> HetaScorer:
+        return cls(**settings, seed=options.seed)  # type: ignore[arg-type]
+
+    def score(self, task: Task) -> torch.Tensor:
+        task.need_draft()
+        flow, sensitivity, information = self.parts(task)
+        return flow * (self.beta * sensitivity + self.gamma * information)
+
+    def parts(self, task: Task) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return flow, sensitivity and information, each `(sources,)` float32."""
+        return self.flow(task), self.sensitivity(task), self.information(task)
+
+    def flow(self, task: Task) -> torch.Tensor:
+        """Return the semantic transition of each source, `(sources,)`."""
+        with torch.no_grad(), read_flow(task.language_model.model) as layers:
+            draft_logits(task, embeddings_of(task))
+        first = len(task.prompt) - 1
+        by_token = _transition(layers, slice(first, first + len(task.draft.ids)))[: len(task.prompt)]
+        by_token = by_token / by_token.sum().clamp(min=1e-12)
+        return torch.stack([by_token[start:stop].sum() for start, stop in task.prompt.sources]).cpu()
+
+    def sensitivity(self, task: Task) -> torch.Tensor:
+        """Return the sensitivity of each source, `(sources,)`."""
+        generator = seeded_generator(self.seed, f"heta {task.question}")
+        found = []
+        with differentiable():
+            embeddings = embeddings_of(task).requires_grad_()
+            log_p = log_probability(task, draft_logits(task, embeddings))
+            (gradient,) = torch.autograd.grad(log_p, embeddings, create_graph=True)
+            for start, stop in task.prompt.sources:
+                norms = []
+                for _ in range(self.probes if stop > start else 0):
+                    signs = torch.randint(0, 2, (stop - start, embeddings.shape[-1]), generator=generator) * 2 - 1
+                    signs = signs.to(gradient)
+                    (product,) = torch.autograd.grad(
+                        (gradient[0, start:stop] * signs).sum(), embeddings, retain_graph=True
+                    )
+                    norms.append(float(product[0, start:stop].float().abs().sum()))
+                found.append(sum(norms) / max(1, len(norms)))
+        return torch.tensor(found)
+
+    def information(self, task: Task) -> torch.Tensor:
+        """Return the information of each source, `(sources,)`."""
+        embeddings, found = embeddings_of(task), []
+        with torch.no_grad():
+            original = draft_logits(task, embeddings).log_softmax(-1)
+            for start, stop in task.prompt.sources:
+                masked = embeddings.clone()
+                masked[0, start:stop] = 0
+                without = draft_logits(task, masked).log_softmax(-1)
+                found.append(float((original.exp() * (original - without)).sum()) if stop > start else 0.0)
+        return torch.tensor(found)
+
+
+def _transition(layers: list[LayerFlow], rows: slice) -> torch.Tensor:
+    """Return the flow from each token to some rows, `(tokens,)`.
+
+    Raises:
+        ModelNotSupportedError: layers have different numbers of heads, so no head can be followed through them.
+    """
+    if len({len(layer.weights) for layer in layers}) != 1:
+        raise ModelNotSupportedError("heta follows a head through all layers, but the layers of this model differ")
+    heads, _, tokens = layers[0].weights.shape
+    reached = torch.zeros(len(layers), heads, tokens, device=layers[0].weights.device)
+    start = torch.zeros(heads, 1, tokens, device=reached.device)
+    start[:, :, rows] = 1 / (rows.stop - rows.start)
+    # From the last layer down: the rollouts that end in higher layers pass through the lower ones together.
+    paths = torch.zeros(heads, 0, tokens, device=reached.device)
+    for layer in reversed(layers):
+        paths = torch.cat([paths, start], dim=1)
+        paths = (paths + paths @ layer.weights) / 2
+    for place, layer in enumerate(reversed(layers)):
+        reached[len(layers) - 1 - place] = paths[:, place] * _norms(layer)
+    return reached.sum((0, 1))
+
+
+def _norms(layer: LayerFlow) -> torch.Tensor:
+    """Return the L1 norm of each head's value of each token after the output projection, `(heads, tokens)`."""
+    heads, tokens, width = layer.values.shape
+    project = output_projection(layer.module)
+    norms = []
+    with torch.no_grad():
+        bias = project(torch.zeros(1, heads * width, dtype=layer.values.dtype, device=layer.values.device))
+        for head in range(heads):
+            joined = torch.zeros(tokens, heads, width, dtype=layer.values.dtype, device=layer.values.device)
+            joined[:, head] = layer.values[head]
+            norms.append((project(joined.flatten(1)) - bias).float().abs().sum(-1))
+    return torch.stack(norms)

@@ -1,0 +1,250 @@
+"""Measure the scores of single statements: faithfulness to ablations, and citations of the gold passages.
+
+    $ python research/statements.py nq/dev.jsonl --out runs/citations-nq --known --ablations 0 --dtype bfloat16 \\
+          --methods at2 average_attention contribution_learned --limit 100
+    $ python research/statements.py hotpotqa/validation.jsonl --out runs/long-qwen --long --model MODEL \\
+          --coefficients runs/at2-qwen --dtype bfloat16 --limit 30
+    $ python research/statements.py hotpotqa/validation.jsonl --out runs/thoughts-qwen --thoughts --model MODEL \\
+          --coefficients runs/thoughts-at2-qwen --dtype bfloat16 --limit 30
+    $ python research/statements.py --show runs/citations-nq
+
+For each question the model writes an answer. Each method scores the sources of each of its sentences. Then the
+statement's log-odds are measured under random ablations that no method has seen. LDS is the Spearman correlation of
+these with the summed scores of the kept sources; the top-k drop is the log-probability that the statement loses without
+its k best sources, in nats. Where the data names supporting passages, the passages that each statement cites
+(`Statement.cited`) are compared with them.
+
+With --known, the data's answer is attributed instead of the model's own. With --long, an instruction asks for several
+sentences. With --thoughts, it asks for reasoning before the marker "Answer:", and the sources are the sentences before
+the marker. A line is written to OUT/questions.jsonl when a question is done; the same command goes on from there.
+Intervals are 95 %, by bootstrap over questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from at2_prune.ablation import random_masks, seeded_generator
+from at2_prune.bootstrap import Estimate, bootstrap_mean, bootstrap_ratio
+from at2_prune.datasets import Question, load_questions
+from at2_prune.errors import AT2PruneError
+from at2_prune.models.drafts import write_drafts
+from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.prompts import EncodedPrompt
+from at2_prune.models.thoughts import thought_prompt
+from at2_prune.passages import Passage
+from at2_prune.pruning.citations import Statement
+from at2_prune.pruning.selection import top_k
+from at2_prune.pruning.statements import Answered, Outcomes, answered, score_statements
+from at2_prune.scorers import Scorer
+from at2_prune.scorers.registry import load_scorer
+from at2_prune_eval.faithfulness.ablations import Mask, lds, log_probability, mask_of
+from at2_prune_eval.metrics import answer_scores
+
+LONG = "Answer the question in three to five full sentences, using the documents.\n\n"
+KS = (1, 3)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One answer, and the prompt whose sources are scored."""
+
+    question: Question
+    passages: list[Passage]
+    prompt: EncodedPrompt
+    answer: Answered
+    cites_passages: bool
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", metavar="DATA", help="a data set that load_questions reads")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the run")
+    parser.add_argument("--show", type=Path, metavar="DIR", help="only print the summary of a run")
+    parser.add_argument("--model", metavar="ID_OR_PATH")
+    parser.add_argument("--coefficients", metavar="DIR", help="the coefficients of the method at2")
+    parser.add_argument("--dtype")
+    parser.add_argument("--methods", nargs="+", default=["at2", "average_attention", "surrogate_32"], metavar="METHOD")
+    parser.add_argument("--limit", type=int, metavar="N")
+    parser.add_argument("--ablations", type=int, default=32, metavar="N", help="of LDS (default: 32); 0 for none")
+    parser.add_argument(
+        "--tokens", type=int, metavar="N", help="of an answer (default: 48; 200 with --long, --thoughts)"
+    )
+    parser.add_argument(
+        "--passages", type=int, metavar="N", help="keep the gold passages and the first others, N in all"
+    )
+    parser.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions")
+    parser.add_argument("--known", action="store_true", help="attribute the known answers, not the model's own")
+    parser.add_argument("--long", action="store_true", help="ask for answers of several sentences")
+    parser.add_argument("--thoughts", action="store_true", help="attribute answers to the model's own reasoning")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    if args.show:
+        show(args.show)
+        return
+    run(args)
+    show(args.out)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure the questions that the folder does not hold yet."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "questions.jsonl"
+    done = {json.loads(line)["id"] for line in path.read_text().splitlines()} if path.exists() else set()
+    questions = [one for one in load_questions(args.data, limit=args.limit)[args.offset :] if one.id not in done]
+    model = LanguageModel.load(args.model, dtype=args.dtype)
+    if args.thoughts:
+        model = model.reasoning()
+    if args.long:
+        model.template = replace(model.template, name="long", instruction=LONG)  # type: ignore[type-var]
+    scorers = [load_scorer(model, name, args.coefficients if name == "at2" else None) for name in args.methods]
+    for question in questions:
+        started = time.perf_counter()
+        record: dict[str, Any] = {"id": question.id, "left_out": None}
+        try:
+            case = written(model, question, args)
+            record |= measured(model, scorers, case, args.ablations)
+        except AT2PruneError as error:
+            record["left_out"] = str(error)
+        record["seconds"] = time.perf_counter() - started
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        print(
+            len(done) + 1,
+            question.id,
+            record["left_out"] or record["answer"][:70],
+            round(record["seconds"]),
+            flush=True,
+        )
+        done.add(question.id)
+
+
+def written(model: LanguageModel, question: Question, args: argparse.Namespace) -> Case:
+    """Let the model answer, and cut the answer into sentences."""
+    if args.passages:
+        question = fewer(question, args.passages)
+    passages = list(question.passages)
+    prompt = model.encode(question.text, passages)
+    if args.known:
+        known = question.answer or ""
+        return Case(question, passages, prompt, answered(model, known, [(0, len(known))]), True)
+    tokens = args.tokens or (200 if args.long or args.thoughts else 48)
+    draft = write_drafts(model, [prompt], max_new_tokens=tokens)[0]
+    if args.thoughts:
+        prompt = thought_prompt(model, prompt, draft)
+    return Case(question, passages, prompt, answered(model, draft, "sentence"), not args.thoughts)
+
+
+def fewer(question: Question, count: int) -> Question:
+    """Return the question with fewer passages: the gold ones and the first others, in their order."""
+    others = [i for i in range(len(question.passages)) if i not in question.gold]
+    kept = sorted([*question.gold, *others[: max(0, count - len(question.gold))]])
+    gold = tuple(kept.index(i) for i in question.gold)
+    return replace(question, passages=tuple(question.passages[i] for i in kept), gold=gold)
+
+
+def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablations: int) -> dict[str, Any]:
+    """Score every statement with every method, and measure the scores."""
+    question, prompt, answer = case.question, case.prompt, case.answer
+    count = len(prompt.sources)
+    seen = Outcomes(model, prompt, answer)
+    task = question.text, case.passages, prompt
+    scores, seconds = {}, {}
+    for scorer in scorers:
+        started = time.process_time()
+        scores[scorer.name] = score_statements(scorer, model, task, answer, seen)
+        seconds[scorer.name] = time.process_time() - started
+    generator = seeded_generator(0, f"held out {question.text}")
+    held_out: list[Mask] = [tuple(mask) for mask in random_masks(count, ablations, generator).tolist()]
+    without = {
+        (name, i, k): mask_of(count, top_k(own, k), keep=False)
+        for name, each in scores.items()
+        for i, own in enumerate(each)
+        for k in KS
+    }
+    everything = mask_of(count, range(count))
+    masks = list(dict.fromkeys([everything, *held_out, *without.values()]))
+    methods: dict[str, Any] = {name: {"scores": each, "cpu": seconds[name]} for name, each in scores.items()}
+    log_odds: list[dict[Mask, float]] = []
+    if ablations:
+        found = seen(torch.tensor(masks))  # (ablations, statements)
+        log_odds = [dict(zip(masks, found[:, i].tolist(), strict=True)) for i in range(len(answer.parts))]
+    for name, each in scores.items() if ablations else ():
+        drops = {
+            str(k): [
+                log_probability(log_odds[i][everything]) - log_probability(log_odds[i][without[name, i, k]])
+                for i in range(len(each))
+            ]
+            for k in KS
+        }
+        ranks = [lds(own, held_out, log_odds[i]) for i, own in enumerate(each)]
+        methods[name] |= {"lds": ranks, "drop": drops}
+    gold = list(question.gold) if case.cites_passages else []
+    accepted = [one for one in (question.answer, *question.aliases) if one]
+    return {
+        "answer": answer.text,
+        "statements": [answer.text[a:b] for a, b in answer.spans],
+        "tokens": [b - a for a, b in answer.parts],
+        "sources": count,
+        "gold": gold,
+        "f1": answer_scores(answer.text, accepted).f1 if accepted else None,
+        "methods": methods,
+    }
+
+
+def show(folder: Path) -> None:
+    """Print the summary of a run."""
+    every = [json.loads(line) for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    records = [one for one in every if one["left_out"] is None]
+    count = sum(len(one["statements"]) for one in records)
+    print(f"\n{len(records)} questions, {count} statements, {len(every) - len(records)} questions left out")
+    print(f"median seconds a question: {sorted(one['seconds'] for one in every)[len(every) // 2]:.0f}")
+    for name in records[0]["methods"]:
+        print(f"\n{name}")
+        own = [one["methods"][name] for one in records]
+        if "cpu" in own[0]:
+            print(f"  CPU seconds        {sum(one['cpu'] for one in own) / len(own):.1f} (mean of a question)")
+        if "lds" in own[0]:
+            print(f"  LDS                {_pooled([[x for x in one['lds'] if x is not None] for one in own])}")
+            for k in KS:
+                print(f"  top-{k} drop         {_pooled([one['drop'][str(k)] for one in own])}")
+        for label, some in (("all answers", records), ("right answers", [r for r in records if (r["f1"] or 0) >= 0.5])):
+            for measure, estimate in _citations(some, name):
+                print(f"  {measure:18} {estimate}  ({label}, N = {len(some)})")
+
+
+def _pooled(values: list[list[float]]) -> Estimate:
+    """Estimate the mean over all statements, with questions resampled."""
+    return bootstrap_ratio([sum(some) for some in values], [len(some) for some in values])
+
+
+def _citations(records: Sequence[dict[str, Any]], method: str) -> Iterator[tuple[str, Estimate]]:
+    """Yield the precision and recall of the gold passages among those that an answer cites."""
+    rows = []
+    for record in records:
+        if not record["gold"]:
+            continue
+        statements = [Statement("", 0, 0, scores) for scores in record["methods"][method]["scores"]]
+        cited = {source for statement in statements for source in statement.cited()}
+        first = {source for statement in statements for source in statement.cited(most=1)}
+        gold = set(record["gold"])
+        rows.append(
+            (len(cited & gold) / max(1, len(cited)), len(cited & gold) / len(gold), len(first & gold) / len(gold))
+        )
+    if rows:
+        names = ("citation precision", "citation recall", "recall of the best")
+        for name, values in zip(names, zip(*rows, strict=True), strict=True):
+            yield name, bootstrap_mean(values)
+
+
+if __name__ == "__main__":
+    main()
