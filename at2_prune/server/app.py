@@ -25,13 +25,19 @@ __all__ = ["create_app"]
 _DESCRIPTION = "Reranks, prunes and attributes retrieved passages by the attention of a language model."
 
 
-def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_key: str | None = None) -> FastAPI:
+def create_app(
+    step: PruneStep | None = None,
+    limits: Limits | None = None,
+    api_key: str | None = None,
+    log_texts: bool = False,
+) -> FastAPI:
     """Make the application of a server, and load its model.
 
     Args:
         step: the prune step, which has the settings. With None, the settings are read from the environment.
         limits: the limits of the server.
         api_key: the bearer key that clients must send; with None, clients need no key.
+        log_texts: whether logs hold the texts of requests.
 
     Raises:
         InputError: the config turns pruning off, or the key is blank.
@@ -66,5 +72,5 @@ def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_
     app.state.service = service
     app.include_router(work_routes(service), dependencies=dependencies)
     app.include_router(health_routes(service, metrics))
-    app.add_middleware(Guard, limits=limits, metrics=metrics, api_key=api_key)
+    app.add_middleware(Guard, limits=limits, metrics=metrics, api_key=api_key, log_texts=log_texts)
     return app

@@ -168,7 +168,7 @@ def _documents(service: Service, body: rerank.RerankRequest) -> list[Passage]:
 def _check(
     request: Request, service: Service, field: str, passages: Sequence[Passage], *others: tuple[str, str]
 ) -> None:
-    """Check the size of a request, and note its number of documents for the log.
+    """Check the size of a request, and note its documents for the log.
 
     Args:
         request: the request.
@@ -182,6 +182,7 @@ def _check(
     """
     limits = service.limits
     request.state.documents = len(passages)
+    request.state.texts = {**dict(others), field: [passage.text for passage in passages]}
     if len(passages) > limits.max_documents:
         raise Problem(422, f"{field} holds {len(passages)} documents; this server takes {limits.max_documents}", field)
     sizes = {field: sum(len(passage.text) + len(passage.title or "") for passage in passages)}
