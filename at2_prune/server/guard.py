@@ -130,6 +130,8 @@ class Guard:
         fields = {"request_id": _id(request), "endpoint": endpoint, "status": status, "seconds": round(seconds, 6)}
         if documents:
             fields["documents"] = documents
+        if hasattr(request.state, "replica"):
+            fields["replica"] = request.state.replica
         if self.log_texts:
             fields["texts"] = getattr(request.state, "texts", {})
         level = logging.DEBUG if endpoint in ("/health", "/ready", "/metrics") else logging.INFO
