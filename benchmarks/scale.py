@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [--passages 100000 100000000] [--tokens 130] [--index DIR]
 
-The figures are those of `benchmarks/results.json`, which `make bench` measures. With --index, the bytes of a passage are
-those of an index that `at2-prune index` made, with SQLite's own. docs/scale.md holds the output without options.
+The figures are those of `benchmarks/results.json`, which `make bench` measures. With --index, the bytes of a passage
+are those of an index that `at2-prune index` made, with SQLite's own. docs/scale.md holds the output without options.
 """
 
 from __future__ import annotations
@@ -116,11 +116,12 @@ def size(count: float) -> str:
 def page(numbers: Sequence[int], tokens: int, index: str | None = None) -> str:
     """Return the tables, with the figures that they are computed from."""
     some = figures(tokens, index)
-    read = some.passages * some.passage_bytes
+    keys, speed, count = some.passage_bytes / 1e3, 1 / some.read, some.passages
+    kept, new = some.question_kept, some.question_new
     return f"""\
-A passage of {tokens} tokens takes {some.passage_bytes / 1e3:.1f} kB of keys, and a machine reads {1 / some.read:.1f} passages a second.
-A question with {some.passages} passages takes {some.question_kept:.2f} s if all keys are kept, and {some.question_new:.2f} s if none are.
-The keys that a question needs take {size(read)}.
+A passage of {tokens} tokens takes {keys:.1f} kB of keys, and a machine reads {speed:.1f} passages a second.
+A question with {count} passages takes {kept:.2f} s if all keys are kept, and {new:.2f} s if none are.
+The keys that a question needs take {size(count * some.passage_bytes)}.
 
 {sizes(some, numbers)}
 

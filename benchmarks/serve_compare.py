@@ -28,6 +28,7 @@ CROSS_ENCODER = "cross-encoder"
 KEPT, NEW = "scout, kept passages", "scout, new passages"
 Row = tuple[float, float, float]
 """Requests a second, and the 50th and 95th percentile of the time for an answer, in seconds."""
+QUESTIONS = 20
 _numbers = count(1)
 
 
@@ -35,7 +36,7 @@ def bodies_of(passages: int, requests: int, new: bool) -> list[dict[str, Any]]:
     """Return the bodies of requests. If `new`, no server has seen any of the documents."""
     bodies = []
     for index in range(requests):
-        question, chosen = asked(passages, index % 20)
+        question, chosen = asked(passages, index % QUESTIONS)
         texts = [f"({next(_numbers)}) {one.text}" if new else one.text for one in chosen]
         bodies.append({"query": question, "documents": texts})
     return bodies
@@ -55,7 +56,7 @@ def compare(
     """Return the rows of each round, by number of clients and way."""
     ways = list(servers)
     for way in ways:  # reads the passages that are kept, and warms the servers up
-        measure(servers[way], bodies_of(passages, 20, new=False), 1)
+        measure(servers[way], bodies_of(passages, min(QUESTIONS, max(*clients, least)), new=False), 1)
     rows: dict[tuple[int, str], list[Row]] = {}
     for turn in range(rounds):
         for number in clients:

@@ -45,13 +45,9 @@ def coefficients() -> ScoutCoefficients:
     return ScoutCoefficients(own[0], own[1], links, (0, 1), (1,), model_type="llama", model_layers=2)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Start Ray on this machine, and return the folder of its logs."""
-    folder = tempfile.mkdtemp(prefix="ray")  # a short name: the paths of sockets have at most 107 characters
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
+def start(folder: str, tries: int = 3) -> None:
+    """Start Ray. Its own limit of 30 seconds may be too short on a busy machine."""
+    try:
         ray.init(
             "local",
             num_cpus=2,
@@ -61,7 +57,22 @@ def cluster() -> Iterator[str]:
             logging_level=logging.ERROR,
             _temp_dir=folder,
         )
+    except Exception as error:
+        ray.shutdown()
+        if tries == 1 or "timed out" not in str(error):
+            raise
+        start(folder, tries - 1)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Start Ray on this machine, and return the folder of its logs."""
+    folder = tempfile.mkdtemp(prefix="ray")  # a short name: the paths of sockets have at most 107 characters
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
         try:
+            start(folder)
             yield folder
         finally:
             ray.shutdown()
