@@ -16,6 +16,9 @@ from ..passages import Passage
 
 __all__ = ["PassageRouter"]
 
+REMEMBERED = 1_000_000
+"""The maximum number of passages whose replica a router remembers. Each takes about 200 bytes."""
+
 
 class PassageRouter(RequestRouter):
     """Sends a request to the replica that most of its passages were sent to before.
@@ -27,13 +30,8 @@ class PassageRouter(RequestRouter):
     A request holds its passages in the keyword argument `passages`.
     """
 
-    def initialize_state(self, remembered: int = 1_000_000) -> None:
-        """Set up the router.
-
-        Args:
-            remembered: the maximum number of passages whose replica is remembered. Each takes about 200 bytes.
-        """
-        self.remembered = remembered
+    def initialize_state(self, **kwargs: Any) -> None:
+        """Set up the router. Ray calls this once."""
         self.homes: OrderedDict[bytes, ReplicaID] = OrderedDict()
 
     async def choose_replicas(
@@ -57,7 +55,7 @@ class PassageRouter(RequestRouter):
             if self.homes.get(key) not in self.curr_replicas:
                 self.homes[key] = replica_id
             self.homes.move_to_end(key)
-        while len(self.homes) > self.remembered:
+        while len(self.homes) > REMEMBERED:
             self.homes.popitem(last=False)
 
     def _home(self, key: bytes, names: dict[ReplicaID, str]) -> ReplicaID:
