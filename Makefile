@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := embedded,sentences,train,eval,onnx,langchain,llama-index,haystack,serve,dev
+EXTRAS := embedded,sentences,train,eval,onnx,langchain,llama-index,haystack,serve,ray,dev
 STAMP := $(VENV)/.installed
 # Chosen by hand: the release the results in docs are measured with.
 TORCH := 2.13.0

@@ -42,7 +42,16 @@ def scout_coefficients_of(lm: LanguageModel) -> tuple[ScoutCoefficients, str]:
         heads, drawn = config.num_attention_heads, torch.Generator().manual_seed(0)
         own = torch.randn(2, len(QUESTION), len(chosen.layers), heads, generator=drawn)
         links = torch.randn(len(LINKS), len(chosen.link_layers), heads, generator=drawn)
-        return ScoutCoefficients(own[0], own[1], links, chosen.layers, chosen.link_layers), "random"
+        made = ScoutCoefficients(
+            own[0],
+            own[1],
+            links,
+            chosen.layers,
+            chosen.link_layers,
+            model_type=config.model_type,
+            model_layers=config.num_hidden_layers,
+        )
+        return made, "random"
 
 
 def index_cost(lm: LanguageModel, some: Case, pairs: int, cross_encoder: str | None) -> Iterator[Measurement]:

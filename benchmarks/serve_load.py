@@ -1,17 +1,18 @@
 """Put load on `at2-prune serve`, and compare every answer with the answer that a single client gets.
 
-    python benchmarks/serve_load.py [--method scout] [--clients 1 8 64] [--requests 2000] [--restart]
+    python benchmarks/serve_load.py [--method scout] [--clients 1 8 64] [--requests 2000] [--restart] [--hang-up 10]
 
 It starts a server with a small random model, or with the model that --model names. For each number of clients it prints
 the requests per second, the median and 95th percentile of the time for an answer, and the memory of the server after
 it. With --restart, the server is killed and started anew in the middle, and clients repeat lost requests. The exit code
-is 1 if an answer differs.
+is 1 if an answer differs. With --hang-up, a client asks and closes the connection before every Nth request.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ from statistics import quantiles
 from typing import Any
 
 import httpx
+from index_cost import scout_coefficients_of
 from workload import RANDOM, case, coefficients_of, load_model
 
 from at2_prune.catalogue import METHODS
@@ -111,12 +113,23 @@ async def ask(client: httpx.AsyncClient, url: str, body: dict[str, Any], load: L
 async def put_load(
     server: Server,
     bodies: Sequence[dict[str, Any]],
-    expected: Sequence[Answer],
+    expected: Sequence[Answer] | None,
     clients: int,
     requests: int,
     restart: bool,
+    hang_up: int = 0,
 ) -> Load:
-    """Send `requests` requests from `clients` clients at once, and compare with the expected answers."""
+    """Ask `requests` times by this number of clients at once, and compare with the expected answers.
+
+    Args:
+        server: the server.
+        bodies: the bodies of the requests, which take turns.
+        expected: the right answer to each body; None compares nothing.
+        clients: the number of clients.
+        requests: the number of requests.
+        restart: whether the server is killed and started anew in the middle.
+        hang_up: before every request with a multiple of this number, a client asks the same and hangs up; 0 for never.
+    """
     load = Load()
     numbers = iter(range(requests))
 
@@ -126,10 +139,13 @@ async def put_load(
                 server.kill()
                 await asyncio.to_thread(server.start)
             which = number % len(bodies)
+            if hang_up and number % hang_up == 0:
+                with contextlib.suppress(httpx.TransportError):
+                    await client.post(f"{server.url}/v2/rerank", json=bodies[which], timeout=0.01)
             started = time.perf_counter()
             answer = await ask(client, server.url, bodies[which], load)
             load.times.append(time.perf_counter() - started)
-            load.wrong += not same(answer, expected[which])
+            load.wrong += expected is not None and not same(answer, expected[which])
 
     started = time.perf_counter()
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
@@ -154,6 +170,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2000, metavar="N", help="requests for each number of clients")
     parser.add_argument("--passages", type=int, default=10, metavar="N", help="passages in a request")
     parser.add_argument("--restart", action="store_true", help="kill the server in the middle and start it anew")
+    parser.add_argument("--hang-up", type=int, default=0, metavar="N", help="hang up before every Nth request")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         lm = load_model(args.model)
@@ -163,7 +180,9 @@ def main() -> int:
             lm.tokenizer.save_pretrained(folder)
             options[-1] = folder
         if METHODS[args.method].coefficients and args.model == RANDOM:
-            coefficients_of(lm, args.method)[0].save_pretrained(os.path.join(folder, "coefficients"))
+            scout = args.method == "scout"
+            made = scout_coefficients_of(lm)[0] if scout else coefficients_of(lm, args.method)[0]
+            made.save_pretrained(os.path.join(folder, "coefficients"))
             options += ["--coefficients", os.path.join(folder, "coefficients")]
         cases = [case(lm, args.passages, index=index) for index in range(20)]
         bodies = [{"query": one.question, "documents": [p.text for p in one.passages]} for one in cases]
@@ -189,7 +208,7 @@ def measure(server: Server, bodies: Sequence[dict[str, Any]], args: argparse.Nam
     print("clients   requests/s   p50 ms   p95 ms  asked again  differ  memory MiB")
     wrong = 0
     for clients in args.clients:
-        load = asyncio.run(put_load(server, bodies, expected, clients, args.requests, args.restart))
+        load = asyncio.run(put_load(server, bodies, expected, clients, args.requests, args.restart, args.hang_up))
         print(load.row(clients, server.memory()), flush=True)
         wrong += load.wrong
     return 1 if wrong else 0

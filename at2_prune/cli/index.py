@@ -12,15 +12,19 @@ EXAMPLES = """examples:
   at2-prune index --passages corpus.json --out index/
   at2-prune answer "Who wrote Dracula?" --passages corpus.json --index index/
   torchrun --nproc_per_node 4 -m at2_prune index --passages corpus.json --out index/   (each process reads a share)
+  at2-prune index --merge part-1/ part-2/ --out index/   (the parts that several machines made)
 
 If the command is interrupted, give it again: passages that the folder holds already are not read again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--merge", nargs="+", metavar="DIR", help="folders of other indexes, which are copied into the index"
+    )
+    source.add_argument(
         "--passages",
-        required=True,
         metavar="FILE",
         help="JSON Lines or a JSON list of strings or of {text, title?, id?, score?}; with -, a list from stdin",
     )
@@ -30,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the passages that the folder does not hold. Each process reads a share of these passages."""
+    """Read the passages that the folder does not hold, each process a share of these passages. Or merge indexes."""
+    if args.merge:
+        from ..passage_index.stores import merge_folders
+
+        copied, held = merge_folders(args.out, args.merge)
+        print(f"copied {copied} passages; the index in {args.out} now has {held}")
+        return
     from tqdm.auto import tqdm
 
     from ..errors import InputError

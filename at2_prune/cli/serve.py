@@ -24,7 +24,7 @@ EXAMPLES = """examples:
 
 Clients of Cohere, Jina and Text Embeddings Inference can use this server; docs/serving.md says how. An option
 overrides the environment, which overrides the file. http://127.0.0.1:8080/docs describes every endpoint. If
-AT2_PRUNE_API_KEY is set, clients must send this key. Logs are JSON lines on stderr and hold no text of a request.
+AT2_PRUNE_API_KEY is set, clients must send this key. Logs are JSON lines on stderr, without texts of requests.
 After Ctrl-C or SIGTERM, the server answers the requests that it has accepted, and then ends."""
 
 KEY_VARIABLE = "AT2_PRUNE_API_KEY"
@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=8080, help="the port to listen on (default: 8080)")
     parser.add_argument(
         "--config", metavar="FILE", help="a .yaml, .json or .toml file with settings of pruning (default: none)"
+    )
+    parser.add_argument(
+        "--log-texts",
+        action="store_true",
+        help="write the questions and documents of requests to the log (default: no)",
     )
     settings = parser.add_argument_group("pruning", "settings that override the environment and the file")
     for name, field in SETTINGS.items():
@@ -80,12 +85,12 @@ def run(args: argparse.Namespace) -> None:
     from ..server.app import create_app
     from ..server.logs import use_json_logs
 
-    use_json_logs()
+    use_json_logs(args.log_texts)
     given = {name: getattr(args, f"setting_{name}") for name in SETTINGS if name not in _NOT_SERVED}
     config = PruneConfig.load(args.config, **{name: value for name, value in given.items() if value is not None})
     limits = Limits(**{limit.name: getattr(args, limit.name) for limit in fields(Limits)})
     with bound_socket(args.host, args.port) as address:  # a wrong address must fail before the model loads
-        app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE))
+        app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE), args.log_texts)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from filelock import FileLock
 from ..errors import CacheError, InputError
 from .records import PieceRecord, pack, unpack
 
-__all__ = ["INDEX_FILE", "NOT_COMPARED", "DiskStore", "MemoryStore", "Store", "shared_memory"]
+__all__ = ["INDEX_FILE", "NOT_COMPARED", "DiskStore", "MemoryStore", "Store", "merge_folders", "shared_memory"]
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +162,24 @@ class DiskStore:
         with self._errors(), self._open() as connection:  # one transaction
             connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
 
+    def merge(self, other: DiskStore) -> int:
+        """Copy the records that this store does not hold from another store, and return their number.
+
+        Raises:
+            InputError: the other folder holds the index of another model or of other settings.
+            CacheError: a file cannot be read or written.
+        """
+        other.check({**dict.fromkeys(other.identity), **self.identity})
+        with self._errors():
+            connection = self._open()
+            connection.execute("ATTACH ? AS part", [f"{other.path.absolute().as_uri()}?mode={other._mode()}"])
+            try:
+                with connection:
+                    copied = connection.execute("INSERT OR IGNORE INTO records SELECT * FROM part.records").rowcount
+            finally:
+                connection.execute("DETACH part")
+        return copied
+
     def close(self) -> None:
         """Close this thread's connection."""
         if connection := self._local.__dict__.pop("connection", None):
@@ -216,6 +234,24 @@ class DiskStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DiskStore, (self.path.parent, self.identity)
+
+
+def merge_folders(folder: str | os.PathLike[str], parts: Sequence[str | os.PathLike[str]]) -> tuple[int, int]:
+    """Copy the records of several folders into one, which is made if it does not exist. No passage is read again.
+
+    Returns:
+        The number of records that were copied, and the number that the folder now holds.
+
+    Raises:
+        InputError: a folder holds no index, or the index of another model or of other settings. Nothing is copied then.
+        CacheError: a file cannot be read or written.
+    """
+    stores = [DiskStore(part) for part in parts]
+    whole = DiskStore(folder, stores[0].identity)
+    for store in stores:
+        store.check({**dict.fromkeys(store.identity), **whole.identity})
+    copied = sum(whole.merge(store) for store in stores)
+    return copied, len(whole)
 
 
 def _advice(problem: str) -> str:

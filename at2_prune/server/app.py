@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from starlette.types import Lifespan
 
 from .. import __version__
 from ..errors import InputError
@@ -18,20 +19,26 @@ from .guard import Guard
 from .limits import Limits
 from .metrics import Metrics
 from .problems import HANDLERS
-from .service import Service
+from .service import Backend, Service
 
-__all__ = ["create_app"]
+__all__ = ["check_key", "create_app", "join"]
 
 _DESCRIPTION = "Reranks, prunes and attributes retrieved passages by the attention of a language model."
 
 
-def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_key: str | None = None) -> FastAPI:
+def create_app(
+    step: PruneStep | None = None,
+    limits: Limits | None = None,
+    api_key: str | None = None,
+    log_texts: bool = False,
+) -> FastAPI:
     """Make the application of a server, and load its model.
 
     Args:
         step: the prune step, which has the settings. With None, the settings are read from the environment.
         limits: the limits of the server.
         api_key: the bearer key that clients must send; with None, clients need no key.
+        log_texts: whether logs hold the texts of requests.
 
     Raises:
         InputError: the config turns pruning off, or the key is blank.
@@ -41,8 +48,7 @@ def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_
     limits = limits or Limits()
     if not step.config.enabled:
         raise InputError("pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn it on")
-    if api_key is not None and not api_key.strip():
-        raise InputError(f"the API key is blank ({api_key!r}): set a key that is not blank, or no key")
+    check_key(api_key)
     metrics = Metrics()
     service = Service(step, limits, metrics)
 
@@ -52,6 +58,31 @@ def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_
         yield
         await asyncio.to_thread(service.queue.close)  # finishes the jobs that wait
 
+    return join(service, metrics, api_key, log_texts, lifespan)
+
+
+def check_key(api_key: str | None) -> None:
+    """Raise `InputError` if the key of a server is blank."""
+    if api_key is not None and not api_key.strip():
+        raise InputError(f"the API key is blank ({api_key!r}): set a key that is not blank, or no key")
+
+
+def join(
+    service: Backend,
+    metrics: Metrics,
+    api_key: str | None,
+    log_texts: bool,
+    lifespan: Lifespan[FastAPI] | None = None,
+) -> FastAPI:
+    """Make the application of a service.
+
+    Args:
+        service: does the work, in this process or in others.
+        metrics: counts the requests.
+        api_key: see `create_app`.
+        log_texts: see `create_app`.
+        lifespan: starts and ends the service with the application.
+    """
     # The guard checks the key before the body is read. The dependency only makes the OpenAPI page ask for a key.
     scheme = HTTPBearer(auto_error=False, description="The key of the server, if the server was started with a key.")
     dependencies = [] if api_key is None else [Depends(scheme)]
@@ -66,5 +97,5 @@ def create_app(step: PruneStep | None = None, limits: Limits | None = None, api_
     app.state.service = service
     app.include_router(work_routes(service), dependencies=dependencies)
     app.include_router(health_routes(service, metrics))
-    app.add_middleware(Guard, limits=limits, metrics=metrics, api_key=api_key)
+    app.add_middleware(Guard, limits=service.limits, metrics=metrics, api_key=api_key, log_texts=log_texts)
     return app

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -14,17 +13,19 @@ from . import prune_schemas as prune
 from . import rerank_schemas as rerank
 from .metrics import Metrics
 from .problems import RESPONSES, Problem, ProblemBody
-from .service import Ranking, Service
+from .service import Backend, Ranking
 
 __all__ = ["health_routes", "work_routes"]
 
 
-def work_routes(service: Service) -> APIRouter:
+def work_routes(service: Backend) -> APIRouter:
     """Return the endpoints that need the model."""
     router = APIRouter(responses=RESPONSES)
 
     async def ranked(request: Request, body: rerank.RerankRequest, version: str) -> rerank.RerankResponse:
-        passages = _documents(service, body)
+        passages = _documents(body)
+        if body.max_tokens_per_doc is not None:
+            passages = await service.first_tokens(request, passages, body.max_tokens_per_doc)
         _check(request, service, "documents", passages, ("query", body.query))
         _refuse_blank("documents", passages)
         ranking = await service.rank(request, body.query, passages)
@@ -117,7 +118,7 @@ def work_routes(service: Service) -> APIRouter:
     return router
 
 
-def health_routes(service: Service, metrics: Metrics) -> APIRouter:
+def health_routes(service: Backend, metrics: Metrics) -> APIRouter:
     """Return the endpoints for watching the server."""
     router = APIRouter(tags=["server"])
 
@@ -129,8 +130,8 @@ def health_routes(service: Service, metrics: Metrics) -> APIRouter:
     @router.get("/ready", responses={503: {"description": "Too many requests wait, or the server shuts down."}})
     async def ready() -> JSONResponse:
         """Say whether the server would accept a request now."""
-        accepts = service.queue.accepts
-        body = {"status": "ready" if accepts else "busy", "model": service.model, "waiting": service.queue.waiting}
+        accepts, waiting = await service.state()
+        body = {"status": "ready" if accepts else "busy", "model": service.model, "waiting": waiting}
         return JSONResponse(body, 200 if accepts else 503)
 
     @router.get("/metrics", response_class=Response, responses={401: {"model": ProblemBody}})
@@ -159,8 +160,8 @@ def relative(scores: Sequence[float]) -> list[float]:
     return [(score - lowest) / (highest - lowest) for score in scores]
 
 
-def _documents(service: Service, body: rerank.RerankRequest) -> list[Passage]:
-    """Return the documents of a request as passages, each cut to `max_tokens_per_doc` tokens.
+def _documents(body: rerank.RerankRequest) -> list[Passage]:
+    """Return the documents of a request as passages.
 
     Raises:
         Problem: a document has no text.
@@ -174,16 +175,14 @@ def _documents(service: Service, body: rerank.RerankRequest) -> list[Passage]:
                 "documents: an object needs a text under the key `text`, or under the keys that `rank_fields` names",
                 f"documents.{index}",
             )
-        if body.max_tokens_per_doc is not None and len(passage.text.encode()) > body.max_tokens_per_doc:
-            passage = replace(passage, text=service.first_tokens(passage.text, body.max_tokens_per_doc))
         passages.append(passage)
     return passages
 
 
 def _check(
-    request: Request, service: Service, field: str, passages: Sequence[Passage], *others: tuple[str, str]
+    request: Request, service: Backend, field: str, passages: Sequence[Passage], *others: tuple[str, str]
 ) -> None:
-    """Check the size of a request, and note its number of documents for the log.
+    """Check the size of a request, and note its documents for the log.
 
     Args:
         request: the request.
@@ -197,6 +196,7 @@ def _check(
     """
     limits = service.limits
     request.state.documents = len(passages)
+    request.state.texts = {**dict(others), field: [passage.text for passage in passages]}
     if len(passages) > limits.max_documents:
         raise Problem(422, f"{field} holds {len(passages)} documents; this server takes {limits.max_documents}", field)
     sizes = {field: sum(len(passage.text) + len(passage.title or "") for passage in passages)}

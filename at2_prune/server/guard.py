@@ -39,12 +39,16 @@ class Guard:
         limits: the largest size of a body, and the longest time for receiving a body.
         metrics: counts requests.
         api_key: the bearer key that clients must send; with None, clients need no key.
+        log_texts: whether the log line of a request holds its texts.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: Metrics, api_key: str | None) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: Limits, metrics: Metrics, api_key: str | None, log_texts: bool = False
+    ) -> None:
         self.app = app
         self.limits = limits
         self.metrics = metrics
+        self.log_texts = log_texts
         self.expected = None if api_key is None else f"Bearer {api_key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,6 +130,10 @@ class Guard:
         fields = {"request_id": _id(request), "endpoint": endpoint, "status": status, "seconds": round(seconds, 6)}
         if documents:
             fields["documents"] = documents
+        if hasattr(request.state, "replica"):
+            fields["replica"] = request.state.replica
+        if self.log_texts:
+            fields["texts"] = getattr(request.state, "texts", {})
         level = logging.DEBUG if endpoint in ("/health", "/ready", "/metrics") else logging.INFO
         logger.log(level, "answered", extra={"fields": fields})
 

@@ -1,4 +1,4 @@
-"""Logs with one JSON object on each line, and without texts of requests."""
+"""Logs with one JSON object on each line. They hold no texts of requests, unless the user asks for them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ __all__ = ["JsonFormatter", "use_json_logs"]
 class JsonFormatter(logging.Formatter):
     """Writes a record as a JSON object: time, level, logger, message and the keys of the record's `fields`.
 
-    For an exception, it writes the type and the places in the code. It leaves out the message, which may quote a
-    passage.
+    For an exception, it writes the type and the places in the code.
+
+    Args:
+        texts: whether to write the message of an exception too, which may quote a passage.
     """
+
+    def __init__(self, texts: bool = False) -> None:
+        super().__init__()
+        self.texts = texts
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -30,11 +36,17 @@ class JsonFormatter(logging.Formatter):
             frames = traceback.extract_tb(record.exc_info[2])
             line["error"] = record.exc_info[0].__name__
             line["places"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+            if self.texts:
+                line["reason"] = str(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False)
 
 
-def use_json_logs() -> None:
-    """Let all handlers of the root logger write JSON, and log Python's warnings too."""
+def use_json_logs(texts: bool = False) -> None:
+    """Let all handlers of the root logger write JSON, and log Python's warnings too.
+
+    Args:
+        texts: see `JsonFormatter`.
+    """
     logging.captureWarnings(True)
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(JsonFormatter())
+        handler.setFormatter(JsonFormatter(texts))

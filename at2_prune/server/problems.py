@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from ..errors import AT2PruneError, ContextTooLongError, EmptyDraftError, MissingExtraError
 
-__all__ = ["HANDLERS", "RESPONSES", "Problem", "ProblemBody", "respond"]
+__all__ = ["HANDLERS", "RESPONSES", "Problem", "ProblemBody", "problem_of", "respond"]
 
 _TYPES = {401: "Unauthorized", 413: "Validation", 422: "Validation", 429: "Overloaded", 503: "Unhealthy"}
 _MEANINGS = {
@@ -72,7 +72,7 @@ class Problem(HTTPException):
         self.field = field
 
 
-def _problem_of(error: AT2PruneError) -> Problem:
+def problem_of(error: AT2PruneError) -> Problem:
     """Return the problem to answer with after an error of the package.
 
     The messages of most errors may quote a passage, so these messages are replaced.
@@ -119,7 +119,7 @@ def _field(place: Sequence[int | str]) -> str:
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AT2PruneError)
-    return respond(request, _problem_of(error))
+    return respond(request, problem_of(error))
 
 
 HANDLERS: dict[int | type[Exception], Any] = {

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 from fastapi import Request
 
@@ -23,7 +23,7 @@ from .problems import Problem
 from .prune_schemas import AttributeRequest, Granularity, PruneRequest
 from .scoring_queue import QueueClosedError, QueueFullError, ScoringQueue
 
-__all__ = ["Ranking", "Service"]
+__all__ = ["Backend", "Ranking", "Service", "answer_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,31 @@ class Ranking:
     """The reason why nothing could be scored. All scores are then 0. None if all went well."""
 
 
+class Backend(Protocol):
+    """The work behind the endpoints. `Service` does it in this process."""
+
+    limits: Limits
+    model: str
+
+    async def rank(self, request: Request | None, question: str, passages: Sequence[Passage]) -> Ranking: ...
+
+    async def prune(
+        self, request: Request | None, body: PruneRequest, passages: Sequence[Passage]
+    ) -> tuple[Pruned, str | None]: ...
+
+    async def attribute(
+        self, request: Request | None, body: AttributeRequest, passages: Sequence[Passage]
+    ) -> tuple[list[ScoredSource], str]: ...
+
+    async def first_tokens(self, request: Request | None, passages: Sequence[Passage], count: int) -> list[Passage]: ...
+
+    async def state(self) -> tuple[bool, int]: ...
+
+
 class Service:
     """Scores, prunes and attributes with one model.
+
+    The `request` of a method is watched: if its client hangs up, the work is skipped. With None, nothing is watched.
 
     Args:
         step: the prune step, which has the settings. The constructor loads the step's model.
@@ -77,7 +100,7 @@ class Service:
         self.queue = ScoringQueue(ranker, limits.max_waiting, limits.max_together, metrics.batches.observe)
         metrics.watch(lambda: self.queue.waiting)
 
-    async def rank(self, request: Request, question: str, passages: Sequence[Passage]) -> Ranking:
+    async def rank(self, request: Request | None, question: str, passages: Sequence[Passage]) -> Ranking:
         """Score documents, as one batch with other waiting requests."""
         try:
             sources = await self._result(request, lambda: self.queue.score(question, passages))
@@ -87,7 +110,7 @@ class Service:
         return Ranking([source.score for source in sources], known if len(known) == len(sources) else None)
 
     async def prune(
-        self, request: Request, body: PruneRequest, passages: Sequence[Passage]
+        self, request: Request | None, body: PruneRequest, passages: Sequence[Passage]
     ) -> tuple[Pruned, str | None]:
         """Choose the passages to keep, and answer from the kept texts if the request asks for an answer.
 
@@ -105,7 +128,7 @@ class Service:
         return await self._result(request, lambda: self.queue.run(work))
 
     async def attribute(
-        self, request: Request, body: AttributeRequest, passages: Sequence[Passage]
+        self, request: Request | None, body: AttributeRequest, passages: Sequence[Passage]
     ) -> tuple[list[ScoredSource], str]:
         """Return the sources of a draft with their scores, and the name of the method."""
         if self.no_attribution:
@@ -117,19 +140,25 @@ class Service:
         )
         return sources, pruner.scorer.name
 
-    def first_tokens(self, text: str, count: int) -> str:
-        """Return the beginning of a text, with at most `count` tokens of the model's tokenizer."""
+    async def first_tokens(self, request: Request | None, passages: Sequence[Passage], count: int) -> list[Passage]:
+        """Return passages with at most `count` tokens of the model's tokenizer in their texts."""
+        return [replace(passage, text=self._cut(passage.text, count)) for passage in passages]
+
+    async def state(self) -> tuple[bool, int]:
+        """Return whether a request would be accepted now, and the number of waiting requests."""
+        return self.queue.accepts, self.queue.waiting
+
+    def _cut(self, text: str, count: int) -> str:
+        if len(text.encode()) <= count:
+            return text
         _, offsets = self.steps["passage"].pruner.language_model.codec.plain(text)
         return text if len(offsets) <= count else text[: offsets[count - 1][1]]
 
-    async def _result(self, request: Request, put: Callable[[], Future[T]]) -> T:
-        """Put work into the queue and wait for the result.
-
-        If the time is over or the client closes the connection before the work begins, the work is skipped.
+    async def _result(self, request: Request | None, put: Callable[[], Future[T]]) -> T:
+        """Put work into the queue and wait for the result; see `answer_of`.
 
         Raises:
-            Problem: the queue is full or closed, the time is over, or the client closed the connection.
-            Exception: the error of the work.
+            Problem: the queue is full or closed.
         """
         try:
             future = asyncio.wrap_future(put())
@@ -140,17 +169,30 @@ class Service:
             ) from None
         except QueueClosedError:
             raise Problem(503, "the server is shutting down", None, {"Retry-After": "5"}) from None
-        gone = asyncio.ensure_future(_hung_up(request))
-        pending: set[asyncio.Future[Any]] = {future, gone}
-        try:
-            await asyncio.wait(pending, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if future.done():
-                return future.result()
-            if gone.done():
-                raise Problem(CLIENT_GONE, "the client closed the connection")
-            raise Problem(504, f"there was no answer within {self.limits.timeout:g} seconds")
-        finally:
-            future.cancel()
+        return await answer_of(request, future, self.limits.timeout)
+
+
+async def answer_of(request: Request | None, work: asyncio.Future[T], timeout: float) -> T:
+    """Wait for the result of work.
+
+    If the time is over or the client closes the connection, the work is cancelled. Work that has begun goes on.
+
+    Raises:
+        Problem: the time is over, or the client closed the connection.
+        Exception: the error of the work.
+    """
+    gone = asyncio.ensure_future(_hung_up(request)) if request else None
+    pending: set[asyncio.Future[Any]] = {work, gone} if gone else {work}
+    try:
+        await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        if gone and gone.done():
+            raise Problem(CLIENT_GONE, "the client closed the connection")
+        raise Problem(504, f"there was no answer within {timeout:g} seconds")
+    finally:
+        work.cancel()
+        if gone:
             gone.cancel()
 
 

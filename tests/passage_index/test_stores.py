@@ -60,6 +60,37 @@ def test_a_damaged_record_is_read_again(tiny_lm: LanguageModel, tmp_path: Path) 
     assert again.add(PASSAGES) == 1
 
 
+def test_indexes_of_several_machines_are_merged(
+    tiny_lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, some in (("a", PASSAGES[:2]), ("b", PASSAGES[1:])):
+        PassageIndex.open(tmp_path / name, tiny_lm, (0, 1), (1,)).add(some)
+    parts = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main(["index", "--merge", *parts, "--out", str(tmp_path / "whole")]) == 0
+    assert f"copied {len(PASSAGES)} passages" in capsys.readouterr().out
+    whole = PassageIndex.open(tmp_path / "whole", tiny_lm, (0, 1), (1,))
+    assert whole.add(PASSAGES) == 0
+    for name, some in (("a", PASSAGES[:2]), ("b", PASSAGES[1:])):
+        part = DiskStore(tmp_path / name)
+        for passage in some:
+            assert repr(whole.store.get(whole.key(passage))) == repr(part.get(whole.key(passage)))
+    assert main(["index", "--merge", *parts, "--out", str(tmp_path / "whole")]) == 0
+    assert f"copied 0 passages; the index in {tmp_path / 'whole'} now has {len(PASSAGES)}" in capsys.readouterr().out
+
+
+def test_the_index_of_another_model_is_not_merged(
+    tiny_lm: LanguageModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    PassageIndex.open(tmp_path / "a", tiny_lm, (0, 1), (1,)).add(PASSAGES)
+    PassageIndex.open(tmp_path / "b", tiny_lm, (0,)).add(PASSAGES)
+    parts = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main(["index", "--merge", *parts, "--out", str(tmp_path / "whole")]) == 2
+    assert "of another model or of other settings" in capsys.readouterr().err
+    assert len(DiskStore(tmp_path / "whole")) == 0
+    assert main(["index", "--merge", str(tmp_path / "c"), "--out", str(tmp_path / "whole")]) == 2
+    assert "holds no passage index" in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_index(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     (tmp_path / "passages.sqlite").write_text("no database " * 200)
     with pytest.raises(CacheError, match="cannot be read or written"):

@@ -67,8 +67,10 @@ def serve() -> Iterator[Callable[..., tuple[str, Any]]]:
 
     with ExitStack() as stack:
 
-        def start(pruner: AT2Pruner, limits: Any = None, api_key: str | None = None, **config: Any) -> tuple[str, Any]:
-            app = create_app(PruneStep(PruneConfig(**config), pruner), limits, api_key)
+        def start(
+            pruner: AT2Pruner, limits: Any = None, api_key: str | None = None, log_texts: bool = False, **config: Any
+        ) -> tuple[str, Any]:
+            app = create_app(PruneStep(PruneConfig(**config), pruner), limits, api_key, log_texts)
             return stack.enter_context(serving(app)), app.state.service
 
         yield start

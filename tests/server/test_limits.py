@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -253,6 +254,29 @@ def test_a_fault_shows_no_text(serve, bm25: AT2Pruner, monkeypatch: pytest.Monke
     fault = next(line for line in lines if line["level"] == "error")
     assert (fault["error"], fault["request_id"]) == ("RuntimeError", answer.headers["x-request-id"])
     assert "broken" in fault["places"][-1]
+
+
+def test_texts_are_logged_if_the_user_asks(serve, bm25: AT2Pruner, monkeypatch: pytest.MonkeyPatch, log) -> None:
+    url, _ = serve(bm25, log_texts=True)
+    httpx.post(f"{url}/v2/rerank", json=GOOD)
+    httpx.post(f"{url}/rerank", json={"query": "Where?", "texts": [SECRET]})
+    httpx.post(f"{url}/prune", json={"question": "Where?", "passages": [SECRET, "b"], "draft": "there"})
+    texts = [line["texts"] for line in log(3) if line["message"] == "answered"]
+    assert texts == [
+        GOOD,
+        {"query": "Where?", "texts": [SECRET]},
+        {"question": "Where?", "passages": [SECRET, "b"], "draft": "there"},
+    ]
+    assert SECRET not in httpx.get(f"{url}/metrics").text
+
+
+def test_a_fault_is_logged_with_its_message_if_the_user_asks() -> None:
+    try:
+        raise RuntimeError(f"cannot read {SECRET}")
+    except RuntimeError:
+        record = logging.LogRecord("at2_prune", logging.ERROR, "", 0, "the request failed", (), sys.exc_info())
+    assert json.loads(JsonFormatter(texts=True).format(record))["reason"] == f"cannot read {SECRET}"
+    assert SECRET not in JsonFormatter().format(record)
 
 
 def test_a_long_text_names_the_models_limit(serve, tiny_lm, tiny_pruner: AT2Pruner) -> None:

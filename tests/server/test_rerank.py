@@ -8,9 +8,14 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 import httpx
+import torch
 
-from at2_prune import AT2Pruner, Passage, Question
+from at2_prune import AT2Pruner, LanguageModel, Passage, Question
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.passage_index.encoder import Encoder
+from at2_prune.passage_index.stores import shared_memory
 from at2_prune.pruning.selection import top_k
+from at2_prune.scorers.scout import ScoutScorer
 
 ENDPOINTS = ["/v1/rerank", "/v2/rerank"]
 
@@ -113,3 +118,22 @@ def test_few_and_blank_documents(documents: list[str], serve, tiny_pruner: AT2Pr
     assert sorted(one["index"] for one in results) == list(range(len(documents)))
     scores = tiny_pruner.score("Where?", [Passage(text) for text in documents])
     assert results[0]["index"] == top_k(scores, 1)[0]
+
+
+def test_a_passage_is_read_once_for_all_requests(
+    serve, tiny_lm: LanguageModel, question: Question, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, links = torch.ones(6, 2, 4), torch.ones(6, 1, 4)
+    scout = ScoutScorer(ScoutCoefficients(own, own, links, (0, 1), (1,), model_layers=2))
+    url, _ = serve(AT2Pruner(tiny_lm, scout))
+    read: list[int] = []
+    original = Encoder.pieces
+    monkeypatch.setattr(Encoder, "pieces", lambda self, pieces: read.append(len(pieces)) or original(self, pieces))
+    shared_memory.clear()
+    for path, names in (("v2/rerank", ("query", "documents")), ("rerank", ("query", "texts"))):
+        body = dict(zip(names, (question.text, texts), strict=True))
+        assert httpx.post(f"{url}/{path}", json=body, timeout=60).status_code == 200
+    for granularity in ("passage", "sentence"):
+        body = {"question": "Where?", "passages": texts, "granularity": granularity}
+        assert httpx.post(f"{url}/prune", json=body, timeout=60).status_code == 200
+    assert sum(read) == len({*texts})

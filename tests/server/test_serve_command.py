@@ -86,6 +86,16 @@ def test_options_environment_and_file(command, tmp_path: Path, question: Questio
     assert "sesame" not in errors
 
 
+def test_texts_of_requests_are_logged_if_the_user_asks(command) -> None:
+    process, url = command("--method", "bm25", "--log-texts")
+    body = {"query": "Where?", "documents": [f"{SECRET} is an island", "another text"]}
+    assert httpx.post(f"{url}/v2/rerank", json=body, timeout=60).status_code == 200
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [line["texts"] for line in lines if line.get("endpoint") == "/v2/rerank"] == [body]
+
+
 @pytest.mark.slow
 def test_a_request_that_was_taken_is_answered_before_the_end(command, question: Question) -> None:
     process, url = command("--method", "leave_one_out", "--max-new-tokens", "32", "--max-together", "1")

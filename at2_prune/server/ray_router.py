@@ -1,0 +1,74 @@
+"""The router of a Ray Serve deployment, which sends a request to the replica that keeps its passages' keys.
+
+Ray calls the API that this module uses alpha. It was tested with Ray 2.60.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
+
+from ..passages import Passage
+
+__all__ = ["PassageRouter"]
+
+REMEMBERED = 1_000_000
+"""The maximum number of passages whose replica a router remembers. Each takes about 200 bytes."""
+
+
+class PassageRouter(RequestRouter):
+    """Sends a request to the replica that most of its passages were sent to before.
+
+    Each passage votes for the replica that it was first sent to, if this replica still runs. A passage that was never
+    sent votes for the replica with the highest hash of passage and replica, so that all routers choose the same one.
+    If a replica has no free place, the request goes to the replica with the next highest number of votes.
+
+    A request holds its passages in the keyword argument `passages`.
+    """
+
+    def initialize_state(self, **kwargs: Any) -> None:
+        """Set up the router. Ray calls this once."""
+        self.homes: OrderedDict[bytes, ReplicaID] = OrderedDict()
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
+    ) -> list[list[RunningReplica]]:
+        """Return the replicas, each in its own rank, by their number of votes."""
+        if pending_request is None:
+            return [candidate_replicas]
+        pending_request.routing_context.should_backoff = True  # else Ray asks busy replicas again without a pause
+        keys = passage_keys(pending_request.kwargs.get("passages", ()))
+        if not keys:
+            return [candidate_replicas]
+        names = {replica.replica_id: replica.replica_id.unique_id for replica in candidate_replicas}
+        votes = Counter(self._home(key, names) for key in keys)
+        ranked = sorted(candidate_replicas, key=lambda replica: -votes[replica.replica_id])
+        return [[replica] for replica in ranked]
+
+    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
+        """Remember the replica of passages that have none."""
+        for key in passage_keys(pending_request.kwargs.get("passages", ())):
+            if self.homes.get(key) not in self.curr_replicas:
+                self.homes[key] = replica_id
+            self.homes.move_to_end(key)
+        while len(self.homes) > REMEMBERED:
+            self.homes.popitem(last=False)
+
+    def _home(self, key: bytes, names: dict[ReplicaID, str]) -> ReplicaID:
+        home = self.homes.get(key)
+        if home in names:
+            return home
+        return max(names, key=lambda replica: _digest(key + names[replica].encode()))
+
+
+def passage_keys(passages: Sequence[Passage]) -> list[bytes]:
+    """Return a short digest of each passage's title and text."""
+    return [_digest(repr((one.title or "", one.text)).encode("utf-8", "surrogatepass")) for one in passages]
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
