@@ -6,7 +6,7 @@ from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
 from .examples import Example, ExampleStore, check_store
 from .fit import Fidelity, FitSettings, fidelity, fit
-from .scout import ScoutReport, ScoutSettings, train_scout
+from .scout import ScoutReport, ScoutSettings, check_ids, train_scout
 from .settings import TrainingData, TrainingSettings
 from .trainer import TrainingReport, train
 
@@ -22,6 +22,7 @@ __all__ = [
     "TrainingData",
     "TrainingReport",
     "TrainingSettings",
+    "check_ids",
     "check_store",
     "collect_examples",
     "fidelity",

@@ -32,7 +32,7 @@ from .choices import Choice, fit_choices
 from .examples import Example, ExampleStore
 from .settings import TrainingData, TrainingSettings
 
-__all__ = ["ScoutReport", "ScoutSettings", "collect_scout", "fit_scout", "train_scout"]
+__all__ = ["ScoutReport", "ScoutSettings", "check_ids", "collect_scout", "fit_scout", "train_scout"]
 
 PROCEDURE = "scout: supporting passages by two multinomial logistic regressions on features of the passage index"
 NO_ABLATIONS = torch.zeros(0, 0, dtype=torch.bool), torch.zeros(0, 1, dtype=torch.float64)
@@ -113,9 +113,10 @@ def train_scout(
 
     Raises:
         InputError: a setting cannot be used, or the folder holds examples with other settings.
-        DataError: no question gave an example.
+        DataError: no question gave an example, or two data sets have a question with the same id.
         CacheError: a file cannot be written.
     """
+    check_ids(data)
     config = language_model.model.config
     depth, _ = attention_shape(config)
     settings = settings.resolved(depth)
@@ -162,6 +163,23 @@ def train_scout(
     )
     found.save_pretrained(Path(out))
     return ScoutReport(found, sum(map(len, fitted)), sum(map(len, held_out)), skipped, recall)
+
+
+def check_ids(data: Sequence[TrainingData]) -> None:
+    """Check that no two data sets share an id, because examples are stored by the ids of their questions.
+
+    Raises:
+        DataError: two of them do.
+    """
+    known: dict[str, str] = {}
+    for one in data:
+        for question in one.questions:
+            if question.id in known:
+                raise DataError(
+                    f"{known[question.id]} and {one.name} both have a question with the id {question.id!r}: give each "
+                    "question an id of its own"
+                )
+        known |= {question.id: one.name for question in one.questions}
 
 
 def collect_scout(
