@@ -139,6 +139,11 @@ def train_scout(
         examples = list(store.load([question.id for question in one.questions]))
         fitted.append([example for example in examples if not held.holds_out(example.question_id)])
         held_out.append([example for example in examples if held.holds_out(example.question_id)])
+    if not any(fitted) and any(held_out):
+        count = sum(map(len, held_out))
+        raise DataError(
+            f"no example to fit: all {count} are held out (holdout={settings.holdout}); hold out less, or add data"
+        )
     found = fit_scout(fitted, settings)
     recall = {one.name: _recall(found, some) for one, some in zip(data, held_out, strict=True) if some}
     training = {

@@ -206,6 +206,9 @@ def test_training_without_held_out_questions_says_so(
     scout = ["train-scout", *command[1:5], "--limit", "3", "--out", str(tmp_path / "scout"), "--holdout", "0"]
     assert main(scout) == 0
     assert "fitted to 3 questions; no question is held out, so nothing is measured\n" in capsys.readouterr().out
+    assert main([*scout[:-1], "0.999999"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("at2-prune: no example to fit: all 3 are held out (holdout=0.999999); hold out less")
     command[-1] = str(tmp_path / "none")
     assert main([*command, "--holdout", "0.999999"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]  # not glued to the progress bar
