@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 
 from at2_prune.errors import InputError
 from at2_prune.passages import as_passages
 from at2_prune.pipeline.config import PruneConfig
-from at2_prune.progress import progress
+from at2_prune.progress import AFTER, progress
 from at2_prune.pruning.pruner import AT2Pruner
 
 
@@ -25,6 +28,23 @@ def test_the_environment_asks_for_a_bar(
     assert out == ""
     assert ("drafting from windows" in err) == bar
     assert PruneConfig.load() == PruneConfig()  # it is no setting of pruning
+
+
+def test_work_past_a_few_seconds_shows_a_bar_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def shown(after: float, stream: io.StringIO) -> bool:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr("at2_prune.progress.AFTER", after)
+        assert list(progress([1, 2, 3], "reading")) == [1, 2, 3]
+        return "reading" in stream.getvalue()
+
+    assert AFTER <= 5
+    assert shown(0, Terminal())
+    assert not shown(60, Terminal())  # work that is done before
+    assert not shown(0, io.StringIO())  # a log file
 
 
 def test_another_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

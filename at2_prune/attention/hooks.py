@@ -224,13 +224,20 @@ def enable_attention_reading(model: PreTrainedModel) -> None:
 
     Raises:
         ModelNotSupportedError: the model is not a decoder, or its attention does not go through `AttentionInterface`.
-            It is also raised for kernels whose inputs cannot be read row by row (flex attention, paged attention).
+            It is also raised for PEFT adapters with virtual tokens, and for kernels whose inputs cannot be read row by
+            row (flex attention, paged attention).
     """
     with _enabling:
         _enable(model)
 
 
 def _enable(model: PreTrainedModel) -> None:
+    adapter = getattr(model, "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
+        raise ModelNotSupportedError(
+            f"a PEFT adapter of type {adapter.peft_type.value} adds tokens of its own to the prompt, so the positions "
+            "of the passages are unknown; use an adapter that adds no tokens, such as LoRA"
+        )
     name = f"{type(model).__name__} (model type {model.config.model_type!r})"
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelNotSupportedError(f"{name} is an encoder-decoder; at2-prune reads decoder-only language models.")

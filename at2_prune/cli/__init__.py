@@ -90,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The code is 0 on success, and 1 if the program that reads stdout is gone. It is 2, after one line on stderr, for an
     `AT2PruneError`, a wrong option, or a stdout that cannot be written. It is 130 after an interrupt."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    _refuse_empty(parser, args)
     handler = _LogHandler()
     handler.addFilter(lambda record: args.verbose or record.levelno >= logging.WARNING or _is_ours(record.name))
     level = logging.INFO if args.verbose else logging.WARNING
@@ -124,6 +126,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_stdout()
         print(f"at2-prune: cannot write the output: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def _refuse_empty(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse an option with an empty value, such as `--html "$PAGE"` where PAGE is not set.
+
+    An empty question is refused with the passages.
+    """
+    for name, value in vars(args).items():
+        if name != "question" and (value == "" or (isinstance(value, list) and "" in value)):
+            parser.error(f"--{name.replace('_', '-')} is empty: give a value, or leave the option out")
 
 
 def _one_line(text: str) -> str:

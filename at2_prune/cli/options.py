@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "add_pruner_options",
     "add_settings",
     "add_thoughts_option",
+    "data_name",
     "k_or_auto",
     "known_depth",
     "load_model",
@@ -35,7 +37,13 @@ __all__ = [
     "positive",
     "read_input",
     "read_passages",
+    "warn_of_few",
 ]
+
+FEW_QUESTIONS = 50
+"""With fewer questions, training warns. Coefficients from 50 questions found nearly as much as from 200
+(docs/research.md, entry 3)."""
+logger = logging.getLogger(__name__)
 
 K_DEFAULT = PruneConfig.top_n
 K_HELP = f"{SETTINGS['top_n'].metadata['help']} (default: {K_DEFAULT})"
@@ -130,6 +138,16 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
     check_reader(getattr(args, "reader", None), args.model)
     _hide_progress(args)
     return shared_model(args.model, args.device, args.dtype)
+
+
+def warn_of_few(questions: int) -> None:
+    """Warn if coefficients would be learned from few questions."""
+    if questions < FEW_QUESTIONS:
+        logger.warning(
+            "%d questions are few: with fewer than %d, the coefficients depend much on the choice of questions",
+            questions,
+            FEW_QUESTIONS,
+        )
 
 
 def known_depth(args: argparse.Namespace) -> int | None:
@@ -244,12 +262,15 @@ def _stdin() -> str:
 
 def k_or_auto(text: str) -> K:
     """Parse an integer of at least 1, or `auto`, as a type of argparse."""
-    return AUTO if text == AUTO else positive(text)
+    return AUTO if text == AUTO else positive(text, f" or {AUTO}")
 
 
-def positive(text: str) -> int:
-    """Parse an integer of at least 1, as a type of argparse."""
-    value = int(text)
+def positive(text: str, otherwise: str = "") -> int:
+    """Parse an integer of at least 1, as a type of argparse. `otherwise` ends the words of the error that say so."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1{otherwise}, got {text!r}")
     return value

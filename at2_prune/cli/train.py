@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..files import check_folder
 from ..progress import shown
-from .options import add_model_options, add_thoughts_option, data_name, known_depth, load_model, positive
+from .options import add_model_options, add_thoughts_option, data_name, known_depth, load_model, positive, warn_of_few
 
 if TYPE_CHECKING:
     from ..training import TrainingReport, TrainingSettings
@@ -29,9 +29,6 @@ EXAMPLES = """examples:
 
 If a run is interrupted, give the same command again: it continues where it stopped."""
 
-FEW_QUESTIONS = 50
-"""With fewer questions, training warns. `scout` learned nearly as much from 50 questions as from 200 (README,
-Limits)."""
 _TITLES = {"lds": "LDS", "gold_recall": "gold passages in the top 2", "both_gold": "all gold passages in the top 2"}
 _GRANULARITIES = ["passage", "sentence", "token"]
 
@@ -148,12 +145,7 @@ def run(args: argparse.Namespace) -> None:
         args.data, split=args.split, ids=args.ids, limit=args.limit, shuffle_passages=args.shuffle_passages
     )
     settings.check_questions(questions, args.data)
-    if len(questions) < FEW_QUESTIONS:
-        logger.warning(
-            "%d questions are few: with fewer than %d, the coefficients depend much on the choice of questions",
-            len(questions),
-            FEW_QUESTIONS,
-        )
+    warn_of_few(len(questions))
     language_model = load_model(args)
     if args.thoughts:
         language_model = language_model.reasoning(args.thoughts == "own")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..progress import shown
-from .options import add_model_options, data_name, known_depth, load_model, positive
+from .options import add_model_options, data_name, known_depth, load_model, positive, warn_of_few
 
 HELP = "Train the coefficients of scout for a model, from the supporting passages that the data names."
 EXAMPLES = """examples:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     from ..datasets import load_questions
     from ..errors import InputError
     from ..files import check_folder
-    from ..training import CollectSettings, ScoutSettings, TrainingData, TrainingSettings, train_scout
+    from ..training import CollectSettings, ScoutSettings, TrainingData, TrainingSettings, check_ids, train_scout
 
     settings = ScoutSettings(tuple(args.layers or ()), tuple(args.link_layers or ()), holdout=args.holdout)
     settings.resolved(None)
@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> None:
         questions = load_questions(source, split=None if Path(source).exists() else args.split, limit=limit)
         TrainingSettings(CollectSettings(learn_from="evidence")).check_questions(questions, source)
         data.append(TrainingData(questions, data_name(source), {"split": args.split, "limit": limit}))
+    check_ids(data)
+    warn_of_few(sum(len(one.questions) for one in data))
     language_model = load_model(args)
     with tqdm(
         total=sum(len(one.questions) for one in data),
@@ -95,7 +97,8 @@ def run(args: argparse.Namespace) -> None:
         report = train_scout(language_model, data, args.out, settings, progress=bar.update)
     for reason, count in report.skipped.items():
         print(f"left out {count} questions: {reason}")
-    print(f"fitted to {report.fitted} questions; held out {report.held_out}")
+    measured = f"held out {report.held_out}:" if report.recall else "no question is held out, so nothing is measured"
+    print(f"fitted to {report.fitted} questions; {measured}")
     for source, by in report.recall.items():
         for measure, value in by.items():
             print(f"  {source:<32}{measure:<10}{value}")

@@ -205,6 +205,9 @@ class HeadCoefficients(
         Raises:
             CoefficientsError: there are no coefficients, or they cannot be read.
         """
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir() and not (folder / CONFIG_FILE).is_file():  # the mixin would log that, and go on
+            raise CoefficientsError(f"{folder}: no head coefficients that can be read (it has no {CONFIG_FILE})")
         try:
             check_reachable(pretrained_model_name_or_path, [CONFIG_FILE], options)
         except InputError as error:

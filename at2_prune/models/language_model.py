@@ -107,7 +107,10 @@ class LanguageModel:
         model, tokenizer = load_weights(path, embedded, precision, model_options)
         if "device_map" not in model_options:
             model.to(target)  # type: ignore[arg-type]
-        return cls(model, tokenizer, template, name=recorded)
+        try:
+            return cls(model, tokenizer, template, name=recorded)
+        except ModelNotSupportedError as error:
+            raise ModelNotSupportedError(f"cannot load model {recorded!r}: {error}") from error
 
     def reasoning(self, own: bool = False) -> LanguageModel:
         """Return the same model with a template that asks it to reason before it answers.

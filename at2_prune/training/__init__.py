@@ -6,7 +6,7 @@ from .collect import CollectSettings, collect_examples
 from .evidence import EvidenceSettings, fit_evidence
 from .examples import Example, ExampleStore, check_store
 from .fit import Fidelity, FitSettings, fidelity, fit
-from .scout import ScoutReport, train_scout
+from .scout import ScoutReport, check_ids, train_scout
 from .scout_fit import ScoutSettings
 from .settings import TrainingData, TrainingSettings
 from .trainer import TrainingReport, train
@@ -23,6 +23,7 @@ __all__ = [
     "TrainingData",
     "TrainingReport",
     "TrainingSettings",
+    "check_ids",
     "check_store",
     "collect_examples",
     "fidelity",

@@ -13,6 +13,7 @@ import transformers
 
 from ..bootstrap import Estimate, bootstrap_mean
 from ..coefficients.scout_coefficients import ScoutCoefficients
+from ..errors import DataError
 from ..models.compatibility import attention_shape
 from ..models.language_model import LanguageModel
 from ..passage_index.features import LINKS, QUESTION
@@ -25,7 +26,7 @@ from .scout_examples import collect_scout
 from .scout_fit import ScoutSettings, fit_scout
 from .settings import TrainingData, TrainingSettings
 
-__all__ = ["ScoutReport", "train_scout"]
+__all__ = ["ScoutReport", "check_ids", "train_scout"]
 
 MEMORY = 2**28
 """The maximum number of bytes for the keys of passages that several questions share."""
@@ -67,9 +68,10 @@ def train_scout(
 
     Raises:
         InputError: a setting cannot be used, or the folder holds examples with other settings.
-        DataError: no question gave an example.
+        DataError: no question gave an example, or two data sets have a question with the same id.
         CacheError: a file cannot be written.
     """
+    check_ids(data)
     config = language_model.model.config
     depth, _ = attention_shape(config)
     settings = (settings or ScoutSettings()).resolved(depth)
@@ -92,6 +94,11 @@ def train_scout(
         examples = list(store.load([question.id for question in one.questions]))
         fitted.append([example for example in examples if not held.holds_out(example.question_id)])
         held_out.append([example for example in examples if held.holds_out(example.question_id)])
+    if not any(fitted) and any(held_out):
+        count = sum(map(len, held_out))
+        raise DataError(
+            f"no example to fit: all {count} are held out (holdout={settings.holdout}); hold out less, or add data"
+        )
     found = fit_scout(fitted, settings)
     recall = {one.name: _recall(found, some) for one, some in zip(data, held_out, strict=True) if some}
     training = {
@@ -118,6 +125,23 @@ def train_scout(
     )
     found.save_pretrained(Path(out))
     return ScoutReport(found, sum(map(len, fitted)), sum(map(len, held_out)), skipped, recall)
+
+
+def check_ids(data: Sequence[TrainingData]) -> None:
+    """Check that no two data sets share an id, because examples are stored by the ids of their questions.
+
+    Raises:
+        DataError: two of them do.
+    """
+    known: dict[str, str] = {}
+    for one in data:
+        for question in one.questions:
+            if question.id in known:
+                raise DataError(
+                    f"{known[question.id]} and {one.name} both have a question with the id {question.id!r}: give each "
+                    "question an id of its own"
+                )
+        known |= {question.id: one.name for question in one.questions}
 
 
 def _recall(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> dict[str, Estimate]:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from at2_prune.attention import reader as reading_module
 from at2_prune.attention.reader import read_attention
 from at2_prune.attention.rows import Reading, Rows
 from at2_prune.attention.weights import kernel_weights
+from at2_prune.models.kv_cache import cache_options, new_cache
 
 SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 50}
@@ -38,7 +39,7 @@ def model(request: pytest.FixtureRequest) -> Any:
 def read(model: Any, sources: list[tuple[int, int]], ids: torch.Tensor, past: int = 0, padding: int = 0) -> Any:
     options: dict[str, Any] = {}
     if past:
-        options["past_key_values"] = DynamicCache(config=model.config)
+        options = cache_options(new_cache(model), model)
         with torch.no_grad():
             model(ids[:, :past], **options)
     if padding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,8 +65,8 @@ def refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--reader", "no/such/reader"], "the reader cannot be used: cannot load model 'no/such/reader'"),
         (["--draft", " "], "the draft is empty"),
         (["--method", "guess"], "method must be 'scout', 'at2',"),
-        (["--max-new-tokens", "0"], "must be at least 1, got 0; see at2-prune"),
-        (["--max-new-tokens", "many"], "invalid"),
+        (["--max-new-tokens", "0"], "must be an integer of at least 1, got '0'; see at2-prune"),
+        (["--max-new-tokens", "many"], "must be an integer of at least 1, got 'many'; see at2-prune"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
     ],
 )
@@ -72,6 +74,19 @@ def test_options(
     command: str, options: list[str], says: str, passages: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert says in refused([command, "Which river?", "--passages", passages, *options], capsys)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--k", "many"], "must be an integer of at least 1 or auto, got 'many'"),
+        (["--k", "0"], "must be an integer of at least 1 or auto, got '0'"),
+        (["--html", ""], "--html is empty: give a value, or leave the option out"),
+    ],
+)
+def test_options_of_answers(options: list[str], says: str, passages: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert says in refused(["answer", "Which river?", "--passages", passages, *options], capsys)
 
 
 @pytest.mark.usefixtures("no_model")
@@ -154,11 +169,24 @@ def test_outputs_and_settings(
 
 
 @pytest.mark.usefixtures("no_model")
-def test_few_questions_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    command = ["train", "--data", str(sample_questions_path()), "--out", str(tmp_path / "out")]
+@pytest.mark.parametrize("command", ["train", "train-scout"])
+def test_few_questions_are_said(command: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AssertionError, match="the model is loaded"):
-        main(command)
-    assert "12 questions are few" in caplog.text
+        main([command, "--data", str(sample_questions_path()), "--out", str(tmp_path / "out")])
+    assert "12 questions are few: with fewer than 50, " in caplog.text
+
+
+@pytest.mark.usefixtures("no_model")
+def test_data_sets_that_share_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Questions without ids are called by file and line, and files of two folders can have one name."""
+    row = {"question": "Which river?", "passages": PASSAGES, "gold": [0]}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.jsonl").write_text(json.dumps(row))
+    data = [str(tmp_path / name / "train.jsonl") for name in ("a", "b")]
+    line = refused(["train-scout", "--data", *data, "--out", str(tmp_path / "out")], capsys)
+    assert "a/train.jsonl and b/train.jsonl both have a question with the id 'train.jsonl, line 1': give" in line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
@@ -175,6 +203,12 @@ def test_training_without_held_out_questions_says_so(
     command += ["--ablations", "2", "--max-new-tokens", "4", "--out", str(tmp_path / "out")]
     assert main([*command, "--holdout", "0"]) == 0
     assert "fitted to 3 questions; no question is held out, so nothing is measured\n" in capsys.readouterr().out
+    scout = ["train-scout", *command[1:5], "--limit", "3", "--out", str(tmp_path / "scout"), "--holdout", "0"]
+    assert main(scout) == 0
+    assert "fitted to 3 questions; no question is held out, so nothing is measured\n" in capsys.readouterr().out
+    assert main([*scout[:-1], "0.999999"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("at2-prune: no example to fit: all 3 are held out (holdout=0.999999); hold out less")
     command[-1] = str(tmp_path / "none")
     assert main([*command, "--holdout", "0.999999"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]  # not glued to the progress bar
@@ -183,6 +217,27 @@ def test_training_without_held_out_questions_says_so(
         == f"at2-prune: {sample_questions_path().parent.name}/sample_questions.jsonl: none of 3 questions gave "
         + ("an example to fit; 3 are held out (holdout=0.999999)")
     )
+
+
+@pytest.mark.parametrize(
+    ("chat", "says"),
+    [
+        ("{{ raise_exception('no\\nsystem turn') }}", "TemplateError: no)"),
+        ("{{ messages[0].nothing.there }}", "UndefinedError"),
+        ("{% if %}", "TemplateSyntaxError"),
+        ({"tool_use": "{{ messages }}", "rag": "{{ messages }}"}, "multiple chat templates with no default"),
+    ],
+)
+def test_a_chat_template_that_raises(
+    chat: Any, says: str, model_folder: Path, tiny_tokenizer, passages: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = chat
+    tokenizer.save_pretrained(model_folder)
+    for option in ("--model", "--reader"):
+        line = refused(["answer", "?", "--passages", passages, "--method", "bm25", option, str(model_folder)], capsys)
+        assert f"cannot load model '{model_folder}': the tokenizer's chat template cannot show a question" in line
+        assert says in line
 
 
 def test_log_messages_stand_above_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:

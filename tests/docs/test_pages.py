@@ -13,6 +13,13 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def test_the_cost_of_many_documents_is_told() -> None:
+    section = (
+        (ROOT / "docs" / "performance.md").read_text(encoding="utf-8").split("## Many documents")[1].split("\n## ")[0]
+    )
+    assert re.findall(r"^\| (\d+) \| [\d,]+ \| [\d.]+ \| [\d,]+ \|$", section, re.M) == ["10", "50", "100"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -77,6 +77,8 @@ def test_a_model_that_adds_keys_of_its_own_is_named(tiny_tokenizer: PreTrainedTo
     pruner = AT2Pruner.from_pretrained(lm, method="average_attention", max_new_tokens=2)
     with pytest.raises(ModelNotSupportedError, match=r"deepseek_v4|adds tokens of its own"):
         pruner.score("Which river?", PASSAGES)
+    for advised in ("leave_one_out", "retriever_order"):  # a method that reads no attention
+        assert len(AT2Pruner.from_pretrained(lm, method=advised, max_new_tokens=2).score("Which river?", PASSAGES)) == 2
 
 
 def test_a_decoder_whose_config_says_that_it_is_none_of_an_encoder(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -77,6 +77,11 @@ def test_pins_and_newest_versions_are_tested() -> None:
     assert [step["run"] for step in jobs["newest"]["steps"] if "run" in step] == ["make test CONSTRAINTS="]
 
 
+def test_the_tests_run_on_several_cores() -> None:
+    shown = subprocess.run(["make", "-n", "test"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert re.search(r"pytest -n 2 --dist loadfile", shown)
+
+
 def test_the_readme_says_what_pytorch_costs_and_how_to_have_it_smaller() -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## In 60 seconds")[1].split("\n## ")[0]
     assert "GB" in section

@@ -85,11 +85,13 @@ def _make(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast,
     Path("damaged_index").mkdir()
     Path("damaged_index/passages.sqlite").write_bytes(b"no database" * 99)
     Path("file").touch()
+    Path("empty").mkdir()
     Path("passages.json").write_text(json.dumps(TEXTS))
 
 
 WRONG: list[tuple[dict[str, str], str]] = [
     ({"coefficients": "missing"}, "'missing' is neither a folder with head coefficients"),
+    ({"coefficients": "empty"}, "empty: no head coefficients that can be read (it has no config.json)"),
     ({"coefficients": "damaged"}, "damaged: no head coefficients that can be read"),
     ({"coefficients": "damaged_scout"}, "damaged_scout: no coefficients of scout that can be read"),
     ({"coefficients": "estimator.pt"}, "estimator.pt: not a published AT2 estimator"),
@@ -167,19 +169,19 @@ def test_settings_of_a_pipeline(
 @ways
 @pytest.mark.parametrize("command", ["answer", "score"])
 def test_options_of_a_command(
-    command: str, settings: dict[str, str], says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    command: str, settings: dict[str, str], says: str, folder: Path, capsys: pytest.CaptureFixture[str], caplog
 ) -> None:
     options = [word for name, value in settings.items() for word in ("--" + name.replace("_", "-"), value)]
     assert main([command, QUESTION, "--passages", "passages.json", "--model", "model", *options]) == 2
     out, line = capsys.readouterr()
-    assert (out, line.count("\n")) == ("", 1)
+    assert (out, line.count("\n"), caplog.text) == ("", 1, "")
     assert says in line
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        *((["--coefficients", one["coefficients"]], says) for one, says in WRONG[:5]),
+        *((["--coefficients", one["coefficients"]], says) for one, says in WRONG[:6]),
         (["--coefficients", "at2=prompt"], "prompt belongs to the method prompt_scout, not at2: give"),
         (["--coefficients", "at2", "gemma"], "another method is called at2 already"),
         (["--methods", "guess", "--coefficients", "at2"], "no method 'guess'"),

@@ -88,7 +88,7 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         nargs="+",
         metavar="M",
         help=f"the methods to compare (default: {', '.join(RIVALS)}, and {' and '.join(MAIN)} if they have "
-        "coefficients); all: every method that can run here",
+        "coefficients; one of them must); all: every method that can run here",
     )
     methods.add_argument(
         "--k",
