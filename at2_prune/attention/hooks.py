@@ -232,7 +232,7 @@ def enable_attention_reading(model: PreTrainedModel) -> None:
 
 
 def _enable(model: PreTrainedModel) -> None:
-    adapter = getattr(model, "active_peft_config", None)
+    adapter: Any = getattr(model, "active_peft_config", None)
     if getattr(adapter, "is_prompt_learning", False):
         raise ModelNotSupportedError(
             f"a PEFT adapter of type {adapter.peft_type.value} adds tokens of its own to the prompt, so the positions "

@@ -124,7 +124,8 @@ def build(args: Mapping[str, Any]) -> Application:
     if not config.enabled:
         raise InputError("pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn it on")
     model = PruneStep(config).model_name
-    worker = serve.deployment(
+    deployment: Any = serve.deployment  # its type hints name only one of its two forms
+    worker = deployment(
         Replica,
         name=REPLICA,
         autoscaling_config={
@@ -145,7 +146,7 @@ def build(args: Mapping[str, Any]) -> Application:
         return join(service, Metrics(), api_key, log_texts)
 
     waiting = limits.max_waiting + 2 * limits.max_together * replicas.max_replicas
-    api = serve.deployment(
+    api = deployment(
         serve.ingress(application)(), name="Api", max_ongoing_requests=waiting, ray_actor_options={"num_cpus": 0}
     )
     return api.bind(worker)
