@@ -28,7 +28,7 @@ EXAMPLES = """examples:
 If a run is interrupted, give the same command again: it continues where it stopped."""
 
 FEW_QUESTIONS = 50
-"""With fewer questions, training warns. `scout` learned nearly as much from 50 questions as from 200 (README,
+"""With fewer questions, training warns. `scout` learned nearly as much from 50 questions as from 200 (docs/research.md,
 Limits)."""
 _TITLES = {"lds": "LDS", "gold_recall": "gold passages in the top 2", "both_gold": "all gold passages in the top 2"}
 _GRANULARITIES = ["passage", "sentence", "token"]
