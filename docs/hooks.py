@@ -51,4 +51,6 @@ def on_page_content(html: str, **_: Any) -> str:
 
 def _mathml(found: re.Match[str]) -> str:
     source = found[3].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    return convert(source, display="block" if found[2] == "[" else "inline")
+    if found[2] == "(":
+        return convert(source)
+    return f'<div class="formula">{convert(source, display="block")}</div>'
