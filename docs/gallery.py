@@ -22,7 +22,7 @@ from at2_prune import AT2Pruner, PruneResult, load_questions, sample_questions_p
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.models.default_model import EMBEDDED_MODEL_ID
-from at2_prune_eval.figures.style import COLORS, FAMILY_COLORS, SIZE, new_figure, save_figure, styled
+from at2_prune_eval.figures.style import COLORS, SIZE, new_figure, save_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,8 +3,8 @@
     $ python docs/readability.py
     $ python docs/readability.py --over 35 docs/method.md      # each sentence of more than 35 words
 
-Only prose counts: paragraphs, and the items of lists. Code blocks, tables and headings do not. A formula, an interval in
-brackets and inline code are one word each.
+Only prose counts: paragraphs, and the items of lists. Code blocks, tables and headings do not. A formula, an interval
+in brackets and inline code are one word each.
 """
 
 from __future__ import annotations
