@@ -52,5 +52,5 @@ def on_page_content(html: str, **_: Any) -> str:
 def _mathml(found: re.Match[str]) -> str:
     source = found[3].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     if found[2] == "(":
-        return convert(source)
+        return f'<span class="formula">{convert(source)}</span>' if len(source) > 40 else convert(source)
     return f'<div class="formula">{convert(source, display="block")}</div>'
