@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := embedded,sentences,train,eval,onnx,langchain,llama-index,haystack,serve,ray,dev
+EXTRAS := embedded,sentences,train,eval,onnx,langchain,llama-index,haystack,serve,ray,docs,dev
 STAMP := $(VENV)/.installed
 # Chosen by hand: the release the results in docs are measured with.
 TORCH := 2.13.0
@@ -18,7 +18,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench lint format build clean constraints
+.PHONY: help venv demo test docs bench lint format build clean constraints
 
 help:  ## list these targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ demo: venv  ## prune the passages of a few questions with the embedded model
 # loadfile: tests of one file share fixtures that take long to make, so they run in one process.
 test: venv  ## run the tests in WORKERS=2 processes; ARGS="-m 'not slow'" passes options to pytest
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+docs: venv  ## build the site into build/site; a warning, or a link to nowhere, is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
 bench: venv  ## measure what attribution costs, some hours; ARGS="--quick" for a look; writes docs/performance.md
 	$(BIN)/python benchmarks/attribution.py $(ARGS)

@@ -96,11 +96,12 @@ interval that holds 1 shows neither gain nor loss; the clock inside one draft ha
 more: every token adds its product with all keys, and there is no shorter way to its attention.""",
     "drafting: attribution's own code / the rest": """\
 **Attribution's own time.** What is added can be counted (tests/pruning/test_work_done.py): no forward pass, and in each
-layer one product of the draft's rows with the keys. For Gemma 3 270M, 8 tokens after 1,609, that is 2 x 18 layers x 4
-heads x 256 x 8 x 1,609 = 0.5 GFLOP; the prompt's own pass through 100 million weights is 2 x 10^8 x 1,609 = 322 GFLOP,
-six hundred times as much. Each further token adds 0.06 GFLOP to the 0.5 of its own step (the layers, and an output
-layer of 168 million weights), which is over a tenth of the work, in a step that waits for memory more than it computes.
-So the share grows with the draft, and past some tens of tokens a hundredth is below what that product takes.""",
+layer one product of the draft's rows with the keys. For Gemma 3 270M, 8 tokens after 1,609, that is
+2 x 18 layers x 4 heads x 256 x 8 x 1,609 = 0.5 GFLOP. The prompt's own pass through 100 million weights is
+2 x 10^8 x 1,609 = 322 GFLOP, six hundred times as much. Each further token adds 0.06 GFLOP to the 0.5 of its own step
+(the layers, and an output layer of 168 million weights). That is over a tenth of the work, in a step that waits for
+memory more than it computes. So the share grows with the draft, and past some tens of tokens a hundredth is below what
+that product takes.""",
     "random ablations: engine / lean loop": """\
 **Random ablations, over the lean loop.** The loop runs every token for every mask. The engine skips the sources that a
 mask leaves out, on average half of them, and runs the common beginning of several masks once. Of m random masks over n
@@ -110,7 +111,7 @@ and target m times. More masks share more: 64 of them run 191 of 640.""",
     "leave-one-out: engine / lean loop": """\
 **Leave-one-out, over the lean loop.** What follows a source that is left out has to be run again, in every layer: its
 keys and values depend on what came before. Only what precedes it can be shared. With n sources of equal length and
-nothing else in the prompt, the loop with its reference pass runs n + 1 times n sources' tokens; the engine runs n for
+nothing else in the prompt, the loop with its reference pass runs n + 1 times n sources' tokens. The engine runs n for
 the reference and n - i for the ablation of the i-th: n + n(n - 1)/2 in all. Their ratio is (n^2 + n)/(2 n (n + 1)) =
 1/2 for every n. The text before the sources is run once and lowers the ratio. The question and the target after them
 are run every time and raise it. So for an exact outcome 1/2 of the layers' work is the floor, and 1/3 would need an

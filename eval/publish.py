@@ -5,7 +5,7 @@
     $ python eval/publish.py cards-again at2_prune/data/coefficients/gemma-3-270m/*
     $ python eval/publish.py archive runs/hotpotqa docs/run.tar.gz
 
-`short-table` prints the table of the README. `cards` writes the results at k = 3 into the cards of the head
+`short-table` prints the table of docs/findings.md. `cards` writes the results at k = 3 into the cards of the head
 coefficients that were evaluated. `cards-again` writes cards from the stored settings and results. `archive` packs a
 run's folder into one file, without the text of the data set.
 
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    table = commands.add_parser("short-table", help="print F1 by method and k, for the README")
+    table = commands.add_parser("short-table", help="print F1 by method and k, for docs/findings.md")
     table.add_argument("results", metavar="RESULTS_JSON", help="the results.json of a run")
     table.set_defaults(run=print_short_table)
 

@@ -118,7 +118,13 @@ class HeadCoefficients(
 
     @classmethod
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
-        """Make equal weights, which score by average attention. Training on ablations starts from these weights."""
+        """Make equal weights, which score by average attention. Training on ablations starts from these weights.
+
+        Args:
+            layers: the number of layers of the model.
+            heads: the number of attention heads of a layer.
+            model_type: the `config.model_type` of the model.
+        """
         return cls(torch.full((1, layers, heads), 1 / (layers * heads)), model_type=model_type)
 
     def score(self, mass: Mapping[RowGroup, torch.Tensor], layers: Sequence[int] | None = None) -> torch.Tensor:

@@ -31,7 +31,12 @@ def calibration_questions_path() -> Path:
 
 
 def sample_questions_path() -> Path:
-    """Return the path of the twelve multi-hop questions that come with the package, in HotpotQA's format."""
+    """Return the path of the twelve multi-hop questions that come with the package, in HotpotQA's format.
+
+    Example:
+        >>> load_questions(sample_questions_path(), limit=1)[0].text
+        'The inventor of the saxophone was born in a town that stands on which river?'
+    """
     return Path(str(files("at2_prune") / "data" / "sample_questions.jsonl"))
 
 

@@ -12,7 +12,13 @@ __all__ = ["Question"]
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its retrieved passages, and with the answer and the supporting passages if the data has these."""
+    """A question with its retrieved passages, and with the answer and the supporting passages if the data has these.
+
+    Example:
+        >>> question = Question("q1", "Which river?", (Passage("Dinant lies on the Meuse."),), "the Meuse", gold=(0,))
+        >>> question.passages[question.gold[0]].text
+        'Dinant lies on the Meuse.'
+    """
 
     id: str
     text: str

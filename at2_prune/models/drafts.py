@@ -22,7 +22,12 @@ __all__ = ["Draft", "read_drafts", "write_drafts"]
 
 @dataclass(frozen=True)
 class Draft:
-    """A first answer, written from all passages."""
+    """A first answer, written from all passages.
+
+    Example:
+        >>> Draft("the Meuse", ids=[506, 1714]).readout is None  # no attention was read
+        True
+    """
 
     text: str
     """The final answer, without a reasoning model's thoughts."""

@@ -57,6 +57,11 @@ class LanguageModel:
     Raises:
         ModelNotSupportedError: the model is not a causal language model, or its tokenizer or chat template cannot be
             used.
+
+    Example:
+        >>> language_model = LanguageModel.load()  # doctest: +SKIP
+        >>> language_model.name, language_model.model.config.num_hidden_layers  # doctest: +SKIP
+        ('gemma-3-270m', 18)
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
+        """The device that the model's weights are on."""
         return self.model.device
 
     @property
@@ -142,7 +148,16 @@ class LanguageModel:
         return self.device.type != "cpu"
 
     def encode(self, question: str, passages: Sequence[Passage], granularity: Granularity = "passage") -> EncodedPrompt:
-        """Return the prompt for a question; see `at2_prune.models.prompts.encode_prompt`."""
+        """Return the prompt for a question; see `at2_prune.models.prompts.encode_prompt`.
+
+        Args:
+            question: the question.
+            passages: the passages to show, in this order.
+            granularity: the sources whose token spans are found: passages, their sentences, or their tokens.
+
+        Raises:
+            ModelNotSupportedError: the tokenizer belongs to another model.
+        """
         prompt = encode_prompt(self.codec, self.template, question, passages, granularity)
         self._check_ids(prompt.ids)
         return prompt

@@ -19,7 +19,13 @@ __all__ = ["Readout", "prompt_mass", "prompt_rows", "read_prompts", "read_target
 
 @dataclass(frozen=True)
 class Readout:
-    """The attention mass that was read with one prompt."""
+    """The attention mass that was read with one prompt.
+
+    Example:
+        >>> readout = Readout({RowGroup("draft"): torch.zeros(18, 4, 3)}, layers=range(18))
+        >>> [(group.name, tuple(mass.shape)) for group, mass in readout.mass.items()]  # layers, heads, sources
+        [('draft', (18, 4, 3))]
+    """
 
     mass: Mapping[RowGroup, torch.Tensor]
     """`(layers, heads, sources)` for each row group, and `(layers, heads, sources, sources)` for groups of the rows

@@ -50,8 +50,16 @@ class AT2Pruner(Attributor):
 
     Example:
         >>> pruner = AT2Pruner.from_pretrained()  # doctest: +SKIP
-        >>> result = pruner.answer("Which city ...?", passages, k=3)  # doctest: +SKIP
+        >>> question = "On which river is the town where the inventor of the saxophone was born?"
+        >>> passages = [
+        ...     Passage("Adolphe Sax, the inventor of the saxophone, was born in Dinant.", "Adolphe Sax"),
+        ...     Passage("Ghent is a city in Flanders, where the Scheldt and the Leie meet.", "Ghent"),
+        ...     Passage("Dinant is a town in the province of Namur, on the river Meuse.", "Dinant"),
+        ...     Passage("The clarinet is a woodwind instrument with a single reed."),
+        ... ]
+        >>> result = pruner.answer(question, passages, k=2)  # doctest: +SKIP
         >>> result.answer, result.kept  # doctest: +SKIP
+        ('the Meuse', [0, 2])
     """
 
     def __init__(
@@ -237,6 +245,15 @@ class AT2Pruner(Attributor):
 
         With one k, answers are written in a batch too. Each question's `seconds` are its share of the batch's time.
         Batches save time on a GPU, but little on a CPU.
+
+        Args:
+            questions: any number of questions.
+            passages: the passages of each question.
+            k: as in `answer`.
+            drafts: the draft of each question, as in `answer`.
+
+        Returns:
+            One result for each question.
 
         Raises:
             InputError: as in `answer`, or the numbers of questions, lists of passages and drafts differ.

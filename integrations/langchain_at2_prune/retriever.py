@@ -26,13 +26,15 @@ class AT2PruneRetriever(BaseRetriever):
 
     In place of a `compressor` it takes a compressor's settings, for example `method="at2"` or a `pruner`.
 
-    LangChain can switch pruning at run time, by its configurable fields and alternatives. With
-
-        retriever = AT2PruneRetriever(base_retriever=base).configurable_fields(
-            top_n=ConfigurableField(id="top_n")
-        ).configurable_alternatives(ConfigurableField(id="prune"), default_key="on", off=base)
-
+    LangChain can switch pruning at run time, by its configurable fields and alternatives. With the example's retriever,
     `retriever.invoke(question, {"configurable": {"prune": "off"}})` is the same as `base.invoke(question)`.
+
+    Example:
+        >>> retriever = AT2PruneRetriever(base_retriever=base, top_n=3)  # doctest: +SKIP
+        >>> retriever = retriever.configurable_fields(top_n=ConfigurableField(id="top_n"))  # doctest: +SKIP
+        >>> retriever = retriever.configurable_alternatives(  # doctest: +SKIP
+        ...     ConfigurableField(id="prune"), default_key="on", off=base
+        ... )
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")

@@ -75,6 +75,8 @@ def test_readme(names: dict[str, Any], tiny_pruner: AT2Pruner, question: Questio
     nodes = names["query_engine"].query(question.text).source_nodes
     assert sorted(node.text for node in nodes) != sorted(node.text for node in names["nodes"])
     assert len(nodes) == 3
+    given = {"retriever": {"query": question.text}, "pruner": {"query": question.text}}
+    assert len(names["pipeline"].run(given)["pruner"]["documents"]) == 3
 
 
 def test_the_readme_with_pruning_off(

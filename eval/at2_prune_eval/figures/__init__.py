@@ -101,6 +101,12 @@ def write_figures(
 ) -> list[Path]:
     """Write every figure as PNG and SVG; the same numbers give the same bytes.
 
+    Args:
+        results: see `all_figures`.
+        coefficients: see `all_figures`.
+        folder: the folder of the files; it is made if it does not exist.
+        layer_types: see `all_figures`.
+
     Returns:
         The paths of the files, `f1_by_k.png` first.
 

@@ -46,7 +46,14 @@ class Method(Protocol):
     """True if the method ranks the passages, so that any number can be kept."""
 
     def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
-        """Choose the passages to keep at every k. `task` holds the prompt, the draft and its attention."""
+        """Choose the passages to keep at every k.
+
+        Args:
+            loop: the pruning loop, which measures the cost.
+            task: the prompt, the draft and its attention.
+            question: the question with its passages.
+            ks: the numbers of passages to keep.
+        """
         ...
 
 

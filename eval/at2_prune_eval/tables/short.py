@@ -1,4 +1,4 @@
-"""The short table of a README."""
+"""The short table of docs/findings.md."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_command_writes_the_page_and_copies_figures(results: dict[str, Any], tmp
     assert again.read_text(encoding="utf-8") == text
 
 
-def test_the_page_and_the_readme_are_those_of_the_committed_results() -> None:
+def test_the_page_and_the_findings_are_those_of_the_committed_results() -> None:
     root = Path(__file__).parents[3]
     results = load_results(root / "docs" / "results.json")
     page = (root / "docs" / "results.md").read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def test_the_page_and_the_readme_are_those_of_the_committed_results() -> None:
     }
     assert results_document(results, figures, command) == page
     table, _ = short_table(results).split("\n\n")
-    assert table in (root / "README.md").read_text(encoding="utf-8")
+    assert table in (root / "docs" / "findings.md").read_text(encoding="utf-8")
 
 
 def test_a_page_is_not_written_over_its_own_results(results: dict[str, Any], tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ class AT2Synthesizer(BaseSynthesizer):
         postprocessor: selects the nodes. The default is `AT2Postprocessor()`.
         llm: the LLM of the default synthesizer.
         options: other arguments of `get_response_synthesizer`, such as `text_qa_template` or `streaming`.
+
+    Example:
+        >>> postprocessor = AT2Postprocessor(method="at2", top_n=3)  # doctest: +SKIP
+        >>> synthesizer = AT2Synthesizer(postprocessor=postprocessor, llm=llm)  # doctest: +SKIP
+        >>> query_engine = RetrieverQueryEngine(retriever, response_synthesizer=synthesizer)  # doctest: +SKIP
+        >>> query_engine.query(question).metadata["at2_prune"]["draft"]  # doctest: +SKIP
     """
 
     def __init__(
@@ -74,7 +80,14 @@ class AT2Synthesizer(BaseSynthesizer):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
-        """Draft, prune, and answer from the kept nodes."""
+        """Draft, prune, and answer from the kept nodes.
+
+        Args:
+            query: the question.
+            nodes: the retrieved nodes.
+            additional_source_nodes: nodes that the response names as sources too. They are not pruned.
+            response_kwargs: other arguments of the synthesizer that drafts and answers.
+        """
         nodes = as_nodes(nodes) if self._postprocessor.enabled else nodes
         if self._returns_all(nodes):
             return self._inner.synthesize(query, nodes, additional_source_nodes, **response_kwargs)
