@@ -70,7 +70,7 @@ def thought_prompt(language_model: LanguageModel, prompt: EncodedPrompt, draft: 
     if not text.strip() or not found:
         raise EmptyDraftError(
             f"{language_model.name} wrote no thoughts before its answer, so there is nothing to attribute to: use a "
-            "reasoning model, or a template with thoughts_end"
+            "reasoning model with LanguageModel.reasoning(own=True), or a template with thoughts_end"
         )
     first = len(prompt) + start
     return replace(

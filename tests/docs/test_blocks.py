@@ -32,6 +32,7 @@ ELSEWHERE = {
     ("docs/serving.md", "python"): "tests/server/test_serving_page.py",
     ("docs/integrations.md", "python"): "tests/integrations/test_docs.py",
     ("docs/integrations.md", "yaml"): "tests/integrations/test_docs.py",
+    ("docs/own-model.md", "python"): "tests/docs/test_own_model_page.py",
 }
 """The blocks that need a server or a framework's objects, and the tests that run them."""
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
