@@ -124,9 +124,7 @@ def build(args: Mapping[str, Any]) -> Application:
     if not config.enabled:
         raise InputError("pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn it on")
     model = PruneStep(config).model_name
-    deployment: Any = serve.deployment  # its type hints name only one of its two forms
-    worker = deployment(
-        Replica,
+    worker = serve.deployment(
         name=REPLICA,
         autoscaling_config={
             "min_replicas": replicas.min_replicas,
@@ -137,7 +135,7 @@ def build(args: Mapping[str, Any]) -> Application:
         max_queued_requests=limits.max_waiting,
         request_router_config={"request_router_class": "at2_prune.server.ray_router:PassageRouter"},
         ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
-    ).bind(config, limits, replicas.memory, log_texts)
+    )(Replica)
 
     def application() -> FastAPI:
         _use_logs(log_texts)
@@ -146,10 +144,9 @@ def build(args: Mapping[str, Any]) -> Application:
         return join(service, Metrics(), api_key, log_texts)
 
     waiting = limits.max_waiting + 2 * limits.max_together * replicas.max_replicas
-    api = deployment(
-        serve.ingress(application)(), name="Api", max_ongoing_requests=waiting, ray_actor_options={"num_cpus": 0}
-    )
-    return api.bind(worker)
+    api = serve.deployment(name="Api", max_ongoing_requests=waiting, ray_actor_options={"num_cpus": 0})
+    handed = worker.bind(config, limits, replicas.memory, log_texts)
+    return api(serve.ingress(application)()).bind(handed)
 
 
 def _taken(kind: type[D], given: dict[str, Any]) -> D:
