@@ -5,7 +5,7 @@ from __future__ import annotations
 from .cache import cached_folder, calibrated_coefficients, switched_off
 from .calibrate import CalibrationReport, calibrate, recalibrate
 from .pseudo_questions import pseudo_questions
-from .questions import SHIPPED, shipped_questions
+from .questions import SHIPPED, shipped_data, shipped_questions
 
 __all__ = [
     "SHIPPED",
@@ -15,6 +15,7 @@ __all__ = [
     "calibrated_coefficients",
     "pseudo_questions",
     "recalibrate",
+    "shipped_data",
     "shipped_questions",
     "switched_off",
 ]

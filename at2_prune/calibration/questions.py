@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from ..datasets import Question, calibration_questions_path, load_questions
 from ..passages import Passage
+from ..training.settings import TrainingData
 
-__all__ = ["SHIPPED", "digest_of", "shipped_questions", "vary_lengths"]
+__all__ = ["SHIPPED", "digest_of", "shipped_data", "shipped_questions", "vary_lengths"]
 
 SHIPPED = "at2_prune/calibration_questions.jsonl"
 """The name under which the questions are recorded."""
@@ -28,6 +29,11 @@ def shipped_questions() -> list[Question]:
         170
     """
     return vary_lengths(load_questions(calibration_questions_path()))
+
+
+def shipped_data() -> TrainingData:
+    """Return `shipped_questions` as the data of a training run."""
+    return TrainingData(shipped_questions(), SHIPPED, {"shipped": True})
 
 
 def vary_lengths(questions: Sequence[Question], seed: int = 0) -> list[Question]:

@@ -102,15 +102,15 @@ _WORDS = {
 
 def _data(args: argparse.Namespace) -> list[TrainingData]:
     """Return the questions of the calibration. They are checked before a model is loaded."""
-    from ..calibration import SHIPPED, pseudo_questions, shipped_questions
+    from ..calibration import pseudo_questions, shipped_data
     from ..datasets import load_questions
     from ..training import TrainingData
 
     if args.questions:
         questions: list[Question] = load_questions(args.questions, limit=args.limit)
         return [TrainingData(questions, data_name(args.questions), {"limit": args.limit})]
-    data = [TrainingData(shipped_questions(), SHIPPED)]
+    data = [shipped_data()]
     if args.passages:
         name = "stdin" if args.passages == "-" else Path(args.passages).name
-        data.append(TrainingData(pseudo_questions(read_passages(args.passages)), name))
+        data.append(TrainingData(pseudo_questions(read_passages(args.passages)), name, {"passages": name}))
     return data

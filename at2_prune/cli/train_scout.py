@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="use the first N questions: one number for all data sets, or one for each (default: all)",
     )
+    parser.add_argument(
+        "--add-shipped",
+        action="store_true",
+        help="also learn from the questions that come with at2-prune, whose passages are of all lengths",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for examples and coefficients")
     parser.add_argument(
         "--layers",
@@ -66,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
     """Collect features, fit coefficients, and print the measures on held-out questions."""
     from tqdm.auto import tqdm
 
+    from ..calibration import shipped_data
     from ..datasets import load_questions
     from ..errors import InputError
     from ..files import check_folder
@@ -86,6 +92,8 @@ def run(args: argparse.Namespace) -> None:
         data.append(TrainingData(questions, data_name(source), {"split": args.split, "limit": limit}))
     check_ids(data)
     warn_of_few(sum(len(one.questions) for one in data))
+    if args.add_shipped:
+        data.append(shipped_data())
     language_model = load_model(args)
     with tqdm(
         total=sum(len(one.questions) for one in data),

@@ -49,6 +49,9 @@ class Calibration:
     """For each of `LEVELS`, the mean share of a question's evidence that is not kept at this level."""
     questions: int = 0
     """The number of questions that `misses` is the mean of."""
+    fewest: int = 0
+    """The smallest number of sources for which `probability_present` is known: half of what nearly all fitted questions
+    had. Shorter lists have less attention in all, whether they hold evidence or not."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What was measured on questions that neither the coefficients nor the calibration were fitted to."""
 
@@ -73,8 +76,13 @@ class Calibration:
         logits = first + max(second, 0.0) * scores.double().clamp(min=LEAST_SCORE).log() + third * total
         return logits.sigmoid()
 
-    def probability_present(self, scores: torch.Tensor, total: float) -> float:
-        """Return the probability that at least one source is evidence; the arguments are those of `probabilities`."""
+    def probability_present(self, scores: torch.Tensor, total: float) -> float | None:
+        """Return the probability that at least one source is evidence, or None for fewer sources than `fewest`.
+
+        The arguments are those of `probabilities`.
+        """
+        if len(scores) < self.fewest:
+            return None
         first, second, third = self.present
         best = scores.double().clamp(min=LEAST_SCORE).max().log()
         return float(torch.sigmoid(first + second * total + third * best))
@@ -113,7 +121,8 @@ class Calibration:
         """
         try:
             numbers = {name: tuple(float(x) for x in values[name]) for name in ("source", "present", "misses")}
-            return cls(**numbers, questions=int(values["questions"]), measured=values.get("measured", {}))
+            counts = {name: int(values[name]) for name in ("questions", "fewest")}
+            return cls(**numbers, **counts, measured=values.get("measured", {}))
         except (KeyError, TypeError, ValueError) as error:
             raise CoefficientsError(f"the calibration cannot be read ({error!r}): calibrate again") from error
 

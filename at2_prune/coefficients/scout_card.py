@@ -118,16 +118,22 @@ def _settings(training: Mapping[str, Any]) -> str:
 def _command(coefficients: DescribedScout) -> str:
     """Return the command that makes these coefficients again."""
     training = coefficients.training
-    selections: Sequence[Mapping[str, Any]] = training.get("selection") or []
-    command = ["at2-prune", "train-scout", "--model", coefficients.model_name, "--data", *map(str, training["data"])]
-    limits = [selection.get("limit") for selection in selections]
-    if limits and None not in limits:
+    selections: Sequence[Mapping[str, Any]] = training.get("selection") or [{}] * len(training["data"])
+    named = list(zip(training["data"], selections, strict=True))
+    given = [(str(name), selection) for name, selection in named if not {"shipped", "passages"} & {*selection}]
+    model = ["--model", coefficients.model_name, "--dtype", str(training["dtype"]), "--out", "DIR"]
+    if not given:
+        passages = [str(selection["passages"]) for _, selection in named if "passages" in selection]
+        return shlex.join(["at2-prune", "calibrate", *(["--passages", *passages] if passages else []), *model])
+    command = ["at2-prune", "train-scout", "--data", *(name for name, _ in given)]
+    limits = [selection.get("limit") for _, selection in given]
+    if None not in limits:
         command += ["--limit", *map(str, limits if len(set(limits)) > 1 else limits[:1])]
-    split = next((selection["split"] for selection in selections if selection.get("split")), None)
+    split = next((selection["split"] for _, selection in given if selection.get("split")), None)
     command += ["--split", split] if split else []
+    command += ["--add-shipped"] if any("shipped" in selection for _, selection in named) else []
     command += ["--layers", *map(str, coefficients.layers), "--link-layers", *map(str, coefficients.link_layers)]
-    command += ["--holdout", str(training["fit"]["holdout"]), "--dtype", str(training["dtype"]), "--out", "DIR"]
-    return shlex.join(command)
+    return shlex.join([*command, "--holdout", str(training["fit"]["holdout"]), *model])
 
 
 def _listed(values: Sequence[Any]) -> str:

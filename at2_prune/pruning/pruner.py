@@ -283,7 +283,14 @@ class AT2Pruner(Attributor):
         ]
 
     def bounded(self, scored: Scored, ks: Sequence[int], bounds: Bounds, least: int = 1) -> list[int]:
-        """Return the numbers of sources to keep of these, ascending, after the bounds; each is at least `least`."""
+        """Return the numbers of sources to keep, in ascending order.
+
+        Args:
+            scored: the scores of one question's sources, with probabilities if the scorer is calibrated.
+            ks: the numbers that are asked for.
+            bounds: the bounds, which lower these numbers.
+            least: the minimum of each number.
+        """
         if not bounds.given or scored.probabilities is None:
             return list(ks)
         found = {bounds.count(scored.probabilities, k, self.scorer.calibration) for k in ks}

@@ -108,7 +108,14 @@ def _calibration(folds: Sequence[Sequence[ScoredQuestion]]) -> Calibration:
             measured[name] += values
     recall = {f"recall@{k}": mean([recall_at(one.scores, one.gold, k) for one in questions]) for k in (1, 2, 3)}
     summary = {**_summary(**measured), **{name: round(value, 4) for name, value in recall.items()}}
-    return replace(calibration, misses=_misses(calibration, questions), questions=len(questions), measured=summary)
+    sizes = sorted(len(one.scores) for one in questions)
+    return replace(
+        calibration,
+        misses=_misses(calibration, questions),
+        questions=len(questions),
+        fewest=sizes[len(sizes) // 20] // 2,
+        measured=summary,
+    )
 
 
 def _scores(coefficients: ScoutCoefficients, features: torch.Tensor, links: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -190,9 +197,10 @@ def _predictions(calibration: Calibration, questions: Sequence[ScoredQuestion]) 
     for one in questions:
         values = calibration.probabilities(one.scores, one.total).tolist()
         pairs += zip(values, one.gold.tolist(), strict=True)
-        present.append((calibration.probability_present(one.scores, one.total), True))
+        found = [(calibration.probability_present(one.scores, one.total), True)]
         if one.absent is not None:
-            present.append((calibration.probability_present(*one.absent), False))
+            found.append((calibration.probability_present(*one.absent), False))
+        present += [(value, truth) for value, truth in found if value is not None]
     return {"pairs": pairs, "present": present}
 
 

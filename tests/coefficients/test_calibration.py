@@ -27,6 +27,13 @@ def test_probabilities_follow_the_equation_and_keep_the_ranking() -> None:
     assert SIMPLE.probability_present(scores, 1.5) == pytest.approx(float(expected), abs=1e-6)
 
 
+def test_short_lists_have_no_probability_of_any_evidence() -> None:
+    some = dataclasses.replace(SIMPLE, fewest=3)
+    assert some.probability_present(torch.tensor([0.9, 0.1]), 1.5) is None
+    assert some.probability_present(torch.tensor([0.9, 0.1, 0.1]), 1.5) is not None
+    assert Calibration.from_dict(some.to_dict()) == some
+
+
 def test_a_negative_slope_never_turns_the_ranking_around() -> None:
     turned = dataclasses.replace(SIMPLE, source=(0.0, -1.0, 0.0))
     assert turned.probabilities(torch.tensor([0.9, 0.1]), 0.0).tolist() == [0.5, 0.5]

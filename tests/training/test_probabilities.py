@@ -57,6 +57,7 @@ def test_a_calibration_is_cross_validated() -> None:
     calibration = fit_calibration([examples(40)], SETTINGS)
     assert calibration is not None
     assert calibration.questions == 40
+    assert calibration.fewest == 3  # half of six sources
     assert calibration.measured["recall@2"] > 0.9
     assert list(calibration.misses) == sorted(calibration.misses, reverse=True)  # more kept, less missed
     assert fit_calibration([examples(9)], SETTINGS) is None  # too few for five folds
