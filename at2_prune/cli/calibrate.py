@@ -24,7 +24,7 @@ are made from your own texts and added to them. Without --out, the coefficients 
 AT2Pruner.from_pretrained and all adapters find them; with --out, pass them as coefficients=DIR.
 
 With --questions, the coefficients stay as they are, and only their probabilities are fitted anew, to your questions.
-These must name their supporting passages. Some 50 questions are enough to promise a recall of 0.9.
+These must name their supporting passages. Give a hundred or more: with few, the promised recall is far from sharp.
 
 If the command is interrupted, give it again: it continues where it stopped."""
 

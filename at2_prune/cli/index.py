@@ -21,12 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--merge", nargs="+", metavar="DIR", help="folders of other indexes, which are copied into the index"
+        "--merge",
+        nargs="+",
+        metavar="DIR",
+        help="folders of other indexes, which are copied into the index (default: none)",
     )
     source.add_argument(
         "--passages",
         metavar="FILE",
-        help="JSON Lines or a JSON list of strings or of {text, title?, id?, score?}; with -, a list from stdin",
+        help="JSON Lines or a JSON list of strings or of {text, title?, id?, score?}; with -, a list from stdin "
+        "(default: none)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of the index")
     add_settings(parser, "coefficients")

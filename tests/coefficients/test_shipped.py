@@ -19,10 +19,19 @@ SLASH = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
 
 def test_what_the_package_holds() -> None:
-    folder = Path(str(files("at2_prune"))) / "data" / "coefficients" / "gemma-3-270m"
+    folder = Path(str(files("at2_prune"))) / "data" / "coefficients"
+    smol = "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert shipped.shipped_coefficients() == {
-        "gemma-3-270m": {method: folder / method for method in sorted(learned_methods())}
+        "gemma-3-270m": {method: folder / "gemma-3-270m" / method for method in sorted(learned_methods())},
+        smol: {"scout": folder / smol / "scout"},
     }
+
+
+def test_coefficients_are_found_by_the_weights_of_their_model() -> None:
+    for name, methods in shipped.shipped_coefficients().items():
+        weights = ScoutCoefficients.from_pretrained(methods["scout"]).training["weights"]
+        assert shipped.shipped_for_weights(weights, "scout") == methods["scout"], name
+    assert shipped.shipped_for_weights("0" * 32, "scout") is None
 
 
 @pytest.mark.parametrize("method", sorted(learned_methods()))

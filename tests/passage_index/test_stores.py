@@ -21,7 +21,7 @@ from at2_prune.cli import main
 from at2_prune.errors import CacheError, InputError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passage_index.index import PassageIndex
-from at2_prune.passage_index.stores import DiskStore
+from at2_prune.passage_index.stores import DiskStore, shared_memory
 from at2_prune.passages import Passage
 
 from .cases import PASSAGES, index_command
@@ -41,6 +41,7 @@ def test_an_index_on_disk(tiny_lm: LanguageModel, tmp_path: Path) -> None:
 def test_records_on_disk_are_loaded_once(
     tiny_lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shared_memory.clear()  # other tests keep the same passages there
     index = PassageIndex.open(tmp_path, tiny_lm, (0, 1), (1,))
     index.add(PASSAGES)
     loads: list[object] = []

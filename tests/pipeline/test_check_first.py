@@ -103,7 +103,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
         "coefficients and cross_encoder belong to different methods",
     ),
     ({"embedder": "reranker", "cross_encoder": "reranker"}, "cross_encoder and embedder belong to different methods"),
-    ({"method": "scout"}, "no head coefficients of the method scout come with at2-prune for model: train them"),
+    ({"method": "at2"}, "no head coefficients of the method at2 come with at2-prune for model: train them"),
     ({"cross_encoder": "missing"}, "cannot load the encoder 'missing'"),
     ({"cross_encoder": "no_tokenizer"}, "cannot load the encoder 'no_tokenizer': ValueError: it has no tokenizer"),
     ({"cross_encoder": "labels"}, "'labels' classifies into 3 labels; a reranker has one output"),
@@ -205,7 +205,6 @@ def test_options_of_eval(options: list[str], says: str, folder: Path, capsys: py
     [
         (["--coefficients", "damaged_scout"], "damaged_scout: no coefficients of scout that can be read"),
         (["--coefficients", "at2"], "the method scout needs coefficients of scout"),
-        ([], "no head coefficients of the method scout come with at2-prune for model"),
         (["--coefficients", "scout", "--out", "index_of_layer_1"], "index of another model or of other settings"),
     ],
 )
