@@ -93,8 +93,8 @@ def main() -> None:
     for name in WAYS:
         cells = []
         for i, k in enumerate(KS):
-            less = [[one[name][i] - one["int8"][i] for one in some] for some in by_data.values()]
-            cells.append(f"@{k} {bootstrap_pooled(less)}")
+            paired = [[one[name][i] - one["int8"][i] for one in some] for some in by_data.values()]
+            cells.append(f"@{k} {bootstrap_pooled(paired)}")
         print(f"  {name:<16}{'  '.join(cells)}")
 
 

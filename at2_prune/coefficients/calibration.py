@@ -120,9 +120,9 @@ class Calibration:
             CoefficientsError: a value is missing or has another length.
         """
         try:
-            numbers = {name: tuple(float(x) for x in values[name]) for name in ("source", "present", "misses")}
-            counts = {name: int(values[name]) for name in ("questions", "fewest")}
-            return cls(**numbers, **counts, measured=values.get("measured", {}))
+            source, present, misses = (tuple(map(float, values[name])) for name in ("source", "present", "misses"))
+            questions, fewest = int(values["questions"]), int(values["fewest"])
+            return cls(source, present, misses, questions, fewest, values.get("measured", {}))
         except (KeyError, TypeError, ValueError) as error:
             raise CoefficientsError(f"the calibration cannot be read ({error!r}): calibrate again") from error
 
