@@ -219,3 +219,26 @@ def test_wrong_arguments(
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
         build(args)
+
+
+@pytest.mark.slow
+def test_ray_carries_an_adapter(
+    cluster: str, tiny_model, tiny_tokenizer, coefficients: ScoutCoefficients, tmp_path: Path
+) -> None:
+    """A task gets a LangChain compressor, cold or with its model loaded, and keeps what the driver keeps."""
+    documents = pytest.importorskip("langchain_core.documents")
+    compressor = pytest.importorskip("langchain_at2_prune").AT2DocumentCompressor
+    tiny_model.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    coefficients.save_pretrained(tmp_path / "scout")
+    given = [documents.Document(text) for text in DOCUMENTS[0]]
+    made = compressor(model=str(tmp_path), coefficients=str(tmp_path / "scout"), top_n=2)
+
+    @ray.remote(num_cpus=0)
+    def kept(one: object) -> list[str]:
+        return [document.page_content for document in one.compress_documents(given, QUESTION)]  # type: ignore[attr-defined]
+
+    cold = ray.get(kept.remote(made), timeout=240)
+    here = [document.page_content for document in made.compress_documents(given, QUESTION)]
+    assert len(here) == 2
+    assert cold == ray.get(kept.remote(made), timeout=240) == here
