@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   at2-prune calibrate --model Qwen/Qwen3-0.6B --passages my_corpus.jsonl --out my-scout/
   at2-prune calibrate --questions my_questions.jsonl --out my-scout/
 
-Without --passages, the coefficients are learned from 100 questions that come with at2-prune. With --passages, questions
+Without --passages, the coefficients are learned from 170 questions that come with at2-prune. With --passages, questions
 are made from your own texts and added to them. Without --out, the coefficients are kept in the cache, where
 AT2Pruner.from_pretrained and all adapters find them; with --out, pass them as coefficients=DIR.
 
