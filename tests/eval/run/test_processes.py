@@ -76,7 +76,7 @@ def test_interrupted_from_outside(tiny_lm: LanguageModel, tmp_path: Path) -> Non
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    assert error.rstrip().endswith("the same command goes on from there")
+    assert error.rstrip().endswith("give the same command again to continue")
     assert "Traceback" not in error
     done = lines.read_text(encoding="utf-8")
     assert done.endswith("\n")
