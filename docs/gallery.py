@@ -4,8 +4,8 @@
     $ python docs/gallery.py --coefficients scout-gemma/ scout-smollm2/ --out docs/figures
 
 The first picture shows one question of the package's sample: the score of each passage, and the answers from all
-passages and from the kept ones. The second shows scout's coefficients, a row for each folder; by default those of the
-embedded model. Nothing is drawn from memory: the embedded model scores and answers each time.
+passages and from the kept ones. The second shows scout's coefficients, a row for each folder; by default all that
+come with at2-prune. Nothing is drawn from memory: the embedded model scores and answers each time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import numpy as np
 from at2_prune import AT2Pruner, PruneResult, load_questions, sample_questions_path
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.coefficients.shipped import shipped_coefficients
-from at2_prune.models.default_model import EMBEDDED_MODEL_ID
 from at2_prune_eval.figures.style import COLORS, SIZE, new_figure, save_figure, styled
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = pruner.answer_from(question.text, question.passages)
     figure = question_figure(result, before, question.answer or "")
     written = save_figure(figure, options.out, "gallery_question")
-    folders = options.coefficients or [shipped_coefficients()[EMBEDDED_MODEL_ID]["scout"]]
+    folders = options.coefficients or [one["scout"] for one in shipped_coefficients().values() if "scout" in one]
     maps = heads_figure([ScoutCoefficients.from_pretrained(folder) for folder in folders])
     written += save_figure(maps, options.out, "gallery_heads")
     print(*written, sep="\n")
