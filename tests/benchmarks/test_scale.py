@@ -24,8 +24,8 @@ def test_the_page_has_the_tables_of_the_command() -> None:
 
 
 def test_twice_the_tokens_take_twice_the_disk() -> None:
-    assert "| 100,000,000 | 20.5 TB |" in printed()
-    assert "| 100,000,000 | 41.0 TB |" in printed("--tokens", "260")
+    assert "| 100,000,000 | 12.9 TB |" in printed()
+    assert "| 100,000,000 | 25.9 TB |" in printed("--tokens", "260")
 
 
 def test_the_deployment_file_is_valid() -> None:
