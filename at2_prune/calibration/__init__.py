@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cache import cached_folder, calibrated_coefficients, switched_off
+from .cache import cached_folder, calibrate_in_cache, calibrated_coefficients, switched_off
 from .calibrate import CalibrationReport, calibrate, recalibrate
 from .pseudo_questions import pseudo_questions
 from .questions import SHIPPED, shipped_data, shipped_questions
@@ -12,6 +12,7 @@ __all__ = [
     "CalibrationReport",
     "cached_folder",
     "calibrate",
+    "calibrate_in_cache",
     "calibrated_coefficients",
     "pseudo_questions",
     "recalibrate",

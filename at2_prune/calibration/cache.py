@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,10 +19,10 @@ from ..models.language_model import LanguageModel
 from ..passage_index.index import fingerprint
 from ..progress import shown
 from ..training.settings import TrainingData
-from .calibrate import calibrate
-from .questions import SHIPPED, digest_of, shipped_questions
+from .calibrate import CalibrationReport, calibrate
+from .questions import digest_of, shipped_data
 
-__all__ = ["cached_folder", "calibrated_coefficients", "switched_off"]
+__all__ = ["cached_folder", "calibrate_in_cache", "calibrated_coefficients", "switched_off"]
 
 SWITCH = "AT2_PRUNE_CALIBRATE"
 """The environment variable that switches calibration off."""
@@ -51,35 +53,69 @@ def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:
     folder = cached_folder(language_model)
     if (found := _load(folder)) is not None:
         return found
+    with _locked(language_model, folder):
+        if (found := _load(folder)) is not None:  # another process was faster
+            return found
+        data = shipped_data()
+        logger.warning(
+            "no coefficients of scout come with at2-prune for %s: they are learned once from %d questions, and kept in "
+            "%s",
+            language_model.name,
+            len(data.questions),
+            folder,
+        )
+        with tqdm(total=len(data.questions), desc="calibrating", unit="question", disable=shown() is False) as bar:
+            return _calibrate(language_model, [data], folder, bar.update).coefficients
+
+
+def calibrate_in_cache(
+    language_model: LanguageModel, data: Sequence[TrainingData], progress: Callable[[], None] = lambda: None
+) -> CalibrationReport:
+    """Do the same as `calibrate`, and keep the coefficients in the cache. They replace earlier ones of the model.
+
+    Args:
+        language_model: as in `calibrate`.
+        data: as in `calibrate`.
+        progress: as in `calibrate`.
+
+    Raises:
+        DataError, ModelNotSupportedError, CacheError: as in `calibrate`.
+    """
+    folder = cached_folder(language_model)
+    with _locked(language_model, folder):
+        return _calibrate(language_model, data, folder, progress)
+
+
+@contextmanager
+def _locked(language_model: LanguageModel, folder: Path) -> Iterator[None]:
+    """Let one process at a time work on a folder of the cache."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if (found := _load(folder)) is not None:  # another process was faster
-                return found
-            return _calibrate(language_model, folder)
+        lock = FileLock(f"{folder}.lock")
+        lock.acquire()
     except OSError as error:
         raise CacheError(
             f"the coefficients of {language_model.name} cannot be kept in {folder} ({error}): set AT2_PRUNE_CACHE to a "
             "folder that can be written"
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _calibrate(language_model: LanguageModel, folder: Path) -> ScoutCoefficients:
-    questions = shipped_questions()
-    logger.warning(
-        "no coefficients of scout come with at2-prune for %s: they are learned once from %d questions, and kept in %s",
-        language_model.name,
-        len(questions),
-        folder,
-    )
-    work = folder.with_name(f"{folder.name}-{digest_of(questions)}")
-    bar = tqdm(total=len(questions), desc="calibrating", unit="question", disable=shown() is False)
-    with bar:
-        report = calibrate(language_model, [TrainingData(questions, SHIPPED)], work, bar.update)
-    folder.mkdir(exist_ok=True)
+def _calibrate(
+    language_model: LanguageModel, data: Sequence[TrainingData], folder: Path, progress: Callable[[], None]
+) -> CalibrationReport:
+    """Calibrate in a work folder, which the next run finds after an interrupt. Then save the coefficients in `folder`.
+
+    The name of the work folder depends on the questions, so other questions do not meet its examples.
+    """
+    work = folder.with_name(f"{folder.name}-{digest_of([question for one in data for question in one.questions])}")
+    report = calibrate(language_model, data, work, progress)
     report.coefficients.save_pretrained(folder)
     shutil.rmtree(work, ignore_errors=True)
-    return report.coefficients
+    return report
 
 
 def _load(folder: Path) -> ScoutCoefficients | None:

@@ -29,6 +29,16 @@ These must name their supporting passages. Give a hundred or more: with few, the
 If the command is interrupted, give it again: it continues where it stopped."""
 
 
+_MEASURES = {
+    "recall@1": "evidence found among the best passage",
+    "recall@2": "evidence found among the best 2 passages",
+    "recall@3": "evidence found among the best 3 passages",
+    "ece": "calibration error of the probabilities",
+    "auroc": "AUROC of 'the passages hold evidence'",
+}
+"""The words for each measure that the command prints."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
@@ -52,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     """Calibrate, and print what was measured on held-out questions."""
     from tqdm.auto import tqdm
 
-    from ..calibration import cached_folder, calibrate, recalibrate
+    from ..calibration import cached_folder, calibrate, calibrate_in_cache, recalibrate
     from ..errors import InputError
     from ..files import check_folder
     from ..scorers.registry import check_scorer, load_scorer
@@ -79,25 +89,17 @@ def run(args: argparse.Namespace) -> None:
             assert isinstance(scorer, ScoutScorer)
             one = data[0]
             report = recalibrate(language_model, scorer.coefficients, one.questions, one.name, args.out, bar.update)
+        elif args.out:
+            report = calibrate(language_model, data, args.out, bar.update)
         else:
-            folder = args.out or cached_folder(language_model)
-            report = calibrate(language_model, data, folder, bar.update)
+            report = calibrate_in_cache(language_model, data, bar.update)
     measured = report.measured
-    print(f"learned from {report.questions} questions" if not args.questions else f"fitted to {report.questions}")
+    print(f"{'fitted to' if args.questions else 'learned from'} {report.questions} questions")
     print("on questions that were held out, in turn:")
-    for name in ("recall@1", "recall@2", "recall@3", "ece", "auroc"):
+    for name, words in _MEASURES.items():
         if name in measured:
-            print(f"  {_WORDS.get(name, name):<46}{measured[name]:.3f}")
+            print(f"  {words:<46}{measured[name]:.3f}")
     print(f"saved to {args.out or cached_folder(language_model)}")
-
-
-_WORDS = {
-    "recall@1": "evidence found among the best passage",
-    "recall@2": "evidence found among the best 2 passages",
-    "recall@3": "evidence found among the best 3 passages",
-    "ece": "calibration error of the probabilities",
-    "auroc": "AUROC of 'the passages hold evidence'",
-}
 
 
 def _data(args: argparse.Namespace) -> list[TrainingData]:

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from at2_prune import AT2Pruner
-from at2_prune.calibration import cache, calibrate, recalibrate, shipped_questions
+from at2_prune.calibration import (
+    cache,
+    calibrate,
+    calibrate_in_cache,
+    calibrated_coefficients,
+    recalibrate,
+    shipped_questions,
+)
 from at2_prune.cli import main
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.datasets import Question
@@ -42,7 +49,7 @@ def few(monkeypatch: pytest.MonkeyPatch, few_questions: list[Question], tmp_path
     """Calibrate with the first questions only, in a cache of this test."""
     monkeypatch.setenv("AT2_PRUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("AT2_PRUNE_CALIBRATE", raising=False)
-    monkeypatch.setattr(cache, "shipped_questions", lambda: few_questions)
+    monkeypatch.setattr(cache, "shipped_data", lambda: TrainingData(few_questions, "few"))
     return tmp_path / "cache"
 
 
@@ -74,6 +81,18 @@ def test_calibration_can_be_switched_off(few: Path, model_folder: Path, monkeypa
         AT2Pruner.from_pretrained(str(model_folder))
     assert PruneConfig.load().calibrate is False
     assert not few.exists()
+
+
+def test_the_cache_takes_other_questions_later(
+    few: Path, tiny_lm: LanguageModel, few_questions: list[Question]
+) -> None:
+    """`at2-prune calibrate` without --out: the second call has other data, and replaces what the first one kept."""
+    first = calibrate_in_cache(tiny_lm, [TrainingData(few_questions, "few")]).coefficients
+    assert calibrated_coefficients(tiny_lm).first.equal(first.first)
+    second = calibrate_in_cache(tiny_lm, [TrainingData(few_questions[:12], "fewer")]).coefficients
+    assert not second.first.equal(first.first)
+    assert calibrated_coefficients(tiny_lm).first.equal(second.first)
+    assert sorted(path.suffix for path in (few / "scout").iterdir()) == ["", ".lock"]
 
 
 def test_an_interrupted_calibration_goes_on(
@@ -114,14 +133,14 @@ def test_damaged_coefficients_in_the_cache_are_made_anew(few: Path, model_folder
 
 
 def _load(folder: str, count: Any) -> None:
-    questions = shipped_questions()[:FEW]
+    data = TrainingData(shipped_questions()[:FEW], "few")
 
-    def asked() -> list[Question]:
+    def asked() -> TrainingData:
         with count.get_lock():
             count.value += 1
-        return questions
+        return data
 
-    cache.shipped_questions = asked
+    cache.shipped_data = asked
     AT2Pruner.from_pretrained(folder)
 
 

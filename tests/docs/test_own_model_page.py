@@ -14,6 +14,7 @@ from at2_prune.calibration import cache, shipped_questions
 from at2_prune.cli import main
 from at2_prune.datasets import calibration_questions_path, load_questions
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.training import TrainingData
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-model.md"
 
@@ -24,7 +25,7 @@ def test_the_page_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AT2_PRUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("AT2_PRUNE_CALIBRATE", raising=False)
-    monkeypatch.setattr(cache, "shipped_questions", lambda: shipped_questions()[:15])
+    monkeypatch.setattr(cache, "shipped_data", lambda: TrainingData(shipped_questions()[:15], "few"))
     model = tmp_path / "model"
     tiny_lm.model.save_pretrained(model)
     tiny_lm.tokenizer.save_pretrained(model)
