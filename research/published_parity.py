@@ -50,7 +50,7 @@ def main() -> int:
 
 
 class Bare:
-    """What `read_parts` needs of a language model, for a model without a tokenizer."""
+    """A language model without a tokenizer, with the attributes that `read_parts` uses."""
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -17,7 +17,7 @@ __all__ = ["LayerFlow", "read_flow"]
 
 
 class LayerFlow(NamedTuple):
-    """What one layer's heads read."""
+    """The attention weights and the values of one layer."""
 
     module: torch.nn.Module
     """The attention module."""

@@ -40,7 +40,7 @@ class CalibrationReport:
 
     @property
     def measured(self) -> dict[str, Any]:
-        """What was measured on questions that were held out; see `training.probabilities.measure_calibration`."""
+        """The measures on held-out questions; see `training.probabilities.measure_calibration`."""
         calibration = self.coefficients.calibration
         return {} if calibration is None else dict(calibration.measured)
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=0,
         metavar="N",
-        help="calibrate the scores with N ablations, at least 3 (default: 0)",
+        help="fit the scores to N ablations, at least 3 (default: 0)",
     )
     add_thoughts_option(parser)
     parser.add_argument("--html", metavar="FILE", help="also write an HTML page")
@@ -63,7 +63,6 @@ def run(args: argparse.Namespace) -> None:
     if args.thoughts:
         options = {name: getattr(args, name) for name in ("granularity", "overflow", "max_new_tokens")}
         pruner = AT2Pruner(pruner.language_model.reasoning(args.thoughts == "own"), pruner.scorer, **options)
-    if args.thoughts:
         cited = pruner.attribute_thoughts(args.question, passages, ablations=args.ablations)
     else:
         cited = pruner.attribute(args.question, passages, args.draft, statements="sentence", ablations=args.ablations)

@@ -53,7 +53,7 @@ class Calibration:
     """The smallest number of sources for which `probability_present` is known: half of what nearly all fitted questions
     had. Shorter lists have less attention in all, whether they hold evidence or not."""
     measured: Mapping[str, Any] = field(default_factory=dict)
-    """What was measured on questions that neither the coefficients nor the calibration were fitted to."""
+    """The measures on questions that neither the coefficients nor the calibration were fitted to."""
 
     def __post_init__(self) -> None:
         if len(self.source) != 3 or len(self.present) != 3 or len(self.misses) not in (0, len(LEVELS)):

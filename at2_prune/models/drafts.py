@@ -43,6 +43,8 @@ class Draft:
     """The attention mass that was read with the draft. It is None if no row group was requested."""
     thought_ids: Sequence[int] = field(repr=False, default=())
     """All tokens that the model wrote before its answer: its thoughts, the markers around them, and white space."""
+    only_thoughts: bool = field(repr=False, default=False)
+    """True if the text ended before the thoughts did; see `Generation.only_thoughts`."""
 
 
 def write_drafts(
@@ -140,6 +142,7 @@ def _draft(
         prompt.ids,
         readout,
         before,
+        generation.only_thoughts,
     )
 
 

@@ -89,7 +89,7 @@ class TextTemplate:
     answer_prefix: str = " "
     stop: tuple[str, ...] = ("\n",)
     thoughts_end: str = ""
-    """As in `ChatTemplate`."""
+    """The marker after which the answer begins; see `ChatTemplate`."""
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
         before = [Piece(self.instruction + self.examples + "Documents:\n")]

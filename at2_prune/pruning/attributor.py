@@ -141,9 +141,9 @@ class Attributor(Citing):
             draft: the draft or answer, as in `score`.
             statements: "sentence" for the sentences of the answer, or character spans `(start, stop)` of it, in order
                 and without overlap.
-            ablations: with `statements`, the number of ablations that calibrate the scores: 0, or at least 3. Each
+            ablations: with `statements`, the number of ablations that the scores are fitted to: 0, or at least 3. Each
                 statement then says how many nats of log-odds it is expected to lose without a source. Answers that are
-                scored in windows are not calibrated.
+                scored in windows are not fitted.
 
         Returns:
             A `ScoredSource` for each source, or with `statements` the `Citations` of the answer.
@@ -161,7 +161,7 @@ class Attributor(Citing):
                 check_draft(draft)
             return self._cite(question, self._passages(passages), draft, statements, ablations)
         if ablations:
-            raise InputError("ablations calibrate statements: pass statements='sentence' or spans too")
+            raise InputError("ablations are for statements: pass statements='sentence' or spans too")
         return self.attribute_batch([question], [passages], None if draft is None else [draft])[0]
 
     def attribute_batch(

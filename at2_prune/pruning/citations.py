@@ -9,7 +9,7 @@ from typing import Any
 from ..passages import Passage
 from .selection import top_k
 
-__all__ = ["Calibration", "Citations", "Statement", "calibrated", "shares_of"]
+__all__ = ["AblationFit", "Citations", "Statement", "fit_to_ablations", "shares_of"]
 
 MIN_SHARE = 0.2
 """The smallest share of a source that a statement cites in addition to its best source."""
@@ -18,7 +18,7 @@ MOST = 3
 
 
 @dataclass(frozen=True)
-class Calibration:
+class AblationFit:
     """A statement's scores, fitted to ablations of the same question."""
 
     effects: list[float]
@@ -39,7 +39,7 @@ class Statement:
     """The position after its last character."""
     scores: list[float]
     """One score per source. Compare scores of one statement only: AT2's scores have no scale of their own."""
-    calibration: Calibration | None = None
+    fit: AblationFit | None = None
     """The effects of the sources, if ablations were run; see `Attributor.attribute`."""
 
     @property
@@ -110,7 +110,9 @@ def shares_of(scores: Sequence[float]) -> list[float]:
     return [max(0.0, score) / total if total > 0 else 0.0 for score in scores]
 
 
-def calibrated(scores: Sequence[float], masks: Sequence[Sequence[bool]], log_odds: Sequence[float]) -> Calibration:
+def fit_to_ablations(
+    scores: Sequence[float], masks: Sequence[Sequence[bool]], log_odds: Sequence[float]
+) -> AblationFit:
     """Fit a statement's scores to measured log-odds, by least squares with an intercept and a scale of at least 0.
 
     Args:
@@ -126,11 +128,11 @@ def calibrated(scores: Sequence[float], masks: Sequence[Sequence[bool]], log_odd
     outcomes = sum((y - level) ** 2 for y in log_odds)
     scale = max(0.0, together / spread) if spread > 0 else 0.0
     correlation = together / (spread * outcomes) ** 0.5 if spread > 0 and outcomes > 0 else 0.0
-    return Calibration([scale * score for score in scores], correlation, count)
+    return AblationFit([scale * score for score in scores], correlation, count)
 
 
 def _as_json(statement: Statement, numbers: dict[int, int]) -> dict[str, Any]:
-    shares, known = statement.shares, statement.calibration
+    shares, known = statement.shares, statement.fit
     cited = [
         {
             "source": source,

@@ -11,7 +11,7 @@ from ..models.prompts import EncodedPrompt
 from ..models.thoughts import thought_prompt
 from ..passages import Passage
 from ..progress import progress
-from .citations import Citations, Statement, calibrated
+from .citations import Citations, Statement, fit_to_ablations
 from .long_passages import join_scores
 from .scoring import Scoring
 from .selection import blank_last
@@ -116,7 +116,7 @@ class Citing(Scoring):
             return found
         masks, log_odds = outcomes.random(task[0], ablations)
         return [
-            replace(statement, calibration=calibrated(statement.scores, masks, own))
+            replace(statement, fit=fit_to_ablations(statement.scores, masks, own))
             for statement, own in zip(found, log_odds.T.tolist(), strict=True)
         ]
 

@@ -184,7 +184,7 @@ class AT2Pruner(Attributor):
             OnlyThoughtsError: an answer is all thoughts.
         """
         written = self.loop.write_drafts(prompts)
-        if any(one.thoughts and not one.text for one in written):
+        if any(one.only_thoughts for one in written):
             raise self._only_thoughts()
         return written
 
@@ -251,6 +251,7 @@ class AT2Pruner(Attributor):
             passages: the passages of each question.
             k: as in `answer`.
             drafts: the draft of each question, as in `answer`.
+            bounds: as in `answer`.
 
         Returns:
             One result for each question.
@@ -282,19 +283,18 @@ class AT2Pruner(Attributor):
             for question, some, scored, tried, new in zip(questions, items, found, candidates, written, strict=True)
         ]
 
-    def bounded(self, scored: Scored, ks: Sequence[int], bounds: Bounds, least: int = 1) -> list[int]:
-        """Return the numbers of sources to keep, in ascending order.
+    def bounded(self, scored: Scored, ks: Sequence[int], bounds: Bounds) -> list[int]:
+        """Return the numbers of sources to keep, in ascending order, each at least 1.
 
         Args:
             scored: the scores of one question's sources, with probabilities if the scorer is calibrated.
             ks: the numbers that are asked for.
             bounds: the bounds, which lower these numbers.
-            least: the minimum of each number.
         """
         if not bounds.given or scored.probabilities is None:
             return list(ks)
         found = {bounds.count(scored.probabilities, k, self.scorer.calibration) for k in ks}
-        return sorted({max(least, count) for count in found})
+        return sorted({max(1, count) for count in found})
 
     def candidates(
         self, question: str, passages: Sequence[Passage], scored: Scored, ks: Sequence[int]

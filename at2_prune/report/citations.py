@@ -43,7 +43,7 @@ class Piece:
     index: int = -1
     """The index of the statement; -1 for text between statements."""
     note: str = ""
-    """How well the scores agree with ablations. It is empty without ablations."""
+    """The correlation of the scores with ablations, in words. It is empty without ablations."""
 
     @property
     def cited(self) -> list[Cited]:
@@ -121,12 +121,12 @@ def html_citations(citations: Citations, *, model: str) -> str:
         model=model,
         noun=citations.kind,
         meaning=METHODS[citations.method].score if citations.method in METHODS else "",
-        calibrated=any(statement.calibration for statement in citations.statements),
+        fitted=any(statement.fit for statement in citations.statements),
     )
 
 
 def _sources(citations: Citations, statement: Statement) -> Iterator[Cited]:
-    shares, numbers, known = statement.shares, citations.numbers, statement.calibration
+    shares, numbers, known = statement.shares, citations.numbers, statement.fit
     cited = statement.cited()
     for source in ranking(statement.scores)[: max(SHOWN, len(cited))]:
         percent = round(100 * shares[source])
@@ -141,7 +141,7 @@ def _sources(citations: Citations, statement: Statement) -> Iterator[Cited]:
 
 
 def _agreement(statement: Statement) -> str:
-    known = statement.calibration
+    known = statement.fit
     return "" if known is None else f"correlation with {known.ablations} ablations {number(known.correlation, 2)}"
 
 

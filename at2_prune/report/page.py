@@ -93,19 +93,27 @@ def html_report(
 @functools.cache
 def template(name: str, *styles: str) -> Template:
     """Return a template of this folder, with its style sheets. All values are escaped, and made visible."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
     def finalize(value: Any) -> Any:
         return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     folder = files(__package__)
+
+    def source(file: str) -> str:
+        return (folder / file).read_text(encoding="utf-8")
+
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=finalize, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    css = "".join((folder / style).read_text(encoding="utf-8") for style in styles)
-    environment.globals["css"] = Markup(css)
-    return environment.from_string((folder / name).read_text(encoding="utf-8"))
+    environment.globals["css"] = Markup("".join(map(source, styles)))
+    return environment.get_template(name)
 
 
 def _verdict(result: PruneResult) -> str:

@@ -74,7 +74,7 @@ class Task:
 
     def need_draft(self) -> None:
         """Raise `EmptyDraftError` if the draft is empty."""
-        if not self.draft.ids and self.draft.thoughts:
+        if self.draft.only_thoughts:
             raise EmptyDraftError(
                 "the draft holds only thoughts, so there is nothing to attribute: raise max_new_tokens"
             )
@@ -122,7 +122,7 @@ class ScorerOptions:
     index: str | None = None
     """The folder of the passage index of `scout`; by default the index is kept in memory."""
     calibrate: bool = True
-    """Whether the coefficients of scout are learned if the model has none; see `at2_prune.calibration`."""
+    """True if the coefficients of scout are learned for a model that has none; see `at2_prune.calibration`."""
     seed: int = 0
     """The seed of `random`, and of the surrogates' ablations."""
 

@@ -43,7 +43,7 @@ _METHODS = ("rank", "prune", "attribute", "first_tokens", "state")
 
 @dataclass(frozen=True)
 class Replicas:
-    """How many replicas run, and on what."""
+    """The number of replicas, and the resources of each."""
 
     min_replicas: int = 1
     max_replicas: int = 4

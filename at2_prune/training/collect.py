@@ -70,7 +70,7 @@ class CollectSettings:
     not run. `None` reads all layers. If no draft is written, `TrainingSettings.resolved` replaces `None` by the first
     third of the layers."""
     thoughts: bool = False
-    """Whether the sources are the sentences of the thoughts that the model writes before its answer, and not the
+    """True if the sources are the sentences of the thoughts that the model writes before its answer, and not the
     passages; see `at2_prune.models.thoughts`. `max_new_tokens` must leave room for thoughts and answer."""
 
 

@@ -10,7 +10,7 @@ import torch
 from at2_prune.ablation import ablation_outcomes
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import ContextTooLongError, EmptyDraftError, InputError
-from at2_prune.pruning.citations import Citations, Statement, calibrated, shares_of
+from at2_prune.pruning.citations import Citations, Statement, fit_to_ablations, shares_of
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import make_scorer
 
@@ -140,29 +140,29 @@ def test_sources_may_be_sentences(tiny_pruner: AT2Pruner) -> None:
     assert cited.source_passage == [0, 0, 1, 2, 3, 3, 3]
 
 
-def test_ablations_calibrate_each_statement(tiny_pruner: AT2Pruner) -> None:
+def test_scores_are_fitted_to_ablations_of_each_statement(tiny_pruner: AT2Pruner) -> None:
     cited = cite(tiny_pruner, ablations=9)
     for statement in cited.statements:
-        assert statement.calibration is not None
-        assert statement.calibration.ablations == 9
-        assert -1 <= statement.calibration.correlation <= 1
+        assert statement.fit is not None
+        assert statement.fit.ablations == 9
+        assert -1 <= statement.fit.correlation <= 1
     assert cited.statements[0].scores == cite(tiny_pruner).statements[0].scores
 
 
-def test_the_calibration_is_a_least_squares_fit() -> None:
+def test_the_fit_is_a_least_squares_fit() -> None:
     masks = [[True, True, True], [True, False, True], [False, True, False], [False, False, True]]
     scores, outcomes = [1.0, 2.0, -1.0], [5.0, 1.0, 3.5, -2.0]
-    found = calibrated(scores, masks, outcomes)
+    found = fit_to_ablations(scores, masks, outcomes)
     kept = torch.tensor(masks).double() @ torch.tensor(scores).double()
     design = torch.stack([kept, torch.ones(4, dtype=torch.float64)], dim=1)
     slope = torch.linalg.lstsq(design, torch.tensor(outcomes).double()[:, None]).solution[0, 0].item()
     assert found.effects == pytest.approx([slope * score for score in scores])
     expected = torch.corrcoef(torch.stack([kept, torch.tensor(outcomes).double()]))[0, 1].item()
     assert found.correlation == pytest.approx(expected)
-    opposite = calibrated(scores, masks, [-y for y in outcomes])
+    opposite = fit_to_ablations(scores, masks, [-y for y in outcomes])
     assert opposite.effects == [0.0, 0.0, 0.0]
     assert opposite.correlation == pytest.approx(-expected)
-    assert calibrated(scores, masks, [1.0] * 4).correlation == 0.0
+    assert fit_to_ablations(scores, masks, [1.0] * 4).correlation == 0.0
 
 
 def test_shares_and_cited_sources() -> None:
@@ -215,7 +215,7 @@ def test_other_bad_input(tiny_pruner: AT2Pruner) -> None:
     for ablations in (-1, 2, True, 1.5):
         with pytest.raises(InputError, match="ablations must be 0, or at least 3"):
             cite(tiny_pruner, ablations=ablations)
-    with pytest.raises(InputError, match="ablations calibrate statements"):
+    with pytest.raises(InputError, match="ablations are for statements"):
         tiny_pruner.attribute(QUESTION, PASSAGES, ANSWER, ablations=8)  # type: ignore[call-overload]
     with pytest.raises(InputError, match="a draft must be a text"):
         cite(tiny_pruner, answer=5)

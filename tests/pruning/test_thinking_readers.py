@@ -14,6 +14,7 @@ from at2_prune.models.templates import ChatTemplate, default_template
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import make_scorer
 
+from ..models.scripted import scripted
 from .cases import PASSAGES, QUESTION
 
 TEMPLATE = (
@@ -32,14 +33,6 @@ def tokenizer(tiny_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFas
     return found
 
 
-def reader(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, thinks: bool) -> LanguageModel:
-    """A tiny model that opens its thoughts if the prompt does not close them, and else answers at once."""
-    own = copy.deepcopy(model)
-    own.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    lm = LanguageModel(own, tokenizer, default_template(tokenizer, thinks), name="tiny-thinking")
-    return lm
-
-
 def test_a_template_that_can_think_is_asked_not_to(tokenizer: PreTrainedTokenizerFast) -> None:
     plain, thinking = default_template(tokenizer), default_template(tokenizer, thinks=True)
     assert isinstance(plain, ChatTemplate)
@@ -48,32 +41,27 @@ def test_a_template_that_can_think_is_asked_not_to(tokenizer: PreTrainedTokenize
     assert "<think>" not in thinking.tail
 
 
-def test_thoughts_alone_are_an_error(
-    tiny_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lm = reader(tiny_model, tokenizer, thinks=True)
-    thoughts = tokenizer("<think>The saxophone is", add_special_tokens=False).input_ids
-    whole = lm.generation(thoughts)
-    assert whole.only_thoughts
+def test_thoughts_alone_are_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
+    written = tokenizer("<think>Dinant or Ghent?", add_special_tokens=False).input_ids
+    lm, _ = scripted(tokenizer, written, default_template(tokenizer, thinks=True))
+    assert lm.generation(written).only_thoughts
     assert not lm.generation(tokenizer("<think>Hm.</think>", add_special_tokens=False).input_ids).only_thoughts
     assert not lm.generation(tokenizer("Dinant", add_special_tokens=False).input_ids).only_thoughts
-    monkeypatch.setattr(
-        LanguageModel, "generate", lambda self, prompts, *args, **options: ([whole] * len(prompts), None)
-    )
-    pruner = AT2Pruner(lm, make_scorer("bm25"), max_new_tokens=5)
+    pruner = AT2Pruner(lm, make_scorer("bm25"), max_new_tokens=len(written))
     for work in (
         lambda: pruner.answer(QUESTION, PASSAGES, k=2),
+        lambda: pruner.answer(QUESTION, PASSAGES, k=[1, 2]),
         lambda: pruner.answer_batch([QUESTION] * 2, [PASSAGES] * 2, k=2),
         lambda: pruner.answer_from(QUESTION, PASSAGES),
     ):
-        with pytest.raises(
-            OnlyThoughtsError, match="only thoughts and no answer within 5 tokens: raise max_new_tokens"
-        ):
+        with pytest.raises(OnlyThoughtsError, match=rf"no answer within {len(written)} tokens: raise max_new_tokens"):
             work()
 
 
 def test_a_reader_that_does_not_think_answers(tiny_model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    lm = reader(tiny_model, tokenizer, thinks=False)
+    model = copy.deepcopy(tiny_model)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    lm = LanguageModel(model, tokenizer)
     result = AT2Pruner(lm, make_scorer("bm25"), max_new_tokens=5).answer(QUESTION, PASSAGES, k=2)
     assert len(result.kept) == 2
     assert "<think>" in lm.codec.decode(lm.encode(QUESTION, PASSAGES[:1]).ids, special=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from made_reports import CONTROL, HOSTILE
 
 from at2_prune.passages import Passage
-from at2_prune.pruning.citations import Calibration, Citations, Statement
+from at2_prune.pruning.citations import AblationFit, Citations, Statement
 from at2_prune.report import html_citations, terminal_citations
 
 PASSAGES = [
@@ -40,10 +40,10 @@ def test_the_terminal_shows_numbers_after_each_statement_and_shares() -> None:
     assert "Ghent" not in text
 
 
-def test_calibrated_statements_say_what_they_lose() -> None:
-    known = Calibration([2.25, 0.5, 0.0], 0.75, 32)
+def test_fitted_statements_say_what_they_lose() -> None:
+    known = AblationFit([2.25, 0.5, 0.0], 0.75, 32)
     plain = cited()
-    both = replace(plain, statements=[replace(one, calibration=known) for one in plain.statements])
+    both = replace(plain, statements=[replace(one, fit=known) for one in plain.statements])
     text = terminal_citations(both, width=120, color=False, encoding="utf-8")
     assert "correlation with 32 ablations 0.75" in text
     assert "[1] Adolphe Sax  2.2 nats" in text
