@@ -24,9 +24,9 @@ from .auto_k import Candidate, most_confident
 from .certainty import Bounds, calibration_of
 from .loop import Scored
 from .readers import ReaderLike, check_reader, load_reader, load_scoring_model
-from .results import PruneResult, probabilities_by_passage, scored_sources
+from .results import PruneResult, prune_result
 from .scoring import check_options
-from .selection import Ks, Order, as_ks, blank_last, top_k
+from .selection import Ks, Order, as_ks, top_k
 from .windows import Overflow
 
 __all__ = ["AT2Pruner"]
@@ -354,29 +354,7 @@ class AT2Pruner(Attributor):
         best = most_confident(candidates)
         if not best.answer:
             logger.warning("%s wrote an empty answer from %d sources", self.reader.name, len(best.kept))
-        sources = scored_sources(scored.prompt, scored.scores, best.kept, scored.probabilities)
-        by_passage = [0.0] * len(passages)
-        for source in sources:
-            by_passage[source.passage] += source.score
-        fallback = None
-        if scored.error is not None:
-            tried = f"{candidates[0].k} " if len(candidates) == 1 else ""
-            fallback = f"{scored.error}; the first {tried}sources were kept"
-        return PruneResult(
-            question,
-            passages,
-            scored.draft.text if self.scorer.uses_draft else scored.draft.text or None,
-            best.answer,
-            best.k,
-            list(dict.fromkeys(scored.prompt.source_passage[i] for i in best.kept)),
-            blank_last(by_passage, [passage.text for passage in passages]),
-            sources,
-            {**scored.seconds, "answer": seconds},
-            fallback,
-            candidates,
-            None if scored.probabilities is None else probabilities_by_passage(sources, len(passages)),
-            scored.present,
-        )
+        return prune_result(question, passages, scored, candidates, seconds, self.scorer.uses_draft)
 
 
 def _was_written(scored: Scored, candidates: Sequence[Candidate]) -> bool:

@@ -8,11 +8,12 @@ from typing import Any
 
 from ..models.prompts import EncodedPrompt
 from ..passages import Passage
-from .auto_k import Candidate
+from .auto_k import Candidate, most_confident
 from .certainty import CONFIDENT
-from .selection import top_k
+from .loop import Scored
+from .selection import blank_last, top_k
 
-__all__ = ["PruneResult", "ScoredSource", "probabilities_by_passage", "scored_sources"]
+__all__ = ["PruneResult", "ScoredSource", "probabilities_by_passage", "prune_result", "scored_sources"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,50 @@ class PruneResult:
         if len(self.candidates) > 1:
             result["candidates"] = [asdict(candidate) for candidate in self.candidates]
         return result if self.fallback is None else {**result, "fallback": self.fallback}
+
+
+def prune_result(
+    question: str,
+    passages: list[Passage],
+    scored: Scored,
+    candidates: list[Candidate],
+    seconds: float,
+    uses_draft: bool,
+) -> PruneResult:
+    """Return the result for a question. The answer is that of the most confident candidate.
+
+    Args:
+        question: the question.
+        passages: all passages.
+        scored: the scores of the passages' sources.
+        candidates: the candidate for each k that was tried, at least one.
+        seconds: the time of the step `answer`.
+        uses_draft: whether the method reads a draft.
+    """
+    best = most_confident(candidates)
+    sources = scored_sources(scored.prompt, scored.scores, best.kept, scored.probabilities)
+    by_passage = [0.0] * len(passages)
+    for source in sources:
+        by_passage[source.passage] += source.score
+    fallback = None
+    if scored.error is not None:
+        tried = f"{candidates[0].k} " if len(candidates) == 1 else ""
+        fallback = f"{scored.error}; the first {tried}sources were kept"
+    return PruneResult(
+        question,
+        passages,
+        scored.draft.text if uses_draft else scored.draft.text or None,
+        best.answer,
+        best.k,
+        list(dict.fromkeys(scored.prompt.source_passage[i] for i in best.kept)),
+        blank_last(by_passage, [passage.text for passage in passages]),
+        sources,
+        {**scored.seconds, "answer": seconds},
+        fallback,
+        candidates,
+        None if scored.probabilities is None else probabilities_by_passage(sources, len(passages)),
+        scored.present,
+    )
 
 
 def scored_sources(
