@@ -9,19 +9,20 @@ intervals by bootstrap over questions; pooled ones resample questions within the
 from __future__ import annotations
 
 import argparse
+import copy
 from dataclasses import replace
 
 import torch
 
-from at2_prune import LanguageModel, load_questions
+from at2_prune import AT2Pruner, LanguageModel, load_questions
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean, bootstrap_pooled
 from at2_prune.coefficients.loading import load_coefficients
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.datasets import Question
-from at2_prune.passage_index.features import Unit, best_units, link_features, question_features, question_sums
 from at2_prune.passage_index.index import PassageIndex
 from at2_prune.passage_index.records import Bits, PieceRecord, Vectors
 from at2_prune.passage_index.stores import MemoryStore
+from at2_prune.scorers.scout import ScoutScorer
 from at2_prune.training.choices import recall_at
 
 KS = (1, 2, 3, 4)
@@ -34,53 +35,53 @@ WAYS: dict[str, tuple[Bits, Bits, Bits]] = {
 """The bits of keys without links, of keys of link layers, and of queries. `int4` is the default of the index."""
 
 
-def kept(record: PieceRecord, way: tuple[Bits, Bits, Bits]) -> PieceRecord:
-    plain, linked, rows = way
-    return replace(
-        record,
-        keys={k: Vectors.keep(v.values, linked if k in record.rows else plain) for k, v in record.keys.items()},
-        rows={layer: Vectors.keep(vectors.values, rows) for layer, vectors in record.rows.items()},
-    )
+class Kept(ScoutScorer):
+    """Scout over an index whose records are kept in another way."""
+
+    def __init__(self, coefficients: ScoutCoefficients, index: PassageIndex, way: tuple[Bits, Bits, Bits]) -> None:
+        super().__init__(coefficients)
+        self.way = way
+        self.changed = copy.copy(index)
+        self.changed.records = lambda passages: map(self._kept, index.records(passages))  # type: ignore[method-assign]
+
+    def index(self, language_model: LanguageModel) -> PassageIndex:
+        return self.changed
+
+    def _kept(self, records: list[PieceRecord]) -> list[PieceRecord]:
+        plain, linked, rows = self.way
+        return [
+            replace(
+                one,
+                keys={k: Vectors.keep(v.values, linked if k in one.rows else plain) for k, v in one.keys.items()},
+                rows={layer: Vectors.keep(vectors.values, rows) for layer, vectors in one.rows.items()},
+            )
+            for one in records
+        ]
 
 
-def recalls(index: PassageIndex, coefficients: ScoutCoefficients, question: Question) -> dict[str, list[float]]:
-    asked = index.question(question.text)
-    softcaps = index.softcaps(asked)
+def recalls(pruners: dict[str, AT2Pruner], question: Question) -> dict[str, list[float]]:
     gold = torch.tensor([i in question.gold for i in range(len(question.passages))])
-    records = list(index.records(question.passages))
-    found = {}
-    for name, way in WAYS.items():
-        units, sources = [], []
-        for source, some in enumerate(records):
-            for record in some:
-                units.append(Unit(kept(record, way), 0, record.tokens))
-                sources.append(source)
-        sums = question_sums(asked, units)
-        best = best_units(coefficients.first_scores(question_features(sums)), sources)
-        chosen = [units[i] for i in best]
-        values = coefficients.score(
-            question_features(sums.of(best)),
-            lambda few, chosen=chosen: link_features([chosen[i] for i in few], chosen, softcaps),  # type: ignore[misc]
-        )
-        scores = torch.full((len(records),), -1.0, dtype=torch.float64)
-        scores[[sources[i] for i in best]] = values
-        found[name] = [recall_at(scores, gold, k) for k in KS]
-    return found
+    scores = {name: torch.tensor(one.score(question.text, question.passages)) for name, one in pruners.items()}
+    return {name: [recall_at(some, gold, k) for k in KS] for name, some in scores.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="questions with supporting passages")
     parser.add_argument("--skip", nargs="+", type=int, default=[0], metavar="N", help="leave out the first N of each")
+    parser.add_argument("--limit", nargs="+", type=int, metavar="N", help="use N questions of each (default: all)")
     args = parser.parse_args()
     model = LanguageModel.load()
     coefficients = load_coefficients(model, None, "scout")
     assert isinstance(coefficients, ScoutCoefficients)
-    index = PassageIndex(model, coefficients.layers, coefficients.link_layers, "float32", MemoryStore(0))
+    index = PassageIndex(model, coefficients.layers, coefficients.link_layers, "float32", MemoryStore())
+    pruners = {name: AT2Pruner(model, Kept(coefficients, index, way)) for name, way in WAYS.items()}
     by_data = {}
     for place, source in enumerate(args.data):
         questions = load_questions(source)[args.skip[min(place, len(args.skip) - 1)] :]
-        by_data[source] = [recalls(index, coefficients, question) for question in questions]
+        if args.limit:
+            questions = questions[: args.limit[min(place, len(args.limit) - 1)]]
+        by_data[source] = [recalls(pruners, question) for question in questions]
         print(f"{source}: {len(questions)} questions", flush=True)
         for name in WAYS:
             cells = []
