@@ -15,15 +15,13 @@ from typing import Any, get_args
 from ..catalogue import DEFAULT_METHOD, METHODS, configurable_methods
 from ..errors import InputError
 from ..passages import Granularity
-from ..pruning.selection import AUTO, K, Order, parse_recall
+from ..pruning.selection import AUTO, K, Order, no_probabilities, parse_recall
 from ..pruning.windows import Overflow
 from .kinds import FLAG, TEXT, checked, choice, probability, setting, whole
 from .sources import checked_values, read_environ, read_file
 
 __all__ = ["PruneConfig"]
 
-NEED_PROBABILITIES = ("min_score", "keep", "allow_empty")
-"""The settings that need a method with probabilities."""
 _RERANKER = "a folder with model.onnx and tokenizer.json, or a Hub id or path for transformers"
 
 
@@ -183,15 +181,17 @@ class PruneConfig:
                 f"coefficients={self.coefficients!r}: the method {self.method} has no coefficients, so leave out "
                 "coefficients or choose another method"
             )
-        needing = [name for name in NEED_PROBABILITIES if getattr(self, name) not in (None, False)]
-        if needing and self.method not in (None, "scout"):
-            raise InputError(
-                f"{' and '.join(needing)} need probabilities, which the method {self.method} does not give: use scout"
-            )
+        if self.needing_probabilities and self.method not in (None, "scout"):
+            raise no_probabilities(self.needing_probabilities, self.method)
         if self.keep is not None and self.max_tokens is not None:
             raise InputError(f"keep={self.keep!r} and max_tokens={self.max_tokens} both say how much is kept: set one")
         if self.method == "cross_encoder" and self.cross_encoder is None:
             raise InputError(f"method='cross_encoder' needs a reranker: set cross_encoder to {_RERANKER}")
+
+    @property
+    def needing_probabilities(self) -> list[str]:
+        """The settings that are given and need a method with probabilities."""
+        return [name for name in ("min_score", "keep", "allow_empty") if getattr(self, name) not in (None, False)]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> PruneConfig:

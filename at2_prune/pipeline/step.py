@@ -17,7 +17,7 @@ from ..passages import Passage, PassageLike, as_passages
 from ..pruning.auto_k import most_confident
 from ..pruning.selection import AUTO, AUTO_KS, K, check_k, first_of_each
 from .choice import Choice, Limits, choose, nothing_kept
-from .config import NEED_PROBABILITIES, PruneConfig
+from .config import PruneConfig
 from .pruners import MODEL_SETTINGS, check_given, load_pruner
 from .results import DroppedPassage, KeptPassage, Pruned
 
@@ -159,7 +159,7 @@ class PruneStep:
         if not self.config.enabled:
             return Pruned(question, items, tuple(KeptPassage(i, p.text) for i, p in enumerate(items)))
         indices, repeated = self._distinct(items)
-        if not indices or (len(indices) == 1 and not self._needing):
+        if not indices or (len(indices) == 1 and not self.config.needing_probabilities):
             kept = [KeptPassage(index, items[index].text) for index in indices]
             return self._log(Pruned(question, items, self._with_blank(items, kept), tuple(repeated)))
         scored = self.pruner.try_score(question, [items[index] for index in indices], draft)
@@ -223,11 +223,6 @@ class PruneStep:
             count = self._count(question, passages, scored, k or config.top_n)
         return choose(config, passages, sources, Limits(count, bound), self._tokens)
 
-    @property
-    def _needing(self) -> list[str]:
-        """The settings of the config that need probabilities."""
-        return [name for name in NEED_PROBABILITIES if getattr(self.config, name) not in (None, False)]
-
     def _with_blank(self, passages: Sequence[Passage], kept: Sequence[KeptPassage]) -> tuple[KeptPassage, ...]:
         """Return the kept passages and the passages without text, in the order in which they are handed on."""
         every = [*kept, *(KeptPassage(index, passages[index].text) for index in _without_text(passages))]
@@ -265,8 +260,8 @@ class PruneStep:
         config = self.config
         if self._loaded is None:
             self._loaded = load_pruner(config)
-        if self._needing:
-            calibration_of(self._loaded.scorer, *self._needing)
+        if config.needing_probabilities:
+            calibration_of(self._loaded.scorer, *config.needing_probabilities)
         return AT2Pruner(
             self._loaded.language_model,
             self._loaded.scorer,

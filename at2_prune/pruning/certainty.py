@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..coefficients.calibration import Calibration, count_for_share
 from ..errors import CoefficientsError, InputError
 from ..scorers.base import Scorer
-from .selection import parse_recall
+from .selection import no_probabilities, parse_recall
 
 __all__ = ["CONFIDENT", "Bounds", "calibration_of"]
 
@@ -75,10 +75,9 @@ def calibration_of(scorer: Scorer, *needed_by: str) -> Calibration:
     """
     if scorer.calibration is not None:
         return scorer.calibration
-    names = " and ".join(needed_by)
     if scorer.name != "scout":
-        raise InputError(f"{names} need probabilities, which the method {scorer.name} does not give: use scout")
+        raise no_probabilities(needed_by, scorer.name)
     raise CoefficientsError(
-        f"{names} need probabilities, but these coefficients of scout have no calibration: calibrate them with "
-        "at2-prune calibrate"
+        f"{' and '.join(needed_by)} need probabilities, but these coefficients of scout have no calibration: calibrate "
+        "them with at2-prune calibrate"
     )

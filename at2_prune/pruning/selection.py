@@ -20,6 +20,7 @@ __all__ = [
     "check_k",
     "first_of_each",
     "neighborhood",
+    "no_probabilities",
     "parse_recall",
     "token_budget",
     "top_k",
@@ -83,6 +84,17 @@ def parse_recall(keep: str) -> float:
     if not 0 < value < 1:
         raise InputError(f"keep must be 'recall>=R' with R between 0 and 1, such as 'recall>=0.9', got {keep!r:.80}")
     return value
+
+
+def no_probabilities(needed_by: Sequence[str], method: str) -> InputError:
+    """Return the error for settings that need probabilities, which a method does not give.
+
+    Args:
+        needed_by: the names of the settings.
+        method: the method.
+    """
+    names = " and ".join(needed_by)
+    return InputError(f"{names} need probabilities, which the method {method} does not give: use scout")
 
 
 def blank_last(scores: Sequence[float], texts: Sequence[str]) -> list[float]:
