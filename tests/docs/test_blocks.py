@@ -45,7 +45,7 @@ class Block:
     language: str
     text: str
     reason: str
-    """Why the block is not run; empty if it is."""
+    """The reason not to run the block; it is empty for a block that runs."""
 
 
 def blocks(page: str) -> list[Block]:

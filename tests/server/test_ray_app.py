@@ -109,7 +109,7 @@ def ranked(url: str, documents: list[str]) -> dict[int, float]:
 
 
 def reports() -> dict[str, dict[str, Any]]:
-    """What each replica has done, by its id."""
+    """The work of each replica, by its id."""
     handle = serve.get_deployment_handle(REPLICA, "default")
     return {one["replica"]: one for one in handle.broadcast("report").results(timeout_s=60)}
 
