@@ -25,7 +25,8 @@ class PassageRouter(RequestRouter):
 
     Each passage votes for the replica that it was first sent to, if this replica still runs. A passage that was never
     sent votes for the replica with the highest hash of passage and replica, so that all routers choose the same one.
-    If a replica has no free place, the request goes to the replica with the next highest number of votes.
+    Among replicas with as many votes, a hash of all passages and the replica decides. If a replica has no free place,
+    the request goes to the replica with the next highest number of votes.
 
     A request holds its passages in the keyword argument `passages`.
     """
@@ -46,7 +47,9 @@ class PassageRouter(RequestRouter):
             return [candidate_replicas]
         names = {replica.replica_id: replica.replica_id.unique_id for replica in candidate_replicas}
         votes = Counter(self._home(key, names) for key in keys)
-        ranked = sorted(candidate_replicas, key=lambda replica: -votes[replica.replica_id])
+        together = b"".join(keys)
+        ties = {one: _digest(together + name.encode()) for one, name in names.items()}
+        ranked = sorted(candidate_replicas, key=lambda replica: (-votes[replica.replica_id], ties[replica.replica_id]))
         return [[replica] for replica in ranked]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
