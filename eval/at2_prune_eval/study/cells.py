@@ -1,22 +1,30 @@
-"""Computes the numbers of a study's page from its files: cells, pooled means and paired differences."""
+"""Computes the numbers of a study's page from its files: cells, pooled means and paired differences.
+
+The cells hold numbers only, without texts of the data sets. So they can be published, as `results.json`, and the page
+can be written again from them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from at2_prune.bootstrap import Estimate, bootstrap_pooled
 from at2_prune.catalogue import label_of
 from at2_prune.errors import DataError
+from at2_prune.files import read_text
 
 from ..k_values import ALL
 from ..metrics import answer_scores, gold_recall
 from ..tables.cells import main_method
 from .answer import NEEDED
 from .folder import StudyFolder
-from .lines import Lines, read_lines
+from .lines import read_lines
 
-__all__ = ["BASELINES", "Cell", "Cells", "Key", "Part", "load_cells"]
+__all__ = ["BASELINES", "Cell", "Cells", "Key", "Part", "as_json", "load_cells", "read_cells"]
 
 BASELINES = ("none", "bm25", "cross_encoder")
 """The methods of the catalogue that other methods are compared with."""
@@ -48,14 +56,17 @@ class Part:
     """The number of empty answers."""
     answers: int
     """The number of answers."""
-    lines: Lines
-    """The content of the file with the answers."""
+    about: dict[str, Any]
+    """The reader's settings."""
+    where: list[dict[str, Any]]
+    """The devices and batch sizes with which the answers were written."""
 
 
 @dataclass
 class Cells:
     """The complete parts of a study, and the other facts that its page states."""
 
+    title: str
     parts: dict[tuple[str, str], Part]
     """The complete parts, by reader and data set."""
     missing: dict[tuple[str, str], tuple[int, int]]
@@ -124,7 +135,39 @@ def load_cells(folder: StudyFolder) -> Cells:
     labels = {name: label_of(kind if kind == name else name) for name, kind in kinds.items()}
     baselines = [name for one in BASELINES for name, kind in kinds.items() if kind == one]
     devices = {name: _devices(folder, name) for name in study.methods}
-    return Cells(parts, missing, labels, study.subject or main_method(kinds), baselines, devices)
+    return Cells(study.title, parts, missing, labels, study.subject or main_method(kinds), baselines, devices)
+
+
+def as_json(cells: Cells) -> str:
+    """Return the cells as the text of a `results.json`."""
+    parts = []
+    for (reader, data), part in cells.parts.items():
+        found = [{"method": name, "k": k, **asdict(cell)} for (name, k), cell in part.cells.items()]
+        facts = {name: value for name, value in vars(part).items() if name != "cells"}
+        parts.append({"reader": reader, "data": data, **facts, "cells": found})
+    rest = {name: value for name, value in vars(cells).items() if name not in ("parts", "missing")}
+    missing = [[reader, data, *counts] for (reader, data), counts in cells.missing.items()]
+    return json.dumps({**rest, "missing": missing, "parts": parts}, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_cells(path: Path) -> Cells:
+    """Read the cells from a `results.json` of a study.
+
+    Raises:
+        DataError: the file cannot be read, or is no such file.
+    """
+    try:
+        found: Mapping[str, Any] = json.loads(read_text(path))
+        parts = {}
+        for given in found["parts"]:
+            one = dict(given)
+            key = one.pop("reader"), one.pop("data")
+            cells = {(cell.pop("method"), cell.pop("k")): Cell(**cell) for cell in one.pop("cells")}
+            parts[key] = Part(cells, **one)
+        missing = {(reader, data): (done, needed) for reader, data, done, needed in found["missing"]}
+        return Cells(**{**found, "parts": parts, "missing": missing})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: no results of a study ({type(error).__name__}: {error})") from None
 
 
 def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tuple[int, int]]:
@@ -152,7 +195,7 @@ def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tup
             if question.gold:
                 cell.recall.append(gold_recall(some, question.gold))
     empty = sum(not answers[one]["answer"] for one in wanted)
-    return Part(cells, len(questions), empty, len(wanted), lines), counts
+    return Part(cells, len(questions), empty, len(wanted), lines.about, lines.where), counts
 
 
 def _devices(folder: StudyFolder, method: str) -> list[str]:

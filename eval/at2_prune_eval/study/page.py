@@ -1,6 +1,8 @@
-"""Writes a study's page in Markdown, and its figures, from the study's files alone."""
+"""Writes a study's page in Markdown, and its figures, from the study's files or from its `results.json` alone."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from at2_prune.bootstrap import RESAMPLES, Estimate
 from at2_prune.errors import CacheError
@@ -9,17 +11,18 @@ from at2_prune.files import write_atomically
 from ..figures.style import svg
 from ..k_values import ALL
 from ..tables.cells import FEW_QUESTIONS, TOO_FEW, markdown
-from .cells import Cells, Key, load_cells
+from .cells import Cells, Key, as_json, load_cells
 from .figures import curve_figure, forest_figure
 from .folder import StudyFolder
 
-__all__ = ["write_page"]
+__all__ = ["write_cells", "write_page"]
 
 PAGE = "README.md"
+RESULTS = "results.json"
 
 
 def write_page(folder: StudyFolder) -> str:
-    """Write `README.md` and its figures into the study's folder, and return the page's path.
+    """Write the page, its figures and `results.json` into the study's folder, and return the page's path.
 
     Raises:
         DataError: a file is missing or damaged, or no reader has answered a whole data set.
@@ -27,35 +30,46 @@ def write_page(folder: StudyFolder) -> str:
         MissingExtraError: matplotlib is not installed.
     """
     cells = load_cells(folder)
+    write_cells(cells, folder.path / PAGE)
+    write_atomically(folder.path / RESULTS, as_json(cells))
+    return str(folder.path / PAGE)
+
+
+def write_cells(cells: Cells, page: Path) -> None:
+    """Write a page of cells, and its figures into the folder `figures` beside it.
+
+    Raises:
+        CacheError: the page cannot be written.
+        MissingExtraError: matplotlib is not installed.
+    """
     figures = {}
     if [name for name in cells.baselines if name != cells.subject] and cells.subject:
         figures["forest"] = svg(forest_figure(cells))
     figures["f1_by_tokens"] = svg(curve_figure(cells))
     try:
-        (folder.path / "figures").mkdir(parents=True, exist_ok=True)
+        (page.parent / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CacheError(f"cannot write {folder.path}: {error.strerror or error}") from error
+        raise CacheError(f"cannot write {page.parent}: {error.strerror or error}") from error
     for name, drawing in figures.items():
-        write_atomically(folder.path / "figures" / f"{name}.svg", drawing)
-    sections = [_head(folder, cells), _pooled(cells), _differences(cells, "forest" in figures), _curve(cells)]
+        write_atomically(page.parent / "figures" / f"{name}.svg", drawing)
+    sections = [_head(cells), _pooled(cells), _differences(cells, "forest" in figures), _curve(cells)]
     sections += [_reader(cells, reader) for reader in cells.readers]
-    write_atomically(folder.path / PAGE, "\n\n".join(sections) + "\n")
-    return str(folder.path / PAGE)
+    write_atomically(page, "\n\n".join(sections) + "\n")
 
 
-def _head(folder: StudyFolder, cells: Cells) -> str:
-    study = folder.study
+def _head(cells: Cells) -> str:
     readers = []
     for reader in cells.readers:
-        lines = [part.lines for (name, _), part in cells.parts.items() if name == reader]
-        devices = dict.fromkeys(f"{w['device']}, batches of {w['batch_size']}" for one in lines for w in one.where)
-        about = lines[0].about
+        parts = [part for (name, _), part in cells.parts.items() if name == reader]
+        devices = dict.fromkeys(f"{w['device']}, batches of {w['batch_size']}" for one in parts for w in one.where)
+        about = parts[0].about
         size = f"{about['parameters'] / 1e6:,.0f} million parameters"
         readers.append([reader, f"{about['model']}, {size}", about["dtype"], "; ".join(devices)])
     counts = {data: part.questions for (_, data), part in cells.parts.items()}
+    many = "reader answers" if len(cells.readers) == 1 else "readers answer"
     text = [
-        f"# {study.title}",
-        f"{len(cells.readers)} readers answer the questions of {len(counts)} data sets from the passages that each "
+        f"# {cells.title}",
+        f"{len(cells.readers)} {many} the questions of {len(counts)} data sets from the passages that each "
         "method keeps. Every different set of passages is answered once. Intervals are 95 %, by bootstrap over "
         f"questions ({RESAMPLES:,} resamples, drawn within each data set). Every question counts the same. If readers "
         "are pooled, a question's value is the mean over the readers. Differences are paired.",

@@ -25,6 +25,7 @@ from at2_prune.pruning.loop import PruningLoop
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune_eval.commands import study as command
 from at2_prune_eval.metrics import answer_scores
+from at2_prune_eval.study.__main__ import main as study_command
 from at2_prune_eval.study.lines import adding, read_lines
 from at2_prune_eval.study.settings import load_study
 
@@ -140,6 +141,25 @@ def test_the_page_needs_the_files_only(run: Run, settings: dict[str, Any], tmp_p
     assert "batches of 3" in page
     assert "batches of 1" not in page
     assert "Left out: two has answered 0 of" in page
+
+
+def test_the_page_can_be_written_again_from_the_results(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    out = tmp_path / "out"
+    results = out / "results.json"
+    answers = {record["answer"] for record in read_lines(out / "answers" / "one.first.jsonl").records}
+    assert not any(answer in results.read_text(encoding="utf-8") for answer in answers if answer)
+    study_command([str(results), str(tmp_path / "again" / "results.md")])
+    assert (tmp_path / "again" / "results.md").read_bytes() == (out / "README.md").read_bytes()
+    for figure in (out / "figures").iterdir():
+        assert (tmp_path / "again" / "figures" / figure.name).read_bytes() == figure.read_bytes()
+    capsys.readouterr()
+    results.write_text('{"parts": [{}]}', encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        study_command([str(results), str(tmp_path / "again" / "results.md")])
+    assert "results.json: no results of a study" in capsys.readouterr().err
 
 
 def test_an_interrupted_stage_goes_on(run: Run, tmp_path: Path) -> None:
