@@ -73,7 +73,7 @@ def heads_figure(models: Sequence[ScoutCoefficients]) -> Figure:
     Each panel has a scale of its own, because features have different sizes. Coefficients below 0 are also dotted.
     """
     features = ("joint", "joint-max", "share", "share-max", "title", "title-max")
-    figure = new_figure(0.3 + 1.35 * len(models))
+    figure = new_figure(0.3 + 1.5 * len(models))
     grid = figure.subplots(len(models), len(features), squeeze=False)
     for row, model in zip(grid, models, strict=True):
         weight = model.first.float().cpu().numpy()
@@ -83,13 +83,14 @@ def heads_figure(models: Sequence[ScoutCoefficients]) -> Figure:
             below = np.argwhere(panel < -0.02 * top)
             if len(below):
                 axes.scatter(*below.T, s=4, color="#000000", linewidths=0)
-            axes.set_title(feature, fontsize=SIZE, fontweight="normal")
+            name = f"{Path(model.model_name).name}\n" if axes is row[0] else ""
+            axes.set_title(f"{name}{feature}", fontsize=SIZE, fontweight="normal", loc="left")
             axes.set_xticks(range(len(model.layers)), [str(layer) for layer in model.layers])
             heads = panel.shape[1]
             axes.set_yticks(range(0, heads, 1 if heads < 6 else 4))
             axes.tick_params(length=2)
             axes.spines[["top", "right"]].set_visible(True)
-        row[0].set_ylabel(f"{Path(model.model_name).name}\nhead", fontsize=SIZE)
+        row[0].set_ylabel("head", fontsize=SIZE)
         row[len(features) // 2].set_xlabel("layer")
     figure.tight_layout(w_pad=0.4)
     return figure

@@ -181,7 +181,11 @@ def test_models_lists_the_embedded_one(capsys: pytest.CaptureFixture[str]) -> No
     listed = json.loads(capsys.readouterr().out)
     assert listed["embedded"]["model"] == "gemma-3-270m"
     shipped = [(entry["model"], entry["method"]) for entry in listed["coefficients"]]
-    assert {model for model, _ in shipped} == {"gemma-3-270m", "HuggingFaceTB/SmolLM2-135M-Instruct"}
+    assert {model for model, _ in shipped} == {
+        "gemma-3-270m",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "Qwen/Qwen2.5-Coder-1.5B-Instruct",
+    }
     assert {method for _, method in shipped} == {*learned_methods()}
     assert main(["models"]) == 0
     assert "Gemma Terms of Use" in capsys.readouterr().out

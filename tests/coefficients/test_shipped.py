@@ -24,6 +24,7 @@ def test_what_the_package_holds() -> None:
     assert shipped.shipped_coefficients() == {
         "gemma-3-270m": {method: folder / "gemma-3-270m" / method for method in sorted(learned_methods())},
         smol: {"scout": folder / smol / "scout"},
+        SLASH: {"scout": folder / SLASH / "scout"},
     }
 
 
