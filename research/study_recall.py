@@ -2,9 +2,11 @@
 
     $ at2-prune study research/study.yaml --out runs/study --stage rank
     $ python research/study_recall.py runs/study --skip hotpotqa=100
+    $ python research/study_recall.py runs/study --skip hotpotqa=100 --from hotpotqa/validation.jsonl --type comparison
 
 Intervals are 95 %, by bootstrap over questions. Pooled intervals resample questions within each data set. Differences
 are paired. `--skip` leaves out the first questions of a data set, for example those on which a method was chosen.
+`--type` keeps questions of these types, which the files of `--from` name.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from at2_prune.bootstrap import bootstrap_pooled
+from at2_prune.datasets import load_questions
 
 KS = (1, 2, 3, 4)
 Values = dict[str, list[float]]
@@ -36,12 +39,17 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="the folder of a study")
     parser.add_argument("--subject", default="scout", help="the method that the others are compared with")
     parser.add_argument("--skip", nargs="+", default=[], metavar="DATA=N")
+    parser.add_argument("--from", dest="files", nargs="+", default=[], metavar="FILE", help="files of questions")
+    parser.add_argument("--type", dest="types", nargs="+", metavar="TYPE", help="types of question, as in HotpotQA")
     args = parser.parse_args()
+    ids = {question.id for file in args.files for question in load_questions(file, kinds=args.types)}
     skipped = {name: int(count) for name, _, count in (one.partition("=") for one in args.skip)}
     questions = {}
     for file in sorted((args.study / "questions").glob("*.jsonl")):
         some = [question for question in lines(file) if question["gold"]]
-        questions[file.stem] = some[skipped.get(file.stem, 0) :]
+        some = [question for question in some[skipped.get(file.stem, 0) :] if not ids or question["id"] in ids]
+        if some:
+            questions[file.stem] = some
     methods = sorted({file.name.split(".")[0] for file in (args.study / "rankings").glob("*.jsonl")} - {args.subject})
     print(", ".join(f"{name}: {len(some)} questions" for name, some in questions.items()))
     for k in KS:
