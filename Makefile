@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 ifneq ($(CONSTRAINTS),)
 	@$(PYTHON) -c 'import sys; sys.exit("$(CONSTRAINTS) needs Python 3.11 or newer, this is %d.%d: make venv PYTHON=python3.12, or make venv CONSTRAINTS= for the newest versions" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 endif
-	@echo "Setting up $(VENV), a few minutes the first time ..."
+	@echo "Setting up $(VENV): some minutes, in which pip prints nothing ..."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python $(PIP_INSTALL) $(PINNED) -e ".[$(EXTRAS)]"
 	@$(BIN)/python $(PIP_INSTALL) $(PINNED) --no-deps $(EMBEDDER)
