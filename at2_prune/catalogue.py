@@ -68,7 +68,8 @@ class MethodInfo:
     """True if `PruneConfig` and the command line accept the method. They do not accept the methods in `REFERENCES`."""
 
     slow: bool = False
-    """True for audits of single questions. `at2-prune eval --methods all` leaves them out; their name asks for them."""
+    """True if the method is too slow for many questions. `at2-prune eval --methods all` leaves it out.
+    `--methods NAME` runs it."""
 
     @property
     def learned(self) -> bool:
@@ -217,7 +218,8 @@ _ENTRIES = (
         "surrogate_32",
         "Surrogate, m = 32",
         "gradient",
-        "The passage's weight in a LASSO surrogate that is fitted to 32 random ablations (ESM, ContextCite).",
+        "The passage's weight in a LASSO surrogate that is fitted to 32 random ablations (ContextCite, arXiv "
+        "2409.00729; called ESM in the AT2 paper).",
         "at most 33; less where ablations share a prefix",
         "surrogate.SurrogateScorer",
         {"ablations": 32},

@@ -49,7 +49,7 @@ class DataError(InputError):
 
 
 class CoefficientsError(AT2PruneError, ValueError):
-    """Head coefficients are missing, cannot be read, or were made for another model."""
+    """Coefficients are missing, cannot be read, or were made for another model."""
 
 
 class ModelNotSupportedError(AT2PruneError):

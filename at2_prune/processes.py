@@ -43,7 +43,7 @@ class Processes:
 
     @property
     def device(self) -> str | None:
-        """The device of this process. It is None if there is only one process; the model then chooses."""
+        """The device of this process. It is None if there is only one process: `LanguageModel.load` then chooses."""
         return str(self._state.device) if self._state else None
 
     def share(self, items: Sequence[T]) -> list[T]:

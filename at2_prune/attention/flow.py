@@ -1,4 +1,4 @@
-"""The attention weights of all rows, and the values, of every layer in one forward pass. For audits of one prompt."""
+"""Keeps the attention weights of all rows, and the values, of every layer in one forward pass over one prompt."""
 
 from __future__ import annotations
 

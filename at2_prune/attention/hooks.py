@@ -166,7 +166,7 @@ class _ListeningKernel:
     def __call__(self, module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         _notify(module, query, key, value, attention_mask, self.kernel, options)
         if _positions.get() is not None and "flash" in self.kernel:
-            options.pop("position_ids", None)  # flash attention takes a gap in them for the border of packed texts
+            options.pop("position_ids", None)  # flash attention would take a gap in them for the start of another text
         return self.original(module, query, key, value, attention_mask, **options)
 
 

@@ -10,7 +10,7 @@ to. The matrix :math:`V` holds the values. The head's output is :math:`o = \\sum
 - **effective** attention is the part of :math:`w` that can affect the output: its projection on the column space of
   :math:`V`, :math:`w V (V^\\top V)^+ V^\\top = o\\, (V^\\top V)^+ V^\\top`. The rest lies in the left null space of
   :math:`V` and adds nothing to :math:`o` (Brunner et al. 2020, arXiv 1908.04211; the "efficient attention" of Naim and
-  Asher 2024, arXiv 2410.18541). The pseudo-inverse is a width x width matrix, however many tokens there are.
+  Asher 2024, arXiv 2410.18541). The pseudo-inverse is a width x width matrix for any number of tokens.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ WEIGHTS_AT_ONCE = 2**24
 MANY_ROWS = 128
 """The minimum number of rows for the fused kernel. For fewer rows, the attention weights are computed in float32."""
 MOST_PARTS = 4
-"""The maximum number of passes of the fused kernel. One pass sums over as many sources as a head is wide. More passes
-would take longer than to compute the attention weights."""
+"""The maximum number of passes of the fused kernel. One pass takes at most head-dim sources. More passes would take
+longer than computing the attention weights."""
 
 
 class EnoughRead(Exception):
@@ -126,7 +126,8 @@ class AttentionReader:
             raise ModelNotSupportedError(f"{type(module).__name__} has no layer_idx; use another model")
         seen = self._seen.get(layer, self._past)
         new, keys = query.shape[2], key.shape[2]
-        # Without a cache, a decoding step runs the whole text again. So does a longrope model that discards its cache.
+        # A decoding step without a cache runs the whole text again. This also happens when a longrope model discards
+        # its cache during decoding.
         past = 0 if keys == new == seen + 1 else seen
         total = past + new
         if self._given is not None and layer not in self._seen:
@@ -204,10 +205,10 @@ class AttentionReader:
                         group.add(layer, mass)
 
     def _many(self, spans: Sequence[tuple[int, int]], item: int, width: int) -> bool:
-        """Return whether the fused kernel takes less time than to compute the attention weights.
+        """Return whether the fused kernel takes less time than computing the attention weights.
 
-        The fused kernel runs all rows from the first to the last wanted row. It takes less time if many rows are
-        wanted, if they are at least half of these rows, and if there are few sources.
+        The fused kernel runs every row from the first to the last wanted row. It is faster if at least `MANY_ROWS` rows
+        are wanted, if at least half of the rows that run are wanted, and if there are few sources.
         """
         wanted = sum(last - first for first, last in spans)
         between = max((last for _, last in spans), default=0) - min((first for first, _ in spans), default=0)

@@ -69,7 +69,7 @@ def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Te
         item: the index of the sequence.
         rows: the rows.
         indicators: the values of the keys, `(parts, keys, head dim)`, one column for each set. One pass of the kernel
-            takes as many columns as a head is wide, so the columns are divided into parts.
+            takes at most head-dim columns, so the columns are divided into parts.
 
     Returns:
         `(heads, rows, parts x head dim)`, float32.
@@ -80,7 +80,8 @@ def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Te
     first, stop = rows.start, key.shape[2]
     mask: torch.Tensor | None = None
     if attention_mask is None and causal and query.shape[2] == key.shape[2]:
-        rows, stop = slice(0, rows.stop), rows.stop  # with all rows from 0 on, a causal kernel skips later keys
+        # Start at row 0: then the kernel's causal mask is right, and the kernel skips later keys.
+        rows, stop = slice(0, rows.stop), rows.stop
     elif attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
         mask, causal = rows_of(attention_mask, rows, item).to(query.dtype), False
     else:

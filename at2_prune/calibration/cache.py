@@ -1,4 +1,4 @@
-"""The coefficients of models that none come with at2-prune for. They are learned once and kept in the cache."""
+"""Coefficients for models without shipped coefficients. They are learned once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:
     """Return the coefficients of a model from the cache. If there are none, calibrate the model first.
 
     The first call for a model takes about as long as reading 1,000 passages with a third of its layers. A progress bar
-    shows how far it is. Of several processes that need the same coefficients, one calibrates and the others wait.
+    shows the number of questions. If several processes need the same coefficients, one calibrates and the others wait.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read.
@@ -71,7 +71,7 @@ def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:
 def calibrate_in_cache(
     language_model: LanguageModel, data: Sequence[TrainingData], progress: Callable[[], None] = lambda: None
 ) -> CalibrationReport:
-    """Do the same as `calibrate`, and keep the coefficients in the cache. They replace earlier ones of the model.
+    """Do the same as `calibrate`, and keep the coefficients in the cache. They replace the model's earlier ones.
 
     Args:
         language_model: as in `calibrate`.
@@ -109,7 +109,7 @@ def _calibrate(
 ) -> CalibrationReport:
     """Calibrate in a work folder, which the next run finds after an interrupt. Then save the coefficients in `folder`.
 
-    The name of the work folder depends on the questions, so other questions do not meet its examples.
+    The name of the work folder depends on the questions, so a run with other questions does not use its examples.
     """
     work = folder.with_name(f"{folder.name}-{digest_of([question for one in data for question in one.questions])}")
     report = calibrate(language_model, data, work, progress)

@@ -25,7 +25,8 @@ from ..training.settings import TrainingData
 __all__ = ["CalibrationReport", "calibrate", "recalibrate"]
 
 PENALTY = 0.3
-"""The L2 penalty of the fits: larger than for many labelled questions; see docs/research.md."""
+"""The L2 penalty of the fits. It is larger than the default of `ScoutSettings`, because there are fewer questions; see
+docs/research.md."""
 LEAST_QUESTIONS = 10
 """The minimum number of questions for a calibration."""
 
@@ -40,7 +41,7 @@ class CalibrationReport:
 
     @property
     def measured(self) -> dict[str, Any]:
-        """The measures on held-out questions; see `training.probabilities.measure_calibration`."""
+        """The cross-validated measures; see `training.probabilities.measure_calibration`."""
         calibration = self.coefficients.calibration
         return {} if calibration is None else dict(calibration.measured)
 
@@ -53,12 +54,13 @@ def calibrate(
 ) -> CalibrationReport:
     """Learn the coefficients of scout for a model, with their probabilities, and save them.
 
-    All questions are used for the coefficients. The measures are cross-validated: each question is scored by
-    coefficients that were learned from the others. If the call is interrupted, the next one continues where it stopped.
+    All questions are used for the coefficients. The measures are cross-validated in five folds: each question is scored
+    by coefficients that were learned from the other folds. If the call is interrupted, the next call continues where it
+    stopped.
 
     Args:
         language_model: any model whose attention can be read.
-        data: questions with supporting passages, for example `shipped_questions`.
+        data: questions with supporting passages, for example `[shipped_data()]`.
         out: the folder for the coefficients.
         progress: called after every question.
 
@@ -82,7 +84,7 @@ def recalibrate(
 ) -> CalibrationReport:
     """Fit the probabilities of given coefficients to a user's own questions, and save both.
 
-    The coefficients stay as they are. The questions must be others than those that the coefficients were learned from.
+    The coefficients do not change. They must not have been learned from these questions.
 
     Args:
         language_model: the model of the coefficients.
@@ -114,5 +116,6 @@ def recalibrate(
 def _check_enough(count: int) -> None:
     if count < LEAST_QUESTIONS:
         raise DataError(
-            f"calibration needs at least {LEAST_QUESTIONS} questions with supporting passages and others, got {count}"
+            f"calibration needs at least {LEAST_QUESTIONS} questions that have both supporting passages and others, "
+            f"got {count}"
         )

@@ -1,9 +1,10 @@
-"""Pseudo-questions: questions that are made of a user's own texts, so that nobody has to write or label any.
+"""Pseudo-questions: questions that are made of a user's own texts, so that nobody has to write or label questions.
 
-A question is some rare words of one passage, or of two passages that are linked: the first names the title of the
-second. The passages that the words come from are the evidence. The other passages are the most similar ones of the
-corpus, by BM25 (Robertson and Zaragoza 2009), so that they are hard to tell apart. For a question about one passage,
-the sentence with the words is removed from it, as in the inverse cloze task (Lee et al. 2019, arXiv 1906.00300).
+A question about one passage is some rare words of it. A question about two linked passages is the title of the first
+and some rare words of the second. The first passage's text names the second's title. The passages that a question is
+about are its evidence. The other passages of the question are similar to these by BM25 (Robertson and Zaragoza 2009),
+so that the evidence is hard to find. For a question about one passage, the sentence with the words is removed from the
+passage, as in the inverse cloze task (Lee et al. 2019, arXiv 1906.00300).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["pseudo_questions"]
 
 QUESTIONS = 100
 PASSAGES = 10
-"""The number of passages of a question."""
+"""The maximum number of passages of a question."""
 LEAST_PASSAGES = 20
 """The minimum number of different passages of a corpus."""
 CHARACTERS = 1500
@@ -55,7 +56,7 @@ def pseudo_questions(passages: Sequence[Passage], count: int = QUESTIONS, seed: 
         seed: the seed of all choices.
 
     Returns:
-        The questions, each with ten passages and its evidence. There are fewer than `count` if the corpus is small.
+        The questions, each with at most ten passages, its evidence included. There may be fewer than `count` questions.
 
     Raises:
         DataError: the corpus has fewer than 20 different passages with text.
@@ -128,7 +129,7 @@ class _Corpus:
         return ranked[:count]
 
     def about_one(self, index: int, chooser: random.Random) -> _Made | None:
-        """Return a question of some words of one sentence. The sentence is removed from the passage."""
+        """Return a question about one passage: some rare words of a sentence, which is removed from the passage."""
         piece = self.pieces[index]
         sentences = _sentences(piece.text)
         long = [sentence for sentence in sentences if len(_words(sentence)) >= 6]
@@ -139,7 +140,10 @@ class _Corpus:
         return _Made(self._rare(taken, chooser.randint(4, 8)), {index: Passage(rest, title=piece.title)})
 
     def about_two(self, index: int, chooser: random.Random) -> _Made | None:
-        """Return a question of the title of one passage and some words of another one, whose title it names."""
+        """Return a question about two passages. The first passage's text names the title of the second.
+
+        The question is the first passage's title and some rare words of the second.
+        """
         piece = self.pieces[index]
         linked = [
             (title, other) for title, other in self._named_in(piece.text) if other != index and title != piece.title

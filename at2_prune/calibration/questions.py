@@ -21,8 +21,8 @@ SHIPPED = "at2_prune/calibration_questions.jsonl"
 def shipped_questions() -> list[Question]:
     """Return the questions that come with at2-prune, with passages of varied length; see `vary_lengths`.
 
-    They and their passages were written for this purpose, about invented people, places and products. Each question has
-    ten passages and names the supporting ones.
+    The questions and their passages were written for this purpose. They are about invented people, places and products.
+    Each question has ten passages and names the supporting passages.
 
     Example:
         >>> len(shipped_questions())
@@ -37,7 +37,7 @@ def shipped_data() -> TrainingData:
 
 
 def vary_lengths(questions: Sequence[Question], seed: int = 0) -> list[Question]:
-    """Append some sentences of another passage to one half of the passages, chosen at random.
+    """Append some sentences of another passage to about half of the passages, chosen at random.
 
     The length of a passage then says nothing about whether it supports a question, and coefficients learn to find
     evidence among short and long passages. A passage that several questions share is the same in all of them.

@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refuse_empty(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse an option with an empty value, such as `--html "$PAGE"` where PAGE is not set.
 
-    An empty question is refused with the passages.
+    An empty question is not refused here: `read_input` checks the question.
     """
     for name, value in vars(args).items():
         if name != "question" and (value == "" or (isinstance(value, list) and "" in value)):

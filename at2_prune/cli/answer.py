@@ -22,11 +22,13 @@ EXAMPLES = """examples:
   at2-prune answer "…" --passages passages.json --reader Qwen/Qwen3-4B   (the embedded model scores)
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
-passages, in the order of the prompt. scores holds one number for each passage, in input order. If the method is
-calibrated, as scout is, probabilities holds for each passage the probability that it is evidence, present the
-probability that the passages hold evidence at all, and confident whether it is at least 0.5. seconds holds the time
+passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
 of each step. The time of the step "answer" is repeated under the old name "regenerate", which version 0.3 will drop.
-If several k were tried, candidates holds the answer of each. If scoring failed, fallback holds the reason."""
+If several k were tried, candidates holds the answer of each. If scoring failed, fallback holds the reason.
+
+A calibrated method, such as scout, adds three keys. probabilities: for each passage, the probability that it is
+evidence. present: the probability that at least one passage is evidence; null for too few passages. confident: true if
+present is at least 0.5; null if present is null."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

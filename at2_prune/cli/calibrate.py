@@ -20,23 +20,24 @@ EXAMPLES = """examples:
   at2-prune calibrate --questions my_questions.jsonl --out my-scout/
 
 Without --passages, the coefficients are learned from 170 questions that come with at2-prune. With --passages, questions
-are made from your own texts and added to them. Without --out, the coefficients are kept in the cache, where
-AT2Pruner.from_pretrained and all adapters find them; with --out, pass them as coefficients=DIR.
+are also made from your own texts. Without --out, the coefficients are kept in the cache, where
+AT2Pruner.from_pretrained and all adapters find them. With --out, pass them as coefficients=DIR.
 
-With --questions, the coefficients stay as they are, and only their probabilities are fitted anew, to your questions.
-These must name their supporting passages. Give a hundred or more: with few, the promised recall is far from sharp.
+With --questions, the coefficients do not change. Only their probabilities are fitted again, to your questions. Each
+question must name its supporting passages. Give a hundred questions or more. With few questions, keep='recall>=R'
+keeps more passages than it needs.
 
-If the command is interrupted, give it again: it continues where it stopped."""
+If the command is interrupted, give the same command again: it continues where it stopped."""
 
 
 _MEASURES = {
-    "recall@1": "evidence found among the best passage",
+    "recall@1": "evidence found in the best passage",
     "recall@2": "evidence found among the best 2 passages",
     "recall@3": "evidence found among the best 3 passages",
     "ece": "calibration error of the probabilities",
     "auroc": "AUROC of 'the passages hold evidence'",
 }
-"""The words for each measure that the command prints."""
+"""The words that the command prints for each measure."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--questions",
         metavar="FILE_OR_ID",
-        help="your own questions with supporting passages, for the probabilities (default: none)",
+        help="your own questions, which name their supporting passages; only the probabilities are fitted to them "
+        "(default: none)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N of --questions (default: all)")
     parser.add_argument("--out", metavar="DIR", help="the folder for the coefficients (default: the cache)")
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Calibrate, and print what was measured on held-out questions."""
+    """Calibrate, and print the cross-validated measures."""
     from tqdm.auto import tqdm
 
     from ..calibration import cached_folder, calibrate, calibrate_in_cache, recalibrate
@@ -70,10 +72,12 @@ def run(args: argparse.Namespace) -> None:
     from ..training import TrainingSettings
     from ..training.collect import CollectSettings
 
-    if args.questions and (args.passages or not args.out):
-        raise InputError("--questions goes with --out, and not with --passages: your coefficients must not be replaced")
+    if args.questions and args.passages:
+        raise InputError("--questions cannot be used with --passages: leave one of them out")
+    if args.questions and not args.out:
+        raise InputError("--questions needs --out, so that the coefficients in the cache are not replaced")
     if args.coefficients and not args.questions:
-        raise InputError("--coefficients needs --questions, to which their probabilities are fitted")
+        raise InputError("--coefficients needs --questions: the probabilities are fitted to these questions")
     if args.out:
         check_folder(args.out)
     data = _data(args)
@@ -95,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
             report = calibrate_in_cache(language_model, data, bar.update)
     measured = report.measured
     print(f"{'fitted to' if args.questions else 'learned from'} {report.questions} questions")
-    print("on questions that were held out, in turn:")
+    print("cross-validated measures:")
     for name, words in _MEASURES.items():
         if name in measured:
             print(f"  {words:<46}{measured[name]:.3f}")

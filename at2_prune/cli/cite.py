@@ -17,16 +17,16 @@ EXAMPLES = """examples:
   at2-prune cite "…" --passages passages.json --thoughts own --model Qwen/Qwen3-0.6B --coefficients DIR \\
       --max-new-tokens 1000
 
-The method must read an answer; by default it is at2. Any model may have written the answer: an attention method reads
-all its sentences in one forward pass of the scoring model. Without --answer, the reader writes one.
+The method must read an answer; by default it is at2. Any model may have written the answer. An attention method reads
+all sentences of the answer in one forward pass of the scoring model. Without --answer, the reader writes an answer.
 
 --json prints one object: question, answer, method, statements and sources. Each statement has its text, its place in
 the answer (start, stop), the score of every source, and citations: the cited sources, best first, each with its share
 of the positive scores. With --ablations, a citation also has the effect of the source, which is the log-odds, in nats,
 that the statement is expected to lose without it. correlation says how well the scores agree with the ablations.
 
-With --thoughts, the sources are the sentences that the model writes before its answer. --max-new-tokens must leave room
-for thoughts and answer."""
+With --thoughts, the sources are the sentences that the model writes before its answer. --max-new-tokens limits the
+thoughts and the answer together."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=0,
         metavar="N",
-        help="fit the scores to N ablations, at least 3 (default: 0)",
+        help="run N ablations, at least 3, and estimate the effect of each source from them (default: 0, none)",
     )
     add_thoughts_option(parser)
     parser.add_argument("--html", metavar="FILE", help="also write an HTML page")

@@ -14,7 +14,7 @@ EXAMPLES = """examples:
   torchrun --nproc_per_node 4 -m at2_prune index --passages corpus.json --out index/   (each process reads a share)
   at2-prune index --merge part-1/ part-2/ --out index/   (the parts that several machines made)
 
-If the command is interrupted, give it again: passages that the folder holds already are not read again."""
+If the command is interrupted, give the same command again: passages in the folder are not read again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

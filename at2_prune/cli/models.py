@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-HELP = "List the embedded model, the models in the Hub's cache, and the head coefficients that come with at2-prune."
+HELP = "List the embedded model, the models in the Hub's cache, and the coefficients that come with at2-prune."
 EXAMPLES = """examples:
   at2-prune models
   at2-prune models --json"""
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     print("models in the cache of the Hugging Face Hub" + ("" if cached else ": none"))
     for repo in cached:
         print(f"  {repo['model']}: {int(repo['bytes']) / 1e9:.2f} GB")
-    print("head coefficients that come with at2-prune" + ("" if coefficients else ": none"))
+    print("coefficients that come with at2-prune" + ("" if coefficients else ": none"))
     for entry in coefficients:
         print(f"  {entry['model']}, {entry['method']}: rows {', '.join(entry['rows'])}; {entry['trained_on']}")
         for title, found in entry["held_out"].items():

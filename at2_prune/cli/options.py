@@ -66,7 +66,7 @@ def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
 
 
 def _typed(kind: Kind) -> Callable[[str], Any]:
-    """Return the function that argparse parses a value of this kind with."""
+    """Return the function with which argparse parses a value of this kind."""
 
     def parse(text: str) -> Any:
         value = kind.parse(text)
@@ -106,7 +106,8 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         "--no-calibrate",
         action="store_false",
         dest="calibrate",
-        help="raise an error if no coefficients come with at2-prune for the model, in place of learning them once",
+        help="raise an error if no coefficients of scout come with at2-prune for the model; without this option, they "
+        "are learned once",
     )
 
 
@@ -115,9 +116,9 @@ def add_thoughts_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--thoughts",
         choices=["own", "asked"],
-        help="the sources are the sentences that the model writes before its answer: own are the thoughts of a "
-        "reasoning model, between markers such as <think>; asked are those of another chat model, which is asked to "
-        "think step by step before 'Answer:' (default: the sources are the passages)",
+        help="take the sentences that the model writes before its answer as the sources. own: the thoughts of a "
+        "reasoning model, between markers such as <think>. asked: the reasoning of any other chat model, which is "
+        "asked to think step by step before 'Answer:' (default: the sources are the passages)",
     )
 
 
@@ -131,7 +132,7 @@ def data_name(source: str) -> str:
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the scoring model that the options name. If the options name a reader, it is checked first."""
+    """Load the scoring model that the options name. If the options name a reader, the reader is checked first."""
     from ..models.shared_models import shared_model
     from ..pruning.readers import check_reader
 
@@ -266,7 +267,10 @@ def k_or_auto(text: str) -> K:
 
 
 def positive(text: str, otherwise: str = "") -> int:
-    """Parse an integer of at least 1, as a type of argparse. `otherwise` ends the words of the error that say so."""
+    """Parse an integer of at least 1, as a type of argparse.
+
+    `otherwise` is text that the error adds after "an integer of at least 1".
+    """
     try:
         value = int(text)
     except ValueError:

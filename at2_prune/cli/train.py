@@ -121,8 +121,8 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         "--positions",
         choices=["kept", "closed"],
         default="kept",
-        help="how ablations leave sources out: kept masks their attention and keeps all positions (as in the AT2 "
-        "paper), closed removes their text (default: kept)",
+        help="how ablations leave sources out. kept: an attention mask hides their tokens, and all positions are kept, "
+        "as in the AT2 paper. closed: their text is removed (default: kept)",
     )
 
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--add-shipped",
         action="store_true",
-        help="also learn from the questions that come with at2-prune, whose passages are of all lengths",
+        help="also learn from the questions that come with at2-prune; their passages are short and long",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for examples and coefficients")
     parser.add_argument(
@@ -48,14 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="the layers whose keys are kept (default: the middle layer and the last layer of the model's first third)",
+        help="the layers whose keys are kept (default: two layers of the model's first third: its middle layer and its "
+        "last)",
     )
     parser.add_argument(
         "--link-layers",
         type=int,
         nargs="+",
         metavar="L",
-        help="the layers, out of --layers, whose keys link passages (default: the last layer of --layers)",
+        help="the layers, out of --layers, from which links are computed: the attention from one passage to another "
+        "(default: the last layer of --layers)",
     )
     parser.add_argument(
         "--holdout",

@@ -1,12 +1,14 @@
 r"""Calibration: turns the scores of scout into probabilities, and a wanted recall into a set of sources.
 
-For a question with the scores :math:`s(S)` and :math:`z = \log \sum_S e^{\theta \cdot x(S)}`, see `ScoutCoefficients`,
-the probability that source S is evidence is a logistic regression,
+For a question, let :math:`s(S)` be the score of source S, :math:`\theta \cdot x(S)` its first score (see
+`ScoutCoefficients`), and :math:`z = \log \sum_S e^{\theta \cdot x(S)}` the log-sum-exp of the first scores. The
+probability that source S is evidence is a logistic regression,
 
 .. math:: P(S) = \sigma(a_0 + a_1 \log s(S) + a_2 z),
 
 and the probability that at least one source is evidence is another one, :math:`\sigma(b_0 + b_1 z + b_2 \max_S \log
-s(S))`. Both are fitted to questions that the coefficients were not fitted to.
+s(S))`. Both are fitted to cross-validated scores: each question is scored by coefficients that were fitted to the other
+folds. `calibration.recalibrate` differs: it fits both to questions that are scored by the given coefficients.
 
 Sources are kept from the best one on, until their share of the summed probabilities reaches a level. Conformal risk
 control (Angelopoulos et al. 2022, arXiv 2208.02814, equation 4) finds the level for a wanted recall.
@@ -50,10 +52,10 @@ class Calibration:
     questions: int = 0
     """The number of questions that `misses` is the mean of."""
     fewest: int = 0
-    """The smallest number of sources for which `probability_present` is known: half of what nearly all fitted questions
-    had. Shorter lists have less attention in all, whether they hold evidence or not."""
+    """The minimum number of sources for `probability_present`: half the 5th percentile of the number of sources in the
+    fitted questions. With fewer sources, the total attention is lower, with or without evidence."""
     measured: Mapping[str, Any] = field(default_factory=dict)
-    """The measures on questions that neither the coefficients nor the calibration were fitted to."""
+    """The cross-validated measures."""
 
     def __post_init__(self) -> None:
         if len(self.source) != 3 or len(self.present) != 3 or len(self.misses) not in (0, len(LEVELS)):
@@ -63,11 +65,13 @@ class Calibration:
             )
 
     def probabilities(self, scores: torch.Tensor, total: float) -> torch.Tensor:
-        """Return the probability of each source that it is evidence. The best source has the total probability.
+        """Return the probability of each source that it is evidence.
+
+        A source with a higher score never has a lower probability.
 
         Args:
             scores: the scores of a question's sources, `(sources,)`, as `ScoutCoefficients.score` returns them.
-            total: the logarithm of the sum of the exponentials of the first scores.
+            total: the log-sum-exp of the first scores, z.
 
         Returns:
             `(sources,)` float64.

@@ -101,7 +101,7 @@ def _how_to_train(model: str, method: str) -> str:
     info = METHODS[METHODS[method].coefficients]
     recipe = "".join(f"{option} " for option in info.train)
     return (
-        f"no head coefficients of the method {method} come with at2-prune for {model}: train them with "
+        f"no coefficients of the method {method} come with at2-prune for {model}: train them with "
         f"`at2-prune {info.train_command} --model {model} --data hotpotqa/hotpot_qa --split train --limit 300 "
         f"{recipe}--out DIR` "
         "and pass coefficients=DIR, or use the method average_attention, which needs no coefficients"

@@ -92,7 +92,7 @@ def _data(training: Mapping[str, Any]) -> str:
 
 
 def _probabilities(calibration: Calibration) -> str:
-    """Return what was measured of a calibration: its error, its reliability curve, and the sets that it keeps."""
+    """Return the measures of a calibration as text: the calibration error, AUROC, recall and the reliability curve."""
     measured = calibration.measured
     lines = [
         f"The probabilities were fitted to {calibration.questions} questions, each scored by coefficients that were "

@@ -62,7 +62,7 @@ class ScoutCoefficients:
     model_layers: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
-    """Turns scores into probabilities. Coefficients of earlier versions have none."""
+    """Turns scores into probabilities. Coefficients of earlier versions have no calibration."""
 
     def __post_init__(self) -> None:
         for name, tensor, groups, layers in (
@@ -86,7 +86,14 @@ class ScoutCoefficients:
         return False
 
     def first_scores(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the first scores, `(sources,)`, of features `(6, layers, heads, sources)`."""
+        """Return the first score of each source, theta . x(S): the logit of being the first choice.
+
+        Args:
+            features: the features of the question's rows, `(6, layers, heads, sources)`.
+
+        Returns:
+            `(sources,)` float64.
+        """
         return _weighed(self.first, features)
 
     def score(

@@ -23,9 +23,9 @@ __all__ = ["calibration_questions_path", "load_questions", "sample_questions_pat
 
 
 def calibration_questions_path() -> Path:
-    """Return the path of the 170 questions from which head coefficients of any model are learned.
+    """Return the path of the 170 questions from which scout's coefficients are learned for any model.
 
-    Their passages were written for this package. The file has the package's own format.
+    The passages of the questions were written for this package. The file has the package's own format.
     """
     return Path(str(files("at2_prune") / "data" / "calibration_questions.jsonl"))
 

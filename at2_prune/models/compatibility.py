@@ -89,8 +89,8 @@ TESTED_TYPES = frozenset(
         "starcoder2",
     }
 )
-"""The model types for which the tests check all claims: `FAMILIES` in `benchmarks/families.py`, and models for
-images that hold one of these language models."""
+"""The model types for which the tests check all claims: `FAMILIES` in `benchmarks/families.py`, and vision-language
+models that contain one of these language models."""
 
 ATTENTION_KINDS = frozenset({"attention", "full_attention", "sliding_attention", "chunked_attention"})
 """Layer kinds that pass only keys and values from token to token, in the tested model types."""
@@ -216,7 +216,9 @@ class Compatibility:
 
     @cached_property
     def carries_state(self) -> bool:
-        """Return whether masked and dropped tokens give different results if the other tokens keep their position ids.
+        """Return whether masking tokens gives other results than dropping them.
+
+        In both cases, the remaining tokens keep their position ids.
 
         The results differ if a layer passes a state over every token, masked or not, as recurrent and convolution
         layers do. They also differ if attention depends on the number of tokens before a token instead of its position
@@ -262,7 +264,7 @@ class Compatibility:
 
     @property
     def _is_recurrent(self) -> bool:
-        stateful = bool(getattr(self._model, "_is_stateful", False))  # transformers declares it
+        stateful = bool(getattr(self._model, "_is_stateful", False))  # transformers sets this attribute
         return stateful or not RECURRENT_KINDS.isdisjoint(layer_types(self._model.config))
 
     @property

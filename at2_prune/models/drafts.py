@@ -38,7 +38,7 @@ class Draft:
     thoughts: str = field(repr=False, default="")
     """The text that a reasoning model wrote before its answer."""
     prompt_ids: Sequence[int] = field(repr=False, default=())
-    """The tokens of the draft's prompt. They guard against scoring the draft with another prompt."""
+    """The tokens of the draft's prompt. If they are given, the draft cannot be scored with another prompt."""
     readout: Readout | None = field(repr=False, default=None)
     """The attention mass that was read with the draft. It is None if no row group was requested."""
     thought_ids: Sequence[int] = field(repr=False, default=())

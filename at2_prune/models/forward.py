@@ -106,9 +106,9 @@ def run_backbone(
 def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
     """Return the logits of hidden states from one or several calls of `run_backbone`.
 
-    The output projection is much larger than a layer, and takes nearly as long for a few rows as for many. A model may
-    scale or cap its logits, so the model's own code computes the logits here. The model runs on one token. The backbone
-    returns hidden states for this token, and a hook puts the given states in their place.
+    The output projection may be much larger than a layer, as it is in Gemma 3 270M. It takes nearly as long for a few
+    rows as for many. A model may scale or cap its logits, so the model's own code computes the logits here. The model
+    runs on one token. The backbone returns hidden states for this token, and a hook replaces them by the given states.
 
     Args:
         language_model: the model.

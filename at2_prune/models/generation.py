@@ -33,8 +33,8 @@ class Generation:
     ids: list[int]
     """Every token that the model wrote, thoughts included, without the tokens that ended the text."""
     answer: tuple[int, int]
-    """The span of the final answer in `ids`. White space around the answer is left out. So is a stop string, and
-    everything after it."""
+    """The span of the final answer in `ids`. White space around the answer, a stop string and everything
+    after the stop string are left out."""
     text: str
     """The final answer. It is empty if there is none."""
     log_probability: float = -math.inf

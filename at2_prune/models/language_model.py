@@ -93,7 +93,7 @@ class LanguageModel:
 
         Args:
             name: the model. `None` loads the embedded Gemma 3 270M (extra `embedded`; Gemma terms of use apply).
-            device: by default CUDA, then Apple's MPS, then the CPU.
+            device: by default CUDA if it is available, else Apple's MPS if it is available, else the CPU.
             dtype: by default bfloat16 on a GPU and float32 on the CPU.
             template: see the class.
             model_options: options for `AutoModelForCausalLM.from_pretrained`. `trust_remote_code` is False by default.
@@ -121,11 +121,18 @@ class LanguageModel:
         """Return the same model with a template that asks it to reason before it answers.
 
         Args:
-            own: use the chat template of a reasoning model, with its own thoughts, which are off by default.
+            own: True for a reasoning model. Its chat template is used with thinking switched on
+                (`enable_thinking=True`). Thinking is off by default.
 
         Raises:
-            ModelNotSupportedError: the model has no chat template.
+            ModelNotSupportedError: the tokenizer has no chat template or, with `own=False`, the template in use is no
+                `ChatTemplate`.
         """
+        if own and not self.tokenizer.chat_template:
+            raise ModelNotSupportedError(
+                f"the tokenizer of {self.name} has no chat template that could switch thinking on: use a reasoning "
+                "model with a chat template"
+            )
         template = default_template(self.tokenizer, True) if own else reasoning_template(self.template)
         return LanguageModel(self.model, self.tokenizer, template, self.name)
 
@@ -216,7 +223,7 @@ class LanguageModel:
         Args:
             prompts: one prompt or more. Shorter prompts are padded on the left.
             max_new_tokens: the maximum number of tokens in an answer.
-            readings: the sources and rows to read, per prompt. A row group with `stop=None` extends into the answer.
+            readings: the sources and rows to read, per prompt. `Rows` with `stop=None` extend into the answer.
             layers: the layers to read, as indices. `None` reads all layers.
             prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
 
@@ -268,7 +275,7 @@ class LanguageModel:
             prompts: one prompt or more, run as one batch. Shorter prompts are padded on the left.
             targets: the tokens that follow each prompt. They may be empty.
             readings: the sources and rows to read, for each sequence.
-            layers: the indices of the layers to read. The pass ends after the last layer. `None` reads all layers.
+            layers: the indices of the layers to read. The pass ends after the last of these. `None` reads all layers.
             prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
         """
         start = prefix.fork_for(prompts[0]) if prefix and len(prompts) == 1 else None

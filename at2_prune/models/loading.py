@@ -225,7 +225,7 @@ def _load_adapter(
         raise InputError(f"{file}: not the config of an adapter ({reason_of(error)})") from error
     if not base or str(base) == path or Path(base).resolve() == folder.resolve():
         raise InputError(f"{adapter}, but base_model_name_or_path in {file} is {base!r}; name its base model there")
-    given = model_options.get("revision") if Path(path).exists() else None  # a Hub id's revision is the adapter's
+    given = model_options.get("revision") if Path(path).exists() else None  # a Hub id's revision is for the adapter
     options = {**_in_folder(model_options), **({"revision": given or revision} if given or revision else {})}
     model, tokenizer = load_weights(str(base), False, dtype, options)
     try:

@@ -4,8 +4,8 @@ Each claim says that two ways of running a model give the same numbers. The prob
 and the attention mass of the last rows. It compares attention too, because a difference there may hardly show in the
 logits of so few tokens. For a decoding step in a batch, it compares the logits only.
 
-The sequences are longer than the largest window that the config names, so that a cache drops keys. If this window is
-longer than the longest sequence of a probe, the claim counts as false.
+The sequences are 64 tokens longer than the largest window that the config names, so that a cache drops keys. If they
+would be longer than `LONGEST` tokens, the claim counts as false. They are never longer than the model's context.
 
 The difference in logits is a root mean square, divided by the root mean square of the centred logits. The difference
 in attention mass is the largest absolute difference; attention mass lies between 0 and 1. The two ways compute the same
@@ -46,7 +46,8 @@ Claim = Literal["shares_prefixes", "pads_exactly", "joins_caches", "drops_exactl
 LONGEST = 512
 """The maximum number of tokens in a probe's sequence."""
 WINDOW_NAMES = re.compile("window|chunk|block|topk|local|sparse|stride")
-"""Names of config entries whose whole numbers may bound the tokens that a row sees. A wrong match only costs time."""
+"""Names of config entries that may hold an attention window: the maximum number of tokens that a row attends to. A
+wrong match only costs time."""
 
 
 @dataclass
@@ -77,7 +78,7 @@ def measure(subject: Subject, claim: Claim) -> bool:
 
 
 def largest_window(config: PretrainedConfig) -> int:
-    """Return the largest number in a config that may bound the tokens that a row sees, or 0 if there is no such number.
+    """Return the largest attention window that a config may name, or 0; see `WINDOW_NAMES`.
 
     Example:
         >>> from transformers import MistralConfig
@@ -106,7 +107,7 @@ def _measure(subject: Subject, claim: Claim) -> bool:
     length = window + 4 * ROWS
     if length > LONGEST:
         logger.info(
-            "%s: %s does not count as true, since its config names a window of %d tokens, which is longer than a probe",
+            "%s: %s does not count as true: its config names a window of %d tokens, which is too long for a probe",
             name,
             claim,
             window,

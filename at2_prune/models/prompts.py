@@ -39,8 +39,8 @@ class EncodedPrompt:
     source_passage: list[int]
     """The index of each source's passage."""
     source_texts: list[str]
-    """The text of each source. If the sources are tokens, the joined texts of a passage's tokens are the passage as the
-    template shows it."""
+    """The text of each source. With granularity `token`, this is the text of each token. Joined, the token texts of a
+    passage give the passage as the template shows it."""
     passages: list[Span]
     question: Span
 
@@ -155,7 +155,13 @@ def _encode_text(codec: TextCodec, texts: Sequence[str]) -> tuple[list[int], lis
 
 
 def _spans(labels: Sequence[int | None], places: Sequence[Span], count: int) -> list[Span]:
-    """Return the token span of each label. All pieces with the same label are neighbours."""
+    """Return the token span of each source or passage.
+
+    Args:
+        labels: the index of the source or passage of each piece. Pieces with the same index are adjacent.
+        places: the token span of each piece.
+        count: the number of sources or passages.
+    """
     spans: list[Span | None] = [None] * count
     for label, (start, stop) in zip(labels, places, strict=True):
         if label is not None:

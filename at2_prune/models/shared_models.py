@@ -47,7 +47,7 @@ def shared_model(
 
 
 def forget_models() -> None:
-    """Forget all models, so that `shared_model` loads them again. Models that are in use stay as they are."""
+    """Forget all models, so that `shared_model` loads them again. Models that are in use stay loaded."""
     with _loading:
         _models.clear()
 

@@ -97,7 +97,7 @@ def read_parts(
         prompt: the prompt.
         ids: the tokens of the whole answer.
         parts: spans of `ids`, each with at least one token.
-        groups: the row groups to read. Groups of draft rows are read for each part, and the others once.
+        groups: the row groups to read. Groups of draft rows are read for each part. All other groups are read once.
         layers: the layers to read. The pass ends after the last of these layers. `None` reads all layers.
 
     Returns:

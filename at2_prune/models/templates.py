@@ -89,7 +89,7 @@ class TextTemplate:
     answer_prefix: str = " "
     stop: tuple[str, ...] = ("\n",)
     thoughts_end: str = ""
-    """The marker after which the answer begins; see `ChatTemplate`."""
+    """The marker between the reasoning and the answer; see `ChatTemplate`."""
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
         before = [Piece(self.instruction + self.examples + "Documents:\n")]
@@ -114,8 +114,9 @@ class ChatTemplate:
     answer_prefix: str = ""
     stop: tuple[str, ...] = ()
     thoughts_end: str = ""
-    """The marker after which the answer begins, for a model that is asked to reason before it. Everything before the
-    marker is thoughts. If it is empty, only the markers of reasoning models separate thoughts from the answer."""
+    """The marker between the reasoning and the answer, if the template asks for reasoning. Everything before the marker
+    is thoughts. If the marker is empty, only the markers of reasoning models (`compatibility.THOUGHTS`) separate
+    thoughts from the answer."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **chat_options: Any) -> ChatTemplate:

@@ -1,8 +1,8 @@
-"""Thoughts: what a reasoning model writes before its final answer. Their sentences can be sources.
+"""Thoughts: the text that a reasoning model writes before its final answer. Sentences of the thoughts can be sources.
 
 In thought attribution (AT2, arXiv 2504.13752, Figure 4b), the sources are the parts of the model's own thoughts, and
-the target is the final answer. Here this is an `EncodedPrompt` that goes on up to the answer's first token: the
-original prompt, then the thoughts. So scorers, ablations and training need no other code than for passages.
+the target is the final answer. Here the prompt is an `EncodedPrompt` that holds the original prompt, then the thoughts.
+It ends before the answer's first token. So scorers, ablations and training need no other code than for passages.
 """
 
 from __future__ import annotations

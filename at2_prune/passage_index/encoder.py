@@ -38,7 +38,8 @@ class LayerRows:
 class Encoder:
     """Runs texts through the first layers of a model.
 
-    Sliding windows and chunks are not applied between a question and passages, as all texts have the same positions.
+    A question attends to all kept keys, also in layers with sliding-window or chunked attention. Every text starts at
+    the same position, so no distance is defined between them.
 
     Args:
         language_model: a model whose attention can be read.

@@ -2,15 +2,19 @@
 
 For a row :math:`t` of an attention head and a source :math:`S` with :math:`n_S` tokens, let :math:`z_{tj}` be the logit
 of row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum over the opening text
-(`layout.HEAD`) and the question's own tokens. :math:`T_S` are the title's tokens, or the first six of a source without
-a title. The question's features are the mean and the maximum over its rows of
+(`layout.HEAD`), the question's own tokens up to the row, and the attention sink if the layer has one. :math:`T_S` are
+the title's tokens, or the first six of a source without a title. The question's features are the mean and the maximum
+over its rows of
 
 .. math:: \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R + O_t/130}, \\quad
           \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R}, \\quad
           \\frac{A_t(T_S)}{\\sum_R A_t(R) + O_t},
 
 called `joint`, `share` and `title`. Division by the number of tokens keeps long sources from winning by their length.
-A link from one source to another is read in the same way, from the rows of the first to the keys of the second.
+
+A link from one source to another is :math:`A_t(S) / (A_t(S) + O_t)`. The rows :math:`t` are those of the first source,
+and :math:`S` is the second source. :math:`O_t` sums over the opening text, the first source's piece up to the row, and
+the sink. A link to the title has :math:`A_t(T_S)` as its numerator.
 """
 
 from __future__ import annotations

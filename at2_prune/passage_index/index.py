@@ -86,8 +86,8 @@ class PassageIndex:
     def records(self, passages: Sequence[Passage]) -> Iterator[list[PieceRecord]]:
         """Yield a list of records for each passage, in the order of the passages. Each piece has one record.
 
-        Passages without records in the store are read, some at a time. Their records are added to the store. No passage
-        is read twice.
+        Passages without records in the store are read, some at a time. Their records are added to the store. A passage
+        that occurs several times is read once, as long as the store keeps its records.
         """
         for start in progress(range(0, len(passages), PASSAGES_AT_ONCE), "reading passages"):
             yield from self._some(passages[start : start + PASSAGES_AT_ONCE])

@@ -82,7 +82,8 @@ class PieceRecord:
     """The scaled queries of each link layer, `(heads, tokens, width)`."""
     own: dict[int, torch.Tensor]
     """For each link layer and row, the logarithm of the summed exponentials of the row's logits, `(heads, tokens)`
-    float32. The sum covers the opening text `layout.HEAD` and the piece's own tokens up to the row."""
+    float32. The sum covers the opening text `layout.HEAD`, the piece's own tokens up to the row, and the attention sink
+    if the layer has one."""
 
     @property
     def tokens(self) -> int:

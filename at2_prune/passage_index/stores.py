@@ -163,7 +163,7 @@ class DiskStore:
             connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
 
     def merge(self, other: DiskStore) -> int:
-        """Copy the records that this store does not hold from another store, and return their number.
+        """Copy from another store the records that this store lacks. Return their number.
 
         Raises:
             InputError: the other folder holds the index of another model or of other settings.

@@ -33,7 +33,7 @@ class Limits:
     k: int | None
     """The maximum number of sources. None keeps the best sources that fit into `max_tokens`."""
     bound: int | None = None
-    """The number of sources that `min_score` or `keep` leave. None leaves all."""
+    """The number of sources that meet `min_score` and `keep`. None stands for all sources."""
 
 
 def choose(

@@ -68,8 +68,8 @@ class PruneConfig:
     min_score: float | None = setting(
         None,
         probability(),
-        "keep only sources whose probability of being evidence is at least this; top_n and max_tokens are still the "
-        "most, and min_documents the least, that is kept; if not given, probabilities set no bound",
+        "keep only sources whose probability of being evidence is at least this; at most top_n sources or max_tokens "
+        "tokens are kept, and at least min_documents passages; if not given, probabilities set no bound",
         "P",
     )
     keep: str | None = setting(
@@ -119,7 +119,8 @@ class PruneConfig:
     coefficients: str | None = setting(
         None,
         TEXT,
-        "the scoring model's head coefficients, by Hub id or path; if not given, the coefficients in the package",
+        "the scoring model's coefficients, by Hub id or path; if not given, those in the package, or for scout those "
+        "in the cache",
         "DIR_OR_ID",
     )
     reader: str | None = setting(

@@ -1,7 +1,7 @@
 """The pruner of a step: a pruner that the user gives, or a pruner that all steps of a process share.
 
 Frameworks copy adapters, check them again and send them to other processes. A model is therefore loaded once for each
-process and set of options, however many steps use it; see `at2_prune.models.shared_models`.
+process and set of options, and all steps with these options share it; see `at2_prune.models.shared_models`.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
     """Return the pruner for `MODEL_SETTINGS` of a config. A pruner that this process has already is not loaded again.
 
     A pruner stays loaded as long as a step uses it. The pruner that this function returned last also stays loaded,
-    until the function returns another pruner or `forget_pruners` is called. If the files of a folder change, it is
-    loaded again.
+    until the function returns another pruner or `forget_pruners` is called. If the files of a folder change, the
+    pruner is loaded again.
 
     Raises:
         InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.

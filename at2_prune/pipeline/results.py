@@ -18,9 +18,11 @@ class KeptPassage:
     text: str
     """The text that is kept: the whole text, or the kept sentences."""
     score: float | None = None
-    """The passage's score, or the sum of its sentences' scores; None if nothing was scored."""
+    """The passage's score, or the sum of its sentences' scores. It is None if nothing was scored. A blank passage, and
+    a single passage that needs no model, are not scored."""
     probability: float | None = None
-    """The probability that the passage is evidence; None if the method's coefficients are not calibrated."""
+    """The probability that the passage is evidence. It is None if the passage was not scored, or if the method's
+    coefficients are not calibrated."""
 
     @property
     def relevance(self) -> float | None:
@@ -52,7 +54,8 @@ class Pruned:
     fallback: str | None = None
     """The reason why the sources could not be scored. The first passages are then kept. None if nothing went wrong."""
     present: float | None = None
-    """The probability that at least one passage is evidence; None if the coefficients are not calibrated."""
+    """The probability that at least one passage is evidence. It is None if nothing was scored, if the coefficients are
+    not calibrated, or if there are too few passages (see `Calibration.fewest`)."""
 
     @property
     def scores(self) -> list[float | None]:

@@ -1,8 +1,8 @@
 """The prune step of a pipeline: it returns the passages to keep, and the reason for dropping each of the others.
 
 Every adapter runs this step, so that all frameworks keep the same passages of the same list. The model is loaded when
-a question first needs it. No question needs it if pruning is off. One passage needs it only if a setting asks for
-probabilities, such as `min_score`.
+a question first needs it. If pruning is off, the model is never loaded. A question with only one passage loads it only
+if a setting, such as `min_score`, needs probabilities.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class PruneStep:
     def to_draft(self, passages: Iterable[PassageLike], offered: bool = False) -> list[int]:
         """Return the indices of the passages to write a draft from. The list is empty if no draft is needed.
 
-        Of several passages with the same title and text, only the first is included. Passages without text are
+        If several passages have the same title and text, only the first is included. Passages without text are
         included, because such a passage may hold something else that another model reads, such as an image.
 
         This loads the scoring model if there are passages to choose from, because only the scorer knows whether its

@@ -141,9 +141,9 @@ class Attributor(Citing):
             draft: the draft or answer, as in `score`.
             statements: "sentence" for the sentences of the answer, or character spans `(start, stop)` of it, in order
                 and without overlap.
-            ablations: with `statements`, the number of ablations that the scores are fitted to: 0, or at least 3. Each
-                statement then says how many nats of log-odds it is expected to lose without a source. Answers that are
-                scored in windows are not fitted.
+            ablations: with `statements`, the number of ablations to run: 0, or at least 3. From these, `Statement.fit`
+                estimates the effect of each source: the log-odds, in nats, that the statement is expected to lose
+                without the source. If the passages are scored in windows, no ablations are run.
 
         Returns:
             A `ScoredSource` for each source, or with `statements` the `Citations` of the answer.
@@ -190,11 +190,11 @@ class Attributor(Citing):
 
         Args:
             question: the question.
-            passages: at least one. They are part of the prompt, but no sources here.
-            draft: a draft that this model wrote for them. With None, the model writes one. `max_new_tokens` of the
-                pruner must leave room for the thoughts and the answer.
+            passages: at least one. They are part of the prompt, but they are not the sources here.
+            draft: a draft that this model wrote for this question and these passages. With None, the model writes one.
+                The pruner's `max_new_tokens` limits the thoughts and the answer together.
             statements: as in `attribute`. With None, the whole answer is one statement.
-            ablations: as in `attribute`; they leave out sentences of the thoughts.
+            ablations: as in `attribute`. The ablations leave out sentences of the thoughts.
 
         Raises:
             EmptyDraftError: the model wrote no thoughts, or no answer after them.

@@ -1,4 +1,4 @@
-"""The number of sources to keep if probabilities decide it: by a least probability, or by a wanted recall."""
+"""The number of sources to keep if probabilities decide it: by a minimum probability, or by a wanted recall."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .selection import no_probabilities, parse_recall
 __all__ = ["CONFIDENT", "Bounds", "calibration_of"]
 
 CONFIDENT = 0.5
-"""The probability of evidence from which on a result is confident."""
+"""A result is confident if the probability of evidence is at least this."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Bounds:
     """
 
     min_score: float | None = None
-    """The least probability of a kept source. It needs a calibrated scorer."""
+    """The minimum probability of a kept source. This bound needs a calibrated scorer."""
     keep: str | None = None
     """`recall>=R` keeps the fewest sources whose expected recall of evidence is at least R. It replaces the number of
     sources to keep, and needs a calibrated scorer."""
@@ -53,7 +53,7 @@ class Bounds:
 
         Args:
             probabilities: for each source, the probability that it is evidence.
-            most: the maximum number; None sets none. It does not hold if `keep` is given.
+            most: the maximum number of sources, or None for no maximum. It is ignored if `keep` is given.
             calibration: the calibration of the probabilities. `keep` needs it.
         """
         count = len(probabilities)
@@ -71,7 +71,7 @@ def calibration_of(scorer: Scorer, *needed_by: str) -> Calibration:
 
     Raises:
         InputError: the scorer's method gives no probabilities. The message names the settings that need them.
-        CoefficientsError: its coefficients have no calibration.
+        CoefficientsError: the scorer's coefficients have no calibration.
     """
     if scorer.calibration is not None:
         return scorer.calibration

@@ -12,7 +12,7 @@ from .selection import top_k
 __all__ = ["AblationFit", "Citations", "Statement", "fit_to_ablations", "shares_of"]
 
 MIN_SHARE = 0.2
-"""The smallest share of a source that a statement cites in addition to its best source."""
+"""The minimum share of a cited source. A statement's best source needs no minimum share."""
 MOST = 3
 """The maximum number of sources that a statement cites."""
 
@@ -24,7 +24,8 @@ class AblationFit:
     effects: list[float]
     """For each source, the log-odds that the statement is expected to lose without the source, in nats."""
     correlation: float
-    """Pearson's correlation of measured log-odds and summed scores over the ablations. Near 0, trust no effect."""
+    """Pearson's correlation of measured log-odds and summed scores over the ablations. If it is near 0, the effects are
+    not reliable."""
     ablations: int
 
 
@@ -36,9 +37,9 @@ class Statement:
     start: int
     """The position of the statement's first character in the answer."""
     stop: int
-    """The position after its last character."""
+    """The position after the statement's last character."""
     scores: list[float]
-    """One score per source. Compare scores of one statement only: AT2's scores have no scale of their own."""
+    """One score per source. Scores can be compared within one statement only."""
     fit: AblationFit | None = None
     """The effects of the sources, if ablations were run; see `Attributor.attribute`."""
 
@@ -53,7 +54,7 @@ class Statement:
         The best source is cited if its score is positive. Others are cited if their share is at least `min_share`.
 
         Args:
-            min_share: the smallest share of a further source.
+            min_share: the minimum share of a cited source, except for the best one.
             most: the maximum number of sources.
         """
         shares = self.shares

@@ -123,7 +123,10 @@ class Citing(Scoring):
     def _in_windows(
         self, question: str, passages: list[Passage], prompt: EncodedPrompt, cut: Answered
     ) -> list[Statement]:
-        """Score all statements in each window of passages that fit. Windows allow no ablations of all sources."""
+        """Score all statements in each window of passages that fit.
+
+        No ablations are run, because no window holds all sources.
+        """
         room, text = self._scoring_room, cut.text
         parts = room.parts(question, passages, prompt, text)
         windows = [[part.passage for part in parts]]

@@ -37,8 +37,8 @@ class Scored:
     error: EmptyDraftError | None = None
     """The error if the sources could not be scored, else None."""
     whole: bool = True
-    """True if the draft, if there is one, was written by the reader from all sources. Then it is the answer from all
-    sources."""
+    """False if the draft was given as a text, or was written from a window of the sources. If this is True, the draft
+    (if there is one) is the reader's answer from all sources."""
     prefix: Prefix | None = field(default=None, repr=False)
     """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
     excerpts: Mapping[int, Passage] = field(default_factory=dict, repr=False)
@@ -49,7 +49,8 @@ class Scored:
     probabilities: list[float] | None = None
     """For each source, the probability that it is evidence. It is None if the scorer is not calibrated."""
     present: float | None = None
-    """The probability that at least one source is evidence. It is None if the scorer is not calibrated."""
+    """The probability that at least one source is evidence. It is None if the scorer is not calibrated, or if there are
+    too few passages (see `Calibration.fewest`)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores", blank_last(self.scores, self.prompt.source_texts))
@@ -79,7 +80,7 @@ class Answer:
     prompt: EncodedPrompt | None = field(default=None, repr=False)
     """The prompt that was answered. It may be missing if the draft of a separate reader is the answer."""
     only_thoughts: bool = False
-    """True if a reasoning model did not get to the answer."""
+    """True if a reasoning model wrote only thoughts and no answer."""
 
 
 class PruningLoop:

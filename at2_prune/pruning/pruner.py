@@ -210,9 +210,9 @@ class AT2Pruner(Attributor):
     ) -> PruneResult:
         """Score the sources, keep the top k sources, and answer from the kept sources.
 
-        If k is at least the number of sources and the reader drafted from all of them, its draft is the answer. With
+        If k is at least the number of sources and the reader drafted from all sources, the draft is the answer. With
         `order="score"`, a new answer is written unless the ranking is the original order. If a method needs a draft and
-        the reader writes nothing, the first k sources are kept, and `result.fallback` says so.
+        the reader writes nothing, the first k sources are kept, and `result.fallback` gives the reason.
 
         Args:
             question: the question.
@@ -220,7 +220,7 @@ class AT2Pruner(Attributor):
             k: the number of sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the reader
                 answers for each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
             draft: as in `score`. An empty text raises an error; the reader does not write a draft in its place.
-            bounds: a least probability of kept sources, or a wanted recall of evidence. The best source is always kept.
+            bounds: the minimum probability of a kept source, or the wanted recall. The best source is always kept.
 
         Raises:
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1. It is

@@ -44,7 +44,7 @@ def reader_drafts(
 
     Args:
         loop: the pruning loop, which holds the reader.
-        room: the room in the reader's context.
+        room: tells which prompts fit the reader's context.
         questions: any number of questions.
         passages: the passages of each question.
         overflow: see `Overflow`.

@@ -28,8 +28,7 @@ class ScoredSource:
     """The index of the source's passage."""
     kept: bool
     probability: float | None = None
-    """The probability that the source is evidence, from the calibration of the method's coefficients; None without
-    one."""
+    """The probability that the source is evidence; None if the method's coefficients are not calibrated."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class PruneResult:
     sources: list[ScoredSource]
     """All sources, in input order."""
     seconds: dict[str, float]
-    """The time of each step: `draft` (attention is read while the draft is written), `score`, `answer`. With a separate
-    reader, its draft is read by the scoring model in the step `score`."""
+    """The time of each step: `draft` (attention is read while the draft is written), `score`, `answer`. If there is a
+    separate reader, the scoring model reads the reader's draft in the step `score`."""
     fallback: str | None = None
     """The reason why the first k sources were kept without scores. It is None if the sources were scored."""
     candidates: list[Candidate] = field(default_factory=list)
@@ -68,11 +67,12 @@ class PruneResult:
     probabilities: list[float] | None = None
     """For each passage, the probability that it is evidence; None if the method's coefficients are not calibrated."""
     present: float | None = None
-    """The probability that at least one passage is evidence; None if the coefficients are not calibrated."""
+    """The probability that at least one passage is evidence. It is None if the coefficients are not calibrated, or if
+    there are too few passages (see `Calibration.fewest`)."""
 
     @property
     def confident(self) -> bool | None:
-        """Return whether the passages probably hold evidence. It is None if the coefficients are not calibrated."""
+        """Return whether `present` is at least 0.5. Return None if `present` is None."""
         return None if self.present is None else self.present >= CONFIDENT
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,7 +147,10 @@ def scored_sources(
 
 
 def probabilities_by_passage(sources: Sequence[ScoredSource], count: int) -> list[float]:
-    """Return the probability of each passage: that of the passage, or the sum over its sentences."""
+    """Return the probability of each passage.
+
+    If the sources are sentences, each holds a share of its passage's probability, and the shares are summed.
+    """
     found = [0.0] * count
     for source in sources:
         found[source.passage] += source.probability or 0.0

@@ -42,7 +42,7 @@ class Room:
     def has(self, tokens: int, draft: str | Draft | None = None) -> bool:
         """Return whether a prompt of this number of tokens and an answer fit the context.
 
-        If the given draft is longer than an answer, the draft must fit in the answer's place.
+        If the draft has more than `answer_tokens` tokens, the draft must fit instead.
         """
         try:
             self.language_model.check_length(tokens, self.after(draft))

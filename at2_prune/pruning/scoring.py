@@ -1,4 +1,4 @@
-"""Scoring: questions that fit the context are scored as one batch, the others in windows."""
+"""Scoring: questions that fit the context are scored as one batch. All other questions are scored in windows."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class Scoring:
         self.max_new_tokens = max_new_tokens
         self.overflow = overflow
         self._reader_room = Room(self.reader, granularity, max_new_tokens)
-        """The room in the context of the model that writes."""
+        """Tells which prompts fit the context of the model that writes."""
         self._scoring_room = Room(language_model, granularity, 0) if self.loop.two_models else self._reader_room
-        """The room in the context of the model that scores."""
+        """Tells which prompts fit the context of the model that scores."""
 
     @property
     def reader(self) -> LanguageModel:
@@ -88,10 +88,10 @@ class Scoring:
         return self._reader_room.fits(question, passages)
 
     def _room_of(self, asked: _Asked) -> tuple[Room, str | Draft | None]:
-        """Return the room that decides whether passages are cut, and the draft that must fit into it.
+        """Return the `Room` of the model whose context the passages must fit, and the draft that must fit with them.
 
-        If the scorer reads the prompt or there is only one model, this is the scoring model's room. Otherwise it is the
-        reader's room, and only an answer must fit.
+        If the scorer reads the prompt or there is only one model, this is the scoring model. Otherwise it is the
+        reader, and only an answer must fit with the passages.
         """
         if self.scorer.reads_prompt or not self.loop.two_models:
             return self._scoring_room, asked.draft
@@ -112,14 +112,16 @@ class Scoring:
         drafts: Sequence[str | Draft] | None = None,
         answers_follow: bool = False,
     ) -> list[Scored]:
-        """Score several questions. Questions that fit the context are scored as one batch, the others in windows.
+        """Score several questions.
+
+        Questions that fit the context are scored as one batch. All other questions are scored in windows.
 
         Args:
             questions: any number.
             passages: the passages of each question.
             drafts: the draft of each question. With None, the reader writes drafts if the scorer reads them.
-            answers_follow: whether the questions are answered next. Then the prefix of a single prompt is run once and
-                kept.
+            answers_follow: whether the questions are answered next. If there is only one prompt, its prefix is then
+                run once, if that saves time, and kept for the answers.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
@@ -182,7 +184,11 @@ class Scoring:
         return _Asked(question, passages, draft, prompt, time.perf_counter() - started)
 
     def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
-        """Score questions as one batch. With `share_prefix`, the prefix of a single prompt is run once and kept."""
+        """Score questions as one batch.
+
+        With `share_prefix`, if there is only one prompt, its prefix is run once, if that saves time, and kept for the
+        answers.
+        """
         clock, model, count = time.perf_counter, self.language_model, len(asked)
         started = clock() - sum(one.seconds for one in asked)
         prompts = [one.prompt for one in asked]

@@ -113,7 +113,8 @@ def score_statements(
     outcomes = outcomes or Outcomes(model, prompt, answer)
     found = []
     for index, ((start, stop), readout) in enumerate(zip(answer.parts, readouts, strict=True)):
-        # A scorer that runs the model itself, such as gradient x input, sees the statement after the ones before it.
+        # A scorer that runs the model itself, such as gradient x input, gets the earlier part of the answer as the end
+        # of the prompt.
         before = replace(prompt, ids=[*prompt.ids, *answer.ids[:start]])
         text = answer.text[slice(*answer.spans[index])]
         draft = Draft(text, answer.ids[start:stop], prompt_ids=before.ids, readout=readout)

@@ -19,7 +19,7 @@ __all__ = ["Block", "Card", "Tokens", "cards_of"]
 Tokens = list[tuple[str, float]]
 """The tokens of a passage, each with its text and its score."""
 LONG = 1500
-"""The text of a passage with more characters than this may scroll, so it can be focused with the keyboard."""
+"""A passage with more characters than this may have to scroll, so the keyboard can focus its text."""
 
 
 @dataclass(frozen=True)

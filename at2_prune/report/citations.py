@@ -26,7 +26,7 @@ class Cited:
 
     source: int
     number: int
-    """Its number; 0 if the statement does not cite the source."""
+    """The source's number; 0 if the statement does not cite the source."""
     name: str
     percent: int
     effect: str

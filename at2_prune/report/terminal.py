@@ -88,7 +88,7 @@ class Lines:
                 self.lines.append("  " + self._paint(line, style) if line else "")
 
     def scores(self, result: PruneResult) -> None:
-        """Add a bar for every passage, the best first. If sentences were scored, add the kept ones."""
+        """Add a bar for every passage, the best first. If sentences were scored, add the kept sentences."""
         scores = result.scores
         decimals = decimals_for(scores)
         minus = "−" if self._can_show("−") else "-"

@@ -66,7 +66,7 @@ def name_of(passage: Passage, width: int = 60) -> str:
 
 
 def ranking(scores: Sequence[float]) -> list[int]:
-    """Return the indices in descending order of score. Of equal scores, the earlier index comes first."""
+    """Return the indices in descending order of score. If scores are equal, the earlier index comes first."""
     return sorted(range(len(scores)), key=lambda index: (-scores[index], index))
 
 

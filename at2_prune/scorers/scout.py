@@ -23,8 +23,8 @@ from .base import Judgement, Scorer, ScorerOptions, Task
 __all__ = ["CANDIDATES", "ScoutScorer"]
 
 CANDIDATES = 20
-"""The maximum number of sources that are compared by links: those with the highest first scores. All others rank after
-these sources."""
+"""The maximum number of sources whose links are used: those with the highest first scores, `theta . x(S)`; see
+`ScoutCoefficients`. All other sources rank after these."""
 
 
 class ScoutScorer(Scorer):
@@ -32,7 +32,8 @@ class ScoutScorer(Scorer):
 
     A passage is read once, alone, and its keys are kept in the index. Scoring then runs the question's tokens only. The
     number of passages is not limited by the model's context, and their order does not matter. The score of a sentence
-    is the score of its passage, times the sentence's share among the sentences of that passage.
+    is the score of its passage, times a share. The shares of a passage's sentences are the softmax of their first
+    scores.
 
     Args:
         coefficients: learned coefficients of the model.
@@ -93,8 +94,8 @@ class ScoutScorer(Scorer):
     def judge(self, task: Task) -> Judgement:
         """Return scores and probabilities.
 
-        The probability of a sentence is the probability of its passage, times the sentence's share among the sentences
-        of that passage.
+        The probability of a sentence is the probability of its passage, times the same share as for scores; see the
+        class.
         """
         index, prompt = self.index(task.language_model), task.prompt
         question = index.question(task.question)
@@ -128,7 +129,7 @@ class ScoutScorer(Scorer):
     def _score_passages(
         self, index: PassageIndex, question: Mapping[int, LayerRows], passages: Sequence[Passage]
     ) -> tuple[torch.Tensor, float]:
-        """Return the scores of whole passages, and the logarithm of the sum of the exponentials of their first scores.
+        """Return the scores of whole passages, and the log-sum-exp of their first scores, z in `Calibration`.
 
         A passage without text gets the score minus infinity.
         """

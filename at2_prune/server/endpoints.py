@@ -164,7 +164,7 @@ def _documents(body: rerank.RerankRequest) -> list[Passage]:
     """Return the documents of a request as passages.
 
     Raises:
-        Problem: a document has no text.
+        Problem: a document is an object without a text under the key `text`, and `rank_fields` is not given.
     """
     passages = []
     for index, document in enumerate(body.documents):
@@ -172,7 +172,7 @@ def _documents(body: rerank.RerankRequest) -> list[Passage]:
         if passage is None:
             raise Problem(
                 422,
-                "documents: an object needs a text under the key `text`, or under the keys that `rank_fields` names",
+                "documents: an object needs a text under the key `text`; or name the keys of its text in `rank_fields`",
                 f"documents.{index}",
             )
         passages.append(passage)

@@ -36,7 +36,7 @@ class Guard:
 
     Args:
         app: the application.
-        limits: the largest size of a body, and the longest time for receiving a body.
+        limits: the maximum size of a body, and the longest wait for the next part of a body.
         metrics: counts requests.
         api_key: the bearer key that clients must send; with None, clients need no key.
         log_texts: whether the log line of a request holds its texts.
@@ -102,7 +102,10 @@ class Guard:
         )
 
     def _limited(self, receive: Receive) -> Receive:
-        """Return a `receive` that raises a problem if the body is too large or does not arrive in time."""
+        """Return a `receive` that raises a problem.
+
+        It raises the problem if the body is too large, or if the next part of the body does not arrive in time.
+        """
         received = 0
         complete = False
 
@@ -113,7 +116,7 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), self.limits.timeout)
             except asyncio.TimeoutError:
-                raise Problem(408, f"the body did not arrive within {self.limits.timeout:g} seconds") from None
+                raise Problem(408, f"no part of the body arrived for {self.limits.timeout:g} seconds") from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if received > self.limits.max_body_bytes:

@@ -23,7 +23,7 @@ _TYPES = {401: "Unauthorized", 413: "Validation", 422: "Validation", 429: "Overl
 _MEANINGS = {
     400: "The body cannot be read.",
     401: "The key is missing or wrong.",
-    408: "The body did not arrive in time.",
+    408: "The next part of the body did not arrive in time.",
     413: "The body is too large.",
     422: "A field is missing, wrong or too large. `field` names it.",
     429: "Too many requests wait. `Retry-After` says for how many seconds to wait.",

@@ -30,7 +30,11 @@ class PassageBody(BaseModel):
     text: str
     title: str | None = Field(None, description="The title, which the model reads before the text.")
     id: str | None = None
-    score: float | None = Field(None, allow_inf_nan=False, description="The retrieval score; only `fusion` reads it.")
+    score: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="The retrieval score. Only the methods `fusion` and `retriever_order` read it.",
+    )
 
 
 class _Request(BaseModel):
@@ -76,7 +80,8 @@ class Kept(BaseModel):
     id: str | None = None
     score: float | None = Field(description="The method's score; null if nothing was scored.")
     probability: float | None = Field(
-        None, description="The probability that the passage is evidence; null if the method gives none."
+        None,
+        description="The probability that the passage is evidence; null if the method gives no probabilities.",
     )
 
 
@@ -98,7 +103,9 @@ class PruneResponse(BaseModel):
     draft: str | None = Field(description="The draft that the scoring model read; null if it read none.")
     answer: str | None = Field(None, description="The answer from the kept texts, if the request asks for an answer.")
     present: float | None = Field(
-        None, description="The probability that the passages hold evidence at all; null if the method gives none."
+        None,
+        description="The probability that at least one passage is evidence. Null if the method gives no probabilities, "
+        "or if there are too few passages.",
     )
     fallback: str | None = Field(
         description="The reason why nothing could be scored. The first passages are then kept. Null if all went well."

@@ -2,9 +2,9 @@
 
     serve run at2_prune.server.ray_app:build method=scout index=/data/index max_replicas=8
 
-The deployment `Api` speaks HTTP, and the replicas of the deployment `Replica` do the work. Each of them holds the model
+The deployment `Api` speaks HTTP, and the replicas of the deployment `Replica` do the work. Each replica holds the model
 and a cache of the passage index. `PassageRouter` sends a request to the replica that keeps the keys of its passages.
-This needs the extra `ray`. docs/scale.md describes it.
+The application needs the extra `ray`. docs/scale.md describes the application.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _taken(kind: type[D], given: dict[str, Any]) -> D:
     """Remove a dataclass's fields from the arguments, and return the dataclass.
 
     Raises:
-        InputError: a value is no number of at least 1.
+        InputError: a value is not a number, or it is below the minimum: 0 for `gpus`, and 1 for all other fields.
     """
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]
@@ -164,8 +164,9 @@ def _taken(kind: type[D], given: dict[str, Any]) -> D:
             values[field.name] = float(text) if field.type == "float" else int(text)
         except ValueError:
             raise InputError(f"{field.name} must be a number, got {text!r}") from None
-        if values[field.name] < (0 if field.name == "gpus" else 1):
-            raise InputError(f"{field.name} must be at least 1, got {text}")
+        least = 0 if field.name == "gpus" else 1
+        if values[field.name] < least:
+            raise InputError(f"{field.name} must be at least {least}, got {text}")
     return kind(**values)
 
 

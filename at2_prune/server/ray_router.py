@@ -1,6 +1,6 @@
 """The router of a Ray Serve deployment, which sends a request to the replica that keeps its passages' keys.
 
-Ray calls the API that this module uses alpha. It was tested with Ray 2.60.
+This module uses an API that Ray marks as alpha. It was tested with Ray 2.60.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PassageRouter(RequestRouter):
         return [[replica] for replica in ranked]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
-        """Remember the replica of passages that have none."""
+        """Remember the replica for each passage that has no running replica yet."""
         for key in passage_keys(pending_request.kwargs.get("passages", ())):
             if self.homes.get(key) not in self.curr_replicas:
                 self.homes[key] = replica_id

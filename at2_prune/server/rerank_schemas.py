@@ -159,7 +159,10 @@ class RankedText(BaseModel):
 
 
 def as_passage(document: str | dict[str, Any], rank_fields: list[str] | None) -> Passage | None:
-    """Return a document of a `RerankRequest` as a passage, or None if the document is an object without a text."""
+    """Return a document of a `RerankRequest` as a passage.
+
+    Return None if the document is an object without a text under the key `text`, and no `rank_fields` are given.
+    """
     if isinstance(document, str):
         return Passage(document)
     if rank_fields is not None:

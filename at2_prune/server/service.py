@@ -38,7 +38,7 @@ class Ranking:
 
     scores: list[float]
     probabilities: list[float] | None = None
-    """For each document, the probability that it is evidence; None if the method is not calibrated."""
+    """For each document, the probability that it is evidence; None if the method gives no probabilities."""
     warning: str | None = None
     """The reason why nothing could be scored. All scores are then 0. None if all went well."""
 
@@ -67,7 +67,8 @@ class Backend(Protocol):
 class Service:
     """Scores, prunes and attributes with one model.
 
-    The `request` of a method is watched: if its client hangs up, the work is skipped. With None, nothing is watched.
+    Each method with a `request` watches it: if the client closes the connection, work that has not begun is cancelled.
+    With None, nothing is watched.
 
     Args:
         step: the prune step, which has the settings. The constructor loads the step's model.
@@ -175,7 +176,8 @@ class Service:
 async def answer_of(request: Request | None, work: asyncio.Future[T], timeout: float) -> T:
     """Wait for the result of work.
 
-    If the time is over or the client closes the connection, the work is cancelled. Work that has begun goes on.
+    If the time is over or the client closes the connection, work that has not begun is cancelled. Work that the queue
+    has begun goes on, and its result is dropped.
 
     Raises:
         Problem: the time is over, or the client closed the connection.

@@ -15,7 +15,7 @@ __all__ = ["Choice", "fit_choices", "recall_at"]
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice that coefficients are fitted to. They must find the supporting sources among the choice's sources."""
+    """One observation of the regression: the candidate sources, and which of them support the answer."""
 
     features: torch.Tensor
     """`(sources, features)`."""

@@ -12,7 +12,7 @@ import torch
 from ..ablation import Positions, ablation_outcomes, random_masks, seeded_generator
 from ..attention.rows import RowGroup
 from ..datasets import Question
-from ..errors import ContextTooLongError
+from ..errors import ContextTooLongError, EmptyDraftError
 from ..models.drafts import write_drafts
 from ..models.language_model import LanguageModel
 from ..models.readouts import Readout, read_prompts
@@ -42,6 +42,8 @@ the draft, and coefficients for any of these groups can be fitted later."""
 _NOT_READ_AGAIN = ("the stored draft splits into other sentences when it is tokenised again", "empty draft")
 """The reasons why more row groups cannot be read for a stored example. The first reason is for examples with ablations,
 the second for examples from evidence."""
+_OTHER_DRAFT = "the model now writes another draft"
+"""The reason why more row groups cannot be read for a stored example whose sources are thoughts."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class CollectSettings:
     third of the layers."""
     thoughts: bool = False
     """True if the sources are the sentences of the thoughts that the model writes before its answer, and not the
-    passages; see `at2_prune.models.thoughts`. `max_new_tokens` must leave room for thoughts and answer."""
+    passages; see `at2_prune.models.thoughts`. `max_new_tokens` limits the thoughts and the answer together."""
 
 
 def collect_examples(
@@ -85,7 +87,8 @@ def collect_examples(
     """Collect the examples that `store` does not have yet.
 
     If a stored example lacks row groups, one more forward pass reads the missing groups. The ablations of the example
-    are kept. If coefficients are learned from evidence, the whole example is collected again.
+    are kept. If the sources are thoughts, the model first writes its draft again, because the store holds no thoughts.
+    If coefficients are learned from evidence, the whole example is collected again.
 
     Args:
         language_model: the model to train coefficients for.
@@ -98,7 +101,8 @@ def collect_examples(
     Returns:
         The number of questions without a complete example, by reason. Some reasons are fewer than two sources, an empty
         draft, and too many tokens for the model. Another reason is that a stored draft splits into other sentences when
-        it is tokenised again. Then the missing row groups of its example cannot be read.
+        it is tokenised again, or that the model now writes another draft. Then the missing row groups of its example
+        cannot be read.
     """
     skipped: dict[str, int] = {}
     for question in questions:
@@ -112,7 +116,9 @@ def collect_examples(
             example = _read_again(language_model, question, settings, outcome, missing) if missing else outcome
             if example is not known:
                 store.add(example or outcome)
-            outcome = example or _NOT_READ_AGAIN[settings.learn_from == "evidence"]
+            outcome = example or (
+                _OTHER_DRAFT if settings.thoughts else _NOT_READ_AGAIN[settings.learn_from == "evidence"]
+            )
         if isinstance(outcome, str):
             skipped[outcome] = skipped.get(outcome, 0) + 1
             logger.info("question %s gives no example: %s", question.id, outcome)
@@ -127,11 +133,22 @@ def _read_again(
     example: Example,
     groups: Sequence[RowGroup],
 ) -> Example | None:
-    """Return the example with these row groups added, or None if its draft now has other sentences or is empty."""
+    """Return the example with these row groups added.
+
+    Return None if the draft now has other sentences or is empty, or if the model now writes other thoughts.
+    """
     if settings.learn_from == "evidence":
         return _evidence(language_model, question, settings, [RowGroup.from_name(n) for n in example.mass] + [*groups])
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     ids = language_model.encode_draft(example.draft)
+    if settings.thoughts:
+        draft = write_drafts(language_model, [prompt], (), settings.max_new_tokens)[0]
+        try:
+            prompt, ids = thought_prompt(language_model, prompt, draft), draft.ids
+        except EmptyDraftError:
+            return None
+        if draft.text != example.draft or len(prompt.sources) != example.masks.shape[1]:
+            return None
     parts = draft_parts(language_model, ids) if settings.targets == "sentence" else [(0, len(ids))]
     if len(parts) != example.outcomes.shape[1]:
         return None
@@ -177,12 +194,16 @@ def _example(
     if not draft.ids:
         return "empty draft"
     if settings.thoughts:
-        prompt = thought_prompt(language_model, prompt, draft)
+        try:
+            prompt = thought_prompt(language_model, prompt, draft)
+        except EmptyDraftError:
+            return "no thoughts before the answer"
         if len(prompt.sources) < 2:
             return "fewer than two sentences of thoughts"
     parts = draft_parts(language_model, draft.ids) if settings.targets == "sentence" else [(0, len(draft.ids))]
     readouts = None if draft.readout is None else split_readout(draft.readout, parts, ROW_GROUPS)
-    readouts = readouts or read_parts(language_model, prompt, draft.ids, parts, ROW_GROUPS)
+    every = [*ROW_GROUPS, *(group for group in row_groups if group not in ROW_GROUPS)]
+    readouts = readouts or read_parts(language_model, prompt, draft.ids, parts, every)
     masks = random_masks(len(prompt.sources), settings.ablations, seeded_generator(settings.seed, question.id))
     target, target_parts = draft.ids, parts
     if settings.learn_from == "answer":

@@ -74,7 +74,7 @@ def fit(
     settings: FitSettings = FitSettings(),
     progress: Callable[[int, float], None] = lambda step, correlation: None,
 ) -> tuple[torch.Tensor, list[tuple[int, float]]]:
-    """Fit coefficients by the correlation within each example.
+    """Fit coefficients by the correlation within each target.
 
     The optimiser is Adam with a cosine schedule. It starts from equal weights, which score by average attention.
 

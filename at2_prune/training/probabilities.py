@@ -1,8 +1,10 @@
-"""The fit of a calibration: probabilities of evidence, and the recall of evidence at each level.
+"""The fit of a calibration: probabilities of evidence, and the recall of evidence.
+
+The recall is measured when sources are kept up to each share of the summed probabilities (`LEVELS`).
 
 Every question is scored by coefficients that were fitted to other questions, in five folds. Two logistic regressions
 are then fitted to these scores; see `at2_prune.coefficients.calibration`. Each question is scored twice: as it is, and
-without its supporting passages. The second case teaches the probability that the passages hold evidence at all.
+without its supporting passages. The second case teaches the probability that at least one passage is evidence.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ FOLDS = 5
 BINS = 10
 """The number of bins of the reliability curve, all of equal width."""
 ABSENT = 0.1
-"""The weight of questions without evidence in the probabilities of sources: the share that a user may expect."""
+"""The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
+weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ScoredQuestion:
 
     scores: torch.Tensor
     total: float
-    """The logarithm of the sum of the exponentials of the first scores."""
+    """The log-sum-exp of the first scores, z; see `Calibration`."""
     gold: torch.Tensor
     absent: tuple[torch.Tensor, float] | None
     """The scores and the total without the supporting sources."""
@@ -178,7 +181,7 @@ def _logistic(features: torch.Tensor, labels: torch.Tensor, weights: torch.Tenso
 
 
 def _misses(calibration: Calibration, questions: Sequence[ScoredQuestion]) -> tuple[float, ...]:
-    """Return the mean share of evidence that is not kept, at each level."""
+    """Return the mean share of evidence that is not kept, for each of `LEVELS`."""
     missed = torch.zeros(len(LEVELS), dtype=torch.float64)
     for one in questions:
         probabilities = calibration.probabilities(one.scores, one.total)
@@ -190,8 +193,11 @@ def _misses(calibration: Calibration, questions: Sequence[ScoredQuestion]) -> tu
 
 
 def _predictions(calibration: Calibration, questions: Sequence[ScoredQuestion]) -> dict[str, list[Any]]:
-    """Return `pairs`, the probability and the truth of every source, and `present`, the probability of evidence in each
-    question and the truth, with and without the supporting sources."""
+    """Return two lists.
+
+    `pairs`: for each source, its probability and whether it is evidence. `present`: for each question, with and without
+    its supporting sources, the probability that evidence is present and whether it is.
+    """
     pairs: list[tuple[float, bool]] = []
     present: list[tuple[float, bool]] = []
     for one in questions:

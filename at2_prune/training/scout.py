@@ -29,7 +29,8 @@ from .settings import TrainingData, TrainingSettings
 __all__ = ["ScoutReport", "check_ids", "train_scout"]
 
 MEMORY = 2**28
-"""The maximum number of bytes for the keys of passages that several questions share."""
+"""The maximum size of the in-memory passage index during training, in bytes. With the index, a passage that several
+questions share is read once."""
 PROCEDURE = "scout: supporting passages by two multinomial logistic regressions on features of the passage index"
 
 
@@ -131,7 +132,7 @@ def check_ids(data: Sequence[TrainingData]) -> None:
     """Check that no two data sets share an id, because examples are stored by the ids of their questions.
 
     Raises:
-        DataError: two of them do.
+        DataError: two data sets share an id.
     """
     known: dict[str, str] = {}
     for one in data:

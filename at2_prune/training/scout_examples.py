@@ -47,8 +47,11 @@ def collect_scout(
 def _example(index: PassageIndex, question: Question) -> Example:
     """Return the example of a question.
 
-    Its masses are the features `question` of all sources, the features `links` between them, and the features `absent`
-    of the other sources if the supporting ones are left out.
+    `Example.mass` holds features instead of attention mass:
+
+    - `question`: the question features of all sources.
+    - `links`: the link features of all pairs of sources.
+    - `absent`: the question features of the non-supporting sources, computed without the supporting sources.
     """
     texts = [passage.text for passage in question.passages]
     units, sources = source_units(index, question.passages, list(range(len(texts))), texts)

@@ -80,7 +80,8 @@ class AT2DocumentPruner:
         Args:
             query: the question.
             documents: the retrieved documents, best first.
-            top_k: how many documents (or sentences) to keep in this call. None takes `top_n` or `max_tokens`.
+            top_k: how many documents (or sentences) to keep in this call. With None, `top_n`, `max_tokens` or `keep`
+                decides, whichever is set.
             draft: an answer that your own generator wrote from these documents, for methods that read a draft. With
                 None, the reader writes one.
 

@@ -93,8 +93,8 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
             callbacks: LangChain callbacks for the run of `draft_llm`.
             draft: a draft written from these documents. With None, `draft_llm` or the reader writes one if the
                 method reads a draft.
-            top_n: how many documents (or sentences) to keep in this call. None takes the compressor's `top_n` or
-                `max_tokens`.
+            top_n: how many documents (or sentences) to keep in this call. With None, the compressor's `top_n`,
+                `max_tokens` or `keep` decides, whichever is set.
         """
         documents, drafter = as_documents(documents), self.drafter if draft is None else None
         if drafter and (asked := self.draft_input(documents, query)):

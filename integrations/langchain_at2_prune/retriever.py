@@ -44,8 +44,8 @@ class AT2PruneRetriever(BaseRetriever):
     compressor: AT2DocumentCompressor = Field(default_factory=AT2DocumentCompressor)
     """Selects the documents to keep."""
     top_n: Annotated[int, Field(ge=1, strict=True)] | Literal["auto"] | None = None
-    """The number of documents to keep. None takes the compressor's `top_n`. `invoke(question, top_n=2)` sets it for one
-    call."""
+    """The number of documents to keep. With None, the compressor's `top_n`, `max_tokens` or `keep` decides.
+    `invoke(question, top_n=2)` sets the number for one call."""
 
     if TYPE_CHECKING:  # a type checker must not refuse the settings of the compressor
 

@@ -168,7 +168,7 @@ def test_probabilities_can_be_fitted_to_own_questions(
     assert saved.calibration is not None
     assert saved.calibration.questions == report.questions == 12
     assert saved.training["recalibrated_on"] == {"data": "mine", "questions": 12}
-    with pytest.raises(DataError, match="at least 10 questions with supporting passages and others, got 3"):
+    with pytest.raises(DataError, match="at least 10 questions that have both supporting passages and others, got 3"):
         recalibrate(tiny_lm, first, few_questions[:3], "mine", tmp_path / "third")
 
 
@@ -190,8 +190,8 @@ def test_the_command(model_folder: Path, few: Path, tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--questions", "q.jsonl"], "--questions goes with --out"),
-        (["--questions", "q.jsonl", "--passages", "p.json", "--out", "o"], "--questions goes with --out"),
+        (["--questions", "q.jsonl"], "--questions needs --out"),
+        (["--questions", "q.jsonl", "--passages", "p.json", "--out", "o"], "cannot be used with --passages"),
         (["--coefficients", "c"], "--coefficients needs --questions"),
         (["--passages", "one.json"], "1 different passages with text, but questions can be made of at least 20"),
         (["--passages", "blank.json"], "0 different passages with text"),

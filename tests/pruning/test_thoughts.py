@@ -13,11 +13,13 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from at2_prune.ablation import ablation_outcomes
+from at2_prune.attention.rows import RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import EmptyDraftError, InputError, ModelNotSupportedError
 from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.models.statements import read_parts
 from at2_prune.models.templates import ChatTemplate, TextTemplate
 from at2_prune.models.thoughts import thought_prompt
 from at2_prune.pruning.pruner import AT2Pruner
@@ -123,6 +125,9 @@ def test_a_chat_model_can_be_asked_to_reason(tiny_model: Any, tiny_tokenizer: Pr
     assert [one.strip() for one in thought_prompt(lm, asked, draft).source_texts] == [one.strip() for one in THOUGHTS]
     with pytest.raises(ModelNotSupportedError, match="'text-v1' cannot be asked to reason"):
         LanguageModel(tiny_model, tiny_tokenizer, TextTemplate()).reasoning()
+    assert tiny_tokenizer.chat_template is None
+    with pytest.raises(ModelNotSupportedError, match="tokenizer of tiny has no chat template"):
+        LanguageModel(tiny_model, tiny_tokenizer, template, name="tiny").reasoning(own=True)
 
 
 def test_thoughts_that_cannot_be_used(thinking_lm: LanguageModel, tiny_lm: LanguageModel) -> None:
@@ -160,3 +165,34 @@ def test_training_takes_thoughts_as_sources(
     pruner = AT2Pruner.from_pretrained(thinking_lm, HeadCoefficients.average(2, 4, "llama"))
     scores = pruner.attribute_thoughts(QUESTION, PASSAGES, draft).statements[0].scores
     assert example.mass["draft"][0].mean((0, 1)).tolist() == pytest.approx(scores, abs=1e-6)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_training_reads_further_row_groups_from_the_thoughts(
+    stored: bool, thinking_lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafts = [thinking_draft(thinking_lm, f"<think>{''.join(THOUGHTS)}</think>", "Canberra it is")]
+    monkeypatch.setattr("at2_prune.training.collect.write_drafts", lambda *arguments, **options: drafts)
+    settings = CollectSettings(ablations=4, thoughts=True)
+    store = ExampleStore(tmp_path, {})
+    asked = [Question("q", QUESTION, PASSAGES)], store, settings
+    if stored:
+        assert collect_examples(thinking_lm, *asked) == {}
+    group = RowGroup("draft", measure="contribution")
+    assert collect_examples(thinking_lm, *asked, row_groups=[group]) == {}
+    (example,) = store.load(["q"])
+    own = thought_prompt(thinking_lm, thinking_lm.encode(QUESTION, PASSAGES), drafts[0])
+    expected = read_parts(thinking_lm, own, drafts[0].ids, [(0, len(drafts[0].ids))], [group])[0].mass[group]
+    assert torch.allclose(example.mass[group.name][0], expected, atol=1e-6)
+    drafts[:] = [thinking_draft(thinking_lm, f"<think>{THOUGHTS[0]}</think>", "Canberra it is")]
+    further = RowGroup("draft", measure="effective")
+    assert collect_examples(thinking_lm, *asked, row_groups=[further]) == {"the model now writes another draft": 1}
+
+
+def test_training_leaves_out_answers_without_thoughts(
+    thinking_lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = thinking_draft(thinking_lm, "<think>\n</think>", "Canberra")
+    monkeypatch.setattr("at2_prune.training.collect.write_drafts", lambda *arguments, **options: [draft])
+    asked = [Question("q", QUESTION, PASSAGES)], ExampleStore(tmp_path, {}), CollectSettings(ablations=4, thoughts=True)
+    assert collect_examples(thinking_lm, *asked) == {"no thoughts before the answer": 1}

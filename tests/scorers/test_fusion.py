@@ -70,9 +70,9 @@ def test_by_name(tiny_lm: LanguageModel, scout: LearnedScorer) -> None:
     assert (fusion.name, fusion.attention.name) == ("fusion", "scout")
     with pytest.raises(InputError, match="needs coefficients of scout, but the given coefficients belong to"):
         load_scorer(tiny_lm, "fusion", scout.coefficients)
-    with pytest.raises(InputError, match=r"'fusion' needs head coefficients: .*\(coefficients=\{'scout': \.\.\.\}\)"):
+    with pytest.raises(InputError, match=r"'fusion' needs coefficients: .*\(coefficients=\{'scout': \.\.\.\}\)"):
         make_scorer("fusion")
-    with pytest.raises(CoefficientsError, match="no head coefficients of the method scout come with at2-prune"):
+    with pytest.raises(CoefficientsError, match="no coefficients of the method scout come with at2-prune"):
         load_scorer(tiny_lm, "fusion", calibrate=False)
 
 

@@ -212,9 +212,9 @@ def test_methods_by_name() -> None:
         assert make_scorer(name, options).name == name
     assert make_scorer("random", options).seed == 5  # type: ignore[attr-defined]
     assert make_scorer("surrogate_32", options).seed == 5  # type: ignore[attr-defined]
-    with pytest.raises(InputError, match=r"'at2' needs head coefficients: .*\(coefficients=\{'at2': \.\.\.\}\)"):
+    with pytest.raises(InputError, match=r"'at2' needs coefficients: .*\(coefficients=\{'at2': \.\.\.\}\)"):
         make_scorer("at2", ScorerOptions({"at2_x": coefficients["at2"]}))
-    with pytest.raises(InputError, match=r"no method 'at3'\. .*: average_attention, .*need head .*: at2, at2_x"):
+    with pytest.raises(InputError, match=r"no method 'at3'\. .*: average_attention, .*need coefficients: at2, at2_x"):
         make_scorer("at3", ScorerOptions({"at2_x": coefficients["at2"]}))
     with pytest.raises(InputError, match="cross_encoder needs a reranker's Hub id or path, or a folder with"):
         make_scorer("cross_encoder")

@@ -228,6 +228,7 @@ def test_a_fault_of_a_replica_shows_no_text(caplog: pytest.LogCaptureFixture) ->
         ({"min_replicas": "3", "max_replicas": 2}, {}, "min_replicas=3 and max_replicas=2"),
         ({"max_replicas": "many"}, {}, "max_replicas must be a number, got 'many'"),
         ({"max_waiting": "0"}, {}, "max_waiting must be at least 1, got 0"),
+        ({"gpus": "-1"}, {}, "gpus must be at least 0, got -1"),
         ({"enabled": "off"}, {}, "turn it on"),
         ({}, {"AT2_PRUNE_API_KEY": " "}, "blank"),
     ],

@@ -65,13 +65,15 @@ class Format:
     needs: str = ""
     """The format's name and fields, for the error about a row of no known format."""
     hub: tuple[HubDataset, ...] = ()
-    """Known data sets on the Hub that have this format. In other data sets, the fields of a row show its format."""
+    """Data sets on the Hub with this format, and their default split and configuration. The format of a row does not
+    depend on this list: the fields of the row decide it."""
 
 
 def identifier(row: Row, where: str) -> str:
     """Return the row's id. For a row without an id, return the name of the file and the line.
 
-    The folders of the file are left out, because a split by id must not depend on the folders.
+    The folders of the file are left out: the id decides whether training holds out a question, and the folders must not
+    change this.
     """
     return next((str(row[key]) for key in ("id", "_id") if row.get(key) is not None), Path(where).name)
 
