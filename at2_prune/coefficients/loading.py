@@ -6,7 +6,7 @@ import os
 
 from transformers import PretrainedConfig
 
-from ..catalogue import DEFAULT_METHOD, METHODS
+from ..catalogue import DEFAULT_METHOD, METHODS, REMOVED
 from ..errors import CoefficientsError
 from ..models.language_model import LanguageModel
 from .head_coefficients import HeadCoefficients
@@ -21,14 +21,11 @@ AnyCoefficients = HeadCoefficients | ScoutCoefficients
 def method_of(coefficients: AnyCoefficients) -> str:
     """Return the method that coefficients belong to. For head coefficients, the row groups decide.
 
-    Head coefficients without draft rows belong to `prompt_scout`. If all row groups have the measure `contribution`,
-    the method is `contribution_learned`. If all have the measure `effective`, it is `effective_attention_learned`. All
-    other head coefficients belong to `at2`.
+    If all row groups have the measure `contribution`, the method is `contribution_learned`. If all have the measure
+    `effective`, it is `effective_attention_learned`. All other head coefficients belong to `at2`.
     """
     if isinstance(coefficients, ScoutCoefficients):
         return "scout"
-    if not coefficients.uses_draft:
-        return "prompt_scout"
     measures = {group.measure for group in coefficients.row_groups}
     if measures == {"contribution"}:
         return "contribution_learned"
@@ -87,6 +84,10 @@ def read_coefficients(
             coefficients = ScoutCoefficients.from_pretrained(name)
         else:
             coefficients = HeadCoefficients.from_pretrained(name)
+    if not coefficients.uses_draft and not isinstance(coefficients, ScoutCoefficients):
+        raise CoefficientsError(
+            f"coefficients of the method prompt_scout cannot be used, because {REMOVED['prompt_scout'].advice}"
+        )
     if config is not None:
         coefficients.check_model(config)
     return coefficients

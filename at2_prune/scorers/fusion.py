@@ -8,11 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from ..coefficients.head_coefficients import HeadCoefficients
 from ..models.language_model import LanguageModel
 from .base import Scorer, ScorerOptions, Task
 from .dense import DenseScorer
-from .learned import LearnedScorer
 from .scout import ScoutScorer
 
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
@@ -48,13 +46,7 @@ class FusionScorer(Scorer):
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> FusionScorer:
-        given = options.coefficients["scout"]
-        attention: Scorer
-        if isinstance(given, HeadCoefficients):
-            attention = LearnedScorer(given, "scout")
-        else:
-            attention = ScoutScorer.create("scout", options)
-        return cls(attention, DenseScorer(options.embedder))
+        return cls(ScoutScorer.create("scout", options), DenseScorer(options.embedder))
 
     @property
     def reads_prompt(self) -> bool:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""Scores from learned head coefficients: AT2 (arXiv 2504.13752), AT2 with other measures, and prompt_scout."""
+"""Scores from learned head coefficients: AT2 (arXiv 2504.13752), and AT2 with other measures."""
 
 from __future__ import annotations
 

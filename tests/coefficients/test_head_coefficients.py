@@ -457,7 +457,6 @@ def test_how_deep_the_model_is_survives_saving(tmp_path: Path) -> None:
         (["draft-contribution"], "contribution_learned"),
         (["draft-effective", "draft-max-effective"], "effective_attention_learned"),
         (["draft", "draft-effective"], "at2"),
-        (["question-contribution"], "prompt_scout"),
     ],
 )
 def test_coefficients_say_which_method_they_make(rows: list[str], method: str) -> None:

@@ -30,6 +30,7 @@ from at2_prune.scorers.scout import ScoutScorer
 
 QUESTION = "Which river?"
 TEXTS = ["Dinant lies on the Meuse.", "Ghent is a city."]
+REMOVED = "the method prompt_scout, an earlier form of scout, was removed in 0.2: use scout"
 
 
 def scout(layers: tuple[int, ...], heads: int = 4, model_type: str = "llama") -> ScoutCoefficients:
@@ -66,6 +67,8 @@ def _make(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast,
     Path("model/model.safetensors").write_bytes(b"no weights")
     HeadCoefficients.average(2, 4, "llama").save_pretrained("at2")
     HeadCoefficients.average(2, 4, "gemma").save_pretrained("gemma")
+    measured = [RowGroup("draft", measure="contribution")]
+    HeadCoefficients(torch.ones(1, 2, 4), measured, model_type="llama").save_pretrained("measured")
     HeadCoefficients(torch.ones(1, 2, 4), [RowGroup("question")], model_type="llama").save_pretrained("prompt")
     scout((0, 1)).save_pretrained("scout")
     shutil.copytree("at2", "damaged")
@@ -96,7 +99,8 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"coefficients": "damaged_scout"}, "damaged_scout: no coefficients of scout that can be read"),
     ({"coefficients": "estimator.pt"}, "estimator.pt: not a published AT2 estimator"),
     ({"coefficients": "gemma"}, "were made for another model (type gemma, 2 layers x 4 heads); this model is of type"),
-    ({"coefficients": "prompt", "method": "at2"}, "the method at2 needs coefficients of at2"),
+    ({"coefficients": "measured", "method": "at2"}, "the method at2 needs coefficients of at2"),
+    ({"coefficients": "prompt"}, f"coefficients of the method prompt_scout cannot be used, because {REMOVED}"),
     ({"coefficients": "at2", "method": "bm25"}, "the method bm25 "),
     (
         {"coefficients": "at2", "cross_encoder": "reranker"},
@@ -182,7 +186,8 @@ def test_options_of_a_command(
     ("options", "says"),
     [
         *((["--coefficients", one["coefficients"]], says) for one, says in WRONG[:6]),
-        (["--coefficients", "at2=prompt"], "prompt belongs to the method prompt_scout, not at2: give"),
+        (["--coefficients", "prompt"], f"coefficients of the method prompt_scout cannot be used, because {REMOVED}"),
+        (["--coefficients", "at2=measured"], "measured belongs to the method contribution_learned, not at2: give"),
         (["--coefficients", "at2", "gemma"], "another method is called at2 already"),
         (["--methods", "guess", "--coefficients", "at2"], "no method 'guess'"),
         (["--methods", "at2"], "no head coefficients of the method at2 come with at2-prune for model"),
