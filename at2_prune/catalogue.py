@@ -17,7 +17,9 @@ __all__ = [
     "FAMILIES",
     "METHODS",
     "REFERENCES",
+    "REMOVED",
     "MethodInfo",
+    "RemovedMethod",
     "by_family",
     "configurable_methods",
     "family_of",
@@ -77,6 +79,18 @@ class MethodInfo:
         return self.coefficients == self.name
 
 
+@dataclass(frozen=True)
+class RemovedMethod:
+    """The record of a method that an earlier version had."""
+
+    label: str
+    """The name that figures and tables of earlier runs show."""
+    family: str
+    """A key of `FAMILIES`."""
+    advice: str
+    """The sentence that says what replaces the method. Errors show this text."""
+
+
 _ENTRIES = (
     MethodInfo("none", "No pruning", "other", "Every passage is kept.", "1", configurable=False),
     MethodInfo(
@@ -117,16 +131,6 @@ _ENTRIES = (
         "scout.ScoutScorer",
         coefficients="scout",
         train_command="train-scout",
-    ),
-    MethodInfo(
-        "prompt_scout",
-        "Scout, one prompt",
-        "learned",
-        "Attention of the question's and the passages' rows in one prompt, with learned head coefficients.",
-        "part of 1",
-        "learned.LearnedScorer",
-        coefficients="prompt_scout",
-        train=("--learn-from", "evidence", "--rows", "question", "question-max", "sources", "sources-max"),
     ),
     MethodInfo(
         "fusion",
@@ -258,6 +262,15 @@ METHODS: dict[str, MethodInfo] = {entry.name: entry for entry in _ENTRIES}
 """The entry of every method, by the method's name."""
 REFERENCES = ("none", "oracle")
 """The two references for comparisons: `none` keeps all passages, and `oracle` keeps only the gold passages."""
+REMOVED = {
+    "prompt_scout": RemovedMethod(
+        "Scout, one prompt",
+        "learned",
+        "the method prompt_scout, an earlier form of scout, was removed in 0.2: use scout, whose coefficients "
+        "at2-prune train-scout learns",
+    ),
+}
+"""The methods that were removed, by name. Results of earlier runs still show their labels."""
 _SURROGATE = re.compile(r"surrogate_(\d+)")
 
 
@@ -279,12 +292,14 @@ def learned_methods() -> list[str]:
 def label_of(name: str) -> str:
     """Return the label of a method. For a name that is not in the catalogue, the label is made from the name.
 
+    A method that was removed keeps its label.
+
     Example:
         >>> label_of("gradient_x_input"), label_of("surrogate_16"), label_of("my_method")
         ('Gradient × input', 'Surrogate, m = 16', 'my method')
     """
-    if name in METHODS:
-        return METHODS[name].label
+    if name in METHODS or name in REMOVED:
+        return (METHODS.get(name) or REMOVED[name]).label
     surrogate = _SURROGATE.fullmatch(name)
     return f"Surrogate, m = {surrogate[1]}" if surrogate else name.replace("_", " ")
 
@@ -298,8 +313,8 @@ def family_of(name: str) -> str:
         >>> family_of("bm25"), family_of("surrogate_16"), family_of("my_method")
         ('retrieval', 'gradient', 'other')
     """
-    if name in METHODS:
-        return METHODS[name].family
+    if name in METHODS or name in REMOVED:
+        return (METHODS.get(name) or REMOVED[name]).family
     return "gradient" if _SURROGATE.fullmatch(name) else "other"
 
 
@@ -312,7 +327,7 @@ def by_family(names: Iterable[str]) -> dict[str, list[str]]:
         >>> by_family(["surrogate_64", "surrogate_16", "surrogate_32"])
         {'gradient': ['surrogate_16', 'surrogate_32', 'surrogate_64']}
     """
-    known = list(METHODS)
+    known = [*METHODS, *REMOVED]
 
     def place(name: str) -> tuple[int, int]:
         if surrogate := _SURROGATE.fullmatch(name):

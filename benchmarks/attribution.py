@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from comparisons import ablating, answer_growth, answering, drafting, loading, precision, scoring, starting
+from comparisons import ablating, answering, drafting, loading, precision, scoring, starting
 from index_cost import index_cost, kept_passages
-from learning import learning, reading_evidence
+from learning import learning
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from own_time import own_time
@@ -27,7 +27,7 @@ from performance_figure import NAME, PASSAGES, attribution_cost, passages_cost, 
 from performance_page import by_device, explained, over_limit, targets, write_page
 from published import published
 from serving import serving
-from workload import QWEN, RANDOM, case, load_model
+from workload import RANDOM, case, load_model
 
 from at2_prune.training import CollectSettings
 from at2_prune_eval.figures.style import save_figure
@@ -43,7 +43,6 @@ PARTS = (
     "larger",
     "learning",
     "loading",
-    "context",
     "memory",
     "growth",
     "precision",
@@ -81,7 +80,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
     if "ablating" in parts:
         yield from ablating(lm, some, 8 if quick else 32, few, 1 / 3)
     if "answering" in parts:
-        yield from answering(lm, some, pairs, (1.05, 1.0))
+        yield from answering(lm, some, pairs, 1.05)
     if "index" in parts:
         yield from index_cost(lm, some, pairs, args.cross_encoder)
         sizes_kept = [5, 10] if quick else [10, 20, 50, 100, 200, 1000]
@@ -94,17 +93,10 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
             yield from drafting(on, case(on, size, "sentence"), drafts[0], few, None)
             yield from scoring(on, larger, drafts[0], few, None)
     if "learning" in parts:
-        evidence = CollectSettings(learn_from="evidence")
-        yield from reading_evidence(lm, some, pairs, 1.3)
-        yield from learning(lm, sizes[0], evidence, 2 if quick else 6)
         yield from learning(lm, sizes[0], CollectSettings(ablations=8), 1 if quick else 3)
-        if not quick:
-            yield from learning(load_model(QWEN, args.device), sizes[0], evidence, 6)
     if "loading" in parts and args.model is None:
         yield from loading(3 if quick else 7, gguf=not quick)
         yield from starting(3 if quick else 7)
-    if "context" in parts:
-        yield from answer_growth(lm, [3, 5] if quick else [5, 10, 20, 40], 1 if quick else 3)
     if "memory" in parts:
         for name, size in ((args.model, sizes[1]), (RANDOM, sizes[-1])):
             yield from peaks(name, size, drafts[len(drafts) // 2], 1 if quick else 3)
@@ -113,10 +105,9 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
     if "precision" in parts:
         yield from precision(args.model, args.device, sizes[0], 2 if quick else 12)
     if "serving" in parts:
-        for method in ("at2", "prompt_scout"):
-            yield from serving(tiny, method, 5, 2, 8 if quick else 48, 1 if quick else 5, 20 if quick else 1000)
-            if not quick and lm is not tiny:
-                yield from serving(lm, method, 5, 2, 16, 1, 0)
+        yield from serving(tiny, 5, 2, 8 if quick else 48, 1 if quick else 5, 20 if quick else 1000)
+        if not quick and lm is not tiny:
+            yield from serving(lm, 5, 2, 16, 1, 0)
     if "long" in parts and not quick:
         yield from peaks(args.model, sizes[-1], drafts[1], 1)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Measurement, exponent, median, paired
+from measuring import Measurement, median, paired
 from workload import Case, case, coefficients_of, described, device_of, endless, load_model, untouched
 
 from at2_prune import AT2Pruner, LanguageModel
@@ -21,11 +21,10 @@ from at2_prune.ablation import ablation_outcomes, log_odds, random_masks
 from at2_prune.errors import ModelNotSupportedError
 from at2_prune.models.default_model import embedded_is_cached, embedded_is_installed, embedded_model_path
 from at2_prune.models.drafts import Draft, read_drafts, write_drafts
-from at2_prune.pruning.selection import K
 from at2_prune.scorers import GradientXInputScorer, LearnedScorer, Task
 from at2_prune_eval.loop.cost import metered
 
-__all__ = ["ablating", "answer_growth", "answering", "drafting", "loading", "precision", "scoring", "starting"]
+__all__ = ["ablating", "answering", "drafting", "loading", "precision", "scoring", "starting"]
 
 
 def drafting(lm: LanguageModel, some: Case, draft: int, pairs: int, limit: float | None) -> Iterator[Measurement]:
@@ -154,55 +153,20 @@ def ablating(lm: LanguageModel, some: Case, count: int, pairs: int, limit: float
         yield Measurement(f"{name}: largest difference of log-odds", inputs, gap, gap, gap, exact)
 
 
-def answering(
-    lm: LanguageModel, some: Case, pairs: int, limits: tuple[float | None, float | None]
-) -> Iterator[Measurement]:
-    """Time draft, prune and answer, divided by two calls of `generate`; and scout's whole answer, divided by one."""
-    ways: list[tuple[str, K, str, float | None]] = [
-        ("at2", 3, "draft, prune, answer / two generates", limits[0]),
-        ("prompt_scout", 3, "scout's answer / generate", limits[1]),
-        ("prompt_scout", "auto", "scout's most confident of four answers / generate", None),
-    ]
-    for method, k, name, limit in ways:
-        coefficients, origin = coefficients_of(lm, method)
-        pruner = AT2Pruner(lm, LearnedScorer(coefficients, method))
-        answer = partial(pruner.answer, some.question, some.passages, k)
-        kept = sorted(answer().kept)
-        short = lm.encode(some.question, [some.passages[i] for i in kept])
-        prompts = [some.prompt, short] if method == "at2" else [some.prompt]
+def answering(lm: LanguageModel, some: Case, pairs: int, limit: float | None) -> Iterator[Measurement]:
+    """Time draft, prune and answer, divided by two calls of `generate`."""
+    coefficients, origin = coefficients_of(lm, "at2")
+    pruner = AT2Pruner(lm, LearnedScorer(coefficients))
+    answer = partial(pruner.answer, some.question, some.passages, 3)
+    short = lm.encode(some.question, [some.passages[i] for i in sorted(answer().kept)])
 
-        def plain(prompts: list[Any] = prompts, most: int = pruner.max_new_tokens) -> None:
-            for prompt in prompts:
-                lm.generate([prompt], most)
+    def plain() -> None:
+        for prompt in (some.prompt, short):
+            lm.generate([prompt], pruner.max_new_tokens)
 
-        inputs = described(lm, some, k=k, short=len(short), coefficients=origin)
-        yield paired(name, inputs, answer, plain, pairs, limit, partial(untouched, lm))
-
-
-def answer_growth(lm: LanguageModel, sizes: Sequence[int], pairs: int) -> Iterator[Measurement]:
-    """Measure the growth of scout's whole answer and of plain generation with the context: ratios and exponents.
-
-    Args:
-        lm: the model.
-        sizes: the numbers of passages, ascending.
-        pairs: how many times both are run.
-    """
-    coefficients, origin = coefficients_of(lm, "prompt_scout")
-    pruner = AT2Pruner(lm, LearnedScorer(coefficients, "prompt_scout"))
-    tokens, seconds = [], []
-    for size in sizes:
-        some = case(lm, size)
-        answer = partial(pruner.answer, some.question, some.passages, 3)
-        plain = partial(lm.generate, [some.prompt], pruner.max_new_tokens)
-        inputs = described(lm, some, k=3, coefficients=origin)
-        found = paired("growth: scout's answer / generate", inputs, answer, plain, pairs, None, partial(untouched, lm))
-        tokens.append(len(some.prompt))
-        seconds.append(found.inputs["seconds"])
-        yield found
-    inputs = {"model": lm.name, "device": device_of(lm), "k": 3, "coefficients": origin, "tokens": tokens}
-    for name, values in zip(("scout's answer", "generate"), zip(*seconds, strict=True), strict=True):
-        slope = exponent(tokens, values)
-        yield Measurement(f"{name}: exponent against tokens", {**inputs, "seconds": list(values)}, *[slope] * 3)
+    inputs = described(lm, some, k=3, short=len(short), coefficients=origin)
+    name = "draft, prune, answer / two generates"
+    yield paired(name, inputs, answer, plain, pairs, limit, partial(untouched, lm))
 
 
 def loading(times: int, gguf: bool) -> Iterator[Measurement]:
@@ -252,9 +216,9 @@ def precision(name: str | None, device: str | None, passages: int, questions: in
     full = load_model(name, device, dtype="float32")
     cases = [case(full, passages, index=i) for i in range(questions)]
     drafts = [write_drafts(full, [some.prompt])[0] for some in cases]
-    scorers = [LearnedScorer(coefficients_of(full, method)[0], method) for method in ("at2", "prompt_scout")]
+    scorer = LearnedScorer(coefficients_of(full, "at2")[0])
 
-    def scores(lm: LanguageModel, scorer: LearnedScorer) -> list[torch.Tensor]:
+    def scores(lm: LanguageModel) -> list[torch.Tensor]:
         tasks = [
             Task(lm, some.question, some.passages, some.prompt, _reading(lm, scorer, some, draft.ids))
             for some, draft in zip(cases, drafts, strict=True)
@@ -262,33 +226,26 @@ def precision(name: str | None, device: str | None, passages: int, questions: in
         ]
         return [scorer.score(task).cpu() for task in tasks]
 
-    exact = [scores(full, scorer) for scorer in scorers]
+    exact = scores(full)
     for dtype in ("bfloat16", "float16"):
-        rounded = load_model(name, device, dtype=dtype)
-        for scorer, before in zip(scorers, exact, strict=True):
-            try:
-                pairs = list(zip(before, scores(rounded, scorer), strict=True))
-            except ModelNotSupportedError as error:
-                print(f"{dtype}, {scorer.name}: {error}", file=sys.stderr)
-                continue
-            taus = [float(kendalltau(a, b).statistic) for a, b in pairs]
-            gaps = [float((a - b).abs().max() / (a.max() - a.min())) for a, b in pairs]
-            share = sum({*a.topk(3).indices.tolist()} != {*b.topk(3).indices.tolist()} for a, b in pairs) / len(pairs)
-            inputs = {"model": full.name, "device": device_of(full), "passages": passages, "questions": len(pairs)}
-            what = f"{dtype}, {scorer.name}"
-            yield Measurement(f"{what}: Kendall tau with float32 (median, range)", inputs, *_spread(taus))
-            yield Measurement(f"{what}: share of questions whose top 3 change", inputs, *[share] * 3)
-            over = f"{what}: largest change of a score, over their range (median, range)"
-            yield Measurement(over, inputs, *_spread(gaps))
+        what = f"{dtype}, {scorer.name}"
+        try:
+            pairs = list(zip(exact, scores(load_model(name, device, dtype=dtype)), strict=True))
+        except ModelNotSupportedError as error:
+            print(f"{what}: {error}", file=sys.stderr)
+            continue
+        taus = [float(kendalltau(a, b).statistic) for a, b in pairs]
+        gaps = [float((a - b).abs().max() / (a.max() - a.min())) for a, b in pairs]
+        share = sum({*a.topk(3).indices.tolist()} != {*b.topk(3).indices.tolist()} for a, b in pairs) / len(pairs)
+        inputs = {"model": full.name, "device": device_of(full), "passages": passages, "questions": len(pairs)}
+        yield Measurement(f"{what}: Kendall tau with float32 (median, range)", inputs, *_spread(taus))
+        yield Measurement(f"{what}: share of questions whose top 3 change", inputs, *[share] * 3)
+        over = f"{what}: largest change of a score, over their range (median, range)"
+        yield Measurement(over, inputs, *_spread(gaps))
 
 
 def _reading(lm: LanguageModel, scorer: LearnedScorer, some: Case, draft: Sequence[int]) -> Draft:
-    """Read a given draft if the scorer needs one. Otherwise return an empty draft."""
-    return (
-        read_drafts(lm, [some.prompt], [draft], scorer.row_groups, scorer.layers)[0]
-        if scorer.uses_draft
-        else Draft("", [])
-    )
+    return read_drafts(lm, [some.prompt], [draft], scorer.row_groups, scorer.layers)[0]
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float, float]:

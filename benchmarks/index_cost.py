@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from measuring import Measurement, exponent, median, paired
 from performance_figure import COST
-from workload import Case, asked, coefficients_of, described, device_of, untouched
+from workload import Case, asked, described, device_of, untouched
 
 from at2_prune import AT2Pruner, LanguageModel, Passage
 from at2_prune.coefficients.loading import load_coefficients
@@ -20,7 +20,7 @@ from at2_prune.errors import CoefficientsError
 from at2_prune.passage_index.encoder import Encoder
 from at2_prune.passage_index.features import LINKS, QUESTION
 from at2_prune.passage_index.stores import shared_memory
-from at2_prune.scorers import CrossEncoderScorer, LearnedScorer, Scorer
+from at2_prune.scorers import CrossEncoderScorer, Scorer
 from at2_prune.scorers.scout import ScoutScorer
 from at2_prune.training.scout_fit import ScoutSettings
 
@@ -100,14 +100,13 @@ def kept_passages(
 
     Args:
         lm: the model.
-        sizes: the numbers of passages, ascending. Ways that read one prompt stop at 50 passages, and ways that read
-            every passage anew at 200.
+        sizes: the numbers of passages, ascending. Generation stops at 50 passages, and ways that read every passage
+            anew at 200.
         times: the number of runs for at most 100 passages. More passages are scored once.
         cross_encoder: a reranker, or None.
     """
     coefficients, _ = scout_coefficients_of(lm)
     pruner = AT2Pruner(lm, ScoutScorer(coefficients))
-    in_prompt = AT2Pruner(lm, LearnedScorer(coefficients_of(lm, "prompt_scout")[0], "prompt_scout"))
     warm: list[float] = []
     for size in sizes:
         question, passages = asked(size)
@@ -118,7 +117,6 @@ def kept_passages(
         if cross_encoder and size <= 200:
             ways["cross-encoder"] = _ranking(lm, CrossEncoderScorer(cross_encoder), question, passages)
         if size <= 50:
-            ways["prompt_scout"] = partial(in_prompt.score, question, passages)
             whole = lm.encode(question, passages)
             ways["generation from all passages"] = partial(lm.generate, [whole], pruner.max_new_tokens)
         for name, way in ways.items():

@@ -33,7 +33,6 @@ TARGETS = (
     ("leave-one-out: engine / lean loop", "the same over a loop that asks for the target's logits only", "≤ 1/3"),
     ("random ablations: largest difference of log-odds", "largest difference of log-odds, float32", "≤ 1e-4"),
     ("draft, prune, answer / two generates", "draft → prune → answer, over its two `generate` calls", "≤ 1.05"),
-    ("scout's answer / generate", "prompt_scout's whole answer, over plain generation from all passages", "≤ 1.0"),
     (
         "scout: kept passages / forward pass",
         "scout, scoring ten passages that the index holds, over a forward pass",
@@ -70,16 +69,6 @@ TARGETS = (
         "≤ 1.11",
     ),
     ("scout: bytes kept for each token", "bytes that the index keeps for each token", "≤ 1,024"),
-    (
-        "reading evidence / forward pass of as many layers",
-        "reading a question for `train --learn-from evidence`, over a forward pass of as many layers",
-        "≤ 1.3",
-    ),
-    (
-        "learning from evidence, minutes for 100 questions",
-        "`at2-prune train --learn-from evidence`, minutes for 100 questions",
-        "≤ 30",
-    ),
     ("loading the embedded model, seconds", "loading the embedded model from its cache, seconds", "≤ 2"),
     ("importing at2_prune, seconds", "`import at2_prune`, seconds", "≤ 0.1"),
     ("at2-prune --help, seconds", "`at2-prune --help`, seconds", "≤ 0.3"),

@@ -18,20 +18,19 @@ __all__ = ["serving"]
 
 
 def serving(
-    lm: LanguageModel, method: str, passages: int, k: int, requests: int, rounds: int, lasting: int
+    lm: LanguageModel, passages: int, k: int, requests: int, rounds: int, lasting: int
 ) -> Iterator[Measurement]:
-    """Measure the throughput of threads and batches, divided by that of one thread, and memory after many requests.
+    """Measure AT2's throughput in threads and batches, divided by that of one thread, and memory after many requests.
 
     Args:
         lm: the model, shared by all threads.
-        method: `at2` or `prompt_scout`.
         passages: the number of passages of every question.
         k: the number of passages that are kept.
         requests: the number of requests that are timed together.
         rounds: how often each way is timed.
         lasting: the number of requests between two measurements of memory; 0 measures no memory.
     """
-    pruner = AT2Pruner(lm, LearnedScorer(coefficients_of(lm, method)[0], method), max_new_tokens=8)
+    pruner = AT2Pruner(lm, LearnedScorer(coefficients_of(lm, "at2")[0]), max_new_tokens=8)
     cases = [case(lm, passages, index=index) for index in range(4)]
     asked = [cases[index % 4] for index in range(requests)]
 
@@ -64,7 +63,7 @@ def serving(
         ratios = [base / mine for base, mine in zip(alone, seconds, strict=True)]
         rate = round(requests / median(seconds), 3)
         inputs = {"model": lm.name, "device": device_of(lm), "passages": passages, "k": k, "requests a second": rate}
-        yield Measurement(f"throughput of {method}, {way} / 1 thread", inputs, median(ratios), min(ratios), max(ratios))
+        yield Measurement(f"throughput of at2, {way} / 1 thread", inputs, median(ratios), min(ratios), max(ratios))
     if not lasting:
         return
     with ThreadPoolExecutor(4) as pool:
@@ -73,7 +72,7 @@ def serving(
         list(pool.map(ask, range(lasting)))
     ratio = _resident() / before
     inputs = {"model": lm.name, "passages": passages, "k": k, "requests": lasting, "threads": 4}
-    yield Measurement(f"{method}: resident memory after / before the requests", inputs, ratio, ratio, ratio, 1.02)
+    yield Measurement("at2: resident memory after / before the requests", inputs, ratio, ratio, ratio, 1.02)
 
 
 def _resident() -> int:

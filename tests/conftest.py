@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.datasets import Question, load_questions, sample_questions_path
 from at2_prune.models.default_model import embedded_is_cached, embedded_is_installed
 from at2_prune.models.language_model import LanguageModel
@@ -186,6 +187,15 @@ def tiny_pruner(tiny_lm: LanguageModel) -> AT2Pruner:
     weight = torch.randn(1, 2, 4, generator=torch.Generator().manual_seed(1))
     coefficients = HeadCoefficients(weight / weight.abs().sum(), model_name=tiny_lm.name, model_type="llama")
     return AT2Pruner.from_pretrained(tiny_lm, coefficients, max_new_tokens=8)
+
+
+@pytest.fixture
+def scout_coefficients() -> ScoutCoefficients:
+    """Random coefficients of scout for the tiny model."""
+    generator = torch.Generator().manual_seed(0)
+    first, following = torch.randn(2, 6, 2, 4, generator=generator)
+    links = torch.randn(6, 1, 4, generator=generator)
+    return ScoutCoefficients(first, following, links, (0, 1), (1,), "tiny", "llama", 2)
 
 
 @pytest.fixture(scope="session")

@@ -5,31 +5,39 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from at2_prune import PruneConfig
+from at2_prune import AT2Pruner, PruneConfig
+from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import (
     DEFAULT_METHOD,
     FAMILIES,
     METHODS,
     REFERENCES,
+    REMOVED,
     by_family,
     configurable_methods,
+    label_of,
     learned_methods,
     method_table,
     scoring_methods,
 )
+from at2_prune.cli import main
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.errors import InputError
 from at2_prune.scorers import Scorer, ScorerOptions, make_scorer
 from at2_prune.training.collect import LearnFrom
 from at2_prune.training.trainer import PROCEDURES
 
 
 @pytest.mark.parametrize("name", scoring_methods())
-def test_every_method_that_scores_has_its_class(name: str) -> None:
-    coefficients = {one: HeadCoefficients.average(2, 4) for one in learned_methods()}
+def test_every_method_that_scores_has_its_class(name: str, scout_coefficients: ScoutCoefficients) -> None:
+    heads = {one: HeadCoefficients.average(2, 4) for one in learned_methods() if one != "scout"}
+    coefficients = {**heads, "scout": scout_coefficients}
     scorer = make_scorer(name, ScorerOptions(coefficients, embedder="some/encoder", cross_encoder="some/reranker"))
     assert isinstance(scorer, Scorer)
     assert scorer.name == name
@@ -51,8 +59,8 @@ def test_entries_are_whole() -> None:
 def test_training_options_name_what_train_knows() -> None:
     for name in learned_methods():
         options = METHODS[name].train
-        if "--learn-from" in options:
-            assert options[options.index("--learn-from") + 1] in PROCEDURES
+        assert [*options[:1]] in ([], ["--rows"])
+        assert all(RowGroup.from_name(group).rows == "draft" for group in options[1:])
     assert set(PROCEDURES) == set(get_args(LearnFrom))
 
 
@@ -66,10 +74,52 @@ def test_configs_take_the_configurable_methods_and_no_other() -> None:
                 PruneConfig(method=name)
 
 
+@pytest.mark.parametrize("name", REMOVED)
+def test_a_method_that_was_removed_is_refused_with_what_replaces_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert name not in METHODS
+    advice = REMOVED[name].advice
+    with pytest.raises(InputError) as refused:
+        make_scorer(name)
+    assert str(refused.value) == advice
+    with pytest.raises(InputError) as refused:
+        PruneConfig(method=name)
+    assert str(refused.value) == f"method={name!r}: {advice}"
+    with pytest.raises(InputError) as refused:
+        PruneConfig.load(environ={"AT2_PRUNE_METHOD": name})
+    assert str(refused.value) == f"environment variable AT2_PRUNE_METHOD={name!r}: {advice}"
+    with pytest.raises(InputError) as refused:
+        AT2Pruner.from_pretrained(method=name)
+    assert str(refused.value) == advice
+    monkeypatch.chdir(tmp_path)
+    Path("passages.json").write_text('["Ghent is a city."]')
+    HeadCoefficients.average(18, 4, "gemma3_text").save_pretrained("at2")
+    for command in (
+        ["answer", "Who?", "--passages", "passages.json", "--method", name],
+        ["eval", "--methods", name, "--out", "x"],
+        ["eval", "--coefficients", f"{name}=at2", "--out", "x"],
+    ):
+        assert main(command) == 2
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1
+        assert advice in line
+    assert not Path("x").exists()
+
+
+def test_results_of_a_method_that_was_removed_keep_its_label() -> None:
+    assert label_of("prompt_scout") == "Scout, one prompt"
+    assert by_family(["bm25", "prompt_scout", "fusion", "my_method"]) == {
+        "retrieval": ["bm25"],
+        "learned": ["fusion", "prompt_scout"],
+        "other": ["my_method"],
+    }
+
+
 def test_the_table_names_every_method() -> None:
     table = method_table()
     assert all(f"| `{name}` |" in table for name in scoring_methods())
-    assert all(f"`{name}`" not in table for name in REFERENCES)
+    assert all(f"`{name}`" not in table for name in (*REFERENCES, *REMOVED))
 
 
 @pytest.mark.parametrize("modules", [("torch", "transformers")])

@@ -69,8 +69,7 @@ def run(args: argparse.Namespace) -> None:
     from ..files import check_folder
     from ..scorers.registry import check_scorer, load_scorer
     from ..scorers.scout import ScoutScorer
-    from ..training import TrainingSettings
-    from ..training.collect import CollectSettings
+    from ..training import check_evidence
 
     if args.questions and args.passages:
         raise InputError("--questions cannot be used with --passages: leave one of them out")
@@ -84,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     if args.questions:
         check_scorer(args.model, "scout", args.coefficients)
         for one in data:
-            TrainingSettings(CollectSettings(learn_from="evidence")).check_questions(one.questions, one.name)
+            check_evidence(one.questions, one.name)
     language_model = load_model(args)
     total = sum(len(one.questions) for one in data)
     with tqdm(total=total, desc="reading", unit="question", smoothing=0.1, disable=shown() is False) as bar:

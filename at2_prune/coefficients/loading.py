@@ -21,14 +21,11 @@ AnyCoefficients = HeadCoefficients | ScoutCoefficients
 def method_of(coefficients: AnyCoefficients) -> str:
     """Return the method that coefficients belong to. For head coefficients, the row groups decide.
 
-    Head coefficients without draft rows belong to `prompt_scout`. If all row groups have the measure `contribution`,
-    the method is `contribution_learned`. If all have the measure `effective`, it is `effective_attention_learned`. All
-    other head coefficients belong to `at2`.
+    If all row groups have the measure `contribution`, the method is `contribution_learned`. If all have the measure
+    `effective`, it is `effective_attention_learned`. All other head coefficients belong to `at2`.
     """
     if isinstance(coefficients, ScoutCoefficients):
         return "scout"
-    if not coefficients.uses_draft:
-        return "prompt_scout"
     measures = {group.measure for group in coefficients.row_groups}
     if measures == {"contribution"}:
         return "contribution_learned"

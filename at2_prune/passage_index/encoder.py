@@ -174,7 +174,7 @@ class _Listener:
         if options.get("position_bias") is not None or key.shape[2] != query.shape[2]:
             raise ModelNotSupportedError(
                 f"layer {layer} uses a position bias or the keys of another layer, so its keys cannot be kept for "
-                "other questions: use the method prompt_scout"
+                "other questions: use another method, such as at2"
             )
         scaling = options.get("scaling")
         capped = None if kernel == "sdpa" else options.get("softcap")

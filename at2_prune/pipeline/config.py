@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from ..catalogue import DEFAULT_METHOD, METHODS, configurable_methods
+from ..catalogue import DEFAULT_METHOD, METHODS, REMOVED, configurable_methods
 from ..errors import InputError
 from ..passages import Granularity
 from ..pruning.selection import AUTO, K, Order, no_probabilities, parse_recall
@@ -45,7 +45,7 @@ class PruneConfig:
     )
     method: str | None = setting(
         None,
-        choice(*configurable_methods(), optional=True),
+        choice(*configurable_methods(), optional=True, removed={name: info.advice for name, info in REMOVED.items()}),
         "the method that scores: scout, which needs no draft; at2, the method of the AT2 paper (arXiv 2504.13752), "
         "which reads a draft; fusion, which adds the retriever's scores to scout's; cross_encoder, a reranker of your "
         f"own; or another of these: {', '.join(configurable_methods())}. If not given, the method "

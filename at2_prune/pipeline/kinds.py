@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
@@ -24,6 +24,14 @@ class Kind:
     rejects it."""
     choices: tuple[str, ...] = ()
     """All values that the kind accepts, if they can be listed."""
+    removed: Mapping[str, str] = field(default_factory=dict)
+    """The values that an earlier version accepted, each with the sentence that says what to use instead."""
+
+    def refusal(self, value: Any) -> str:
+        """Return the end of the error about a value that is not accepted. It follows the name of the setting."""
+        if isinstance(value, str) and value in self.removed:
+            return f"={value!r}: {self.removed[value]}"
+        return f" must be {self.words}, got {value!r:.80}"
 
 
 def setting(default: Any, kind: Kind, help: str, metavar: str | None = None) -> Any:
@@ -81,14 +89,20 @@ def checked(words: str, check: Callable[[str], Any]) -> Kind:
     return Kind(words, accepts)
 
 
-def choice(*allowed: str, optional: bool = False) -> Kind:
-    """Return the kind that accepts any of these texts. If `optional`, the kind also accepts None."""
+def choice(*allowed: str, optional: bool = False, removed: Mapping[str, str] | None = None) -> Kind:
+    """Return the kind that accepts any of these texts. If `optional`, the kind also accepts None.
+
+    Args:
+        allowed: the texts.
+        optional: whether the kind also accepts None.
+        removed: see `Kind.removed`.
+    """
     words = " or ".join([", ".join(map(repr, allowed[:-1])), repr(allowed[-1])])
 
     def accepts(value: Any) -> bool:
         return (optional and value is None) or (isinstance(value, str) and value in allowed)
 
-    return Kind(words, accepts, choices=allowed)
+    return Kind(words, accepts, choices=allowed, removed=removed or {})
 
 
 _SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}

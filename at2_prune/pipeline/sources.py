@@ -44,7 +44,7 @@ def checked_values(values: Mapping[str, Any], settings: Settings, where: str = "
             raise InputError(f"{prefix}unknown key {key!r}{hint} Allowed: {', '.join(settings)}")
         kind = settings[key].metadata["kind"]
         if not kind.accepts(value):
-            raise InputError(f"{prefix}{key} must be {kind.words}, got {value!r:.80}")
+            raise InputError(f"{prefix}{key}{kind.refusal(value)}")
     return dict(values)
 
 
@@ -66,7 +66,7 @@ def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, An
         kind = settings[names[variable]].metadata["kind"]
         value = kind.parse(text.strip())
         if not kind.accepts(value):
-            raise InputError(f"environment variable {variable} must be {kind.words}, got {text!r:.80}")
+            raise InputError(f"environment variable {variable}{kind.refusal(text)}")
         values[names[variable]] = value
     return values
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
 
 import torch
 
-from ..coefficients.head_coefficients import HeadCoefficients
 from ..models.language_model import LanguageModel
 from .base import Scorer, ScorerOptions, Task
 from .dense import DenseScorer
-from .learned import LearnedScorer
 from .scout import ScoutScorer
 
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
@@ -48,13 +45,7 @@ class FusionScorer(Scorer):
 
     @classmethod
     def create(cls, name: str, options: ScorerOptions, **settings: object) -> FusionScorer:
-        given = options.coefficients["scout"]
-        attention: Scorer
-        if isinstance(given, HeadCoefficients):
-            attention = LearnedScorer(given, "scout")
-        else:
-            attention = ScoutScorer.create("scout", options)
-        return cls(attention, DenseScorer(options.embedder))
+        return cls(ScoutScorer.create("scout", options), DenseScorer(options.embedder))
 
     @property
     def reads_prompt(self) -> bool:  # type: ignore[override]
@@ -83,7 +74,7 @@ class FusionScorer(Scorer):
         if all(score is not None and math.isfinite(score) for score in own):
             retrieved = torch.tensor([own[index] for index in task.prompt.source_passage], dtype=torch.float)
         else:
-            retrieved = self.fallback.score(replace(task, readout=None)).cpu().float()  # the readout is for `attention`
+            retrieved = self.fallback.score(task).cpu().float()
         return standardised(self.attention.score(task).cpu().float()) + self.weight * standardised(retrieved)
 
 

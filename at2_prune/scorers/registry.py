@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from ..calibration import calibrated_coefficients, switched_off
-from ..catalogue import DEFAULT_METHOD, METHODS, MethodInfo, scoring_methods
+from ..catalogue import DEFAULT_METHOD, METHODS, REMOVED, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of, read_coefficients
 from ..coefficients.shipped import shipped_coefficients, shipped_for_weights
@@ -43,9 +43,11 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         >>> make_scorer("at2", ScorerOptions({"at2": HeadCoefficients.average(2, 4)})).row_groups[0].name
         'draft'
     """
+    if name in REMOVED:
+        raise InputError(REMOVED[name].advice)
     options = options or ScorerOptions()
     given = options.coefficients.get(name)
-    if isinstance(given, HeadCoefficients):
+    if isinstance(given, HeadCoefficients) and name != "scout":
         return LearnedScorer(given, name)
     info = METHODS.get(name)
     if info is None or not info.scorer:
@@ -218,6 +220,8 @@ def _named(
     method: str | None, coefficients: str | os.PathLike[str] | AnyCoefficients | None, options: ScorerOptions
 ) -> str | None:
     """Check that the named method exists, and return the result of `implied_method`."""
+    if method in REMOVED:
+        raise InputError(REMOVED[method].advice)
     if method is not None and method not in scoring_methods():
         raise InputError(f"no method {method!r}: the methods are {', '.join(scoring_methods())}")
     return implied_method(method, coefficients, options.cross_encoder, options.embedder)

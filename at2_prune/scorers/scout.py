@@ -173,7 +173,7 @@ def _shares(scores: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
 def _of_scout(coefficients: object) -> ScoutCoefficients:
     if not isinstance(coefficients, ScoutCoefficients):
         raise InputError(
-            "the method scout needs coefficients of the passage index, but head coefficients were given: use them with "
-            "the method prompt_scout, or train new ones with at2-prune train-scout"
+            "the method scout needs coefficients of the passage index, but head coefficients were given: train "
+            "others with at2-prune train-scout"
         )
     return coefficients

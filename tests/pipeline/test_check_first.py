@@ -30,6 +30,7 @@ from at2_prune.scorers.scout import ScoutScorer
 
 QUESTION = "Which river?"
 TEXTS = ["Dinant lies on the Meuse.", "Ghent is a city."]
+REMOVED = "the method prompt_scout, an earlier form of scout, was removed in 0.2: use scout"
 
 
 def scout(layers: tuple[int, ...], heads: int = 4, model_type: str = "llama") -> ScoutCoefficients:
@@ -66,7 +67,12 @@ def _make(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast,
     Path("model/model.safetensors").write_bytes(b"no weights")
     HeadCoefficients.average(2, 4, "llama").save_pretrained("at2")
     HeadCoefficients.average(2, 4, "gemma").save_pretrained("gemma")
-    HeadCoefficients(torch.ones(1, 2, 4), [RowGroup("question")], model_type="llama").save_pretrained("prompt")
+    measured = [RowGroup("draft", measure="contribution")]
+    HeadCoefficients(torch.ones(1, 2, 4), measured, model_type="llama").save_pretrained("measured")
+    shutil.copytree("at2", "prompt")
+    config = json.loads(Path("prompt/config.json").read_text(encoding="utf-8"))
+    config["row_groups"][0]["rows"] = "question"
+    Path("prompt/config.json").write_text(json.dumps(config), encoding="utf-8")
     scout((0, 1)).save_pretrained("scout")
     shutil.copytree("at2", "damaged")
     Path("damaged/head_coefficients.safetensors").write_bytes(b"no coefficients")
@@ -96,7 +102,8 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"coefficients": "damaged_scout"}, "damaged_scout: no coefficients of scout that can be read"),
     ({"coefficients": "estimator.pt"}, "estimator.pt: not a published AT2 estimator"),
     ({"coefficients": "gemma"}, "were made for another model (type gemma, 2 layers x 4 heads); this model is of type"),
-    ({"coefficients": "prompt", "method": "at2"}, "the method at2 needs coefficients of at2"),
+    ({"coefficients": "measured", "method": "at2"}, "the method at2 needs coefficients of at2"),
+    ({"coefficients": "prompt"}, f"coefficients of the method prompt_scout cannot be used, because {REMOVED}"),
     ({"coefficients": "at2", "method": "bm25"}, "the method bm25 "),
     (
         {"coefficients": "at2", "cross_encoder": "reranker"},
@@ -182,7 +189,8 @@ def test_options_of_a_command(
     ("options", "says"),
     [
         *((["--coefficients", one["coefficients"]], says) for one, says in WRONG[:6]),
-        (["--coefficients", "at2=prompt"], "prompt belongs to the method prompt_scout, not at2: give"),
+        (["--coefficients", "prompt"], f"coefficients of the method prompt_scout cannot be used, because {REMOVED}"),
+        (["--coefficients", "at2=measured"], "measured belongs to the method contribution_learned, not at2: give"),
         (["--coefficients", "at2", "gemma"], "another method is called at2 already"),
         (["--methods", "guess", "--coefficients", "at2"], "no method 'guess'"),
         (["--methods", "at2"], "no coefficients of the method at2 come with at2-prune for model"),
@@ -218,8 +226,6 @@ def test_options_of_index(options: list[str], says: str, folder: Path, capsys: p
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (["train", "--learn-from", "evidence", "--layers", "2"], "layers must be indices below 2, got [2]"),
-        (["train", "--learn-from", "evidence"], "bare.jsonl: no question names its supporting passages"),
         (["train", "--learn-from", "answer"], "bare.jsonl: no question has an answer to learn from"),
         (["train-scout", "--layers", "0", "2"], "layers must be at least 0 and below 2, and every link layer"),
         (["train-scout"], "bare.jsonl: no question names its supporting passages"),

@@ -10,6 +10,7 @@ import torch
 from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import METHODS, configurable_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
@@ -27,21 +28,18 @@ def coefficients(method: str) -> HeadCoefficients:
     """Random ones, half of them negative, so that masses near 0 are among the highest scores."""
     measure = {"contribution_learned": "contribution", "effective_attention_learned": "effective"}.get(method)
     groups = [RowGroup("draft", measure=measure or "attention")]  # type: ignore[arg-type]
-    if method == "scout":
-        groups = [RowGroup("question"), RowGroup("sources")]
     weight = torch.randn(len(groups), 2, 4, generator=torch.Generator().manual_seed(3)) - 0.5
     return HeadCoefficients(weight, groups, model_type="llama")
 
 
-def pruner_of(method: str, language_model: LanguageModel, reranker: Path | None = None) -> AT2Pruner:
-    wanted = METHODS[method].coefficients
-    options = ScorerOptions({wanted: coefficients(wanted)} if wanted else {}, cross_encoder=reranker)
-    return AT2Pruner(language_model, make_scorer(method, options), max_new_tokens=4)
-
-
 @pytest.mark.parametrize("method", configurable_methods())
-def test_every_method_ranks_them_last(tiny_lm: LanguageModel, tiny_reranker: Path, method: str) -> None:
-    pruner = pruner_of(method, tiny_lm, tiny_reranker)
+def test_every_method_ranks_them_last(
+    tiny_lm: LanguageModel, tiny_reranker: Path, scout_coefficients: ScoutCoefficients, method: str
+) -> None:
+    wanted = METHODS[method].coefficients
+    made = scout_coefficients if wanted == "scout" else coefficients(wanted)
+    options = ScorerOptions({wanted: made} if wanted else {}, cross_encoder=tiny_reranker)
+    pruner = AT2Pruner(tiny_lm, make_scorer(method, options), max_new_tokens=4)
     scores = pruner.score(QUESTION, MIXED)
     assert sorted(top_k(scores, 4, "score")) == WITH_TEXT
     assert sorted(top_k(torch.tensor(scores).tolist(), 4, "score")) == WITH_TEXT  # in single precision too

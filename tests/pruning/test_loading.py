@@ -66,7 +66,6 @@ def test_options_for_loading_are_refused_with_a_loaded_model(tiny_lm: LanguageMo
 
 KINDS = {
     "at2": [RowGroup("draft")],
-    "prompt_scout": [RowGroup("question"), RowGroup("sources")],
     "contribution_learned": [RowGroup("draft", measure="contribution")],
     "effective_attention_learned": [RowGroup("draft", measure="effective")],
 }

@@ -8,25 +8,25 @@ from statistics import mean, stdev
 import pytest
 import torch
 
-from at2_prune.attention.rows import RowGroup
+from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import CoefficientsError, InputError
 from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
-from at2_prune.scorers import BM25Scorer, FusionScorer, LearnedScorer, ScorerOptions, Task, make_scorer
+from at2_prune.scorers import AttentionScorer, BM25Scorer, FusionScorer, ScorerOptions, Task, make_scorer
 from at2_prune.scorers.registry import load_scorer
+from at2_prune.scorers.scout import ScoutScorer
 
 SCORES = (0.2, 0.9, 0.4, 0.1, 0.6, 0.3, 0.8, 0.5, 0.7, 0.0)
 
 
 @pytest.fixture
-def scout() -> LearnedScorer:
-    groups = (RowGroup("question"), RowGroup("sources"))
-    weight = torch.randn(2, 1, 4, generator=torch.Generator().manual_seed(2))
-    return LearnedScorer(HeadCoefficients(weight, groups, layers=[0], model_type="llama", model_layers=2), "scout")
+def scout(scout_coefficients: ScoutCoefficients) -> ScoutScorer:
+    return ScoutScorer(scout_coefficients)
 
 
 def task(lm: LanguageModel, question: Question, passages: list[Passage], granularity: str = "passage") -> Task:
@@ -39,7 +39,7 @@ def z(values: list[float]) -> list[float]:
 
 
 def test_weighted_sum_of_standardised_scores(
-    tiny_lm: LanguageModel, scout: LearnedScorer, sample_questions: list[Question]
+    tiny_lm: LanguageModel, scout: ScoutScorer, sample_questions: list[Question]
 ) -> None:
     question = sample_questions[0]
     plain = list(question.passages)
@@ -59,17 +59,21 @@ def test_weighted_sum_of_standardised_scores(
     extra = (fusion.score(sentences) - FusionScorer(scout, BM25Scorer(), weight=0.0).score(sentences)) / 0.5
     assert extra.tolist() == pytest.approx(z(of_passage.tolist()), abs=1e-4)
     assert not fusion.uses_draft
-    assert (fusion.layers, fusion.draft_groups, fusion.prompt_groups) == ([0], (), scout.row_groups)
+    assert not fusion.reads_prompt
+    average = FusionScorer(AttentionScorer(), BM25Scorer())
+    assert (average.uses_draft, average.draft_groups) == (True, (DRAFT_ROWS,))
     assert fusion.score(task(tiny_lm, question, plain[:1])).tolist() == [0.0]
 
 
-def test_by_name(tiny_lm: LanguageModel, scout: LearnedScorer) -> None:
+def test_by_name(tiny_lm: LanguageModel, scout: ScoutScorer) -> None:
     fusion = make_scorer("fusion", ScorerOptions({"scout": scout.coefficients}, embedder="some/encoder"))
     assert isinstance(fusion, FusionScorer)
-    assert isinstance(fusion.attention, LearnedScorer)
+    assert isinstance(fusion.attention, ScoutScorer)
     assert (fusion.name, fusion.attention.name) == ("fusion", "scout")
     with pytest.raises(InputError, match="needs coefficients of scout, but the given coefficients belong to"):
-        load_scorer(tiny_lm, "fusion", scout.coefficients)
+        load_scorer(tiny_lm, "fusion", HeadCoefficients.average(2, 4, "llama"))
+    with pytest.raises(InputError, match="the method scout needs coefficients of the passage index, but head"):
+        make_scorer("fusion", ScorerOptions({"scout": HeadCoefficients.average(2, 4)}))
     with pytest.raises(InputError, match=r"'fusion' needs coefficients: .*\(coefficients=\{'scout': \.\.\.\}\)"):
         make_scorer("fusion")
     with pytest.raises(CoefficientsError, match="no coefficients of the method scout come with at2-prune"):
@@ -77,7 +81,7 @@ def test_by_name(tiny_lm: LanguageModel, scout: LearnedScorer) -> None:
 
 
 def test_both_frameworks_hand_on_their_retrievers_scores(
-    tiny_lm: LanguageModel, scout: LearnedScorer, sample_questions: list[Question]
+    tiny_lm: LanguageModel, scout: ScoutScorer, sample_questions: list[Question]
 ) -> None:
     Document = pytest.importorskip("langchain_core.documents").Document
     AT2DocumentCompressor = pytest.importorskip("langchain_at2_prune").AT2DocumentCompressor

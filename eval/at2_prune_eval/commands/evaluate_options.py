@@ -106,7 +106,7 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         metavar="[NAME=]DIR_OR_ID",
         help="coefficients, and the name of the method that uses them (default: the coefficients that come with the "
         "model). Without a name, the coefficients decide the method. It is scout for coefficients of at2-prune "
-        "train-scout, and prompt_scout for head coefficients that need no draft. For head coefficients of a draft, it "
-        "is at2 (attention), contribution_learned (contribution) or effective_attention_learned (effective attention)",
+        "train-scout. For head coefficients, it is at2 (attention), contribution_learned (contribution) or "
+        "effective_attention_learned (effective attention)",
     )
     add_settings(methods, "embedder", "cross_encoder")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
-from at2_prune.catalogue import METHODS, REFERENCES, scoring_methods
+from at2_prune.catalogue import METHODS, REFERENCES, REMOVED, scoring_methods
 from at2_prune.errors import InputError
 from at2_prune.files import read_text
 
@@ -136,14 +136,15 @@ def _checked(method: Method, name: str, where: str) -> Method:
     """Check a method's settings, and return them with the method of the catalogue filled in."""
     kind = method.method or ("" if method.file else name)
     known = [*REFERENCES, *scoring_methods()]
-    if method.file is None and kind not in known:
+    removed = kind in REMOVED  # its finished rankings can still be answered and shown; the stage rank refuses others
+    if method.file is None and kind not in known and not removed:
         raise InputError(f"{where}: methods.{name}: no method {kind!r}; there are {', '.join(known)}, or give a file")
     for option, wanted in (("embedder", "dense"), ("cross_encoder", "cross_encoder")):
         if getattr(method, option) is not None and kind != wanted:
             raise InputError(
                 f"{where}: methods.{name}: {option} belongs to the method {wanted}, not to {kind or 'file'}"
             )
-    if method.coefficients is not None and not (kind in METHODS and METHODS[kind].coefficients):
+    if method.coefficients is not None and not removed and not (kind in METHODS and METHODS[kind].coefficients):
         raise InputError(f"{where}: methods.{name}: the method {kind or name} has no coefficients; leave them out")
     return Method(kind, method.coefficients, method.embedder, method.cross_encoder, method.seed, method.file)
 

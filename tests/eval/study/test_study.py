@@ -201,6 +201,18 @@ def test_a_file_that_was_made_with_other_settings_is_refused(
         run("--stage", "rank")
 
 
+def test_a_method_that_was_removed_is_shown_but_not_ranked_again(
+    run: Run, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    run()
+    settings["methods"]["lots"] = {"method": "prompt_scout"}
+    run("--stage", "page")
+    assert "| lots | 1 |" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    settings["data"]["later"]["limit"] = 2
+    with pytest.raises(InputError, match=r"method lots: the method prompt_scout, .* was removed in 0\.2: use scout"):
+        run("--stage", "rank")
+
+
 def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     with (
