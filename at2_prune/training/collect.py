@@ -99,7 +99,7 @@ def collect_examples(
     for question in questions:
         known = next(store.load([question.id]), None)
         try:
-            outcome = known or _example(language_model, question, settings)
+            outcome = known or _example(language_model, question, settings, row_groups)
         except ContextTooLongError:
             outcome = "longer than the model's context"
         if isinstance(outcome, Example):
@@ -143,7 +143,9 @@ def _read_again(
     return replace(example, mass={**example.mass, **mass})
 
 
-def _example(language_model: LanguageModel, question: Question, settings: CollectSettings) -> Example | str:
+def _example(
+    language_model: LanguageModel, question: Question, settings: CollectSettings, row_groups: Sequence[RowGroup]
+) -> Example | str:
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     if len(prompt.sources) < 2:
         return "fewer than two sources"
