@@ -4,7 +4,8 @@
     $ python research/probabilities.py COEFFICIENTS --test runs/hotpotqa runs/nq
 
 For each test set: the calibration error and the reliability curve of the probabilities; how well the probability that
-the passages hold evidence separates questions with their evidence from the same questions without it; and, for each
+the passages hold evidence separates questions with their evidence from the same questions without it; the share of both
+that is confident; and, for each
 wanted recall, the recall that is reached and the mean number of kept passages, beside the best fixed number of
 passages that is not smaller. 95 % intervals by bootstrap over questions.
 """
@@ -12,6 +13,7 @@ passages that is not smaller. 95 % intervals by bootstrap over questions.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from math import ceil
 
 import torch
@@ -20,10 +22,15 @@ from without_labels import read
 from at2_prune.bootstrap import bootstrap_mean
 from at2_prune.coefficients.calibration import count_for_share
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.pruning.certainty import CONFIDENT
 from at2_prune.training.choices import recall_at
 from at2_prune.training.probabilities import measure_calibration, score_examples
 
 WANTED = (0.8, 0.9, 0.95)
+
+
+def confident(values: Sequence[float | None]) -> list[float]:
+    return [float(value >= CONFIDENT) for value in values if value is not None]
 
 
 def main() -> None:
@@ -41,6 +48,10 @@ def main() -> None:
         curve = "  ".join(
             f"{b['probability']:.2f}->{b['evidence']:.2f} ({b['sources']})" for b in measured["reliability"]
         )
+        present = [calibration.probability_present(one.scores, one.total) for one in questions]
+        absent = [calibration.probability_present(*one.absent) for one in questions if one.absent is not None]
+        rates = [bootstrap_mean(confident(some)) for some in (present, absent)]
+        print(f"  confident: {rates[0]}, without the evidence {rates[1]}")
         print(f"  probability -> share of evidence (sources): {curve}")
         for wanted in WANTED:
             level = calibration.level(wanted)

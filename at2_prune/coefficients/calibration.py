@@ -10,6 +10,11 @@ and the probability that at least one source is evidence is another one, :math:`
 s(S))`. Both are fitted to cross-validated scores: each question is scored by coefficients that were fitted to the other
 folds. `calibration.recalibrate` differs: it fits both to questions that are scored by the given coefficients.
 
+Very short texts can have a :math:`z` far below that of all fitted questions. So :math:`z` is first limited to the range
+of the fitted questions. The two regressions assume different things. The first assumes that one question in ten has no
+evidence among its sources, and the second that every other question has none. So the second probability can be below a
+probability of the first kind.
+
 Sources are kept from the best one on, until their share of the summed probabilities reaches a level. Conformal risk
 control (Angelopoulos et al. 2022, arXiv 2208.02814, equation 4) finds the level for a wanted recall.
 """
@@ -56,6 +61,8 @@ class Calibration:
     fitted questions. With fewer sources, the total attention is lower, with or without evidence."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """The cross-validated measures."""
+    totals: tuple[float, ...] = ()
+    """The 1st and the 99th percentile of z in the fitted questions, to which z is limited; empty for no limits."""
 
     def __post_init__(self) -> None:
         if len(self.source) != 3 or len(self.present) != 3 or len(self.misses) not in (0, len(LEVELS)):
@@ -63,6 +70,8 @@ class Calibration:
                 f"a calibration has 3 weights for a source, 3 for a question and {len(LEVELS)} shares of missed "
                 f"evidence, got {len(self.source)}, {len(self.present)} and {len(self.misses)}"
             )
+        if len(self.totals) not in (0, 2):
+            raise CoefficientsError(f"a calibration has 2 limits of z or none, got {len(self.totals)}")
 
     def probabilities(self, scores: torch.Tensor, total: float) -> torch.Tensor:
         """Return the probability of each source that it is evidence.
@@ -77,19 +86,23 @@ class Calibration:
             `(sources,)` float64.
         """
         first, second, third = self.source
-        logits = first + max(second, 0.0) * scores.double().clamp(min=LEAST_SCORE).log() + third * total
+        logits = first + max(second, 0.0) * scores.double().clamp(min=LEAST_SCORE).log() + third * self._limited(total)
         return logits.sigmoid()
 
     def probability_present(self, scores: torch.Tensor, total: float) -> float | None:
         """Return the probability that at least one source is evidence, or None for fewer sources than `fewest`.
 
+        It is that of a question of which nothing is known: half of such questions have no evidence among their sources.
         The arguments are those of `probabilities`.
         """
         if len(scores) < self.fewest:
             return None
         first, second, third = self.present
         best = scores.double().clamp(min=LEAST_SCORE).max().log()
-        return float(torch.sigmoid(first + second * total + third * best))
+        return float(torch.sigmoid(first + second * self._limited(total) + third * best))
+
+    def _limited(self, total: float) -> float:
+        return min(max(total, self.totals[0]), self.totals[1]) if self.totals else total
 
     def level(self, recall: float) -> float:
         """Return the share of the summed probabilities to keep, so that the expected recall is at least `recall`.
@@ -126,7 +139,8 @@ class Calibration:
         try:
             source, present, misses = (tuple(map(float, values[name])) for name in ("source", "present", "misses"))
             questions, fewest = int(values["questions"]), int(values["fewest"])
-            return cls(source, present, misses, questions, fewest, values.get("measured", {}))
+            totals = tuple(map(float, values.get("totals", ())))
+            return cls(source, present, misses, questions, fewest, values.get("measured", {}), totals)
         except (KeyError, TypeError, ValueError) as error:
             raise CoefficientsError(f"the calibration cannot be read ({error!r}): calibrate again") from error
 

@@ -66,7 +66,9 @@ def choose(
     else:
         seeds, rule = ranking[: min(limits.k, bound)], f"the top {limits.k} are kept"
     if len(seeds) == bound < len(ranking):
-        rule = f"{bound} {'reaches' if bound == 1 else 'reach'} {_asked(config)}"
+        rule = f"{bound} {'is' if bound == 1 else 'are'} enough for {_asked(config)}"
+        if config.keep is None:
+            rule = f"{bound} {'reaches' if bound == 1 else 'reach'} {_asked(config)}"
     seeds = _with_at_least(config.min_documents, ranking, seeds, owners)
     shown = list(dict.fromkeys(owners[i] for i in seeds))
     if config.order == "original":

@@ -78,7 +78,9 @@ class Pruned:
         ]
 
     def explain(self) -> str:
-        """Return a summary line, then one line per passage: kept or dropped, its score, and the reason.
+        """Return a summary line, then one line per passage: kept or dropped, its score, and the reason for dropping it.
+
+        If passages have probabilities, these follow the scores.
 
         Example:
             >>> passages = (Passage("Dinant lies on the Meuse.", title="Dinant"), Passage("Ghent is a city."))
@@ -94,9 +96,13 @@ class Pruned:
         if self.fallback:
             lines[0] += f" ({self.fallback})"
         reasons = {item.index: item.reason for item in self.dropped}
+        probabilities = {item.index: item.probability for item in (*self.kept, *self.dropped)}
+        known = any(value is not None for value in probabilities.values())
         for index, (passage, score) in enumerate(zip(self.passages, self.scores, strict=True)):
             shown = f"{passage.title}: {passage.text}" if passage.title else passage.text
             number = "      -" if score is None else f"{score:+7.4f}"
+            if known:
+                number += "      -" if probabilities[index] is None else f"{probabilities[index]:7.2f}"
             line = f"{'dropped' if index in reasons else 'kept':7}  {index}  {number}  {' '.join(shown.split())[:60]}"
             lines.append(f"  {line}  ({reasons[index]})" if index in reasons else f"  {line}")
         return "\n".join(lines)

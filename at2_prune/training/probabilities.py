@@ -30,6 +30,8 @@ BINS = 10
 ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
+TAIL = 0.01
+"""The share of questions below the lower limit of z, and above the upper one."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def _fit(questions: Sequence[ScoredQuestion]) -> Calibration:
             shares.append(one.weight)
     source = _logistic(torch.cat(rows), torch.cat(labels), torch.cat(weights))
     whole = _logistic(torch.stack(several), torch.tensor(present).double(), torch.tensor(shares).double())
-    return Calibration(tuple(source.tolist()), tuple(whole.tolist()))
+    totals = torch.stack(several)[:, 1].quantile(torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64))
+    return Calibration(tuple(source.tolist()), tuple(whole.tolist()), totals=tuple(totals.tolist()))
 
 
 def _design(scores: torch.Tensor, total: float) -> torch.Tensor:

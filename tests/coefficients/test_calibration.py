@@ -34,6 +34,17 @@ def test_short_lists_have_no_probability_of_any_evidence() -> None:
     assert Calibration.from_dict(some.to_dict()) == some
 
 
+def test_no_probability_is_extrapolated_beyond_the_fitted_totals() -> None:
+    some = dataclasses.replace(SIMPLE, totals=(1.0, 2.0))
+    scores = torch.tensor([0.9, 0.1])
+    for total, limited in ((-40.0, 1.0), (1.5, 1.5), (9.0, 2.0)):
+        assert torch.equal(some.probabilities(scores, total), SIMPLE.probabilities(scores, limited))
+        assert some.probability_present(scores, total) == SIMPLE.probability_present(scores, limited)
+    assert Calibration.from_dict(some.to_dict()) == some
+    with pytest.raises(CoefficientsError, match="2 limits of z or none, got 1"):
+        dataclasses.replace(SIMPLE, totals=(1.0,))
+
+
 def test_a_negative_slope_never_turns_the_ranking_around() -> None:
     turned = dataclasses.replace(SIMPLE, source=(0.0, -1.0, 0.0))
     assert turned.probabilities(torch.tensor([0.9, 0.1]), 0.0).tolist() == [0.5, 0.5]

@@ -6,7 +6,10 @@ import hashlib
 import json
 from typing import Any
 
+import torch
+
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 
 __all__ = ["coefficients_digest", "digest", "json_digest"]
 
@@ -27,7 +30,14 @@ def digest(*parts: Any) -> str:
     return json_digest(parts, 32)
 
 
-def coefficients_digest(coefficients: HeadCoefficients) -> str:
-    """Return a digest of the weights, row groups and layers of head coefficients."""
+def coefficients_digest(coefficients: HeadCoefficients | ScoutCoefficients) -> str:
+    """Return a digest of the weights of coefficients, and of all else that their scores depend on."""
+    if isinstance(coefficients, ScoutCoefficients):
+        weights = (coefficients.first, coefficients.following, coefficients.links)
+        return json_digest([coefficients.layers, coefficients.link_layers, *map(_hex, weights)])
     groups = [group.name for group in coefficients.row_groups]
-    return json_digest([groups, coefficients.layers, coefficients.weight.contiguous().numpy().tobytes().hex()])
+    return json_digest([groups, coefficients.layers, _hex(coefficients.weight)])
+
+
+def _hex(weight: torch.Tensor) -> str:
+    return weight.contiguous().numpy().tobytes().hex()

@@ -13,6 +13,7 @@ from typing import Any
 
 from at2_prune.attention.rows import RowGroup
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.scorers import Scorer
 
 from .code import code_digest
@@ -63,13 +64,15 @@ def _is_plain(value: Any) -> bool:
 def _is_told(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
-    return _is_plain(value) or isinstance(value, (HeadCoefficients, Scorer, Path))
+    return _is_plain(value) or isinstance(value, (HeadCoefficients, ScoutCoefficients, Scorer, Path))
 
 
 def _described(value: Any) -> Any:
     if isinstance(value, HeadCoefficients):
         groups = [group.name for group in value.row_groups]
         return {"model": value.model_name, "row_groups": groups, "sha256": coefficients_digest(value)}
+    if isinstance(value, ScoutCoefficients):
+        return {"model": value.model_name, "layers": list(value.layers), "sha256": coefficients_digest(value)}
     if isinstance(value, Scorer):
         return {"name": value.name, **describe_scorer(value)}
     if isinstance(value, Path):  # the folder of a model, which lies elsewhere on other machines

@@ -119,7 +119,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Empty drafts",
             f"{results['empty_drafts']}; for these questions, methods that read the draft kept the first k passages",
         ),
-        ("Head coefficients", _coefficients(methods)),
+        ("Coefficients", _coefficients(methods)),
         ("Embedder", _embedder(methods)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items())),
     ]
@@ -128,10 +128,16 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _coefficients(methods: Mapping[str, Any]) -> str:
     return "; ".join(
-        _hashed(f"{label_of(name)}: rows {_joined(described.get('row_groups'))}", described) or ""
+        _hashed(f"{label_of(name)}: {_read_from(described)}", described) or ""
         for name, settings in methods.items()
         if (described := settings.get("coefficients"))
     )
+
+
+def _read_from(described: Mapping[str, Any]) -> str:
+    if "layers" in described:
+        return f"layers {_joined(described['layers'])}"
+    return f"rows {_joined(described.get('row_groups'))}"
 
 
 def _hashed(name: Any, described: Mapping[str, Any]) -> str | None:

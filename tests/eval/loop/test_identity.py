@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import scoring_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.datasets import Question
 from at2_prune.scorers import AttentionScorer, FusionScorer, RandomScorer, Scorer, ScorerOptions, make_scorer
+from at2_prune.scorers.scout import ScoutScorer
 from at2_prune_eval import CachedLoop, answer_question
 from at2_prune_eval.loop.identity import describe_scorer, scorer_identity
 from at2_prune_eval.run.methods import as_methods
@@ -119,3 +122,14 @@ def test_settings_that_cannot_be_told_are_left_out() -> None:
             "name": "counted",
             "seed": 0,
         }
+
+
+def test_other_coefficients_of_scout_are_other_settings() -> None:
+    made = ScoutCoefficients.from_pretrained(shipped_coefficients()["gemma-3-270m"]["scout"])
+    other = replace(made, first=made.first + 1)
+    told = [describe_scorer(ScoutScorer(one)) for one in (made, other, made)]
+    assert told[0] == told[2] != told[1]
+    assert told[0]["coefficients"]["layers"] == list(made.layers)
+    assert describe_scorer(make_scorer("fusion", ScorerOptions({"scout": made}, embedder="some/encoder"))) != (
+        describe_scorer(make_scorer("fusion", ScorerOptions({"scout": other}, embedder="some/encoder")))
+    )

@@ -149,7 +149,7 @@ def test_schema_on_disk(loop: CachedLoop, scorers: list[Scorer], questions: list
     assert config["weights"] == model_fingerprint(loop.language_model)
     assert not any(name.startswith("_") for settings in config["methods"].values() for name in settings)
     facts = dict(run_facts(results))
-    assert facts["Head coefficients"].startswith("AT2: rows draft (sha256 ")
+    assert facts["Coefficients"].startswith("AT2: rows draft (sha256 ")
     assert (facts["Seed"], facts["Passages shuffled"]) == ("3", "no")
     assert results["gap"]["at2"].keys() == results["methods"]["at2"]["at"].keys()
     table = (tmp_path / "table.md").read_text()

@@ -137,7 +137,7 @@ def test_facts_name_what_numbers_depend_on(results: dict[str, Any]) -> None:
     assert facts["Seed"] == "0"
     assert facts["Types"] == "bridge"
     assert facts["Passages shuffled"] == "yes, with seed 0"
-    assert facts["Head coefficients"] == "AT2: rows draft (sha256 dd0cda97406a54da)"
+    assert facts["Coefficients"] == "AT2: rows draft (sha256 dd0cda97406a54da)"
     assert "torch 2.13.0+cpu" in facts["Versions"]
     assert "ca171b77fefb1f7d" in facts["Prompt"]
     assert dict(run_facts({**results, "config": {}}))["Questions"] == "40"
