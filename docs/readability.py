@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[1]
 MEAN, LONGEST = 20, 35
 """The limits, in words: the mean of a page is below the first, and no sentence is above the second."""
-WRITTEN = ("docs/results.md", "docs/held-out/results.md")
+WRITTEN = ("docs/results.md", "docs/hotpotqa/results.md", "docs/held-out/results.md")
 """Pages that a command writes, with sentences that list methods."""
 _ABBREVIATIONS = re.compile(r"\b(e\.g|i\.e|etc|vs|cf|Dr|St|No|Fig)\.$")
 _END = re.compile(r"""(?<=[.!?])["”’)\]*_]*\s+(?=["“‘(\[*_]*[A-Z0-9«`—])""")

@@ -1,9 +1,9 @@
 """Prepare a run's results for publication in this repository.
 
-    $ python eval/publish.py short-table docs/results.json
-    $ python eval/publish.py cards docs/results.json at2_prune/data/coefficients/gemma-3-270m/at2
+    $ python eval/publish.py short-table docs/hotpotqa/results.json
+    $ python eval/publish.py cards docs/hotpotqa/results.json at2_prune/data/coefficients/gemma-3-270m/at2
     $ python eval/publish.py cards-again at2_prune/data/coefficients/gemma-3-270m/*
-    $ python eval/publish.py archive runs/hotpotqa docs/run.tar.gz
+    $ python eval/publish.py archive runs/hotpotqa docs/hotpotqa/run.tar.gz
 
 `short-table` prints the table of docs/findings.md. `cards` writes the results at k = 3 into the cards of the head
 coefficients that were evaluated. `cards-again` writes cards from the stored settings and results. `archive` packs a
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     archive = commands.add_parser("archive", help="pack a run's folder, without the text of the data set")
     archive.add_argument("folder", metavar="DIR", help="the folder that at2-prune eval --out wrote")
-    archive.add_argument("out", metavar="FILE", help="the archive, for example docs/run.tar.gz")
+    archive.add_argument("out", metavar="FILE", help="the archive, for example docs/hotpotqa/run.tar.gz")
     archive.set_defaults(run=pack_run)
     return parser
 

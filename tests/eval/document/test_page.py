@@ -1,4 +1,4 @@
-"""docs/results.md holds every number once more, claims only differences that the intervals show, and is the same each
+"""docs/hotpotqa/results.md holds every number once more, claims only differences that the intervals show, and is the same each
 time."""
 
 from __future__ import annotations
@@ -140,10 +140,10 @@ def test_command_writes_the_page_and_copies_figures(results: dict[str, Any], tmp
 
 def test_the_page_and_the_findings_are_those_of_the_committed_results() -> None:
     root = Path(__file__).parents[3]
-    results = load_results(root / "docs" / "results.json")
-    page = (root / "docs" / "results.md").read_text(encoding="utf-8")
+    results = load_results(root / "docs" / "hotpotqa" / "results.json")
+    page = (root / "docs" / "hotpotqa" / "results.md").read_text(encoding="utf-8")
     command = re.findall(r"by `(python -m at2_prune_eval.document [^`]*)`", page)[0]
-    figures = [f"figures/{path.name}" for path in sorted((root / "docs" / "figures").glob("*.png"))]
+    figures = [f"figures/{path.name}" for path in sorted((root / "docs" / "hotpotqa" / "figures").glob("*.png"))]
     shown = {*re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)}
     wanted = {
         "f1_by_k",

@@ -182,7 +182,7 @@ def test_nothing_measured(loop: CachedLoop, methods: list[Scorer], some: list[Qu
 @pytest.mark.parametrize("granularity", ["passage", "sentence"])
 def test_the_settings_are_those_that_version_0_1_0_wrote(granularity: Granularity) -> None:
     """A folder of version 0.1.0 would be refused otherwise."""
-    with tarfile.open(Path(__file__).parents[3] / "docs" / "run.tar.gz") as archive:
+    with tarfile.open(Path(__file__).parents[3] / "docs" / "hotpotqa" / "run.tar.gz") as archive:
         file = archive.extractfile(f"faithfulness_{granularity}.config.json")
         assert file is not None
         known = json.load(file)["faithfulness"]

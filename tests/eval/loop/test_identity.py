@@ -26,7 +26,7 @@ from at2_prune_eval.run.methods import as_methods
 
 from ..conftest import Counted
 
-RUN = Path(__file__).parents[3] / "docs" / "run.tar.gz"
+RUN = Path(__file__).parents[3] / "docs" / "hotpotqa" / "run.tar.gz"
 """A run of version 0.1.0."""
 
 

@@ -159,7 +159,7 @@ def test_schema_on_disk(loop: CachedLoop, scorers: list[Scorer], questions: list
 
 def test_the_run_of_version_0_1_0_goes_on_and_has_the_committed_results(tmp_path: Path) -> None:
     """All of it takes a minute: some methods, at one k."""
-    docs = Path(__file__).parents[3] / "docs"
+    docs = Path(__file__).parents[3] / "docs" / "hotpotqa"
     committed = json.loads((docs / "results.json").read_text(encoding="utf-8"))
     with tarfile.open(docs / "run.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
