@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from at2_prune.bootstrap import RESAMPLES, Estimate
@@ -90,6 +91,11 @@ def _pooled(cells: Cells) -> str:
     readers, data = cells.readers, cells.data_of(cells.readers)
     if not data:
         return "## All readers\n\nNo data set was answered by all readers."
+    about = f"Readers {', '.join(readers)} and data sets {', '.join(data)}, pooled. `{ALL}` keeps every passage."
+    return f"## All readers\n\n{about}\n\n{_means(cells, readers, data)}"
+
+
+def _means(cells: Cells, readers: Sequence[str], data: Sequence[str]) -> str:
     rows = [["method", "k", "answer F1", "tokens read", "share of tokens", "evidence recall"]]
     whole = max(cells.mean(key, "tokens", readers, data).mean for key in cells.keys)
     for key in cells.keys:
@@ -104,8 +110,7 @@ def _pooled(cells: Cells) -> str:
                 str(cells.mean(key, "recall", readers, data)),
             ]
         )
-    about = f"Readers {', '.join(readers)} and data sets {', '.join(data)}, pooled. `{ALL}` keeps every passage."
-    return f"## All readers\n\n{about}\n\n{markdown(rows)}"
+    return markdown(rows)
 
 
 def _differences(cells: Cells, drawn: bool) -> str:
@@ -141,7 +146,10 @@ def _curve(cells: Cells) -> str:
 
 def _reader(cells: Cells, reader: str) -> str:
     text = [f"## {reader}"]
-    for data in cells.data_of([reader]):
+    answered = cells.data_of([reader])
+    if len(answered) > 1 and len(cells.readers) > 1:
+        text += [f"### {reader}, pooled over {', '.join(answered)}", _means(cells, [reader], answered)]
+    for data in answered:
         header = ["method", "k", "answer F1", "tokens read", "evidence recall", "choosing, s", "answering, s"]
         rows = [header, *(_row(cells, key, reader, data) for key in cells.keys)]
         text += [f"### {reader}, {data}", markdown(rows)]
