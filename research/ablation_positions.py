@@ -11,15 +11,31 @@ passages among the top two. Then the halves are swapped, so that every question 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
-from folds import examples
 
 from at2_prune.attention.rows import DRAFT_ROWS
 from at2_prune.bootstrap import bootstrap_mean
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.training import fidelity, fit
-from at2_prune.training.evidence import gold_found
+from at2_prune.training.choices import recall_at
+from at2_prune.training.examples import Example, ExampleStore
+
+
+def examples(folder: Path) -> list[Example]:
+    """Return all examples of a run of at2-prune train, in an order that depends only on their ids."""
+    store = ExampleStore(folder, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
+    files = sorted((folder / "examples").glob("*.safetensors"))
+    return [example for file in files for example in store.read(file)]
+
+
+def recalls(held: list[Example], weight: torch.Tensor) -> list[float]:
+    """Return the recall at 2 of each example that has gold passages."""
+    coefficients = HeadCoefficients(weight)
+    scores = [coefficients.score({DRAFT_ROWS: one.mass["draft"][0]}) for one in held]
+    return [recall_at(found, one.gold, 2) for found, one in zip(scores, held, strict=True) if one.gold.any()]
 
 
 def main() -> None:
@@ -48,7 +64,7 @@ def main() -> None:
             for measured in kinds:
                 held = [kinds[measured][name] for name in others]
                 lds[measured] += fidelity(held, [DRAFT_ROWS], weight).lds.tolist()
-            recall += gold_found([kinds[fitted][name] for name in others], [DRAFT_ROWS], weight)["gold_recall"].tolist()
+            recall += recalls([kinds[fitted][name] for name in others], weight)
         row = [bootstrap_mean(values) for values in (lds["kept"], lds["closed"], recall)]
         print(f"{fitted:<12}" + "".join(f"{value!s:<26}" for value in row))
 

@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 from at2_prune import AT2Pruner, PruneConfig
+from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import (
     DEFAULT_METHOD,
     FAMILIES,
@@ -58,8 +59,8 @@ def test_entries_are_whole() -> None:
 def test_training_options_name_what_train_knows() -> None:
     for name in learned_methods():
         options = METHODS[name].train
-        if "--learn-from" in options:
-            assert options[options.index("--learn-from") + 1] in PROCEDURES
+        assert [*options[:1]] in ([], ["--rows"])
+        assert all(RowGroup.from_name(group).rows == "draft" for group in options[1:])
     assert set(PROCEDURES) == set(get_args(LearnFrom))
 
 

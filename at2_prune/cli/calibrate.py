@@ -67,8 +67,7 @@ def run(args: argparse.Namespace) -> None:
     from ..files import check_folder
     from ..scorers.registry import check_scorer, load_scorer
     from ..scorers.scout import ScoutScorer
-    from ..training import TrainingSettings
-    from ..training.collect import CollectSettings
+    from ..training import check_evidence
 
     if args.questions and (args.passages or not args.out):
         raise InputError("--questions goes with --out, and not with --passages: your coefficients must not be replaced")
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     if args.questions:
         check_scorer(args.model, "scout", args.coefficients)
         for one in data:
-            TrainingSettings(CollectSettings(learn_from="evidence")).check_questions(one.questions, one.name)
+            check_evidence(one.questions, one.name)
     language_model = load_model(args)
     total = sum(len(one.questions) for one in data)
     with tqdm(total=total, desc="reading", unit="question", smoothing=0.1, disable=shown() is False) as bar:

@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HELP = "Train head coefficients for a model, by ablating passages or from supporting passages."
+HELP = "Train head coefficients for a model, by ablating passages."
 EXAMPLES = """examples:
   at2-prune train --data train.jsonl --ablations 8 --out coefficients/
-  at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 100 --learn-from evidence \\
-      --out qwen3-scout/  (for the method prompt_scout; one forward pass per question, through the first third
-      of the layers only)
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --thoughts own \\
       --max-new-tokens 1000 --out qwen3-thoughts/  (attributes answers to the model's thoughts)
@@ -29,7 +26,6 @@ EXAMPLES = """examples:
 
 If a run is interrupted, give the same command again: it continues where it stopped."""
 
-_TITLES = {"lds": "LDS", "gold_recall": "gold passages in the top 2", "both_gold": "all gold passages in the top 2"}
 _GRANULARITIES = ["passage", "sentence", "token"]
 
 
@@ -39,28 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_ablation_options(parser)
     parser.add_argument(
         "--learn-from",
-        choices=["draft", "answer", "evidence"],
+        choices=["draft", "answer"],
         default="draft",
         help="the supervision. draft: ablations of the sources with the draft as the target, as in the AT2 paper. "
-        "answer: ablations with the known answer as the target. evidence: the supporting passages that the data names. "
-        "(default: draft)",
+        "answer: ablations with the known answer as the target (default: draft)",
     )
     parser.add_argument(
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="the tokens whose attention is read and weighted: draft, question, last (the prompt's last "
-        "token) or sources (attention between sources). The suffix -max takes the maximum over these tokens instead "
-        "of the mean; -contribution and -effective take another measure than attention (default: draft; with "
-        "--learn-from evidence: question, question-max, sources and sources-max)",
-    )
-    parser.add_argument(
-        "--layers",
-        type=int,
-        nargs="+",
-        metavar="L",
-        help="with --learn-from evidence and without a draft: the layers to read, counted from 0; the layers after "
-        "the last of these do not run (default: the first third)",
+        default=["draft"],
+        help="the tokens whose attention is read and weighted: draft, and besides it question or last (the prompt's "
+        "last token). The suffix -max takes the maximum over these tokens instead of the mean; -contribution and "
+        "-effective take another measure than attention (default: draft)",
     )
     parser.add_argument(
         "--examples",
@@ -135,8 +122,8 @@ def run(args: argparse.Namespace) -> None:
     from ..training import TrainingData, check_store, train
 
     settings = _settings(args)
-    settings.resolved(None)  # a wrong setting, a missing package or folder must be found before the model is loaded
-    settings.resolved(known_depth(args))
+    settings.check()  # a wrong setting, a missing package or folder must be found before the model is loaded
+    known_depth(args)  # this finds out whether there is such a model
     settings.check_packages()
     check_folder(args.out)
     if args.examples:
@@ -156,8 +143,7 @@ def run(args: argparse.Namespace) -> None:
         "shuffle_passages": args.shuffle_passages,
     }
     data = TrainingData(questions, data_name(args.data), selection, args.examples)
-    step = "reading" if settings.from_evidence else "ablating"
-    with tqdm(total=len(questions), desc=step, unit="question", smoothing=0.1, disable=shown() is False) as bar:
+    with tqdm(total=len(questions), desc="ablating", unit="question", smoothing=0.1, disable=shown() is False) as bar:
         report = train(language_model, data, args.out, settings, progress=bar.update)
     _print_report(report)
     print(f"saved to {args.out}")
@@ -179,10 +165,9 @@ def _settings(args: argparse.Namespace) -> TrainingSettings:
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
         learn_from=args.learn_from,
-        layers=None if args.layers is None else tuple(sorted(set(args.layers))),
         thoughts=args.thoughts is not None,
     )
-    row_groups = tuple(RowGroup.from_name(name) for name in args.rows or ())
+    row_groups = tuple(RowGroup.from_name(name) for name in args.rows)
     return TrainingSettings(collect, FitSettings(seed=args.seed), row_groups=row_groups, holdout=args.holdout)
 
 
@@ -200,4 +185,4 @@ def _print_report(report: TrainingReport) -> None:
     print(f"fitted to {report.fitted} questions; {measured}")
     for measure, estimates in report.held_out_measures.items():
         for who, value in estimates.items():
-            print(f"  {_TITLES.get(measure, measure):<32}{who.replace('_', ' '):<18}{value}")
+            print(f"  {'LDS' if measure == 'lds' else measure:<32}{who.replace('_', ' '):<18}{value}")

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     from ..datasets import load_questions
     from ..errors import InputError
     from ..files import check_folder
-    from ..training import CollectSettings, ScoutSettings, TrainingData, TrainingSettings, check_ids, train_scout
+    from ..training import ScoutSettings, TrainingData, check_evidence, check_ids, train_scout
 
     settings = ScoutSettings(tuple(args.layers or ()), tuple(args.link_layers or ()), holdout=args.holdout)
     settings.resolved(None)
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     data = []
     for source, limit in zip(args.data, limits, strict=True):
         questions = load_questions(source, split=None if Path(source).exists() else args.split, limit=limit)
-        TrainingSettings(CollectSettings(learn_from="evidence")).check_questions(questions, source)
+        check_evidence(questions, source)
         data.append(TrainingData(questions, data_name(source), {"split": args.split, "limit": limit}))
     check_ids(data)
     warn_of_few(sum(len(one.questions) for one in data))

@@ -13,15 +13,12 @@ from ..attention.rows import RowGroup
 
 __all__ = ["fact", "model_card"]
 
-_OF_ABLATIONS = ("ablations", "targets", "positions", "max_new_tokens", "seed")
-_AT_2 = {"gold_recall": "gold recall at 2", "both_gold": "both gold passages at 2"}
 _NOT_SHOWN = ("curve", "versions")
 _MADE = {
     "draft": "The coefficients were learned from ablations, by the method of AT2 ([arXiv 2504.13752]"
     "(https://arxiv.org/abs/2504.13752))",
     "answer": "The coefficients were learned from ablations of the sources, with the known answer as the target "
     "instead of a draft. All else follows the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752))",
-    "evidence": "The coefficients were learned from supporting passages, by multinomial logistic regression",
 }
 """The sentence about the training of the coefficients, by the value of `learn_from`."""
 
@@ -35,15 +32,11 @@ class Described(Protocol):
     model_type: str
     training: dict[str, Any]
 
-    @property
-    def uses_draft(self) -> bool: ...
-
 
 def model_card(coefficients: Described) -> ModelCard:
     """Return the model card of these coefficients, in Markdown with the Hub's header."""
     data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
     training = coefficients.training
-    evidence = training.get("learn_from") == "evidence"
     made = _MADE[training.get("learn_from", "draft")]
     rows = ", ".join(group.name for group in coefficients.row_groups)
     shape = f"{len(coefficients.row_groups)} x {coefficients.weight.shape[1]} x {coefficients.weight.shape[2]}"
@@ -61,7 +54,7 @@ def model_card(coefficients: Described) -> ModelCard:
         "```python\nfrom at2_prune import AT2Pruner\n\n"
         f'pruner = AT2Pruner.from_pretrained("{coefficients.model_name}", coefficients="THIS_FOLDER_OR_ITS_ID")\n```',
     ]
-    facts = _facts(training, evidence)
+    facts = _facts(training)
     if facts:
         parts.append("\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts)]))
     if "data" in training and "learn_from" in training:
@@ -72,9 +65,8 @@ def model_card(coefficients: Described) -> ModelCard:
     return ModelCard("\n\n".join(parts) + "\n")
 
 
-def _facts(training: Mapping[str, Any], evidence: bool) -> list[tuple[str, str]]:
-    left_out = {*_NOT_SHOWN, *(_OF_ABLATIONS if evidence else ())}
-    facts = [(_AT_2.get(key, key.replace("_", " ")), value) for key, value in training.items() if key not in left_out]
+def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [(key.replace("_", " "), value) for key, value in training.items() if key not in _NOT_SHOWN]
     if "versions" in training:
         facts.append(("versions", training["versions"]))
     return [
@@ -100,16 +92,12 @@ def fact(value: Any) -> str:
 def _command(coefficients: Described) -> str:
     """Return the command that makes these coefficients again."""
     training = coefficients.training
-    drafts = training["learn_from"] != "evidence" or coefficients.uses_draft
     command = ["at2-prune", "train", "--model", coefficients.model_name, "--data", str(training["data"])]
     if training["learn_from"] != "draft":
         command += ["--learn-from", training["learn_from"]]
-    if training["learn_from"] != "evidence":
-        command += ["--ablations", str(training.get("ablations"))]
+    command += ["--ablations", str(training.get("ablations"))]
     if training.get("thoughts"):
         command += ["--thoughts", "asked" if str(training.get("prompt")).endswith("-reasoning") else "own"]
-    if training.get("layers"):
-        command += ["--layers", *map(str, training["layers"])]
     command += ["--rows", *(group.name for group in coefficients.row_groups)]
     for setting, option, usual in (
         ("split", "--split", None),
@@ -123,6 +111,6 @@ def _command(coefficients: Described) -> str:
         ("holdout", "--holdout", 0.15),
         ("seed", "--seed", 0),
     ):
-        if training.get(setting, usual) != usual and (drafts or setting != "max_new_tokens"):
+        if training.get(setting, usual) != usual:
             command += [option, str(training[setting])]
     return shlex.join([*command, "--dtype", str(training.get("dtype")), "--out", "DIR"])

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from .collect import CollectSettings, collect_examples
-from .evidence import EvidenceSettings, fit_evidence
 from .examples import Example, ExampleStore, check_store
 from .fit import Fidelity, FitSettings, fidelity, fit
 from .scout import ScoutReport, check_ids, train_scout
 from .scout_fit import ScoutSettings
-from .settings import TrainingData, TrainingSettings
+from .settings import TrainingData, TrainingSettings, check_evidence
 from .trainer import TrainingReport, train
 
 __all__ = [
     "CollectSettings",
-    "EvidenceSettings",
     "Example",
     "ExampleStore",
     "Fidelity",
@@ -23,12 +21,12 @@ __all__ = [
     "TrainingData",
     "TrainingReport",
     "TrainingSettings",
+    "check_evidence",
     "check_ids",
     "check_store",
     "collect_examples",
     "fidelity",
     "fit",
-    "fit_evidence",
     "train",
     "train_scout",
 ]

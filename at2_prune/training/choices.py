@@ -21,8 +21,6 @@ class Choice:
     """`(sources, features)`."""
     right: torch.Tensor
     """`(sources,)` bool, True for supporting sources."""
-    given: torch.Tensor
-    """`(sources,)`: scores from earlier fits; they are added to the scores of this fit."""
     weight: float = 1.0
     """The weight of the choice among all choices."""
 
@@ -34,11 +32,10 @@ def fit_choices(choices: Sequence[Choice], penalty: float, steps: int) -> torch.
     features = torch.zeros(len(choices), longest, width, dtype=torch.float64)
     there = torch.zeros(len(choices), longest, dtype=torch.bool)
     right = torch.zeros(len(choices), longest, dtype=torch.float64)
-    given = torch.full((len(choices), longest), -torch.inf, dtype=torch.float64)
     for row, choice in enumerate(choices):
         count = len(choice.right)
         features[row, :count], there[row, :count] = choice.features.double(), True
-        right[row, :count], given[row, :count] = choice.right.double(), choice.given.double()
+        right[row, :count] = choice.right.double()
     scale = features[there].std(0)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     weight = torch.zeros(width, dtype=torch.float64, requires_grad=True)
@@ -49,7 +46,8 @@ def fit_choices(choices: Sequence[Choice], penalty: float, steps: int) -> torch.
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        log_p = (features @ (weight / scale) + given).log_softmax(1).masked_fill(~there, 0.0)
+        scores = (features @ (weight / scale)).masked_fill(~there, -torch.inf)
+        log_p = scores.log_softmax(1).masked_fill(~there, 0.0)
         value = -(shares * (log_p * right).sum(1) / right.sum(1)).sum() + penalty * (weight**2).sum()
         value.backward()
         return value

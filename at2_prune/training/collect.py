@@ -15,7 +15,7 @@ from ..datasets import Question
 from ..errors import ContextTooLongError
 from ..models.drafts import write_drafts
 from ..models.language_model import LanguageModel
-from ..models.readouts import Readout, read_prompts
+from ..models.readouts import Readout
 from ..models.statements import draft_parts, read_parts, split_readout
 from ..models.thoughts import thought_prompt
 from ..passages import Granularity
@@ -25,7 +25,7 @@ __all__ = ["ROW_GROUPS", "CollectSettings", "LearnFrom", "collect_examples"]
 
 logger = logging.getLogger(__name__)
 
-LearnFrom = Literal["draft", "answer", "evidence"]
+LearnFrom = Literal["draft", "answer"]
 """The supervision; see `CollectSettings.learn_from`."""
 
 ROW_GROUPS = (
@@ -35,13 +35,10 @@ ROW_GROUPS = (
     RowGroup("question", "max"),
     RowGroup("last"),
 )
-"""The row groups that are read for every example with ablations. Reading them takes little time compared with writing
-the draft, and coefficients for any of these groups can be fitted later."""
-
-
-_NOT_READ_AGAIN = ("the stored draft splits into other sentences when it is tokenised again", "empty draft")
-"""The reasons why more row groups cannot be read for a stored example. The first reason is for examples with ablations,
-the second for examples from evidence."""
+"""The row groups that are read for every example. Reading them takes little time compared with writing the draft, and
+coefficients for any of these groups can be fitted later."""
+_NOT_READ_AGAIN = "the stored draft splits into other sentences when it is tokenised again"
+"""The reason why more row groups cannot be read for a stored example."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,7 @@ class CollectSettings:
     """The seed of the ablations."""
     learn_from: LearnFrom = "draft"
     """The supervision. With `draft` (as in AT2), sources are ablated and the draft's log-odds are measured. With
-    `answer`, the log-odds of the known answer are measured instead. With `evidence`, coefficients are learned from the
-    supporting passages that the data names, without ablations."""
-    layers: tuple[int, ...] | None = None
-    """The indices of the layers to read, for learning from evidence without a draft. Layers after the last of these do
-    not run. `None` reads all layers. If no draft is written, `TrainingSettings.resolved` replaces `None` by the first
-    third of the layers."""
+    `answer`, the log-odds of the known answer are measured instead."""
     thoughts: bool = False
     """True if the sources are the sentences of the thoughts that the model writes before its answer, and not the
     passages; see `at2_prune.models.thoughts`. `max_new_tokens` must leave room for thoughts and answer."""
@@ -85,7 +77,7 @@ def collect_examples(
     """Collect the examples that `store` does not have yet.
 
     If a stored example lacks row groups, one more forward pass reads the missing groups. The ablations of the example
-    are kept. If coefficients are learned from evidence, the whole example is collected again.
+    are kept.
 
     Args:
         language_model: the model to train coefficients for.
@@ -93,7 +85,7 @@ def collect_examples(
         store: the store. Each example is written to the store as soon as it is collected.
         settings: the settings with which examples are collected.
         progress: called after every question.
-        row_groups: the row groups that every example must hold. Examples with ablations hold `ROW_GROUPS` too.
+        row_groups: the row groups that every example must hold. Every example holds `ROW_GROUPS` too.
 
     Returns:
         The number of questions without a complete example, by reason. Some reasons are fewer than two sources, an empty
@@ -104,7 +96,7 @@ def collect_examples(
     for question in questions:
         known = next(store.load([question.id]), None)
         try:
-            outcome = known or _example(language_model, question, settings, row_groups)
+            outcome = known or _example(language_model, question, settings)
         except ContextTooLongError:
             outcome = "longer than the model's context"
         if isinstance(outcome, Example):
@@ -112,7 +104,7 @@ def collect_examples(
             example = _read_again(language_model, question, settings, outcome, missing) if missing else outcome
             if example is not known:
                 store.add(example or outcome)
-            outcome = example or _NOT_READ_AGAIN[settings.learn_from == "evidence"]
+            outcome = example or _NOT_READ_AGAIN
         if isinstance(outcome, str):
             skipped[outcome] = skipped.get(outcome, 0) + 1
             logger.info("question %s gives no example: %s", question.id, outcome)
@@ -127,9 +119,7 @@ def _read_again(
     example: Example,
     groups: Sequence[RowGroup],
 ) -> Example | None:
-    """Return the example with these row groups added, or None if its draft now has other sentences or is empty."""
-    if settings.learn_from == "evidence":
-        return _evidence(language_model, question, settings, [RowGroup.from_name(n) for n in example.mass] + [*groups])
+    """Return the example with these row groups added, or None if its draft now has other sentences."""
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     ids = language_model.encode_draft(example.draft)
     parts = draft_parts(language_model, ids) if settings.targets == "sentence" else [(0, len(ids))]
@@ -139,37 +129,10 @@ def _read_again(
     return replace(example, mass={**example.mass, **mass})
 
 
-def _evidence(
-    language_model: LanguageModel, question: Question, settings: CollectSettings, groups: Sequence[RowGroup]
-) -> Example | None:
-    """Return an example without ablations. A draft is written only if draft rows are read.
-
-    Return None if the draft is empty.
-    """
-    prompt = language_model.encode(question.text, question.passages, settings.granularity)
-    if any(group.rows == "draft" for group in groups):
-        draft = write_drafts(language_model, [prompt], groups, settings.max_new_tokens)[0]
-        if not draft.ids or draft.readout is None:
-            return None
-        text, readout = draft.text, draft.readout
-    else:
-        text, readout = "", read_prompts(language_model, [prompt], groups, settings.layers)[0]
-    gold = torch.tensor([passage in question.gold for passage in prompt.source_passage])
-    mass = {group.name: readout.mass[group][None].float().cpu() for group in groups}
-    nothing = torch.zeros(0, len(gold), dtype=torch.bool), torch.zeros(0, 1, dtype=torch.float64)
-    return Example(question.id, text, mass, list(readout.layers), *nothing, gold)
-
-
-def _example(
-    language_model: LanguageModel, question: Question, settings: CollectSettings, row_groups: Sequence[RowGroup]
-) -> Example | str:
+def _example(language_model: LanguageModel, question: Question, settings: CollectSettings) -> Example | str:
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     if len(prompt.sources) < 2:
         return "fewer than two sources"
-    if settings.learn_from == "evidence":
-        if not question.gold:
-            return "no supporting passages are named"
-        return _evidence(language_model, question, settings, row_groups) or "empty draft"
     if settings.learn_from == "answer" and not (question.answer or "").strip():
         return "no answer"
     groups = () if settings.granularity == "token" or settings.thoughts else ROW_GROUPS

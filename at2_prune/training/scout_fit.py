@@ -76,7 +76,7 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
     if not usable:
         raise DataError("no example to fit: none has both supporting passages and others")
     for example, weight in usable:
-        first.append(Choice(_flat(example.mass["question"]), example.gold, torch.zeros(len(example.gold)), weight))
+        first.append(Choice(_flat(example.mass["question"]), example.gold, weight))
     shape = usable[0][0].mass["question"].shape[:3]
     theta = fit_choices(first, settings.penalty, settings.steps)
     later = [choice for example, weight in usable for choice in _later(example, theta, weight)]
@@ -106,7 +106,7 @@ def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]
     for source, share in zip(known.tolist(), shares, strict=True):
         others = torch.arange(len(features)) != source
         both = torch.cat([features, _flat(example.mass["links"][source])], 1)
-        found.append(Choice(both[others], example.gold[others], torch.zeros(int(others.sum())), weight * share))
+        found.append(Choice(both[others], example.gold[others], weight * share))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from ..errors import DataError
 from ..models.compatibility import attention_shape
 from ..models.language_model import LanguageModel
 from .collect import collect_examples
-from .evidence import fit_evidence, gold_found
 from .examples import Example, ExampleStore, check_store
 from .fit import fidelity, fit
 from .settings import TrainingData, TrainingSettings, example_settings
@@ -27,7 +26,6 @@ __all__ = ["TrainingReport", "train"]
 PROCEDURES = {
     "draft": "AT2: within-example correlation with ablation outcomes",
     "answer": "within-example correlation with ablation outcomes of the known answer",
-    "evidence": "supporting passages by multinomial logistic regression",
 }
 """The procedure of the fit, by the value of `learn_from`. The text is recorded with the coefficients."""
 
@@ -47,11 +45,10 @@ class TrainingReport:
     skipped: dict[str, int]
     """The number of questions without an example, by reason."""
     curve: list[tuple[int, float]]
-    """Steps and training correlations. The list is empty after learning from evidence."""
+    """Steps and training correlations."""
     held_out_measures: Measures
-    """Measures on the held-out questions, for `learned` and for `average_attention`. After learning from ablations,
-    the measures are `lds` (linear datamodeling score) and `correlation`. After learning from evidence, the measures are
-    `gold_recall` and `both_gold` of the supporting passages at k = 2."""
+    """Measures on the held-out questions, for `learned` and for `average_attention`. The measures are `lds` (linear
+    datamodeling score) and `correlation`."""
 
 
 def train(
@@ -85,7 +82,7 @@ def train(
     """
     config = language_model.model.config
     depth, _ = attention_shape(config)
-    settings = settings.resolved(depth)
+    settings.check()
     settings.check_packages()
     if data.examples is not None:
         check_store(data.examples)
@@ -97,7 +94,7 @@ def train(
         reasons = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
         held = f"; {len(held_out)} are held out (holdout={settings.holdout})" if held_out else ""
         raise DataError(f"{data.name}: none of {len(data.questions)} questions gave an example to fit{held}{reasons}")
-    weight, curve = _fit(fitted, settings, fit_progress)
+    weight, curve = fit(fitted, settings.row_groups, settings.fit, fit_progress)
     measures = _measure(held_out, settings, weight)
     training = {
         "method": PROCEDURES[settings.collect.learn_from],
@@ -107,7 +104,7 @@ def train(
         "holdout": settings.holdout,
         "questions_fitted": len(fitted),
         "questions_held_out": len(held_out),
-        "fit": asdict(settings.evidence if settings.from_evidence else settings.fit),
+        "fit": asdict(settings.fit),
         "curve": curve,
         **{measure: {name: asdict(value) for name, value in by.items()} for measure, by in measures.items()},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
@@ -131,30 +128,14 @@ def _split(store: ExampleStore, data: TrainingData, settings: TrainingSettings) 
     return fitted, held_out
 
 
-def _fit(
-    examples: Sequence[Example], settings: TrainingSettings, progress: Callable[[int, float], None]
-) -> tuple[torch.Tensor, list[tuple[int, float]]]:
-    """Return the weight `(row groups, layers, heads)` and the training curve."""
-    if settings.from_evidence:
-        layers = range(len(examples[0].layers))
-        return fit_evidence(examples, settings.row_groups, layers, settings.evidence), []
-    return fit(examples, settings.row_groups, settings.fit, progress)
-
-
 def _measure(examples: Sequence[Example], settings: TrainingSettings, weight: torch.Tensor) -> Measures:
     """Measure the learned weight and average attention on held-out examples. Without examples, the result is empty."""
     measures: Measures = {}
     if not examples:
         return measures
     average = torch.full((1, *weight.shape[1:]), 1 / weight[0].numel())
-    first = next(group for group in settings.row_groups if group.rows != "sources")
-    plain = (first,) if settings.from_evidence else (DRAFT_ROWS,)
-    for name, groups, candidate in (("learned", settings.row_groups, weight), ("average_attention", plain, average)):
-        found: Mapping[str, torch.Tensor] = (
-            gold_found(examples, groups, candidate)
-            if settings.from_evidence
-            else vars(fidelity(examples, groups, candidate))
-        )
-        for measure, values in found.items():
+    candidates = {"learned": (settings.row_groups, weight), "average_attention": ((DRAFT_ROWS,), average)}
+    for name, (groups, candidate) in candidates.items():
+        for measure, values in vars(fidelity(examples, groups, candidate)).items():
             measures.setdefault(measure, {})[name] = bootstrap_mean(values.tolist())
     return measures

@@ -223,8 +223,6 @@ def test_options_of_index(options: list[str], says: str, folder: Path, capsys: p
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (["train", "--learn-from", "evidence", "--layers", "2"], "layers must be indices below 2, got [2]"),
-        (["train", "--learn-from", "evidence"], "bare.jsonl: no question names its supporting passages"),
         (["train", "--learn-from", "answer"], "bare.jsonl: no question has an answer to learn from"),
         (["train-scout", "--layers", "0", "2"], "layers must be at least 0 and below 2, and every link layer"),
         (["train-scout"], "bare.jsonl: no question names its supporting passages"),

@@ -17,7 +17,7 @@ from at2_prune.datasets import Question
 from at2_prune.errors import DataError, InputError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.training import CollectSettings, ExampleStore, FitSettings, TrainingData, TrainingSettings, train
-from at2_prune.training.settings import EVIDENCE_ROWS, example_settings
+from at2_prune.training.settings import example_settings
 
 FROM_DRAFTS = """{
   "model": "tiny-random-llama",
@@ -32,24 +32,9 @@ FROM_DRAFTS = """{
   "seed": 0
 }
 """
-FROM_EVIDENCE = """{
-  "model": "tiny-random-llama",
-  "dtype": "float32",
-  "prompt": "text-v1",
-  "data": "data/sample.jsonl",
-  "ablations": 0,
-  "granularity": "passage",
-  "targets": "draft",
-  "positions": "kept",
-  "max_new_tokens": 6,
-  "seed": 0,
-  "learn_from": "evidence",
-  "layers": [
-    0
-  ],
-  "shuffle_passages": 7
-}
-"""
+SHUFFLED = FROM_DRAFTS.replace('"sample.jsonl"', '"data/sample.jsonl"').replace(
+    '"seed": 0\n', '"seed": 0,\n  "learn_from": "answer",\n  "shuffle_passages": 7\n'
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +47,16 @@ def questions(sample_questions: list[Question]) -> list[Question]:
     [
         (FROM_DRAFTS, {"name": "sample.jsonl"}, CollectSettings(ablations=4, max_new_tokens=6)),
         (
-            FROM_EVIDENCE,
+            SHUFFLED,
             {"name": "data/sample.jsonl", "selection": {"shuffle_passages": 7, "limit": 2, "split": None}},
-            CollectSettings(max_new_tokens=6, learn_from="evidence"),
+            CollectSettings(ablations=4, max_new_tokens=6, learn_from="answer"),
         ),
     ],
 )
 def test_settings_are_those_that_version_0_1_0_wrote(
     tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, written: str, data: Any, collect: CollectSettings
 ) -> None:
-    settings = TrainingSettings(collect).resolved(2)
-    described = example_settings(tiny_lm, TrainingData(questions, **data), settings.collect)
+    described = example_settings(tiny_lm, TrainingData(questions, **data), collect)
     ExampleStore(tmp_path, described)
     assert (tmp_path / "settings.json").read_text(encoding="utf-8") == written
 
@@ -105,33 +89,23 @@ def test_a_store_of_version_0_1_0_is_read(
         assert torch.equal(example.outcomes, outcomes[example.question_id])
 
 
-def test_defaults_depend_on_the_supervision_and_the_depth() -> None:
-    plain = TrainingSettings().resolved(6)
-    assert (plain.row_groups, plain.collect.layers, plain.from_evidence) == ((DRAFT_ROWS,), None, False)
-    evidence = TrainingSettings(CollectSettings(learn_from="evidence"))
-    assert evidence.resolved(6).row_groups == EVIDENCE_ROWS
-    assert evidence.resolved(6).collect == CollectSettings(ablations=0, learn_from="evidence", layers=(0, 1))
-    assert evidence.resolved(1).collect.layers == (0,)
-    assert evidence.resolved(None).collect.layers is None
-    assert replace(evidence, row_groups=[DRAFT_ROWS]).resolved(6).collect.layers is None  # a draft runs them all
-    assert evidence.resolved(6).resolved(6) == evidence.resolved(6)
-
-
 @pytest.mark.parametrize(
     ("collect", "rows", "says"),
     [
-        ({"learn_from": "evidence", "layers": ()}, [], r"layers must be indices below 4, got \[\]"),
-        ({"learn_from": "evidence", "layers": (-1,)}, [], r"layers must be indices below 4, got \[-1\]"),
-        ({"learn_from": "evidence", "layers": (4,)}, [], r"layers must be indices below 4, got \[4\]"),
-        ({}, [DRAFT_ROWS, RowGroup("sources")], "the row group 'sources' can be learned from evidence only: remove it"),
-        ({"layers": (0,)}, [], "the option layers needs learn_from='evidence'"),
-        ({"learn_from": "answer", "targets": "sentence"}, [], "targets='sentence' cannot be used with learn_from="),
-        ({"ablations": 1}, [], "ablations must be at least 2"),
+        ({"learn_from": "evidence"}, [DRAFT_ROWS], "learn_from must be 'draft' or 'answer', .*; at2-prune train-scout"),
+        ({}, [], "no row group has the draft's rows: add draft to the row groups, got none"),
+        ({}, [RowGroup("question", "max"), RowGroup("last")], "add draft to the row groups, got question-max, last"),
+        (
+            {"learn_from": "answer", "targets": "sentence"},
+            [DRAFT_ROWS],
+            "targets='sentence' cannot be used with learn_from=",
+        ),
+        ({"ablations": 1}, [DRAFT_ROWS], "ablations must be at least 2"),
     ],
 )
 def test_settings_that_do_not_go_together(collect: dict[str, Any], rows: list[RowGroup], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        TrainingSettings(CollectSettings(**collect), row_groups=rows).resolved(4)
+        TrainingSettings(CollectSettings(**collect), row_groups=rows).check()
 
 
 def test_ids_that_repeat_are_refused_before_a_model_is_needed(questions: list[Question]) -> None:

@@ -32,7 +32,6 @@ from at2_prune.training import (
     fit,
     train,
 )
-from at2_prune.training.settings import EVIDENCE_ROWS
 
 COLLECT = CollectSettings(ablations=4, max_new_tokens=6)
 FIT = FitSettings(steps=60)
@@ -330,30 +329,6 @@ def test_a_missing_package_is_said_before_any_ablation(
     monkeypatch.setitem(sys.modules, "sentencex", None)
     with pytest.raises(MissingExtraError, match="needs sentencex"):
         run(tiny_lm, questions, tmp_path / "out", collect=replace(COLLECT, granularity="sentence"), holdout=0)
-
-
-def test_from_evidence_without_a_draft(
-    tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(LanguageModel, "generate")  # nothing is written
-    settings = CollectSettings(learn_from="evidence", layers=(0,))
-    golden = [replace(question, gold=(index % 3,)) for index, question in enumerate(questions)]
-    report = run(tiny_lm, golden, tmp_path, collect=settings, holdout=0.5)
-    made = HeadCoefficients.from_pretrained(tmp_path)
-    assert (made.row_groups, made.layers, made.model_layers) == (EVIDENCE_ROWS, [0], 2)
-    assert made.weight.abs().sum() == pytest.approx(1)
-    assert set(report.held_out_measures) == {"gold_recall", "both_gold"}
-    assert made.training["learn_from"] == "evidence"
-    assert made.training["gold_recall"]["learned"]["mean"] == report.held_out_measures["gold_recall"]["learned"].mean
-    made.check_model(tiny_lm.model.config)
-    again = run(tiny_lm, golden, tmp_path, collect=settings, holdout=0.5)
-    assert torch.equal(again.coefficients.weight, report.coefficients.weight)
-    with pytest.raises(DataError, match="no supporting passages are named"):
-        run(tiny_lm, [replace(q, gold=()) for q in questions], tmp_path / "other", collect=settings)
-    with pytest.raises(InputError, match=r"layers must be indices below 2, got \[0, 2\]"):
-        run(tiny_lm, golden, tmp_path / "deep", collect=replace(settings, layers=(0, 2)))
-    with pytest.raises(InputError, match="the row group 'sources' can be learned from evidence only"):
-        run(tiny_lm, golden, tmp_path / "links", row_groups=EVIDENCE_ROWS)
 
 
 def test_from_the_known_answer(tiny_lm: LanguageModel, questions: list[Question], tmp_path: Path) -> None:
