@@ -28,6 +28,7 @@ class LearnedScorer(Scorer):
         self.coefficients = coefficients
         self.name = name
         self.row_groups = coefficients.row_groups
+        self.uses_draft = True  # an attribute, because runs of version 0.1.0 have it in their configs
         self._weighed = _without_zero_layers(coefficients)
         self.layers = self._weighed.layers
 
