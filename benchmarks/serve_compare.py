@@ -101,9 +101,9 @@ def main() -> int:
             servers = {CROSS_ENCODER: other, KEPT: scout, NEW: scout}
             rows = compare(servers, args.clients, args.least, args.rounds, args.passages)
         finally:
-            other.stop()
+            other.close()
     finally:
-        scout.stop()
+        scout.close()
     print(f"{args.model or EMBEDDED_MODEL_ID}, {args.passages} passages a request, {args.rounds} rounds,")
     print(f"at least {args.least} requests a round, {platform.processor() or platform.machine()}\n")
     print(table(rows))

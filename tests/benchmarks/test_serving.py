@@ -35,6 +35,16 @@ def test_answers_under_load_are_those_of_one_client() -> None:
     assert int(again) > 0
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell memory in /proc")
+@pytest.mark.parametrize(("largest", "code"), [(1.5, 0), (0.5, 1)])
+def test_growing_memory_fails(largest: float, code: int) -> None:
+    options = ["--clients", "4", "--requests", "40", "--passages", "2", "--flat", str(largest)]
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "serve_load.py"), *options], capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "after the first 4 requests" in done.stdout.splitlines()[-1]
+
+
 def test_ratios_are_those_of_one_round(serve_compare: ModuleType) -> None:
     rows = {
         (8, "cross-encoder"): [(2.0, 0.5, 1.0), (1.0, 1.0, 2.0), (4.0, 0.2, 0.4)],
