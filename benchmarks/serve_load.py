@@ -1,18 +1,20 @@
 """Put load on `at2-prune serve`, and compare every answer with the answer that a single client gets.
 
     python benchmarks/serve_load.py [--method scout] [--clients 1 8 64] [--requests 2000] [--restart] [--hang-up 10]
+    python benchmarks/serve_load.py --clients 8 --requests 10000 --flat 1.05
 
 It starts a server with a small random model, or with the model that --model names. For each number of clients it prints
 the requests per second, the median and 95th percentile of the time for an answer, and the memory of the server after
 it. With --restart, the server is killed and started anew in the middle, and clients repeat lost requests. The exit code
-is 1 if an answer differs. With --hang-up, a client asks and closes the connection before every Nth request.
+is 1 if an answer differs. With --hang-up, a client asks and closes the connection before every Nth request. With
+--flat, a tenth as many requests come first, and the exit code is also 1 if memory grows after them by more than this
+factor.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
@@ -63,7 +66,8 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """Let the server end by itself."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
 
@@ -140,7 +144,7 @@ async def put_load(
                 await asyncio.to_thread(server.start)
             which = number % len(bodies)
             if hang_up and number % hang_up == 0:
-                with contextlib.suppress(httpx.TransportError):
+                with suppress(httpx.TransportError):
                     await client.post(f"{server.url}/v2/rerank", json=bodies[which], timeout=0.01)
             started = time.perf_counter()
             answer = await ask(client, server.url, bodies[which], load)
@@ -171,7 +175,10 @@ def main() -> int:
     parser.add_argument("--passages", type=int, default=10, metavar="N", help="passages in a request")
     parser.add_argument("--restart", action="store_true", help="kill the server in the middle and start it anew")
     parser.add_argument("--hang-up", type=int, default=0, metavar="N", help="hang up before every Nth request")
+    parser.add_argument("--flat", type=float, metavar="FACTOR", help="the largest growth of memory (default: any)")
     args = parser.parse_args()
+    if args.flat and args.restart:
+        parser.error("--flat compares the memory of one process, and --restart starts another: give one of them")
     with tempfile.TemporaryDirectory() as folder:
         lm = load_model(args.model)
         options = ["--method", args.method, "--model", args.model]
@@ -187,15 +194,12 @@ def main() -> int:
         cases = [case(lm, args.passages, index=index) for index in range(20)]
         bodies = [{"query": one.question, "documents": [p.text for p in one.passages]} for one in cases]
         del lm
-        server = Server(options)
-        try:
+        with closing(Server(options)) as server:
             return measure(server, bodies, args)
-        finally:
-            server.stop()
 
 
 def measure(server: Server, bodies: Sequence[dict[str, Any]], args: argparse.Namespace) -> int:
-    """Print a row for each number of clients. Return 1 if an answer differs."""
+    """Print a row for each number of clients. Return 1 if an answer differs, or if memory grows by too much."""
     expected: list[Answer] = []
 
     async def serially() -> None:
@@ -206,12 +210,19 @@ def measure(server: Server, bodies: Sequence[dict[str, Any]], args: argparse.Nam
     print(f"{args.method} on {args.model}, {args.passages} passages, {args.requests} requests per row")
     print(f"memory after {len(bodies)} requests: {server.memory():.0f} MiB")
     print("clients   requests/s   p50 ms   p95 ms  asked again  differ  memory MiB")
-    wrong = 0
+    failed = False
     for clients in args.clients:
+        if args.flat:
+            asyncio.run(put_load(server, bodies, expected, clients, args.requests // 10, False, args.hang_up))
+            before = server.memory()
         load = asyncio.run(put_load(server, bodies, expected, clients, args.requests, args.restart, args.hang_up))
         print(load.row(clients, server.memory()), flush=True)
-        wrong += load.wrong
-    return 1 if wrong else 0
+        failed |= load.wrong > 0
+        if args.flat:
+            growth = server.memory() / before
+            print(f"memory grew by the factor {growth:.3f} after the first {args.requests // 10} requests", flush=True)
+            failed |= growth > args.flat
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,22 @@ def test_pins_and_newest_versions_are_tested() -> None:
     assert [step["run"] for step in jobs["newest"]["steps"] if "run" in step] == ["make test CONSTRAINTS="]
 
 
+def test_the_load_that_the_page_describes_is_put_on_a_server() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    lines = [step["run"] for step in jobs["load"]["steps"] if "benchmarks/" in step.get("run", "")]
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    assert len(lines) == 2
+    for line in lines:
+        assert f"`{line.removeprefix('.venv/bin/')}`" in page
+
+
+def test_the_clients_of_other_services_are_installed_for_tests() -> None:
+    tested = (ROOT / "tests/server/test_clients.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'reason="pip install ([\w-]+)"', tested))
+    assert len(named) == 8
+    assert named <= {*metadata()["optional-dependencies"]["dev"]}
+
+
 def test_the_tests_run_on_several_cores() -> None:
     shown = subprocess.run(["make", "-n", "test"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert re.search(r"pytest -n 2 --dist loadfile", shown)

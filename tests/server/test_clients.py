@@ -1,8 +1,6 @@
-"""Real clients of other services, which take this server for theirs. Each is tested if it is installed.
+"""Real clients of other services, which take this server for theirs.
 
-With all of them: pip install cohere langchain-cohere llama-index-postprocessor-cohere-rerank
-llama-index-postprocessor-jinaai-rerank llama-index-postprocessor-tei-rerank cohere-haystack jina-haystack
-huggingface-api-haystack
+The extra `dev` installs all of them. A client that is not installed is skipped, and the reason names its package.
 """
 
 from __future__ import annotations
