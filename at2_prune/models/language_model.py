@@ -314,15 +314,19 @@ class LanguageModel:
             ModelNotSupportedError: a log-probability is not a number.
         """
         if any(map(math.isnan, log_probabilities)):
-            raise ModelNotSupportedError(
-                f"{self.name} computes numbers that are not finite: they overflow in "
-                f"{str(self.model.dtype).removeprefix('torch.')}, or the weights are damaged; load the model in "
-                "bfloat16 or float32, or get a new copy of it"
-            )
+            raise self.not_finite()
         closing = {self._pad_id(), *self._end_ids()}
         while ids and ids[-1] in closing:
             ids = ids[:-1]
         return self._parser.parse(ids, log_probabilities)
+
+    def not_finite(self) -> ModelNotSupportedError:
+        """Return the error for numbers of this model that are not finite."""
+        return ModelNotSupportedError(
+            f"{self.name} computes numbers that are not finite: they overflow in "
+            f"{str(self.model.dtype).removeprefix('torch.')}, or the weights are damaged; load the model in "
+            "bfloat16 or float32, or get a new copy of it"
+        )
 
     @property
     def _parser(self) -> AnswerParser:

@@ -68,22 +68,34 @@ class Encoder:
         Raises:
             InputError: the question is empty.
             ContextTooLongError: the question does not fit the model's context.
+            ModelNotSupportedError: the keys of a layer cannot be kept, or the rows are not finite.
         """
         ids, (start, stop) = encode_question(self.language_model.codec, text)
         self._check_length(ids)
         read = self._run([ids])
         first = len(self.head)
-        return {layer: _rows(inputs, 0, slice(first + start, first + stop)) for layer, inputs in read.items()}
+        rows = {layer: _rows(inputs, 0, slice(first + start, first + stop)) for layer, inputs in read.items()}
+        if not all(bool(one.isfinite().all()) for found in rows.values() for one in (found.rows, found.own)):
+            raise self.language_model.not_finite()
+        return rows
 
     def pieces(self, pieces: Sequence[Piece]) -> list[PieceRecord]:
-        """Return the record of every piece. Pieces of similar length run as one batch."""
+        """Return the record of every piece. Pieces of similar length run as one batch.
+
+        A model that does not pad exactly (see `Compatibility.pads_exactly`) reads the pieces one by one.
+
+        Raises:
+            ContextTooLongError: a piece does not fit the model's context.
+            ModelNotSupportedError: the keys of a layer cannot be kept, or they are not finite.
+        """
         for piece in pieces:
             self._check_length(piece.ids)
+        together = len(pieces) < 2 or self.language_model.compatibility.pads_exactly
         found: dict[int, PieceRecord] = {}
         waiting = sorted(range(len(pieces)), key=lambda i: len(pieces[i].ids))
         while waiting:
             longest = len(self.head) + len(pieces[waiting[-1]].ids)
-            batch = waiting[-max(1, TOKENS_AT_ONCE // longest) :]
+            batch = waiting[-max(1, TOKENS_AT_ONCE // longest if together else 1) :]
             waiting = waiting[: len(waiting) - len(batch)]
             read = self._run([pieces[i].ids for i in batch])
             for item, i in enumerate(batch):
@@ -104,9 +116,12 @@ class Encoder:
         linked = {layer: _rows(read[layer], item, span) for layer in self.link_layers}
         bits = _BITS[self.precision]
         rows = {layer: Vectors.keep(found.rows, bits) for layer, found in linked.items()}
-        return PieceRecord(
+        record = PieceRecord(
             piece.title, keys, rows, {layer: found.own.cpu().contiguous() for layer, found in linked.items()}
         )
+        if not record.is_finite:
+            raise self.language_model.not_finite()
+        return record
 
     def _bits(self, layer: int) -> Bits:
         """Return the number of bits of a layer's keys. Keys that give links need 8 bits, or recall falls."""

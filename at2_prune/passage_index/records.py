@@ -99,6 +99,11 @@ class PieceRecord:
         """The number of bytes of the tensors."""
         return sum(tensor.nbytes for tensor in _tensors(self).values())
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all vectors and sums are finite. The scales show it for vectors that are kept as integers."""
+        return all(bool(tensor.isfinite().all()) for tensor in _tensors(self).values() if tensor.is_floating_point())
+
 
 def _tensors(record: PieceRecord) -> dict[str, torch.Tensor]:
     tensors = {}
@@ -120,13 +125,16 @@ def unpack(data: bytes) -> list[PieceRecord]:
     """Return the records that `pack` wrote.
 
     Raises:
-        CacheError: the bytes cannot be read.
+        CacheError: the bytes cannot be read, or a record holds numbers that are not finite.
     """
     try:
         length = int.from_bytes(data[:8], "little")
         titles = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["titles"])
         tensors = load(data)
-        return [_record(i, title, tensors) for i, title in enumerate(titles)]
+        records = [_record(i, title, tensors) for i, title in enumerate(titles)]
+        if not all(record.is_finite for record in records):  # an earlier version stored such records
+            raise ValueError("it holds numbers that are not finite")
+        return records
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CacheError(f"a record of the passage index cannot be read ({error})") from error
 

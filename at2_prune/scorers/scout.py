@@ -96,6 +96,9 @@ class ScoutScorer(Scorer):
 
         The probability of a sentence is the probability of its passage, times the same share as for scores; see the
         class.
+
+        Raises:
+            ModelNotSupportedError: the model computes numbers that are not finite.
         """
         index, prompt = self.index(task.language_model), task.prompt
         question = index.question(task.question)
@@ -111,8 +114,12 @@ class ScoutScorer(Scorer):
             scores = scores[owner] * shares
             if probabilities is not None:
                 probabilities = (probabilities[owner] * shares).nan_to_num(nan=0.0)
+            without_text = shares.isnan() & (parts == -torch.inf)  # in all parts of the passage
+            scores = scores.masked_fill(without_text, -torch.inf)
+        if bool(scores.isnan().any()):
+            raise task.language_model.not_finite()
         finite = scores[scores.isfinite()]
-        scores = scores.nan_to_num(nan=-torch.inf).clamp(min=float(finite.min()) - 1 if len(finite) else 0.0)
+        scores = scores.clamp(min=float(finite.min()) - 1 if len(finite) else 0.0)
         return Judgement(scores.float(), probabilities, present)
 
     def _score_parts(self, index: PassageIndex, question: Mapping[int, LayerRows], task: Task) -> torch.Tensor:

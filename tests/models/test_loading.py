@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.errors import InputError, MissingExtraError, ModelNotSupportedError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
@@ -133,6 +134,21 @@ def test_weights_that_are_no_numbers(
     for k in (1, [1, 2]):
         with pytest.raises(ModelNotSupportedError, match="not finite"):
             pruner.answer("Which river?", passages, k)
+
+
+@pytest.mark.parametrize("granularity", ["passage", "sentence"])
+def test_scout_with_weights_that_are_no_numbers(
+    granularity: str, tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = copy.deepcopy(tiny_model)
+    model.get_input_embeddings().weight.data[:, 0] = torch.nan
+    layers = torch.zeros(6, 2, 4)
+    coefficients = ScoutCoefficients(layers, layers, torch.zeros(6, 1, 4), (0, 1), (1,), "tiny", "llama", 2)
+    pruner = AT2Pruner.from_pretrained(
+        LanguageModel(model, tiny_tokenizer), coefficients, granularity=granularity, max_new_tokens=4
+    )
+    with pytest.raises(ModelNotSupportedError, match="computes numbers that are not finite"):
+        pruner.score("Which river?", PASSAGES)
 
 
 def test_a_base_model_that_an_adapter_needs(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from at2_prune.attention.hooks import enable_attention_reading, listening
-from at2_prune.errors import CacheError
+from at2_prune.errors import CacheError, ModelNotSupportedError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passage_index.features import Unit, link_features, links_from, question_features, question_sums
 from at2_prune.passage_index.index import PassageIndex
@@ -21,6 +24,9 @@ from at2_prune.passage_index.stores import MemoryStore
 from at2_prune.passages import Passage
 
 from .cases import PASSAGES, QUESTION
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from families import build
 
 FAMILIES = {
     "llama": {"num_key_value_heads": 2},
@@ -105,6 +111,44 @@ def test_order_and_company_change_no_record(tiny_lm: LanguageModel) -> None:
     alone = next(iter(index_of(tiny_lm).records(PASSAGES[1:2])))
     beside = list(index.records(PASSAGES))[1]
     torch.testing.assert_close(alone[0].keys[1].values, beside[0].keys[1].values, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3-longrope", "deepseek-v32", "glm-moe-dsa"])
+def test_a_long_passage_beside_a_short_one_changes_no_record(name: str, tiny_lm: LanguageModel) -> None:
+    """The keys of DeepSeek V3.2 and GLM-MoE-DSA depend on the padding of the batch."""
+    model = build(name, vocab_size=len(tiny_lm.tokenizer), max_position_embeddings=1024)
+    lm = LanguageModel(model, tiny_lm.tokenizer, name=name)
+    layers = (1, 3)
+    indexes = [PassageIndex(lm, layers, layers[-1:], "float32", MemoryStore()) for _ in range(2)]
+    texts = [PASSAGES[0], Passage("Ghent is a city in Flanders with canals. " * 14)]
+    alone = next(iter(indexes[0].records(texts[:1])))[0]
+    beside = next(iter(indexes[1].records(texts)))[0]
+    for layer in layers:
+        one, other = alone.keys[layer].values, beside.keys[layer].values
+        torch.testing.assert_close(other, one, atol=1e-4 * float(one.abs().max()), rtol=1e-4)
+    torch.testing.assert_close(beside.own[layers[-1]], alone.own[layers[-1]], atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["q_proj", "k_proj"])
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+def test_numbers_that_are_not_finite_are_not_kept(part: str, precision: str, tiny_lm: LanguageModel) -> None:
+    model = copy.deepcopy(tiny_lm.model)
+    getattr(model.model.layers[1].self_attn, part).weight.data[0, 0] = torch.nan
+    index = index_of(LanguageModel(model, tiny_lm.tokenizer, name="damaged"), precision)
+    with pytest.raises(ModelNotSupportedError, match="damaged computes numbers that are not finite"):
+        list(index.records(PASSAGES))
+    assert len(index.store) == 0
+    with pytest.raises(ModelNotSupportedError, match="damaged computes numbers that are not finite"):
+        index.question(QUESTION)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+def test_stored_numbers_that_are_not_finite_are_refused(precision: str, tiny_lm: LanguageModel) -> None:
+    record = next(iter(index_of(tiny_lm, precision).records(PASSAGES[:1])))[0]
+    kept = record.keys[0]
+    (kept.values if kept.scale is None else kept.scale)[0, 0] = torch.nan
+    with pytest.raises(CacheError, match="not finite"):
+        unpack(pack([record]))
 
 
 def test_links_go_both_ways(tiny_lm: LanguageModel) -> None:
