@@ -29,6 +29,7 @@ from ..errors import CoefficientsError, InputError, reason_of
 from ..files import write_atomically
 from ..models.compatibility import attention_shape
 from ..models.hub import check_reachable
+from ..parsing import parse_json
 from .model_card import model_card
 
 __all__ = ["HeadCoefficients"]
@@ -223,7 +224,7 @@ class HeadCoefficients(
         except CoefficientsError:
             raise
         # The mixin parses config.json before `_from_pretrained` runs, so errors of the parser can arrive here.
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise CoefficientsError(
                 f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read "
                 f"nor a repository that can be loaded from the Hub ({reason_of(error)})"
@@ -264,7 +265,7 @@ class HeadCoefficients(
 
         path = locate(CONFIG_FILE)
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
+            config = parse_json(path.read_text(encoding="utf-8"))
             weight = load_file(locate(WEIGHTS_FILE))
             groups = [RowGroup(**group) for group in config["row_groups"]]
             layers, heads, model_name, model_type, training = (

@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 from ..errors import CoefficientsError
 from ..files import write_atomically
 from ..models.compatibility import attention_shape
+from ..parsing import parse_json
 from ..passage_index.features import LINKS, QUESTION
 from .calibration import Calibration
 from .scout_card import scout_card
@@ -175,7 +176,7 @@ class ScoutCoefficients:
             return folder / file if folder.is_dir() else Path(hf_hub_download(str(name), file, **options))
 
         try:
-            config: Mapping[str, Any] = json.loads(locate(CONFIG_FILE).read_text(encoding="utf-8"))
+            config: Mapping[str, Any] = parse_json(locate(CONFIG_FILE).read_text(encoding="utf-8"))
             wanted = (KIND, FORMAT, list(QUESTION), list(LINKS))
             found = tuple(config.get(key) for key in ("kind", "format", "question_features", "link_features"))
             if found != wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..errors import DataError, InputError, MissingExtraError, reason_of
 from ..files import read_text
 from ..models.hub import check_reachable
+from ..parsing import ParseError, parse_json
 from .formats.parse import FORMATS
 from .formats.row import HubDataset, RowError
 
@@ -42,9 +42,10 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
     text = read_text(path)
     if text.lstrip().startswith("["):
         try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+            rows = parse_json(text)
+        except ParseError as error:
+            line = f", line {error.line}" if error.line else ""
+            raise DataError(f"{path}{line}: not valid JSON ({error.reason})") from None
         for index, row in enumerate(rows):
             yield f"{path}, entry {index}", row
         return
@@ -52,9 +53,9 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
         where = f"{path}, line {number}"
         if line.strip():
             try:
-                yield where, json.loads(line)
-            except json.JSONDecodeError as error:
-                yield where, RowError(where, "not valid JSON", f" ({error.msg})")
+                yield where, parse_json(line)
+            except ParseError as error:
+                yield where, RowError(where, "not valid JSON", f" ({error.reason})")
 
 
 def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:

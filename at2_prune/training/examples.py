@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from ..errors import CacheError, DataError, InputError
 from ..files import read_text, write_atomically
+from ..parsing import ParseError, parse_json
 
 __all__ = ["Example", "ExampleStore", "check_store"]
 
@@ -74,8 +75,8 @@ class ExampleStore:
         except OSError as error:
             raise CacheError(f"cannot write to {self.folder}: {error}") from error
         try:
-            known = json.loads(read_text(path)) if path.exists() else None
-        except json.JSONDecodeError as error:
+            known = parse_json(read_text(path)) if path.exists() else None
+        except ParseError as error:
             raise DataError(f"{path}: not valid JSON ({error}); use another folder") from None
         if not path.exists():
             write_atomically(path, json.dumps(settings, indent=2) + "\n")

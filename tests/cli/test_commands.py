@@ -201,6 +201,8 @@ def test_models_lists_the_embedded_one(capsys: pytest.CaptureFixture[str]) -> No
         ('[{"title": "a"}]', "passage 0"),
         ("[]", "passages is empty"),
         ("[" * 100_000, "nested too deeply"),
+        ("[" + "1" * 5000 + "]", "bad.json: not valid JSON (a number has too many digits)"),
+        ('[{"text": "a", "text": "b"}]', "bad.json: not valid JSON (the key 'text' is given twice: delete one)"),
     ],
 )
 def test_bad_passages_are_one_line_and_exit_code_2(
