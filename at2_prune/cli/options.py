@@ -6,11 +6,10 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, EmptyDraftError, need_package
-from ..files import BYTE_ORDER_MARK, read_text
+from ..files import BYTE_ORDER_MARK, read_text, user_path
 from ..parsing import ParseError, parse_json
 from ..pipeline.config import SETTINGS, PruneConfig
 from ..pipeline.kinds import Kind
@@ -126,7 +125,7 @@ def data_name(source: str) -> str:
 
     Only the last folder is kept, so that the name does not depend on the machine.
     """
-    path = Path(source).absolute()
+    path = user_path(source).absolute()
     return f"{path.parent.name}/{path.name}" if path.exists() else source
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError, reason_of
-from ..files import read_text
+from ..files import read_text, user_path
 from ..models.hub import check_reachable
 from ..parsing import ParseError, parse_json
 from .formats.parse import FORMATS
@@ -29,7 +29,7 @@ def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[st
         DataError: the source cannot be read.
         MissingExtraError: the package `datasets`, which loads data from the Hub, is not installed.
     """
-    path = Path(source)
+    path = user_path(source)
     if path.is_file():
         return _file_rows(path)
     if len(Path(str(source)).parts) == 2 and not path.suffix and not path.is_absolute():

@@ -55,6 +55,17 @@ def test_answer_prints_one_json_object_that_agrees_with_the_library(
     assert set(printed["seconds"]) == {"draft", "score", "answer", "regenerate"}  # the old name of answer, until 0.3
 
 
+def test_a_page_in_the_home_folder(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["answer", "Which river?", *options, "--html", "~/page.html"]) == 0
+    assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["here", "page.html"]
+
+
 def test_a_reader_answers_and_another_model_scores(
     scorer_lm: LanguageModel,
     model_folder: Path,
