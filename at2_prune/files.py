@@ -1,7 +1,7 @@
 """Functions that write files atomically, check output paths, and read text files of users.
 
 A command creates the folder that its option `--out` names. Other options name an output file, whose folder must exist.
-So a mistyped path is refused before the work begins.
+So a mistyped path is refused before the work begins. All functions take a path that begins with `~`, see `user_path`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,25 @@ __all__ = [
     "in_place",
     "newest_change",
     "read_text",
+    "user_path",
     "write_atomically",
 ]
 
 BYTE_ORDER_MARK = "\ufeff"
 """Some editors write this character at the start of a UTF-8 file. It is not part of the text."""
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path that a user gave, with `~` or `~name` at its start replaced by the home folder.
+
+    A shell replaces `~` itself, but not in quotes, after `=`, or in a file. If there is no such home folder, the path
+    is returned as it is. `Path.expanduser` would raise an error.
+
+    Example:
+        >>> user_path("~nobody-of-this-name/a.json").as_posix()
+        '~nobody-of-this-name/a.json'
+    """
+    return Path(os.path.expanduser(path))
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: str | None = None) -> None:
@@ -40,7 +54,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: s
     Raises:
         CacheError: the file cannot be written, for example because the disk is full.
     """
-    path = Path(path)
+    path = user_path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
     # The name is short, so that a file name of the maximum length still works. It is random, so that two threads do not
     # share a temporary file.
@@ -66,7 +80,7 @@ def check_file(path: str | os.PathLike[str], name: str) -> Path:
         InputError: the path is a folder, the path holds a null character, or the parent folder does not exist.
         CacheError: there is no permission to write there, or the system refuses the path.
     """
-    place = Path(path)
+    place = user_path(path)
     if "\0" in str(place):
         raise InputError(f"cannot write {name} to {str(place)!r}: the path holds a null character; remove it")
     try:
@@ -90,7 +104,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
         InputError: the path or one of its parents is a file, or the path holds a null character.
         CacheError: there is no permission to write there, or the system refuses the path.
     """
-    place = Path(path)
+    place = user_path(path)
     if "\0" in str(place):
         raise InputError(f"cannot write to {str(place)!r}: the path holds a null character; remove it")
     try:
@@ -121,7 +135,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
         DataError: the file cannot be opened, or it is not UTF-8. The message names the file.
     """
     try:
-        return Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
+        return user_path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
@@ -135,8 +149,8 @@ def newest_change(folder: str | os.PathLike[str] | None) -> int | None:
 
     Return None if the folder is empty, or if the argument is not a folder on disk, such as a Hub id.
     """
-    path = None if folder is None else os.path.expanduser(os.fspath(folder))
-    if path is None or not os.path.isdir(path):
+    path = None if folder is None else user_path(folder)
+    if path is None or not path.is_dir():
         return None
     with os.scandir(path) as entries:
         return max((entry.stat().st_mtime_ns for entry in entries), default=None)

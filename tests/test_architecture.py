@@ -15,6 +15,7 @@ ROOMS = (
     "errors",
     "catalogue",
     "files",
+    "parsing",
     "progress",
     "processes",
     "passages",

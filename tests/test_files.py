@@ -10,9 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from at2_prune.errors import CacheError, DataError
-from at2_prune.files import read_text, write_atomically
+from at2_prune.cli.options import data_name
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
+from at2_prune.datasets import load_questions, sample_questions_path
+from at2_prune.errors import CacheError, DataError, InputError
+from at2_prune.files import check_file, check_folder, newest_change, read_text, write_atomically
+from at2_prune.models.default_model import cache_folder
+from at2_prune.passage_index.stores import DiskStore
+from at2_prune.report import write_html_report
+from at2_prune.scorers.onnx_encoder import is_onnx_folder
+from at2_prune.training.examples import ExampleStore, check_store
 
 
 @pytest.mark.parametrize("content", ["naïve\n", "naïve\n".encode()])
@@ -119,6 +129,51 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_text(tmp_path / "none.txt")
     with pytest.raises(DataError, match=r"'a\\x00b': cannot be read \(.*null"):
         read_text("a\0b")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's home folder. The working directory is another folder, which stays empty."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "home"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the home folder has another variable there")
+def test_a_path_may_begin_with_the_home_folder(home: Path) -> None:
+    assert check_file("~/page.html", "the page") == home / "page.html"
+    assert check_folder("~/out") == home / "out"
+    write_atomically("~/page.html", "text")
+    assert read_text("~/page.html") == "text"
+    assert newest_change("~") == (home / "page.html").stat().st_mtime_ns
+    write_html_report("~/report.html", "<p>")
+    coefficients = HeadCoefficients.average(2, 4, "llama")
+    coefficients.save_pretrained("~/head")
+    assert HeadCoefficients.from_pretrained("~/head").row_groups == coefficients.row_groups
+    scout = ScoutCoefficients(*torch.randn(2, 6, 2, 4), torch.randn(6, 1, 4), (0, 1), (1,), "m", "llama", 2, {})
+    scout.save_pretrained("~/scout")
+    assert is_scout_folder("~/scout")
+    assert ScoutCoefficients.from_pretrained("~/scout").layers == (0, 1)
+    ExampleStore("~/examples", {})
+    check_store("~/examples")
+    (home / "q.jsonl").write_bytes(sample_questions_path().read_bytes())
+    assert len(load_questions("~/q.jsonl")) == 12
+    assert data_name("~/q.jsonl") == "home/q.jsonl"
+    assert sorted(os.listdir(home)) == ["examples", "head", "page.html", "q.jsonl", "report.html", "scout"]
+    assert os.listdir() == []
+
+
+def test_a_home_folder_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = "~nobody-of-this-name/x"
+    monkeypatch.setenv("AT2_PRUNE_CACHE", missing)
+    assert cache_folder() == Path(missing).absolute()
+    assert not is_onnx_folder(missing)
+    with pytest.raises(InputError, match="holds no passage index"):
+        DiskStore(missing)
+    with pytest.raises(DataError, match="no such file, and not a Hub id"):
+        load_questions(f"{missing}.jsonl")
 
 
 def test_nothing_here_imports_torch() -> None:

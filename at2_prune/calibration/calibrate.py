@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ..coefficients.calibration import Calibration
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..datasets import Question
 from ..errors import DataError
+from ..files import user_path
 from ..models.language_model import LanguageModel
 from ..passage_index.index import PassageIndex
 from ..passage_index.stores import MemoryStore
@@ -109,7 +109,7 @@ def recalibrate(
     found: Calibration = calibration_of_scores(scored)
     training = {**coefficients.training, "recalibrated_on": {"data": name, "questions": len(scored)}}
     result = replace(coefficients, calibration=found, training=training)
-    result.save_pretrained(Path(out))
+    result.save_pretrained(user_path(out))
     return CalibrationReport(result, len(scored))
 
 

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
     from ..errors import InputError
     from ..files import check_folder
+    from ..passages import check_some_text
     from ..processes import Processes
     from ..scorers.base import ScorerOptions
     from ..scorers.registry import check_scorer, load_scorer
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("with --passages -, only one process can read stdin, but several are running: name a file")
     check_scorer(args.model, "scout", args.coefficients, ScorerOptions(index=args.out))
     passages = read_passages(args.passages)
+    check_some_text(passages)
     args.device = args.device or processes.device
     processes.wait()  # all processes must check the folder before the first one makes an index in it
     language_model = load_model(args)

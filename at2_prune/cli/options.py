@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, EmptyDraftError, need_package
-from ..files import BYTE_ORDER_MARK, read_text
+from ..files import BYTE_ORDER_MARK, read_text, user_path
+from ..parsing import ParseError, parse_json
 from ..pipeline.config import SETTINGS, PruneConfig
 from ..pipeline.kinds import Kind
 from ..pruning.selection import AUTO, K
@@ -127,7 +126,7 @@ def data_name(source: str) -> str:
 
     Only the last folder is kept, so that the name does not depend on the machine.
     """
-    path = Path(source).absolute()
+    path = user_path(source).absolute()
     return f"{path.parent.name}/{path.name}" if path.exists() else source
 
 
@@ -237,21 +236,21 @@ def read_passages(name: str) -> list[Passage]:
 
     where = "stdin" if name == "-" else name
     text = _stdin() if name == "-" else read_text(name)
-    if where.endswith(".jsonl"):
+    if where.lower().endswith(".jsonl"):
         lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         return passages_from_json([_parsed(line, where, number) for number, line in lines], where)
     return passages_from_json(_parsed(text, where), where)
 
 
-def _parsed(text: str, where: str, first_line: int = 1) -> Any:
-    """Parse JSON that begins in line `first_line` of a file."""
+def _parsed(text: str, where: str, only_line: int | None = None) -> Any:
+    """Parse the JSON of a file, or of its line `only_line`."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise DataError(f"{where}, line {line}, column {error.colno}: not valid JSON ({error.msg})") from None
-    except RecursionError:
-        raise DataError(f"{where}: JSON nested too deeply") from None
+        return parse_json(text)
+    except ParseError as error:
+        line = error.line if only_line is None else only_line
+        place = f", line {line}" if line else ""
+        place += f", column {error.column}" if error.column else ""
+        raise DataError(f"{where}{place}: not valid JSON ({error.reason})") from None
 
 
 def _stdin() -> str:

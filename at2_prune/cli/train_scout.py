@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..progress import shown
 from .options import add_model_options, data_name, known_depth, load_model, positive, warn_of_few
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     from ..calibration import shipped_data
     from ..datasets import load_questions
     from ..errors import InputError
-    from ..files import check_folder
+    from ..files import check_folder, user_path
     from ..training import ScoutSettings, TrainingData, check_evidence, check_ids, train_scout
 
     settings = ScoutSettings(tuple(args.layers or ()), tuple(args.link_layers or ()), holdout=args.holdout)
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     limits = limits * len(args.data) if len(limits) == 1 else limits
     data = []
     for source, limit in zip(args.data, limits, strict=True):
-        questions = load_questions(source, split=None if Path(source).exists() else args.split, limit=limit)
+        questions = load_questions(source, split=None if user_path(source).exists() else args.split, limit=limit)
         check_evidence(questions, source)
         data.append(TrainingData(questions, data_name(source), {"split": args.split, "limit": limit}))
     check_ids(data)

@@ -27,9 +27,10 @@ from transformers import PretrainedConfig
 from ..attention.rows import DRAFT_ROWS, RowGroup
 from ..catalogue import REMOVED
 from ..errors import CoefficientsError, InputError, reason_of
-from ..files import write_atomically
+from ..files import user_path, write_atomically
 from ..models.compatibility import attention_shape
 from ..models.hub import check_reachable
+from ..parsing import parse_json
 from .model_card import model_card
 
 __all__ = ["HeadCoefficients"]
@@ -159,6 +160,16 @@ class HeadCoefficients(
                 f"{config.model_type} with {shape[0]} layers x {shape[1]} heads"
             )
 
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> str | None:
+        """Write the coefficients and their model card into a folder, which is made if it does not exist.
+
+        Args:
+            save_directory: the folder.
+            **options: options of `ModelHubMixin.save_pretrained`, such as `push_to_hub`.
+        """
+        saved: str | None = super().save_pretrained(user_path(save_directory), **options)
+        return saved
+
     def _save_pretrained(self, save_directory: Path) -> None:
         config = {
             "format": FORMAT,
@@ -191,6 +202,7 @@ class HeadCoefficients(
         Raises:
             CoefficientsError: there are no coefficients, or they cannot be read.
         """
+        pretrained_model_name_or_path = os.path.expanduser(os.fspath(pretrained_model_name_or_path))
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir() and not (folder / CONFIG_FILE).is_file():  # the mixin would log that, and go on
             raise CoefficientsError(f"{folder}: no head coefficients that can be read (it has no {CONFIG_FILE})")
@@ -199,13 +211,13 @@ class HeadCoefficients(
         except InputError as error:
             raise CoefficientsError(str(error)) from error
         try:
-            return super().from_pretrained(os.fspath(pretrained_model_name_or_path), **options)
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
         except CoefficientsError:
             raise
         # The mixin parses config.json before `_from_pretrained` runs, so errors of the parser can arrive here.
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise CoefficientsError(
-                f"{str(pretrained_model_name_or_path)!r} is neither a folder with head coefficients that can be read "
+                f"{pretrained_model_name_or_path!r} is neither a folder with head coefficients that can be read "
                 f"nor a repository that can be loaded from the Hub ({reason_of(error)})"
             ) from error
 
@@ -244,7 +256,7 @@ class HeadCoefficients(
 
         path = locate(CONFIG_FILE)
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
+            config = parse_json(path.read_text(encoding="utf-8"))
             weight = load_file(locate(WEIGHTS_FILE))
             rows = [group["rows"] for group in config["row_groups"]]
             groups = [RowGroup(**group) for group in config["row_groups"] if group["rows"] != "sources"]
@@ -282,11 +294,12 @@ class HeadCoefficients(
         Raises:
             CoefficientsError: the file is not such an estimator, or it was made for a model of another shape.
         """
+        source = os.path.expanduser(os.fspath(source))
         path = Path(source)
         try:
             check_reachable(source, ["score_estimator.pt"])
             if not path.is_file():
-                path = Path(hf_hub_download(str(source), "score_estimator.pt"))
+                path = Path(hf_hub_download(source, "score_estimator.pt"))
             data = torch.load(path, map_location="cpu", weights_only=True)
             weight = data["state_dict"]["linear.weight"].float()
         except Exception as error:  # torch.load raises errors of many types; the caller treats them alike
@@ -307,9 +320,9 @@ class HeadCoefficients(
             )
         return cls(
             weight.reshape(1, layers, heads),
-            model_name=model_name or str(source),
+            model_name=model_name or source,
             model_type=model_type,
-            training={"imported_from": str(source), "method": "AT2 as published"},
+            training={"imported_from": source, "method": "AT2 as published"},
         )
 
 

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
 
 from ..errors import CoefficientsError
-from ..files import write_atomically
+from ..files import user_path, write_atomically
 from ..models.compatibility import attention_shape
+from ..parsing import parse_json
 from ..passage_index.features import LINKS, QUESTION
 from .calibration import Calibration
 from .scout_card import scout_card
@@ -139,7 +140,7 @@ class ScoutCoefficients:
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the coefficients and their model card into a folder. The folder is made if it does not exist."""
-        path = Path(folder)
+        path = user_path(folder)
         path.mkdir(parents=True, exist_ok=True)
         tensors = {"first": self.first, "following": self.following, "links": self.links}
         config = {
@@ -173,11 +174,11 @@ class ScoutCoefficients:
         """
 
         def locate(file: str) -> Path:
-            folder = Path(name)
+            folder = user_path(name)
             return folder / file if folder.is_dir() else Path(hf_hub_download(str(name), file, **options))
 
         try:
-            config: Mapping[str, Any] = json.loads(locate(CONFIG_FILE).read_text(encoding="utf-8"))
+            config: Mapping[str, Any] = parse_json(locate(CONFIG_FILE).read_text(encoding="utf-8"))
             wanted = (KIND, FORMAT, list(QUESTION), list(LINKS))
             found = tuple(config.get(key) for key in ("kind", "format", "question_features", "link_features"))
             if found != wanted:
@@ -207,7 +208,7 @@ class ScoutCoefficients:
 
 def is_scout_folder(folder: str | os.PathLike[str]) -> bool:
     """Return whether a folder holds coefficients of scout, and not head coefficients."""
-    return (Path(folder) / WEIGHTS_FILE).is_file()
+    return (user_path(folder) / WEIGHTS_FILE).is_file()
 
 
 def _integers(values: Sequence[Any]) -> tuple[int, ...]:

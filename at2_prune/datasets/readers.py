@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, InputError, MissingExtraError, reason_of
-from ..files import read_text
+from ..files import read_text, user_path
 from ..models.hub import check_reachable
+from ..parsing import ParseError, parse_json
 from .formats.parse import FORMATS
 from .formats.row import HubDataset, RowError
 
@@ -29,7 +29,7 @@ def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[st
         DataError: the source cannot be read.
         MissingExtraError: the package `datasets`, which loads data from the Hub, is not installed.
     """
-    path = Path(source)
+    path = user_path(source)
     if path.is_file():
         return _file_rows(path)
     if len(Path(str(source)).parts) == 2 and not path.suffix and not path.is_absolute():
@@ -42,9 +42,10 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
     text = read_text(path)
     if text.lstrip().startswith("["):
         try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+            rows = parse_json(text)
+        except ParseError as error:
+            line = f", line {error.line}" if error.line else ""
+            raise DataError(f"{path}{line}: not valid JSON ({error.reason})") from None
         for index, row in enumerate(rows):
             yield f"{path}, entry {index}", row
         return
@@ -52,9 +53,9 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
         where = f"{path}, line {number}"
         if line.strip():
             try:
-                yield where, json.loads(line)
-            except json.JSONDecodeError as error:
-                yield where, RowError(where, "not valid JSON", f" ({error.msg})")
+                yield where, parse_json(line)
+            except ParseError as error:
+                yield where, RowError(where, "not valid JSON", f" ({error.reason})")
 
 
 def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from ..errors import AT2PruneError, CacheError, MissingExtraError
+from ..files import user_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -117,7 +118,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     root = cache_dir or os.environ.get("AT2_PRUNE_CACHE")
     if not root:
         root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "at2-prune"
-    return Path(root).expanduser().absolute()
+    return user_path(root).absolute()
 
 
 def embedded_is_cached(cache_dir: str | os.PathLike[str] | None = None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers import (
 
 from ..errors import InputError, MissingExtraError, ModelNotSupportedError, reason_of
 from ..files import read_text
+from ..parsing import parse_json
 from .compatibility import check_causal, check_class, loading_options
 from .default_model import EMBEDDED_MODEL_ID, embedded_tokenizer
 from .hub import check_reachable, repository_files, repository_folder
@@ -219,7 +219,7 @@ def _load_adapter(
     adapter = f"{path!r} is a PEFT adapter"
     file = folder / ADAPTER_CONFIG
     try:
-        config = json.loads(read_text(file))
+        config = parse_json(read_text(file))
         base, revision = config.get("base_model_name_or_path"), config.get("revision")
     except (ValueError, AttributeError) as error:
         raise InputError(f"{file}: not the config of an adapter ({reason_of(error)})") from error

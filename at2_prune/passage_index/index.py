@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from ..files import check_folder
+from ..files import check_folder, user_path
 from ..models.language_model import LanguageModel
 from ..passages import Passage
 from ..progress import progress
@@ -175,7 +174,7 @@ def check_index(
         InputError: the folder holds the index of other settings, or the path is a file.
         CacheError: the folder cannot be read or written.
     """
-    place = Path(folder).expanduser()
+    place = user_path(folder)
     if (place / INDEX_FILE).exists():
         store = DiskStore(place)
         store.check({**_settings(layers, link_layers, precision), NOT_COMPARED: model_name})

@@ -11,12 +11,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock
 
 from ..errors import CacheError, InputError
+from ..files import user_path
 from .records import PieceRecord, pack, unpack
 
 __all__ = ["INDEX_FILE", "NOT_COMPARED", "DiskStore", "MemoryStore", "Store", "merge_folders", "shared_memory"]
@@ -115,7 +115,7 @@ class DiskStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, Any] | None = None) -> None:
-        self.path = Path(folder).expanduser() / INDEX_FILE
+        self.path = user_path(folder) / INDEX_FILE
         self._local = threading.local()
         if identity is None and not self.path.is_file():
             raise InputError(f"{folder} holds no passage index: make one with at2-prune index --out {folder}")

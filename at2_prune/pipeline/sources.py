@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import Field
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from ..errors import DataError, InputError
 from ..files import read_text
+from ..parsing import ParseError, parse_json, parse_toml, parse_yaml
 
 __all__ = ["checked_values", "read_environ", "read_file"]
 
@@ -80,16 +80,14 @@ def read_file(path: Path) -> dict[str, Any]:
         DataError: the file cannot be read, is not valid, names a key twice, or does not end in .yaml, .yml, .json or
             .toml.
     """
-    readers = {".yaml": _parsed_yaml, ".yml": _parsed_yaml, ".json": _parsed_json, ".toml": _parsed_toml}
+    readers = {".yaml": parse_yaml, ".yml": parse_yaml, ".json": parse_json, ".toml": parse_toml}
     kind = path.suffix.lower()
     if kind not in readers:
         raise DataError(f"{path}: a config file must end in .yaml, .yml, .json or .toml")
     try:
         data = readers[kind](read_text(path))
-    except ValueError as error:  # all three parsers raise this for a text that is not valid
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not valid {kind[1:].upper()} ({' '.join(str(error).split())})") from None
+    except ParseError as error:
+        raise DataError(f"{path}: not valid {kind[1:].upper()} ({error})") from None
     data = _mapping({} if data is None else data, str(path))
     if kind != ".toml":
         _refuse_misspelt(data, f"{path}: the section {{}}")
@@ -104,49 +102,6 @@ def read_file(path: Path) -> dict[str, Any]:
     if tool or path.name == "pyproject.toml":  # the file holds settings of other programs
         return {}
     return data
-
-
-def _parsed_yaml(text: str) -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """A loader that refuses a key that is given twice. PyYAML alone would take the last value."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-            merges = "tag:yaml.org,2002:merge"
-            _refuse_repeated([self.construct_object(key) for key, _ in node.value if key.tag != merges])
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
-
-
-def _parsed_json(text: str) -> Any:
-    def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        _refuse_repeated([key for key, _ in pairs])
-        return dict(pairs)
-
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _parsed_toml(text: str) -> Any:
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[no-redef]
-
-    return tomllib.loads(text)  # tomllib refuses a key that is given twice
-
-
-def _refuse_repeated(keys: Sequence[Any]) -> None:
-    for place, key in enumerate(keys):
-        if key in keys[:place]:
-            raise ValueError(f"the key {key!r} is given twice: delete one")
 
 
 def _refuse_misspelt(names: Mapping[Any, Any], where: str) -> None:

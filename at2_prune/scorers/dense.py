@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel
 
 from ..errors import InputError, MissingExtraError
-from ..files import read_text
+from ..files import read_text, user_path
 from .base import Scorer, ScorerOptions, Task
 from .encoder import Encoder, encoder_config
 from .onnx_encoder import OnnxEncoder, is_onnx_folder
@@ -90,7 +90,7 @@ def _embed(encoder: Encoder, texts: list[str]) -> torch.Tensor:  # (texts, width
 
 
 def _onnx_embedder(folder: str | os.PathLike[str]) -> OnnxEncoder:
-    pooling = Path(folder).expanduser() / "1_Pooling" / "config.json"  # the file of sentence-transformers
+    pooling = user_path(folder) / "1_Pooling" / "config.json"  # the file of sentence-transformers
     if pooling.is_file() and not re.search(r'"pooling_mode_cls_token":\s*true', read_text(pooling)):
         raise InputError(
             f"the embedder {os.fspath(folder)!r} does not pool by its first token, as {pooling} says; use one that "

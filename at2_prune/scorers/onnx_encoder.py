@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import InputError, MissingExtraError, reason_of
+from ..files import user_path
 
 __all__ = ["OnnxEncoder", "is_onnx_folder"]
 
@@ -20,7 +20,7 @@ MAX_LENGTH = 512
 
 def is_onnx_folder(name: str | os.PathLike[str]) -> bool:
     """Return whether `name` is a folder with a file `model.onnx`."""
-    return (Path(name).expanduser() / MODEL_FILE).is_file()
+    return (user_path(name) / MODEL_FILE).is_file()
 
 
 class OnnxEncoder:
@@ -45,7 +45,7 @@ class OnnxEncoder:
             from tokenizers import Tokenizer
         except ImportError as error:
             raise MissingExtraError(error.name or "onnxruntime", "onnx", "An encoder in ONNX format") from None
-        self._folder = Path(folder).expanduser()
+        self._folder = user_path(folder)
         file = self._folder / TOKENIZER_FILE
         if not file.is_file():
             raise InputError(f"the ONNX folder {str(folder)!r} has no {TOKENIZER_FILE}: copy it from the model")

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..errors import CacheError, DataError, InputError
-from ..files import read_text, write_atomically
+from ..files import read_text, user_path, write_atomically
+from ..parsing import ParseError, parse_json
 
 __all__ = ["Example", "ExampleStore", "check_store"]
 
@@ -47,7 +48,7 @@ class Example:
 
 def check_store(folder: str | os.PathLike[str]) -> None:
     """Raise `InputError` unless this folder holds the example store of an earlier run."""
-    if not (Path(folder) / SETTINGS_FILE).is_file():
+    if not (user_path(folder) / SETTINGS_FILE).is_file():
         raise InputError(
             f"{folder} holds no examples of an earlier run ({SETTINGS_FILE} is missing): give the --out folder of "
             "that run, or leave the option examples out"
@@ -68,7 +69,7 @@ class ExampleStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         path = self.folder / SETTINGS_FILE
         settings = json.loads(json.dumps(settings))
         try:
@@ -76,8 +77,8 @@ class ExampleStore:
         except OSError as error:
             raise CacheError(f"cannot write to {self.folder}: {error}") from error
         try:
-            known = json.loads(read_text(path)) if path.exists() else None
-        except json.JSONDecodeError as error:
+            known = parse_json(read_text(path)) if path.exists() else None
+        except ParseError as error:
             raise DataError(f"{path}: not valid JSON ({error}); use another folder") from None
         if not path.exists():
             write_atomically(path, json.dumps(settings, indent=2) + "\n")

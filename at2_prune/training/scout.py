@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ import transformers
 from ..bootstrap import Estimate, bootstrap_mean
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..errors import DataError
+from ..files import user_path
 from ..models.compatibility import attention_shape
 from ..models.language_model import LanguageModel
 from ..passage_index.features import LINKS, QUESTION
@@ -124,7 +124,7 @@ def train_scout(
         training=training,
         calibration=fit_calibration(fitted, settings),
     )
-    found.save_pretrained(Path(out))
+    found.save_pretrained(user_path(out))
     return ScoutReport(found, sum(map(len, fitted)), sum(map(len, held_out)), skipped, recall)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 import transformers
@@ -14,6 +13,7 @@ from ..attention.rows import DRAFT_ROWS
 from ..bootstrap import Estimate, bootstrap_mean
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import DataError
+from ..files import user_path
 from ..models.compatibility import attention_shape
 from ..models.language_model import LanguageModel
 from .collect import collect_examples
@@ -112,8 +112,8 @@ def train(
     coefficients = HeadCoefficients(
         weight, settings.row_groups, fitted[0].layers, language_model.name, config.model_type, training, depth
     )
-    (Path(out) / "README.md").unlink(missing_ok=True)  # save_pretrained would keep the card of an earlier run
-    coefficients.save_pretrained(Path(out))
+    (user_path(out) / "README.md").unlink(missing_ok=True)  # save_pretrained would keep the card of an earlier run
+    coefficients.save_pretrained(user_path(out))
     return TrainingReport(coefficients, len(fitted), len(held_out), skipped, curve, measures)
 
 

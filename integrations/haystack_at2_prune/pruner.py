@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
@@ -13,6 +14,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from at2_prune.errors import InputError
 from at2_prune.passages import Passage
 from at2_prune.pipeline.config import PruneConfig
+from at2_prune.pipeline.items import as_items
 from at2_prune.pipeline.pruners import options_of
 from at2_prune.pipeline.results import Pruned
 from at2_prune.pipeline.step import PruneStep
@@ -87,9 +89,13 @@ class AT2DocumentPruner:
 
         Returns:
             `documents`: the kept documents.
+
+        Raises:
+            InputError: `documents` is no list of `Document` objects. The message names the index of a wrong item.
         """
         if not self.config.enabled:
             return {"documents": documents}
+        documents = _as_documents(documents)
         return {"documents": self._kept(documents, self.prune(query, documents, top_k, draft))}
 
     @component.output_types(documents=list[Document])
@@ -106,7 +112,7 @@ class AT2DocumentPruner:
 
         `print(pruner.prune(query, documents).explain())` shows them. See `run` for the arguments.
         """
-        return self.step.run(query, [self._read(document) for document in documents], draft, top_k)
+        return self.step.run(query, [self._read(document) for document in _as_documents(documents)], draft, top_k)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as Haystack stores them in a pipeline.
@@ -128,11 +134,11 @@ class AT2DocumentPruner:
         return made
 
     def _read(self, document: Document) -> Passage:
-        title = document.meta.get(self.config.title_key) if self.config.title_key else None
+        title = (document.meta or {}).get(self.config.title_key) if self.config.title_key else None
         return Passage(
             document.content or "",
             title=title if isinstance(title, str) and title else None,
-            score=document.score,
+            score=float(document.score) if isinstance(document.score, Real) else None,
         )
 
     def _kept(self, documents: Sequence[Document], pruned: Pruned) -> list[Document]:
@@ -143,6 +149,12 @@ class AT2DocumentPruner:
             whole = item.text == pruned.passages[item.index].text
             content = document.content if whole else item.text
             score = document.score if item.relevance is None else item.relevance
-            meta = dict(document.meta) if item.probability is None else {**document.meta, "raw_score": item.score}
+            meta = dict(document.meta or {})
+            if item.probability is not None:
+                meta["raw_score"] = item.score
             kept.append(replace(document, content=content, score=score, meta=meta))
         return kept
+
+
+def _as_documents(documents: Any) -> list[Document]:
+    return as_items(documents, Document, "document", "wrap a text as Document(content=text)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from at2_prune.errors import InputError
 from at2_prune.passages import Passage
+from at2_prune.pipeline.items import as_items
 from at2_prune.pipeline.results import Pruned
 from at2_prune.pipeline.settings import PruneSettings
 from at2_prune.pruning.selection import K
@@ -169,13 +169,4 @@ def as_documents(documents: Any) -> list[Document]:
         InputError: `documents` is not iterable, or an item is not a `Document`. The message names the index of the
             item.
     """
-    if isinstance(documents, (str, Mapping, Document)) or not isinstance(documents, Iterable):
-        raise InputError(f"documents must be a list of Document objects, got {type(documents).__name__}")
-    listed = list(documents)
-    for index, document in enumerate(listed):
-        if not isinstance(document, Document):
-            raise InputError(
-                f"document {index} must be a Document, got {type(document).__name__}: {document!r:.80}; wrap a text as "
-                "Document(text)"
-            )
-    return listed
+    return as_items(documents, Document, "document", "wrap a text as Document(text)")

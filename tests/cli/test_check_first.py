@@ -17,7 +17,9 @@ import pytest
 
 from at2_prune.catalogue import configurable_methods
 from at2_prune.cli import build_parser, main
+from at2_prune.cli.options import read_passages
 from at2_prune.datasets import sample_questions_path
+from at2_prune.errors import DataError
 from at2_prune.models import language_model
 
 PASSAGES = [{"title": "Dinant", "text": "Dinant lies on the Meuse."}, "Ghent is a city."]
@@ -99,6 +101,28 @@ def test_question_and_passages(command: str, passages: str, tmp_path: Path, caps
     ):
         (tmp_path / "bad.json").write_text(json.dumps(content))
         assert says in refused([command, "Which?", "--passages", str(tmp_path / "bad.json")], capsys)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("content", "says"), [("[]", "passages is empty: give at least one"), ('[" "]', "all of the 1 passages are blank")]
+)
+def test_passages_without_text_make_no_index(
+    content: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.json").write_text(content)
+    command = ["index", "--passages", str(tmp_path / "empty.json"), "--out", str(tmp_path / "out")]
+    assert says in refused(command, capsys)
+    assert os.listdir(tmp_path) == ["empty.json"]
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "P.JSONL"])
+def test_an_ending_may_have_capital_letters(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('"a"\n{"text": "b"}\n')
+    assert [passage.text for passage in read_passages(str(tmp_path / name))] == ["a", "b"]
+    (tmp_path / name).write_text('"a"\n{"text": "b", "text": "c"}\n')
+    with pytest.raises(DataError, match=rf"{name}, line 2: not valid JSON \(the key 'text' is given twice"):
+        read_passages(str(tmp_path / name))
 
 
 @pytest.mark.usefixtures("no_model")

@@ -55,6 +55,17 @@ def test_answer_prints_one_json_object_that_agrees_with_the_library(
     assert set(printed["seconds"]) == {"draft", "score", "answer", "regenerate"}  # the old name of answer, until 0.3
 
 
+def test_a_page_in_the_home_folder(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["answer", "Which river?", *options, "--html", "~/page.html"]) == 0
+    assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["here", "page.html"]
+
+
 def test_a_reader_answers_and_another_model_scores(
     scorer_lm: LanguageModel,
     model_folder: Path,
@@ -201,6 +212,8 @@ def test_models_lists_the_embedded_one(capsys: pytest.CaptureFixture[str]) -> No
         ('[{"title": "a"}]', "passage 0"),
         ("[]", "passages is empty"),
         ("[" * 100_000, "nested too deeply"),
+        ("[" + "1" * 5000 + "]", "bad.json: not valid JSON (a number has too many digits)"),
+        ('[{"text": "a", "text": "b"}]', "bad.json: not valid JSON (the key 'text' is given twice: delete one)"),
     ],
 )
 def test_bad_passages_are_one_line_and_exit_code_2(

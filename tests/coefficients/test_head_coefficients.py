@@ -429,6 +429,14 @@ def test_estimators_that_cannot_be_read(tmp_path: Path) -> None:
             HeadCoefficients.from_at2_estimator(source, CONFIG)
 
 
+@pytest.mark.parametrize("kind", [HeadCoefficients, ScoutCoefficients])
+@pytest.mark.parametrize("config", ["[" * 100_000, '{"heads": ' + "1" * 5000 + "}"], ids=["nesting", "digits"])
+def test_a_config_that_python_cannot_read(tmp_path: Path, kind: type[Any], config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(CoefficientsError, match="that can be read"):
+        kind.from_pretrained(tmp_path)
+
+
 def test_shipped_coefficients_load() -> None:
     shipped = shipped_coefficients()
     assert set(shipped["gemma-3-270m"]) == set(learned_methods())

@@ -28,6 +28,22 @@ def test_broken_line_is_named(tmp_path: Path) -> None:
         load(tmp_path, lines(PLAIN) + '{"question": \n')
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("[" * 100_000, r"not valid JSON \(nested too deeply\)"),
+        ('{"question": ' + "1" * 5000 + "}", r"not valid JSON \(a number has too many digits\)"),
+        ('{"question": "a", "question": "b"}', r"not valid JSON \(the key 'question' is given twice: delete one\)"),
+    ],
+    ids=["nesting", "digits", "key"],
+)
+def test_json_that_python_cannot_read_or_reads_in_part(tmp_path: Path, row: str, says: str) -> None:
+    with pytest.raises(DataError, match=rf"q\.json: {says}$"):
+        load(tmp_path, f"[{row}]", "q.json")
+    with pytest.raises(DataError, match=rf"q\.jsonl, line 2: {says}$"):
+        load(tmp_path, lines(PLAIN) + row)
+
+
 @pytest.mark.parametrize("name", ["q.jsonl", "q.json", "q.txt"])
 @pytest.mark.parametrize("row", [PLAIN, HUB, OFFICIAL, TWO_WIKI, MUSIQUE])
 def test_lists_and_lines_in_any_file(tmp_path: Path, name: str, row: dict[str, Any]) -> None:

@@ -168,6 +168,39 @@ def test_off_hands_documents_on_untouched(question: Question, monkeypatch: pytes
     assert asyncio.run(pruner.run_async(question.text, documents))["documents"] is documents
 
 
+def test_a_generator_of_documents(tiny_pruner: AT2Pruner, question: Question) -> None:
+    documents, pruner = as_documents(question), AT2DocumentPruner(pruner=tiny_pruner)
+    kept = pruner.run(question.text, documents)
+    assert pruner.run(question.text, (document for document in documents)) == kept
+    assert asyncio.run(pruner.run_async(question.text, iter(documents))) == kept
+    pruned = pruner.prune(question.text, iter(documents))
+    assert [documents[item.index].id for item in pruned.kept] == ids(kept["documents"])
+
+
+@pytest.mark.parametrize(
+    ("documents", "says"),
+    [
+        (None, "documents must be a list of Document objects, got NoneType"),
+        ("a text", "documents must be a list of Document objects, got str"),
+        ({"content": "a"}, "documents must be a list of Document objects, got dict"),
+        (Document(content="a"), "documents must be a list of Document objects, got Document"),
+        (["a", "b"], r"document 0 must be a Document, got str: 'a'; wrap a text as Document\(content=text\)"),
+        ([Document(content="a"), {"content": "b"}], "document 1 must be a Document, got dict"),
+    ],
+)
+def test_what_is_no_list_of_documents(tiny_pruner: AT2Pruner, documents: object, says: str) -> None:
+    pruner = AT2DocumentPruner(pruner=tiny_pruner)
+    for call in (pruner.run, pruner.prune):
+        with pytest.raises(InputError, match=f"^{says}"):
+            call("Which river?", documents)
+
+
+def test_documents_without_metadata_or_with_a_score_that_is_no_number(tiny_lm: LanguageModel) -> None:
+    pruner = AT2DocumentPruner(pruner=AT2Pruner.from_pretrained(tiny_lm, method="retriever_order"), top_n=1)
+    documents = [Document(content=text, meta=None, score="high") for text in ("Ghent is a city.", "Dinant is a town.")]
+    assert ids(pruner.run("Which river?", documents)["documents"]) == [documents[0].id]
+
+
 def test_from_config(tiny_pruner: AT2Pruner, tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text('[tool.at2-prune]\ntop_n = 5\norder = "score"\n')

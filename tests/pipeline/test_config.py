@@ -166,6 +166,13 @@ def test_mistakes_in_the_environment(environ: dict[str, str], message: str) -> N
         ("a.yaml", "at2-prune:\n  top_n: 2\nat2-prune:\n  top_n: 5\n", r"the key 'at2-prune' is given twice"),
         ("a.json", '{"top_n": 2, "top_n": 5}', r"a\.json: not valid JSON \(the key 'top_n' is given twice"),
         ("a.toml", "top_n = 2\ntop_n = 5\n", r"a\.toml: not valid TOML"),
+        ("a.yaml", "[" * 3000, r"a\.yaml: not valid YAML \(nested too deeply\)"),
+        ("a.toml", "a = " + "[" * 3000, r"a\.toml: not valid TOML \(nested too deeply\)"),
+        ("a.yaml", "top_n: " + "1" * 5000, r"a\.yaml: not valid YAML \(a number has too many digits\)"),
+        ("a.toml", "top_n = " + "1" * 5000, r"a\.toml: not valid TOML \(a number has too many digits\)"),
+        ("a.json", '{"top_n": ' + "1" * 5000 + "}", r"a\.json: not valid JSON \(a number has too many digits\)"),
+        ("a.yaml", "top_n: 2024-99-99\n", r"a\.yaml: not valid YAML \(month must be"),
+        ("a.yaml", "top_n: !!bool maybe\n", r"a\.yaml: not valid YAML \(a value does not fit its tag; remove the tag"),
     ],
 )
 def test_broken_files(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from at2_prune.catalogue import scoring_methods
 from at2_prune.cli.options import load_model
 from at2_prune.errors import InputError, MissingExtraError, need_package
-from at2_prune.files import check_file, check_folder
+from at2_prune.files import check_file, check_folder, user_path
 
 from ..tables.cells import main_method
 from .evaluate_options import add_arguments
@@ -146,7 +146,7 @@ def _experiment(
 
     source = _source(args)
     data = {
-        "name": Path(source).name if Path(source).exists() else str(source),
+        "name": Path(source).name if user_path(source).exists() else str(source),
         "split": args.split,
         "limit": args.limit,
         "offset": args.offset,

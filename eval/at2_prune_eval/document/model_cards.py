@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
 from at2_prune.errors import InputError
-from at2_prune.files import write_atomically
+from at2_prune.files import user_path, write_atomically
 
 from ..k_values import ALL, GOLD
 from ..loop.digests import coefficients_digest
@@ -73,8 +72,8 @@ def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any]
     if name is None:
         raise InputError(f"{folder}: the results are of other head coefficients ({known}) than these ({digest})")
     coefficients.training["evaluation"] = evaluation_of(results, name, k)
-    (Path(folder) / "README.md").unlink(missing_ok=True)  # saving would keep the old card
-    coefficients.save_pretrained(Path(folder))
+    (user_path(folder) / "README.md").unlink(missing_ok=True)  # saving would keep the old card
+    coefficients.save_pretrained(user_path(folder))
 
 
 def write_card(folder: str | os.PathLike[str]) -> None:
@@ -87,4 +86,4 @@ def write_card(folder: str | os.PathLike[str]) -> None:
         CoefficientsError: the folder holds no coefficients.
     """
     kind = ScoutCoefficients if is_scout_folder(folder) else HeadCoefficients
-    write_atomically(Path(folder) / "README.md", str(kind.from_pretrained(folder).generate_model_card()))
+    write_atomically(user_path(folder) / "README.md", str(kind.from_pretrained(folder).generate_model_card()))

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from at2_prune.errors import CacheError, InputError
-from at2_prune.files import check_file
+from at2_prune.files import check_file, user_path
 
 from ..results.loading import load_results
 from .page import results_document
@@ -22,7 +22,7 @@ def check_document(path: str | os.PathLike[str]) -> Path:
         InputError: the path ends with .json, is a folder, or lies in a folder that does not exist.
         CacheError: there is no permission to write there.
     """
-    out = Path(path)
+    out = user_path(path)
     if out.suffix == ".json":
         raise InputError(
             f"{out}: the page is Markdown, and a .json file beside the page holds its results; name it .md"
@@ -46,14 +46,15 @@ def write_document(results_path: str | os.PathLike[str], out_path: str | os.Path
         CacheError: the page or the figures cannot be written.
     """
     out = check_document(out_path)
+    results_path = user_path(results_path)
     results = load_results(results_path)
     data = out.with_suffix(".json")
     data_name, name = (path.name if path.is_absolute() else path.as_posix() for path in (data, out))
     command = f"python -m at2_prune_eval.document {data_name} {name}"
     try:
-        if Path(results_path).resolve() != data.resolve():
+        if results_path.resolve() != data.resolve():
             shutil.copyfile(results_path, data)
-        figures = _copy_figures(Path(results_path).parent / "figures", out.parent / "figures")
+        figures = _copy_figures(results_path.parent / "figures", out.parent / "figures")
         out.write_text(results_document(results, figures, command), encoding="utf-8")
     except OSError as error:
         raise CacheError(f"cannot write {out}: {error.strerror or error}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from at2_prune.errors import DataError
+from at2_prune.files import user_path
 from at2_prune.passages import Granularity
 
 from ..loop.cached_loop import CachedLoop
@@ -78,7 +78,7 @@ def run_faithfulness(
 
 def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Add the faithfulness that was measured in a run's folder to `results.json`, and return the results."""
-    path = Path(folder) / RunStore.RESULTS_FILE
+    path = user_path(folder) / RunStore.RESULTS_FILE
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     kinds: tuple[Granularity, ...] = ("passage", "sentence")
     measured = {kind: path.with_name(_store(kind).RESULTS_FILE) for kind in kinds}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from at2_prune.errors import CacheError, MissingExtraError
+from at2_prune.files import user_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,9 +121,10 @@ def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> li
     Raises:
         CacheError: the folder cannot be written to.
     """
-    paths = [Path(folder) / f"{name}.png", Path(folder) / f"{name}.svg"]
+    folder = user_path(folder)
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(paths[0], dpi=200, metadata={"Software": None})
         paths[1].write_text(svg(figure), encoding="utf-8")
     except OSError as error:

@@ -69,9 +69,8 @@ class ModelCache:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        self.path = path
-        if path is not None:
-            check_file(path, "the cache")  # the lock would make a folder that does not exist
+        # The lock would make a folder that does not exist.
+        self.path = path = None if path is None else check_file(path, "the cache")
         try:
             with nullcontext() if path is None else FileLock(f"{os.fspath(path)}.lock"):  # one process makes the table
                 self._file = sqlite3.connect(":memory:" if path is None else path, timeout=120, isolation_level=None)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from at2_prune.catalogue import label_of
 from at2_prune.errors import DataError
+from at2_prune.files import user_path
 from at2_prune.report import write_html_report
 from at2_prune.report.text import visible
 
@@ -62,7 +63,7 @@ def write_report(
         MissingExtraError: matplotlib is not installed.
         CacheError: the page cannot be written.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     results = load_results(folder / "results.json")
     lines = folder / "questions.jsonl"
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 from at2_prune.errors import DataError
+from at2_prune.files import user_path
+from at2_prune.parsing import parse_json
 
 from .summary import FORMAT
 
@@ -21,7 +21,7 @@ def load_results(path: str | os.PathLike[str]) -> dict[str, Any]:
         DataError: the file cannot be read, or has a format that this version does not read.
     """
     try:
-        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        results = parse_json(user_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as results ({error})") from error
     if not isinstance(results, dict) or results.get("format") != FORMAT:

@@ -17,6 +17,7 @@ import tarfile
 from pathlib import Path
 
 from at2_prune.errors import CacheError, DataError
+from at2_prune.files import user_path
 
 from ..records import TEXT
 
@@ -37,7 +38,7 @@ def write_archive(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -
         DataError: the folder holds no run, or a line that is not a record.
         CacheError: the file cannot be written.
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = user_path(folder), user_path(out)
     paths = sorted([*folder.glob("*config.json"), *folder.glob("*.jsonl")])
     if not any(path.suffix == ".jsonl" for path in paths):
         raise DataError(f"{folder}: there is no run in this folder")

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from at2_prune.errors import CacheError, DataError, InputError
-from at2_prune.files import write_atomically
+from at2_prune.files import user_path, write_atomically
 
 from ..records import Record
 
@@ -44,7 +44,7 @@ class RunStore:
     RESULTS_FILE = "results.json"
 
     def __init__(self, folder: str | os.PathLike[str], config: Mapping[str, Any], part: int = 0) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         self.part = part
         config = json.loads(json.dumps(config))
         path = self.folder / self.CONFIG_FILE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from at2_prune.catalogue import METHODS, family_of
 from at2_prune.errors import AT2PruneError, DataError, InputError
+from at2_prune.files import user_path
 
 from .folder import StudyFolder, check_ranking, chosen, load_data
 from .lines import adding, read_lines
@@ -121,7 +122,7 @@ def _scorer(method: Method, language_model: LanguageModel) -> Scorer:
 
 def _as_path(name: str | None) -> Any:
     """Return a folder as a `Path`, and a Hub id as it is. For a `Path`, the study's files name only its end."""
-    return Path(name).expanduser() if name is not None and Path(name).expanduser().exists() else name
+    return user_path(name) if name is not None and user_path(name).exists() else name
 
 
 def _rank(

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
-import yaml
-
 from at2_prune.catalogue import METHODS, REFERENCES, REMOVED, scoring_methods
 from at2_prune.errors import InputError
 from at2_prune.files import read_text
+from at2_prune.parsing import ParseError, parse_yaml
 
 from ..k_values import check_ks
 
@@ -84,13 +83,13 @@ def load_study(path: str | os.PathLike[str]) -> Study:
 
     Raises:
         DataError: the file cannot be read.
-        InputError: the file is not YAML, a key is unknown or missing, or a value cannot be used. The message names the
-            key.
+        InputError: the file is not YAML, a key is unknown, missing or given twice, or a value cannot be used. The
+            message names the key.
     """
     try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        content = parse_yaml(read_text(path))
+    except ParseError as error:
+        raise InputError(f"{path}: not YAML ({error})") from None
     where = str(path)
     given = _keys(Study, content, where)
     for name, kind in (("readers", Model), ("data", Data), ("methods", Method)):

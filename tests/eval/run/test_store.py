@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from at2_prune.errors import CacheError, DataError, InputError
+from at2_prune_eval.document.writing import check_document
+from at2_prune_eval.loop.cache import ModelCache
+from at2_prune_eval.results.loading import load_results
+from at2_prune_eval.results.summary import FORMAT
 from at2_prune_eval.run.store import RunStore
 
 CONFIG = {"model": "m", "data": {"name": "d", "limit": None}}
@@ -98,3 +102,14 @@ def test_a_run_of_equal_version_with_another_torch_is_refused(tmp_path: Path) ->
     config = {**CONFIG, "versions": {"at2-prune": "0.2.0", "torch": "2.14.0"}}
     with pytest.raises(InputError, match=r"versions\.torch: '2\.13\.0' there, '2\.14\.0' now"):
         RunStore(tmp_path, config)
+
+
+def test_paths_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    RunStore("~/run", CONFIG).write_results({"format": FORMAT})
+    assert load_results("~/run/results.json")["format"] == FORMAT
+    assert ModelCache("~/cache.sqlite").path == tmp_path / "cache.sqlite"
+    assert check_document("~/page.md") == tmp_path / "page.md"
+    assert not [*(tmp_path / "here").iterdir()]

@@ -287,9 +287,20 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], run: Run, change: di
     assert "\n" not in str(caught.value)
 
 
-def test_not_yaml(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text("readers: [")
-    with pytest.raises(InputError, match="not YAML") as caught:
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("readers: [", "not YAML"),
+        ("k: [1]\nk: [2]\n", r"not YAML \(the key 'k' is given twice: delete one\)"),
+        ("data:\n  a: {}\n  a: {}\n", r"not YAML \(the key 'a' is given twice: delete one\)"),
+        ("[" * 3000, r"not YAML \(nested too deeply\)"),
+        ("k: [" + "1" * 5000 + "]", r"not YAML \(a number has too many digits\)"),
+    ],
+    ids=["open", "key", "name", "nesting", "digits"],
+)
+def test_not_yaml(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(InputError, match=says) as caught:
         load_study(tmp_path / "study.yaml")
     assert "\n" not in str(caught.value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from at2_prune.errors import InputError
 from at2_prune.passages import Passage
+from at2_prune.pipeline.items import as_items
 from at2_prune.pipeline.results import Pruned
 from at2_prune.pipeline.settings import PruneSettings
 from at2_prune.pruning.selection import as_ks
@@ -190,13 +191,4 @@ def as_nodes(nodes: Any) -> list[NodeWithScore]:
         InputError: `nodes` is not iterable, or an item is not a `NodeWithScore`. The message names the index of the
             item.
     """
-    if isinstance(nodes, (str, Mapping, BaseNode, NodeWithScore)) or not isinstance(nodes, Iterable):
-        raise InputError(f"nodes must be a list of NodeWithScore objects, got {type(nodes).__name__}")
-    listed = nodes if isinstance(nodes, list) else list(nodes)
-    for index, node in enumerate(listed):
-        if not isinstance(node, NodeWithScore):
-            raise InputError(
-                f"node {index} must be a NodeWithScore, got {type(node).__name__}: {node!r:.80}; wrap a node as "
-                "NodeWithScore(node=node)"
-            )
-    return listed
+    return as_items(nodes, NodeWithScore, "node", "wrap a node as NodeWithScore(node=node)", single=(BaseNode,))

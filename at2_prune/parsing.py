@@ -1,0 +1,108 @@
+"""Parse the JSON, YAML and TOML that users write. The three parsers raise one kind of error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+__all__ = ["ParseError", "parse_json", "parse_toml", "parse_yaml"]
+
+
+class ParseError(ValueError):
+    """A text is not valid, or it cannot be read without losing a part of it.
+
+    Args:
+        reason: the fault, in one line.
+        line: the line of the fault, from 1, if it is known.
+        column: the column of the fault, from 1, if it is known.
+    """
+
+    def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(reason if line is None else f"{reason}: line {line} column {column}")
+        self.reason, self.line, self.column = reason, line, column
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ParseError: the text is not valid JSON, or an object has a key twice. The error is also raised for values that
+            are nested too deeply and numbers with too many digits, which Python cannot read.
+
+    Example:
+        >>> parse_json('{"text": "a", "text": "b"}')
+        Traceback (most recent call last):
+            ...
+        at2_prune.parsing.ParseError: the key 'text' is given twice: delete one
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ParseError(error.msg, error.lineno, error.colno) from None
+    except (RecursionError, ValueError) as error:
+        raise _as_parse_error(error) from None
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of a YAML text, or None if the text is empty.
+
+    Raises:
+        ParseError: the text is not valid YAML, or a mapping has a key twice. See also `parse_json`.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """A loader that refuses a key that is given twice. PyYAML alone would take the last value."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+            merges = "tag:yaml.org,2002:merge"
+            _refuse_repeated([self.construct_object(key) for key, _ in node.value if key.tag != merges])
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise _as_parse_error(error) from None
+    except (AttributeError, LookupError, TypeError) as error:  # PyYAML raises these if a tag does not fit its value
+        raise ParseError(f"a value does not fit its tag; remove the tag ({error})") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the table of a TOML text.
+
+    Raises:
+        ParseError: the text is not valid TOML. See also `parse_json`.
+    """
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib  # type: ignore[no-redef]
+
+    try:
+        return tomllib.loads(text)  # tomllib refuses a key that is given twice
+    except (RecursionError, ValueError) as error:
+        raise _as_parse_error(error) from None
+
+
+def _as_parse_error(error: Exception) -> ParseError:
+    """Return the error of a parser as a `ParseError`."""
+    if isinstance(error, ParseError):
+        return error
+    if isinstance(error, RecursionError):
+        return ParseError("nested too deeply")
+    reason = " ".join(str(error).split())
+    return ParseError("a number has too many digits" if "set_int_max_str_digits" in reason else reason)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        _refuse_repeated([key for key, _ in pairs])
+    return found
+
+
+def _refuse_repeated(keys: Sequence[Any]) -> None:
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            raise ParseError(f"the key {key!r:.80} is given twice: delete one")
