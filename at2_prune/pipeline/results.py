@@ -96,7 +96,8 @@ class Pruned:
         if self.fallback:
             lines[0] += f" ({self.fallback})"
         reasons = {item.index: item.reason for item in self.dropped}
-        probabilities = {item.index: item.probability for item in (*self.kept, *self.dropped)}
+        probabilities = {item.index: item.probability for item in self.kept}
+        probabilities |= {item.index: item.probability for item in self.dropped}
         known = any(value is not None for value in probabilities.values())
         for index, (passage, score) in enumerate(zip(self.passages, self.scores, strict=True)):
             shown = f"{passage.title}: {passage.text}" if passage.title else passage.text

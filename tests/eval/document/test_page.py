@@ -1,5 +1,5 @@
-"""docs/hotpotqa/results.md holds every number once more, claims only differences that the intervals show, and is the same each
-time."""
+"""docs/hotpotqa/results.md holds every number once more, claims only differences that the intervals show, and is the
+same each time."""
 
 from __future__ import annotations
 
