@@ -16,6 +16,7 @@ __all__ = [
     "as_passages",
     "check_question",
     "check_some_text",
+    "meant_key",
     "only_kept",
     "passages_from_json",
     "split_sentences",
@@ -95,7 +96,7 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
         elif isinstance(passage, Mapping) and "text" in passage:
             extra = {key: value for key, value in passage.items() if key not in _KEYS}
             for key in extra:
-                if meant := _meant(str(key), passage):
+                if meant := meant_key(str(key), passage):
                     raise InputError(f"passage {index}: unknown key {key!r}, did you mean {meant!r}?")
             identifier, score = passage.get("id"), passage.get("score")
             if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float))):
@@ -120,7 +121,7 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
     return result
 
 
-def _meant(key: str, known: Collection[str]) -> str | None:
+def meant_key(key: str, known: Collection[str]) -> str | None:
     """Return the correct key if `key` is a misspelling, else None.
 
     A misspelling differs from the correct key in capitals, in the order of letters, or by one letter more or less. For

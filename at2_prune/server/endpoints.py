@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from ..passages import Passage
+from ..passages import Passage, meant_key
 from ..pruning.selection import top_k
 from . import prune_schemas as prune
 from . import rerank_schemas as rerank
@@ -69,6 +69,7 @@ def work_routes(service: Backend) -> APIRouter:
     @router.post("/prune", tags=["prune"])
     async def prune_passages(request: Request, body: prune.PruneRequest) -> prune.PruneResponse:
         """Keep the best passages or sentences, and say why the others are dropped."""
+        _refuse_misspelt(body.passages)
         passages = prune.as_passages(body.passages)
         others = ("question", body.question), ("draft", body.draft or "")
         _check(request, service, "passages", passages, *others)
@@ -102,6 +103,7 @@ def work_routes(service: Backend) -> APIRouter:
     @router.post("/attribute", tags=["prune"])
     async def attribute_draft(request: Request, body: prune.AttributeRequest) -> prune.AttributeResponse:
         """Score how much a draft used each passage or sentence. Any model may have written the draft."""
+        _refuse_misspelt(body.passages)
         passages = prune.as_passages(body.passages)
         _check(request, service, "passages", passages, ("question", body.question), ("draft", body.draft))
         _refuse_blank("passages", passages)
@@ -164,10 +166,13 @@ def _documents(body: rerank.RerankRequest) -> list[Passage]:
     """Return the documents of a request as passages.
 
     Raises:
-        Problem: a document is an object without a text under the key `text`, and `rank_fields` is not given.
+        Problem: a document is an object without a text under the key `text`, and `rank_fields` is not given; or it has
+            a misspelt `title`.
     """
     passages = []
     for index, document in enumerate(body.documents):
+        if isinstance(document, dict) and body.rank_fields is None:
+            _check_keys(document, document, f"documents.{index}", ("text", "title"))
         passage = rerank.as_passage(document, body.rank_fields)
         if passage is None:
             raise Problem(
@@ -177,6 +182,29 @@ def _documents(body: rerank.RerankRequest) -> list[Passage]:
             )
         passages.append(passage)
     return passages
+
+
+def _refuse_misspelt(bodies: Sequence[str | prune.PassageBody]) -> None:
+    """Raise a problem if a passage has a misspelt key."""
+    for index, body in enumerate(bodies):
+        if isinstance(body, prune.PassageBody):
+            _check_keys(
+                body.model_extra or (), body.model_fields_set, f"passages.{index}", prune.PassageBody.model_fields
+            )
+
+
+def _check_keys(keys: Iterable[str], known: Collection[str], where: str, read: Collection[str]) -> None:
+    """Raise a problem if a key is the misspelling of a key that the server reads.
+
+    Args:
+        keys: the keys to check.
+        known: all keys of the object.
+        where: the name of the object in the request.
+        read: the keys that the server reads.
+    """
+    for key in keys:
+        if (meant := meant_key(key, known)) in read:
+            raise Problem(422, f"{where}: unknown key {key!r}, did you mean {meant!r}?", f"{where}.{key}")
 
 
 def _check(

@@ -34,7 +34,10 @@ _MEANINGS = {
 }
 
 
-_WORDS = {"model_attributes_type": "send a JSON object, with the header Content-Type: application/json"}
+_WORDS = {
+    "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
+    "extra_forbidden": "there is no such field; correct its name or leave it out",
+}
 """Clearer messages for some of pydantic's errors."""
 
 
@@ -113,8 +116,11 @@ async def _on_wrong_field(request: Request, error: Exception) -> JSONResponse:
 
 
 def _field(place: Sequence[int | str]) -> str:
-    """Return the name of a field: `body, documents, 2, <other>` is `documents.2`."""
-    return ".".join(str(part) for part in place[1:] if not str(part).startswith("<")) or "body"
+    """Return the name of a field: `body, documents, 2, <other>` is `documents.2`.
+
+    A long name is cut, because an unknown field may have any name.
+    """
+    return ".".join(f"{part!s:.40}" for part in place[1:] if not str(part).startswith("<")) or "body"
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:

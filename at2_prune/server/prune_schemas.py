@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .. import passages
-from .rerank_schemas import BY_TYPE, OTHER_TAG, QUESTION, TEXT_TAG, TEXTS, NotBlank
+from .rerank_schemas import BY_TYPE, NUMBER, OTHER_TAG, QUESTION, TEXT_TAG, TEXTS, Count, NotBlank
 
 __all__ = [
     "AttributeRequest",
@@ -25,12 +25,14 @@ Granularity = Literal["passage", "sentence"]
 
 
 class PassageBody(BaseModel):
-    """One retrieved text."""
+    """One retrieved text. Other keys are accepted and have no effect, unless they are misspellings of these keys."""
+
+    model_config = ConfigDict(extra="allow")  # the endpoints look for misspellings among the other keys
 
     text: str
     title: str | None = Field(None, description="The title, which the model reads before the text.")
     id: str | None = None
-    score: float | None = Field(
+    score: Annotated[float, NUMBER] | None = Field(
         None,
         allow_inf_nan=False,
         description="The retrieval score. Only the methods `fusion` and `retriever_order` read it.",
@@ -38,6 +40,8 @@ class PassageBody(BaseModel):
 
 
 class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     question: NotBlank
     passages: list[Annotated[Annotated[str, TEXT_TAG] | Annotated[PassageBody, OTHER_TAG], BY_TYPE]] = Field(
         min_length=1, description="Texts, or objects with a `text`."
@@ -64,11 +68,13 @@ class PruneRequest(_Request):
         }
     )
 
-    k: Annotated[
-        Annotated[Literal["auto"], TEXT_TAG] | Annotated[Annotated[int, Field(ge=1)] | None, OTHER_TAG], BY_TYPE
-    ] = Field(None, description="The number of passages or sentences to keep. The default is the server's setting.")
+    k: Annotated[Annotated[Literal["auto"], TEXT_TAG] | Annotated[Count | None, OTHER_TAG], BY_TYPE] = Field(
+        None, description="The number of passages or sentences to keep. The default is the server's setting."
+    )
     draft: NotBlank | None = Field(None, description="A draft by any model, for methods that read one.")
-    answer: bool = Field(False, description="True if the server's reader should answer from the kept texts.")
+    answer: bool = Field(
+        False, strict=True, description="True if the server's reader should answer from the kept texts."
+    )
 
 
 class Kept(BaseModel):

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic_core import PydanticCustomError
 
 from ..passages import Passage
 
 __all__ = [
     "BY_TYPE",
+    "NUMBER",
     "OTHER_TAG",
     "QUESTION",
     "TEXTS",
     "TEXT_TAG",
+    "Count",
     "NotBlank",
     "RankedText",
     "RerankDocument",
@@ -45,6 +48,18 @@ NotBlank = Annotated[str, AfterValidator(_not_blank), Field(json_schema_extra={"
 """A text that is not blank."""
 
 
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "must be a number, not true or false")
+    return value
+
+
+NUMBER = BeforeValidator(_no_truth)
+"""Refuses true and false as a number. pydantic alone would take them as 1 and 0."""
+Count = Annotated[int, Field(ge=1), NUMBER]
+"""An integer of at least 1."""
+
+
 TEXT_TAG, OTHER_TAG = Tag("<text>"), Tag("<other>")
 BY_TYPE = Discriminator(lambda value: "<text>" if isinstance(value, str) else "<other>")
 """Chooses the schema of a field by the type of its value, so that an error is about the schema that the client meant.
@@ -68,14 +83,14 @@ class RerankRequest(BaseModel):
     documents: list[Annotated[Annotated[str, TEXT_TAG] | Annotated[dict[str, Any], OTHER_TAG], BY_TYPE]] = Field(
         min_length=1, description="Texts, or objects with a `text` and optionally a `title`."
     )
-    top_n: int | None = Field(None, ge=1, description="The number of results. The default is all.")
+    top_n: Count | None = Field(None, description="The number of results. The default is all.")
     return_documents: bool | None = Field(None, description="Whether each result holds the text of its document.")
     rank_fields: list[str] | None = Field(
         None,
         description="The keys of a document object whose values are read, each on its own line. The default is `text`.",
     )
-    max_tokens_per_doc: int | None = Field(
-        None, ge=1, description="The maximum number of tokens to read from each document."
+    max_tokens_per_doc: Count | None = Field(
+        None, description="The maximum number of tokens to read from each document."
     )
 
 

@@ -85,3 +85,55 @@ def test_passages_without_text_are_handed_on(serve, bm25: AT2Pruner) -> None:
     assert answer.status_code == 200
     assert [one["score"] for one in answer.json()["kept"]] == [None, None]
     assert answer.json()["answer"] is None
+
+
+ASKED = {"question": "Where?", "passages": ["Dinant lies on the Meuse."], "draft": "Dinant"}
+PASSAGE = {"text": "Dinant lies on the Meuse.", "url": "https://example.org", "rank": {"a": 1}, "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "change", "field", "says"),
+    [
+        ("prune", {"k": True}, "k", "must be a number, not true or false"),
+        ("prune", {"answer": 1}, "answer", "valid boolean"),
+        ("prune", {"granularty": "sentence"}, "granularty", "there is no such field"),
+        ("attribute", {"granularty": "sentence"}, "granularty", "there is no such field"),
+        ("attribute", {"k": 1}, "k", "there is no such field"),
+        ("attribute", {"x" * 100: 1}, "x" * 40, "there is no such field"),
+        ("prune", {"passages": [{"text": "a", "score": True}]}, "passages.0.score", "not true or false"),
+        ("prune", {"passages": ["a", {"text": "b", "titel": "B"}]}, "passages.1.titel", "did you mean 'title'?"),
+        ("attribute", {"passages": [{"text": "b", "Title": "B"}]}, "passages.0.Title", "did you mean 'title'?"),
+        ("prune", {"passages": [{"text": "b", "ID": "1"}]}, "passages.0.ID", "did you mean 'id'?"),
+        ("v1/rerank", {"top_n": True}, "top_n", "must be a number, not true or false"),
+        ("v2/rerank", {"max_tokens_per_doc": True}, "max_tokens_per_doc", "must be a number, not true or false"),
+        ("v2/rerank", {"documents": ["a", {"text": "b", "Title": "B"}]}, "documents.1.Title", "did you mean 'title'?"),
+        ("v1/rerank", {"documents": [{"Text": "b"}]}, "documents.0.Text", "did you mean 'text'?"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    endpoint: str, change: dict, field: str, says: str, serve, tiny_pruner: AT2Pruner
+) -> None:
+    url, _ = serve(tiny_pruner)
+    asked = {"query": "Where?", "documents": ["a"]} if "rerank" in endpoint else ASKED
+    refused = httpx.post(f"{url}/{endpoint}", json={**asked, **change}, timeout=60)
+    assert (refused.status_code, refused.json()["field"]) == (422, field)
+    assert says in refused.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("prune", {**ASKED, "passages": [PASSAGE], "k": 1.0, "answer": False}),
+        (
+            "v2/rerank",
+            {"query": "Where?", "documents": [{**PASSAGE, "ID": 7}], "top_n": 1, "priority": 3, "other": None},
+        ),
+        ("v1/rerank", {"query": "Where?", "documents": [{"Title": "Dinant"}], "rank_fields": ["Title"]}),
+    ],
+)
+def test_other_keys_of_documents_and_fields_of_other_services_are_taken(
+    endpoint: str, body: dict, serve, bm25: AT2Pruner
+) -> None:
+    url, _ = serve(bm25)
+    answer = httpx.post(f"{url}/{endpoint}", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
