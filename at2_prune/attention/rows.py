@@ -18,17 +18,16 @@ __all__ = ["DRAFT_ROWS", "Reading", "RowGroup", "Rows", "Span"]
 
 Span = tuple[int, int]
 """Token positions `(start, stop)`: from `start` up to `stop`, which is not included."""
-ROWS: tuple[Literal["draft", "question", "last", "sources"], ...] = ("draft", "question", "last", "sources")
+ROWS: tuple[Literal["draft", "question", "last"], ...] = ("draft", "question", "last")
 
 
 @dataclass(frozen=True)
 class RowGroup:
     """Rows of the prompt or the draft that are read together, named by their role."""
 
-    rows: Literal["draft", "question", "last", "sources"]
+    rows: Literal["draft", "question", "last"]
     """The role of the rows. `draft`: the rows that predict the draft's tokens. `question`: the rows at the question's
-    tokens. `last`: the row at the prompt's last token. `sources`: the rows at each source's tokens. The attention of
-    these rows to other sources gives the links between sources; see `HeadCoefficients`."""
+    tokens. `last`: the row at the prompt's last token."""
     reduce: Literal["mean", "max"] = "mean"
     """The reduction over the rows: their mean or their maximum."""
     measure: Measure = "attention"

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
 
 from ..attention.rows import DRAFT_ROWS, RowGroup
+from ..catalogue import REMOVED
 from ..errors import CoefficientsError, InputError, reason_of
 from ..files import write_atomically
 from ..models.compatibility import attention_shape
@@ -49,20 +50,12 @@ class HeadCoefficients(
     The score of a source is :math:`\\tau(S) = \\sum_{g,l,h} \\theta_{g,l,h}\\, m_{g,l,h}(S)` over row groups, layers
     and heads (AT2, arXiv 2504.13752, section 3).
 
-    A row group whose rows are `sources` measures the attention between sources. If there are such groups,
-    :math:`\\tau` sums over the other groups, and a link is added to each score:
-    :math:`\\tau'(S) = \\tau(S) + \\lambda(S, \\arg\\max \\tau)`.
-    The link is the attention mass that the later of two sources sends to the earlier one, weighted by the coefficients
-    :math:`\\varphi` of the groups of `sources`:
-    :math:`\\lambda(S, R) = \\sum \\varphi_{g,l,h}\\, m_{g,l,h}(\\text{later of } S, R \\to \\text{earlier})`.
-    The best source has no link to itself. It gets the largest link of all other sources instead, so it stays the best.
-
     The coefficients are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and
     `push_to_hub` follow the conventions of Hugging Face. Loading fails if a file or key is missing or a shape is wrong.
 
     Args:
         weight: the coefficients, `(row groups, layers, heads)`.
-        row_groups: the row groups of the first axis.
+        row_groups: the row groups of the first axis. At least one has the draft's rows.
         layers: the index of the model's layer for each entry of the second axis; by default 0, 1, ...
         model_name: the model that the coefficients were made for.
         model_type: the `config.model_type` of that model.
@@ -70,7 +63,7 @@ class HeadCoefficients(
         model_layers: the number of layers of the model; by default one more than the largest of `layers`.
 
     Raises:
-        CoefficientsError: the shapes do not agree, or a value is not finite.
+        CoefficientsError: the shapes do not agree, a value is not finite, or no row group has the draft's rows.
 
     Example:
         >>> coefficients = HeadCoefficients.average(layers=2, heads=4, model_type="llama")
@@ -93,6 +86,7 @@ class HeadCoefficients(
     ) -> None:
         self.weight = weight.detach().float().cpu()
         self.row_groups = tuple(row_groups)
+        _check_rows([group.rows for group in self.row_groups])
         if self.weight.dim() != 3 or self.weight.shape[0] != len(self.row_groups):
             raise CoefficientsError(
                 f"head coefficients must have shape (row groups, layers, heads) with {len(self.row_groups)} row "
@@ -107,14 +101,6 @@ class HeadCoefficients(
         self.model_type = model_type
         self.training = dict(training or {})
         self.model_layers = max(self.layers, default=-1) + 1 if model_layers is None else model_layers
-
-    @property
-    def uses_draft(self) -> bool:
-        """Return whether the draft's rows are among the row groups.
-
-        Otherwise the prompt alone is read, up to the last layer of `layers`.
-        """
-        return any(group.rows == "draft" for group in self.row_groups)
 
     @classmethod
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
@@ -131,9 +117,7 @@ class HeadCoefficients(
         """Score sources by their attention mass.
 
         Args:
-            mass: the attention mass of every row group, `(layers, heads, sources)`. The mass of the rows `sources` is
-                `(layers, heads, sources, sources)`. The first `sources` axis holds the sources whose rows attend, and
-                the second holds the sources that are attended to.
+            mass: the attention mass of every row group, `(layers, heads, sources)`.
             layers: the layers of `mass`, as indices; by default the layers of the coefficients.
 
         Returns:
@@ -147,7 +131,7 @@ class HeadCoefficients(
             raise CoefficientsError(f"the attention mass of row groups {missing} was not read")
         read = self.layers if layers is None else list(layers)
         places = [read.index(layer) for layer in self.layers if layer in read]
-        total = links = torch.zeros(())
+        total = torch.zeros(())
         for weight, group in zip(self.weight, self.row_groups, strict=True):
             shape = tuple(mass[group].shape[:2])
             if len(places) != len(self.layers) or shape != (len(read), self.weight.shape[2]):
@@ -156,12 +140,8 @@ class HeadCoefficients(
                     f"{tuple(self.weight.shape[1:])} on layers {self.layers}, but attention was read with shape "
                     f"{shape} on layers {read}"
                 )
-            part = torch.einsum("lh,lh...->...", weight, mass[group][places].float().cpu())
-            if group.rows == "sources":
-                links = links + part
-            else:
-                total = total + part
-        return _follow(total, links) if links.dim() else total
+            total = total + torch.einsum("lh,lhs->s", weight, mass[group][places].float().cpu())
+        return total
 
     def check_model(self, config: PretrainedConfig) -> None:
         """Check that these coefficients were made for a model of this kind.
@@ -266,7 +246,8 @@ class HeadCoefficients(
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
             weight = load_file(locate(WEIGHTS_FILE))
-            groups = [RowGroup(**group) for group in config["row_groups"]]
+            rows = [group["rows"] for group in config["row_groups"]]
+            groups = [RowGroup(**group) for group in config["row_groups"] if group["rows"] != "sources"]
             layers, heads, model_name, model_type, training = (
                 config[key] for key in ("layers", "heads", "model_name", "model_type", "training")
             )
@@ -274,6 +255,7 @@ class HeadCoefficients(
             raise CoefficientsError(
                 f"{model_id}: no head coefficients that can be read ({reason_of(error)})"
             ) from error
+        _check_rows(rows)
         if config.get("format") != FORMAT or set(weight) != {"weight"}:
             raise CoefficientsError(
                 f"{model_id}: format {config.get('format')!r} with tensors {sorted(weight)}; this version reads format "
@@ -331,19 +313,12 @@ class HeadCoefficients(
         )
 
 
-def _follow(scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
-    """Add to each score the link between its source and the best source; see `HeadCoefficients`.
+def _check_rows(rows: Sequence[str]) -> None:
+    """Refuse coefficients that were made for the method `prompt_scout`.
 
-    The best source stays the best.
-
-    Args:
-        scores: `(sources,)`.
-        links: `(sources, sources)`. The first axis holds the sources whose rows attend, and the second the sources that
-            are attended to. A token attends to no later token, so the entries above the diagonal are zero.
+    These weigh no rows of the draft, or the rows `sources`, which version 0.1 could read.
     """
-    if len(scores) < 2:
-        return scores
-    best = int(scores.argmax())
-    bonus = links[best] + links[:, best]
-    bonus[best] = torch.cat([bonus[:best], bonus[best + 1 :]]).max()
-    return scores + bonus
+    if "draft" not in rows or "sources" in rows:
+        raise CoefficientsError(
+            f"coefficients of the method prompt_scout cannot be used, because {REMOVED['prompt_scout'].advice}"
+        )

@@ -6,7 +6,7 @@ import os
 
 from transformers import PretrainedConfig
 
-from ..catalogue import DEFAULT_METHOD, METHODS, REMOVED
+from ..catalogue import DEFAULT_METHOD, METHODS
 from ..errors import CoefficientsError
 from ..models.language_model import LanguageModel
 from .head_coefficients import HeadCoefficients
@@ -84,10 +84,6 @@ def read_coefficients(
             coefficients = ScoutCoefficients.from_pretrained(name)
         else:
             coefficients = HeadCoefficients.from_pretrained(name)
-    if not coefficients.uses_draft and not isinstance(coefficients, ScoutCoefficients):
-        raise CoefficientsError(
-            f"coefficients of the method prompt_scout cannot be used, because {REMOVED['prompt_scout'].advice}"
-        )
     if config is not None:
         coefficients.check_model(config)
     return coefficients

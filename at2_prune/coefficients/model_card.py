@@ -41,11 +41,6 @@ def model_card(coefficients: Described) -> ModelCard:
     rows = ", ".join(group.name for group in coefficients.row_groups)
     shape = f"{len(coefficients.row_groups)} x {coefficients.weight.shape[1]} x {coefficients.weight.shape[2]}"
     score = "The score of a source is the inner product of the coefficients and the source's attention mass"
-    if any(group.rows == "sources" for group in coefficients.row_groups):
-        score += (
-            ", plus a link to the best source. The link is the weighted attention mass from the later of the two "
-            "sources to the earlier source"
-        )
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Head coefficients for {coefficients.model_name or 'a model'}",

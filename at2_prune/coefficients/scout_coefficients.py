@@ -80,11 +80,6 @@ class ScoutCoefficients:
         if not set(self.link_layers) <= set(self.layers):
             raise CoefficientsError(f"link layers {list(self.link_layers)} are not among {list(self.layers)}")
 
-    @property
-    def uses_draft(self) -> bool:
-        """Return False, because scout reads no draft."""
-        return False
-
     def first_scores(self, features: torch.Tensor) -> torch.Tensor:
         """Return the first scores, `(sources,)`, of features `(6, layers, heads, sources)`."""
         return _weighed(self.first, features)

@@ -15,7 +15,7 @@ from ..errors import EmptyDraftError
 from .kv_cache import Prefix
 from .language_model import Generation, LanguageModel
 from .prompts import EncodedPrompt
-from .readouts import Readout, prompt_mass, prompt_rows, read_targets
+from .readouts import Readout, prompt_rows, read_targets
 
 __all__ = ["Draft", "read_drafts", "write_drafts"]
 
@@ -87,7 +87,7 @@ def write_drafts(
         if generation.answer_ids:  # row 0 is the prompt's last token; row i predicts written token i
             for measure in measures:
                 rows[measure] = reader.mass(_row_name(measure), item)[:, :, slice(*generation.answer)]
-        mass = _mass(reader, prompt, item, groups, rows)
+        mass = _mass(reader, item, groups, rows)
         readout = Readout(mass, reader.layers, rows.get("attention"), every_layer=layers is None)
         drafts.append(_draft(language_model, generation, prompt, readout))
     return drafts
@@ -162,12 +162,11 @@ def _each_row(prompt: EncodedPrompt, measure: Measure) -> Rows:
 
 def _mass(
     reader: AttentionReader,
-    prompt: EncodedPrompt,
     item: int,
     groups: Sequence[RowGroup],
     rows: Mapping[Measure, torch.Tensor],
 ) -> dict[RowGroup, torch.Tensor]:
-    mass = {group: prompt_mass(reader, prompt, group, item) for group in groups if group.rows != "draft"}
+    mass = {group: reader.mass(group.name, item) for group in groups if group.rows != "draft"}
     for group in groups:
         if group.rows == "draft" and rows:
             own = rows[group.measure]

@@ -257,7 +257,6 @@ class LanguageModel:
         targets: Sequence[Sequence[int]],
         readings: Sequence[Reading],
         layers: Collection[int] | None = None,
-        prefix: Prefix | None = None,
     ) -> AttentionReader:
         """Read attention in one teacher-forced pass over prompts and targets. No answer is written.
 
@@ -269,17 +268,14 @@ class LanguageModel:
             targets: the tokens that follow each prompt. They may be empty.
             readings: the sources and rows to read, for each sequence.
             layers: the indices of the layers to read. The pass ends after the last layer. `None` reads all layers.
-            prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
         """
-        start = prefix.fork_for(prompts[0]) if prefix and len(prompts) == 1 else None
-        past = len(start.ids) if start else 0
         # The row of the last token predicts no target, so that token is not run.
         ids, mask, padding = self._padded(
             [[*prompt.ids, *target[:-1]] for prompt, target in zip(prompts, targets, strict=True)]
         )
         shifted, width = _shifted(readings, padding), ids.shape[1]
-        in_pieces = len(prompts) == 1 and width - past > TOKENS_AT_ONCE and self.compatibility.joins_caches
-        cache = start.cache if start else new_cache(self.model) if in_pieces else None
+        in_pieces = len(prompts) == 1 and width > TOKENS_AT_ONCE and self.compatibility.joins_caches
+        cache = new_cache(self.model) if in_pieces else None
         options: dict[str, Any] = {"logits_to_keep": 1} if self.compatibility.keeps_logits else {}
         if cache is not None:
             options |= {**cache_options(cache, self.model), "use_cache": True}
@@ -288,8 +284,8 @@ class LanguageModel:
             if any(padding) and self.compatibility.takes_positions:
                 options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         step = TOKENS_AT_ONCE if in_pieces else width
-        with read_attention(self.model, shifted, layers, past, stop=True, given=width - past) as reader:
-            for first in progress(range(past, width, step), "reading"):
+        with read_attention(self.model, shifted, layers, stop=True, given=width) as reader:
+            for first in progress(range(0, width, step), "reading"):
                 last = min(first + step, width)
                 seen = {"attention_mask": mask[:, :last]} if cache is not None or any(padding) else {}
                 with suppress(EnoughRead):  # the last layer of this piece was read

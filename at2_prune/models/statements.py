@@ -13,7 +13,7 @@ from ..attention.rows import Reading, RowGroup, Rows, Span
 from ..passages import Passage, split_sentences
 from .language_model import LanguageModel
 from .prompts import EncodedPrompt
-from .readouts import Readout, prompt_mass, prompt_rows
+from .readouts import Readout, prompt_rows
 
 __all__ = ["decoded_offsets", "draft_parts", "read_parts", "sentence_spans", "split_readout", "token_parts"]
 
@@ -114,7 +114,7 @@ def read_parts(
             if group.rows == "draft":
                 rows.append(Rows(_name(group, index), first + start, first + stop, group.reduce, group.measure))
     reader = language_model.read([prompt], [ids], [Reading(prompt.sources, rows)], layers)
-    shared = {group: prompt_mass(reader, prompt, group) for group in groups if group.rows != "draft"}
+    shared = {group: reader.mass(group.name) for group in groups if group.rows != "draft"}
     return [
         Readout(
             {g: reader.mass(_name(g, index)) if g.rows == "draft" else shared[g] for g in groups},

@@ -14,7 +14,6 @@ from ..models.forward import run_prefix
 from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
-from ..models.readouts import Readout, read_prompts
 from ..passages import Granularity, Passage
 from ..progress import progress
 from ..scorers.base import Scorer, Task
@@ -190,10 +189,9 @@ class Scoring:
         given = [one.draft for one in asked if one.draft is not None]
         written = given_drafts(self.scorer, model, prompts, given) if given else self._drafts_if_needed(prompts, prefix)
         drafted = clock() if self.scorer.uses_draft else started
-        readouts = self._read_prompts(prompts)
         found = []
-        for one, draft, readout in zip(asked, written, readouts, strict=True):
-            task = Task(model, one.question, one.passages, one.prompt, draft, readout, prefix)
+        for one, draft in zip(asked, written, strict=True):
+            task = Task(model, one.question, one.passages, one.prompt, draft, prefix)
             found.append(replace(self.loop.score(self.scorer, task), whole=not isinstance(one.draft, str)))
         seconds = {"draft": (drafted - started) / count, "score": (clock() - drafted) / count}
         return [replace(scored, seconds=seconds) for scored in found]
@@ -262,16 +260,6 @@ class Scoring:
 
     def _write_drafts(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
         return self.loop.write_drafts(prompts, self.scorer.draft_groups, self.scorer.layers, prefix)
-
-    def _read_prompts(self, prompts: Sequence[EncodedPrompt]) -> Sequence[Readout | None]:
-        """Read the rows of several prompts as one batch on a GPU.
-
-        Otherwise, each entry is None, and the scorer reads the prompt itself.
-        """
-        groups = self.scorer.prompt_groups
-        if not groups or len(prompts) == 1 or not self.language_model.batching_pays:
-            return [None] * len(prompts)
-        return read_prompts(self.language_model, prompts, groups, self.scorer.layers)
 
 
 def check_options(granularity: str, overflow: str, order: str = "original", max_new_tokens: int = 1) -> None:

@@ -17,7 +17,7 @@ from ..models.drafts import Draft
 from ..models.kv_cache import Prefix
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt
-from ..models.readouts import Readout, read_prompts
+from ..models.readouts import Readout
 from ..passages import Passage
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ class Task:
     prompt: EncodedPrompt
     draft: Draft
     """The draft with its readout. Its text is empty if the scorer reads no draft and no draft was given."""
-    readout: Readout | None = None
-    """The attention mass of the prompt's rows, if it was read before, for example in one batch with other questions."""
     prefix: Prefix | None = None
     """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
     outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -90,12 +88,6 @@ class Task:
         self.need_draft()
         return self.draft.readout or Readout({})
 
-    def prompt_readout(self, groups: Sequence[RowGroup], layers: Collection[int] | None) -> Readout:
-        """Return the attention mass of the prompt's rows. If `readout` is None, one forward pass reads the mass."""
-        if self.readout is not None:
-            return self.readout
-        return read_prompts(self.language_model, [self.prompt], groups, layers, self.prefix)[0]
-
 
 @dataclass(frozen=True)
 class Judgement:
@@ -144,8 +136,8 @@ class Scorer(ABC):
     uses_draft: bool = False
     """True if the scorer needs a draft, or the draft's attention. False if question and passages are enough."""
     row_groups: tuple[RowGroup, ...] = ()
-    """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. They are read with the draft if
-    `uses_draft` is true, and otherwise from the prompt alone."""
+    """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. They are read with the draft, so
+    a scorer that has row groups sets `uses_draft`."""
     reads_prompt: bool = True
     """True if the scorer reads one prompt with all passages. This prompt must fit the model's context, or passages are
     scored in windows. False if the scorer reads only the texts of the passages. Then there are no windows."""
@@ -219,8 +211,3 @@ class Scorer(ABC):
     def draft_groups(self) -> tuple[RowGroup, ...]:
         """The row groups to read while the draft is written."""
         return self.row_groups if self.uses_draft else ()
-
-    @property
-    def prompt_groups(self) -> tuple[RowGroup, ...]:
-        """The row groups to read from the prompt alone."""
-        return () if self.uses_draft else self.row_groups

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
 
 import torch
 
@@ -75,7 +74,7 @@ class FusionScorer(Scorer):
         if all(score is not None and math.isfinite(score) for score in own):
             retrieved = torch.tensor([own[index] for index in task.prompt.source_passage], dtype=torch.float)
         else:
-            retrieved = self.fallback.score(replace(task, readout=None)).cpu().float()  # the readout is for `attention`
+            retrieved = self.fallback.score(task).cpu().float()
         return standardised(self.attention.score(task).cpu().float()) + self.weight * standardised(retrieved)
 
 

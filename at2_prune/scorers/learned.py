@@ -14,9 +14,8 @@ __all__ = ["LearnedScorer"]
 class LearnedScorer(Scorer):
     """Scores sources by head coefficients.
 
-    If there are coefficients for draft rows, attention is read while the draft is written. Scoring is then one inner
-    product per source. Coefficients for other rows alone need no draft. They need one forward pass, which ends after
-    the last layer that is read. Layers whose coefficients are all zero are not read.
+    Attention is read while the draft is written. Scoring is then one inner product per source. Layers whose
+    coefficients are all zero are not read.
 
     Args:
         coefficients: learned weights. Their row groups are the rows whose attention is read.
@@ -26,7 +25,7 @@ class LearnedScorer(Scorer):
     def __init__(self, coefficients: HeadCoefficients, name: str = "at2") -> None:
         self.coefficients = coefficients
         self.name = name
-        self.uses_draft = coefficients.uses_draft
+        self.uses_draft = True  # of the instance: runs of earlier versions recorded it among the scorer's settings
         self.row_groups = coefficients.row_groups
         self._weighed = _without_zero_layers(coefficients)
         self.layers = self._weighed.layers
@@ -39,7 +38,7 @@ class LearnedScorer(Scorer):
         return cls(coefficients, name)
 
     def score(self, task: Task) -> torch.Tensor:
-        readout = task.draft_readout() if self.uses_draft else task.prompt_readout(self.row_groups, self.layers)
+        readout = task.draft_readout()
         return self._weighed.score(readout.mass, readout.layers)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaConfig
 
 from at2_prune.attention.rows import RowGroup
-from at2_prune.catalogue import learned_methods
+from at2_prune.catalogue import REMOVED, learned_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.loading import method_of
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
@@ -320,6 +320,26 @@ def test_measures_are_saved_and_files_without_them_are_attention(tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize(
+    "rows", [["question", "question", "sources", "sources"], ["question", "last"], ["draft", "sources"]], ids=str
+)
+def test_coefficients_of_the_earlier_form_of_scout_are_refused(rows: list[str], tmp_path: Path) -> None:
+    """The files are as version 0.1 wrote them."""
+    HeadCoefficients(torch.rand(len(rows), 3, 4), [RowGroup("draft")] * len(rows)).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for group, name in zip(config["row_groups"], rows, strict=True):
+        group["rows"] = name
+    path.write_text(json.dumps(config), encoding="utf-8")
+    says = f"coefficients of the method prompt_scout cannot be used, because {REMOVED['prompt_scout'].advice}"
+    with pytest.raises(CoefficientsError) as refused:
+        HeadCoefficients.from_pretrained(tmp_path)
+    assert str(refused.value) == says
+    with pytest.raises(CoefficientsError) as refused:
+        HeadCoefficients(torch.rand(1, 3, 4), [RowGroup("question")])
+    assert str(refused.value) == says
+
+
 def published(weight: Any) -> dict[str, Any]:
     """The shape of the file that AT2's authors publish."""
     return {
@@ -418,20 +438,6 @@ def test_shipped_coefficients_load() -> None:
             coefficients = kind.from_pretrained(path)
             assert coefficients.model_name == name
             assert coefficients.training
-
-
-def test_what_is_linked_to_the_best_follows_it() -> None:
-    groups = (RowGroup("question"), RowGroup("sources", "max"))
-    weight = torch.tensor([[[1.0]], [[2.0]]])  # one layer, one head
-    direct = torch.tensor([0.1, 0.5, 0.2, 0.3])
-    between = torch.zeros(4, 4)
-    between[1, 0], between[2, 1], between[3, 1], between[3, 2] = 0.4, 0.1, 0.0, 0.9  # later source first
-    mass = {groups[0]: direct.reshape(1, 1, 4), groups[1]: between.reshape(1, 1, 4, 4)}
-    scores = HeadCoefficients(weight, groups).score(mass)
-    assert scores.tolist() == pytest.approx([0.1 + 0.8, 0.5 + 0.8, 0.2 + 0.2, 0.3])
-    assert HeadCoefficients(weight, groups).score({g: m[..., :1] for g, m in mass.items()}).tolist() == pytest.approx(
-        [0.1]
-    )
 
 
 def test_first_layers_of_what_was_read() -> None:

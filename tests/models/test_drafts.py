@@ -23,7 +23,7 @@ from at2_prune.errors import ContextTooLongError, EmptyDraftError
 from at2_prune.models.drafts import Draft, read_drafts, write_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt, TextTemplate
-from at2_prune.models.readouts import Readout, read_prompts
+from at2_prune.models.readouts import Readout
 
 from .scripted import PASSAGES, scripted
 
@@ -143,10 +143,9 @@ def test_a_batch_is_read_as_each_alone(lm: LanguageModel, sample_questions: list
         alone = read_drafts(lm, [prompt], [text], GROUPS)[0]
         assert_close(read, readout(alone).mass)
         assert (read.text, read.ids, read.prompt_ids) == (alone.text, alone.ids, alone.prompt_ids)
-    groups = [group for group in GROUPS if group.rows != "draft"]
-    for prompt, read in zip(prompts, read_prompts(lm, prompts, groups, [0]), strict=True):
-        assert_close(read, read_prompts(lm, [prompt], groups, [0])[0].mass)
-        assert list(read.layers) == [0]
+    for prompt, text, read in zip(prompts, texts, read_drafts(lm, prompts, texts, GROUPS, [0]), strict=True):
+        assert_close(read, readout(read_drafts(lm, [prompt], [text], GROUPS, [0])[0]).mass)
+        assert list(readout(read).layers) == [0]
     with pytest.raises(EmptyDraftError, match="nothing to attribute"):
         read_drafts(lm, prompts, [texts[0], " ", texts[2]], GROUPS)
 

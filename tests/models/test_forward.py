@@ -51,8 +51,6 @@ def test_what_follows_a_beginning_is_what_it_was(name: str, tiny_tokenizer: PreT
         assert read_on is not None
         for group in rows:
             assert torch.allclose(read_on.mass(group.name), read.mass(group.name), atol=1e-5)
-    once = lm.read([prompt], [[]], [Reading(SOURCES, rows[::2])], prefix=prefix)
-    assert torch.allclose(once.mass("question"), read.mass("question"), atol=1e-5)
     short = made_prompt([*ids[:HEAD], *ids[SOURCES[1][0] :]], [(HEAD, HEAD + 14)])
     written = write_answers(lm, [short, prompt], (), NEW, prefix)
     alone = [lm.generate([some], NEW)[0][0] for some in (short, prompt)]
@@ -149,9 +147,6 @@ def test_a_long_prompt_is_read_in_pieces(
     assert read.layers == whole.layers
     for group in rows:
         assert torch.allclose(read.mass(group.name), whole.mass(group.name), atol=1e-5)
-    if prefix := run_prefix(lm, prompt):
-        after = lm.read([prompt], [[5, 6, 7, 8]], [Reading(SOURCES, rows[::2])], layers, prefix)
-        assert torch.allclose(after.mass("question"), whole.mass("question"), atol=1e-5)
 
 
 def test_what_does_not_begin_so_is_run_whole(tiny_lm: LanguageModel) -> None:

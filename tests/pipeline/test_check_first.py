@@ -69,7 +69,10 @@ def _make(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrainedTokenizerFast,
     HeadCoefficients.average(2, 4, "gemma").save_pretrained("gemma")
     measured = [RowGroup("draft", measure="contribution")]
     HeadCoefficients(torch.ones(1, 2, 4), measured, model_type="llama").save_pretrained("measured")
-    HeadCoefficients(torch.ones(1, 2, 4), [RowGroup("question")], model_type="llama").save_pretrained("prompt")
+    shutil.copytree("at2", "prompt")
+    config = json.loads(Path("prompt/config.json").read_text(encoding="utf-8"))
+    config["row_groups"][0]["rows"] = "question"
+    Path("prompt/config.json").write_text(json.dumps(config), encoding="utf-8")
     scout((0, 1)).save_pretrained("scout")
     shutil.copytree("at2", "damaged")
     Path("damaged/head_coefficients.safetensors").write_bytes(b"no coefficients")

@@ -21,6 +21,7 @@ from at2_prune.ablation.tree import LOGITS_AT_ONCE
 from at2_prune.ablation.whole import TOKENS_AT_ONCE
 from at2_prune.attention.rows import Reading, RowGroup, Rows
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.datasets import Question
 from at2_prune.models.drafts import Draft, write_drafts
 from at2_prune.models.language_model import LanguageModel
@@ -28,6 +29,7 @@ from at2_prune.models.prompts import EncodedPrompt
 from at2_prune.models.shared_prefix import write_answers
 from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune.scorers import LearnedScorer, LeaveOneOutScorer, Task
+from at2_prune.scorers.scout import ScoutScorer
 
 NEW = 8
 LAYERS, HEADS, HEAD_DIM = 2, 4, 8  # of the tiny model
@@ -198,40 +200,22 @@ def test_the_surest_of_several_answers_runs_what_they_share_once(
     assert least <= sum(work.passes) <= least + steps + alike
 
 
-@pytest.mark.parametrize("rows", ["draft", "question"])
 def test_layers_without_coefficients_are_not_read(
-    tiny_lm: LanguageModel, question: Question, prompt: EncodedPrompt, rows: Any
+    tiny_lm: LanguageModel, question: Question, prompt: EncodedPrompt
 ) -> None:
     weight = torch.randn(1, LAYERS, HEADS, generator=torch.Generator().manual_seed(3))
     weight[:, 1] = 0
-    groups = (RowGroup(rows),)
-    full = HeadCoefficients(weight, groups, model_type="llama")
+    full = HeadCoefficients(weight, DRAFT_ROWS, model_type="llama")
     pruner = AT2Pruner(tiny_lm, LearnedScorer(full, "sparse"), max_new_tokens=NEW)
     with counted(tiny_lm) as work:
-        scores = pruner.score(question.text, question.passages, draft="the Meuse")
+        pruner.score(question.text, question.passages, draft="the Meuse")
     assert {layer for layer, _ in work.layers} == {0}
     draft = pruner.draft(question.text, question.passages)
-    assert (None if draft.readout is None else draft.readout.layers) == ([0] if rows == "draft" else None)
-    everything = drafted(tiny_lm, prompt, groups)
+    assert draft.readout is not None
+    assert draft.readout.layers == [0]
+    everything = drafted(tiny_lm, prompt, DRAFT_ROWS)
     own = pruner.score(question.text, question.passages, draft=draft)
     assert own == pytest.approx(full.score(everything.readout.mass, everything.readout.layers).tolist(), abs=1e-6)
-    if rows == "question":
-        assert own == pytest.approx(scores, abs=1e-6)
-
-
-def test_scout_runs_its_first_layers_over_the_long_prompt(
-    tiny_lm: LanguageModel, question: Question, prompt: EncodedPrompt
-) -> None:
-    weight = torch.randn(1, 1, HEADS, generator=torch.Generator().manual_seed(2))
-    made = HeadCoefficients(weight, [RowGroup("question")], layers=[0], model_type="llama", model_layers=LAYERS)
-    scout = AT2Pruner(tiny_lm, LearnedScorer(made, "scout"), max_new_tokens=NEW)
-    with counted(tiny_lm) as work:
-        result = scout.answer(question.text, question.passages, 2)
-    short = len(tiny_lm.encode(question.text, [question.passages[i] for i in sorted(result.kept)]))
-    head = prompt.sources[0][0]
-    assert [rows for rows in work.passes if rows > 1] == [head, len(prompt) - head, short - head]
-    assert (1, len(prompt) - head) not in work.layers
-    assert work.logits == [1] * (len(work.passes) - 2)
 
 
 @pytest.mark.parametrize("kind", ["leave-one-out", "random"])
@@ -377,11 +361,11 @@ def test_a_compiled_model_stops_early_and_is_ablated_as_it_was(
     compiled = copy.deepcopy(tiny_model)
     compiled.compile(backend="eager")
     both = [tiny_lm, LanguageModel(compiled, tiny_lm.tokenizer, name=tiny_lm.name)]
-    made = HeadCoefficients(torch.ones(1, 1, 4), [RowGroup("question")], layers=[0], model_layers=LAYERS)
+    made = ScoutCoefficients(*torch.ones(2, 6, 1, 4), torch.ones(6, 1, 4), (0,), (0,), "tiny", "llama", LAYERS)
     masks = random_masks(4, 6, torch.Generator().manual_seed(0))
     results, outcomes = [], []
     for lm in both:
-        pruner = AT2Pruner(lm, LearnedScorer(made, "scout"), max_new_tokens=8)
+        pruner = AT2Pruner(lm, ScoutScorer(made), max_new_tokens=8)
         for _ in range(2):  # the second time what was compiled runs
             prompt = lm.encode(question.text, question.passages[:4])
             results.append(pruner.answer(question.text, question.passages[:4], 2))

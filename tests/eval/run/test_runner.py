@@ -209,8 +209,8 @@ def test_two_runs_do_not_write_into_one_folder(
 def test_row_groups_of_all_scorers_are_read_in_the_one_draft(
     loop: CachedLoop, questions: list[Question], calls: Calls
 ) -> None:
-    groups = [RowGroup("question"), RowGroup("last")]
-    other = LearnedScorer(HeadCoefficients(HeadCoefficients.average(2, 4).weight.repeat(2, 1, 1), groups))
+    groups = [RowGroup("draft", "max"), RowGroup("question"), RowGroup("last")]
+    other = LearnedScorer(HeadCoefficients(HeadCoefficients.average(2, 4).weight.repeat(3, 1, 1), groups))
     question = questions[0]
     prompt = loop.language_model.encode(question.text, question.passages)
     readout = write_drafts(loop.language_model, [prompt], [DRAFT_ROWS, *groups], MAX_NEW_TOKENS)[0].readout
