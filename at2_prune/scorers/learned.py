@@ -22,8 +22,6 @@ class LearnedScorer(Scorer):
         name: the method's name in results.
     """
 
-    uses_draft = True
-
     def __init__(self, coefficients: HeadCoefficients, name: str = "at2") -> None:
         self.coefficients = coefficients
         self.name = name
