@@ -98,13 +98,14 @@ def test_texts_of_requests_are_logged_if_the_user_asks(command) -> None:
 
 @pytest.mark.slow
 def test_a_request_that_was_taken_is_answered_before_the_end(command, question: Question) -> None:
-    process, url = command("--method", "leave_one_out", "--max-new-tokens", "32", "--max-together", "1")
+    slow = ["--method", "leave_one_out", "--max-new-tokens", "32", "--max-together", "1", "--timeout", "300"]
+    process, url = command(*slow)
     texts = [passage.text for passage in question.passages] * 4
     answers: list[Any] = []
 
     def ask() -> None:
         body = {"query": question.text, "documents": texts}
-        answers.append(httpx.post(f"{url}/v2/rerank", json=body, timeout=120).status_code)
+        answers.append(httpx.post(f"{url}/v2/rerank", json=body, timeout=320).status_code)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -114,7 +115,7 @@ def test_a_request_that_was_taken_is_answered_before_the_end(command, question: 
         assert time.monotonic() < deadline
     process.send_signal(signal.SIGTERM)
     for thread in threads:
-        thread.join(120)
+        thread.join(320)
     assert answers == [200] * 4
     process.communicate(timeout=60)
 
