@@ -14,6 +14,7 @@ __all__ = [
     "Passage",
     "PassageLike",
     "as_passages",
+    "check_characters",
     "check_question",
     "check_some_text",
     "meant_key",
@@ -141,9 +142,17 @@ def meant_key(key: str, known: Collection[str]) -> str | None:
 
 
 def check_question(question: Any) -> None:
-    """Raise `InputError` unless the question is a text that is not blank."""
+    """Raise `InputError` unless the question is a text that is not blank and holds no half of a surrogate pair."""
     if not isinstance(question, str) or not question.strip():
         raise InputError(f"the question must be a text that is not blank, got {question!r:.80}")
+    check_characters(question, "question")
+
+
+def check_characters(text: str, name: str) -> None:
+    """Raise `InputError` if a text holds half a surrogate pair. `name` is the word that the error uses for the text."""
+    if half := _HALF.search(text):
+        near = text[max(0, half.start() - 20) : half.end() + 20]
+        raise InputError(f"the {name} holds half a surrogate pair, which is not a character: remove it from {near!r}")
 
 
 def check_some_text(passages: Sequence[Passage]) -> None:

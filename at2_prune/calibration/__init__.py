@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .cache import cached_folder, calibrate_in_cache, calibrated_coefficients, switched_off
-from .calibrate import CalibrationReport, calibrate, recalibrate
+from .cache import cached_folder, calibrate_in_cache, calibrated_coefficients, check_cache, switched_off
+from .calibrate import CalibrationReport, calibrate, check_enough, recalibrate
 from .pseudo_questions import pseudo_questions
 from .questions import SHIPPED, shipped_data, shipped_questions
 
@@ -14,6 +14,8 @@ __all__ = [
     "calibrate",
     "calibrate_in_cache",
     "calibrated_coefficients",
+    "check_cache",
+    "check_enough",
     "pseudo_questions",
     "recalibrate",
     "shipped_data",

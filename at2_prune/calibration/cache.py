@@ -13,7 +13,8 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from ..coefficients.scout_coefficients import ScoutCoefficients
-from ..errors import CacheError, CoefficientsError
+from ..errors import CacheError, CoefficientsError, InputError
+from ..files import check_folder
 from ..models.default_model import cache_folder
 from ..models.language_model import LanguageModel
 from ..passage_index.index import fingerprint
@@ -22,10 +23,11 @@ from ..training.settings import TrainingData
 from .calibrate import CalibrationReport, calibrate
 from .questions import digest_of, shipped_data
 
-__all__ = ["cached_folder", "calibrate_in_cache", "calibrated_coefficients", "switched_off"]
+__all__ = ["cached_folder", "calibrate_in_cache", "calibrated_coefficients", "check_cache", "switched_off"]
 
 SWITCH = "AT2_PRUNE_CALIBRATE"
 """The environment variable that switches calibration off."""
+_ON, _OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,36 @@ def cached_folder(language_model: LanguageModel) -> Path:
 
 
 def switched_off() -> bool:
-    """Return whether the environment says `AT2_PRUNE_CALIBRATE=off`."""
-    return os.environ.get(SWITCH, "").strip().lower() in ("off", "false", "no", "0")
+    """Return whether the environment says `AT2_PRUNE_CALIBRATE=off`.
+
+    Raises:
+        InputError: the variable has another value than `on` or `off`, or a word for one of these.
+    """
+    said = os.environ.get(SWITCH, "").strip()
+    if said.lower() not in ("", *_ON, *_OFF):
+        raise InputError(f"environment variable {SWITCH} must be on or off, got {said!r:.80}")
+    return said.lower() in _OFF
+
+
+def check_cache(may_hold_coefficients: bool = False) -> None:
+    """Check, before a model is loaded, that coefficients can be kept in the cache.
+
+    Args:
+        may_hold_coefficients: whether a cache that cannot be written is accepted if it exists, as it may hold the
+            coefficients already.
+
+    Raises:
+        CacheError: they cannot be kept there.
+    """
+    folder = cache_folder() / "scout"
+    if may_hold_coefficients and os.path.isdir(folder):
+        return
+    try:
+        check_folder(folder)
+    except (InputError, CacheError) as error:
+        raise CacheError(
+            f"coefficients cannot be kept in the cache ({error}): set AT2_PRUNE_CACHE to a folder that can be written"
+        ) from None
 
 
 def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:

@@ -22,7 +22,7 @@ from ..training.scout_examples import collect_scout
 from ..training.scout_fit import ScoutSettings
 from ..training.settings import TrainingData
 
-__all__ = ["CalibrationReport", "calibrate", "recalibrate"]
+__all__ = ["CalibrationReport", "calibrate", "check_enough", "recalibrate"]
 
 PENALTY = 0.3
 """The L2 penalty of the fits. It is larger than the default of `ScoutSettings`, because there are fewer questions; see
@@ -69,7 +69,7 @@ def calibrate(
         ModelNotSupportedError: the model's attention cannot be read.
         CacheError: a file cannot be written.
     """
-    _check_enough(sum(bool(question.gold) for one in data for question in one.questions))
+    check_enough([question for one in data for question in one.questions])
     report = train_scout(language_model, data, out, ScoutSettings(penalty=PENALTY, holdout=0), progress)
     return CalibrationReport(report.coefficients, report.fitted)
 
@@ -98,7 +98,7 @@ def recalibrate(
         DataError: fewer than ten questions can be used.
         CacheError: a file cannot be written.
     """
-    _check_enough(sum(bool(question.gold) for question in questions))
+    check_enough(questions)
     settings = {"method": "scout", "recalibrated": name, "model": language_model.name}
     store = ExampleStore(out, {**settings, "layers": list(coefficients.layers)})
     index = PassageIndex(language_model, coefficients.layers, coefficients.link_layers, store=MemoryStore(MEMORY))
@@ -111,6 +111,15 @@ def recalibrate(
     result = replace(coefficients, calibration=found, training=training)
     result.save_pretrained(user_path(out))
     return CalibrationReport(result, len(scored))
+
+
+def check_enough(questions: Sequence[Question]) -> None:
+    """Check, before a model is loaded, that enough questions have supporting passages and others.
+
+    Raises:
+        DataError: fewer than ten questions have both.
+    """
+    _check_enough(sum(0 < len(set(question.gold)) < len(question.passages) for question in questions))
 
 
 def _check_enough(count: int) -> None:

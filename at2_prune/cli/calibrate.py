@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..progress import shown
-from .options import add_model_options, add_settings, data_name, load_model, positive, read_passages
+from .options import add_model_options, add_settings, data_name, load_model, positive, read_passages, warn_of_few
 
 if TYPE_CHECKING:
     from ..datasets import Question
@@ -57,14 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N of --questions (default: all)")
     parser.add_argument("--out", metavar="DIR", help="the folder for the coefficients (default: the cache)")
     add_settings(parser, "coefficients")
-    add_model_options(parser)
+    add_model_options(parser, answers=False)
 
 
 def run(args: argparse.Namespace) -> None:
     """Calibrate, and print the cross-validated measures."""
     from tqdm.auto import tqdm
 
-    from ..calibration import cached_folder, calibrate, calibrate_in_cache, recalibrate
+    from ..calibration import cached_folder, calibrate, calibrate_in_cache, check_cache, check_enough, recalibrate
     from ..errors import InputError
     from ..files import check_folder
     from ..scorers.registry import check_scorer, load_scorer
@@ -77,13 +77,19 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--questions needs --out, so that the coefficients in the cache are not replaced")
     if args.coefficients and not args.questions:
         raise InputError("--coefficients needs --questions: the probabilities are fitted to these questions")
+    if args.limit and not args.questions:
+        raise InputError("--limit goes with --questions only: leave it out, or give --questions too")
     if args.out:
         check_folder(args.out)
+    else:
+        check_cache()
     data = _data(args)
     if args.questions:
         check_scorer(args.model, "scout", args.coefficients)
         for one in data:
             check_evidence(one.questions, one.name)
+            check_enough(one.questions)
+            warn_of_few(len(one.questions), "probabilities")
     language_model = load_model(args)
     total = sum(len(one.questions) for one in data)
     with tqdm(total=total, desc="reading", unit="question", smoothing=0.1, disable=shown() is False) as bar:

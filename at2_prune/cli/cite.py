@@ -7,7 +7,7 @@ import json
 import sys
 
 from ..errors import InputError, need_package
-from .options import add_pruner_options, add_thoughts_option, load_pruner, positive, read_input
+from .options import add_pruner_options, add_thoughts_option, load_pruner, positive, read_input, scorer_options
 
 HELP = "Show which passages each sentence of an answer came from."
 EXAMPLES = """examples:
@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Attribute the answer, and print or write the reports."""
     from ..pruning.pruner import AT2Pruner
+    from ..pruning.statements import check_ablations, check_reads_answers
     from ..report import check_report_path, html_citations, terminal_citations, write_html_report
+    from ..scorers.registry import check_scorer
 
     if args.html:
         check_report_path(args.html)  # a wrong path must fail before the model runs
@@ -57,8 +59,13 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--thoughts needs an answer that the model writes itself: leave out --answer")
     if args.method is None and args.coefficients is None:
         args.method = "at2"
+    if args.thoughts and args.reader is not None:
+        raise InputError("--thoughts attributes an answer of the scoring model itself: leave out --reader")
     need_package("sentencex", "sentences", "Splitting answers into sentences")
+    check_ablations(args.ablations)
     passages = read_input(args)
+    method, scorer = check_scorer(args.model, args.method, args.coefficients, scorer_options(args))
+    check_reads_answers(method, scorer is not None and scorer.uses_draft)
     pruner = load_pruner(args, "granularity", "overflow")
     if args.thoughts:
         options = {name: getattr(args, name) for name in ("granularity", "overflow", "max_new_tokens")}

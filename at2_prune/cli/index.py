@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import InputError
 from ..progress import shown
 from .options import add_model_options, add_settings, load_model, read_passages
 
@@ -34,12 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of the index")
     add_settings(parser, "coefficients")
-    add_model_options(parser)
+    add_model_options(parser, answers=False)
 
 
 def run(args: argparse.Namespace) -> None:
     """Read the passages that the folder does not hold, each process a share of these passages. Or merge indexes."""
     if args.merge:
+        for name in ("coefficients", "model", "device", "dtype"):
+            if getattr(args, name) is not None:
+                raise InputError(f"--merge copies indexes and loads no model: leave out --{name}")
         from ..passage_index.stores import merge_folders
 
         copied, held = merge_folders(args.out, args.merge)
@@ -47,7 +51,6 @@ def run(args: argparse.Namespace) -> None:
         return
     from tqdm.auto import tqdm
 
-    from ..errors import InputError
     from ..files import check_folder
     from ..passages import check_some_text
     from ..processes import Processes

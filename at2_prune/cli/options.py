@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..models.language_model import LanguageModel
     from ..passages import Passage
     from ..pruning.pruner import AT2Pruner
+    from ..scorers.base import ScorerOptions
 
 __all__ = [
     "K_DEFAULT",
@@ -36,6 +37,7 @@ __all__ = [
     "positive",
     "read_input",
     "read_passages",
+    "scorer_options",
     "warn_of_few",
 ]
 
@@ -76,10 +78,13 @@ def _typed(kind: Kind) -> Callable[[str], Any]:
     return parse
 
 
-def add_model_options(parser: argparse.ArgumentParser, reader: bool = False) -> None:
-    """Add the options that choose the model and its device. If `reader` is true, also add the option that chooses the
-    reader."""
-    names = ("model", *(["reader"] if reader else []), "device", "dtype", "max_new_tokens")
+def add_model_options(parser: argparse.ArgumentParser, reader: bool = False, answers: bool = True) -> None:
+    """Add the options that choose the model and its device.
+
+    If `reader` is true, also add the option that chooses the reader. If `answers` is true, also add the option that
+    limits the length of drafts and answers.
+    """
+    names = ("model", *(["reader"] if reader else []), "device", "dtype", *(["max_new_tokens"] if answers else []))
     add_settings(parser.add_argument_group("model"), *names)
 
 
@@ -140,13 +145,14 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
     return shared_model(args.model, args.device, args.dtype)
 
 
-def warn_of_few(questions: int) -> None:
-    """Warn if coefficients would be learned from few questions."""
+def warn_of_few(questions: int, learned: str = "coefficients") -> None:
+    """Warn if coefficients, or whatever else `learned` names, would be learned from few questions."""
     if questions < FEW_QUESTIONS:
         logger.warning(
-            "%d questions are few: with fewer than %d, the coefficients depend much on the choice of questions",
+            "%d questions are few: with fewer than %d, the %s depend much on the choice of questions",
             questions,
             FEW_QUESTIONS,
+            learned,
         )
 
 
@@ -176,11 +182,16 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
         settings: further settings to take from the options, such as `granularity`. The settings of
             `add_method_options` and `add_model_options` are always taken.
     """
+    from ..pruning.certainty import check_probabilities
     from ..pruning.pruner import AT2Pruner
 
     # A value that cannot be used must fail before a model is loaded.
     names = ("method", "coefficients", "cross_encoder", "embedder", "dtype", "min_score", "keep")
-    PruneConfig(**{name: getattr(args, name) for name in names if hasattr(args, name)})
+    config = PruneConfig(**{name: getattr(args, name) for name in names if hasattr(args, name)})
+    if config.needing_probabilities:
+        check_probabilities(
+            config.needing_probabilities, args.model, args.method, args.coefficients, scorer_options(args)
+        )
     _hide_progress(args)
     return AT2Pruner.from_pretrained(
         args.model,
@@ -198,6 +209,15 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
     )
 
 
+def scorer_options(args: argparse.Namespace) -> ScorerOptions:
+    """Return the options of the scorer that a command's options name."""
+    from ..scorers.base import ScorerOptions
+
+    return ScorerOptions(
+        embedder=args.embedder, cross_encoder=args.cross_encoder, index=args.index, calibrate=args.calibrate
+    )
+
+
 def _hide_progress(args: argparse.Namespace) -> None:
     """Show no bar while weights are loaded, unless --verbose asks for it."""
     from transformers.utils import logging as transformers_logging
@@ -211,14 +231,15 @@ def read_input(args: argparse.Namespace) -> list[Passage]:
 
     Raises:
         DataError: see `read_passages`.
-        InputError: the question or the draft is blank, or no passage has text.
+        InputError: the question or the draft is blank or holds half a surrogate pair, or no passage has text.
         MissingExtraError: sentences need a package that is not installed.
     """
-    from ..passages import check_question, check_some_text
+    from ..passages import check_characters, check_question, check_some_text
 
     check_question(args.question)
     if args.draft is not None and not args.draft.strip():
         raise EmptyDraftError(f"the draft is empty ({args.draft!r}), so there is nothing to attribute; pass a text")
+    check_characters(args.draft or "", "draft")
     passages = read_passages(args.passages)
     check_some_text(passages)
     if args.granularity == "sentence":

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help="the share of the questions to hold out and measure on (default: 0.15)",
     )
-    add_model_options(parser)
+    add_model_options(parser, answers=False)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -94,13 +94,14 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     """Check that a given pruner does not contradict a config. The pruner replaces the config's `MODEL_SETTINGS`.
 
     Raises:
-        InputError: `pruner` is not an `AT2Pruner`, or the config names another method, cross-encoder, embedder, model,
-            reader, device, dtype or `max_new_tokens` than `pruner` has.
+        InputError: `pruner` is not an `AT2Pruner`, or the config names another method, cross-encoder, embedder, index,
+            model, reader, device, dtype or `max_new_tokens` than `pruner` has.
     """
     from ..models.loading import choose_device
     from ..scorers.cross_encoder import CrossEncoderScorer
     from ..scorers.dense import DenseScorer
     from ..scorers.fusion import FusionScorer
+    from ..scorers.scout import ScoutScorer
 
     options_of(pruner)
     model = pruner.language_model
@@ -108,10 +109,13 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     reranker = os.fspath(scorer.model) if isinstance(scorer, CrossEncoderScorer) else None
     dense = scorer.fallback if isinstance(scorer, FusionScorer) else scorer
     embedder = os.fspath(dense.embedder) if isinstance(dense, DenseScorer) else None
+    scout = scorer.attention if isinstance(scorer, FusionScorer) else scorer
+    index = os.path.expanduser(scout.folder) if isinstance(scout, ScoutScorer) and scout.folder is not None else None
     has = [
         ("method", config.method, scorer.name),
         ("cross_encoder", config.cross_encoder, reranker),
         ("embedder", config.embedder, embedder),
+        ("index", config.index and os.path.expanduser(config.index), index),
         ("model", config.model and os.path.expanduser(config.model), model.name),
         ("reader", config.reader and os.path.expanduser(config.reader), pruner.reader.name),
         ("device", config.device and str(choose_device(config.device)), str(model.device)),

@@ -254,11 +254,21 @@ class PruneStep:
         return [index for index, first in firsts.items() if index == first], repeated
 
     def _load(self) -> AT2Pruner:
-        from ..pruning.certainty import calibration_of  # this imports torch
+        from ..pruning.certainty import calibration_of, check_probabilities  # this imports torch
         from ..pruning.pruner import AT2Pruner
+        from ..scorers.base import ScorerOptions
 
         config = self.config
         if self._loaded is None:
+            if config.needing_probabilities:
+                options = {name: getattr(config, name) for name in ("embedder", "cross_encoder", "index", "calibrate")}
+                check_probabilities(
+                    config.needing_probabilities,
+                    config.model,
+                    config.method,
+                    config.coefficients,
+                    ScorerOptions(**options),
+                )
             self._loaded = load_pruner(config)
         if config.needing_probabilities:
             calibration_of(self._loaded.scorer, *config.needing_probabilities)

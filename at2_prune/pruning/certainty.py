@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..coefficients.calibration import Calibration, count_for_share
+from ..coefficients.loading import AnyCoefficients
 from ..errors import CoefficientsError, InputError
-from ..scorers.base import Scorer
-from .selection import no_probabilities, parse_recall
+from ..scorers.base import Scorer, ScorerOptions
+from ..scorers.registry import check_scorer
+from .selection import need_probabilities, no_probabilities, parse_recall
 
-__all__ = ["CONFIDENT", "Bounds", "calibration_of"]
+__all__ = ["CONFIDENT", "Bounds", "calibration_of", "check_probabilities"]
 
 CONFIDENT = 0.5
 """A result is confident if the probability of evidence is at least this."""
@@ -44,9 +47,14 @@ class Bounds:
             raise InputError(f"min_score must be a probability from 0 to 1, got {score!r:.80}")
 
     @property
+    def names(self) -> list[str]:
+        """The names of the bounds that are given."""
+        return [name for name in ("min_score", "keep") if getattr(self, name) is not None]
+
+    @property
     def given(self) -> bool:
         """Return whether there is a bound."""
-        return self.min_score is not None or self.keep is not None
+        return bool(self.names)
 
     def count(self, probabilities: Sequence[float], most: int | None, calibration: Calibration | None) -> int:
         """Return the number of the most probable sources to keep. It may be 0.
@@ -78,6 +86,32 @@ def calibration_of(scorer: Scorer, *needed_by: str) -> Calibration:
     if scorer.name != "scout":
         raise no_probabilities(needed_by, scorer.name)
     raise CoefficientsError(
-        f"{' and '.join(needed_by)} need probabilities, but these coefficients of scout have no calibration: calibrate "
-        "them with at2-prune calibrate"
+        f"{need_probabilities(needed_by)}, but these coefficients of scout have no calibration: calibrate them with "
+        "at2-prune calibrate"
     )
+
+
+def check_probabilities(
+    needed_by: Sequence[str],
+    model: str | os.PathLike[str] | None,
+    method: str | None = None,
+    coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
+    options: ScorerOptions | None = None,
+) -> None:
+    """Check, before a model is loaded, that a method will give probabilities.
+
+    Args:
+        needed_by: the names of the settings that need them.
+        model: as in `check_scorer`.
+        method: as in `check_scorer`.
+        coefficients: as in `check_scorer`.
+        options: as in `check_scorer`.
+
+    Raises:
+        InputError, CoefficientsError: as `check_scorer` and `calibration_of`.
+    """
+    method, scorer = check_scorer(model, method, coefficients, options)
+    if scorer is not None:
+        calibration_of(scorer, *needed_by)
+    elif method != "scout":  # coefficients that are learned on first use are calibrated
+        raise no_probabilities(needed_by, method)

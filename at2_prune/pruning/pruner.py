@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..coefficients.loading import AnyCoefficients
-from ..errors import OnlyThoughtsError
+from ..errors import InputError, OnlyThoughtsError
 from ..models.drafts import Draft
 from ..models.language_model import LanguageModel
 from ..models.prompts import EncodedPrompt, PromptTemplate
@@ -136,6 +136,7 @@ class AT2Pruner(Attributor):
             CoefficientsError: there are no coefficients for this model, or the given coefficients belong to another
                 model.
             ModelNotSupportedError: the model's attention cannot be read, or the reader's chat template cannot be used.
+            CacheError: the coefficients must be learned, and the cache cannot be written.
         """
         check_options(granularity, overflow, order, max_new_tokens)  # before the model is loaded
         options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index, calibrate=calibrate)
@@ -224,7 +225,7 @@ class AT2Pruner(Attributor):
 
         Raises:
             InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1. It is
-                also raised if there are bounds and the method gives no probabilities.
+                also raised if there are bounds and the method gives no probabilities, or if they are no `Bounds`.
             CoefficientsError: there are bounds, and the coefficients have no calibration.
             OnlyThoughtsError: a reasoning model wrote only thoughts.
             EmptyDraftError: the draft given is empty.
@@ -260,9 +261,11 @@ class AT2Pruner(Attributor):
             InputError: as in `answer`, or the numbers of questions, lists of passages and drafts differ.
         """
         ks = as_ks(k)
-        bounds = bounds or Bounds()
+        bounds = Bounds() if bounds is None else bounds
+        if not isinstance(bounds, Bounds):
+            raise InputError(f"bounds must be Bounds, such as Bounds(min_score=0.3), got {bounds!r:.80}")
         if bounds.given:
-            calibration_of(self.scorer, "bounds")
+            calibration_of(self.scorer, *bounds.names)
         items = [self._passages(some) for some in passages]
         found = self._score_all(questions, items, drafts, answers_follow=True)
         for scored in found:

@@ -19,6 +19,7 @@ __all__ = [
     "blank_last",
     "check_k",
     "first_of_each",
+    "need_probabilities",
     "neighborhood",
     "no_probabilities",
     "parse_recall",
@@ -93,8 +94,17 @@ def no_probabilities(needed_by: Sequence[str], method: str) -> InputError:
         needed_by: the names of the settings.
         method: the method.
     """
-    names = " and ".join(needed_by)
-    return InputError(f"{names} need probabilities, which the method {method} does not give: use scout")
+    return InputError(f"{need_probabilities(needed_by)}, which the method {method} does not give: use scout")
+
+
+def need_probabilities(needed_by: Sequence[str]) -> str:
+    """Return the start of an error: that these settings need probabilities.
+
+    Example:
+        >>> need_probabilities(["min_score"]), need_probabilities(["min_score", "keep"])
+        ('min_score needs probabilities', 'min_score and keep need probabilities')
+    """
+    return f"{' and '.join(needed_by)} {'needs' if len(needed_by) == 1 else 'need'} probabilities"
 
 
 def blank_last(scores: Sequence[float], texts: Sequence[str]) -> list[float]:

@@ -42,15 +42,25 @@ class Answered:
 
 def check_statements(scorer: Scorer, statements: Statements, ablations: int) -> None:
     """Raise `InputError` unless the scorer reads a draft and the options can be used. No model runs."""
-    if not scorer.uses_draft:
-        raise InputError(
-            f"the method {scorer.name} reads no answer, so it gives every statement the same scores: use a method "
-            "that reads one, for example method='at2'"
-        )
-    if isinstance(ablations, bool) or not isinstance(ablations, int) or ablations < 0 or ablations in (1, 2):
-        raise InputError(f"ablations must be 0, or at least 3 (a fit needs some points), got {ablations!r}")
+    check_reads_answers(scorer.name, scorer.uses_draft)
+    check_ablations(ablations)
     if isinstance(statements, str) and statements != "sentence":
         raise InputError(f"statements must be 'sentence' or a list of spans (start, stop), got {statements!r}")
+
+
+def check_reads_answers(method: str, uses_draft: bool) -> None:
+    """Raise `InputError` unless the method reads an answer."""
+    if not uses_draft:
+        raise InputError(
+            f"the method {method} reads no answer, so it gives every statement the same scores: use a method "
+            "that reads one, for example method='at2'"
+        )
+
+
+def check_ablations(ablations: int) -> None:
+    """Raise `InputError` unless scores can be fitted to this number of ablations, or the number is 0."""
+    if isinstance(ablations, bool) or not isinstance(ablations, int) or ablations < 0 or ablations in (1, 2):
+        raise InputError(f"ablations must be 0, or at least 3 (a fit needs some points), got {ablations!r}")
 
 
 def answered(model: LanguageModel, answer: str | Draft, statements: Statements) -> Answered:

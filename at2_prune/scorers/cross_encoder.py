@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from ..errors import InputError
 from .base import Scorer, ScorerOptions, Task
-from .encoder import Encoder, encoder_config
+from .encoder import Encoder, encoder_config, finite
 from .onnx_encoder import OnnxEncoder, is_onnx_folder
 
 __all__ = ["CrossEncoderScorer"]
@@ -83,8 +83,8 @@ class CrossEncoderScorer(Scorer):
         texts = task.texts_after_titles(". ")
         scores = [torch.empty(0)]
         if isinstance(encoder, OnnxEncoder):
-            return torch.cat([*scores, *(encoder(task.question, text) for text in texts)])
+            return finite(torch.cat([*scores, *(encoder(task.question, text) for text in texts)]), self.model)
         for start in range(0, len(texts), self.batch_size):
             batch = texts[start : start + self.batch_size]
             scores.append(encoder([task.question] * len(batch), batch)[0].logits[:, 0].float().cpu())
-        return torch.cat(scores)
+        return finite(torch.cat(scores), self.model)

@@ -13,7 +13,7 @@ from transformers import AutoModel
 from ..errors import InputError, MissingExtraError
 from ..files import read_text, user_path
 from .base import Scorer, ScorerOptions, Task
-from .encoder import Encoder, encoder_config
+from .encoder import Encoder, encoder_config, finite
 from .onnx_encoder import OnnxEncoder, is_onnx_folder
 
 __all__ = ["DenseScorer"]
@@ -80,7 +80,7 @@ class DenseScorer(Scorer):
             texts = [task.question, *task.titled_texts]
             starts = range(0, len(texts), self.batch_size)
             vectors = torch.cat([_embed(encoder, texts[start : start + self.batch_size]) for start in starts])
-        return (vectors[1:] @ vectors[0]).cpu()
+        return finite((vectors[1:] @ vectors[0]).cpu(), self.embedder)
 
 
 def _embed(encoder: Encoder, texts: list[str]) -> torch.Tensor:  # (texts, width), rows of length 1

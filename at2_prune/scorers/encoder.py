@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..errors import InputError, reason_of
+from ..errors import InputError, ModelNotSupportedError, reason_of
 from ..models.hub import check_reachable
 
-__all__ = ["Encoder", "encoder_config"]
+__all__ = ["Encoder", "encoder_config", "finite"]
 
 
 class Encoder:
@@ -25,7 +25,8 @@ class Encoder:
         device: the device that the encoder runs on.
 
     Raises:
-        InputError: the encoder cannot be loaded, or it comes with Python code of its own, which is not run.
+        InputError: the encoder cannot be loaded, its tokenizer has more tokens than its embedding, or it comes with
+            Python code of its own, which is not run.
     """
 
     def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:
@@ -34,6 +35,7 @@ class Encoder:
         with _errors(name):
             self.tokenizer = _load_tokenizer(path)
             self.model: PreTrainedModel = auto_class.from_pretrained(path, trust_remote_code=False).eval().to(device)
+            _check_vocabulary(self.tokenizer, self.model.config)
         positions = getattr(self.model.config, "max_position_embeddings", None) or 512
         self.max_length = min(self.tokenizer.model_max_length, positions)
 
@@ -55,8 +57,32 @@ def encoder_config(name: str | os.PathLike[str]) -> PretrainedConfig:
     check_reachable(path, ["config.json"])
     with _errors(name):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        _load_tokenizer(path)
+        _check_vocabulary(_load_tokenizer(path), config)
     return config
+
+
+def finite(values: torch.Tensor, encoder: str | os.PathLike[str]) -> torch.Tensor:
+    """Return the values that an encoder computed.
+
+    Raises:
+        ModelNotSupportedError: a value is not finite.
+    """
+    if not bool(values.isfinite().all()):
+        raise ModelNotSupportedError(
+            f"the encoder {os.fspath(encoder)!r} computes numbers that are not finite: its weights are damaged or "
+            "overflow; get a new copy of it, or use another encoder"
+        )
+    return values
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
+    embedded = getattr(config, "vocab_size", None)
+    last = max(tokenizer.get_vocab().values())
+    if embedded is not None and last >= embedded:
+        raise ValueError(
+            f"its tokenizer makes token {last}, but its embedding has {embedded} tokens, so the tokenizer belongs to "
+            "another model: copy the tokenizer from the encoder's source"
+        )
 
 
 def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:

@@ -33,7 +33,8 @@ class OnnxEncoder:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        InputError: the folder has no tokenizer, or the model or the tokenizer cannot be loaded or run.
+        InputError: the folder has no tokenizer, the model or the tokenizer cannot be loaded or run, or the model does
+            not run with the tokenizer's last token.
     """
 
     shape: tuple[int, ...]
@@ -60,6 +61,7 @@ class OnnxEncoder:
             )
             self._inputs = {value.name for value in self._session.get_inputs()}
             self.shape = tuple(self("a").shape)
+            self._check_vocabulary()
         except Exception as error:  # onnxruntime and tokenizers raise errors of many types
             raise InputError(f"cannot load the encoder {str(folder)!r}: {reason_of(error)}") from error
 
@@ -78,5 +80,19 @@ class OnnxEncoder:
             "attention_mask": encoding.attention_mask,
             "token_type_ids": encoding.type_ids,
         }
+        return self._run(values)
+
+    def _run(self, values: dict[str, list[int]]) -> torch.Tensor:
         feed = {name: np.array([row], dtype=np.int64) for name, row in values.items() if name in self._inputs}
         return torch.from_numpy(self._session.run(None, feed)[0][0]).float()
+
+    def _check_vocabulary(self) -> None:
+        """Run the token with the highest id. A token without an embedding raises an error in onnxruntime."""
+        last = max(self._tokenizer.get_vocab().values())
+        try:
+            self._run({"input_ids": [last], "attention_mask": [1], "token_type_ids": [0]})
+        except Exception as error:
+            raise ValueError(
+                f"its tokenizer makes token {last}, which the model cannot run, so the tokenizer belongs to another "
+                f"model: copy {TOKENIZER_FILE} from the model's source"
+            ) from error

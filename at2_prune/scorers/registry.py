@@ -9,12 +9,15 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from ..calibration import calibrated_coefficients, switched_off
+from transformers import PretrainedConfig
+
+from ..calibration import calibrated_coefficients, check_cache, switched_off
 from ..catalogue import DEFAULT_METHOD, METHODS, REMOVED, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of, read_coefficients
+from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..coefficients.shipped import shipped_coefficients, shipped_for_weights
-from ..errors import InputError
+from ..errors import CoefficientsError, InputError
 from ..models.default_model import EMBEDDED_MODEL_ID
 from ..models.language_model import LanguageModel, recorded_name
 from ..models.loading import load_config
@@ -71,7 +74,7 @@ def check_scorer(
     coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
     options: ScorerOptions | None = None,
     model_options: Mapping[str, Any] | None = None,
-) -> None:
+) -> tuple[str, Scorer | None]:
     """Check that `load_scorer` can make the scorer, without loading the model.
 
     The check reads the model's config, the coefficients, and the files of the index and the encoders. If the model must
@@ -84,9 +87,14 @@ def check_scorer(
         options: the index and the encoders; see `ScorerOptions`.
         model_options: the options of `LanguageModel.load` for this model.
 
+    Returns:
+        The method, and its scorer. The scorer is None if its coefficients depend on the weights: `load_scorer` finds
+        coefficients for the same weights, or learns them.
+
     Raises:
         InputError: there is no such method or model, or an option cannot be used.
         CoefficientsError: there are no coefficients for the model, or the given coefficients cannot be used.
+        CacheError: coefficients must be learned, and the cache cannot be written.
         MissingExtraError: the method needs a package that is not installed.
     """
     options = options or ScorerOptions()
@@ -100,9 +108,14 @@ def check_scorer(
         if name != EMBEDDED_MODEL_ID:
             config = load_config(name, dict(model_options or {}))
     if _must_calibrate(name, method, coefficients, options):
-        return
+        if not _may_have_shipped_weights(config):
+            check_cache(may_hold_coefficients=True)
+        return method or DEFAULT_METHOD, None
     method, found = _resolved(method, coefficients, partial(read_coefficients, name, config))
-    make_scorer(method, replace(options, coefficients=found)).check(name)
+    _check_index(method, options.index)
+    scorer = make_scorer(method, replace(options, coefficients=found))
+    scorer.check(name)
+    return method, scorer
 
 
 def implied_method(method: str | None, coefficients: object, cross_encoder: object, embedder: object) -> str | None:
@@ -151,8 +164,8 @@ def load_scorer(
 
     Raises:
         InputError: there is no such method, or the given coefficients belong to another method. It is also raised if
-            `cross_encoder` has no reranker, if no method is named and arguments of several methods are given, or if
-            the index belongs to another model.
+            `cross_encoder` has no reranker, if no method is named and arguments of several methods are given, if the
+            index belongs to another model, or if the method uses no index.
         CoefficientsError: there are no coefficients for the model, or the given coefficients cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
@@ -162,6 +175,7 @@ def load_scorer(
         coefficients = shipped_for_weights(fingerprint(language_model.model), "scout")
         coefficients = coefficients or calibrated_coefficients(language_model)
     method, found = _resolved(method, coefficients, partial(load_coefficients, language_model))
+    _check_index(method, index)
     scorer = make_scorer(method, replace(options, coefficients=found))
     scorer.open(language_model)
     return scorer
@@ -182,6 +196,28 @@ def _must_calibrate(model: str, method: str | None, coefficients: object, option
         and wanted == "scout"
         and wanted not in shipped_coefficients().get(model, {})
     )
+
+
+def _may_have_shipped_weights(config: PretrainedConfig | None) -> bool:
+    """Return whether a model with this config may have the weights of a model whose coefficients are shipped."""
+    if config is None:
+        return True
+    for methods in shipped_coefficients().values():
+        if "scout" in methods:
+            try:
+                ScoutCoefficients.from_pretrained(methods["scout"]).check_model(config)
+            except CoefficientsError:
+                continue
+            return True
+    return False
+
+
+def _check_index(method: str, index: object) -> None:
+    if index is not None and METHODS[method].coefficients != "scout":
+        raise InputError(
+            f"the method {method} uses no passage index, but one was given: {index!s:.80}; leave out the index, or "
+            "use the method scout"
+        )
 
 
 def _resolved(

@@ -18,9 +18,12 @@ import pytest
 from at2_prune.catalogue import configurable_methods
 from at2_prune.cli import build_parser, main
 from at2_prune.cli.options import read_passages
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import sample_questions_path
 from at2_prune.errors import DataError
 from at2_prune.models import language_model
+
+from ..passage_index.cases import tiny_coefficients
 
 PASSAGES = [{"title": "Dinant", "text": "Dinant lies on the Meuse."}, "Ghent is a city."]
 
@@ -180,6 +183,15 @@ def test_packages_of_sentences_and_measures(
         (["train", "--data", "DATA", "--out", "out", "--examples", "typo"], "typo holds no examples of an earlier run"),
         (["train", "--data", "DATA", "--out", "out", "--ablations", "1"], "ablations must be at least 2"),
         (["train", "--data", "DATA", "--out", "out", "--holdout", "1"], "holdout must be"),
+        (["cite", "?", "--passages", "passages.json", "--ablations", "2"], "ablations must be 0, or at least 3"),
+        (["cite", "?", "--passages", "passages.json", "--thoughts", "own", "--reader", "r"], "leave out --reader"),
+        (["calibrate", "--limit", "5"], "--limit goes with --questions only"),
+        (["calibrate", "--max-new-tokens", "5"], "unrecognized arguments: --max-new-tokens"),
+        (["index", "--merge", "a", "--out", "b", "--coefficients", "c"], "loads no model: leave out --coefficients"),
+        (["index", "--merge", "a", "--out", "b", "--model", "c"], "loads no model: leave out --model"),
+        (["answer", "?", "--passages", "passages.json", "--method", "bm25", "--index", "i"], "uses no passage index"),
+        (["answer", "\ud800?", "--passages", "passages.json"], "the question holds half a surrogate pair"),
+        (["score", "?", "--passages", "passages.json", "--draft", "a \udc00"], "the draft holds half a surrogate pair"),
     ],
 )
 def test_outputs_and_settings(
@@ -218,6 +230,59 @@ def model_folder(tiny_model, tiny_tokenizer, tmp_path: Path) -> Path:
     tiny_model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["cite", "--method", "scout", "--answer", "Dinant."], "the method scout reads no answer"),
+        (["cite", "--coefficients", "plain", "--answer", "Dinant."], "the method scout reads no answer"),
+        (["answer", "--coefficients", "plain", "--min-score", "0.3"], "min_score needs probabilities, but these coeff"),
+        (
+            ["answer", "--coefficients", "heads", "--keep", "recall>=0.9"],
+            "keep needs probabilities, which the method at2",
+        ),
+        (["answer", "--coefficients", "heads", "--index", "index"], "the method at2 uses no passage index"),
+    ],
+)
+def test_coefficients_that_do_not_give_what_is_asked(
+    options: list[str], says: str, model_folder: Path, passages: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_coefficients().save_pretrained(tmp_path / "plain")
+    HeadCoefficients.average(2, 4, model_type="llama").save_pretrained(tmp_path / "heads")
+    command, *rest = options
+    assert says in refused([command, "?", "--passages", passages, "--model", str(model_folder), *rest], capsys)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_too_few_questions_for_probabilities(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny_coefficients().save_pretrained(tmp_path / "plain")
+    command = ["calibrate", "--model", str(model_folder), "--coefficients", str(tmp_path / "plain")]
+    command += ["--questions", str(sample_questions_path()), "--out", str(tmp_path / "out")]
+    assert "calibration needs at least 10 questions" in refused([*command, "--limit", "3"], capsys)
+    with pytest.raises(AssertionError, match="the model is loaded"):
+        main(command)
+    assert "12 questions are few: with fewer than 50, the probabilities depend" in caplog.text
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("command", ["answer", "calibrate"])
+def test_a_cache_that_cannot_keep_coefficients(
+    command: str, model_folder: Path, passages: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AT2_PRUNE_CACHE", str(tmp_path / "file" / "cache"))
+    given = ["Which river?", "--passages", passages] if command == "answer" else []
+    line = refused([command, *given, "--model", str(model_folder)], capsys)
+    assert "file is a file; name a folder): set AT2_PRUNE_CACHE to a folder that can be written" in line
+    monkeypatch.setenv("AT2_PRUNE_CALIBRATE", "flase")
+    if command == "answer":
+        line = refused([command, *given, "--model", str(model_folder)], capsys)
+        assert "environment variable AT2_PRUNE_CALIBRATE must be on or off, got 'flase'" in line
 
 
 def test_training_without_held_out_questions_says_so(

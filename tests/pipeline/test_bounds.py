@@ -95,10 +95,15 @@ def test_a_blank_passage_is_no_evidence(tiny_lm: LanguageModel) -> None:
 
 def test_without_a_calibration_bounds_are_refused(tiny_lm: LanguageModel) -> None:
     for settings in ({"min_score": 0.3}, {"keep": "recall>=0.9"}, {"allow_empty": True}):
-        with pytest.raises(CoefficientsError, match=f"{next(iter(settings))} need probabilities"):
+        with pytest.raises(CoefficientsError, match=f"{next(iter(settings))} needs probabilities"):
             step(tiny_lm, None, **settings).run(QUESTION, PASSAGES)
     with pytest.raises(CoefficientsError, match="have no calibration"):
         pruner(tiny_lm, None).answer(QUESTION, PASSAGES, 2, None, Bounds(min_score=0.3))
+    with pytest.raises(CoefficientsError, match=r"^min_score and keep need probabilities, but these"):
+        pruner(tiny_lm, None).answer(QUESTION, PASSAGES, 2, None, Bounds(0.3, "recall>=0.9"))
+    for bounds in (0.3, 0, {"min_score": 0.3}):
+        with pytest.raises(InputError, match="bounds must be Bounds, such as"):
+            pruner(tiny_lm).answer(QUESTION, PASSAGES, 2, None, bounds)  # type: ignore[arg-type]
     assert pruner(tiny_lm, None).answer(QUESTION, PASSAGES).confident is None
 
 

@@ -123,6 +123,7 @@ def test_a_given_pruner_travels_too(model_folder: Path, question: Question) -> N
         ({"model": "some/model"}, "model='some/model' contradicts the given pruner, which has 'tiny-random-llama'"),
         ({"dtype": "bfloat16"}, "dtype='bfloat16' contradicts the given pruner, which has 'float32'"),
         ({"device": "meta"}, "device 'meta' holds no numbers"),
+        ({"index": "x"}, "index='x' contradicts the given pruner, which has None"),
         ({"max_new_tokens": 5}, "max_new_tokens=5 contradicts the given pruner, which has 8"),
     ],
 )
