@@ -15,8 +15,8 @@ from .run import Run
 __all__ = ["Tree"]
 
 LOGITS_AT_ONCE = 64
-"""The maximum number of rows if several ablations go through the output projection together. The logits of these rows
-take 64 MiB in float32 with a vocabulary of 262,144 tokens."""
+"""The maximum number of rows in one output projection for several ablations. A row is one target token of one ablation.
+The logits of these rows take 64 MiB in float32 with a vocabulary of 262,144 tokens."""
 
 
 class Tree:

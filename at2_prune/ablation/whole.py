@@ -13,11 +13,11 @@ from .run import Run
 __all__ = ["run_alone", "run_in_batches", "run_masked"]
 
 TOKENS_AT_ONCE = 16384
-"""The maximum number of tokens in a batch of several ablations, padding included. So many tokens keep a large GPU busy.
-The activations of a large model then take some gigabytes."""
+"""The maximum number of tokens in a batch of several ablations, padding included. This number keeps a large
+GPU busy. The activations of a large model then take some gigabytes."""
 ROWS_AT_ONCE = 256
-"""The maximum number of rows if several ablations go through the output projection together. The logits of these rows
-take 256 MiB in float32 with a vocabulary of 262,144 tokens."""
+"""The maximum number of rows in one output projection for several ablations. A row is a token that gets logits. The
+logits of these rows take 256 MiB in float32 with a vocabulary of 262,144 tokens."""
 
 
 def run_in_batches(run: Run) -> None:

@@ -24,7 +24,8 @@ class LayerFlow(NamedTuple):
     weights: torch.Tensor
     """The attention weights, `(heads, tokens, tokens)` float32."""
     values: torch.Tensor
-    """The value of each token for each head, `(heads, tokens, width)`. Heads that share values repeat them."""
+    """The value of each token for each head, `(heads, tokens, width)`. Values that several heads share are
+    repeated for each of these heads."""
 
 
 @contextmanager
@@ -34,7 +35,8 @@ def read_flow(model: PreTrainedModel) -> Iterator[list[LayerFlow]]:
     The memory is layers x heads x tokens x tokens numbers. The model must run one sequence without a cache.
 
     Raises:
-        ModelNotSupportedError: the model's attention cannot be read, or a layer attends to other keys than the tokens.
+        ModelNotSupportedError: the model's attention cannot be read, or the number of keys in a layer differs from the
+            number of tokens.
     """
     enable_attention_reading(model)
     layers: list[LayerFlow] = []

@@ -8,8 +8,8 @@ with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass t
 
 This is the feature that AT2 uses (arXiv 2504.13752, section 3). The model keeps its fast kernel. For the requested rows
 only, the reader computes the attention weights again and sums these weights over the tokens of each source. For each
-group of rows, layers x heads x sources numbers stay in memory. If the rows are not reduced, layers x heads x sources
-numbers stay in memory for each row.
+group of rows, layers x heads x sources numbers stay in memory. With `reduce="none"`, a group keeps these numbers for
+each row.
 `at2_prune.attention.measures` defines other measures, which can replace the weights.
 """
 
@@ -35,7 +35,8 @@ __all__ = ["AttentionReader", "EnoughRead", "read_attention"]
 WEIGHTS_AT_ONCE = 2**24
 """The maximum number of attention weights in memory at a time: heads x rows x keys. In float32, they take 64 MiB."""
 MANY_ROWS = 128
-"""The minimum number of rows for the fused kernel. For fewer rows, the attention weights are computed in float32."""
+"""The minimum number of rows for `fused_sums`, which runs PyTorch's fused attention kernel. For fewer
+rows, the attention weights are computed in float32."""
 MOST_PARTS = 4
 """The maximum number of passes of the fused kernel. One pass takes at most head-dim sources. More passes would take
 longer than computing the attention weights."""

@@ -53,8 +53,8 @@ def check_cache(may_hold_coefficients: bool = False) -> None:
     """Check, before a model is loaded, that coefficients can be kept in the cache.
 
     Args:
-        may_hold_coefficients: whether a cache that cannot be written is accepted if it exists, as it may hold the
-            coefficients already.
+        may_hold_coefficients: True to accept a folder that exists without a check that it can be written. It may hold
+            the coefficients already.
 
     Raises:
         CacheError: they cannot be kept there.

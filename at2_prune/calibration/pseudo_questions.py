@@ -44,7 +44,8 @@ class _Made:
 
     text: str
     evidence: dict[int, Passage]
-    """The supporting passages, by their index in the corpus, as the question shows them."""
+    """The supporting passages, by their index in the corpus. In a question about one passage, a sentence has been
+    removed from the text."""
 
 
 def pseudo_questions(passages: Sequence[Passage], count: int = QUESTIONS, seed: int = 0) -> list[Question]:
@@ -65,8 +66,8 @@ def pseudo_questions(passages: Sequence[Passage], count: int = QUESTIONS, seed: 
     pieces = list(dict.fromkeys(piece for passage in passages for piece in _cut(passage)))
     if len(pieces) < LEAST_PASSAGES:
         raise DataError(
-            f"the corpus has {len(pieces)} different passages with text, but questions can be made of at least "
-            f"{LEAST_PASSAGES}: give more texts, or calibrate without --passages"
+            f"the corpus has {len(pieces)} different passages with text, but at least {LEAST_PASSAGES} are "
+            f"needed to make questions: give more texts, or calibrate without --passages"
         )
     if len(pieces) > LONGEST_CORPUS:
         pieces = chooser.sample(pieces, LONGEST_CORPUS)

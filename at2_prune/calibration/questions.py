@@ -37,7 +37,7 @@ def shipped_data() -> TrainingData:
 
 
 def vary_lengths(questions: Sequence[Question], seed: int = 0) -> list[Question]:
-    """Append some sentences of another passage to about half of the passages, chosen at random.
+    """Append some sentences of a random passage to about half of the passages, chosen at random.
 
     The length of a passage then says nothing about whether it supports a question, and coefficients learn to find
     evidence among short and long passages. A passage that several questions share is the same in all of them.

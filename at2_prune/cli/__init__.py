@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"at2-prune: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kept = "training, index and eval keep finished work; give the same command again to continue"
+        kept = "training, calibrate, index and eval keep finished work; give the same command again to continue"
         print(f"at2-prune: interrupted; {kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of stdout is gone, for example `head`

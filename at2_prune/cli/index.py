@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read the passages that the folder does not hold, each process a share of these passages. Or merge indexes."""
+    """Merge indexes, or read the passages that the folder does not hold. Each process reads a share of them."""
     if args.merge:
         for name in ("coefficients", "model", "device", "dtype"):
             if getattr(args, name) is not None:

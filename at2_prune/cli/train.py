@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         default=["draft"],
-        help="the tokens whose attention is read and weighted: draft, and besides it question or last (the prompt's "
-        "last token). The suffix -max takes the maximum over these tokens instead of the mean; -contribution and "
-        "-effective take another measure than attention (default: draft)",
+        help="the tokens whose attention is read and weighted: draft, question or last (the prompt's last token); at "
+        "least one name must begin with draft. The suffix -max takes the maximum over these tokens instead of the "
+        "mean; -contribution and -effective take another measure than attention (default: draft)",
     )
     parser.add_argument(
         "--examples",

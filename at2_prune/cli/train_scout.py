@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--add-shipped",
         action="store_true",
-        help="also learn from the questions that come with at2-prune; their passages are short and long",
+        help="also learn from the questions that come with at2-prune, whose passages vary in length",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for examples and coefficients")
     parser.add_argument(
@@ -47,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="the layers whose keys are kept (default: two layers of the model's first third: its middle layer and its "
-        "last)",
+        help="the layers whose keys are kept (default: the middle and the last layer of the model's first third)",
     )
     parser.add_argument(
         "--link-layers",

@@ -8,12 +8,12 @@ probability that source S is evidence is a logistic regression,
 
 and the probability that at least one source is evidence is another one, :math:`\sigma(b_0 + b_1 z + b_2 \max_S \log
 s(S))`. Both are fitted to cross-validated scores: each question is scored by coefficients that were fitted to the other
-folds. `calibration.recalibrate` differs: it fits both to questions that are scored by the given coefficients.
+folds. `at2_prune.calibration.recalibrate` differs: it scores the questions with the given coefficients.
 
 Very short texts can have a :math:`z` far below that of all fitted questions. So :math:`z` is first limited to the range
 of the fitted questions. The two regressions assume different things. The first assumes that one question in ten has no
-evidence among its sources, and the second that every other question has none. So the second probability can be below a
-probability of the first kind.
+evidence among its sources. The second assumes that half of the questions have none. So the probability that any source
+is evidence can be below the probability of a single source.
 
 Sources are kept from the best one on, until their share of the summed probabilities reaches a level. Conformal risk
 control (Angelopoulos et al. 2022, arXiv 2208.02814, equation 4) finds the level for a wanted recall.
@@ -62,7 +62,8 @@ class Calibration:
     measured: Mapping[str, Any] = field(default_factory=dict)
     """The cross-validated measures."""
     totals: tuple[float, ...] = ()
-    """The 1st and the 99th percentile of z in the fitted questions, to which z is limited; empty for no limits."""
+    """The 1st and the 99th percentile of z in the fitted questions, with and without their evidence. z is limited to
+    this range; empty for no limits."""
 
     def __post_init__(self) -> None:
         if len(self.source) != 3 or len(self.present) != 3 or len(self.misses) not in (0, len(LEVELS)):
@@ -92,7 +93,7 @@ class Calibration:
     def probability_present(self, scores: torch.Tensor, total: float) -> float | None:
         """Return the probability that at least one source is evidence, or None for fewer sources than `fewest`.
 
-        It is that of a question of which nothing is known: half of such questions have no evidence among their sources.
+        Its prior is one half: before the scores are seen, evidence is assumed to be as likely as none.
         The arguments are those of `probabilities`.
         """
         if len(scores) < self.fewest:

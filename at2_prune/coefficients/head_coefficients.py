@@ -329,7 +329,8 @@ class HeadCoefficients(
 def _check_rows(rows: Sequence[str]) -> None:
     """Refuse coefficients that were made for the method `prompt_scout`.
 
-    These weigh no rows of the draft, or the rows `sources`, which version 0.1 could read.
+    Such coefficients lack a row group of the draft, or have one of the rows `sources`. Only version 0.1 could read
+    these rows.
     """
     if "draft" not in rows or "sources" in rows:
         raise CoefficientsError(

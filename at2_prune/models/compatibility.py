@@ -1,7 +1,8 @@
 """All rules about model families. The rules say which ways of running a model give exact results.
 
-Other modules ask a `Compatibility` or call the functions here, and do not read a model's config or signature. There are
-three exceptions. `at2_prune.attention.hooks` checks the attention function that it replaces. The modules
+Other modules ask a `Compatibility` or call the functions here. They do not read a model's config or signature to decide
+how to run the model. There are three exceptions. `at2_prune.attention.hooks` checks the attention function that it
+replaces, and refuses encoder-decoders. The modules
 `at2_prune.models.probe` and `at2_prune.models.probe_trial` choose the sequences of a probe by the config.
 `at2_prune.models.kv_cache` takes the name of the cache argument from the signature.
 
@@ -136,7 +137,7 @@ def check_causal(config: PretrainedConfig) -> None:
     decoder alone can write text.
     """
     if (
-        hasattr(config, "add_cross_attention")  # only configs of encoders that can become decoders have it
+        hasattr(config, "add_cross_attention")  # with is_decoder: encoders that can be decoders
         and getattr(config, "is_decoder", None) is False
         and not getattr(config, "is_encoder_decoder", False)
     ):
@@ -288,5 +289,6 @@ def output_projection(attention: torch.nn.Module) -> torch.nn.Module:
         if isinstance(module, torch.nn.Module):
             return module
     raise ModelNotSupportedError(
-        f"the output projection of {type(attention).__name__} is not known, which this method needs; use another method"
+        f"this method needs the output projection of {type(attention).__name__}, which has no known name; use another "
+        "method"
     )

@@ -1,6 +1,6 @@
 """Key/value caches: a shared prefix, copies of a cache, and several caches joined into one batch.
 
-No other module uses the internals of transformers' caches.
+Other modules do not change the internals of transformers' caches.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ class LanguageModel:
             readings: the sources and rows to read, for each sequence.
             layers: the indices of the layers to read. The pass ends after the last of these. `None` reads all layers.
         """
-        # The row of the last token predicts no target, so that token is not run.
+        # The row of the last target token predicts nothing, so this token is not run.
         ids, mask, padding = self._padded(
             [[*prompt.ids, *target[:-1]] for prompt, target in zip(prompts, targets, strict=True)]
         )

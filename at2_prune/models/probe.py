@@ -4,16 +4,16 @@ Each claim says that two ways of running a model give the same numbers. The prob
 and the attention mass of the last rows. It compares attention too, because a difference there may hardly show in the
 logits of so few tokens. For a decoding step in a batch, it compares the logits only.
 
-The sequences are 64 tokens longer than the largest window that the config names, so that a cache drops keys. If they
-would be longer than `LONGEST` tokens, the claim counts as false. They are never longer than the model's context.
+The longer sequence has 64 tokens more than the largest window that the config names, so that a cache drops keys. If it
+would be longer than `LONGEST` tokens, the claim counts as false. No sequence is longer than the model's context.
 
 The difference in logits is a root mean square, divided by the root mean square of the centred logits. The difference
 in attention mass is the largest absolute difference; attention mass lies between 0 and 1. The two ways compute the same
 sums in different orders, so they differ by rounding. Where a claim holds, these are the largest measured differences in
 logits and in mass:
 
-- in float32, 9e-5 and 4e-6 on the tiny random models of `benchmarks/families.py` and on Gemma 3 270M;
-- in bfloat16, 0.022 and 0.016 on the tiny models, and 0.059 and 0.031 on Gemma 3 270M, which has 18 layers.
+- in float32, 9e-5 in logits and 4e-6 in mass, over the tiny random models of `benchmarks/families.py` and Gemma 3 270M;
+- in bfloat16, 0.022 in logits and 0.016 in mass over the tiny models, and 0.059 and 0.031 on Gemma 3 270M (18 layers).
 
 Where a claim does not hold, the logits of the tiny models differ by 0.3 and more in every precision. The bounds in
 `tolerances` lie between these values, with a margin for deeper models. A probe that is too strict only costs time, so a
@@ -72,7 +72,7 @@ def measure(subject: Subject, claim: Claim) -> bool:
         record = _records.setdefault(subject.model, _Record())
     with record.lock:
         if claim not in record.answers:
-            # The caller may be reading attention. In a context of its own, the probe hides its passes from the caller.
+            # The caller may be reading attention. Its listener does not see passes in a new context.
             record.answers[claim] = contextvars.Context().run(_measure, subject, claim)
         return record.answers[claim]
 

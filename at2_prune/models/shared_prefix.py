@@ -133,8 +133,8 @@ class _Writer:
         """Answer all prompts below a node.
 
         Args:
-            node: the pieces that come next, each with the pieces after it. The value of the empty piece is the
-                list of indices of the prompts that end here.
+            node: a dictionary from each next piece to the node after it. The key `()` holds the indices of the prompts
+                that end at this node.
             cache: keys and values of the tokens before the node. This call may change the cache.
             length: the number of tokens before the node.
         """

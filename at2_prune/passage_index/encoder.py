@@ -38,8 +38,8 @@ class LayerRows:
 class Encoder:
     """Runs texts through the first layers of a model.
 
-    A question attends to all kept keys, also in layers with sliding-window or chunked attention. Every text starts at
-    the same position, so no distance is defined between them.
+    A question attends to all kept keys, also in layers with sliding-window or chunked attention. A question and a
+    passage start at the same position, so they have no distance that a window could limit.
 
     Args:
         language_model: a model whose attention can be read.

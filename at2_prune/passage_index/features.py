@@ -3,14 +3,15 @@
 For a row :math:`t` of an attention head and a source :math:`S` with :math:`n_S` tokens, let :math:`z_{tj}` be the logit
 of row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum over the opening text
 (`layout.HEAD`), the question's own tokens up to the row, and the attention sink if the layer has one. :math:`T_S` are
-the title's tokens, or the first six of a source without a title. The question's features are the mean and the maximum
-over its rows of
+the title's tokens. Without a title, they are the first six tokens of the piece that holds :math:`S`. The question's
+features are the mean and the maximum over its rows of
 
 .. math:: \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R + O_t/130}, \\quad
           \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R}, \\quad
           \\frac{A_t(T_S)}{\\sum_R A_t(R) + O_t},
 
 called `joint`, `share` and `title`. Division by the number of tokens keeps long sources from winning by their length.
+:math:`O_t` is divided by `USUAL_TOKENS`, 130, so that it has the same scale.
 
 A link from one source to another is :math:`A_t(S) / (A_t(S) + O_t)`. The rows :math:`t` are those of the first source,
 and :math:`S` is the second source. :math:`O_t` sums over the opening text, the first source's piece up to the row, and
@@ -49,7 +50,8 @@ source attend to the other source. `from`: how the rows of the other source atte
 has three features. Two are the mean and the maximum, over the rows, of the attention to all tokens of a source. The
 third is the maximum, over the rows, of the attention to its title tokens only."""
 USUAL_TOKENS = 130
-"""The number of tokens by which the mass of the opening text and of the question's own tokens is divided."""
+"""The usual number of tokens of a passage. The mass of the opening text and of the question's own tokens is divided by
+it."""
 UNITS_AT_ONCE = 128
 """The maximum number of units whose keys are restored at a time."""
 

@@ -1,6 +1,6 @@
 """The token sequences that the index reads: the opening text `HEAD`, then a passage or a question.
 
-Passages and questions both follow directly after the opening text. So a passage and a question have the same positions.
+Passages and questions both follow directly after the opening text, so they start at the same position.
 """
 
 from __future__ import annotations

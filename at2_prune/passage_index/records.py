@@ -18,6 +18,7 @@ Precision = Literal["int4", "int8", "float32"]
 """The format of kept vectors.
 
 - `int4`: queries, and the keys of layers without links, as 4-bit integers; the keys of link layers as 8-bit integers.
+  If the width of a head is no multiple of 32, all vectors are 8-bit integers.
 - `int8`: all vectors as 8-bit integers.
 - `float32`: all vectors as they are.
 """
@@ -101,7 +102,8 @@ class PieceRecord:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all vectors and sums are finite. The scales show it for vectors that are kept as integers."""
+        """Whether all vectors and sums are finite. A vector that is kept as integers has a scale that is not finite, if
+        the vector was not."""
         return all(bool(tensor.isfinite().all()) for tensor in _tensors(self).values() if tensor.is_floating_point())
 
 

@@ -155,8 +155,8 @@ class PruneConfig:
     calibrate: bool = setting(
         True,
         FLAG,
-        "if no coefficients of scout come with at2-prune for the scoring model, learn them once from questions that "
-        "come with at2-prune, and keep them in the cache; False raises an error instead",
+        "if at2-prune ships no coefficients of scout for the scoring model, learn them once from the questions that "
+        "it ships, and keep them in the cache; False raises an error instead",
     )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")
     dtype: str | None = setting(

@@ -92,7 +92,7 @@ class PruneStep:
     def to_draft(self, passages: Iterable[PassageLike], offered: bool = False) -> list[int]:
         """Return the indices of the passages to write a draft from. The list is empty if no draft is needed.
 
-        If several passages have the same title and text, only the first is included. Passages without text are
+        Duplicates are left out, unless `drop_duplicates` is False. Passages without text are
         included, because such a passage may hold something else that another model reads, such as an image.
 
         This loads the scoring model if there are passages to choose from, because only the scorer knows whether its

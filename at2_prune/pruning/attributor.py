@@ -32,9 +32,10 @@ class Attributor(Citing):
         granularity: the sources that are scored: passages, or their sentences.
         max_new_tokens: the maximum number of tokens in a draft.
         overflow: whether passages that do not fit the model's context are scored in "windows" or raise an "error".
-            Windows are runs of passages that fit. If the scorer reads a draft, the model drafts from each window. All
-            windows are then scored with the most confident draft. A passage that does not fit alone is cut into parts,
-            and gets the largest of their scores. The reader and the scoring model have windows of their own.
+            A window is a sequence of consecutive passages that fits. If the scorer reads a draft, the model drafts from
+            each window. All windows are then scored with the most confident draft. A passage that does not fit alone is
+            cut into parts, and gets the largest of their scores. The reader and the scoring model have windows of their
+            own.
     """
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
@@ -229,7 +230,8 @@ class Attributor(Citing):
             draft: a text, or a `Draft` that `self.draft` wrote.
 
         Returns:
-            The tokens of each passage as `(text, score)`. Joined, the texts of a passage are the passage as shown.
+            The tokens of each passage as `(text, score)`. Joined, the texts of a passage give the
+            passage as it stands in the prompt.
 
         Raises:
             InputError, EmptyDraftError, ContextTooLongError: as in `score`.

@@ -119,8 +119,8 @@ class Scoring:
             questions: any number.
             passages: the passages of each question.
             drafts: the draft of each question. With None, the reader writes drafts if the scorer reads them.
-            answers_follow: whether the questions are answered next. If there is only one prompt, its prefix is then
-                run once, if that saves time, and kept for the answers.
+            answers_follow: whether the questions are answered next. For a single prompt, the prefix is then run once
+                and kept for the answers. This is done only if it saves time; see `run_prefix`.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
@@ -185,8 +185,8 @@ class Scoring:
     def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
         """Score questions as one batch.
 
-        With `share_prefix`, if there is only one prompt, its prefix is run once, if that saves time, and kept for the
-        answers.
+        With `share_prefix`, the prefix of a single prompt is run once and kept for the answers. This is done only if it
+        saves time; see `run_prefix`.
         """
         clock, model, count = time.perf_counter, self.language_model, len(asked)
         started = clock() - sum(one.seconds for one in asked)
@@ -203,7 +203,7 @@ class Scoring:
         return [replace(scored, seconds=seconds) for scored in found]
 
     def _score_windows(self, asked: _Asked) -> Scored:
-        """Score passages in windows, which are runs that fit the context. All windows have the same draft.
+        """Score passages in windows: sequences of passages that fit the context. All windows have the same draft.
 
         A passage that does not fit alone is cut into parts; see `at2_prune.pruning.long_passages`. If the scorer reads
         a draft and none is given, the model drafts from each window. All windows are then scored with the most

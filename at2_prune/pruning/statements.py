@@ -208,7 +208,8 @@ def _checked(text: str, spans: Sequence[Span]) -> list[Span]:
     """Return the spans as a list.
 
     Raises:
-        InputError: there is no span, one is no pair of integers, lies outside the text, or overlaps an earlier one.
+        InputError: there is no span, or a span is not a pair of integers, is empty, lies outside the text, or
+            begins before the end of the span before it.
     """
     if not isinstance(spans, Sequence) or not spans:
         raise InputError(f"statements must be 'sentence' or at least one span (start, stop), got {spans!r:.80}")

@@ -1,4 +1,4 @@
-"""Windows: passages that do not fit the model's context together are split into runs that fit."""
+"""Windows: passages that do not fit the model's context together are split into sequences that fit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Overflow = Literal["windows", "error"]
 
 
 def split_windows(passages: Sequence[Passage], fits: Callable[[list[Passage]], bool]) -> list[list[Passage]]:
-    """Split passages into runs, each as long as the context allows.
+    """Split passages into sequences, each as long as the context allows.
 
     Args:
         passages: in the order in which they are shown.
-        fits: a function that says whether a run fits the context.
+        fits: a function that says whether a sequence fits the context.
 
     Returns:
-        The runs, in order. A passage that does not fit alone is a run of its own.
+        The sequences, in order. A passage that does not fit alone is a sequence of its own.
 
     Example:
         >>> passages = [Passage("one"), Passage("two"), Passage("three")]

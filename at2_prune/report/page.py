@@ -92,7 +92,8 @@ def html_report(
 
 @functools.cache
 def template(name: str, *styles: str) -> Template:
-    """Return a template of this folder, with its style sheets. All values are escaped, and made visible."""
+    """Return a template of this folder, with its style sheets. All values are escaped. `visible` replaces
+    their control characters."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 

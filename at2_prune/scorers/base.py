@@ -141,8 +141,9 @@ class Scorer(ABC):
     """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. They are read with the draft, so
     a scorer that has row groups sets `uses_draft`."""
     reads_prompt: bool = True
-    """True if the scorer reads one prompt with all passages. This prompt must fit the model's context, or passages are
-    scored in windows. False if the scorer reads only the texts of the passages. Then there are no windows."""
+    """True if the scorer reads one prompt with all passages. If this prompt does not fit the model's context, the
+    passages are scored in windows; see `at2_prune.pruning.windows`. False if the scorer reads only the texts of the
+    passages, which needs no windows."""
     layers: Collection[int] | None = None
     """The indices of the layers whose attention is read. `None` reads all layers."""
 

@@ -6,11 +6,12 @@ that the maps are signed. This module computes the following. The draft has the 
 :math:`l` with the input :math:`x` (tokens x width), let :math:`f_l(x)` be the draft's log-probability if the layers
 from :math:`l` on run on :math:`x`.
 
-- The layer's integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365, equation 1) have the baseline 0, and
-  :math:`m` steps in the middle of equal intervals:
+- The layer's integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365, equation 1) have the baseline 0.
+  The midpoint rule with :math:`m` steps approximates the integral:
   :math:`IG_{l,j} = x_j \\cdot \\frac1m \\sum_{k=1}^m \\nabla_{x_j} f_l(\\frac{k - 1/2}{m} x)` for the token
   :math:`j`.
-- The layer's attention gradients (Chefer et al. 2021, arXiv 2012.09838, without their relevances) are
+- The layer's attention gradients (Chefer et al. 2021, arXiv 2012.09838, with attention weights in place
+  of their relevances) are
   :math:`G_{l,j} = \\sum_{h,t} A^{(l,h)}_{tj} \\max(0, \\partial \\log p / \\partial A^{(l,h)}_{tj})`, where
   :math:`A^{(l,h)}_{tj}` is the attention weight of head :math:`h` from row :math:`t` to token :math:`j`.
 - The fused map of a token is :math:`R_j = \\frac1N \\sum_l IG_{l,j}\\, G_{l,j} / \\sum_i G_{l,i}`, where :math:`N` is

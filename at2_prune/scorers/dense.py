@@ -83,7 +83,7 @@ class DenseScorer(Scorer):
         return finite((vectors[1:] @ vectors[0]).cpu(), self.embedder)
 
 
-def _embed(encoder: Encoder, texts: list[str]) -> torch.Tensor:  # (texts, width), rows of length 1
+def _embed(encoder: Encoder, texts: list[str]) -> torch.Tensor:  # (texts, width), rows of unit norm
     output, mask = encoder(texts)
     states = output.last_hidden_state.float() * mask[..., None]
     return torch.nn.functional.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=-1)

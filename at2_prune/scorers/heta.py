@@ -8,7 +8,8 @@ draft. With the blocks :math:`S`, the score is the paper's equation 5,
 - The semantic transition :math:`M` follows attention to the rows that predict the draft (section 4, M_T):
   :math:`M_j \\propto \\sum_{l,h} \\Phi^{(l,h)}_j \\lVert v^{(l,h)}_j W^{(l,h)}_O \\rVert_1`, where
   :math:`\\Phi^{(l,h)}` is the mean of these rows of :math:`\\prod_{l' \\le l} (A^{(l',h)} + 1)/2`, the rollout of head
-  :math:`h` up to layer :math:`l`. The summaries do not define the rollout. This definition follows the authors' code.
+  :math:`h` up to layer :math:`l`. The paper's summaries (see below) do not define it. This
+  definition follows the authors' code.
   :math:`M` is normalised over the prompt's tokens, and :math:`M(S)` is the sum over the block.
 - The sensitivity is :math:`H(S) = \\frac1m \\sum_k \\lVert \\Pi_S \\nabla^2 \\log p(draft)\\, \\Pi_S r_k \\rVert_1`
   (equations 2 and 3), where :math:`r_k` are random signs and :math:`\\Pi_S` keeps the embeddings of the block.

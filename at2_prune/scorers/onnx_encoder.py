@@ -33,8 +33,8 @@ class OnnxEncoder:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        InputError: the folder has no tokenizer, the model or the tokenizer cannot be loaded or run, or the model does
-            not run with the tokenizer's last token.
+        InputError: the folder has no tokenizer, the model or the tokenizer cannot be loaded or run, or the model cannot
+            run the token with the tokenizer's highest id.
     """
 
     shape: tuple[int, ...]

@@ -182,11 +182,11 @@ def load_scorer(
 
 
 def _must_calibrate(model: str, method: str | None, coefficients: object, options: ScorerOptions) -> bool:
-    """Return whether scout's coefficients must be calibrated.
+    """Return whether scout's coefficients must be found by the model's weights, or else learned.
 
-    They must be calibrated if calibration is on, the method uses scout's coefficients, none are given, and none come
-    with the package under this model's name. `load_scorer` then still looks for coefficients in the package by the
-    fingerprint of the model's weights.
+    This is so if calibration is on, the method uses scout's coefficients, none are given, and none come with the
+    package under this model's name. `load_scorer` looks for the fingerprint of the weights in the package, then in the
+    cache.
     """
     wanted = METHODS[method or DEFAULT_METHOD].coefficients
     return (

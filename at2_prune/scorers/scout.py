@@ -23,8 +23,8 @@ from .base import Judgement, Scorer, ScorerOptions, Task
 __all__ = ["CANDIDATES", "ScoutScorer"]
 
 CANDIDATES = 20
-"""The maximum number of sources whose links are used: those with the highest first scores, `theta . x(S)`; see
-`ScoutCoefficients`. All other sources rank after these."""
+"""The maximum number of sources that get a full score, with links: those with the highest first scores,
+`theta . x(S)`; see `ScoutCoefficients`. All other sources rank after these, by their first scores."""
 
 
 class ScoutScorer(Scorer):
@@ -114,7 +114,7 @@ class ScoutScorer(Scorer):
             scores = scores[owner] * shares
             if probabilities is not None:
                 probabilities = (probabilities[owner] * shares).nan_to_num(nan=0.0)
-            without_text = shares.isnan() & (parts == -torch.inf)  # in all parts of the passage
+            without_text = shares.isnan() & (parts == -torch.inf)  # no part of the passage has text
             scores = scores.masked_fill(without_text, -torch.inf)
         if bool(scores.isnan().any()):
             raise task.language_model.not_finite()

@@ -102,9 +102,9 @@ class Guard:
         )
 
     def _limited(self, receive: Receive) -> Receive:
-        """Return a `receive` that raises a problem.
+        """Return a `receive` that enforces the limits.
 
-        It raises the problem if the body is too large, or if the next part of the body does not arrive in time.
+        It raises a problem if the body is too large, or if the next part of the body does not arrive in time.
         """
         received = 0
         complete = False

@@ -24,7 +24,7 @@ class Metrics:
         self.requests = Counter("at2_prune_requests", "Requests answered.", labels, registry=self.registry)
         self.seconds = Histogram(
             "at2_prune_request_seconds",
-            "Time from a request's first byte to its answer.",
+            "Time from the call of the application to the end of its answer.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self.registry,

@@ -84,7 +84,7 @@ class Kept(BaseModel):
     text: str = Field(description="The kept text: the whole text, or the kept sentences.")
     title: str | None = None
     id: str | None = None
-    score: float | None = Field(description="The method's score; null if nothing was scored.")
+    score: float | None = Field(description="The method's score; null if the passage was not scored.")
     probability: float | None = Field(
         None,
         description="The probability that the passage is evidence; null if the method gives no probabilities.",

@@ -103,8 +103,9 @@ class Replica:
 def build(args: Mapping[str, Any]) -> Application:
     """Return the application for `serve run` and `serve deploy`.
 
-    Settings are read here, where the command runs, and handed to all replicas: `args`, then the environment, then the
-    file that `config` names. The key of the server is `AT2_PRUNE_API_KEY` of the environment.
+    This function reads the settings and hands them to all replicas. `args` override the environment, which overrides
+    the file that `config` names. The key of the server is `AT2_PRUNE_API_KEY` of the environment. With `serve run`, the
+    environment is that of the command; with `serve deploy`, it is the `runtime_env` of the application.
 
     Args:
         args: the settings of `PruneConfig`, the fields of `Limits` and `Replicas`, `config` and `log_texts`.

@@ -1,4 +1,4 @@
-"""The router of a Ray Serve deployment, which sends a request to the replica that keeps its passages' keys.
+"""The router of a Ray Serve deployment. It sends a request to the replica that holds its passages' attention keys.
 
 This module uses an API that Ray marks as alpha. It was tested with Ray 2.60.
 """
@@ -23,10 +23,10 @@ REMEMBERED = 1_000_000
 class PassageRouter(RequestRouter):
     """Sends a request to the replica that most of its passages were sent to before.
 
-    Each passage votes for the replica that it was first sent to, if this replica still runs. A passage that was never
-    sent votes for the replica with the highest hash of passage and replica, so that all routers choose the same one.
-    Among replicas with as many votes, a hash of all passages and the replica decides. If a replica has no free place,
-    the request goes to the replica with the next highest number of votes.
+    Each passage votes for the replica that it was first sent to, if this replica still runs. Any other
+    passage votes for the replica with the highest hash of passage and replica, so that all routers choose the same one.
+    If replicas have equally many votes, the lowest hash of all passages and the replica decides. If a replica has
+    no free place, the request goes to the replica with the next highest number of votes.
 
     A request holds its passages in the keyword argument `passages`.
     """

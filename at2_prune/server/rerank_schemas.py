@@ -87,7 +87,8 @@ class RerankRequest(BaseModel):
     return_documents: bool | None = Field(None, description="Whether each result holds the text of its document.")
     rank_fields: list[str] | None = Field(
         None,
-        description="The keys of a document object whose values are read, each on its own line. The default is `text`.",
+        description="The keys of a document object whose values are read, each on its own line. By default, "
+        "`text` and `title` are read.",
     )
     max_tokens_per_doc: Count | None = Field(
         None, description="The maximum number of tokens to read from each document."

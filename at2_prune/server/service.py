@@ -67,8 +67,8 @@ class Backend(Protocol):
 class Service:
     """Scores, prunes and attributes with one model.
 
-    Each method with a `request` watches it: if the client closes the connection, work that has not begun is cancelled.
-    With None, nothing is watched.
+    `rank`, `prune` and `attribute` watch the request: if the client closes the connection, work that has not begun is
+    cancelled. With None, nothing is watched.
 
     Args:
         step: the prune step, which has the settings. The constructor loads the step's model.

@@ -124,7 +124,8 @@ def _read_again(
 ) -> Example | None:
     """Return the example with these row groups added.
 
-    Return None if the draft now has other sentences, or if the model now writes other thoughts.
+    Return None if the draft now has another number of sentences, or if the model now writes another answer or another
+    number of sentences of thoughts.
     """
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     ids = language_model.encode_draft(example.draft)

@@ -33,9 +33,8 @@ class Example:
     draft: str
     mass: Mapping[str, torch.Tensor]
     """Attention mass by the name of the row group, `(parts, layers, heads, sources)` float32. A part is the whole
-    draft or one of its sentences. Row groups of the prompt have one part. Groups of the rows `sources` have one more
-    axis at the end: `(parts, layers, heads, sources, sources)`. Scout's examples hold features instead; see
-    `training.scout_examples`."""
+    draft or one of its sentences. Row groups of the prompt have one part. Scout's examples hold features
+    instead; see `training.scout_examples`."""
     layers: list[int]
     """Indices of the layers that were read."""
     masks: torch.Tensor

@@ -76,7 +76,7 @@ def fit(
 ) -> tuple[torch.Tensor, list[tuple[int, float]]]:
     """Fit coefficients by the correlation within each target.
 
-    The optimiser is Adam with a cosine schedule. It starts from equal weights, which score by average attention.
+    The optimiser is Adam with a cosine schedule. It starts from equal weights.
 
     Args:
         examples: the examples, all with the same number of ablations and the same layers and heads.

@@ -1,10 +1,12 @@
 """The fit of a calibration: probabilities of evidence, and the recall of evidence.
 
-The recall is measured when sources are kept up to each share of the summed probabilities (`LEVELS`).
+For each level in `LEVELS`, the most probable sources are kept until they hold this share of the summed probabilities.
+The recall is that of the kept sources.
 
 Every question is scored by coefficients that were fitted to other questions, in five folds. Two logistic regressions
 are then fitted to these scores; see `at2_prune.coefficients.calibration`. Each question is scored twice: as it is, and
-without its supporting passages. The second case teaches the probability that at least one passage is evidence.
+without its supporting passages. Those
+without are the negative examples for the probability that at least one passage is evidence.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The share of questions below the lower limit of z, and above the upper one."""
+"""The share of scored cases whose z is below the lower limit, and the share above the upper one; see `Calibration`."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,11 @@ def measure_calibration(calibration: Calibration, questions: Sequence[ScoredQues
     """Measure a calibration on questions that it was not fitted to.
 
     Returns:
-        `questions`; `ece`, the expected calibration error; `reliability`, for each bin with sources its number of
-        sources, mean probability and share of evidence; `auroc`, how well `probability_present` separates questions
-        with evidence from the same questions without it.
+        - `questions`: the number of questions with a `probability_present`.
+        - `ece`: the expected calibration error.
+        - `reliability`: one entry for each bin that is not empty, with its number of sources, mean probability and
+          share of evidence.
+        - `auroc`: how well `probability_present` separates questions with evidence from the same questions without it.
     """
     return _summary(**_predictions(calibration, questions))
 

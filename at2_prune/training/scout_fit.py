@@ -1,8 +1,9 @@
 """The fit of scout's coefficients to supporting passages.
 
-The coefficients of the first choice must find a supporting passage by its features. In every later choice, one
-supporting passage is known. The coefficients must find the other supporting passages by their own features and their
-links to the known passage. Both fits are multinomial logistic regressions; see `at2_prune.training.choices`.
+Scout models two choices of a supporting passage; see `ScoutCoefficients`. The first fit learns to find a supporting
+passage by its features. In the second fit, one supporting passage is known. It learns to find the others by their
+features and their links to the known passage. Both fits are multinomial logistic regressions; see
+`at2_prune.training.choices`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
 
     draft_llm: SkipJsonSchema[Runnable | None] = Field(default=None, exclude=True)
     """Writes the drafts: a chat model, an LLM, or a chain that takes `question` and `context`. The scoring model then
-    reads each draft in one forward pass. With None the model of the setting `reader` drafts."""
+    reads each draft in one forward pass. With None, the reader writes the drafts; see the setting
+    `reader`."""
     draft_prompt: SkipJsonSchema[BasePromptTemplate] = Field(default=QA_PROMPT, exclude=True)
     """The prompt for `draft_llm`, with `{context}` and `{question}`. It is not used if `draft_llm` is a chain."""
     read: SkipJsonSchema[Callable[[Document], Passage] | None] = Field(default=None, exclude=True)

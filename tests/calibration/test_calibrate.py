@@ -193,7 +193,7 @@ def test_the_command(model_folder: Path, few: Path, tmp_path: Path, capsys: pyte
         (["--questions", "q.jsonl"], "--questions needs --out"),
         (["--questions", "q.jsonl", "--passages", "p.json", "--out", "o"], "cannot be used with --passages"),
         (["--coefficients", "c"], "--coefficients needs --questions"),
-        (["--passages", "one.json"], "1 different passages with text, but questions can be made of at least 20"),
+        (["--passages", "one.json"], "1 different passages with text, but at least 20 are needed"),
         (["--passages", "blank.json"], "0 different passages with text"),
         (["--passages", "same.json"], "1 different passages with text"),
         (["--passages", "missing.json"], "missing.json"),

@@ -63,5 +63,5 @@ def test_a_long_text_is_cut() -> None:
 
 
 def test_a_small_corpus_is_refused() -> None:
-    with pytest.raises(DataError, match="1 different passages with text, but questions can be made of at least 20"):
+    with pytest.raises(DataError, match="1 different passages with text, but at least 20 are needed"):
         pseudo_questions([Passage("A text.")] * 30)

@@ -4,7 +4,8 @@
 
     query_engine = index.as_query_engine(similarity_top_k=10, node_postprocessors=[AT2Postprocessor(top_n=3)])
 
-With `AT2Synthesizer` the query engine's own LLM drafts, the nodes are pruned, and the LLM answers from the kept nodes.
+`AT2Synthesizer` lets the query engine's own LLM write a draft, prunes the nodes, and lets the LLM answer from the kept
+nodes.
 """
 
 from __future__ import annotations

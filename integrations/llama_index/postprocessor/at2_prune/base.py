@@ -53,8 +53,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     """
 
     draft_llm: SkipJsonSchema[LLM | None] = Field(default=None, exclude=True)
-    """Writes the drafts. The scoring model then reads each draft in one forward pass. With None the model of the
-    setting `reader` drafts."""
+    """Writes the drafts. The scoring model then reads each draft in one forward pass. With None, the reader writes
+    the drafts; see the setting `reader`."""
     draft_prompt: SkipJsonSchema[BasePromptTemplate] = Field(default=DEFAULT_TEXT_QA_PROMPT_SEL, exclude=True)
     """The prompt for `draft_llm`, with `{context_str}` and `{query_str}`."""
 
