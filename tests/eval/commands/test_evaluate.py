@@ -189,7 +189,7 @@ def test_without_at2(
     command = ["eval", "--limit", "2", "--k", "1", "--max-new-tokens", "4", "--model", model]
     command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache.sqlite")]
     assert main(command) == 2
-    assert "no head coefficients" in capsys.readouterr().err
+    assert "no coefficients of the method" in capsys.readouterr().err
     assert main([*command, "--methods", "no_such_method"]) == 2
     assert "no method 'no_such_method'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
