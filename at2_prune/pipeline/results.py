@@ -103,7 +103,7 @@ class Pruned:
             shown = f"{passage.title}: {passage.text}" if passage.title else passage.text
             number = "      -" if score is None else f"{score:+7.4f}"
             if known:
-                number += "      -" if probabilities[index] is None else f"{probabilities[index]:7.2f}"
+                number += "      -" if probabilities[index] is None else f"{probabilities[index]:7.3f}"
             line = f"{'dropped' if index in reasons else 'kept':7}  {index}  {number}  {' '.join(shown.split())[:60]}"
             lines.append(f"  {line}  ({reasons[index]})" if index in reasons else f"  {line}")
         return "\n".join(lines)
