@@ -455,7 +455,7 @@ def test_no_question(tiny_tokenizer: PreTrainedTokenizerFast, question: str) -> 
 
 
 def test_half_a_surrogate_pair_is_refused_by_name(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(InputError, match=r"half a surrogate pair, which is not a character: remove it from 'Who\\udf08"):
+    with pytest.raises(InputError, match=r"half a surrogate pair, .*: remove it from 'Who\\udf08"):
         encode(tiny_tokenizer, [Passage("x")], "Who\udf08?")
 
 
