@@ -36,8 +36,9 @@ def main() -> None:
         for question in tqdm(load_questions(args.data)[args.skip :]):
             if question.id not in known:
                 row: dict[str, object] = {"id": question.id}
-                for name, bounds in (("keep", Bounds(keep=args.keep)), ("fixed", None)):
-                    result = pruner.answer(question.text, question.passages, args.k, None, bounds)
+                every = len(question.passages)
+                for name, k, bounds in (("keep", every, Bounds(keep=args.keep)), ("fixed", args.k, None)):
+                    result = pruner.answer(question.text, question.passages, k, None, bounds)
                     scores = answer_scores(result.answer, question.answer or "")
                     row[name] = [scores.f1, len(result.kept)]
                 known[question.id] = row
