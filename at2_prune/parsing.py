@@ -1,4 +1,4 @@
-"""Parse the JSON, YAML and TOML that users write. The three parsers raise one kind of error."""
+"""Parse the JSON, YAML and TOML that users write. The three parsers raise one kind of error. Also parse on and off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-__all__ = ["ParseError", "parse_json", "parse_toml", "parse_yaml"]
+__all__ = ["ParseError", "parse_json", "parse_switch", "parse_toml", "parse_yaml"]
+
+_SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 
 
 class ParseError(ValueError):
@@ -21,6 +23,16 @@ class ParseError(ValueError):
     def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
         super().__init__(reason if line is None else f"{reason}: line {line} column {column}")
         self.reason, self.line, self.column = reason, line, column
+
+
+def parse_switch(text: str) -> bool | None:
+    """Return the truth value of a word for on or off, or None for other texts.
+
+    Example:
+        >>> parse_switch("Off"), parse_switch("yes"), parse_switch("maybe")
+        (False, True, None)
+    """
+    return _SWITCH.get(text.lower())
 
 
 def parse_json(text: str) -> Any:

@@ -32,7 +32,7 @@ class Figures:
     question_kept: float
     """Seconds to score the passages of a question whose keys are kept."""
     question_new: float
-    """The same without kept keys."""
+    """Seconds to score the passages of a question whose keys are not kept."""
     passages: int
     """The number of passages of that question."""
 

@@ -106,7 +106,7 @@ def reference() -> int:
     ids = torch.randint(3, VOCABULARY, (PROMPT + ANSWER,)).tolist()
 
     class Given(AttributionTask):  # type: ignore[misc, valid-type]
-        """The same tokens, sources and target, in the reference code's terms."""
+        """States the tokens, sources and target of the comparison for the reference code."""
 
         input_text = ""
         target_token_range = (PROMPT, PROMPT + ANSWER)

@@ -17,6 +17,7 @@ from ..errors import CacheError, CoefficientsError, InputError
 from ..files import check_folder
 from ..models.default_model import cache_folder
 from ..models.language_model import LanguageModel
+from ..parsing import parse_switch
 from ..passage_index.index import fingerprint
 from ..progress import shown
 from ..training.settings import TrainingData
@@ -27,7 +28,6 @@ __all__ = ["cached_folder", "calibrate_in_cache", "calibrated_coefficients", "ch
 
 SWITCH = "AT2_PRUNE_CALIBRATE"
 """The environment variable that switches calibration off."""
-_ON, _OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ def switched_off() -> bool:
     """Return whether the environment says `AT2_PRUNE_CALIBRATE=off`.
 
     Raises:
-        InputError: the variable has another value than `on` or `off`, or a word for one of these.
+        InputError: the variable is set, and its value does not mean on or off.
     """
     said = os.environ.get(SWITCH, "").strip()
-    if said.lower() not in ("", *_ON, *_OFF):
+    if said and parse_switch(said) is None:
         raise InputError(f"environment variable {SWITCH} must be on or off, got {said!r:.80}")
-    return said.lower() in _OFF
+    return parse_switch(said) is False
 
 
 def check_cache(may_hold_coefficients: bool = False) -> None:

@@ -102,8 +102,8 @@ class PieceRecord:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all vectors and sums are finite. A vector that is kept as integers has a scale that is not finite, if
-        the vector was not."""
+        """True if all vectors and sums are finite. If a vector was not finite before it was kept as integers, its scale
+        is not finite."""
         return all(bool(tensor.isfinite().all()) for tensor in _tensors(self).values() if tensor.is_floating_point())
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
+from ..parsing import parse_switch
 
 __all__ = ["FLAG", "TEXT", "Kind", "checked", "choice", "probability", "setting", "whole"]
 
@@ -105,11 +106,10 @@ def choice(*allowed: str, optional: bool = False, removed: Mapping[str, str] | N
     return Kind(words, accepts, choices=allowed, removed=removed or {})
 
 
-_SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 FLAG = Kind(
     "true or false (in the environment: on or off)",
     lambda value: isinstance(value, bool),
-    lambda text: _SWITCH.get(text.lower(), text),
+    lambda text: text if (said := parse_switch(text)) is None else said,
 )
 """The kind of a switch: true or false."""
 TEXT = Kind("a text that is not blank", lambda value: value is None or (isinstance(value, str) and value.strip() != ""))

@@ -20,6 +20,7 @@ from ray import serve
 from ray.serve import Application
 
 from ..errors import AT2PruneError, InputError
+from ..parsing import parse_switch
 from ..passage_index.stores import shared_memory
 from ..pipeline.config import SETTINGS, PruneConfig
 from ..pipeline.step import PruneStep
@@ -117,7 +118,7 @@ def build(args: Mapping[str, Any]) -> Application:
     api_key = os.environ.get(KEY_VARIABLE)
     check_key(api_key)
     replicas, limits = _taken(Replicas, given), _taken(Limits, given)
-    log_texts = str(given.pop("log_texts", False)).lower() in ("true", "on", "1", "yes")
+    log_texts = parse_switch(str(given.pop("log_texts", False))) is True
     source = given.pop("config", None)
     kinds = {name: field.metadata["kind"] for name, field in SETTINGS.items()}
     parsed = {n: kinds[n].parse(v) if n in kinds and isinstance(v, str) else v for n, v in given.items()}

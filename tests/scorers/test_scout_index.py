@@ -32,16 +32,8 @@ PASSAGES = [
 
 
 @pytest.fixture
-def coefficients() -> ScoutCoefficients:
-    generator = torch.Generator().manual_seed(0)
-    first, following = torch.randn(2, 6, 2, 4, generator=generator)
-    links = torch.randn(6, 1, 4, generator=generator)
-    return ScoutCoefficients(first, following, links, (0, 1), (1,), "tiny", "llama", 2)
-
-
-@pytest.fixture
-def scout(tiny_lm: LanguageModel, coefficients: ScoutCoefficients) -> AT2Pruner:
-    return AT2Pruner(tiny_lm, ScoutScorer(coefficients), max_new_tokens=4)
+def scout(tiny_lm: LanguageModel, scout_coefficients: ScoutCoefficients) -> AT2Pruner:
+    return AT2Pruner(tiny_lm, ScoutScorer(scout_coefficients), max_new_tokens=4)
 
 
 def test_order_does_not_matter(scout: AT2Pruner) -> None:
@@ -50,18 +42,18 @@ def test_order_does_not_matter(scout: AT2Pruner) -> None:
     assert scout.score(QUESTION, PASSAGES[::-1])[::-1] == pytest.approx(scores, abs=1e-4)
 
 
-def test_the_chosen_come_first(coefficients: ScoutCoefficients) -> None:
+def test_the_chosen_come_first(scout_coefficients: ScoutCoefficients) -> None:
     features = torch.rand(6, 2, 4, 5, generator=torch.Generator().manual_seed(1))
     links = torch.rand(5, 6, 1, 4, 5, generator=torch.Generator().manual_seed(2))
-    scores = coefficients.score(features, lambda chosen: links[chosen])
-    best = int(coefficients.first_scores(features).argmax())
+    scores = scout_coefficients.score(features, lambda chosen: links[chosen])
+    best = int(scout_coefficients.first_scores(features).argmax())
     order = scores.argsort(descending=True).tolist()
     assert order[0] == best
 
     def linked(known: int) -> torch.Tensor:
-        return torch.einsum("flh,flhs->s", coefficients.links.double(), links[known].double())
+        return torch.einsum("flh,flhs->s", scout_coefficients.links.double(), links[known].double())
 
-    own = torch.einsum("flh,flhs->s", coefficients.following.double(), features.double())
+    own = torch.einsum("flh,flhs->s", scout_coefficients.following.double(), features.double())
     others = [i for i in range(5) if i != best]
     second = max(others, key=lambda i: float((own + linked(best))[i]))
     assert order[1] == second
@@ -103,12 +95,12 @@ def test_a_sentence_is_as_probable_as_its_passage_and_itself_in_it(scout: AT2Pru
     assert float((scores[0] / scores[1]).log()) == pytest.approx(float(first[0] - first[1]), abs=1e-4)
 
 
-def test_saved_and_loaded(coefficients: ScoutCoefficients, tmp_path: Path, tiny_lm: LanguageModel) -> None:
-    coefficients.save_pretrained(tmp_path)
+def test_saved_and_loaded(scout_coefficients: ScoutCoefficients, tmp_path: Path, tiny_lm: LanguageModel) -> None:
+    scout_coefficients.save_pretrained(tmp_path)
     loaded = load_coefficients(tiny_lm, tmp_path)
     assert isinstance(loaded, ScoutCoefficients)
     assert method_of(loaded) == "scout"
-    assert torch.equal(loaded.links, coefficients.links)
+    assert torch.equal(loaded.links, scout_coefficients.links)
     assert AT2Pruner.from_pretrained(tiny_lm, tmp_path).scorer.name == "scout"
     with pytest.raises(InputError, match=r"the method at2 needs .* belong to scout"):
         AT2Pruner.from_pretrained(tiny_lm, tmp_path, method="at2")
@@ -139,12 +131,12 @@ def test_training(tiny_lm: LanguageModel, tmp_path: Path) -> None:
 
 
 def test_an_index_on_disk_by_command(
-    scout: AT2Pruner, coefficients: ScoutCoefficients, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scout: AT2Pruner, scout_coefficients: ScoutCoefficients, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lm = scout.language_model
     lm.model.save_pretrained(tmp_path / "model")
     lm.tokenizer.save_pretrained(tmp_path / "model")
-    coefficients.save_pretrained(tmp_path / "scout")
+    scout_coefficients.save_pretrained(tmp_path / "scout")
     (tmp_path / "passages.json").write_text(json.dumps([{"text": p.text, "title": p.title} for p in PASSAGES]))
     given = ["--passages", str(tmp_path / "passages.json"), "--model", str(tmp_path / "model")]
     given += ["--coefficients", str(tmp_path / "scout")]

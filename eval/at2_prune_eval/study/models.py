@@ -15,7 +15,7 @@ from at2_prune.models.loading import check_model
 from ..run.config import prompt_digest
 from .settings import DEFAULT, Model, in_full
 
-__all__ = ["checked_name", "describe_coefficients", "describe_device", "describe_model", "load_language_model"]
+__all__ = ["checked_name", "describe_device", "describe_model", "load_language_model"]
 
 SAMPLES = 64
 """The number of values of each parameter that a digest of weights reads."""
@@ -72,17 +72,6 @@ def describe_model(language_model: LanguageModel) -> dict[str, Any]:
         "dtype": str(model.dtype).removeprefix("torch."),
         "prompt": f"{language_model.template.name} {prompt_digest(language_model.template)}",
     }
-
-
-def describe_coefficients(coefficients: Any) -> str:
-    """Return a digest of coefficients of any kind."""
-    state = hashlib.sha256()
-    for name, value in sorted(vars(coefficients).items()):
-        if isinstance(value, torch.Tensor):
-            state.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
-        elif name[0] != "_" and isinstance(value, (int, float, str, tuple, list)):
-            state.update(f"{name} {value}".encode())
-    return state.hexdigest()[:16]
 
 
 def describe_device(device: torch.device) -> str:

@@ -156,12 +156,10 @@ def _rank(
 def _about(folder: StudyFolder, name: str, data: str, pruner: AT2Pruner) -> dict[str, Any]:
     """Return the settings that a method's rankings depend on."""
     from ..loop.identity import describe_scorer
-    from .models import describe_coefficients, describe_model
+    from .models import describe_model
 
     scorer, kind = pruner.scorer, folder.study.methods[name].method
     about: dict[str, Any] = {"method": kind, "data": data, "settings": describe_scorer(scorer)}
-    if (coefficients := getattr(scorer, "coefficients", None)) is not None:
-        about["coefficients"] = describe_coefficients(coefficients)
     if family_of(kind) != "retrieval":  # retrieval methods do not use the language model
         about["scorer"] = describe_model(pruner.language_model)
     return about
