@@ -10,9 +10,9 @@
 
 For each question the model writes an answer. Each method scores the sources of each of its sentences. Then the
 statement's log-odds are measured under random ablations that no method has seen. LDS is the Spearman correlation of
-these with the summed scores of the kept sources; the top-k drop is the log-probability that the statement loses without
-its k best sources, in nats. Where the data names supporting passages, the passages that each statement cites
-(`Statement.cited`) are compared with them.
+these with the summed scores of the kept sources. The top-k drop is the log-probability that the statement loses without
+its k best sources, in nats. Both are also measured for the whole answer, as one more statement. Where the data names
+supporting passages, the passages that each statement cites (`Statement.cited`) are compared with them.
 
 With --known, the data's answer is attributed instead of the model's own. With --long, an instruction asks for several
 sentences. With --thoughts, it asks for reasoning before the marker "Answer:", and the sources are the sentences before
@@ -62,6 +62,7 @@ class Case:
     passages: list[Passage]
     prompt: EncodedPrompt
     answer: Answered
+    """The sentences of the answer. The last statement is the whole answer, if it has several sentences."""
     cites_passages: bool
 
 
@@ -141,7 +142,20 @@ def written(model: LanguageModel, question: Question, args: argparse.Namespace) 
     draft = write_drafts(model, [prompt], max_new_tokens=tokens)[0]
     if args.thoughts:
         prompt = thought_prompt(model, prompt, draft)
-    return Case(question, passages, prompt, answered(model, draft, "sentence"), not args.thoughts)
+    return Case(question, passages, prompt, with_whole(answered(model, draft, "sentence")), not args.thoughts)
+
+
+def with_whole(answer: Answered) -> Answered:
+    """Add the whole answer as one more statement, if the answer has several."""
+    if len(answer.parts) == 1:
+        return answer
+    whole, tokens = (answer.spans[0][0], answer.spans[-1][1]), (answer.parts[0][0], answer.parts[-1][1])
+    return replace(answer, spans=[*answer.spans, whole], parts=[*answer.parts, tokens])
+
+
+def has_whole(parts: Sequence[tuple[int, int]]) -> bool:
+    """Return True if the last statement is the whole answer, after its sentences."""
+    return len(parts) > 1 and parts[-1][0] == parts[0][0]
 
 
 def fewer(question: Question, count: int) -> Question:
@@ -194,6 +208,7 @@ def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablati
         "answer": answer.text,
         "statements": [answer.text[a:b] for a, b in answer.spans],
         "tokens": [b - a for a, b in answer.parts],
+        "whole": has_whole(answer.parts),
         "sources": count,
         "gold": gold,
         "f1": answer_scores(answer.text, accepted).f1 if accepted else None,
@@ -205,26 +220,57 @@ def show(folder: Path) -> None:
     """Print the summary of a run."""
     every = [json.loads(line) for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
     records = [one for one in every if one["left_out"] is None]
-    count = sum(len(one["statements"]) for one in records)
+    wholes = [one.get("whole", False) for one in records]
+    count = sum(len(one["statements"]) for one in records) - sum(wholes)
     print(f"\n{len(records)} questions, {count} statements, {len(every) - len(records)} questions left out")
     print(f"median seconds a question: {sorted(one['seconds'] for one in every)[len(every) // 2]:.0f}")
-    for name in records[0]["methods"]:
+    names = list(records[0]["methods"])
+    first: dict[tuple[str, str], list[list[float]]] = {}
+    for name in names:
         print(f"\n{name}")
         own = [one["methods"][name] for one in records]
         if "cpu" in own[0]:
-            print(f"  CPU seconds        {sum(one['cpu'] for one in own) / len(own):.1f} (mean of a question)")
-        if "lds" in own[0]:
-            print(f"  LDS                {_pooled([[x for x in one['lds'] if x is not None] for one in own])}")
-            for k in KS:
-                print(f"  top-{k} drop         {_pooled([one['drop'][str(k)] for one in own])}")
+            seconds = sum(one["cpu"] for one in own) / len(own)
+            print(f"  CPU seconds                  {seconds:.1f} (mean of a question)")
+        for title, measure, values in _faithfulness(own, wholes) if "lds" in own[0] else ():
+            base = first.setdefault((title, measure), values)
+            less = "" if base is values else f"   less {names[0]}: {_paired(values, base)}"
+            print(f"  {measure + ', ' + title:28} {_pooled(values)}{less}")
         for label, some in (("all answers", records), ("right answers", [r for r in records if (r["f1"] or 0) >= 0.5])):
-            for measure, estimate in _citations(some, name):
-                print(f"  {measure:18} {estimate}  ({label}, N = {len(some)})")
+            for title, estimate in _citations(some, name):
+                print(f"  {title:28} {estimate}  ({label}, N = {len(some)})")
+
+
+def _faithfulness(
+    own: Sequence[dict[str, Any]], wholes: Sequence[bool]
+) -> Iterator[tuple[str, str, list[list[float]]]]:
+    """Yield LDS and the top-k drops of single statements, then of whole answers: a list for each question."""
+    for title, part in (("a statement", _sentences), ("the whole answer", _whole)):
+        yield title, "LDS", [part(one["lds"], whole) for one, whole in zip(own, wholes, strict=True)]
+        for k in KS:
+            drops = [part(one["drop"][str(k)], whole) for one, whole in zip(own, wholes, strict=True)]
+            yield title, f"top-{k} drop", drops
+
+
+def _sentences(values: list[float | None], whole: bool) -> list[float]:
+    """Return the values of the sentences, without that of the whole answer. LDS of equal outcomes is undefined."""
+    return [x for x in (values[:-1] if whole else values) if x is not None]
+
+
+def _whole(values: list[float | None], whole: bool) -> list[float]:
+    """Return the value of the whole answer. An answer of one sentence has one value for both."""
+    return [x for x in values[-1:] if x is not None]
 
 
 def _pooled(values: list[list[float]]) -> Estimate:
     """Estimate the mean over all statements, with questions resampled."""
     return bootstrap_ratio([sum(some) for some in values], [len(some) for some in values])
+
+
+def _paired(values: list[list[float]], base: list[list[float]]) -> Estimate:
+    """Estimate the difference of two means over statements, with questions resampled."""
+    pairs = [(sum(a) - sum(b), len(a)) for a, b in zip(values, base, strict=True) if len(a) == len(b)]
+    return bootstrap_ratio([total for total, _ in pairs], [count for _, count in pairs])
 
 
 def _citations(records: Sequence[dict[str, Any]], method: str) -> Iterator[tuple[str, Estimate]]:
@@ -233,7 +279,9 @@ def _citations(records: Sequence[dict[str, Any]], method: str) -> Iterator[tuple
     for record in records:
         if not record["gold"]:
             continue
-        statements = [Statement("", 0, 0, scores) for scores in record["methods"][method]["scores"]]
+        scores = record["methods"][method]["scores"]
+        sentences = scores[:-1] if record.get("whole") else scores
+        statements = [Statement("", 0, 0, some) for some in sentences]
         cited = {source for statement in statements for source in statement.cited()}
         first = {source for statement in statements for source in statement.cited(most=1)}
         gold = set(record["gold"])
