@@ -5,10 +5,16 @@
     $ at2-prune calibrate --passages corpus.jsonl --out runs/own
     $ python research/without_labels.py --fit labelled=runs/labelled written=runs/own:calibration- \\
           both=runs/own --test runs/hotpotqa --penalty 0.03 0.3
+    $ at2-prune train --data hotpotqa/train.jsonl --limit 100 --ablations 8 --out runs/ablations
+    $ python research/without_labels.py --fit labelled=runs/labelled:5 --ablations runs/ablations --test runs/hotpotqa
 
 The examples of each folder are read; nothing else is read again. After a colon stands the beginning of the ids of the
-questions to use. The last line of a test set has equal weights of the best layer, a floor that learns nothing but the
-layer. The differences are paired, to the first fit, with 95 % intervals by bootstrap over questions.
+questions to use. The differences are paired, to the first fit, with 95 % intervals by bootstrap over questions. Two
+floors follow the fits:
+
+- With --ablations, coefficients of the same features are fitted to the effects of ablations, as AT2's are, without
+  links. The run has the ablations, and the first folder of the first fit has the features of the same questions.
+- Equal weights of the best layer learn nothing but the layer.
 """
 
 from __future__ import annotations
@@ -20,24 +26,34 @@ from pathlib import Path
 
 import torch
 
+from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.passage_index.features import QUESTION
 from at2_prune.training import Example, ScoutSettings
 from at2_prune.training.choices import recall_at
 from at2_prune.training.examples import ExampleStore
+from at2_prune.training.fit import fit
 from at2_prune.training.scout_fit import fit_scout
 
 KS = (1, 2, 3, 4)
 
 
+def examples_of(folder: str) -> list[Example]:
+    """Return all examples of a folder."""
+    store = ExampleStore.__new__(ExampleStore)
+    store.folder = Path(folder)
+    return [one for path in sorted((store.folder / "examples").glob("*.safetensors")) for one in store.read(path)]
+
+
 def read(place: str) -> list[Example]:
     """Return the examples of a folder that have both evidence and others; `FOLDER:PREFIX` chooses ids."""
     folder, _, prefix = place.partition(":")
-    store = ExampleStore.__new__(ExampleStore)
-    store.folder = Path(folder)
-    found = [one for path in sorted((store.folder / "examples").glob("*.safetensors")) for one in store.read(path)]
-    return [e for e in found if e.question_id.startswith(prefix) and bool(e.gold.any()) and not bool(e.gold.all())]
+    return [
+        e
+        for e in examples_of(folder)
+        if e.question_id.startswith(prefix) and bool(e.gold.any()) and not bool(e.gold.all())
+    ]
 
 
 def recalls(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> list[list[float]]:
@@ -47,6 +63,29 @@ def recalls(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> lis
         scores = coefficients.score(example.mass["question"], lambda chosen, links=links: links[chosen])  # type: ignore[misc]
         found.append([recall_at(scores, example.gold, k) for k in KS])
     return found
+
+
+def taught_by_ablations(features: Sequence[Example], ablated: Sequence[Example]) -> tuple[torch.Tensor, int]:
+    """Fit coefficients of scout's features to the effects of ablations, without links.
+
+    Returns:
+        The weights `(features, layers, heads)`, and the number of questions.
+    """
+    by_id = {one.question_id: one.mass["question"] for one in features}
+    shape = features[0].mass["question"].shape[:3]
+    both = [
+        # The fit takes (parts, layers, heads, sources): features and layers become one dimension.
+        replace(one, mass={"question": by_id[one.question_id].flatten(0, 1)[None].float()})
+        for one in ablated
+        if one.question_id in by_id
+    ]
+    return fit(both, [RowGroup("question")])[0].reshape(shape), len(both)
+
+
+def by_weights(weights: torch.Tensor, examples: Sequence[Example]) -> list[list[float]]:
+    """Score by one sum of weighted features."""
+    scores = [torch.einsum("flh,flhs->s", weights, one.mass["question"]) for one in examples]
+    return [[recall_at(s, one.gold, k) for k in KS] for s, one in zip(scores, examples, strict=True)]
 
 
 def equal_weights(examples: Sequence[Example], layer: int) -> list[list[float]]:
@@ -62,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fit", nargs="+", required=True, metavar="NAME=FOLDER[:PREFIX][+FOLDER...]")
     parser.add_argument("--test", nargs="+", required=True, metavar="FOLDER[:PREFIX]")
+    parser.add_argument("--ablations", metavar="FOLDER", help="a run of at2-prune train")
     parser.add_argument("--penalty", nargs="+", type=float, default=[ScoutSettings.penalty])
     args = parser.parse_args()
     fits = {name: [read(one) for one in places.split("+")] for name, _, places in (x.partition("=") for x in args.fit)}
@@ -76,6 +116,10 @@ def main() -> None:
             for name, some in fits.items():
                 coefficients = fit_scout(some, replace(settings, penalty=penalty))
                 rows[f"{name}, {sum(map(len, some))} questions, penalty {penalty:g}"] = recalls(coefficients, examples)
+        if args.ablations:
+            first_folder = next(iter(fits.values()))[0]
+            weights, count = taught_by_ablations(first_folder, examples_of(args.ablations))
+            rows[f"ablations, {count} questions, no links"] = by_weights(weights, examples)
         best = max(range(len(layers)), key=lambda i: sum(row[1] for row in equal_weights(fits[next(iter(fits))][0], i)))
         rows[f"equal weights, layer {layers[best]}"] = equal_weights(examples, best)
         for title, found in rows.items():
