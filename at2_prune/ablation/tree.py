@@ -32,7 +32,8 @@ class Tree:
         self._starts = [start for start, _ in run.sources] + [len(run.ids)]
         fitting = LOGITS_AT_ONCE // len(run.target)
         self._together = min(fitting, len(run.ablations)) if self._model.compatibility.has_backbone else 1
-        """The number of ablations that go through the output projection together. Below 2, each ablation goes alone."""
+        """The number of ablations that go through the output projection together. If it is less than 2, each ablation
+        goes through the output projection alone."""
         self._waiting: list[tuple[tuple[bool, ...], torch.Tensor]] = []
         """The masks that wait for the output projection, each with the hidden states that predict the target."""
 

@@ -27,7 +27,7 @@ class CurrentStep:
         self.due = bool(measures)
         """True if at least one row group contains the step's row."""
         self.plain = all(measure == "attention" for measure in measures)
-        """True if no row group that contains the row has another measure than attention."""
+        """True if every row group that contains the row has the measure `attention`."""
         self._masks: dict[int, tuple[torch.Tensor, bool]] = {}
 
     def sees_all(self, mask: torch.Tensor | None) -> bool:

@@ -84,8 +84,8 @@ def original_positions(positions: torch.Tensor) -> Iterator[None]:
 
     In this context, a pass can drop some tokens while the other tokens keep their position ids. The result is the same
     as if the dropped tokens were masked, but only the kept tokens cost time. transformers itself measures sliding
-    windows and chunks by the index of a token. Without the dropped tokens, the borders of windows and chunks would
-    move. The masks in this context measure by position.
+    windows and chunks by the index of a token, so dropped tokens would move the borders of windows and chunks. The
+    masks in this context measure by position.
 
     Recurrent and convolutional layers (Mamba, Qwen3-Next, LFM2) run over masked tokens, but not over dropped tokens. In
     a model with such layers, dropped and masked tokens give different results; see `Compatibility.carries_state`.

@@ -1,4 +1,4 @@
-"""Computes measures. A measure gives a number for each key of a row, which is summed over the tokens of a source.
+"""Computes measures: numbers for each key of a row. The numbers are then summed over the tokens of each source.
 
 In one row, a head has the weight :math:`w_j` and the value :math:`v_j` for each key :math:`j` that the row may attend
 to. The matrix :math:`V` holds the values. The head's output is :math:`o = \\sum_j w_j v_j`. There are three measures:

@@ -331,8 +331,8 @@ def read_attention(
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read.
-        InputError: the number of readings differs from the number of sequences. `AttentionReader.mass` raises it if
-            the model did not run all sources or rows.
+        InputError: the number of readings differs from the number of sequences. `AttentionReader.mass` raises this
+            error too, if the model did not run all sources and rows.
 
     Example:
         >>> import torch

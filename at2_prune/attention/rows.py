@@ -50,7 +50,7 @@ class RowGroup:
 
     @classmethod
     def from_name(cls, name: str) -> RowGroup:
-        """Return the row group with a name.
+        """Return the row group with the given name.
 
         Raises:
             CoefficientsError: there is no such row group.

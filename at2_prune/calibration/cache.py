@@ -1,4 +1,4 @@
-"""Learns the coefficients of a model without shipped coefficients once, and keeps these coefficients in the cache."""
+"""Learns coefficients for models without shipped coefficients, once for each model, and keeps them in the cache."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ __all__ = ["shipped_coefficients", "shipped_for_weights"]
 
 
 def shipped_coefficients(folder: str | os.PathLike[str] | None = None) -> dict[str, dict[str, Path]]:
-    """Return the folders of all coefficients. The keys are the model's name and then the method.
+    """Return the folders of all coefficients, as a dictionary of dictionaries.
+
+    The outer key is the name of the model, and the inner key is the method.
 
     The coefficients of a method are in the folder `MODEL/METHOD`. If the model's name is a Hub id with a slash, MODEL
     is a nested folder. An example is `Qwen/Qwen3-0.6B/scout`.

@@ -53,7 +53,7 @@ the rows of the known source attend to the other source. In the direction `from`
 the known source. Each direction has three features: the mean and the maximum over the rows of the attention to all
 tokens of a source, and the maximum over the rows of the attention to the title tokens only."""
 USUAL_TOKENS = 130
-"""The usual number of tokens of a passage. The sum :math:`O_t` is divided by this number."""
+"""The usual number of tokens of a passage. In the feature `joint`, the sum :math:`O_t` is divided by this number."""
 UNITS_AT_ONCE = 128
 """The maximum number of units whose keys are restored at a time."""
 

@@ -201,8 +201,8 @@ class DiskStore:
     def _mode(self) -> str:
         """Return the mode in which SQLite opens the file.
 
-        If this process may write to the file and its folder, the mode is `rwc`. Otherwise, it is `ro` with the option
-        `immutable=1`, which states that no process changes the file.
+        If there is no file yet, or if this process may write to the file and its folder, the mode is `rwc`. Otherwise,
+        the mode is `ro` with the option `immutable=1`, which states that no process changes the file.
 
         There is one exception. If there is a log beside the file, another process is writing, or a process was killed
         while it wrote. The mode is then `ro` without the option, so that SQLite also reads the records in the log.
