@@ -130,7 +130,7 @@ def meant_key(key: str, known: Collection[str]) -> str | None:
 
     Args:
         key: a key of the mapping.
-        known: the keys of the mapping. If the correct key is among these keys, `key` is no misspelling.
+        known: the keys of the mapping. If the correct key is among these keys, `key` is not a misspelling.
     """
     lower = key.lower()
     for right in _KEYS:
@@ -237,7 +237,7 @@ def split_sentences(passage: Passage) -> Sequence[str]:
     sentences: list[str] = []
     for part in sentencex.segment("en", passage.text) if passage.text else ():
         if sentences and not (part.strip() and sentences[-1].strip()):
-            sentences[-1] += part  # a sentence of white space joins its neighbor
+            sentences[-1] += part  # white space alone is not a sentence, so it is joined to text
         else:
             sentences.append(part)
     return sentences if "".join(sentences) == passage.text else [passage.text]

@@ -117,8 +117,8 @@ class AT2Pruner(Attributor):
                 are passed to this method too.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
             method: the name of the method that scores; see `at2_prune.catalogue`. With None, the other arguments decide
-                the method. Coefficients decide for the method that they belong to, `cross_encoder` decides for
-                cross_encoder, and `embedder` decides for dense. If none of these is given, the method is scout.
+                the method. Coefficients select the method that they belong to, `cross_encoder` selects cross_encoder,
+                and `embedder` selects dense. If none of these is given, the method is scout.
             index: the folder of scout's passage index. The command at2-prune index makes such a folder. By default, the
                 index is kept in memory.
             cross_encoder: the reranker for the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.

@@ -55,7 +55,7 @@ class Room:
         return True
 
     def has_for_each(self, prompt: EncodedPrompt, draft: str | Draft | None = None) -> bool:
-        """Return whether the context can hold a prompt with only one of the passages, for each passage.
+        """Return whether every passage fits the context if it is the only passage in the prompt.
 
         Args:
             prompt: this model's prompt with all passages.

@@ -31,8 +31,8 @@ MOST_WORDS = 4000
 shown without marks, because it would take long to compare them."""
 
 Parts = list[tuple[bool, str]]
-"""A text in parts. A part is a pair of a flag and a text. The flag is True if the text it is compared with lacks the
-part."""
+"""The draft or the answer, divided into parts. A part is a pair of a flag and a text. In the draft, the flag is True if
+the answer lacks the part. In the answer, the flag is True if the draft lacks the part."""
 
 
 def html_report(
@@ -49,7 +49,7 @@ def html_report(
         result: the result of `AT2Pruner.answer`.
         tokens: the result of `AT2Pruner.token_scores` for the same passages. With None, the text has no shades.
         model: the name of the scoring model.
-        reader: the name of the model that answered, if another model than the scoring model answered.
+        reader: the name of the model that answered, if this model is not the scoring model.
         scorer: the name of the method. If the method is in the catalogue, the page explains the score.
 
     Returns:

@@ -154,8 +154,8 @@ def load_scorer(
     Args:
         language_model: the model that the scorer scores with.
         method: the name of a scoring method in `at2_prune.catalogue`. With None, the other arguments decide the method.
-            Coefficients decide for the method that they belong to (see `method_of`), a reranker decides for
-            `cross_encoder`, and an embedder decides for `dense`. If none of these is given, the default method is used.
+            Coefficients select the method that they belong to (see `method_of`), a reranker selects `cross_encoder`,
+            and an embedder selects `dense`. If none of these is given, the default method is used.
         coefficients: coefficients, for a method that uses coefficients; see `at2_prune.coefficients.loading`.
         index: the folder of scout's passage index. By default, the index is kept in memory.
         cross_encoder: the reranker for the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore this

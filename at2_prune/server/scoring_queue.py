@@ -30,7 +30,7 @@ class QueueFullError(Exception):
     """Too many jobs wait.
 
     Args:
-        retry_after: the number of seconds in which the jobs that wait now should be done.
+        retry_after: the expected number of seconds until the jobs that wait now are done.
     """
 
     def __init__(self, retry_after: int) -> None:
