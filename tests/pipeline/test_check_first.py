@@ -113,7 +113,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"method": "at2"}, "no coefficients of the method at2 come with at2-prune for model: train them"),
     ({"cross_encoder": "missing"}, "cannot load the encoder 'missing'"),
     ({"cross_encoder": "no_tokenizer"}, "cannot load the encoder 'no_tokenizer': ValueError: it has no tokenizer"),
-    ({"cross_encoder": "labels"}, "'labels' classifies into 3 labels; a reranker has one output"),
+    ({"cross_encoder": "labels"}, "'labels' classifies into 3 labels; a reranker must have one output"),
     ({"embedder": "missing"}, "cannot load the encoder 'missing'"),
     ({"embedder": "no_tokenizer", "method": "dense"}, "cannot load the encoder 'no_tokenizer'"),
     ({"coefficients": "scout", "index": "index_of_layer_1"}, "index of another model or of other settings (layers"),
