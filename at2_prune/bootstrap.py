@@ -39,7 +39,7 @@ def bootstrap_mean(values: Sequence[float], resamples: int = RESAMPLES, seed: in
     """Estimate the mean of the values, with a percentile-bootstrap 95 % interval.
 
     Args:
-        values: one value per question. If there are none, the estimate is NaN.
+        values: one value per question. If the list is empty, the estimate is NaN.
         resamples: the number of resamples.
         seed: the seed of the resamples.
 
@@ -54,11 +54,11 @@ def bootstrap_mean(values: Sequence[float], resamples: int = RESAMPLES, seed: in
 
 
 def bootstrap_difference(values: Sequence[float], base: Sequence[float]) -> Estimate:
-    """Estimate the mean of the paired differences, values minus base, with the interval of `bootstrap_mean`.
+    """Estimate the mean of `values[i] - base[i]` over the questions, with a percentile-bootstrap 95 % interval.
 
     Args:
         values: one value per question.
-        base: the values to compare with, for the same questions in the same order.
+        base: the values that are subtracted, for the same questions in the same order.
 
     Example:
         >>> print(bootstrap_difference([1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]))
@@ -68,11 +68,13 @@ def bootstrap_difference(values: Sequence[float], base: Sequence[float]) -> Esti
 
 
 def bootstrap_pooled(groups: Sequence[Sequence[float]], resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
-    """Estimate the mean over the values of all groups, with values resampled within their group.
+    """Estimate the mean of the values of all groups, with a percentile-bootstrap 95 % interval.
+
+    Each resample draws as many values from a group as the group has.
 
     Args:
         groups: the values of each group. A group may hold the questions of one data set. Every value has the same
-            weight. Without any value, the estimate is NaN.
+            weight. If no group holds a value, the estimate is NaN.
         resamples: the number of resamples.
         seed: the seed of the resamples. The group with index i uses seed + i.
 
@@ -93,11 +95,11 @@ def bootstrap_ratio(
 ) -> Estimate:
     """Estimate the ratio of two means over the same questions, with a percentile-bootstrap 95 % interval.
 
-    Resamples whose mean denominator is not positive are left out. The interval is valid only if such resamples are
-    rare.
+    A resample is left out if the mean of its denominators is not positive. The interval is valid only if such resamples
+    are rare.
 
     Args:
-        numerators: one value per question. If there are none, the estimate is NaN.
+        numerators: one value per question. If the list is empty, the estimate is NaN.
         denominators: one value per question. If their mean is not positive, the estimate is NaN.
         resamples: the number of resamples.
         seed: the seed of the resamples.
@@ -114,7 +116,7 @@ def bootstrap_ratio(
     return _interval((above.mean() / below.mean()).item(), (tops / bottoms)[bottoms > 0])
 
 
-@functools.lru_cache(maxsize=8)  # all estimates of an evaluation share their resamples
+@functools.lru_cache(maxsize=8)  # estimates from equally many questions share their resamples
 def _counts(count: int, resamples: int, seed: int) -> torch.Tensor:
     """Count how often each question occurs in each resample, `(resamples, questions)`."""
     draws = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))

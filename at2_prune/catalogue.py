@@ -60,22 +60,22 @@ class MethodInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The keyword arguments for the scorer's class."""
     coefficients: str = ""
-    """The name of the method whose learned coefficients this method uses. It may be the name of this method itself. It
-    is empty if the method uses no coefficients."""
+    """The name of the method whose learned coefficients this method uses. A method with coefficients of its own has its
+    own name here. The text is empty if the method uses no coefficients."""
     train_command: str = "train"
     """The subcommand of `at2-prune` that trains the method's coefficients."""
     train: tuple[str, ...] = ()
     """The options of `at2-prune train` for this method, in addition to the options for model, data and output."""
     configurable: bool = True
-    """True if `PruneConfig` and the command line accept the method. They do not accept the methods in `REFERENCES`."""
+    """True if `PruneConfig` and the command line accept the method. It is False for the methods in `REFERENCES`."""
 
     slow: bool = False
-    """True if the method is too slow for many questions. `at2-prune eval --methods all` leaves it out.
+    """True if the method is too slow for many questions. `at2-prune eval --methods all` leaves a slow method out, but
     `--methods NAME` runs it."""
 
     @property
     def learned(self) -> bool:
-        """Return whether the method has learned coefficients of its own."""
+        """Return whether coefficients are learned for this method itself."""
         return self.coefficients == self.name
 
 
@@ -136,7 +136,7 @@ _ENTRIES = (
         "fusion",
         "Fusion",
         "learned",
-        "The score of scout plus 0.3 times the retriever's score, both standardised.",
+        "The standardised score of scout, plus 0.3 times the standardised score of the retriever.",
         "part of 1 for new passages; only the question for passages in the index",
         "fusion.FusionScorer",
         coefficients="scout",
@@ -155,7 +155,7 @@ _ENTRIES = (
         "dense",
         "Dense",
         "retrieval",
-        "The cosine of two sentence embeddings, the question's and the passage's.",
+        "The cosine of the question's embedding and the passage's embedding.",
         "0",
         "dense.DenseScorer",
     ),
@@ -266,8 +266,8 @@ REMOVED = {
     "prompt_scout": RemovedMethod(
         "Scout, one prompt",
         "learned",
-        "the method prompt_scout, an earlier form of scout, was removed in 0.2: use scout, whose coefficients "
-        "at2-prune train-scout learns",
+        "the method prompt_scout, an earlier form of scout, was removed in 0.2: use scout, and train its coefficients "
+        "with at2-prune train-scout",
     ),
 }
 """The methods that were removed, by name. Results of earlier runs still show their labels."""
@@ -280,19 +280,19 @@ def scoring_methods() -> list[str]:
 
 
 def configurable_methods() -> list[str]:
-    """Return the names of the methods that `PruneConfig` and the command line accept, the default method first."""
+    """Return the names of the methods that `PruneConfig` and the command line accept. The default method is first."""
     return [DEFAULT_METHOD, *(name for name, info in METHODS.items() if info.configurable and name != DEFAULT_METHOD)]
 
 
 def learned_methods() -> list[str]:
-    """Return the names of the methods that have learned coefficients of their own."""
+    """Return the names of the methods that coefficients are learned for."""
     return [name for name, info in METHODS.items() if info.learned]
 
 
 def label_of(name: str) -> str:
     """Return the label of a method. For a name that is not in the catalogue, the label is made from the name.
 
-    A method that was removed keeps its label.
+    A method that was removed still has its old label.
 
     Example:
         >>> label_of("gradient_x_input"), label_of("surrogate_16"), label_of("my_method")
@@ -319,7 +319,7 @@ def family_of(name: str) -> str:
 
 
 def by_family(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group methods by family, in the order that tables and figures use. The two references are left out.
+    """Group methods by family, in the order that tables and figures use. The methods in `REFERENCES` are left out.
 
     Example:
         >>> by_family(["none", "at2", "bm25", "random"])

@@ -65,7 +65,7 @@ class MissingExtraError(AT2PruneError, ImportError):
 
     Args:
         package: the package that is missing.
-        extra: the extra of at2-prune that installs it.
+        extra: the extra of at2-prune that installs the package.
         purpose: the feature that needs the package. The message begins with these words.
         command: the pip command to show; by default the command that installs the extra.
     """
@@ -76,20 +76,20 @@ class MissingExtraError(AT2PruneError, ImportError):
 
 
 def need_package(package: str, extra: str, purpose: str, pip_name: str | None = None) -> None:
-    """Raise `MissingExtraError` if a package is not installed. Call this before a long computation.
+    """Raise `MissingExtraError` if a package is not installed. Call this function before a long computation.
 
     Args:
-        package: the name that is imported.
+        package: the name under which Python imports the package.
         extra: see `MissingExtraError`.
         purpose: see `MissingExtraError`.
-        pip_name: the package's name in messages; by default the name that is imported.
+        pip_name: the package's name in messages. The default is the value of `package`.
     """
     if importlib.util.find_spec(package) is None:
         raise MissingExtraError(pip_name or package, extra, purpose)
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the type and the first line of an error from another package. Messages of one line show this text.
+    """Return the type and the first line of an error from another package, for use in a message of one line.
 
     Example:
         >>> reason_of(ValueError("no such file\\nTry another one."))

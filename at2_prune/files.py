@@ -1,7 +1,7 @@
 """Functions that write files atomically, check output paths, and read text files of users.
 
 A command creates the folder that its option `--out` names. Other options name an output file, whose folder must exist.
-So a mistyped path is refused before the work begins. All functions take a path that begins with `~`, see `user_path`.
+So a mistyped path is refused before the work begins. Every path may begin with `~`; see `user_path`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ BYTE_ORDER_MARK = "\ufeff"
 def user_path(path: str | os.PathLike[str]) -> Path:
     """Return a path that a user gave, with `~` or `~name` at its start replaced by the home folder.
 
-    A shell replaces `~` itself, but not in quotes, after `=`, or in a file. If there is no such home folder, the path
-    is returned as it is. `Path.expanduser` would raise an error.
+    A shell replaces `~` before a program sees it, but not in quotes, after `=`, or in a file. If the home folder is not
+    known, the path is returned unchanged. `Path.expanduser` would raise an error instead.
 
     Example:
         >>> user_path("~nobody-of-this-name/a.json").as_posix()
@@ -43,12 +43,13 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: str | None = None) -> None:
     """Write a file completely or not at all.
 
-    The content goes to a temporary file in the same folder. Then the temporary file replaces the old file. A reader
-    finds the old file or the new file, even after a crash. If writing fails, the temporary file is removed.
+    The content is written to a temporary file in the same folder. The temporary file then replaces the old file. A
+    reader finds either the old file or the new file, even after a crash. If writing fails, the temporary file is
+    removed.
 
     Args:
         path: the file to write. A symbolic link is replaced, not followed.
-        content: bytes, or text, which is written as UTF-8 with its line ends unchanged.
+        content: bytes or text. Text is written as UTF-8, and its line ends are not changed.
         name: the name of the file in error messages; by default the path.
 
     Raises:
@@ -70,7 +71,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: s
 
 
 def check_file(path: str | os.PathLike[str], name: str) -> Path:
-    """Return the path if a file can be written there. Call this before a long computation.
+    """Return the path if a file can be written there. Call this function before a long computation.
 
     Args:
         path: the file.
@@ -147,7 +148,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def newest_change(folder: str | os.PathLike[str] | None) -> int | None:
     """Return the latest time, in nanoseconds, at which an entry of a folder changed.
 
-    Return None if the folder is empty, or if the argument is not a folder on disk, such as a Hub id.
+    Return None if the folder is empty, or if the argument is not a folder on disk. A Hub id is not a folder on disk.
     """
     path = None if folder is None else user_path(folder)
     if path is None or not path.is_dir():

@@ -1,4 +1,7 @@
-"""Parse the JSON, YAML and TOML that users write. The three parsers raise one kind of error. Also parse on and off."""
+"""Parse the JSON, YAML and TOML that users write, and the words that turn a setting on or off.
+
+The parsers of JSON, YAML and TOML raise the same kind of error, `ParseError`.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ _SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "fals
 
 
 class ParseError(ValueError):
-    """A text is not valid, or it cannot be read without losing a part of it.
+    """A text is not valid, or a parser would lose a part of it.
 
     Args:
         reason: the fault, in one line.
-        line: the line of the fault, from 1, if it is known.
-        column: the column of the fault, from 1, if it is known.
+        line: the line of the fault, if the line is known. The first line is 1.
+        column: the column of the fault, if the column is known. The first column is 1.
     """
 
     def __init__(self, reason: str, line: int | None = None, column: int | None = None) -> None:
@@ -26,7 +29,7 @@ class ParseError(ValueError):
 
 
 def parse_switch(text: str) -> bool | None:
-    """Return the truth value of a word for on or off, or None for other texts.
+    """Return True for "on", "true", "yes" and "1", False for their opposites, and None for any other text.
 
     Example:
         >>> parse_switch("Off"), parse_switch("yes"), parse_switch("maybe")
@@ -39,8 +42,8 @@ def parse_json(text: str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ParseError: the text is not valid JSON, or an object has a key twice. The error is also raised for values that
-            are nested too deeply and numbers with too many digits, which Python cannot read.
+        ParseError: the text is not valid JSON, or an object has a key twice. The error is also raised if Python cannot
+            read the text, because values are nested too deeply or a number has too many digits.
 
     Example:
         >>> parse_json('{"text": "a", "text": "b"}')
@@ -65,7 +68,7 @@ def parse_yaml(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """A loader that refuses a key that is given twice. PyYAML alone would take the last value."""
+        """A loader that raises an error if a key is given twice. PyYAML's own loader would keep the last value."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
             merges = "tag:yaml.org,2002:merge"
@@ -76,7 +79,7 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise _as_parse_error(error) from None
-    except (AttributeError, LookupError, TypeError) as error:  # PyYAML raises these if a tag does not fit its value
+    except (AttributeError, LookupError, TypeError) as error:  # a tag does not fit its value
         raise ParseError(f"a value does not fit its tag; remove the tag ({error})") from None
 
 
@@ -98,7 +101,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def _as_parse_error(error: Exception) -> ParseError:
-    """Return the error of a parser as a `ParseError`."""
+    """Return a parser's error as a `ParseError`."""
     if isinstance(error, ParseError):
         return error
     if isinstance(error, RecursionError):

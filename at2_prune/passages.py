@@ -1,4 +1,4 @@
-"""Passages, and their division into the sources that get scores."""
+"""Passages, and the division of passages into the sources that get scores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _KEYS = ("text", "title", "id", "score")
 class Passage:
     """One retrieved text.
 
-    Half a surrogate pair, which broken decoders leave behind, is replaced by U+FFFD, the replacement character.
+    Broken decoders leave half a surrogate pair in a text. It is replaced by U+FFFD, the replacement character.
 
     Example:
         >>> Passage("Canberra is the capital of Australia.", title="Canberra").text
@@ -51,7 +51,7 @@ class Passage:
     sentences: tuple[str, ...] | None = None
     """The sentences of the text, if they are known. Their concatenation must be equal to the text."""
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """Any other fields. at2-prune passes them on, but never reads them."""
+    """Any other fields. at2-prune passes these fields on, but never reads them."""
 
     def __post_init__(self) -> None:
         for name, value, optional in (("text", self.text, False), ("title", self.title, True), ("id", self.id, True)):
@@ -64,7 +64,7 @@ class Passage:
         if self.sentences is not None:
             object.__setattr__(self, "sentences", tuple(_HALF.sub("\ufffd", sentence) for sentence in self.sentences))
         if self.sentences is not None and "".join(self.sentences) != self.text:
-            raise InputError(f"a passage's sentences do not join to its text: {self.text!r:.80}")
+            raise InputError(f"the sentences of a passage do not join to the passage's text: {self.text!r:.80}")
 
 
 PassageLike = Passage | str | Mapping[str, Any]
@@ -79,8 +79,8 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
             Other keys of a mapping become metadata.
 
     Raises:
-        InputError: `passages` is a single string or mapping, or an entry is invalid. A mapping with a misspelt key is
-            invalid, unless it has the correct key too. The message names the entry's index.
+        InputError: `passages` is a single string or mapping, or an entry is invalid. A mapping is invalid if it has a
+            misspelt key and lacks the correct key. The message names the entry's index.
 
     Example:
         >>> as_passages(["Canberra is a city.", {"title": "Sydney", "text": "Sydney is a city."}])[1].title
@@ -125,12 +125,12 @@ def as_passages(passages: Iterable[PassageLike]) -> list[Passage]:
 def meant_key(key: str, known: Collection[str]) -> str | None:
     """Return the correct key if `key` is a misspelling, else None.
 
-    A misspelling differs from the correct key in capitals, in the order of letters, or by one letter more or less. For
-    `id`, only capitals may differ, because `_id` and `ids` may mean something else.
+    A misspelling differs from the correct key in capitals or in the order of letters, or it has one letter more or one
+    letter less. For `id`, only capitals may differ, because `_id` and `ids` may mean something else.
 
     Args:
         key: a key of the mapping.
-        known: the keys of the mapping. A correct key among them is not returned.
+        known: the keys of the mapping. If the correct key is among these keys, `key` is not a misspelling.
     """
     lower = key.lower()
     for right in _KEYS:
@@ -149,7 +149,7 @@ def check_question(question: Any) -> None:
 
 
 def check_characters(text: str, name: str) -> None:
-    """Raise `InputError` if a text holds half a surrogate pair. `name` is the word that the error uses for the text."""
+    """Raise `InputError` if a text holds half a surrogate pair. The error calls the text by `name`."""
     if half := _HALF.search(text):
         near = text[max(0, half.start() - 20) : half.end() + 20]
         raise InputError(f"the {name} holds half a surrogate pair, which is not a character: remove it from {near!r}")
@@ -171,7 +171,7 @@ def passages_from_json(data: Any, where: str) -> list[Passage]:
         where: the name of the file, for errors.
 
     Raises:
-        DataError: the data is not such a list.
+        DataError: the data is not a list, or `as_passages` refuses an entry.
     """
     if not isinstance(data, list):
         raise DataError(f"{where}: expected a JSON list of strings or of {{title, text}}, got {type(data).__name__}")
@@ -186,8 +186,9 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
 
     Args:
         passages: all passages.
-        kept: the indices of the kept sources, in the order to show them. Sentences are numbered across all passages.
-            Within a passage, kept sentences are always shown in the order of the text.
+        kept: the indices of the kept sources, in the order in which they are shown. If the sources are sentences, one
+            numbering runs across all passages. The kept sentences of a passage are always shown in the order of its
+            text.
         granularity: whether the sources are passages or sentences.
 
     Raises:
@@ -218,7 +219,7 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
 
 
 def split_sentences(passage: Passage) -> Sequence[str]:
-    """Return the sentences of a passage. No white space is lost, so the joined sentences are the passage's text.
+    """Return the sentences of a passage. The sentences keep their white space, so they join to the passage's text.
 
     Raises:
         MissingExtraError: the passage has no `sentences`, and sentencex is not installed.
@@ -236,7 +237,7 @@ def split_sentences(passage: Passage) -> Sequence[str]:
     sentences: list[str] = []
     for part in sentencex.segment("en", passage.text) if passage.text else ():
         if sentences and not (part.strip() and sentences[-1].strip()):
-            sentences[-1] += part  # white space alone is not a sentence
+            sentences[-1] += part  # white space alone is not a sentence, so it is joined to text
         else:
             sentences.append(part)
     return sentences if "".join(sentences) == passage.text else [passage.text]

@@ -1,4 +1,4 @@
-"""Sharing work among processes, GPUs and machines."""
+"""Share work among processes, GPUs and machines."""
 
 from __future__ import annotations
 
@@ -36,19 +36,21 @@ class Processes:
                 raise MissingExtraError(
                     "accelerate", "eval", "Sharing work among processes", "pip install accelerate"
                 ) from None
-            # the first process to finish its share waits for the last, which may run on a slow machine
+            # A process that has finished its share waits for the slowest process. The timeout must allow for this wait.
             self._state = PartialState(cpu=not _cuda(), timeout=timedelta(days=7))
         self.rank: int = self._state.process_index if self._state else 0
         self.count: int = self._state.num_processes if self._state else 1
 
     @property
     def device(self) -> str | None:
-        """The device of this process. It is None if there is only one process: `LanguageModel.load` then chooses."""
+        """The device of this process. If there is only one process, this is None, and `LanguageModel.load` chooses."""
         return str(self._state.device) if self._state else None
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """Return the items of this process: every `count`-th item, because neighbouring items may have similar
-        lengths."""
+        """Return the items of this process: every `count`-th item, starting at the index `rank`.
+
+        Neighbouring items may have similar lengths. Every process therefore gets items of all lengths.
+        """
         return list(items[self.rank :: self.count])
 
     def wait(self) -> None:
@@ -57,7 +59,7 @@ class Processes:
             self._state.wait_for_everyone()
 
     def sum(self, count: int) -> int:
-        """Return the sum of the counts of all processes. Every process gets this sum."""
+        """Add the counts of all processes, and return the sum in every process."""
         if self._state is None:
             return count
         from accelerate.utils import gather_object

@@ -13,17 +13,17 @@ __all__ = ["progress", "shown"]
 VARIABLE = "AT2_PRUNE_PROGRESS"
 """The environment variable. `on` shows every bar, even in a log file; `off` hides every bar."""
 AFTER = 3.0
-"""The number of seconds after which a bar of the library appears."""
+"""The number of seconds before a bar appears. If `AT2_PRUNE_PROGRESS` is `on`, a bar appears at once."""
 T = TypeVar("T")
 
 
 def progress(items: Sequence[T], what: str) -> Iterator[T]:
     """Yield the items. If the work takes long, a bar on stderr shows how many items are done.
 
-    Without a terminal there is no bar, unless `AT2_PRUNE_PROGRESS` is `on`.
+    If stderr is not a terminal, a bar appears only if `AT2_PRUNE_PROGRESS` is `on`.
 
     Args:
-        items: the pieces of the work.
+        items: the items to work on.
         what: one or two words that name the work.
     """
     if len(items) < 2:
@@ -40,7 +40,7 @@ def shown() -> bool | None:
     """Return True if `AT2_PRUNE_PROGRESS` is `on`, False if it is `off`, and None if it is not set.
 
     Raises:
-        InputError: the variable has another value than `on` or `off`.
+        InputError: the variable has a value other than `on` and `off`.
     """
     text = os.environ.get(VARIABLE, "").strip().lower()
     if text not in ("", "on", "off"):

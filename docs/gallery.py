@@ -62,7 +62,7 @@ def question_figure(result: PruneResult, before: str, true_answer: str) -> Figur
     for height, label, answer, color in answers:
         figure.text(0.02, height, label)
         right = "correct" if true_answer.lower() in answer.lower() else "wrong"
-        figure.text(0.3, height, f"{answer}  ({right})", fontweight="bold", color=color)
+        figure.text(0.32, height, f"{answer}  ({right})", fontweight="bold", color=color)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Hooks of the site: formulas as MathML, and links that leave docs/ as links into the repository."""
+"""Hooks of the site: formulas as MathML, scripts as code, and links that leave docs/ as links into the repository."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ SHOWN = {"README.md": "index.md", **{file: page for page, file in INCLUDED.items
 """Files of the repository's root, and the pages that show them."""
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
+_SCRIPT = re.compile(r"<!-- shows (\S+\.py) -->")
+"""A comment in a page. The site has the script there, with the path from the repository's root."""
 log = logging.getLogger("mkdocs.hooks")
 
 
@@ -27,7 +29,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     folder = posixpath.dirname(f"docs/{name}")
     if name in INCLUDED:
         markdown, folder = (ROOT / INCLUDED[name]).read_text(encoding="utf-8"), ""
-    return _LINK.sub(lambda found: _link(found, folder, name), markdown)
+    markdown = _LINK.sub(lambda found: _link(found, folder, name), markdown)
+    return _SCRIPT.sub(lambda found: _script(found[1], name), markdown)
+
+
+def _script(path: str, page: str) -> str:
+    """Return a block with the code of a script. A script that is not there gives a warning."""
+    if not (ROOT / path).is_file():
+        log.warning("%s shows %s, which is not there", page, path)
+        return ""
+    return f"```python\n{(ROOT / path).read_text(encoding='utf-8').strip()}\n```"
 
 
 def _link(found: re.Match[str], folder: str, page: str) -> str:

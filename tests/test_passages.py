@@ -99,7 +99,7 @@ def test_a_passage_cannot_be_changed() -> None:
 
 def test_sentences_must_join_to_the_text() -> None:
     assert split_sentences(Passage("A. B.", sentences=("A.", " B."))) == ("A.", " B.")
-    with pytest.raises(InputError, match="do not join to its text"):
+    with pytest.raises(InputError, match="do not join to the passage's text"):
         Passage("A. B.", sentences=("A.", "B."))
 
 

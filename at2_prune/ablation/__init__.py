@@ -1,4 +1,4 @@
-"""Ablations: sources are left out, and the change in the log-odds of an answer is measured."""
+"""Runs ablations. In an ablation, some sources are left out, and the log-odds of a target are measured."""
 
 from .masks import random_masks, seeded_generator
 from .outcomes import ablation_outcomes, log_odds

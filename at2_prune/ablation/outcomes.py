@@ -1,15 +1,16 @@
-"""The outcomes of ablations: the log-odds of a target when sources are left out.
+"""Computes the outcomes of ablations. An outcome is the log-odds of a target when some sources are left out.
 
-If the tokens of the target have joint probability :math:`p`, the outcome is :math:`\\log p - \\log(1 - p)`
+If the tokens of the target have the joint probability :math:`p`, the outcome is :math:`\\log p - \\log(1 - p)`
 (ContextCite, arXiv 2409.00729; AT2, arXiv 2504.13752). Sources are left out in one of two ways. In AT2, an attention
-mask hides their tokens, and all positions are kept. In pruning, their tokens are removed.
+mask hides the tokens of the sources, and the other tokens keep their positions. In pruning, the tokens of the sources
+are removed, and later tokens move up.
 
-In most models, a masked token and a removed token give the same result if the other tokens keep their position ids. In
-these models, tokens that are left out are not run. In models with recurrent or convolution layers the results differ.
-There, ablations with kept positions run all tokens under a mask.
+In most models, masked tokens and removed tokens give the same result if the other tokens keep their position ids. In
+these models, the tokens that an ablation leaves out are not run. In models with recurrent or convolution layers, the
+results differ. In such a model, an ablation with kept positions runs all tokens under a mask.
 
-On a CPU, ablations that keep the same first sources share one prefix cache (see `tree`). On a GPU, a pass over few
-tokens takes about as long as a pass over many, so whole ablations run in batches (see `whole`).
+On a CPU, ablations that agree on the first sources share one prefix cache (see `tree`). On a GPU, a pass over few
+tokens takes about as long as a pass over many tokens, so whole ablations run in batches (see `whole`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = ["ablation_outcomes", "log_odds"]
 
 
 def log_odds(log_probability: torch.Tensor) -> torch.Tensor:
-    """Return log p - log(1 - p), elementwise, in float64. Values of p above 1 - 1e-12 count as 1 - 1e-12.
+    """Return log p - log(1 - p) of each element, in float64. Values of p above 1 - 1e-12 count as 1 - 1e-12.
 
     Example:
         >>> [round(x, 4) for x in log_odds(torch.tensor([0.5, 0.9], dtype=torch.float64).log()).tolist()]
@@ -49,35 +50,36 @@ def ablation_outcomes(
     parts: Sequence[tuple[int, int]] | None = None,
     positions: Positions = "kept",
 ) -> torch.Tensor:
-    """Compute the log-odds of the target under each ablation.
+    """Return the log-odds of a target under each ablation.
 
     Args:
         language_model: the model.
         prompt: the prompt and its sources.
         target: the token ids that follow the prompt.
-        masks: the ablations, `(ablations, sources)` bool, True where a source is kept.
-        parts: spans of the target that get one outcome each, such as sentences; by default the whole target.
-        positions: "kept" leaves sources out by attention mask and keeps all positions. "closed" removes the tokens of
-            these sources, so that later tokens move up.
+        masks: the masks of the ablations, `(ablations, sources)` bool, True where a source is kept.
+        parts: token spans of the target, such as its sentences. Each part gets one outcome. By default, the only part
+            is the whole target.
+        positions: with "kept", the tokens of left-out sources are masked, and the other tokens keep their positions.
+            With "closed", the tokens of left-out sources are removed, and later tokens move up.
 
     Returns:
-        Log-odds `(ablations, parts)` float64.
+        The log-odds, `(ablations, parts)` float64.
 
     Raises:
-        InputError: the target is empty, the shape of the masks is wrong, or the prompt ends in a source.
+        InputError: the target is empty, the shape of the masks is wrong, or the prompt ends with a source.
         ModelNotSupportedError: the model's logits are NaN.
     """
     if not target:
         raise InputError("the target of an ablation is empty: it needs at least one token")
     if masks.dim() != 2 or not len(masks) or masks.shape[1] != len(prompt.sources):
         raise InputError(
-            f"masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources: they must have shape (ablations, "
+            f"got masks of shape {tuple(masks.shape)} for {len(prompt.sources)} sources: the shape must be (ablations, "
             f"{len(prompt.sources)}), with at least one ablation"
         )
     if prompt.sources and prompt.sources[-1][1] == len(prompt):
         raise InputError(
-            "the prompt ends in a source, so an ablation could leave out the token that predicts the target: end the "
-            "prompt with other text"
+            "the prompt ends with a source, so an ablation could leave out the token that predicts the target: put "
+            "other text after the sources"
         )
     enable_attention_reading(language_model.model)
     run = Run(language_model, prompt, target, masks.tolist(), positions)

@@ -1,4 +1,4 @@
-"""The ablations of one prompt, and their results so far."""
+"""Holds the ablations of one prompt and the results that are recorded so far."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Run:
         language_model: the model.
         prompt: the prompt and its sources.
         target: the token ids that follow the prompt.
-        masks: one mask for each ablation, with True for each source that it keeps.
-        positions: whether the kept tokens keep their positions or close the gaps.
+        masks: one mask for each ablation. An entry is True if the ablation keeps the source.
+        positions: "kept" if the remaining tokens keep their positions, "closed" if they move up to close the gaps.
     """
 
     def __init__(
@@ -41,31 +41,31 @@ class Run:
         self.sources = prompt.sources
         self.closed = positions == "closed"
         self.ablations: dict[tuple[bool, ...], list[int]] = {}
-        """For each mask, the indices of the ablations with this mask. Each mask runs once."""
+        """For each mask, the indices of the ablations with this mask. Equal masks run only once."""
         for index, mask in enumerate(masks):
             self.ablations.setdefault(tuple(mask), []).append(index)
         self._log_probabilities: list[torch.Tensor] = [torch.empty(0)] * len(masks)
 
     def dropped(self, mask: Sequence[bool]) -> set[int]:
-        """Return the positions of the tokens that are left out."""
+        """Return the positions of the tokens that an ablation leaves out."""
         return {
             position for kept, span in zip(mask, self.sources, strict=True) if not kept for position in range(*span)
         }
 
     def kept(self, mask: Sequence[bool]) -> list[int]:
-        """Return the positions of the tokens that are kept."""
+        """Return the positions of the tokens that an ablation keeps."""
         dropped = self.dropped(mask)
         return [position for position in range(len(self.ids)) if position not in dropped]
 
     def places(self, tokens: list[int]) -> list[int]:
-        """Return the position ids of kept tokens, given their positions in the whole text."""
+        """Return the position ids of kept tokens. `tokens` are the positions of these tokens in the whole text."""
         return list(range(len(tokens))) if self.closed else tokens
 
     def record(self, mask: tuple[bool, ...], logits: torch.Tensor) -> None:
-        """Record the log-probabilities of the target under one ablation.
+        """Record the log-probabilities of the target's tokens under one mask.
 
         Args:
-            mask: the ablation.
+            mask: the mask. The result counts for every ablation with this mask.
             logits: the logits that predict the target, `(target tokens, vocabulary)`.
 
         Raises:
@@ -81,5 +81,8 @@ class Run:
             self._log_probabilities[index] = log_p
 
     def log_probabilities(self) -> torch.Tensor:
-        """Return the log-probabilities `(ablations, target tokens)` float64, once all ablations are recorded."""
+        """Return the log-probabilities of the target's tokens, `(ablations, target tokens)` float64.
+
+        All ablations must be recorded before this call.
+        """
         return torch.stack(self._log_probabilities)

@@ -1,4 +1,4 @@
-"""Running ablations as a tree of prefixes: a prefix that several ablations share runs once."""
+"""Runs ablations as a tree of prefixes. A prefix that several ablations share runs only once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .run import Run
 __all__ = ["Tree"]
 
 LOGITS_AT_ONCE = 64
-"""The maximum number of rows in one output projection for several ablations. A row is one target token of one ablation.
-The logits of these rows take 64 MiB in float32 with a vocabulary of 262,144 tokens."""
+"""The maximum number of rows in one output projection for several ablations. There is one row for each target token of
+each ablation. With a vocabulary of 262,144 tokens, the logits of these rows take 64 MiB in float32."""
 
 
 class Tree:
-    """A tree whose nodes are sequences of tokens that several ablations have in common.
+    """A tree of prefixes. A node holds tokens that the ablations below the node have in common.
 
     Args:
-        run: the ablations, and the place where their results are recorded.
+        run: the ablations to run. It also records their results.
     """
 
     def __init__(self, run: Run) -> None:
@@ -32,9 +32,10 @@ class Tree:
         self._starts = [start for start, _ in run.sources] + [len(run.ids)]
         fitting = LOGITS_AT_ONCE // len(run.target)
         self._together = min(fitting, len(run.ablations)) if self._model.compatibility.has_backbone else 1
-        """The number of ablations that go through the output projection together."""
+        """The number of ablations that go through the output projection together. If it is less than 2, each ablation
+        goes through the output projection alone."""
         self._waiting: list[tuple[tuple[bool, ...], torch.Tensor]] = []
-        """The ablations that still need the output projection, each with the hidden states that predict its target."""
+        """The masks that wait for the output projection, each with the hidden states that predict the target."""
 
     def walk(self) -> None:
         """Run all ablations."""
@@ -44,17 +45,18 @@ class Tree:
     def _descend(
         self, group: list[tuple[bool, ...]], source: int, done: list[int], cache: Any, pending: list[int]
     ) -> None:
-        """Run the ablations of `group`, which agree on every source before `source`.
+        """Run the ablations of `group`, whose masks agree on every source before `source`.
 
-        The prefix caches on the path down the tree are in memory at the same time. Each source splits random masks into
-        two halves, so about log2(masks) caches are held. In the worst case there is one cache per mask.
+        The caches of all prefixes on the path from the root are in memory at the same time. Each source splits random
+        masks into two halves, so about log2(masks) caches are in memory. In the worst case, there is one cache per
+        mask.
 
         Args:
             group: the masks of the ablations.
-            source: the next source to decide on.
+            source: the index of the first source on which the masks may differ.
             done: the positions of the tokens in `cache`.
-            cache: the keys and values of `done`. This call may change it.
-            pending: the positions of the tokens to run before the tokens of `source`.
+            cache: the keys and values of the tokens `done`. This call may change the cache.
+            pending: the positions of the tokens that come before `source` and are not run yet.
         """
         while source < len(self._run.sources):
             start, stop = self._run.sources[source]
@@ -73,7 +75,7 @@ class Tree:
         self._finish(group[0], done, cache, pending)
 
     def _finish(self, mask: tuple[bool, ...], done: list[int], cache: Any, pending: list[int]) -> None:
-        """Run the last tokens of an ablation. They include the tokens of the target."""
+        """Run the last tokens of an ablation, including the tokens of the target."""
         rows = len(self._run.target)
         if self._together < 2:
             self._run.record(mask, self._pass(run_tokens, done, cache, pending, rows)[0])
@@ -96,7 +98,7 @@ class Tree:
         """Run the tokens `pending` with `run_tokens` or `run_backbone`.
 
         Returns:
-            The logits or hidden states of the last `rows` tokens, and the cache.
+            The logits or the hidden states of the last `rows` tokens, and the cache after the pass.
         """
         places = torch.tensor(self._run.places(done + pending), device=self._run.target.device)
         with original_positions(places):

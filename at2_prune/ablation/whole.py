@@ -1,4 +1,4 @@
-"""Runs each ablation from its first token to its last token, where shared prefixes would be wrong or slower."""
+"""Runs each ablation as a whole, without shared prefixes. This is done if shared prefixes would be wrong or slower."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .run import Run
 __all__ = ["run_alone", "run_in_batches", "run_masked"]
 
 TOKENS_AT_ONCE = 16384
-"""The maximum number of tokens in a batch of several ablations, padding included. This number keeps a large
+"""The maximum number of tokens in a batch of several ablations, including padding. A batch of this size keeps a large
 GPU busy. The activations of a large model then take some gigabytes."""
 ROWS_AT_ONCE = 256
-"""The maximum number of rows in one output projection for several ablations. A row is a token that gets logits. The
-logits of these rows take 256 MiB in float32 with a vocabulary of 262,144 tokens."""
+"""The maximum number of rows in one output projection for several ablations. A row is a token that gets logits. With a
+vocabulary of 262,144 tokens, the logits of these rows take 256 MiB in float32."""
 
 
 def run_in_batches(run: Run) -> None:
-    """Run several ablations in each pass, padded on the left.
+    """Run several ablations in each pass. Shorter ablations are padded on the left.
 
-    Ablations of similar length run together, so that little padding is needed.
+    Ablations of similar length run in the same pass, so that little padding is needed.
     """
     kept = {mask: run.kept(mask) for mask in run.ablations}
     waiting = sorted(kept, key=lambda mask: len(kept[mask]))
@@ -41,7 +41,7 @@ def _run_batch(run: Run, batch: list[tuple[bool, ...]], kept: list[list[int]]) -
     padding = [width - len(tokens) for tokens in kept]
     rows, device = len(run.target), run.target.device
     ids = [[0] * n + [run.ids[i] for i in tokens] for n, tokens in zip(padding, kept, strict=True)]
-    # (ablations, width); positions of the padding are negative
+    # (ablations, width); the positions of padding tokens are negative
     at = [[*range(-n, 0), *run.places(tokens)] for n, tokens in zip(padding, kept, strict=True)]
     places = torch.tensor(at, device=device)
     options: dict[str, Any] = {"logits_to_keep": rows} if run.language_model.compatibility.keeps_logits else {}
@@ -58,10 +58,7 @@ def _run_batch(run: Run, batch: list[tuple[bool, ...]], kept: list[list[int]]) -
 
 
 def run_alone(run: Run) -> None:
-    """Run one ablation after the other. The tokens that an ablation leaves out are not run.
-
-    No prefix is shared and no batch is padded.
-    """
+    """Run each ablation in a pass of its own. The tokens that the ablation leaves out are not run."""
     for mask in run.ablations:
         kept = run.kept(mask)
         places = torch.tensor(run.places(kept), device=run.target.device)
@@ -71,9 +68,9 @@ def run_alone(run: Run) -> None:
 
 
 def run_masked(run: Run) -> None:
-    """Run one ablation after the other. An attention mask hides the tokens that an ablation leaves out.
+    """Run each ablation in a pass of its own. An attention mask hides the tokens that the ablation leaves out.
 
-    A recurrent layer still passes over these tokens, as it does in the code that AT2's authors published.
+    A recurrent layer still runs over these tokens. This is also so in the code that AT2's authors published.
     """
     device = run.target.device
     ids, places = torch.tensor([run.ids], device=device), torch.arange(len(run.ids), device=device)[None]

@@ -1,1 +1,1 @@
-"""Reading attention mass inside the model's own attention function, while the model runs."""
+"""Reads attention mass while a model runs. The model's own attention function stays in use."""

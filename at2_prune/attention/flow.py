@@ -1,4 +1,4 @@
-"""Keeps the attention weights of all rows, and the values, of every layer in one forward pass over one prompt."""
+"""Keeps the attention weights and the values of every layer during one forward pass over one prompt."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ class LayerFlow(NamedTuple):
     weights: torch.Tensor
     """The attention weights, `(heads, tokens, tokens)` float32."""
     values: torch.Tensor
-    """The value of each token for each head, `(heads, tokens, width)`. Values that several heads share are
-    repeated for each of these heads."""
+    """The value of each token for each head, `(heads, tokens, width)`. If several heads share values, the values are
+    repeated for each head."""
 
 
 @contextmanager
 def read_flow(model: PreTrainedModel) -> Iterator[list[LayerFlow]]:
-    """Keep the weights and values of every layer that runs in this context, in the order of the layers.
+    """Keep the attention weights and the values of every layer that runs in this context, in the order of the layers.
 
-    The memory is layers x heads x tokens x tokens numbers. The model must run one sequence without a cache.
+    The weights of all layers are layers x heads x tokens x tokens numbers in memory. The model must run one sequence
+    without a cache.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read, or the number of keys in a layer differs from the
@@ -52,8 +53,8 @@ def read_flow(model: PreTrainedModel) -> Iterator[list[LayerFlow]]:
     ) -> None:
         if key.shape[2] != query.shape[2]:
             raise ModelNotSupportedError(
-                f"{type(module).__name__} attends to {key.shape[2]} keys from {query.shape[2]} tokens, so its flow "
-                "cannot be followed; use another model"
+                f"{type(module).__name__} attends to {key.shape[2]} keys in a pass over {query.shape[2]} tokens, so "
+                "its keys and tokens do not correspond; use another model"
             )
         if kernel == "sdpa":  # sdpa takes its window from the mask, and has no soft-cap and no sinks
             options = {**options, "sliding_window": None, "softcap": None, "s_aux": None}

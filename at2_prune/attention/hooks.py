@@ -1,14 +1,14 @@
-"""Hooks into transformers: attention and mask functions that pass their inputs to a listener.
+"""Hooks into transformers. Attention functions pass their inputs to a listener, and mask functions use given positions.
 
 No other module replaces a function of transformers. In transformers, each attention layer calls a function that
 `AttentionInterface` finds by name. The function gets the query, the key and the value. Projections, q/k norm, rotary
-embedding and the cache update are already done. The functions here first pass these inputs and the mask to the
-listener, if there is one. Then they run the model's own kernel unchanged. The listener and the positions are context
-variables. So each thread has its own, even if several threads share a model.
+embedding and the cache update are already done. If there is a listener, the functions of this module first pass these
+inputs and the mask to the listener. Then they run the model's own kernel unchanged. The listener and the positions are
+context variables. So each thread has its own listener and positions, even if several threads share a model.
 
-The functions are registered as `at2_sdpa` and `at2_eager`. Some kernels must keep their own name. Flash attention loads
+The functions are registered as `at2_sdpa` and `at2_eager`. But some kernels must keep their name. Flash attention loads
 its implementation by name. Some model families test for the name of a kernel, for example to build other masks for
-`sdpa`. For these kernels, the function here replaces the kernel under the kernel's own name.
+`sdpa`. In these cases, the function of this module is registered under the name of the kernel that it replaces.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ __all__ = [
 
 PREFIX = "at2_"
 EAGER_ROWS = 256
-"""The maximum number of query rows that a model's eager attention gets at once. It limits the memory for weights."""
+"""The maximum number of query rows in one call of a model's eager attention. This limits the memory for the weights."""
 
 
 class AttentionListener(Protocol):
-    """A function that is called once for each layer in each forward pass, with the inputs of the layer's kernel."""
+    """A function that is called for each layer in each forward pass. It gets the inputs of the layer's kernel."""
 
     def __call__(
         self,
@@ -68,8 +68,8 @@ _enabling = threading.Lock()
 
 @contextmanager
 def listening(listener: AttentionListener) -> Iterator[None]:
-    """Pass the attention inputs of every layer that runs in this context to `listener`."""
-    if "torch._dynamo" in sys.modules:  # the model may be compiled, and calls to the listener must not be traced
+    """Call `listener` for every attention layer that runs in this context, with the inputs of the layer's kernel."""
+    if "torch._dynamo" in sys.modules:  # the model may be compiled, and the compiler must not trace the listener
         _stay_out_of_graphs()
     token = _listener.set(listener)
     try:
@@ -82,16 +82,17 @@ def listening(listener: AttentionListener) -> Iterator[None]:
 def original_positions(positions: torch.Tensor) -> Iterator[None]:
     """Build attention masks as if token `i` of the sequence had the position `positions[i]`.
 
-    If some tokens are dropped and the other tokens keep their position ids, the result is the same as if the dropped
-    tokens were masked. Only the kept tokens cost time. transformers itself measures sliding windows and chunks by
-    index, so the borders of windows would move. The masks in this context measure by position.
+    In this context, a pass can drop some tokens while the other tokens keep their position ids. The result is the same
+    as if the dropped tokens were masked, but only the kept tokens cost time. transformers itself measures sliding
+    windows and chunks by the index of a token, so dropped tokens would move the borders of windows and chunks. The
+    masks in this context measure by position.
 
-    Recurrent and convolutional layers (Mamba, Qwen3-Next, LFM2) run over masked tokens and skip dropped tokens. In
-    models with such layers, the two results differ; see `Compatibility.carries_state`.
+    Recurrent and convolutional layers (Mamba, Qwen3-Next, LFM2) run over masked tokens, but not over dropped tokens. In
+    a model with such layers, dropped and masked tokens give different results; see `Compatibility.carries_state`.
 
     Args:
         positions: `(tokens,)` for one sequence, `(sequences, tokens)` for a batch. In a batch, the `n` padding tokens
-            of a sequence have the positions 0 to `n - 1`, and `n` is added to the positions of its other tokens.
+            of a sequence have the positions 0 to `n - 1`, and `n` is added to the positions of the other tokens.
     """
     token = _positions.set(torch.atleast_2d(positions))
     try:
@@ -101,26 +102,29 @@ def original_positions(positions: torch.Tensor) -> Iterator[None]:
 
 
 def model_eager_attention(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """Return the eager attention function from the file that defines `module`.
+    """Return the eager attention function of a model family, from the file that defines the class of `module`.
 
-    This function is the reference implementation of the model family's attention.
+    The eager attention function is the reference implementation of the family's attention.
 
     Raises:
-        ModelNotSupportedError: the file has no such function.
+        ModelNotSupportedError: the file has no eager attention function.
     """
     function = getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
     if function is None:
         raise ModelNotSupportedError(
             f"{type(module).__name__} ({type(module).__module__}) has no eager_attention_forward, so its attention "
-            "cannot be read; use a model whose transformers implementation has this function."
+            "cannot be read; use a model whose implementation in transformers has this function."
         )
     return function
 
 
 def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch.Tensor:
-    """Return the part of a mask or bias `(batch or 1, heads or 1, rows or 1, keys)` for some rows.
+    """Return the part of a mask or bias that belongs to some rows.
 
-    If `item` is given, the part is for this sequence of the batch only.
+    Args:
+        tensor: the mask or bias, `(batch or 1, heads or 1, rows or 1, keys)`.
+        rows: the rows.
+        item: the index of a sequence. If it is given, the part belongs to this sequence of the batch only.
     """
     if item is not None and tensor.shape[0] > 1:
         tensor = tensor[item : item + 1]
@@ -128,7 +132,10 @@ def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch
 
 
 def options_of(options: dict[str, Any], new: int, rows: slice, item: int | None = None) -> dict[str, Any]:
-    """Return a kernel's options for some of the `new` rows. Tensors with an entry per row are cut to these rows."""
+    """Return the options of a kernel for some of its `new` rows.
+
+    A tensor with an entry for each row is cut to these rows.
+    """
     return {
         name: rows_of(option, rows, item)
         if isinstance(option, torch.Tensor) and option.dim() == 4 and option.shape[2] == new
@@ -149,10 +156,10 @@ def _call(listener: AttentionListener, *inputs: Any) -> None:
 
 @functools.cache
 def _stay_out_of_graphs() -> None:
-    """Keep `_call` out of compiled graphs. This is done once per process.
+    """Keep `_call` out of compiled graphs. Only the first call in a process has an effect.
 
-    It is not enough to disable the listener itself. A compiled graph would store the value of `_listener` at the time
-    of compilation. Later passes would use this old value, a listener or None (seen with torch 2.13 and 2.14).
+    It is not enough to keep the listener itself out of the graph. The graph would store the value that `_listener` has
+    at compilation. Later passes would use this old value, a listener or None (seen with torch 2.13 and 2.14).
     """
     global _call
     _call = torch.compiler.disable(_call)
@@ -166,14 +173,14 @@ class _ListeningKernel:
     def __call__(self, module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         _notify(module, query, key, value, attention_mask, self.kernel, options)
         if _positions.get() is not None and "flash" in self.kernel:
-            options.pop("position_ids", None)  # flash attention would take a gap in them for the start of another text
+            options.pop("position_ids", None)  # flash attention would start a new text at a gap in the ids
         return self.original(module, query, key, value, attention_mask, **options)
 
 
 def _listening_eager(module, query, key, value, attention_mask, **options):  # type: ignore[no-untyped-def]
     """Run the model's own eager attention in blocks of query rows, so that no tokens x tokens matrix is in memory.
 
-    With `output_attentions=True` the caller asks for this matrix, so all rows run at once.
+    With `output_attentions=True`, the caller wants the whole matrix, so all rows run at once.
     """
     _notify(module, query, key, value, attention_mask, "eager", options)
     eager = model_eager_attention(module)
@@ -217,15 +224,15 @@ class _PositionedMask:
 
 
 def enable_attention_reading(model: PreTrainedModel) -> None:
-    """Let listeners see a model's attention. The model's outputs do not change. A second call does nothing.
+    """Prepare a model so that listeners are called for its attention layers. A second call does nothing.
 
-    The model keeps the kernel that it was loaded with: sdpa, flash attention, or the family's own eager attention. In a
-    model for images or sound, only the language model inside is prepared.
+    The model's outputs do not change. The model keeps the kernel that it was loaded with: sdpa, flash attention, or the
+    family's own eager attention. In a model for images or sound, only the language model inside it is prepared.
 
     Raises:
         ModelNotSupportedError: the model is not a decoder, or its attention does not go through `AttentionInterface`.
-            It is also raised for PEFT adapters with virtual tokens, and for kernels whose inputs cannot be read row by
-            row (flex attention, paged attention).
+            The error is also raised for PEFT adapters with virtual tokens, and for kernels whose inputs cannot be read
+            row by row (flex attention, paged attention).
     """
     with _enabling:
         _enable(model)
@@ -236,7 +243,7 @@ def _enable(model: PreTrainedModel) -> None:
     if getattr(adapter, "is_prompt_learning", False):
         raise ModelNotSupportedError(
             f"a PEFT adapter of type {adapter.peft_type.value} adds tokens of its own to the prompt, so the positions "
-            "of the passages are unknown; use an adapter that adds no tokens, such as LoRA"
+            "of the passages in the prompt are unknown; use an adapter that adds no tokens, such as LoRA"
         )
     name = f"{type(model).__name__} (model type {model.config.model_type!r})"
     if getattr(model.config, "is_encoder_decoder", False):
@@ -250,8 +257,8 @@ def _enable(model: PreTrainedModel) -> None:
     source = _attention_source(decoder)
     if not decoder._can_set_attn_implementation() or "ALL_ATTENTION_FUNCTIONS" not in source:
         raise ModelNotSupportedError(
-            f"{name} has no attention that goes through transformers' AttentionInterface, so its attention cannot be "
-            "read; use another model family."
+            f"the attention of {name} does not go through transformers' AttentionInterface, so it cannot be read; use "
+            "another model family."
         )
     flash = "flash" in kernel and not kernel.startswith("paged")
     if not flash and kernel not in ("sdpa", "eager"):
@@ -261,7 +268,7 @@ def _enable(model: PreTrainedModel) -> None:
         )
     sdpa = "load it with attn_implementation='sdpa', or " if decoder._supports_sdpa else ""
     by_name = re.search(rf"""_attn_implementation\s*(==|in)[^\n]*["']{re.escape(kernel)}["']""", source)
-    if by_name and kernel == "eager":  # the registry does not hold 'eager', so it cannot be replaced there
+    if by_name and kernel == "eager":  # 'eager' is not in the registry, so no function can replace it
         raise ModelNotSupportedError(
             f"{name} treats the attention function 'eager' differently from all other functions, so reading its "
             f"attention would change the model's outputs; {sdpa}use another model family."
@@ -275,7 +282,7 @@ def _enable(model: PreTrainedModel) -> None:
 
 
 def _attention_source(decoder: PreTrainedModel) -> str:
-    """Return the source code of the files that define a model's layers."""
+    """Return the source code of the files that define the layers of a model."""
     layers = {type(module).__module__ for module in decoder.modules() if getattr(module, "layer_idx", None) is not None}
     files = [sys.modules[name] for name in sorted(layers | {type(decoder).__module__}) if name in sys.modules]
     return "\n".join(inspect.getsource(file) for file in files if getattr(file, "__file__", None))

@@ -1,16 +1,15 @@
-"""Attention mass per head, from chosen rows to every source, read while the model runs.
+"""Reads the attention mass per head, from chosen rows to every source, while the model runs.
 
 A row is a query position (see `at2_prune.attention.rows`), and a source is a token span that gets a score. For a layer
-with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass that head :math:`h` sends from row
-:math:`t` to source :math:`S` is
+with queries :math:`q`, keys :math:`k` and scale :math:`s`, the attention mass of head :math:`h` from row :math:`t` to
+source :math:`S` is
 
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
-This is the feature that AT2 uses (arXiv 2504.13752, section 3). The model keeps its fast kernel. For the requested rows
-only, the reader computes the attention weights again and sums these weights over the tokens of each source. For each
-group of rows, layers x heads x sources numbers stay in memory. With `reduce="none"`, a group keeps these numbers for
-each row.
-`at2_prune.attention.measures` defines other measures, which can replace the weights.
+The features of AT2 are such masses (arXiv 2504.13752, section 3). The model keeps its fast kernel. The reader computes
+the attention weights again, for the requested rows only, and sums these weights over the tokens of each source. For
+each group of rows, layers x heads x sources numbers stay in memory. With `reduce="none"`, a group keeps these numbers
+for each row. `at2_prune.attention.measures` defines other measures, which can replace the weights.
 """
 
 from __future__ import annotations
@@ -33,29 +32,30 @@ from .weights import LayerInputs, allowed_keys, eager_weights, fused_sums, kerne
 __all__ = ["AttentionReader", "EnoughRead", "read_attention"]
 
 WEIGHTS_AT_ONCE = 2**24
-"""The maximum number of attention weights in memory at a time: heads x rows x keys. In float32, they take 64 MiB."""
+"""The maximum number of attention weights in memory at a time: heads x rows x keys. In float32, these weights take
+64 MiB."""
 MANY_ROWS = 128
-"""The minimum number of rows for `fused_sums`, which runs PyTorch's fused attention kernel. For fewer
-rows, the attention weights are computed in float32."""
+"""The minimum number of rows for `fused_sums`, which runs PyTorch's fused attention kernel. For fewer rows, the
+attention weights are computed in float32."""
 MOST_PARTS = 4
-"""The maximum number of passes of the fused kernel. One pass takes at most head-dim sources. More passes would take
-longer than computing the attention weights."""
+"""The maximum number of passes of the fused kernel in one layer. One pass takes at most head-dim sources. With more
+passes, it takes less time to compute the attention weights."""
 
 
 class EnoughRead(Exception):
-    """The exception that ends a forward pass after the last requested layer, so that later layers do not run."""
+    """Ends a forward pass after the last requested layer. It is raised so that later layers do not run."""
 
 
 class AttentionReader:
-    """Listens to a model's attention and keeps the attention mass. `read_attention` makes a reader.
+    """Listens to the attention of a model, and keeps the attention mass. `read_attention` makes a reader.
 
     Args:
         readings: one reading for each sequence of the batch.
         layers: the layers to read, as indices. `None` reads all layers.
         past: the number of tokens that the model's cache holds before the first call.
         stop: whether to raise `EnoughRead` after the last of `layers`.
-        given: the number of tokens per sequence that the caller passes to the first pass. A model that runs more tokens
-            is refused. With `None`, nothing is checked.
+        given: the number of tokens per sequence that the caller passes to the first pass. If the model runs more
+            tokens, an error is raised. With `None`, the number is not checked.
     """
 
     def __init__(
@@ -79,19 +79,25 @@ class AttentionReader:
 
     @property
     def layers(self) -> list[int]:
-        """The indices of the layers whose attention was read, ascending. Layers without attention are left out."""
+        """The indices of the layers whose attention was read, in ascending order."""
         self.catch_up()
         return sorted({layer for groups in self._groups for group in groups for layer in group.mass})
 
     def mass(self, name: str, item: int = 0) -> torch.Tensor:
-        """Return the attention mass of a row group of sequence `item`, float32, on the model's device.
+        """Return the attention mass of a row group in one sequence.
+
+        Args:
+            name: the name of the row group.
+            item: the index of the sequence.
 
         Returns:
-            `(layers, heads, sources)`, or `(layers, heads, rows, sources)` for a group with `reduce="none"`.
+            `(layers, heads, sources)`, or `(layers, heads, rows, sources)` for a group with `reduce="none"`. The tensor
+            is float32, on the model's device.
 
         Raises:
-            InputError: there is no such group, or the model did not run all rows of the group or all sources.
-            ModelNotSupportedError: the model ran no layer whose attention can be read, or the weights are not finite.
+            InputError: there is no such group, the model did not run all rows of the group, or it did not run all
+                sources.
+            ModelNotSupportedError: the model ran no layer whose attention can be read, or the mass is not finite.
         """
         reading = self._readings[item]
         for group in self._groups[item]:
@@ -102,7 +108,7 @@ class AttentionReader:
                 if reading.sources and reading.sources[-1][1] > seen:
                     raise InputError(f"the sources end at token {reading.sources[-1][1]}, but the model ran {seen}")
                 if not self.layers:
-                    raise InputError(f"row group {name!r}: the model ran none of its rows")
+                    raise InputError(f"the model ran none of the rows of row group {name!r}")
                 mass = torch.stack([group.result(layer) for layer in self.layers])
                 if not bool(mass.isfinite().all()):
                     raise ModelNotSupportedError(
@@ -110,7 +116,7 @@ class AttentionReader:
                         "was loaded with, so its answers are wrong too; load it in bfloat16 or float32"
                     )
                 return mass
-        raise InputError(f"no row group {name!r}; there are {[group.rows.name for group in self._groups[item]]}")
+        raise InputError(f"no row group {name!r} was read, only {[group.rows.name for group in self._groups[item]]}")
 
     def __call__(
         self,
@@ -127,8 +133,8 @@ class AttentionReader:
             raise ModelNotSupportedError(f"{type(module).__name__} has no layer_idx; use another model")
         seen = self._seen.get(layer, self._past)
         new, keys = query.shape[2], key.shape[2]
-        # A decoding step without a cache runs the whole text again. This also happens when a longrope model discards
-        # its cache during decoding.
+        # Without a cache, a decoding step runs the whole text again. A longrope model may discard its cache during
+        # decoding. The next step then runs the whole text again, too.
         past = 0 if keys == new == seen + 1 else seen
         total = past + new
         if self._given is not None and layer not in self._seen:
@@ -163,21 +169,26 @@ class AttentionReader:
             raise EnoughRead
 
     def _check_tokens(self, new: int, keys: int) -> None:
-        """Raise `ModelNotSupportedError` if the first pass has tokens or cached keys that the caller did not give."""
+        """Raise `ModelNotSupportedError` if the first pass has more tokens or cached keys than the caller gave."""
         given, before = self._given or 0, self._past
         if new > given or (new == given and keys > given + before):
             raise ModelNotSupportedError(
                 f"the model ran {new} tokens over {keys} keys, where {given} tokens were given after {before} cached "
-                "tokens: the model adds tokens of its own, as prompt tuning, p-tuning and prefix tuning of PEFT do, so "
-                "the positions of the passages are unknown; use a model or an adapter that adds no tokens, such as LoRA"
+                "tokens: the model adds tokens of its own, as prompt tuning, p-tuning and prefix tuning of PEFT do; so "
+                "the positions of the passages are unknown: use a model or an adapter that adds no tokens, such as LoRA"
             )
 
     @torch.no_grad()
     def _read(self, layer: int, inputs: LayerInputs, kernel: str, past: int, seen: int) -> None:
-        """Read the rows of this call.
+        """Read the wanted rows among the rows of one pass.
 
-        The model ran `seen` tokens before this call. The call's first row has the position `past`. This is equal to
-        `seen`, or 0 if the call runs the earlier tokens again.
+        Args:
+            layer: the index of the layer.
+            inputs: the inputs of the layer's kernel.
+            kernel: the name of the kernel.
+            past: the position of the first row of the pass. It is 0 if the pass runs the earlier tokens again.
+                Otherwise, it is equal to `seen`.
+            seen: the number of tokens that the model ran before the pass.
         """
         _, heads, new, _ = inputs.query.shape
         keys, total = inputs.key.shape[2], past + new
@@ -206,10 +217,11 @@ class AttentionReader:
                         group.add(layer, mass)
 
     def _many(self, spans: Sequence[tuple[int, int]], item: int, width: int) -> bool:
-        """Return whether the fused kernel takes less time than computing the attention weights.
+        """Return whether the fused kernel is expected to take less time than the computation of the attention weights.
 
-        The fused kernel runs every row from the first to the last wanted row. It is faster if at least `MANY_ROWS` rows
-        are wanted, if at least half of the rows that run are wanted, and if there are few sources.
+        The fused kernel runs every row from the first wanted row to the last wanted row. The result is True if three
+        conditions hold: at least `MANY_ROWS` rows are wanted, at least half of the rows that run are wanted, and there
+        are few sources.
         """
         wanted = sum(last - first for first, last in spans)
         between = max((last for _, last in spans), default=0) - min((first for first, _ in spans), default=0)
@@ -224,7 +236,7 @@ class AttentionReader:
         item: int,
         wanted: Sequence[tuple[tuple[int, int], list[GroupMass]]],
     ) -> None:
-        """Read the rows of several groups with the fused kernel. The rows between the groups run too."""
+        """Read the rows of several groups with the fused kernel. The rows between the groups are run too."""
         first, last = min(span[0] for span, _ in wanted), max(span[1] for span, _ in wanted)
         dropped = past + inputs.query.shape[2] - inputs.key.shape[2]
         indicators = self._sums.indicators(item, inputs.key, dropped)
@@ -235,16 +247,16 @@ class AttentionReader:
                 group.add(layer, mass[:, begin - first : end - first])
 
     def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
-        """Put a decoding step off, if its row can be computed later from its query and keys alone.
+        """Put a decoding step off, if its attention weights can be computed later from its query and keys alone.
 
-        Reading one step takes about twenty small operations in each layer. Reading many steps in one matrix product
+        It takes about twenty small operations per layer to read one step. To read many steps in one matrix product
         takes little longer.
 
         Returns:
-            True if `_read` need not read the step now.
+            True if the step need not be read now: it was put off, or no row group contains its row.
         """
         _, query, key, _, attention_mask, options = inputs
-        window = options.get("sliding_window")  # a kernel that applies a window itself gets no mask for the window
+        window = options.get("sliding_window")  # a kernel with this option gets no mask for the window
         if kernel == "eager" or options.get("position_bias") is not None or (window and key.shape[2] > window):
             return False
         if self._step is None or self._step.position != position:
@@ -264,7 +276,7 @@ class AttentionReader:
 
     @torch.no_grad()
     def catch_up(self, layer: int | None = None) -> None:
-        """Compute the decoding steps that were put off, in one layer or in all layers."""
+        """Read the decoding steps that were put off, in one layer or in all layers."""
         for each in [*self._steps] if layer is None else [layer] if layer in self._steps else []:
             steps, options = self._steps.pop(each)
             query, key, allowed, begin = steps.joined()
@@ -291,20 +303,20 @@ def read_attention(
     stop: bool = False,
     given: int | None = None,
 ) -> Iterator[AttentionReader]:
-    """Read attention mass from every forward pass that runs in this context, `generate` included.
+    """Read attention mass from every forward pass that runs in this context, also from the passes of `generate`.
 
-    In most model families, the attention mass that is read during decoding with a key/value cache agrees with one pass
-    over the finished text, to 1e-5 in float32. In some families, the model's own cached and uncached passes differ, so
-    the attention mass differs too. In transformers 5.23, these families are:
+    The attention mass can be read during decoding with a key/value cache, or in one pass over the finished text. In
+    most model families, both ways agree to 1e-5 in float32. In some families, the passes of the model itself differ
+    with and without a cache, so the attention mass differs too. In transformers 5.23, these families are:
 
     - `deepseek_v32` and `glm_moe_dsa`, for texts longer than `index_topk`;
     - `moshi`, for texts longer than its sliding window;
-    - `nemotron_h`, by 2e-5 on a tiny random model;
-    - `roberta`, `roberta-prelayernorm`, `camembert`, `xlm-roberta`, `xlm-roberta-xl` and `data2vec-text` as decoders:
-      `generate` counts positions from 0, and one pass counts positions from the padding token's id plus one.
+    - `nemotron_h`, where a tiny random model differs by 2e-5;
+    - `roberta`, `roberta-prelayernorm`, `camembert`, `xlm-roberta`, `xlm-roberta-xl` and `data2vec-text` as decoders,
+      where `generate` counts positions from 0, but one pass counts positions from the padding token's id plus one.
 
-    In `minimax`, decoding agrees with one pass over the finished text. But a pass over several tokens after a cache
-    differs from one pass over all tokens. docs/models.md lists the measurements of each family.
+    In `minimax`, decoding agrees with one pass over the finished text. But a pass that runs several tokens after a
+    cache differs from one pass over all tokens. docs/models.md lists the measurements of each family.
 
     If several threads share a model, each thread reads only its own passes.
 
@@ -314,12 +326,13 @@ def read_attention(
         layers: the layers to read, as indices. `None` reads all layers that have attention.
         past: the number of tokens in the cache that the first forward pass gets.
         stop: whether to end the `with` block after the last of `layers` has been read. Later layers then do not run.
-        given: the number of tokens per sequence that the caller passes to the first pass. A model that adds tokens of
-            its own is refused. With `None`, nothing is checked.
+        given: the number of tokens per sequence that the caller passes to the first pass. If the model adds tokens of
+            its own, an error is raised. With `None`, the number is not checked.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read.
-        InputError: spans or rows do not fit the sequences.
+        InputError: the number of readings differs from the number of sequences. `AttentionReader.mass` raises this
+            error too, if the model did not run all sources and rows.
 
     Example:
         >>> import torch
@@ -334,11 +347,11 @@ def read_attention(
         ...     _ = model(torch.arange(10)[None])
         >>> reader.mass("question").shape  # (layers, heads, sources)
         torch.Size([2, 4, 2])
-        >>> [round(x, 2) for x in reader.mass("question").mean((0, 1)).tolist()]  # untrained: near 3/10 and 4/10
+        >>> [round(x, 2) for x in reader.mass("question").mean((0, 1)).tolist()]  # an untrained model: near 3/10, 4/10
         [0.32, 0.42]
     """
     enable_attention_reading(model)
     reader = AttentionReader(readings, layers, past, stop, given)
     with listening(reader), suppress(EnoughRead):
         yield reader
-    reader.catch_up()  # this also releases the keys that the reader holds
+    reader.catch_up()  # this also releases the keys that the reader keeps

@@ -1,4 +1,4 @@
-"""Sums of attention weights: over the tokens of each source, and over the rows of a group."""
+"""Sums attention weights over the tokens of each source, and reduces these sums over the rows of a group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["GroupMass", "SourceSums"]
 
 
 class GroupMass:
-    """The attention mass of one row group in one sequence, for each layer that has been read so far.
+    """Collects the attention mass of one row group in one sequence, for each layer.
 
     Args:
         rows: the row group.
@@ -23,20 +23,20 @@ class GroupMass:
     def __init__(self, rows: Rows, padding: int) -> None:
         self.rows = rows
         self.start = rows.start + padding
-        """The first row, a position in the padded sequence."""
+        """The first row, as a position in the padded sequence."""
         self.stop = None if rows.stop is None else rows.stop + padding
         self.mass: dict[int, list[torch.Tensor]] = {}
-        """For each layer, a list with the reduced mass so far. If rows are not reduced, the list has one tensor for
-        each call of `add`."""
+        """For each layer, a list of tensors. If rows are reduced, the list has one tensor, the reduced mass so far. If
+        rows are not reduced, the list has one tensor for each call of `add`."""
         self.seen: dict[int, int] = {}
-        """For each layer, the number of rows that were read."""
+        """For each layer, the number of rows that were added."""
 
     def has(self, position: int) -> bool:
         """Return whether a position of the padded sequence is one of the group's rows."""
         return self.start <= position and (self.stop is None or position < self.stop)
 
     def add(self, layer: int, mass: torch.Tensor) -> None:
-        """Add the mass of some more rows, `(heads, rows, sources)`."""
+        """Add the attention mass of the next rows, `(heads, rows, sources)`."""
         self.seen[layer] = self.seen.get(layer, 0) + mass.shape[1]
         parts = self.mass.setdefault(layer, [])
         if self.rows.reduce == "none":
@@ -49,10 +49,13 @@ class GroupMass:
             parts[:] = [torch.maximum(parts[0], peak) if parts else peak]
 
     def result(self, layer: int) -> torch.Tensor:
-        """Return `(heads, sources)`, or `(heads, rows, sources)` if rows are not reduced.
+        """Return the attention mass of the group in one layer.
+
+        Returns:
+            `(heads, sources)`, or `(heads, rows, sources)` if rows are not reduced.
 
         Raises:
-            InputError: the model did not run all of the group's rows.
+            InputError: the model did not run all rows of the group.
         """
         expected = None if self.stop is None else self.stop - self.start
         seen = self.seen.get(layer, 0)
@@ -78,12 +81,12 @@ class SourceSums:
         self._segments: dict[tuple[int, torch.device], torch.Tensor] = {}
 
     def of(self, item: int, weights: torch.Tensor, dropped: int) -> torch.Tensor:
-        """Return the mass of each source, `(heads, rows, sources)`.
+        """Return the attention mass of each source in one sequence, `(heads, rows, sources)`.
 
         Args:
             item: the index of the sequence.
-            weights: `(heads, rows, keys)`.
-            dropped: the position of the first key in the padded sequence. A cache may have dropped earlier keys.
+            weights: the attention weights of the sequence, `(heads, rows, keys)`.
+            dropped: the position of the first key in the padded sequence. It is not 0 if a cache has dropped keys.
         """
         reading = self._readings[item]
         heads, rows, keys = weights.shape
@@ -101,11 +104,12 @@ class SourceSums:
     def indicators(self, item: int, key: torch.Tensor, dropped: int) -> torch.Tensor:
         """Return the indicators that `fused_sums` takes, `(parts, keys, width)`.
 
-        Each source has one column. An entry is 1 if the key is a token of the column's source, and 0 otherwise.
+        Each source has one column in one of the parts. An entry is 1 if the key is a token of the source, and 0
+        otherwise.
 
         Args:
             item: the index of the sequence.
-            key: the keys of a layer, `(batch, key/value heads, keys, head dim)`. The width of a part is the head dim.
+            key: the keys of a layer, `(batch, key/value heads, keys, head dim)`. A part has head-dim columns.
             dropped: see `of`.
         """
         keys, width = key.shape[2:]

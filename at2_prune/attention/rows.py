@@ -1,8 +1,8 @@
-"""Row groups: named sets of query positions whose attention is read together.
+"""Defines row groups: named sets of query positions whose attention is read together.
 
-A row is a query position; its attention weights form one row of the attention matrix. A `RowGroup` names rows by their
-role in any prompt. Head coefficients are learned for row groups. `Rows` and `Reading` name rows by their positions in
-one sequence. The attention reader takes these positions.
+A row is a query position. The attention weights of a query form one row of the attention matrix. A `RowGroup` names
+rows by their role, which is the same in every prompt. Head coefficients are learned for row groups. `Rows` and
+`Reading` give the positions of rows in one sequence. The attention reader needs these positions.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from .measures import MEASURES, Measure
 __all__ = ["DRAFT_ROWS", "Reading", "RowGroup", "Rows", "Span"]
 
 Span = tuple[int, int]
-"""Token positions `(start, stop)`: from `start` up to `stop`, which is not included."""
+"""A pair of token positions, `(start, stop)`. The token at `stop` is not included."""
 ROWS: tuple[Literal["draft", "question", "last"], ...] = ("draft", "question", "last")
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows of the prompt or the draft that are read together, named by their role."""
+    """A set of rows of the prompt or the draft. The rows have the same role and are read together."""
 
     rows: Literal["draft", "question", "last"]
-    """The role of the rows. `draft`: the rows that predict the draft's tokens. `question`: the rows at the question's
-    tokens. `last`: the row at the prompt's last token."""
+    """The role of the rows. The rows `draft` predict the tokens of the draft. The rows `question` are at the tokens of
+    the question. The row `last` is at the last token of the prompt."""
     reduce: Literal["mean", "max"] = "mean"
     """The reduction over the rows: their mean or their maximum."""
     measure: Measure = "attention"
-    """Attention itself, or another measure; see `at2_prune.attention.measures`."""
+    """The measure that is read: attention itself, or another measure; see `at2_prune.attention.measures`."""
 
     def __post_init__(self) -> None:
         if self.rows not in ROWS or self.reduce not in ("mean", "max"):
@@ -44,13 +44,13 @@ class RowGroup:
 
     @property
     def name(self) -> str:
-        """The rows and every setting that is not the default, for example `question-max` or `draft-contribution`."""
+        """The rows, then each setting that is not the default. Examples are `question-max` and `draft-contribution`."""
         parts = [self.rows, self.reduce, self.measure]
         return "-".join(part for part in parts if part not in ("mean", "attention"))
 
     @classmethod
     def from_name(cls, name: str) -> RowGroup:
-        """Return the row group of that name.
+        """Return the row group with the given name.
 
         Raises:
             CoefficientsError: there is no such row group.
@@ -71,27 +71,27 @@ DRAFT_ROWS = RowGroup("draft")
 
 @dataclass(frozen=True)
 class Rows:
-    """A group of query positions whose attention is read together.
+    """A range of query positions in one sequence whose attention is read together.
 
-    Row `t` is the position whose output predicts token `t + 1`. So the rows of a draft at tokens `[a, b)` are
+    The output at row `t` predicts token `t + 1`. So if a draft has the tokens `[a, b)`, its rows are
     `Rows("draft", a - 1, b - 1)`.
     """
 
     name: str
     """The group's name in the result and in the head coefficients."""
     start: int
-    """The first row, a position in the unpadded sequence."""
+    """The first row, as a position in the unpadded sequence."""
     stop: int | None = None
-    """The position after the last row. With `None`, every row from `start` on that the model runs is read."""
+    """The position after the last row. With `None`, all rows from `start` on are read."""
     reduce: Literal["mean", "max", "none"] = "mean"
-    """The reduction over the group's rows: their mean, their maximum, or `none` for one entry per row."""
+    """The reduction over the rows: their mean or their maximum. With `none`, the rows are not reduced."""
     measure: Measure = "attention"
     """The measure that is summed over a source's tokens; see `at2_prune.attention.measures`."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The sources and the rows to read in one sequence of a batch."""
+    """The sources and the rows to read, for one sequence of a batch."""
 
     sources: Sequence[Span]
     """Token spans `(start, stop)` in the unpadded sequence, in order and without overlap. A span may be empty."""

@@ -1,4 +1,4 @@
-"""Functions that compute the attention weights of some rows as eager, sdpa and flash attention do."""
+"""Computes the attention weights of some rows, as eager attention, sdpa and flash attention compute them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class LayerInputs(NamedTuple):
-    """The inputs of a layer's kernel."""
+    """The inputs of the attention kernel in one layer."""
 
     module: torch.nn.Module
     query: torch.Tensor
@@ -32,11 +32,14 @@ class LayerInputs(NamedTuple):
     """`(batch, key/value heads, keys, value dim)`."""
     attention_mask: torch.Tensor | None
     options: dict[str, Any]
-    """Scaling, soft-cap, window and any other option that the family passes."""
+    """The scaling, the soft-cap, the window, and any other option that the model family passes to the kernel."""
 
 
 def eager_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
-    """Return weights (heads, rows, keys) from the model's own eager function, soft-caps and sinks included."""
+    """Return the attention weights `(heads, rows, keys)` of some rows, from the model's own eager function.
+
+    The weights include the effect of soft-caps and sinks.
+    """
     module, query, key, value, attention_mask, options = inputs
     one = slice(item, item + 1)
     mask = None if attention_mask is None else rows_of(attention_mask, rows, item)
@@ -46,7 +49,7 @@ def eager_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
 
 
 def kernel_weights(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
-    """Return the weights (heads, rows, keys) that sdpa and flash attention use, for a few rows of one sequence."""
+    """Return the attention weights `(heads, rows, keys)` of a few rows, as sdpa and flash attention use them."""
     _, query, key, _, attention_mask, options = inputs
     added = []
     if options.get("position_bias") is not None:
@@ -62,17 +65,17 @@ def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Te
 
     The output of attention is a weighted sum of values. Here, the value of a key is 1 if the key is in the set, and 0
     otherwise. So the output is the sum of the weights over the set. The fused kernel stores no matrix of rows x keys.
-    It runs in the model's precision, and takes about as long as the model's own attention.
+    The kernel runs in the model's precision, and takes about as long as the model's own attention.
 
     Args:
         inputs: the inputs of a layer that runs sdpa, without a position bias.
         item: the index of the sequence.
         rows: the rows.
-        indicators: the values of the keys, `(parts, keys, head dim)`, one column for each set. One pass of the kernel
-            takes at most head-dim columns, so the columns are divided into parts.
+        indicators: the values of the keys, `(parts, keys, head dim)`. Each set of keys has one column. One pass of the
+            kernel takes at most head-dim columns, so the columns are divided into parts.
 
     Returns:
-        `(heads, rows, parts x head dim)`, float32.
+        The sums, `(heads, rows, parts x head dim)` float32.
     """
     module, query, key, _, attention_mask, options = inputs
     causal = options.get("is_causal")
@@ -80,7 +83,7 @@ def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Te
     first, stop = rows.start, key.shape[2]
     mask: torch.Tensor | None = None
     if attention_mask is None and causal and query.shape[2] == key.shape[2]:
-        # Start at row 0: then the kernel's causal mask is right, and the kernel skips later keys.
+        # The rows start at 0, so that the kernel's causal mask fits them. With this mask, the kernel skips later keys.
         rows, stop = slice(0, rows.stop), rows.stop
     elif attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
         mask, causal = rows_of(attention_mask, rows, item).to(query.dtype), False
@@ -104,19 +107,19 @@ def softmax_weights(
     options: dict[str, Any],
     added: Sequence[torch.Tensor] = (),
 ) -> torch.Tensor:
-    """Return the attention weights of some rows of one sequence, `(heads, rows, keys)`.
+    """Return the softmax of the attention logits of some rows of one sequence, `(heads, rows, keys)`.
 
     Args:
         query: the queries of the rows, `(heads, rows, head dim)`.
         key: the keys of the sequence, `(key/value heads, keys, head dim)`.
-        allowed: the keys that rows may attend to, `(heads or 1, rows or 1, keys)`.
-        options: the kernel's options: scaling, soft-cap, sinks.
+        allowed: `(heads or 1, rows or 1, keys)` bool, True where a row may attend to a key.
+        options: the kernel's options. Scaling, soft-cap and sinks are used.
         added: biases that are added to the logits.
     """
     heads, count, width = query.shape
     scaling = options.get("scaling")
     scaled = query.float() * (width**-0.5 if scaling is None else scaling)
-    # Like the kernels, this does not round the logits to 16 bits.
+    # The kernels do not round the logits to 16 bits, so the logits are float32 here too.
     logits = scaled_logits(scaled, key.float(), options.get("softcap"))
     for bias in added:
         logits += bias
@@ -129,15 +132,15 @@ def softmax_weights(
 
 
 def scaled_logits(rows: torch.Tensor, keys: torch.Tensor, softcap: float | None = None) -> torch.Tensor:
-    """Return the attention logits of queries that are already scaled.
+    """Return the attention logits of scaled queries.
 
     Args:
-        rows: the queries, `(heads, rows, head dim)`.
+        rows: the queries, multiplied by the layer's scaling, `(heads, rows, head dim)`.
         keys: the keys, `(key/value heads, keys, head dim)`. Several heads may share one key/value head.
-        softcap: the cap of the layer's logits, if it has one.
+        softcap: the soft-cap of the logits. It is None if the layer has no soft-cap.
 
     Returns:
-        `(heads, rows, keys)`.
+        The logits, `(heads, rows, keys)`.
     """
     heads, count, width = rows.shape
     grouped = rows.reshape(keys.shape[0], -1, width)  # (key/value heads, heads of the group x rows, head dim)
@@ -146,7 +149,9 @@ def scaled_logits(rows: torch.Tensor, keys: torch.Tensor, softcap: float | None 
 
 
 def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
-    """Return a mask of the keys that rows may attend to. It excludes later keys, keys outside the window, and padding.
+    """Return a mask of the keys that rows may attend to.
+
+    The mask excludes later keys, keys outside the window, and padding.
 
     Returns:
         `(heads or 1, rows or 1, keys)` bool, True where a row may attend to a key.
@@ -164,6 +169,6 @@ def allowed_keys(inputs: LayerInputs, item: int, rows: slice) -> torch.Tensor:
         allowed = allowed & (at <= row)
         if options.get("sliding_window") is not None:
             allowed &= at > row - options["sliding_window"]
-    if attention_mask is not None:  # flash attention's mask: (batch, keys seen), 0 for padding
+    if attention_mask is not None:  # the mask of flash attention: (batch, tokens so far), 0 for padding
         allowed = allowed & attention_mask[item, None, None, -keys:].bool()
     return allowed

@@ -1,4 +1,4 @@
-"""Coefficients of scout for any model, learned from questions that come with at2-prune or from a user's own texts."""
+"""Learns coefficients of scout for any model, from questions that come with at2-prune or from a user's own texts."""
 
 from __future__ import annotations
 

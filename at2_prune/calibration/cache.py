@@ -1,4 +1,4 @@
-"""Coefficients for models without shipped coefficients. They are learned once and kept in the cache."""
+"""Learns coefficients for models without shipped coefficients, once for each model, and keeps them in the cache."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ logger = logging.getLogger(__name__)
 
 
 def cached_folder(language_model: LanguageModel) -> Path:
-    """Return the folder in the cache for the coefficients of a model. It depends on the model's weights."""
+    """Return the folder in the cache for the coefficients of a model. Its name depends on the model's weights."""
     return cache_folder() / "scout" / fingerprint(language_model.model)
 
 
 def switched_off() -> bool:
-    """Return whether the environment says `AT2_PRUNE_CALIBRATE=off`.
+    """Return whether the environment variable `AT2_PRUNE_CALIBRATE` switches calibration off.
 
     Raises:
-        InputError: the variable is set, and its value does not mean on or off.
+        InputError: the variable is set, but its value means neither on nor off.
     """
     said = os.environ.get(SWITCH, "").strip()
     if said and parse_switch(said) is None:
@@ -50,14 +50,14 @@ def switched_off() -> bool:
 
 
 def check_cache(may_hold_coefficients: bool = False) -> None:
-    """Check, before a model is loaded, that coefficients can be kept in the cache.
+    """Check that coefficients can be kept in the cache. The check needs no model.
 
     Args:
-        may_hold_coefficients: True to accept a folder that exists without a check that it can be written. It may hold
-            the coefficients already.
+        may_hold_coefficients: whether the folder may hold the coefficients already. If True, a folder that exists is
+            accepted, and nothing checks that it can be written.
 
     Raises:
-        CacheError: they cannot be kept there.
+        CacheError: the coefficients cannot be kept in the cache.
     """
     folder = cache_folder() / "scout"
     if may_hold_coefficients and os.path.isdir(folder):
@@ -71,10 +71,11 @@ def check_cache(may_hold_coefficients: bool = False) -> None:
 
 
 def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:
-    """Return the coefficients of a model from the cache. If there are none, calibrate the model first.
+    """Return the coefficients of a model from the cache. If the cache holds none, calibrate the model first.
 
-    The first call for a model takes about as long as reading 1,000 passages with a third of its layers. A progress bar
-    shows the number of questions. If several processes need the same coefficients, one calibrates and the others wait.
+    The first call for a model takes about as long as it takes to read 1,000 passages with a third of the model's
+    layers. A progress bar counts the questions. If several processes need the same coefficients, one process calibrates
+    and the other processes wait.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read.
@@ -84,12 +85,12 @@ def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:
     if (found := _load(folder)) is not None:
         return found
     with _locked(language_model, folder):
-        if (found := _load(folder)) is not None:  # another process was faster
+        if (found := _load(folder)) is not None:  # another process has calibrated the model in the meantime
             return found
         data = shipped_data()
         logger.warning(
-            "no coefficients of scout come with at2-prune for %s: they are learned once from %d questions, and kept in "
-            "%s",
+            "no coefficients of scout come with at2-prune for %s: at2-prune now learns them from %d questions, and "
+            "keeps them in %s",
             language_model.name,
             len(data.questions),
             folder,
@@ -101,7 +102,9 @@ def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:
 def calibrate_in_cache(
     language_model: LanguageModel, data: Sequence[TrainingData], progress: Callable[[], None] = lambda: None
 ) -> CalibrationReport:
-    """Do the same as `calibrate`, and keep the coefficients in the cache. They replace the model's earlier ones.
+    """Calibrate a model as `calibrate` does, and keep the coefficients in the cache.
+
+    The new coefficients replace earlier coefficients of the model in the cache.
 
     Args:
         language_model: as in `calibrate`.
@@ -118,7 +121,7 @@ def calibrate_in_cache(
 
 @contextmanager
 def _locked(language_model: LanguageModel, folder: Path) -> Iterator[None]:
-    """Let one process at a time work on a folder of the cache."""
+    """Lock a folder of the cache, so that only one process at a time works on it."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{folder}.lock")
@@ -137,9 +140,10 @@ def _locked(language_model: LanguageModel, folder: Path) -> Iterator[None]:
 def _calibrate(
     language_model: LanguageModel, data: Sequence[TrainingData], folder: Path, progress: Callable[[], None]
 ) -> CalibrationReport:
-    """Calibrate in a work folder, which the next run finds after an interrupt. Then save the coefficients in `folder`.
+    """Calibrate a model in a work folder, then save the coefficients in `folder` and remove the work folder.
 
-    The name of the work folder depends on the questions, so a run with other questions does not use its examples.
+    If the run is interrupted, the next run with the same questions uses the examples in the work folder. The name of
+    the work folder depends on the questions, so a run with other questions does not use these examples.
     """
     work = folder.with_name(f"{folder.name}-{digest_of([question for one in data for question in one.questions])}")
     report = calibrate(language_model, data, work, progress)
@@ -149,7 +153,7 @@ def _calibrate(
 
 
 def _load(folder: Path) -> ScoutCoefficients | None:
-    """Return the coefficients in a folder. Return None if there are none, or if they cannot be read any more."""
+    """Return the coefficients in a folder. The result is None if there are none, or if they cannot be read."""
     if not folder.is_dir():
         return None
     try:

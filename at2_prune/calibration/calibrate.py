@@ -1,4 +1,4 @@
-"""Calibration of a model: the coefficients of scout and their probabilities, without labels from the user."""
+"""Calibrates a model: learns the coefficients of scout, and fits the probabilities of evidence."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ..training.settings import TrainingData
 __all__ = ["CalibrationReport", "calibrate", "check_enough", "recalibrate"]
 
 PENALTY = 0.3
-"""The L2 penalty of the fits. It is larger than the default of `ScoutSettings`, because there are fewer questions; see
-docs/research.md."""
+"""The L2 penalty of the fits. A calibration has few questions, so this penalty is larger than the default penalty of
+`ScoutSettings`; see docs/research.md."""
 LEAST_QUESTIONS = 10
-"""The minimum number of questions for a calibration."""
+"""The minimum number of questions that a calibration needs."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class CalibrationReport:
 
     coefficients: ScoutCoefficients
     questions: int
-    """The number of questions that were used."""
+    """The number of questions that the calibration used."""
 
     @property
     def measured(self) -> dict[str, Any]:
@@ -52,17 +52,17 @@ def calibrate(
     out: str | os.PathLike[str],
     progress: Callable[[], None] = lambda: None,
 ) -> CalibrationReport:
-    """Learn the coefficients of scout for a model, with their probabilities, and save them.
+    """Learn the coefficients of scout for a model, fit their probabilities, and save both.
 
     All questions are used for the coefficients. The measures are cross-validated in five folds: each question is scored
-    by coefficients that were learned from the other folds. If the call is interrupted, the next call continues where it
-    stopped.
+    by coefficients that were learned from the other folds. If a call is interrupted, the next call continues where the
+    interrupted call stopped.
 
     Args:
         language_model: any model whose attention can be read.
-        data: questions with supporting passages, for example `[shipped_data()]`.
+        data: one or more data sets of questions with supporting passages, for example `[shipped_data()]`.
         out: the folder for the coefficients.
-        progress: called after every question.
+        progress: a function that is called after every question.
 
     Raises:
         DataError: fewer than ten questions can be used.
@@ -82,17 +82,17 @@ def recalibrate(
     out: str | os.PathLike[str],
     progress: Callable[[], None] = lambda: None,
 ) -> CalibrationReport:
-    """Fit the probabilities of given coefficients to a user's own questions, and save both.
+    """Fit the probabilities of given coefficients to a user's own questions. Save the coefficients and probabilities.
 
-    The coefficients do not change. They must not have been learned from these questions.
+    The coefficients themselves do not change. They must not have been learned from these questions.
 
     Args:
-        language_model: the model of the coefficients.
+        language_model: the model that the coefficients were made for.
         coefficients: the coefficients.
-        questions: at least ten, with supporting passages.
-        name: the name of the questions, for the records.
+        questions: at least ten questions with supporting passages.
+        name: the name of the questions. It is recorded with the coefficients.
         out: the folder for the coefficients and the examples.
-        progress: called after every question.
+        progress: a function that is called after every question.
 
     Raises:
         DataError: fewer than ten questions can be used.
@@ -114,10 +114,10 @@ def recalibrate(
 
 
 def check_enough(questions: Sequence[Question]) -> None:
-    """Check, before a model is loaded, that enough questions have supporting passages and others.
+    """Check that enough questions have both supporting passages and other passages. The check needs no model.
 
     Raises:
-        DataError: fewer than ten questions have both.
+        DataError: fewer than ten questions have both kinds of passages.
     """
     _check_enough(sum(0 < len(set(question.gold)) < len(question.passages) for question in questions))
 
@@ -125,6 +125,6 @@ def check_enough(questions: Sequence[Question]) -> None:
 def _check_enough(count: int) -> None:
     if count < LEAST_QUESTIONS:
         raise DataError(
-            f"calibration needs at least {LEAST_QUESTIONS} questions that have both supporting passages and others, "
+            f"calibration needs at least {LEAST_QUESTIONS} questions with both supporting passages and other passages, "
             f"got {count}"
         )

@@ -1,10 +1,12 @@
-"""Pseudo-questions: questions that are made of a user's own texts, so that nobody has to write or label questions.
+"""Makes pseudo-questions from a user's own texts, so that nobody has to write or label questions.
 
-A question about one passage is some rare words of it. A question about two linked passages is the title of the first
-and some rare words of the second. The first passage's text names the second's title. The passages that a question is
-about are its evidence. The other passages of the question are similar to these by BM25 (Robertson and Zaragoza 2009),
-so that the evidence is hard to find. For a question about one passage, the sentence with the words is removed from the
-passage, as in the inverse cloze task (Lee et al. 2019, arXiv 1906.00300).
+A question about one passage consists of rare words from one sentence of the passage. This sentence is removed from the
+passage, as in the inverse cloze task (Lee et al. 2019, arXiv 1906.00300). A question about two linked passages consists
+of the title of the first passage and rare words from one sentence of the second passage. Two passages are linked if the
+text of the first passage names the title of the second passage.
+
+The passages that a question is about are its evidence. The question gets further passages that are similar to the
+question and the evidence by BM25 (Robertson and Zaragoza 2009), so that the evidence is hard to find.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ LEAST_PASSAGES = 20
 CHARACTERS = 1500
 """The maximum length of a passage. Longer texts are cut into several passages."""
 LONGEST_CORPUS = 20_000
-"""The maximum number of passages that are used; more are sampled down."""
+"""The maximum number of passages that are used. From a larger corpus, this many passages are drawn at random."""
 K1, B = 1.2, 0.75
 """The parameters of BM25."""
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-"""A word, or one character of Chinese or Japanese, which put no spaces between words."""
+"""The pattern of a word. In Chinese and Japanese text, which has no spaces between words, each character is a word."""
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n+")
 
 
@@ -44,23 +46,24 @@ class _Made:
 
     text: str
     evidence: dict[int, Passage]
-    """The supporting passages, by their index in the corpus. In a question about one passage, a sentence has been
-    removed from the text."""
+    """The supporting passages. The keys are their indices in the corpus. In a question about one passage, the passage
+    lacks the sentence that the words come from."""
 
 
 def pseudo_questions(passages: Sequence[Passage], count: int = QUESTIONS, seed: int = 0) -> list[Question]:
-    """Make questions of passages.
+    """Make pseudo-questions from passages.
 
     Args:
-        passages: the corpus. Titles help, because they link passages; duplicates and blank passages are left out.
+        passages: the corpus. Titles help, because they link passages. Duplicates and blank passages are left out.
         count: the maximum number of questions.
         seed: the seed of all choices.
 
     Returns:
-        The questions, each with at most ten passages, its evidence included. There may be fewer than `count` questions.
+        The questions, possibly fewer than `count`. A question has at most ten passages, including its evidence.
 
     Raises:
-        DataError: the corpus has fewer than 20 different passages with text.
+        DataError: the corpus has fewer than 20 different passages with text. Long passages are cut before they are
+            counted.
     """
     chooser = random.Random(seed)
     pieces = list(dict.fromkeys(piece for passage in passages for piece in _cut(passage)))
@@ -86,7 +89,7 @@ def pseudo_questions(passages: Sequence[Passage], count: int = QUESTIONS, seed: 
 
 
 def _question(corpus: _Corpus, made: _Made, number: int, chooser: random.Random) -> Question:
-    """Return the question with its evidence among the most similar passages, in random order."""
+    """Return a question with its evidence and the most similar other passages. The passages are in random order."""
     words = _words(made.text) + [word for piece in made.evidence.values() for word in _words(_whole(piece))[:60]]
     others = corpus.similar(words, made.evidence, PASSAGES - len(made.evidence))
     shown = [*((piece, True) for piece in made.evidence.values()), *((corpus.pieces[i], False) for i in others)]
@@ -96,7 +99,7 @@ def _question(corpus: _Corpus, made: _Made, number: int, chooser: random.Random)
 
 
 class _Corpus:
-    """Passages with an inverted index of their words."""
+    """The passages of a corpus, with an inverted index of their words."""
 
     def __init__(self, pieces: Sequence[Passage]) -> None:
         self.pieces = pieces
@@ -114,11 +117,14 @@ class _Corpus:
                 self.titles.setdefault(title, index)
 
     def rarity(self, word: str) -> float:
-        """Return the inverse document frequency of a word."""
+        """Return the inverse document frequency of a word. It is 0 for a word that is not in the corpus."""
         return math.log(1 + len(self.pieces) / len(self.places[word])) if word in self.places else 0.0
 
     def similar(self, words: Sequence[str], without: dict[int, Passage], count: int) -> list[int]:
-        """Return the passages that are most similar to the words by BM25, except those in `without`."""
+        """Return the indices of the passages that are most similar to some words by BM25.
+
+        The passages in `without` are left out.
+        """
         scores: Counter[int] = Counter()
         for word in set(words):
             rarity = self.rarity(word)
@@ -130,7 +136,10 @@ class _Corpus:
         return ranked[:count]
 
     def about_one(self, index: int, chooser: random.Random) -> _Made | None:
-        """Return a question about one passage: some rare words of a sentence, which is removed from the passage."""
+        """Return a question about one passage, or None if the passage has too few or too short sentences.
+
+        The question consists of rare words from one sentence. This sentence is removed from the passage.
+        """
         piece = self.pieces[index]
         sentences = _sentences(piece.text)
         long = [sentence for sentence in sentences if len(_words(sentence)) >= 6]
@@ -141,9 +150,10 @@ class _Corpus:
         return _Made(self._rare(taken, chooser.randint(4, 8)), {index: Passage(rest, title=piece.title)})
 
     def about_two(self, index: int, chooser: random.Random) -> _Made | None:
-        """Return a question about two passages. The first passage's text names the title of the second.
+        """Return a question about two passages, or None if the first passage has no title or no suitable link.
 
-        The question is the first passage's title and some rare words of the second.
+        The text of the first passage names the title of the second passage. The question consists of the first
+        passage's title and rare words from one sentence of the second passage.
         """
         piece = self.pieces[index]
         linked = [
@@ -159,21 +169,24 @@ class _Corpus:
         return _Made(f"{piece.title} {words}", {index: piece, other: self.pieces[other]})
 
     def _named_in(self, text: str) -> Iterator[tuple[str, int]]:
-        """Yield the titles that a text names, with their passages."""
+        """Yield each title that a text names, with the index of its passage."""
         words = text.split()
         for title, index in self.titles.items():
             if title.split()[0] in words and title in text:
                 yield title, index
 
     def _rare(self, text: str, count: int) -> str:
-        """Return the rarest words of a text, in their order."""
+        """Return the rarest words of a text, in the order of the text."""
         words = _WORD.findall(text)
         rarest = sorted(range(len(words)), key=lambda i: -self.rarity(words[i].lower()))[:count]
         return " ".join(words[i] for i in sorted(rarest))
 
 
 def _cut(passage: Passage) -> Iterator[Passage]:
-    """Yield a passage in parts of at most `CHARACTERS` characters, cut between sentences where possible."""
+    """Yield the parts of a passage, each with at most `CHARACTERS` characters.
+
+    The passage is cut between sentences. Only a sentence that is too long for one part is cut itself.
+    """
     part = ""
     for sentence in _sentences(passage.text):
         for start in range(0, len(sentence), CHARACTERS):

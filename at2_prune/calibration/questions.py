@@ -1,4 +1,4 @@
-"""The calibration questions that come with at2-prune."""
+"""Gives the calibration questions that come with at2-prune."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..training.settings import TrainingData
 __all__ = ["SHIPPED", "digest_of", "shipped_data", "shipped_questions", "vary_lengths"]
 
 SHIPPED = "at2_prune/calibration_questions.jsonl"
-"""The name under which the questions are recorded."""
+"""The name of the questions in the record of a training."""
 
 
 def shipped_questions() -> list[Question]:
     """Return the questions that come with at2-prune, with passages of varied length; see `vary_lengths`.
 
-    The questions and their passages were written for this purpose. They are about invented people, places and products.
-    Each question has ten passages and names the supporting passages.
+    The questions and their passages were written for calibration. They are about invented people, places and products.
+    Each question has ten passages, some of which are marked as supporting passages.
 
     Example:
         >>> len(shipped_questions())
@@ -37,10 +37,11 @@ def shipped_data() -> TrainingData:
 
 
 def vary_lengths(questions: Sequence[Question], seed: int = 0) -> list[Question]:
-    """Append some sentences of a random passage to about half of the passages, chosen at random.
+    """Make about half of the passages longer. A passage that is made longer gets sentences of a random passage.
 
-    The length of a passage then says nothing about whether it supports a question, and coefficients learn to find
-    evidence among short and long passages. A passage that several questions share is the same in all of them.
+    The length of a passage then does not show whether the passage supports a question. Coefficients learn to find
+    evidence among short and long passages. A passage that several questions share is changed in the same way in all
+    these questions.
     """
     chooser = random.Random(seed)
     known = list(dict.fromkeys(passage for question in questions for passage in question.passages))
@@ -54,7 +55,7 @@ def vary_lengths(questions: Sequence[Question], seed: int = 0) -> list[Question]
 
 
 def digest_of(questions: Sequence[Question]) -> str:
-    """Return a digest of questions, of their passages and of the supporting passages."""
+    """Return a digest of some questions. It depends on the questions' texts, passages and supporting passages."""
     digest = hashlib.sha256()
     for question in questions:
         texts = [(passage.title, passage.text) for passage in question.passages]

@@ -1,1 +1,1 @@
-"""The learned coefficients, which are head coefficients and scout's coefficients, and their model cards."""
+"""Learned coefficients and their model cards. There are head coefficients and coefficients of scout."""

@@ -1,22 +1,25 @@
-r"""Calibration: turns the scores of scout into probabilities, and a wanted recall into a set of sources.
+r"""Calibration: turns the scores of scout into probabilities, and a wanted recall into a number of sources to keep.
 
-For a question, let :math:`s(S)` be the score of source S, :math:`\theta \cdot x(S)` its first score (see
-`ScoutCoefficients`), and :math:`z = \log \sum_S e^{\theta \cdot x(S)}` the log-sum-exp of the first scores. The
-probability that source S is evidence is a logistic regression,
+For a question, let :math:`s(S)` be the score of source S, and let :math:`\theta \cdot x(S)` be its first score (see
+`ScoutCoefficients`). Let :math:`z = \log \sum_S e^{\theta \cdot x(S)}` be the log-sum-exp of the first scores. Two
+logistic regressions give probabilities. The probability that source S is evidence is
 
-.. math:: P(S) = \sigma(a_0 + a_1 \log s(S) + a_2 z),
+.. math:: P(S) = \sigma(a_0 + a_1 \log s(S) + a_2 z).
 
-and the probability that at least one source is evidence is another one, :math:`\sigma(b_0 + b_1 z + b_2 \max_S \log
-s(S))`. Both are fitted to cross-validated scores: each question is scored by coefficients that were fitted to the other
-folds. `at2_prune.calibration.recalibrate` differs: it scores the questions with the given coefficients.
+The probability that at least one source is evidence is
 
-Very short texts can have a :math:`z` far below that of all fitted questions. So :math:`z` is first limited to the range
-of the fitted questions. The two regressions assume different things. The first assumes that one question in ten has no
-evidence among its sources. The second assumes that half of the questions have none. So the probability that any source
-is evidence can be below the probability of a single source.
+.. math:: \sigma(b_0 + b_1 z + b_2 \max_S \log s(S)).
 
-Sources are kept from the best one on, until their share of the summed probabilities reaches a level. Conformal risk
-control (Angelopoulos et al. 2022, arXiv 2208.02814, equation 4) finds the level for a wanted recall.
+Both regressions are fitted to cross-validated scores: each question is scored by coefficients that were fitted to the
+other folds. `at2_prune.calibration.recalibrate` scores all questions by the given coefficients instead.
+
+For very short texts, :math:`z` can be far below the :math:`z` of all fitted questions. So :math:`z` is first limited to
+the range of the fitted questions. The two regressions make different assumptions. The first regression assumes that one
+question in ten has no evidence among its sources. The second regression assumes that half of the questions have no
+evidence. So the probability that at least one source is evidence can be lower than the probability of a single source.
+
+Sources are kept in the order of their probability, until their share of the summed probabilities reaches a level.
+Conformal risk control (Angelopoulos et al. 2022, arXiv 2208.02814, equation 4) finds the level for a wanted recall.
 """
 
 from __future__ import annotations
@@ -32,14 +35,14 @@ from ..errors import CoefficientsError
 __all__ = ["LEAST_SCORE", "LEVELS", "Calibration", "count_for_share"]
 
 LEAST_SCORE = 1e-9
-"""Smaller scores are replaced by this one before their logarithm is taken."""
+"""The least score. Smaller scores are replaced by this score before the logarithm is taken."""
 LEVELS = (*(round(0.3 + 0.01 * i, 2) for i in range(70)), 0.995, 0.998, 0.999)
 """The shares of the summed probabilities at which the recall is measured."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration of one model's coefficients of scout.
+    """The calibration of scout's coefficients for one model.
 
     Example:
         >>> calibration = Calibration((3.0, 1.5, 0.0), (0.0, 1.0, 0.0), (), 0)
@@ -49,39 +52,39 @@ class Calibration:
     """
 
     source: tuple[float, ...]
-    """:math:`a_0, a_1, a_2`."""
+    """The weights :math:`a_0, a_1, a_2` of the regression for a source."""
     present: tuple[float, ...]
-    """:math:`b_0, b_1, b_2`."""
+    """The weights :math:`b_0, b_1, b_2` of the regression for a question."""
     misses: tuple[float, ...] = ()
-    """For each of `LEVELS`, the mean share of a question's evidence that is not kept at this level."""
+    """For each level of `LEVELS`, the share of a question's evidence that is not kept, as a mean over questions."""
     questions: int = 0
-    """The number of questions that `misses` is the mean of."""
+    """The number of questions in the means of `misses`."""
     fewest: int = 0
-    """The minimum number of sources for `probability_present`: half the 5th percentile of the number of sources in the
-    fitted questions. With fewer sources, the total attention is lower, with or without evidence."""
+    """The minimum number of sources for `probability_present`. It is half the 5th percentile of the number of sources
+    in the fitted questions. With fewer sources, z is lower, with or without evidence."""
     measured: Mapping[str, Any] = field(default_factory=dict)
-    """The cross-validated measures."""
+    """The cross-validated measures of the calibration."""
     totals: tuple[float, ...] = ()
-    """The 1st and the 99th percentile of z in the fitted questions, with and without their evidence. z is limited to
-    this range; empty for no limits."""
+    """The limits of z: the 1st and the 99th percentile of z over the fitted questions. Each question counts twice, with
+    and without its evidence. If the tuple is empty, z has no limits."""
 
     def __post_init__(self) -> None:
         if len(self.source) != 3 or len(self.present) != 3 or len(self.misses) not in (0, len(LEVELS)):
             raise CoefficientsError(
-                f"a calibration has 3 weights for a source, 3 for a question and {len(LEVELS)} shares of missed "
-                f"evidence, got {len(self.source)}, {len(self.present)} and {len(self.misses)}"
+                f"a calibration has 3 weights for a source, 3 weights for a question and {len(LEVELS)} shares of "
+                f"missed evidence, got {len(self.source)}, {len(self.present)} and {len(self.misses)}"
             )
         if len(self.totals) not in (0, 2):
             raise CoefficientsError(f"a calibration has 2 limits of z or none, got {len(self.totals)}")
 
     def probabilities(self, scores: torch.Tensor, total: float) -> torch.Tensor:
-        """Return the probability of each source that it is evidence.
+        """Return, for each source, the probability that the source is evidence.
 
         A source with a higher score never has a lower probability.
 
         Args:
             scores: the scores of a question's sources, `(sources,)`, as `ScoutCoefficients.score` returns them.
-            total: the log-sum-exp of the first scores, z.
+            total: z, the log-sum-exp of the first scores.
 
         Returns:
             `(sources,)` float64.
@@ -91,10 +94,10 @@ class Calibration:
         return logits.sigmoid()
 
     def probability_present(self, scores: torch.Tensor, total: float) -> float | None:
-        """Return the probability that at least one source is evidence, or None for fewer sources than `fewest`.
+        """Return the probability that at least one source is evidence. It is None for fewer sources than `fewest`.
 
-        Its prior is one half: before the scores are seen, evidence is assumed to be as likely as none.
-        The arguments are those of `probabilities`.
+        The prior of this probability is one half: before the scores are seen, it is equally likely that there is
+        evidence and that there is no evidence. The arguments are those of `probabilities`.
         """
         if len(scores) < self.fewest:
             return None
@@ -106,10 +109,10 @@ class Calibration:
         return min(max(total, self.totals[0]), self.totals[1]) if self.totals else total
 
     def level(self, recall: float) -> float:
-        """Return the share of the summed probabilities to keep, so that the expected recall is at least `recall`.
+        """Return the level for a wanted recall: the share of the summed probabilities that the kept sources must have.
 
-        The promise holds for questions like those that the calibration was measured on. If they are too few, the level
-        is 1: every source is kept.
+        The expected recall is then at least `recall`, for questions like those that the calibration was measured on. If
+        it was measured on too few questions, the level is 1, so that every source is kept.
 
         Args:
             recall: the wanted expected recall of evidence, below 1.
@@ -127,7 +130,7 @@ class Calibration:
         return 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values, which `from_dict` accepts."""
+        """Return the calibration as JSON values. `from_dict` reads these values."""
         return asdict(self)
 
     @classmethod
@@ -135,7 +138,7 @@ class Calibration:
         """Make a calibration from JSON values.
 
         Raises:
-            CoefficientsError: a value is missing or has another length.
+            CoefficientsError: a value is missing, cannot be read, or has a wrong length.
         """
         try:
             source, present, misses = (tuple(map(float, values[name])) for name in ("source", "present", "misses"))
@@ -147,7 +150,7 @@ class Calibration:
 
 
 def count_for_share(probabilities: Sequence[float], share: float) -> int:
-    """Return the number of the most probable sources that together have this share of the summed probabilities.
+    """Return how many of the most probable sources are needed to reach a share of the summed probabilities.
 
     Example:
         >>> count_for_share([0.1, 0.8, 0.1], 0.85)

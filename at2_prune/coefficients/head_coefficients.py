@@ -1,11 +1,11 @@
-"""Head coefficients: one learned weight per row group, layer and head.
+"""Defines head coefficients: one learned weight per row group, layer and head.
 
 The score of source :math:`S` is the inner product of the coefficients :math:`\\theta` and the source's attention mass
-:math:`m`, over row groups :math:`g`, layers :math:`l` and heads :math:`h`:
+:math:`m`. It is a sum over row groups :math:`g`, layers :math:`l` and heads :math:`h`:
 
 .. math:: \\tau(S) = \\sum_{g, l, h} \\theta_{g,l,h}\\, m_{g,l,h}(S)
 
-AT2 (arXiv 2504.13752, section 3) has the draft's rows as its only row group; see `at2_prune.attention.rows`.
+AT2 (arXiv 2504.13752, section 3) has one row group, the rows of the draft; see `at2_prune.attention.rows`.
 """
 
 from __future__ import annotations
@@ -56,15 +56,17 @@ class HeadCoefficients(
 
     Args:
         weight: the coefficients, `(row groups, layers, heads)`.
-        row_groups: the row groups of the first axis. At least one has the draft's rows.
-        layers: the index of the model's layer for each entry of the second axis; by default 0, 1, ...
-        model_name: the model that the coefficients were made for.
+        row_groups: the row groups of the first axis. At least one row group must have the rows `draft`.
+        layers: for each entry of the second axis, the index of the layer in the model. By default, the indices are 0,
+            1, and so on.
+        model_name: the name of the model that the coefficients were made for.
         model_type: the `config.model_type` of that model.
-        training: the record of the training: data, prompt, ablations, training curve, fidelity. JSON values only.
-        model_layers: the number of layers of the model; by default one more than the largest of `layers`.
+        training: the record of the training, such as data, prompt, ablations, training curve and fidelity. It may
+            contain JSON values only.
+        model_layers: the number of layers of the model. By default, it is one more than the largest index in `layers`.
 
     Raises:
-        CoefficientsError: the shapes do not agree, a value is not finite, or no row group has the draft's rows.
+        CoefficientsError: the shapes do not agree, a value is not finite, or no row group has the rows `draft`.
 
     Example:
         >>> coefficients = HeadCoefficients.average(layers=2, heads=4, model_type="llama")
@@ -97,7 +99,7 @@ class HeadCoefficients(
             raise CoefficientsError("head coefficients hold values that are not finite")
         self.layers = list(range(self.weight.shape[1])) if layers is None else [int(layer) for layer in layers]
         if len(self.layers) != self.weight.shape[1]:
-            raise CoefficientsError(f"{len(self.layers)} layer indices for {self.weight.shape[1]} layers")
+            raise CoefficientsError(f"got {len(self.layers)} layer indices for {self.weight.shape[1]} layers")
         self.model_name = model_name
         self.model_type = model_type
         self.training = dict(training or {})
@@ -105,7 +107,9 @@ class HeadCoefficients(
 
     @classmethod
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
-        """Make equal weights, which score by average attention. Training on ablations starts from these weights.
+        """Make coefficients that are all equal. Scores are then the average attention mass over layers and heads.
+
+        Training on ablations starts from these coefficients.
 
         Args:
             layers: the number of layers of the model.
@@ -119,13 +123,13 @@ class HeadCoefficients(
 
         Args:
             mass: the attention mass of every row group, `(layers, heads, sources)`.
-            layers: the layers of `mass`, as indices; by default the layers of the coefficients.
+            layers: the indices of the layers in `mass`. By default, they are the layers of the coefficients.
 
         Returns:
-            Scores `(sources,)` float32. They can be compared within one question only.
+            The scores, `(sources,)` float32. They can be compared within one question only.
 
         Raises:
-            CoefficientsError: a row group or a layer was not read, or the number of layers or heads is wrong.
+            CoefficientsError: a row group or a layer is missing in `mass`, or the number of layers or heads is wrong.
         """
         missing = [group.name for group in self.row_groups if group not in mass]
         if missing:
@@ -137,7 +141,7 @@ class HeadCoefficients(
             shape = tuple(mass[group].shape[:2])
             if len(places) != len(self.layers) or shape != (len(read), self.weight.shape[2]):
                 raise CoefficientsError(
-                    f"coefficients made for {self.model_name or 'a model'} have shape (layers, heads) "
+                    f"the coefficients made for {self.model_name or 'a model'} have shape (layers, heads) "
                     f"{tuple(self.weight.shape[1:])} on layers {self.layers}, but attention was read with shape "
                     f"{shape} on layers {read}"
                 )
@@ -148,7 +152,8 @@ class HeadCoefficients(
         """Check that these coefficients were made for a model of this kind.
 
         Raises:
-            CoefficientsError: the model type or the number of layers or heads differs. The message names both shapes.
+            CoefficientsError: the model type, the number of layers or the number of heads differs. The message names
+                the model that the coefficients were made for and the given model.
         """
         shape = attention_shape(config)
         mine = (self.model_layers, self.weight.shape[2])
@@ -161,10 +166,10 @@ class HeadCoefficients(
             )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> str | None:
-        """Write the coefficients and their model card into a folder, which is made if it does not exist.
+        """Write the coefficients and their model card into a folder.
 
         Args:
-            save_directory: the folder.
+            save_directory: the folder. It is made if it does not exist.
             **options: options of `ModelHubMixin.save_pretrained`, such as `push_to_hub`.
         """
         saved: str | None = super().save_pretrained(user_path(save_directory), **options)
@@ -200,11 +205,11 @@ class HeadCoefficients(
             **options: options of `ModelHubMixin.from_pretrained`, such as `revision` and `token`.
 
         Raises:
-            CoefficientsError: there are no coefficients, or they cannot be read.
+            CoefficientsError: there are no coefficients, or the coefficients cannot be read.
         """
         pretrained_model_name_or_path = os.path.expanduser(os.fspath(pretrained_model_name_or_path))
         folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir() and not (folder / CONFIG_FILE).is_file():  # the mixin would log that, and go on
+        if folder.is_dir() and not (folder / CONFIG_FILE).is_file():  # the mixin would only log this
             raise CoefficientsError(f"{folder}: no head coefficients that can be read (it has no {CONFIG_FILE})")
         try:
             check_reachable(pretrained_model_name_or_path, [CONFIG_FILE], options)
@@ -270,13 +275,13 @@ class HeadCoefficients(
         _check_rows(rows)
         if config.get("format") != FORMAT or set(weight) != {"weight"}:
             raise CoefficientsError(
-                f"{model_id}: format {config.get('format')!r} with tensors {sorted(weight)}; this version reads format "
-                f"{FORMAT} with the one tensor 'weight'"
+                f"{model_id}: it has format {config.get('format')!r} with tensors {sorted(weight)}, but this version "
+                f"reads format {FORMAT} with one tensor, 'weight'"
             )
         expected = (len(groups), len(layers), heads)
         if tuple(weight["weight"].shape) != expected:
             raise CoefficientsError(
-                f"{model_id}: the weights have shape {tuple(weight['weight'].shape)}, the config says {expected}"
+                f"{model_id}: the weights have shape {tuple(weight['weight'].shape)}, but the config says {expected}"
             )
         return cls(weight["weight"], groups, layers, model_name, model_type, training, config.get("model_layers"))
 
@@ -284,15 +289,16 @@ class HeadCoefficients(
     def from_at2_estimator(
         cls, source: str | os.PathLike[str], config: PretrainedConfig | None, model_name: str = ""
     ) -> HeadCoefficients:
-        """Import an estimator that AT2's authors published. Pickled code is never executed.
+        """Make head coefficients from an estimator that AT2's authors published. Pickled code is never executed.
 
         Args:
             source: the path of a `score_estimator.pt`, or a Hub id such as `madrylab/at2-phi-4-mini-instruct`.
             config: the config of the model that the estimator was made for. With None, all weights are in one layer.
-            model_name: the name of the model, which is recorded; by default the source.
+            model_name: the name of the model to record. By default, it is the source.
 
         Raises:
-            CoefficientsError: the file is not such an estimator, or it was made for a model of another shape.
+            CoefficientsError: the file is not a published estimator, or the estimator was made for a model with another
+                number of layers or heads.
         """
         source = os.path.expanduser(os.fspath(source))
         path = Path(source)
@@ -302,7 +308,7 @@ class HeadCoefficients(
                 path = Path(hf_hub_download(source, "score_estimator.pt"))
             data = torch.load(path, map_location="cpu", weights_only=True)
             weight = data["state_dict"]["linear.weight"].float()
-        except Exception as error:  # torch.load raises errors of many types; the caller treats them alike
+        except Exception as error:  # torch.load raises errors of many types
             raise CoefficientsError(
                 f"{source}: not a published AT2 estimator that can be read safely ({reason_of(error)})"
             ) from error
@@ -311,7 +317,7 @@ class HeadCoefficients(
         if layers is None or heads is None:
             raise CoefficientsError(
                 f"{source}: the config of a {model_type!r} model does not say how many layers and heads it has, "
-                "so the estimator cannot be reshaped; pass the config of the model it was made for"
+                "so the estimator cannot be reshaped; pass the config of the model that the estimator was made for"
             )
         if tuple(weight.shape) != (1, layers * heads):
             raise CoefficientsError(
@@ -327,10 +333,10 @@ class HeadCoefficients(
 
 
 def _check_rows(rows: Sequence[str]) -> None:
-    """Refuse coefficients that were made for the method `prompt_scout`.
+    """Raise `CoefficientsError` for coefficients of the method `prompt_scout`, which was removed.
 
-    Such coefficients lack a row group of the draft, or have one of the rows `sources`. Only version 0.1 could read
-    these rows.
+    Such coefficients have no row group with the rows `draft`, or they have one with the rows `sources`. Only version
+    0.1 of at2-prune could read the rows `sources`.
     """
     if "draft" not in rows or "sources" in rows:
         raise CoefficientsError(

@@ -1,4 +1,4 @@
-"""Loads the coefficients of a model: given coefficients, or the coefficients that come with at2-prune."""
+"""Loads the coefficients of a model from a given place, or from the coefficients that come with at2-prune."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ AnyCoefficients = HeadCoefficients | ScoutCoefficients
 
 
 def method_of(coefficients: AnyCoefficients) -> str:
-    """Return the method that coefficients belong to. For head coefficients, the row groups decide.
+    """Return the method that coefficients belong to.
 
-    If all row groups have the measure `contribution`, the method is `contribution_learned`. If all have the measure
-    `effective`, it is `effective_attention_learned`. All other head coefficients belong to `at2`.
+    For head coefficients, the measures of the row groups decide. If all row groups have the measure `contribution`, the
+    method is `contribution_learned`. If all row groups have the measure `effective`, the method is
+    `effective_attention_learned`. All other head coefficients belong to the method `at2`.
     """
     if isinstance(coefficients, ScoutCoefficients):
         return "scout"
@@ -43,12 +44,12 @@ def load_coefficients(
         language_model: the model that uses the coefficients.
         coefficients: `HeadCoefficients` or `ScoutCoefficients`, a folder or Hub id of saved coefficients, or an
             estimator that AT2's authors published (`madrylab/at2-*`, or a `.pt` file). `None` loads the coefficients
-            that come with this package.
-        method: the method whose coefficients are loaded from the package if `coefficients` is None.
+            that come with at2-prune for this model.
+        method: the method of the coefficients. It is used only if `coefficients` is None.
 
     Raises:
         CoefficientsError: there are no coefficients, the coefficients cannot be read, or they were made for another
-            model.
+            kind of model.
     """
     return read_coefficients(language_model.name, language_model.model.config, coefficients, method)
 
@@ -59,12 +60,12 @@ def read_coefficients(
     coefficients: str | os.PathLike[str] | AnyCoefficients | None = None,
     method: str = DEFAULT_METHOD,
 ) -> AnyCoefficients:
-    """Do the same as `load_coefficients` for a model that is not loaded yet.
+    """Load coefficients as `load_coefficients` does. The model itself need not be loaded.
 
     Args:
         model: the model's name.
-        config: the model's config. With None, the coefficients are not compared with the model, and a published
-            estimator has all its weights in one layer.
+        config: the model's config. With None, the coefficients are not compared with the model. The weights of a
+            published estimator are then all in one layer, because the number of layers is unknown.
         coefficients: see `load_coefficients`.
         method: see `load_coefficients`.
 
@@ -90,7 +91,7 @@ def read_coefficients(
 
 
 def _is_estimator(name: str) -> bool:
-    """Return whether a name belongs to an estimator that AT2's authors published."""
+    """Return whether a name looks like that of an estimator which AT2's authors published."""
     return name.startswith("madrylab/") or name.endswith(".pt")
 
 

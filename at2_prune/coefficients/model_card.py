@@ -1,4 +1,4 @@
-"""The model card of head coefficients. It names the model, the training, and the quality of the scores."""
+"""Makes the model card of head coefficients. The card names the model, the training, and the quality of the scores."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MADE = {
     "answer": "The coefficients were learned from ablations of the sources, with the known answer as the target "
     "instead of a draft. All else follows the method of AT2 ([arXiv 2504.13752](https://arxiv.org/abs/2504.13752))",
 }
-"""The sentence about the training of the coefficients, by the value of `learn_from`."""
+"""For each value of `learn_from`, the sentences about the training of the coefficients."""
 
 
 class Described(Protocol):
-    """The attributes of head coefficients that the card shows; see `HeadCoefficients`."""
+    """The attributes of head coefficients that a model card shows; see `HeadCoefficients`."""
 
     weight: torch.Tensor
     row_groups: tuple[RowGroup, ...]
@@ -34,7 +34,7 @@ class Described(Protocol):
 
 
 def model_card(coefficients: Described) -> ModelCard:
-    """Return the model card of these coefficients, in Markdown with the Hub's header."""
+    """Return the model card of head coefficients, in Markdown with the header that the Hub reads."""
     data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
     training = coefficients.training
     made = _MADE[training.get("learn_from", "draft")]
@@ -44,8 +44,9 @@ def model_card(coefficients: Described) -> ModelCard:
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Head coefficients for {coefficients.model_name or 'a model'}",
-        f"{made}. The coefficients are for models of type `{coefficients.model_type or 'unknown'}`. Row groups: {rows}."
-        f" Shape (row groups x layers x heads): {shape}. {score}. Scores can be compared within one question only.",
+        f"{made}. The coefficients are for models of type `{coefficients.model_type or 'unknown'}`. They have these "
+        f"row groups: {rows}. Their shape (row groups x layers x heads) is {shape}. {score}. Scores can be compared "
+        "within one question only.",
         "```python\nfrom at2_prune import AT2Pruner\n\n"
         f'pruner = AT2Pruner.from_pretrained("{coefficients.model_name}", coefficients="THIS_FOLDER_OR_ITS_ID")\n```',
     ]
@@ -74,7 +75,7 @@ def _is_measure(value: Any) -> bool:
 
 
 def fact(value: Any) -> str:
-    """Return a setting or a measurement in words."""
+    """Return the text of a setting or of a measurement."""
     if isinstance(value, Mapping) and set(value) == {"mean", "low", "high"}:
         return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     if isinstance(value, Mapping):
@@ -85,7 +86,7 @@ def fact(value: Any) -> str:
 
 
 def _command(coefficients: Described) -> str:
-    """Return the command that makes these coefficients again."""
+    """Return the command that makes the coefficients again."""
     training = coefficients.training
     command = ["at2-prune", "train", "--model", coefficients.model_name, "--data", str(training["data"])]
     if training["learn_from"] != "draft":

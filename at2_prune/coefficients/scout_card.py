@@ -1,4 +1,4 @@
-"""The model card of scout's coefficients: their use, their training, the recall that was measured, and their limits."""
+"""Makes the model card of scout's coefficients. It shows their use, training, measured recall and limits."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["scout_card"]
 
 _SETTINGS = ("dtype", "precision", "fit", "features", "evaluation", "versions")
 LIMITS = (
-    "They belong to this model and these layers. Another model needs coefficients of its own.",
-    "Raw scores are compared within one question only. Probabilities are comparable across questions like those that "
-    "they were fitted to.",
-    "They were learned on the passages of the data above. Measure them before you use other kinds of text or "
-    "other languages.",
-    "A passage is read alone, in pieces of at most 384 tokens, so no passage attends to another one while it is read. "
-    "Passages are compared with each other only through the links.",
+    "The coefficients belong to this model and these layers. Another model needs other coefficients.",
+    "Scores can be compared within one question only. Probabilities can be compared across questions, if the questions "
+    "are like those that the probabilities were fitted to.",
+    "The coefficients were learned on the passages of the data above. Measure the recall on your own data before you "
+    "use the coefficients with other kinds of text or other languages.",
+    "Each passage is read alone, in pieces of at most 384 tokens, so no passage attends to another passage while it is "
+    "read. Passages are compared with each other only through the links.",
 )
 
 
 class DescribedScout(Protocol):
-    """The attributes of scout's coefficients that their card shows; see `ScoutCoefficients`."""
+    """The attributes of scout's coefficients that a model card shows; see `ScoutCoefficients`."""
 
     @property
     def layers(self) -> tuple[int, ...]: ...
@@ -45,23 +45,23 @@ class DescribedScout(Protocol):
 
 
 def scout_card(coefficients: DescribedScout) -> ModelCard:
-    """Return the model card of these coefficients, in Markdown with the Hub's header."""
+    """Return the model card of scout's coefficients, in Markdown with the header that the Hub reads."""
     data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
     name, training = coefficients.model_name, coefficients.training
     parts = [
         f"---\n{data.to_yaml()}\n---",
         f"# Coefficients of scout for {name or 'a model'}",
-        f"The method scout of at2-prune reads each passage once, alone, and keeps its keys. A question's rows then "
-        f"attend to the kept keys, and these coefficients turn the attention into a score. They are for models of type "
-        f"`{coefficients.model_type or 'unknown'}` with {coefficients.model_layers} layers. Keys of layers "
-        f"{_listed(coefficients.layers)} are kept. Attention of layers {_listed(coefficients.link_layers)} links "
-        "passages.",
+        f"The method scout of at2-prune reads each passage once and alone, and keeps the passage's keys. A question's "
+        f"rows then attend to the kept keys, and these coefficients turn the attention into a score. The coefficients "
+        f"are for models of type `{coefficients.model_type or 'unknown'}` with {coefficients.model_layers} layers. "
+        f"Keys are kept in these layers: {_listed(coefficients.layers)}. Passages are linked by the attention in these "
+        f"layers: {_listed(coefficients.link_layers)}.",
         f'## Use\n\n```python\nfrom at2_prune import AT2Pruner\n\npruner = AT2Pruner.from_pretrained("{name}", '
         'coefficients="THIS_FOLDER")\n```',
     ]
     if training.get("data"):
         parts += [f"## Data\n\n{_data(training)}", f"## Settings\n\n{_settings(training)}"]
-        parts.append(f"This command made them:\n\n```console\n$ {_command(coefficients)}\n```")
+        parts.append(f"This command made the coefficients:\n\n```console\n$ {_command(coefficients)}\n```")
     if coefficients.calibration is not None and coefficients.calibration.measured:
         parts.append(f"## Probabilities\n\n{_probabilities(coefficients.calibration)}")
     parts.append("## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS))
@@ -69,7 +69,10 @@ def scout_card(coefficients: DescribedScout) -> ModelCard:
 
 
 def _data(training: Mapping[str, Any]) -> str:
-    """Return a table with one line for each data set: its questions, and the recall on its held-out questions."""
+    """Return a table with one line for each data set.
+
+    The line has the data set's numbers of questions, and the recall on its held-out questions.
+    """
     held_out: Mapping[str, Any] = training.get("held_out") or {}
     measures = list(next(iter(held_out.values()), {}))
     columns = ["data set", "questions fitted", "questions held out", *(name.replace("@", " at ") for name in measures)]
@@ -81,9 +84,9 @@ def _data(training: Mapping[str, Any]) -> str:
         rows.append([name, str(fitted), str(held), *(fact(found[m]) if m in found else "" for m in measures)])
     lines = [columns, ["---"] * len(columns), *rows]
     made = (
-        "The coefficients were learned from supporting passages, which the data names, by multinomial logistic "
-        "regression. In the fit, the weight of a data set is its number of questions, raised to the power "
-        f"{training['fit'].get('balance', 0):g}."
+        "For each question, the data names the supporting passages. The coefficients were learned from these passages "
+        "by multinomial logistic regression. In the fit, the weight of a data set is its number of questions, raised "
+        f"to the power {training['fit'].get('balance', 0):g}."
     )
     measured = "Recall of supporting passages is measured on the held-out questions, with 95 % intervals."
     if not held_out:
@@ -92,15 +95,18 @@ def _data(training: Mapping[str, Any]) -> str:
 
 
 def _probabilities(calibration: Calibration) -> str:
-    """Return the measures of a calibration as text: the calibration error, AUROC, recall and the reliability curve."""
+    """Return the measures of a calibration as text.
+
+    The measures are the expected calibration error, the AUROC, the recall and the reliability curve.
+    """
     measured = calibration.measured
     lines = [
-        f"The probabilities were fitted to {calibration.questions} questions, each scored by coefficients that were "
-        "fitted to other questions. The measures below are cross-validated too.",
-        f"Expected calibration error: {measured['ece']:.3f}. AUROC of the probability that the passages hold evidence, "
-        f"between questions with and without their evidence: {measured.get('auroc', float('nan')):.3f}. Recall of "
-        f"evidence among the best 1, 2 and 3: {measured['recall@1']:.3f}, {measured['recall@2']:.3f}, "
-        f"{measured['recall@3']:.3f}.",
+        f"The probabilities were fitted to {calibration.questions} questions. Each question was scored by coefficients "
+        "that were fitted to other questions. The measures below are cross-validated too.",
+        f"The expected calibration error is {measured['ece']:.3f}. Another probability says whether the passages hold "
+        "evidence at all. It separates questions with their evidence from questions without their evidence with an "
+        f"AUROC of {measured.get('auroc', float('nan')):.3f}. The recall of evidence among the best 1, 2 and 3 sources "
+        f"is {measured['recall@1']:.3f}, {measured['recall@2']:.3f} and {measured['recall@3']:.3f}.",
         "| sources | mean probability | share of evidence |\n| --- | --- | --- |\n"
         + "\n".join(
             f"| {one['sources']} | {one['probability']:.3f} | {one['evidence']:.3f} |"
@@ -116,7 +122,7 @@ def _settings(training: Mapping[str, Any]) -> str:
 
 
 def _command(coefficients: DescribedScout) -> str:
-    """Return the command that makes these coefficients again."""
+    """Return the command that makes the coefficients again."""
     training = coefficients.training
     selections: Sequence[Mapping[str, Any]] = training.get("selection") or [{}] * len(training["data"])
     named = list(zip(training["data"], selections, strict=True))

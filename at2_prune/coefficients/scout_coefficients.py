@@ -1,4 +1,4 @@
-"""The learned coefficients of scout: weights of the features of the passage index."""
+"""Defines the learned coefficients of scout, which are weights of the features of the passage index."""
 
 from __future__ import annotations
 
@@ -31,31 +31,33 @@ CARD_FILE = "README.md"
 FORMAT = 1
 KIND = "passage_index"
 FOLLOWED = 4
-"""The number of sources whose links are followed. These are the sources with the highest probability of being the first
-choice; see `ScoutCoefficients`."""
+"""The number of first choices in the sum of the score; see `ScoutCoefficients`. These are the most probable first
+choices. The links from other sources are not computed."""
 
 
 @dataclass(frozen=True)
 class ScoutCoefficients:
     r"""Learned coefficients of scout for one model.
 
-    Scout models two choices of a supporting source. With the features :math:`x(S)` of the question's rows, source S is
-    the first choice with probability :math:`p(S) = \mathrm{softmax}_S\ \theta \cdot x(S)`. After the first choice R,
-    the second one is S with probability
+    Scout models a first and a second choice of a supporting source. Let :math:`x(S)` be the features of source S from
+    the question's rows. The first choice is S with probability
+    :math:`p(S) = \mathrm{softmax}_S\ \theta \cdot x(S)`. If the first choice was R, the second choice is S with
+    probability
 
-    .. math:: p(S \mid R) = \mathrm{softmax}_{S \ne R}\ \eta \cdot x(S) + \varphi \cdot \lambda(S, R),
+    .. math:: p(S \mid R) = \mathrm{softmax}_{S \ne R}\ \big(\eta \cdot x(S) + \varphi \cdot \lambda(S, R)\big),
 
-    where :math:`\lambda` are the features of links. The score of a source is its expected reciprocal rank in these
-    choices, :math:`p(S) + \tfrac12 \sum_R p(R)\, p(S \mid R)`. The sum runs over the `FOLLOWED` most
-    probable first choices, and their probabilities are scaled to a sum of 1.
+    where :math:`\lambda(S, R)` are the features of the link between R and S. The score of a source is its expected
+    reciprocal rank in the two choices, :math:`p(S) + \tfrac12 \sum_R p(R)\, p(S \mid R)`. The sum runs over the
+    `FOLLOWED` most probable first choices R. In the sum, their probabilities :math:`p(R)` are scaled to a sum of 1.
     """
 
     first: torch.Tensor
-    """:math:`\\theta`, `(6, layers, heads)`, for the features `passage_index.features.QUESTION`."""
+    """:math:`\\theta`, the weights of the features `passage_index.features.QUESTION` in the first choice, `(6, layers,
+    heads)`."""
     following: torch.Tensor
-    """:math:`\\eta`, for the same features in the second choice."""
+    """:math:`\\eta`, the weights of the same features in the second choice, `(6, layers, heads)`."""
     links: torch.Tensor
-    """:math:`\\varphi`, `(6, link layers, heads)`, for the features `passage_index.features.LINKS`."""
+    """:math:`\\varphi`, the weights of the features `passage_index.features.LINKS`, `(6, link layers, heads)`."""
     layers: tuple[int, ...]
     link_layers: tuple[int, ...]
     model_name: str = ""
@@ -63,7 +65,7 @@ class ScoutCoefficients:
     model_layers: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
-    """Turns scores into probabilities. Coefficients of earlier versions have no calibration."""
+    """The calibration, which turns scores into probabilities. Coefficients of earlier versions have no calibration."""
 
     def __post_init__(self) -> None:
         for name, tensor, groups, layers in (
@@ -79,10 +81,10 @@ class ScoutCoefficients:
             if not bool(torch.isfinite(tensor).all()):
                 raise CoefficientsError(f"scout's coefficients {name!r} hold values that are not finite")
         if not set(self.link_layers) <= set(self.layers):
-            raise CoefficientsError(f"link layers {list(self.link_layers)} are not among {list(self.layers)}")
+            raise CoefficientsError(f"link layers {list(self.link_layers)} are not among layers {list(self.layers)}")
 
     def first_scores(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the first score of each source, theta . x(S): the logit of being the first choice.
+        """Return the first score of each source, which is the logit :math:`\\theta \\cdot x(S)` of the first choice.
 
         Args:
             features: the features of the question's rows, `(6, layers, heads, sources)`.
@@ -95,16 +97,16 @@ class ScoutCoefficients:
     def score(
         self, features: torch.Tensor, links_of: Callable[[list[int]], torch.Tensor], followed: int = FOLLOWED
     ) -> torch.Tensor:
-        """Score sources.
+        """Score sources by their expected reciprocal rank in the two choices.
 
         Args:
             features: the features of the question's rows, `(6, layers, heads, sources)`.
-            links_of: a function that returns the link features of some sources, `(some, 6, link layers, heads,
-                sources)`.
-            followed: the number of first choices that the sum runs over.
+            links_of: a function that takes the indices of some sources. It returns the features of the links between
+                these sources and all sources, `(some, 6, link layers, heads, sources)`.
+            followed: the number of first choices in the sum.
 
         Returns:
-            `(sources,)` float64, each at least 0 and at most 1.
+            The scores, `(sources,)` float64. A score lies between 0 and 1.
         """
         first = self.first_scores(features).softmax(0)
         if len(first) < 2:
@@ -123,7 +125,8 @@ class ScoutCoefficients:
         """Check that these coefficients were made for a model of this kind.
 
         Raises:
-            CoefficientsError: the model type or the number of layers or heads differs. The message names both shapes.
+            CoefficientsError: the model type, the number of layers or the number of heads differs. The message names
+                the model that the coefficients were made for and the given model.
         """
         layers, heads = attention_shape(config)
         mine = self.model_layers, self.first.shape[2]
@@ -170,7 +173,7 @@ class ScoutCoefficients:
         """Load coefficients from a folder or from the Hub.
 
         Raises:
-            CoefficientsError: there are no such coefficients, or they cannot be read.
+            CoefficientsError: there are no such coefficients, or the coefficients cannot be read.
         """
 
         def locate(file: str) -> Path:
@@ -183,9 +186,9 @@ class ScoutCoefficients:
             found = tuple(config.get(key) for key in ("kind", "format", "question_features", "link_features"))
             if found != wanted:
                 raise CoefficientsError(
-                    f"{name}: this version reads coefficients of the {KIND}, format {FORMAT}, with the features "
-                    f"{', '.join([*QUESTION, *LINKS])}; these are of {found[0]}, format {found[1]}: train new ones "
-                    "with at2-prune train-scout"
+                    f"{name}: this version reads coefficients of kind {KIND}, format {FORMAT}, with the features "
+                    f"{', '.join([*QUESTION, *LINKS])}; these coefficients have the kind {found[0]}, format {found[1]} "
+                    "or other features: train new coefficients with at2-prune train-scout"
                 )
             tensors = load_file(locate(WEIGHTS_FILE))
             return cls(
@@ -218,7 +221,7 @@ def _integers(values: Sequence[Any]) -> tuple[int, ...]:
 def _weighed(weight: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     if features.shape[:3] != weight.shape:
         raise CoefficientsError(
-            f"the coefficients have shape {tuple(weight.shape)}, but features were read with shape "
+            f"the coefficients have shape {tuple(weight.shape)}, but the features have shape "
             f"{tuple(features.shape[:3])}"
         )
     return torch.einsum("flh,flhs->s", weight.double(), features.double())

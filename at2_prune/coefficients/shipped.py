@@ -13,13 +13,15 @@ __all__ = ["shipped_coefficients", "shipped_for_weights"]
 
 
 def shipped_coefficients(folder: str | os.PathLike[str] | None = None) -> dict[str, dict[str, Path]]:
-    """Return the folder of each method's coefficients, by the model's name and then by the method.
+    """Return the folders of all coefficients, as a dictionary of dictionaries.
 
-    The coefficients of a method are in the folder `MODEL/METHOD`. The name of a model may hold a slash, like a Hub id.
-    Then MODEL is a nested folder: `Qwen/Qwen3-0.6B/scout`.
+    The outer key is the name of the model, and the inner key is the method.
+
+    The coefficients of a method are in the folder `MODEL/METHOD`. If the model's name is a Hub id with a slash, MODEL
+    is a nested folder. An example is `Qwen/Qwen3-0.6B/scout`.
 
     Args:
-        folder: the folder to look in; by default the folder in this package.
+        folder: the folder to look in. By default, it is the folder in this package.
 
     Example:
         >>> sorted(shipped_coefficients()["gemma-3-270m"])
@@ -34,12 +36,15 @@ def shipped_coefficients(folder: str | os.PathLike[str] | None = None) -> dict[s
 
 
 def shipped_for_weights(weights: str, method: str, folder: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return the folder of the coefficients that were trained on a model with these weights, or None.
+    """Return the folder of the coefficients that were trained on a model with given weights.
 
     Args:
-        weights: the model's `passage_index.index.fingerprint`.
+        weights: the digest of the model's weights, from `passage_index.index.fingerprint`.
         method: the method of the coefficients.
-        folder: the folder to look in; by default the folder in this package.
+        folder: the folder to look in. By default, it is the folder in this package.
+
+    Returns:
+        The folder. It is None if there are no such coefficients.
     """
     for methods in shipped_coefficients(folder).values():
         if method in methods:

@@ -1,1 +1,1 @@
-"""A language model: loading and prompting it, drafts and answers, and the rules about model families."""
+"""Language models: loading, prompts, drafts, answers, and the rules about model families."""

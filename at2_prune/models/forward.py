@@ -1,4 +1,4 @@
-"""Forward passes over pieces of a sequence. Several continuations may share the keys and values of a piece."""
+"""Runs forward passes over pieces of a sequence. Several continuations may share the keys and values of a piece."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .prompts import EncodedPrompt
 __all__ = ["logits_of", "run_backbone", "run_prefix", "run_step", "run_tokens"]
 
 WORTH_SHARING = 64
-"""The minimum length, in tokens, of a prefix that is shared. Running a shorter prefix again takes less time than
-sharing it."""
+"""The minimum number of tokens of a prefix that is shared. It takes less time to run a shorter prefix again than to
+share it."""
 
 
 @torch.inference_mode()
@@ -26,8 +26,8 @@ def run_prefix(language_model: LanguageModel, prompt: EncodedPrompt) -> Prefix |
     """Run the tokens before a prompt's sources once, for all prompts that begin with these tokens.
 
     Returns:
-        The prefix. It is None if there are fewer than `WORTH_SHARING` tokens, or if the model's prefixes cannot be
-        shared. It is also None on a GPU, where a pass over few tokens takes as long as a pass over many tokens.
+        The prefix. It is None if there are fewer than `WORTH_SHARING` tokens, or if the model cannot share prefixes. It
+        is also None on a GPU, because a pass over few tokens takes as long as a pass over many tokens there.
     """
     ids = prompt.ids[: prompt.sources[0][0]] if prompt.sources else []
     if len(ids) < WORTH_SHARING or language_model.batching_pays or not language_model.compatibility.shares_prefixes:
@@ -43,13 +43,14 @@ def run_tokens(
 
     Args:
         language_model: the model.
-        ids: at least one token.
-        cache: keys and values of the tokens before, or None. The call may change the cache, so do not use it again.
-        positions: position ids of every token, cached ones included, `(tokens,)`.
-        rows: the number of last rows that need logits. With 0, a model with a backbone skips the output projection.
+        ids: the tokens to run, at least one.
+        cache: keys and values of the earlier tokens, or None. The call may change the cache, so do not use it again.
+        positions: the position ids of all tokens, in the cache and in `ids`, `(tokens,)`.
+        rows: the number of rows at the end of `ids` whose logits are returned. With 0, a model with a backbone skips
+            the output projection.
 
     Returns:
-        Logits `(rows, vocabulary)` and the cache after `ids`.
+        The logits `(rows, vocabulary)`, and the cache after `ids`.
     """
     if rows == 0 and language_model.compatibility.has_backbone:
         return torch.empty(0), run_backbone(language_model, ids, cache, positions, 0)[1]
@@ -66,11 +67,11 @@ def run_step(
     Args:
         language_model: the model.
         ids: one token for each sequence.
-        cache: the cache of a padded batch, from `join_caches`. The call may change it, so do not use it again.
+        cache: the cache of a padded batch, from `join_caches`. The call may change the cache, so do not use it again.
         lengths: the number of tokens of each sequence, without the new token.
 
     Returns:
-        Logits `(sequences, vocabulary)` and the cache after the tokens.
+        The logits `(sequences, vocabulary)`, and the cache after the new tokens.
     """
     device = language_model.device
     have = torch.tensor(lengths, device=device)[:, None]
@@ -90,12 +91,13 @@ def run_step(
 def run_backbone(
     language_model: LanguageModel, ids: list[int], cache: Any, positions: torch.Tensor, rows: int
 ) -> tuple[torch.Tensor, Any]:
-    """Do the same as `run_tokens`, but run only the backbone (the layers without the output projection).
+    """Run one forward pass of the backbone alone, which is the layers without the output projection.
 
-    `logits_of` computes the logits afterwards. The model's `Compatibility.has_backbone` must be true.
+    The arguments are those of `run_tokens`. `logits_of` can compute the logits afterwards. The model's
+    `Compatibility.has_backbone` must be true.
 
     Returns:
-        The last layer's hidden states of the last rows, `(rows, width)`, and the cache after `ids`.
+        The hidden states of the last layer for the last `rows` tokens, `(rows, width)`, and the cache after `ids`.
     """
     backbone = language_model.model.get_decoder()
     output = backbone(**_inputs(backbone, ids, cache, positions))
@@ -106,16 +108,18 @@ def run_backbone(
 def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tensor:
     """Return the logits of hidden states from one or several calls of `run_backbone`.
 
-    The output projection may be much larger than a layer, as it is in Gemma 3 270M. It takes nearly as long for a few
-    rows as for many. A model may scale or cap its logits, so the model's own code computes the logits here. The model
-    runs on one token. The backbone returns hidden states for this token, and a hook replaces them by the given states.
+    The output projection may be much larger than a layer, as it is in Gemma 3 270M. It takes nearly as long for few
+    rows as for many rows, so the rows of several calls are computed together.
+
+    A model may scale or cap its logits, so the model's own code computes the logits here. The model runs on one token,
+    and a hook replaces the hidden states of this token by the given hidden states.
 
     Args:
         language_model: the model.
-        states: `(rows, width)`.
+        states: the hidden states, `(rows, width)`.
 
     Returns:
-        `(rows, vocabulary)`.
+        The logits, `(rows, vocabulary)`.
     """
     caller = threading.get_ident()
 
@@ -135,7 +139,10 @@ def logits_of(language_model: LanguageModel, states: torch.Tensor) -> torch.Tens
 
 
 def _as_written() -> AbstractContextManager[Any]:
-    """Return a context in which a compiled model runs without its graph. The graph would ignore later hooks."""
+    """Return a context in which a compiled model runs without its graph.
+
+    The graph would ignore hooks that are registered after the compilation.
+    """
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 

@@ -33,16 +33,16 @@ class Generation:
     ids: list[int]
     """Every token that the model wrote, thoughts included, without the tokens that ended the text."""
     answer: tuple[int, int]
-    """The span of the final answer in `ids`. White space around the answer, a stop string and everything
-    after the stop string are left out."""
+    """The span of the final answer in `ids`. The span leaves out white space around the answer, and everything from the
+    first stop string on."""
     text: str
-    """The final answer. It is empty if there is none."""
+    """The final answer. It is empty if the model wrote no answer."""
     log_probability: float = -math.inf
-    """The log-probability of the final answer and of the token that ends the answer. It is minus infinity if it is
-    unknown or if there is no answer."""
+    """The log-probability of the final answer and of the token that ends the answer. It is minus infinity if there is
+    no answer, or if the log-probabilities of the tokens are unknown."""
 
     only_thoughts: bool = False
-    """True if the text ended before the thoughts did, so that there is no answer."""
+    """True if the model stopped within its thoughts and wrote no answer."""
 
     @property
     def answer_ids(self) -> list[int]:
@@ -54,22 +54,22 @@ class AnswerParser:
 
     Args:
         codec: the model's tokenizer.
-        template: the prompt's template, whose stop strings end an answer.
+        template: the prompt's template. Its stop strings end an answer.
     """
 
     def __init__(self, codec: TextCodec, template: PromptTemplate) -> None:
         self._codec = codec
         self._stops = template.stop
         self._prompted = getattr(template, "tail", "")
-        self._marker = getattr(template, "thoughts_end", "")  # templates of users may lack it
+        self._marker = getattr(template, "thoughts_end", "")  # a user's template may lack this attribute
 
     def parse(self, ids: list[int], log_probabilities: Sequence[float] = ()) -> Generation:
         """Find the final answer in the tokens.
 
         Args:
             ids: the tokens, without the tokens that ended the text.
-            log_probabilities: one log-probability for each token, then one for the token that ended the text. If empty,
-                the answer's log-probability is minus infinity.
+            log_probabilities: one log-probability for each token, then one for the token that ended the text. If there
+                are none, the answer's log-probability is minus infinity.
         """
         start, stop = self._after_thoughts(ids), len(ids)
         unclosed = 0 < start == len(ids) and not self._closed(ids)
@@ -86,14 +86,14 @@ class AnswerParser:
         return Generation(ids, (start, stop), text.strip(), total, unclosed)
 
     def has_stopped(self, ids: list[int]) -> bool:
-        """Return whether the answer holds one of the template's stop strings."""
+        """Return whether the answer contains one of the template's stop strings."""
         text = self._text(ids[self._after_thoughts(ids) :])
         return any(stop in text for stop in self._stops)
 
     def _after_thoughts(self, ids: list[int]) -> int:
         """Return the index of the answer's first token.
 
-        It is 0 if there are no thoughts, and `len(ids)` if the thoughts are not closed.
+        The index is 0 if there are no thoughts. It is `len(ids)` if no marker closes the thoughts.
         """
         text = self._codec.decode(ids, special=True)
         if self._marker:
@@ -106,12 +106,12 @@ class AnswerParser:
         return 0
 
     def _closed(self, ids: list[int]) -> bool:
-        """Return whether the thoughts end in these tokens."""
+        """Return whether the tokens contain a marker that closes the thoughts."""
         text = self._codec.decode(ids, special=True)
         return any(marker in text for marker in ([self._marker] if self._marker else [end for _, end in THOUGHTS]))
 
     def _end_of(self, marker: str, ids: list[int]) -> int:
-        """Return the index of the first token after a marker that the text holds."""
+        """Return the index of the first token after a marker. The decoded tokens must contain the marker."""
         return next(i for i in range(1, len(ids) + 1) if marker in self._codec.decode(ids[:i], special=True))
 
     def _text(self, ids: list[int]) -> str:
@@ -125,7 +125,7 @@ class AnswerParser:
 
 
 class StopAtAnswersEnd(StoppingCriteria):
-    """Ends a sequence once its answer holds one of the template's stop strings.
+    """Ends a sequence as soon as its answer contains one of the template's stop strings.
 
     Args:
         parser: finds the answer.
@@ -144,14 +144,15 @@ class StopAtAnswersEnd(StoppingCriteria):
 class OwnSettings(GenerationConfig):
     """Settings of `generate` that ignore the model's generation_config.json.
 
-    That file may suppress or force tokens. Forward passes that share a prefix do not call `generate`, so the file does
-    not affect them. If `generate` used the file, the two ways could choose different tokens.
+    That file may suppress or force tokens. Answers with a shared prefix are written without `generate`, so the file
+    does not affect them. If `generate` used the file, the same prompt could get another answer with a shared prefix
+    than without one.
     """
 
     def update(self, defaults_only: bool = False, **settings: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Update the settings, but ignore the defaults of a model.
+        """Update the settings, but ignore the default settings of a model.
 
-        The defaults of a model can be recognised by their entry `transformers_version`.
+        A model's default settings are recognised by their entry `transformers_version`.
         """
         if defaults_only and "transformers_version" in settings:
             return {}
@@ -171,7 +172,7 @@ class GreedyLogProbabilities(LogitsProcessor):
 
 
 def greedy_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Return the log-probability of the most probable token of each row, float32.
+    """Return the log-probability of each row's most probable token, `(rows,)` float32.
 
     Args:
         logits: `(rows, vocabulary)`.

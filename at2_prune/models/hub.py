@@ -28,7 +28,7 @@ TIMEOUT = 10.0
 PAUSE = 1.0
 """Seconds to wait before the second and last attempt."""
 _WHERE = ("revision", "token", "cache_dir", "local_files_only")
-"""The options of `from_pretrained` that the Hub's client takes under the same names."""
+"""The options that `from_pretrained` and the Hub's client both take, under the same names."""
 
 
 def check_reachable(
@@ -37,18 +37,18 @@ def check_reachable(
     hub_options: dict[str, Any] | None = None,
     repo_type: str = "model",
 ) -> None:
-    """Raise `InputError` if a file must come from the Hub and the Hub does not answer.
+    """Raise `InputError` if a file must come from the Hub, but the Hub does not answer.
 
     Without a connection, the Hub's client asks six times for each file of an unknown repository. This function asks for
-    one file, at most twice. It does not ask if the name is an existing path, if one of the files is in the Hub's cache,
-    or if an option or the environment forbids connections.
+    only one file, at most twice. It asks for no file if the name is an existing path, if one of the files is in the
+    Hub's cache, or if an option or the environment forbids connections.
 
     Args:
         name: a Hub id or a path.
-        files: the repository must have one of these files. The Hub is asked for the first of them.
+        files: the names of files. The repository must have one of these files. The Hub is asked for the first file.
         hub_options: options of `from_pretrained`. Only the options that locate a file are used: `revision`, `token`,
             `cache_dir`, `subfolder` and `local_files_only`.
-        repo_type: the kind of repository: model or dataset.
+        repo_type: the kind of repository, `model` or `dataset`.
 
     Raises:
         InputError: the Hub is needed and cannot be reached.
@@ -65,11 +65,11 @@ def check_reachable(
         ):
             return
         url = hf_hub_url(str(name), paths[0], **where)
-    except (OSError, ValueError):  # the name is not a Hub id; the loader says so
+    except (OSError, ValueError):  # the name is not a Hub id; the caller reports this when it loads the file
         return
     try:
         _ask(url, options.get("token"))
-    except HfHubHTTPError:  # the Hub answered; the loader says what is wrong
+    except HfHubHTTPError:  # the Hub answered; the caller reports the problem when it loads the file
         return
     except Exception as error:  # the type depends on the HTTP client of the installed huggingface_hub
         raise InputError(
@@ -79,16 +79,16 @@ def check_reachable(
 
 
 def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options: dict[str, Any]) -> Path | None:
-    """Return the folder in the Hub's cache with some files of a repository. Missing files are downloaded.
+    """Return the folder in the Hub's cache that holds some files of a repository. Missing files are downloaded.
 
     Args:
-        name: a Hub id. If it is no Hub id, the result is None.
+        name: a Hub id. If the name is a path or cannot be a Hub id, the result is None.
         file: a file that the repository must have.
         patterns: the other files to download, as patterns in which `*` matches any text.
         hub_options: as in `check_reachable`.
 
     Returns:
-        The folder that holds `file`. It is None if this file is neither in the cache nor on the Hub.
+        The folder that holds `file`. It is None if `file` is neither in the cache nor on the Hub.
 
     Raises:
         InputError: the repository has `file`, but the other files cannot be downloaded.
@@ -99,7 +99,7 @@ def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options
     subfolder = hub_options.get("subfolder") or ""
     try:
         hf_hub_download(name, file, subfolder=subfolder or None, **options)
-    except (HfHubHTTPError, OSError, ValueError):  # OSError: it is not in the cache; ValueError: it is no Hub id
+    except (HfHubHTTPError, OSError, ValueError):  # OSError: no file in the cache; ValueError: no Hub id
         return None
     wanted = [f"{subfolder}/{pattern}" if subfolder else pattern for pattern in (file, *patterns)]
     try:
@@ -109,9 +109,10 @@ def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options
 
 
 def repository_files(name: str, hub_options: dict[str, Any]) -> list[str]:
-    """Return the names of a repository's files. If connections are forbidden, list only the files in the Hub's cache.
+    """Return the names of a repository's files.
 
-    The list is empty if the repository is not found or cannot be reached.
+    If an option or the environment forbids connections, only the files in the Hub's cache are listed. The list is empty
+    if the repository is not found or cannot be reached.
     """
     options = {key: hub_options[key] for key in _WHERE if key in hub_options}
     offline = constants.is_offline_mode() or bool(options.pop("local_files_only", False))

@@ -1,6 +1,6 @@
-"""Key/value caches: a shared prefix, copies of a cache, and several caches joined into one batch.
+"""Handles key/value caches: shares a prefix, copies a cache, and joins several caches into one batch.
 
-Other modules do not change the internals of transformers' caches.
+No other module changes the internals of transformers' caches.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .prompts import EncodedPrompt
 __all__ = ["Prefix", "cache_bytes", "cache_options", "fork_cache", "grows", "join_caches", "new_cache", "output_cache"]
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""The names under which a forward pass may take and return a cache. The first name is newer (transformers 5.24)."""
+"""The names under which a forward pass may take and return a cache. The first name is new in transformers 5.24."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The tokens that several prompts begin with, and the keys and values that the model computed for them."""
+    """The tokens that several prompts begin with, and the keys and values that the model computed for these tokens."""
 
     ids: list[int]
     cache: Any
 
     def fork_for(self, prompt: EncodedPrompt) -> Prefix | None:
-        """Return a copy of the prefix for `prompt`.
+        """Return a copy of the prefix for a prompt.
 
-        Return None if the prompt does not begin with the prefix, or has no tokens after the prefix.
+        The result is None if the prompt does not begin with the prefix, or if it has no tokens after the prefix.
         """
         if len(prompt) <= len(self.ids) or prompt.ids[: len(self.ids)] != self.ids:
             return None
@@ -45,20 +45,23 @@ def cache_options(cache: Any, module: torch.nn.Module | None = None) -> dict[str
 
     Args:
         cache: the keys and values of the earlier tokens.
-        module: the model or the backbone whose forward pass takes the cache. `None` stands for `generate`, which uses
-            the same name for every model.
+        module: the model or the backbone whose forward pass takes the cache. `None` means that `generate` takes the
+            cache. `generate` uses the same argument name for every model.
     """
     owner: Any = GenerationMixin if module is None else type(module)
     return {_cache_name(owner): cache}
 
 
 def new_cache(model: PreTrainedModel) -> Cache:
-    """Return an empty cache. Its layers grow by concatenation if the model's `Compatibility.joins_caches` is true."""
+    """Return an empty cache.
+
+    If the model's `Compatibility.joins_caches` is true, the cache's layers grow by concatenation; see `grows`.
+    """
     return DynamicCache(config=model.config)
 
 
 def output_cache(output: Any) -> Any:
-    """Return the cache after a forward pass, from the pass's output."""
+    """Return the cache that the output of a forward pass holds."""
     new, old = CACHE_NAMES
     return getattr(output, new) if hasattr(output, new) else getattr(output, old)
 
@@ -77,9 +80,10 @@ def _cache_name(owner: type) -> str:
 
 
 def fork_cache(cache: Any) -> Any:
-    """Return a copy of a cache. A pass that continues from the copy leaves the given cache unchanged.
+    """Return a copy of a cache. A forward pass that continues from the copy leaves the given cache unchanged.
 
-    If all layers grow by concatenation, the copy shares the keys and values. Otherwise, keys and values are copied.
+    If all layers grow by concatenation, the copy and the given cache share the tensors of keys and values. Otherwise,
+    these tensors are copied.
     """
     layers = getattr(cache, "layers", None)
     if not layers or not all(map(grows, layers)):
@@ -90,10 +94,11 @@ def fork_cache(cache: Any) -> Any:
 
 
 def join_caches(caches: list[Cache]) -> Cache:
-    """Join caches into one cache for all their sequences. Shorter sequences are padded on the left.
+    """Join several caches into one cache of a batch. Shorter sequences are padded on the left.
 
-    Each given cache holds one sequence or a padded batch, and must not be used again. A sliding layer holds only the
-    last keys of each sequence. These keys are aligned at the right end, so distances between positions do not change.
+    Each given cache holds one sequence or a padded batch. The given caches must not be used again. A sliding layer
+    holds only the last keys of each sequence. These keys are aligned at the right end, so distances between positions
+    do not change.
 
     The model's `Compatibility.joins_caches` must be true.
     """
@@ -121,18 +126,19 @@ def _padded(tensors: list[torch.Tensor]) -> torch.Tensor:  # (sequences, heads, 
 
 
 def grows(layer: Any) -> bool:
-    """Return whether a cache's layer grows by concatenation: it makes new tensors, and changes no old tensor.
+    """Return whether a layer of a cache grows by concatenation.
 
-    A layer that uses the keys of another layer holds no tensors. So the result is True for such a layer too.
+    Such a layer makes new tensors and changes no old tensor. The result is also True for a layer that uses the keys of
+    another layer, because it holds no tensors.
     """
     return type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) or _holds_nothing(layer)
 
 
 def _holds_nothing(layer: Any) -> bool:
-    return type(layer) is getattr(cache_utils, "DummyLayer", None)  # older versions have no such layers
+    return type(layer) is getattr(cache_utils, "DummyLayer", None)  # some transformers versions lack this class
 
 
 def cache_bytes(cache: Any) -> int:
-    """Return the bytes of all keys and values in a cache."""
+    """Return the number of bytes of all keys and values in a cache."""
     held = [layer for layer in cache.layers if layer.is_initialized and not _holds_nothing(layer)]
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in held)

@@ -1,4 +1,4 @@
-"""A causal language model with its tokenizer and prompt template. It writes answers, and its attention is read."""
+"""Wraps a causal language model with its tokenizer and prompt template, to write answers and to read attention."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from .templates import reasoning_template
 __all__ = ["Generation", "LanguageModel", "greedy_log_probabilities", "recorded_name"]
 
 TOKENS_AT_ONCE = 2048
-"""The maximum number of tokens per pass when a single long prompt is read. The size of the masks is then this number
-times the prompt's length, instead of the length squared."""
+"""The maximum number of tokens per pass when a single long prompt is read. So an attention mask has at most this number
+of rows, and its memory grows linearly with the prompt's length."""
 
 
 class LanguageModel:
@@ -49,10 +49,10 @@ class LanguageModel:
 
     Args:
         model: a decoder-only model. It is put into evaluation mode.
-        tokenizer: its fast tokenizer.
-        template: the template that shows questions and passages. By default, it is the tokenizer's chat template. For a
-            tokenizer without a chat template, it is a few-shot text prompt.
-        name: the model's name, which is recorded with coefficients and results.
+        tokenizer: the model's tokenizer, which must be a fast one.
+        template: the template that shows questions and passages. By default, it is the tokenizer's chat template. If
+            the tokenizer has no chat template, the default is a few-shot text prompt.
+        name: the model's name. It is recorded with coefficients and results.
 
     Raises:
         ModelNotSupportedError: the model is not a causal language model, or its tokenizer or chat template cannot be
@@ -92,17 +92,21 @@ class LanguageModel:
         """Load a model by Hub id or path.
 
         Args:
-            name: the model. `None` loads the embedded Gemma 3 270M (extra `embedded`; Gemma terms of use apply).
-            device: by default CUDA if it is available, else Apple's MPS if it is available, else the CPU.
-            dtype: by default bfloat16 on a GPU and float32 on the CPU.
+            name: the Hub id or the path. `None` loads the embedded Gemma 3 270M. It needs the extra `embedded`, and the
+                Gemma Terms of Use apply.
+            device: the device of the weights. By default, it is CUDA if available, else Apple's MPS if available, else
+                the CPU.
+            dtype: the precision of the weights. By default, it is float32 on the CPU and bfloat16 on other devices.
             template: see the class.
             model_options: options for `AutoModelForCausalLM.from_pretrained`. `trust_remote_code` is False by default.
 
         Raises:
-            InputError: there is no such model, the device or the dtype is unknown, or the model needs
-                `trust_remote_code=True`.
+            InputError: there is no such model, it cannot be read, the device or the dtype cannot be used, or the model
+                needs `trust_remote_code=True`.
             ModelNotSupportedError: see the class.
-            MissingExtraError: the embedded model is not installed.
+            MissingExtraError: the embedded model is not installed, or the model is a PEFT adapter and peft is not
+                installed.
+            CacheError: the embedded model cannot be written to the cache.
         """
         target = choose_device(device)
         precision = choose_dtype(dtype, target)
@@ -121,12 +125,13 @@ class LanguageModel:
         """Return the same model with a template that asks it to reason before it answers.
 
         Args:
-            own: True for a reasoning model. Its chat template is used with thinking switched on
-                (`enable_thinking=True`). Thinking is off by default.
+            own: True for a reasoning model. The tokenizer's chat template is then used with `enable_thinking=True`.
+                `LanguageModel.load` uses it with `enable_thinking=False`. With `own=False`, the instruction of the
+                current template is replaced by an instruction to reason.
 
         Raises:
-            ModelNotSupportedError: the tokenizer has no chat template or, with `own=False`, the template in use is no
-                `ChatTemplate`.
+            ModelNotSupportedError: with `own=True`, the tokenizer has no chat template. With `own=False`, the current
+                template is not a `ChatTemplate`.
         """
         if own and not self.tokenizer.chat_template:
             raise ModelNotSupportedError(
@@ -143,14 +148,15 @@ class LanguageModel:
 
     @property
     def context_length(self) -> int | None:
-        """The maximum number of tokens of prompt and answer together, or None if the config does not give it."""
+        """The maximum number of tokens in prompt and answer together. It is None if the config does not give it."""
         return context_length(self.model.config)
 
     @property
     def batching_pays(self) -> bool:
-        """Return whether one padded batch takes less time than one pass for each sequence.
+        """Return whether one pass over a padded batch takes less time than one pass for each sequence.
 
-        It is True on a GPU, because a pass over few tokens takes about as long as a pass over many tokens there.
+        The result is True on a GPU, because a pass over few tokens takes about as long as a pass over many tokens
+        there. It is False on a CPU.
         """
         return self.device.type != "cpu"
 
@@ -160,7 +166,7 @@ class LanguageModel:
         Args:
             question: the question.
             passages: the passages to show, in this order.
-            granularity: the sources whose token spans are found: passages, their sentences, or their tokens.
+            granularity: the kind of source: a passage, a sentence of a passage, or a token of a passage.
 
         Raises:
             ModelNotSupportedError: the tokenizer belongs to another model.
@@ -170,11 +176,11 @@ class LanguageModel:
         return prompt
 
     def encode_draft(self, text: str) -> list[int]:
-        """Return the token ids with which this model would have written a given draft after the prompt."""
+        """Return the token ids of a given draft, as this model would have written the draft after the prompt."""
         return self.encode_answer(text)[0]
 
     def encode_answer(self, text: str) -> tuple[list[int], list[Span]]:
-        """Do the same as `encode_draft`, and return the character span of each token in `text` too."""
+        """Return the token ids of a given answer, as `encode_draft` does, and each token's character span in `text`."""
         if not isinstance(text, str) or not text.strip():
             return [], []
         prefix = self.template.answer_prefix
@@ -187,7 +193,7 @@ class LanguageModel:
         return ids, [(max(0, start + shift), max(0, stop + shift)) for _, (start, stop) in pairs]
 
     def _check_ids(self, ids: Sequence[int]) -> None:
-        """Raise `ModelNotSupportedError` if the model has no embedding for a token."""
+        """Raise `ModelNotSupportedError` if the model lacks the embedding of a token."""
         size = self._vocabulary
         if ids and size is not None and max(ids) >= size:
             raise ModelNotSupportedError(
@@ -197,16 +203,16 @@ class LanguageModel:
 
     @property
     def _vocabulary(self) -> int | None:
-        """The number of tokens that the model has an embedding for, or None if the kind of embedding is unknown."""
+        """The number of tokens that have an embedding in the model. It is None if the kind of embedding is unknown."""
         return getattr(self.model.get_input_embeddings(), "num_embeddings", None)
 
     def check_length(self, prompt_tokens: int, more: int) -> None:
-        """Raise `ContextTooLongError` if the prompt and `more` tokens do not fit into the context."""
+        """Raise `ContextTooLongError` if the prompt and `more` further tokens do not fit into the model's context."""
         limit = self.context_length
         if limit is not None and prompt_tokens + more > limit:
             raise ContextTooLongError(
-                f"question and passages take {prompt_tokens} tokens and the answer up to {more}, but {self.name} takes "
-                f"{limit} in all: give fewer or shorter passages, or take a model with a longer context"
+                f"question and passages take {prompt_tokens} tokens and the answer may take {more}, but {self.name} "
+                f"has a context of {limit} tokens: give fewer or shorter passages, or use a model with a longer context"
             )
 
     @torch.inference_mode()
@@ -223,12 +229,14 @@ class LanguageModel:
         Args:
             prompts: one prompt or more. Shorter prompts are padded on the left.
             max_new_tokens: the maximum number of tokens in an answer.
-            readings: the sources and rows to read, per prompt. `Rows` with `stop=None` extend into the answer.
-            layers: the layers to read, as indices. `None` reads all layers.
-            prefix: the prefix of a single prompt, if it has been run. Then only the rest of the prompt is run.
+            readings: for each prompt, the sources and rows to read. `Rows` with `stop=None` include the rows of the
+                answer.
+            layers: the indices of the layers to read. `None` reads all layers.
+            prefix: the prefix of the prompt, if the prefix was run before. Then only the rest of the prompt is run. The
+                prefix is used only if there is a single prompt.
 
         Returns:
-            One generation for each prompt, and the reader, which is None without `readings`.
+            One generation for each prompt, and the attention reader. Without `readings`, the reader is None.
         """
         longest = max(len(prompt) for prompt in prompts)
         self.check_length(longest, max_new_tokens)
@@ -267,16 +275,17 @@ class LanguageModel:
     ) -> AttentionReader:
         """Read attention in one teacher-forced pass over prompts and targets. No answer is written.
 
-        A single long prompt runs in pieces of `TOKENS_AT_ONCE` tokens. Each piece attends to the keys of the earlier
-        pieces. One pass over the whole prompt would need masks of tokens x tokens.
+        A single long prompt runs in pieces of `TOKENS_AT_ONCE` tokens, if the model's caches can be joined. Each piece
+        attends to the keys of the earlier pieces. One pass over the whole prompt would need masks of tokens x tokens.
 
         Args:
             prompts: one prompt or more, run as one batch. Shorter prompts are padded on the left.
-            targets: the tokens that follow each prompt. They may be empty.
-            readings: the sources and rows to read, for each sequence.
-            layers: the indices of the layers to read. The pass ends after the last of these. `None` reads all layers.
+            targets: for each prompt, the tokens that follow it. There may be no tokens.
+            readings: for each prompt, the sources and rows to read.
+            layers: the indices of the layers to read. A pass ends after the last of these layers. `None` reads all
+                layers.
         """
-        # The row of the last target token predicts nothing, so this token is not run.
+        # The row of the last target token predicts no token of the target, so the last target token is not run.
         ids, mask, padding = self._padded(
             [[*prompt.ids, *target[:-1]] for prompt, target in zip(prompts, targets, strict=True)]
         )
@@ -300,7 +309,7 @@ class LanguageModel:
         return reader
 
     def ends(self, ids: Sequence[int]) -> bool:
-        """Return whether the last token ended the answer, or the answer holds one of the template's stop strings."""
+        """Return whether an answer has ended, by its last token or by a stop string of the template."""
         return ids[-1] in self._end_ids() or self._parser.has_stopped(list(ids))
 
     def generation(self, ids: list[int], log_probabilities: Sequence[float] = ()) -> Generation:
@@ -308,7 +317,8 @@ class LanguageModel:
 
         Args:
             ids: the tokens, including the tokens that ended the text.
-            log_probabilities: one for each token. If empty, the answer's log-probability is minus infinity.
+            log_probabilities: one log-probability for each token. If there are none, the answer's log-probability is
+                minus infinity.
 
         Raises:
             ModelNotSupportedError: a log-probability is not a number.
@@ -321,7 +331,7 @@ class LanguageModel:
         return self._parser.parse(ids, log_probabilities)
 
     def not_finite(self) -> ModelNotSupportedError:
-        """Return the error for numbers of this model that are not finite."""
+        """Return the error to raise if this model computes numbers that are not finite."""
         return ModelNotSupportedError(
             f"{self.name} computes numbers that are not finite: they overflow in "
             f"{str(self.model.dtype).removeprefix('torch.')}, or the weights are damaged; load the model in "
@@ -333,7 +343,7 @@ class LanguageModel:
         return AnswerParser(self.codec, self.template)
 
     def _greedy(self, max_new_tokens: int, own_cache: bool) -> GenerationConfig:
-        """Return the options of greedy decoding. They override the model's own generation_config.json."""
+        """Return the options of greedy decoding. These options override the model's generation_config.json."""
         return OwnSettings(
             max_new_tokens=max_new_tokens,
             do_sample=False,
@@ -348,7 +358,10 @@ class LanguageModel:
         )
 
     def _padded(self, sequences: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-        """Return token ids and mask of a batch, `(sequences, tokens)`, and the number of padding tokens of each."""
+        """Return the token ids and the mask of a padded batch, and the number of padding tokens of each sequence.
+
+        Token ids and mask have the shape `(sequences, tokens)`.
+        """
         longest = max(map(len, sequences))
         padding = [longest - len(ids) for ids in sequences]
         rows = [[self._pad_id()] * n + ids for n, ids in zip(padding, sequences, strict=True)]
@@ -369,7 +382,7 @@ class LanguageModel:
 
 
 def recorded_name(model: str | os.PathLike[str] | None) -> str:
-    """Return the `name` of the `LanguageModel` that `LanguageModel.load` makes of a Hub id or path."""
+    """Return the name that `LanguageModel.load` gives to the model that it loads by a Hub id or path."""
     return EMBEDDED_MODEL_ID if model is None else os.path.expanduser(str(model))
 
 

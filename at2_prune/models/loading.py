@@ -1,4 +1,4 @@
-"""Loading a model and its tokenizer by Hub id or path, with errors that say what to do."""
+"""Loads a model and its tokenizer by Hub id or path. The errors say what to do."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from .text_codec import TextCodec
 __all__ = ["check_model", "choose_device", "choose_dtype", "load_config", "load_weights"]
 
 ADAPTER_CONFIG = "adapter_config.json"
-"""The file that makes a folder or a repository a PEFT adapter. transformers would ignore the adapter if peft is not
-installed."""
+"""The file that marks a folder or a repository as a PEFT adapter. Without peft, transformers would ignore the adapter,
+so at2-prune looks for this file itself."""
 ADAPTER_FILES = ("adapter_model.*", "*.json", "*.jinja", "tokenizer.model", "merges.txt")
-"""The other files of an adapter."""
+"""The patterns of the other files of an adapter."""
 TEXT_FILES = ("*.json", "*.jinja")
-"""The files that may lie beside weights in GGUF: config, tokenizer, and chat template."""
+"""The patterns of the files that may lie beside a GGUF file: config, tokenizer, and chat template."""
 HUB_OPTIONS = {"revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder", "gguf_file"}
 """The options of `from_pretrained` that apply to config, weights and tokenizer alike."""
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """Return the device to use. With `None`, it is CUDA if available, else Apple's MPS if available, else the CPU.
+    """Return the device to use. `None` means CUDA if available, else Apple's MPS if available, else the CPU.
 
     Raises:
-        InputError: the device is unknown, or this machine does not have it.
+        InputError: the device is unknown, or this machine has no such device.
     """
     if device is None:
         return torch.device(
@@ -59,7 +59,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 
 
 def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """Return the precision of the weights. With `None`, it is float32 on the CPU and bfloat16 elsewhere.
+    """Return the precision of the weights. `None` means float32 on the CPU and bfloat16 on other devices.
 
     Raises:
         InputError: the precision is unknown, or it is not a floating-point type.
@@ -78,18 +78,18 @@ def load_weights(
     """Load a model and its tokenizer.
 
     Args:
-        path: a Hub id or a folder. If it holds a PEFT adapter, such as LoRA, the adapter is merged into its base model.
-        embedded: whether the folder holds the embedded model. Its tokenizer can be read faster.
+        path: a Hub id or a folder. A PEFT adapter there, such as LoRA, is merged into its base model.
+        embedded: whether the folder holds the embedded model. `embedded_tokenizer` then loads its tokenizer faster.
         dtype: the precision of the weights.
         model_options: options for `AutoModelForCausalLM.from_pretrained`.
 
     Raises:
-        InputError: there is no such model, or its weights or tokenizer cannot be read. It is also raised if the model
-            needs code of its own and `trust_remote_code=True` is not among the options.
+        InputError: there is no such model, or its weights or its tokenizer cannot be read. The error is also raised if
+            the model comes with Python code of its own and `trust_remote_code=True` is not among the options.
         ModelNotSupportedError: the model is not a causal language model.
-        MissingExtraError: the folder holds a PEFT adapter, and peft is not installed.
+        MissingExtraError: the path or the Hub id holds a PEFT adapter, and peft is not installed.
     """
-    model_options = {"trust_remote_code": False, **model_options}  # without this, transformers asks the user
+    model_options = {"trust_remote_code": False, **model_options}  # by default, transformers would ask the user
     hub_options = {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
     gguf_file = model_options.get("gguf_file")
     check_reachable(path, [gguf_file] if gguf_file else ["config.json", ADAPTER_CONFIG], hub_options)
@@ -97,7 +97,7 @@ def load_weights(
         return _load_adapter(path, adapter, dtype, model_options)
     source = path
     if gguf_file and (folder := repository_folder(path, gguf_file, TEXT_FILES, hub_options)) is not None:
-        # Given a Hub id, transformers would ignore cache_dir, revision and token when it looks for the tokenizer.
+        # If transformers got the Hub id, it would look for the tokenizer without cache_dir, revision and token.
         source, hub_options, model_options = str(folder), _in_folder(hub_options), _in_folder(model_options)
     config = _read_config(path, source, hub_options)
     try:
@@ -118,12 +118,12 @@ def load_weights(
 
 
 def check_model(name: str | os.PathLike[str]) -> None:
-    """Check a model's config, tokenizer and chat template, without loading its weights.
+    """Check the config, the tokenizer and the chat template of a model, without its weights.
 
     The embedded model is not checked. For a PEFT adapter, the only check is whether peft is installed.
 
     Raises:
-        InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
+        InputError, ModelNotSupportedError, MissingExtraError: for the same reasons as in `LanguageModel.load`.
     """
     path = os.path.expanduser(os.fspath(name))
     if path == EMBEDDED_MODEL_ID or load_config(path, {}) is None:
@@ -141,13 +141,13 @@ def check_model(name: str | os.PathLike[str]) -> None:
 
 
 def load_config(path: str, model_options: dict[str, Any]) -> PretrainedConfig | None:
-    """Load a model's config, and no weights.
+    """Load a model's config without its weights.
 
-    Return None for a PEFT adapter, because its config belongs to the base model. Also return None for a GGUF file,
-    because reading the config from it takes long.
+    The result is None for a PEFT adapter, because the model's config belongs to the base model. It is also None for a
+    GGUF file, because it takes long to read the config from such a file.
 
     Raises:
-        InputError, ModelNotSupportedError, MissingExtraError: as `load_weights`.
+        InputError, ModelNotSupportedError, MissingExtraError: for the same reasons as in `load_weights`.
     """
     hub_options = {"trust_remote_code": False}
     hub_options |= {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
@@ -161,7 +161,7 @@ def load_config(path: str, model_options: dict[str, Any]) -> PretrainedConfig | 
 
 
 def _read_config(path: str, source: str, hub_options: dict[str, Any]) -> PretrainedConfig:
-    """Read the config in `source`, and check that it is of a causal language model. The errors name `path`."""
+    """Read the config in `source`, and check that it belongs to a causal language model. Errors name `path`."""
     try:
         config = AutoConfig.from_pretrained(source, **hub_options)
     except Exception as error:  # transformers and huggingface_hub raise errors of many types
@@ -180,7 +180,7 @@ def _read_config(path: str, source: str, hub_options: dict[str, Any]) -> Pretrai
 
 
 def _adapter_folder(path: str, hub_options: dict[str, Any]) -> Path | None:
-    """Return the folder with the files of a PEFT adapter, or None if the folder or Hub id is not an adapter."""
+    """Return the folder with the files of a PEFT adapter. It is None if the path or Hub id holds no adapter."""
     folder = Path(path, hub_options.get("subfolder") or "")
     if (folder / ADAPTER_CONFIG).is_file():
         return folder
@@ -193,7 +193,7 @@ def _need_peft(path: str) -> None:
 
 
 def _in_folder(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options without those that locate files inside a repository: `revision` and `subfolder`."""
+    """Return the options without `revision` and `subfolder`, which locate files inside a repository."""
     return {name: value for name, value in options.items() if name not in ("revision", "subfolder")}
 
 
@@ -206,8 +206,8 @@ def _load_adapter(
         path: the folder or the Hub id that the user gave.
         folder: the folder with the adapter's files.
         dtype: the precision of the weights.
-        model_options: as in `load_weights`. `subfolder` applies to the adapter only. If `path` is a Hub id, `revision`
-            applies to the adapter only, too.
+        model_options: as in `load_weights`. `subfolder` applies to the adapter and not to the base model. If `path` is
+            a Hub id, the same holds for `revision`.
 
     Raises:
         InputError: the adapter or its base model cannot be read, or the adapter cannot be merged.
@@ -246,7 +246,7 @@ def _load_adapter(
 
 
 def _refuse_remote_code(path: str, error: Exception) -> None:
-    """Raise an `InputError` if transformers refused to run code that comes with a model."""
+    """Raise an `InputError` if `error` says that transformers refused to run code that comes with a model."""
     if "trust_remote_code" in str(error):
         raise InputError(
             f"cannot load model {path!r}: it comes with Python code of its own, which is not run by default; read "
@@ -255,9 +255,10 @@ def _refuse_remote_code(path: str, error: Exception) -> None:
 
 
 def _name_gguf_file(path: str, hub_options: dict[str, Any], error: Exception) -> None:
-    """Raise an `InputError` that says how to load a GGUF file.
+    """Raise an `InputError` that says how to load a GGUF file, if the path leads to such a file.
 
-    Nothing is raised unless the path is a GGUF file, or a folder or a Hub repository that holds a GGUF file.
+    The path may be a GGUF file, a folder with a GGUF file, or a Hub repository with a GGUF file. For any other path,
+    nothing is raised.
     """
     given = Path(path)
     if given.suffix == ".gguf" and given.is_file():

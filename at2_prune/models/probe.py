@@ -1,23 +1,25 @@
-"""A probe of one model. It measures claims about caches and padding on short random sequences.
+"""Probes a model: measures claims about caches and padding on short random sequences.
 
 Each claim says that two ways of running a model give the same numbers. The probe runs both ways and compares the logits
-and the attention mass of the last rows. It compares attention too, because a difference there may hardly show in the
-logits of so few tokens. For a decoding step in a batch, it compares the logits only.
+and the attention mass of the last rows. Attention mass is compared too, because a difference in attention may hardly
+change the logits of so few tokens. For a decoding step in a batch, only the logits are compared.
 
-The longer sequence has 64 tokens more than the largest window that the config names, so that a cache drops keys. If it
-would be longer than `LONGEST` tokens, the claim counts as false. No sequence is longer than the model's context.
+A probe has two random sequences, a longer one and a shorter one. The longer sequence has 64 tokens more than the
+largest window that the config names, so that a cache with this window drops keys. If this length exceeds `LONGEST`, the
+claim counts as false. No sequence is longer than the model's context.
 
-The difference in logits is a root mean square, divided by the root mean square of the centred logits. The difference
-in attention mass is the largest absolute difference; attention mass lies between 0 and 1. The two ways compute the same
-sums in different orders, so they differ by rounding. Where a claim holds, these are the largest measured differences in
-logits and in mass:
+The difference in logits is the root mean square of the differences, divided by the root mean square of the centred
+logits. The difference in attention mass is the largest absolute difference; attention mass lies between 0 and 1. The
+two ways compute the same sums in different orders, so the results differ by rounding. If a claim holds, these are the
+largest differences that were measured:
 
 - in float32, 9e-5 in logits and 4e-6 in mass, over the tiny random models of `benchmarks/families.py` and Gemma 3 270M;
-- in bfloat16, 0.022 in logits and 0.016 in mass over the tiny models, and 0.059 and 0.031 on Gemma 3 270M (18 layers).
+- in bfloat16, 0.022 in logits and 0.016 in mass over the tiny random models;
+- in bfloat16, 0.059 in logits and 0.031 in mass on Gemma 3 270M, which has 18 layers.
 
-Where a claim does not hold, the logits of the tiny models differ by 0.3 and more in every precision. The bounds in
-`tolerances` lie between these values, with a margin for deeper models. A probe that is too strict only costs time, so a
-claim in doubt counts as false.
+If a claim does not hold, the logits of the tiny models differ by 0.3 or more in every precision. The bounds that
+`tolerances` returns lie between these values, with a margin for deeper models. If a claim is wrongly counted as false,
+the model only runs more slowly. So a claim in doubt counts as false.
 """
 
 from __future__ import annotations
@@ -41,13 +43,14 @@ __all__ = ["Claim", "largest_window", "measure", "tolerances"]
 logger = logging.getLogger(__name__)
 
 Claim = Literal["shares_prefixes", "pads_exactly", "joins_caches", "drops_exactly"]
-"""A claim about a model. The method of `Trial` with the same name compares the two ways of running the model."""
+"""The name of a claim about a model. The method of `Trial` with this name compares two ways of running the model."""
 
 LONGEST = 512
 """The maximum number of tokens in a probe's sequence."""
 WINDOW_NAMES = re.compile("window|chunk|block|topk|local|sparse|stride")
-"""Names of config entries that may hold an attention window: the maximum number of tokens that a row attends to. A
-wrong match only costs time."""
+"""The pattern for names of config entries that may hold an attention window. A window is the maximum number of tokens
+that a row attends to. If the pattern matches another entry, the probe only takes longer, or the claim counts as
+false."""
 
 
 @dataclass
@@ -65,20 +68,22 @@ _recording = threading.Lock()
 def measure(subject: Subject, claim: Claim) -> bool:
     """Return whether a claim holds for a model.
 
-    Each claim is measured once per model. If another thread is measuring, this call waits for it. A claim that cannot
-    be measured counts as false, for example if the model's attention cannot be read or the model has no cache.
+    Each claim is measured once per model. If another thread is measuring the model, this call waits for that thread. A
+    claim that cannot be measured counts as false. For example, a model may have no cache, or its attention cannot be
+    read.
     """
     with _recording:
         record = _records.setdefault(subject.model, _Record())
     with record.lock:
         if claim not in record.answers:
-            # The caller may be reading attention. Its listener does not see passes in a new context.
+            # The caller may be reading attention. The caller's listener must not see the passes of the probe, so they
+            # run in a new context.
             record.answers[claim] = contextvars.Context().run(_measure, subject, claim)
         return record.answers[claim]
 
 
 def largest_window(config: PretrainedConfig) -> int:
-    """Return the largest attention window that a config may name, or 0; see `WINDOW_NAMES`.
+    """Return the largest attention window that a config names, or 0 if it names none; see `WINDOW_NAMES`.
 
     Example:
         >>> from transformers import MistralConfig
@@ -91,7 +96,10 @@ def largest_window(config: PretrainedConfig) -> int:
 
 
 def tolerances(model: PreTrainedModel) -> tuple[float, float]:
-    """Return the largest differences that rounding may cause: in logits, relative to their spread, and in mass."""
+    """Return the largest differences that rounding may cause, in logits and in attention mass.
+
+    The difference in logits is relative to the spread of the logits.
+    """
     precision = torch.bfloat16 if getattr(model, "is_quantized", False) else model.dtype
     if precision == torch.bfloat16:  # 8 significant bits
         return 0.15, 0.1
@@ -107,7 +115,7 @@ def _measure(subject: Subject, claim: Claim) -> bool:
     length = window + 4 * ROWS
     if length > LONGEST:
         logger.info(
-            "%s: %s does not count as true: its config names a window of %d tokens, which is too long for a probe",
+            "%s: %s counts as false: the config names a window of %d tokens, which is too long for a probe",
             name,
             claim,
             window,
@@ -117,8 +125,8 @@ def _measure(subject: Subject, claim: Claim) -> bool:
         with torch.no_grad():
             trial = Trial(subject, length)
             off = [_differences(one, other) for one, other in _CLAIMS[claim](trial)]
-    except Exception as error:  # a model may fail in any way; then the claim counts as false
-        logger.info("%s: %s does not count as true, since the probe failed: %r", name, claim, error)
+    except Exception as error:  # a model may fail in any way; the claim then counts as false
+        logger.info("%s: %s counts as false, because the probe failed: %r", name, claim, error)
         return False
     worst = max(logits for logits, _ in off), max(mass for _, mass in off)
     holds = all(each <= bound for pair in off for each, bound in zip(pair, tolerances(subject.model), strict=True))
@@ -127,10 +135,10 @@ def _measure(subject: Subject, claim: Claim) -> bool:
 
 
 def _differences(one: Seen, other: Seen) -> tuple[float, float]:
-    """Return how much logits and attention mass differ.
+    """Return the difference in logits and the difference in attention mass.
 
-    The first number is the root mean square difference of logits, divided by the spread of the logits. The second
-    number is the largest difference of attention mass.
+    The difference in logits is the root mean square of the differences, divided by the spread of the logits. The
+    difference in attention mass is the largest absolute difference.
     """
     rows = min(len(one.logits), len(other.logits))
     a, b = one.logits[-rows:].float(), other.logits[-rows:].float()

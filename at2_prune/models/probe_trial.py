@@ -1,6 +1,6 @@
-"""The forward passes of a probe, on random sequences.
+"""Runs the forward passes of a probe on random sequences.
 
-Each claim compares two ways of running a model; see `at2_prune.models.probe`.
+For each claim, two ways of running a model are compared; see `at2_prune.models.probe`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .kv_cache import cache_options, fork_cache, join_caches, output_cache
 __all__ = ["ROWS", "Seen", "Subject", "Trial", "whole_numbers"]
 
 ROWS = 16
-"""The number of rows that are compared. These are the last rows of a sequence."""
+"""The number of rows that are compared. They are the last rows of a sequence."""
 
 
 def whole_numbers(value: Any) -> Iterator[int]:
-    """Yield every whole number in an entry of a config. The entry may be a list or a dictionary."""
+    """Yield every whole number in the value of a config entry. The value may be a list or a dictionary."""
     if isinstance(value, int) and not isinstance(value, bool):
         yield value
     elif isinstance(value, (list, tuple, dict)):
@@ -40,7 +40,7 @@ class Subject(NamedTuple):
     takes_positions: bool
     """True if the model takes `position_ids`."""
     backbone: Any
-    """The model's layers without the output projection, or None if they cannot be run alone."""
+    """The model's layers without the output projection. It is None if the layers cannot be run alone."""
 
 
 class Seen(NamedTuple):
@@ -76,7 +76,10 @@ class Trial:
         self._half = length - 2 * ROWS
 
     def alone(self, ids: torch.Tensor) -> Seen:
-        """Run one sequence in one pass, without a cache or position ids. A single prompt is read in this way."""
+        """Run one sequence in one pass, without a cache and without position ids.
+
+        `LanguageModel.read` reads a single short prompt in this way.
+        """
         with self._reading(ids, self._quarters(ids)) as reader:
             logits = self._run(ids[None], use_cache=False).logits[0]
         return Seen(logits[-ROWS:], reader.mass("last"))
@@ -84,12 +87,12 @@ class Trial:
     def go_on(
         self, ids: torch.Tensor, cache: Any, start: int, places: torch.Tensor | None, sources: Sequence[Span] = ()
     ) -> Seen:
-        """Run one pass over the tokens from `start` on.
+        """Run one pass over the tokens from `start` to the end of a sequence.
 
         Args:
             ids: the whole sequence.
             cache: keys and values of the tokens before `start`. The pass may change the cache.
-            start: the first token to run.
+            start: the index of the first token to run.
             places: the position ids of the whole sequence. With `None`, the model chooses the position ids.
             sources: the spans whose attention mass is read. Without spans, no attention is read.
         """
@@ -104,16 +107,16 @@ class Trial:
         return Seen(logits[-ROWS:], reader.mass("last"))
 
     def shares_prefixes(self) -> Iterator[tuple[Seen, Seen]]:
-        """Compare passes over pieces, which continue a shared prefix, with one pass over the whole sequence.
+        """Compare passes that continue a shared prefix with one pass over the whole sequence.
 
-        The last comparison drops some tokens of the sequence.
+        In the last comparison, some tokens of the sequence are dropped in both ways.
         """
         ids, half, last, sources = self.long, self._half, len(self.long) - ROWS, self._quarters(self.long)
         places = torch.arange(len(ids), device=self._device)
         whole = self.alone(ids)
         prefix = self.cache(ids[:half], places[:half])
         other = torch.cat([ids[:half], ids[half:].flip(0)])
-        self.go_on(other, fork_cache(prefix), half, places)  # this must not change the prefix
+        self.go_on(other, fork_cache(prefix), half, places)  # a pass from a copy must not change the prefix
         yield self.go_on(ids, fork_cache(prefix), half, None, sources), whole
         pieces = fork_cache(prefix)
         self.go_on(ids[:last], pieces, half, places[:last])
@@ -126,7 +129,10 @@ class Trial:
             yield self.go_on(left, pieces, cut, kept, sources), self._masked(left, None, kept, sources)
 
     def pads_exactly(self) -> Iterator[tuple[Seen, Seen]]:
-        """Compare a padded batch with each sequence alone, in one pass and in a decoding step with a cache."""
+        """Compare a padded batch of both sequences with each sequence alone.
+
+        The batch runs in one pass without a cache, and then as a decoding step with a cache.
+        """
         alone = [self.alone(ids) for ids in (self.long, self.short)]
         ids, mask, places = self._padded()
         padding = (0, len(self.long) - len(self.short))
@@ -142,14 +148,17 @@ class Trial:
         yield from self._step(output_cache(self._run(ids[:, :-1], **options)), alone)
 
     def joins_caches(self) -> Iterator[tuple[Seen, Seen]]:
-        """Compare a decoding step of both sequences, from their joined caches, with each sequence alone."""
+        """Compare a decoding step with each sequence alone. The step continues the joined caches of both sequences."""
         both = (self.long, self.short)
         places = torch.arange(len(self.long), device=self._device)
         caches = [self.cache(ids[:-1], places[: len(ids) - 1]) for ids in both]
         yield from self._step(join_caches(caches), [self.alone(ids) for ids in both])
 
     def drops_exactly(self) -> Iterator[tuple[Seen, Seen]]:
-        """Compare dropped tokens to masked tokens. In both cases, the other tokens keep their position ids."""
+        """Compare a pass without some tokens with a pass that masks these tokens.
+
+        In both passes, the other tokens keep their position ids.
+        """
         kept, left, (start, stop) = self._with_a_hole()
         mask, places = torch.zeros_like(self.long), torch.arange(len(self.long), device=self._device)
         mask[kept] = 1
@@ -175,7 +184,7 @@ class Trial:
         return Seen(logits[-ROWS:], reader.mass("last"))
 
     def _step(self, cache: Any, alone: list[Seen]) -> Iterator[tuple[Seen, Seen]]:
-        """Run the last token of both sequences as a batch. `cache` holds all earlier tokens as a padded batch."""
+        """Run the last token of both sequences in one batch. `cache` holds the earlier tokens of the padded batch."""
         ids, mask, places = self._padded()
         options = {"attention_mask": mask, "position_ids": places[:, -1:], "use_cache": True}
         logits = self._run(ids[:, -1:], **options, **cache_options(cache, self._subject.model)).logits
@@ -183,7 +192,7 @@ class Trial:
             yield Seen(one[-1:]), other
 
     def _with_a_hole(self) -> tuple[torch.Tensor, torch.Tensor, Span]:
-        """Remove a span near the end of the longer sequence.
+        """Remove a span of tokens near the end of the longer sequence.
 
         Returns:
             The position ids of the remaining tokens, the remaining tokens, and the removed span.
@@ -194,7 +203,10 @@ class Trial:
         return kept, self.long[kept], (start, stop)
 
     def _padded(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return ids, mask and position ids of both sequences, `(2, tokens)`, the shorter one padded on the left."""
+        """Return token ids, mask and position ids of both sequences, `(2, tokens)` each.
+
+        The shorter sequence is padded on the left.
+        """
         padding = len(self.long) - len(self.short)
         filled = torch.cat([self.short.new_full((padding,), self._pad), self.short])
         ids = torch.stack([self.long, filled])

@@ -1,8 +1,8 @@
-"""A question and its passages as token ids, with the token span of every source.
+"""Encodes a question and its passages as token ids, and finds the token span of every source.
 
 A template gives a list of pieces; see `at2_prune.models.templates`. Neighbouring pieces of plain text are tokenised
-together. A token belongs to the piece that holds the token's last character. So spans are exact for any template, and
-for any tokenizer that reports character offsets.
+together. A token belongs to the piece that holds the token's last character. So the spans are exact for any template,
+if the tokenizer reports character offsets.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt as token ids. Spans are token positions `(start, stop)`."""
+    """A prompt as token ids. A span is a pair of token positions, `(start, stop)`."""
 
     ids: list[int]
     sources: list[Span]
     """The span of each source, in order and without overlap."""
     source_passage: list[int]
-    """The index of each source's passage."""
+    """For each source, the index of its passage."""
     source_texts: list[str]
-    """The text of each source. With granularity `token`, this is the text of each token. Joined, the token texts of a
-    passage give the passage as the template shows it."""
+    """The text of each source. With granularity `token`, a source is a token. The texts of a passage's tokens, joined
+    in order, are the passage as the template shows it."""
     passages: list[Span]
     question: Span
 
@@ -55,18 +55,19 @@ def encode_prompt(
     passages: Sequence[Passage],
     granularity: Granularity = "passage",
 ) -> EncodedPrompt:
-    """Return the token ids of a question and its passages, and the spans of its parts.
+    """Return the prompt for a question and its passages, with the token spans of its parts.
 
     Args:
         codec: the model's tokenizer.
         template: the template that shows the question and the passages.
         question: a text that is not empty.
         passages: the passages, in the order in which they are shown. The list may be empty.
-        granularity: the kind of source. A passage includes its title and its line break; a sentence includes neither.
+        granularity: the kind of source. The span of a passage includes everything that the template shows for it, such
+            as the title and the line break. The span of a sentence includes neither.
 
     Raises:
-        InputError: the question is empty, or the template does not show the question exactly once. It is also raised if
-            the template's `passage` does not hold `{text}` exactly once.
+        InputError: the question is empty, or the template does not show the question exactly once. The error is also
+            raised if the template's `passage` does not contain `{text}` exactly once.
         ModelNotSupportedError: the tokenizer's character offsets are not in order.
     """
     check_question(question)
@@ -93,7 +94,7 @@ def encode_prompt(
     passage_spans = _spans([piece.passage for piece in pieces], places, len(passages))
     questions = [place for piece, place in zip(pieces, places, strict=True) if piece.kind == "question"]
     if len(questions) != 1:
-        raise InputError(f"template {template.name!r} shows the question {len(questions)} times instead of once")
+        raise InputError(f"template {template.name!r} shows the question {len(questions)} times; show it exactly once")
     if granularity == "token":
         tokens = [(i, position) for i, span in enumerate(passage_spans) for position in range(*span)]
         owner = [i for i, _ in tokens]
@@ -103,11 +104,11 @@ def encode_prompt(
 
 
 def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str]:
-    """Return the texts that the template shows before and after the text of a passage."""
+    """Return the text that the template shows before a passage's text, and the text that it shows after it."""
     if template.passage.count("{text}") != 1:
         raise InputError(f"template {template.name!r}: passage must contain {{text}} once, got {template.passage!r}")
     lead, trail = template.passage.split("{text}")
-    if not passage.title:  # the part before the text is left out if it would show the title
+    if not passage.title:  # without a title, the part before the text is left out if the title belongs there
         lead = "" if "{title}" in lead else lead
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 
@@ -137,7 +138,7 @@ def _encode_pieces(codec: TextCodec, pieces: Sequence[Piece]) -> tuple[list[int]
 
 
 def _encode_text(codec: TextCodec, texts: Sequence[str]) -> tuple[list[int], list[Span], list[str]]:
-    """Tokenise texts together. Return the token ids, the token span of each text, and the text of each token."""
+    """Tokenise several texts as one text. Return the token ids, the token span of each text, and each token's text."""
     text = "".join(texts)
     ids, offsets = codec.plain(text)
     places: list[Span] = []
@@ -158,7 +159,7 @@ def _spans(labels: Sequence[int | None], places: Sequence[Span], count: int) -> 
     """Return the token span of each source or passage.
 
     Args:
-        labels: the index of the source or passage of each piece. Pieces with the same index are adjacent.
+        labels: for each piece, the index of its source or passage, or None. Pieces with the same index are adjacent.
         places: the token span of each piece.
         count: the number of sources or passages.
     """

@@ -1,4 +1,4 @@
-"""Readouts: the attention mass that was read with one prompt and its draft."""
+"""Reads attention mass from prompts and the tokens after them. A readout holds the mass of one prompt and its draft."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Readout", "prompt_rows", "read_targets"]
 
 @dataclass(frozen=True)
 class Readout:
-    """The attention mass that was read with one prompt.
+    """The attention mass that was read from one prompt and, if it has one, from its draft.
 
     Example:
         >>> readout = Readout({RowGroup("draft"): torch.zeros(18, 4, 3)}, layers=range(18))
@@ -25,18 +25,19 @@ class Readout:
     """
 
     mass: Mapping[RowGroup, torch.Tensor]
-    """`(layers, heads, sources)` for each row group. If the draft is empty, the groups of draft rows are missing."""
+    """For each row group, the attention mass `(layers, heads, sources)`. If the draft is empty, no group of draft
+    rows has an entry."""
     layers: Sequence[int] = ()
     """The indices of the layers that were read."""
     row_mass: torch.Tensor | None = None
-    """The attention mass of each single draft row, `(layers, heads, draft tokens, sources)`. It is set only for a draft
-    that the model wrote itself."""
+    """The attention mass of each draft row, `(layers, heads, draft tokens, sources)`. It is None unless the model wrote
+    the draft itself and draft rows were requested."""
     every_layer: bool = True
-    """True if all layers that have attention were requested, and not only some layers."""
+    """True if all layers were requested, and not only some layers. `layers` then holds every layer with attention."""
 
 
 def prompt_rows(prompt: EncodedPrompt, groups: Sequence[RowGroup]) -> list[Rows]:
-    """Return the positions of the row groups that lie in the prompt."""
+    """Return the positions of those row groups whose rows lie in the prompt."""
     places = {"question": prompt.question, "last": (len(prompt) - 1, len(prompt))}
     return [
         Rows(group.name, *places[group.rows], group.reduce, group.measure) for group in groups if group.rows != "draft"
@@ -52,15 +53,17 @@ def read_targets(
 ) -> list[Readout]:
     """Read attention from prompts and the tokens that follow each prompt, in one forward pass.
 
+    If the model does not pad exactly (see `Compatibility.pads_exactly`), each prompt takes one pass.
+
     Args:
         language_model: the model that reads.
         prompts: one prompt or more.
-        targets: the tokens that follow each prompt. They may be empty if no draft rows are requested.
+        targets: for each prompt, the tokens that follow it. If no draft rows are requested, there may be no tokens.
         groups: the row groups to read.
         layers: the layers to read. The pass ends after the last of these layers. `None` reads all layers.
 
     Returns:
-        One readout for each prompt. If the model does not pad exactly, each prompt takes one pass.
+        One readout for each prompt.
 
     Raises:
         ContextTooLongError: a prompt and its target do not fit into the context.

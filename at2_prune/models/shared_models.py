@@ -1,6 +1,7 @@
-"""Language models that a process loads once for each name, device and precision.
+"""Loads each language model once per process, for each name, device and precision.
 
-A model stays loaded as long as something uses it. If files in the model's folder change, the model is loaded again.
+A model stays loaded as long as an object in the process refers to it. If a file in the model's folder changes, the next
+call loads the model again.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ def shared_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> LanguageModel:
-    """Return a model. If this process has not loaded the model yet, load it.
+    """Return the model of this name, device and precision. If this process has not loaded the model yet, load it.
 
     The arguments are those of `LanguageModel.load`.
 
     Raises:
-        InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
+        InputError, ModelNotSupportedError, MissingExtraError: for the same reasons as in `LanguageModel.load`.
     """
     target = choose_device(device)
     path = os.path.expanduser(EMBEDDED_MODEL_ID if name is None else os.fspath(name))
-    # After the process has changed its working directory, the same relative path names another folder.
+    # The key holds the absolute path too, because a relative path names another folder if the process changes its
+    # working directory.
     key = (path, os.path.abspath(path), str(target), choose_dtype(dtype, target), newest_change(path))
     with _loading:
         model = _models.get(key)
@@ -47,13 +49,17 @@ def shared_model(
 
 
 def forget_models() -> None:
-    """Forget all models, so that `shared_model` loads them again. Models that are in use stay loaded."""
+    """Forget all models, so that `shared_model` loads each model again. A model that is in use stays in memory."""
     with _loading:
         _models.clear()
 
 
 def _after_fork() -> None:
-    """Make a new lock. A thread may have held the old one, and this thread does not exist in the new process."""
+    """Make a new lock in a forked process.
+
+    A thread of the old process may hold the old lock. In the new process, this thread does not exist, so the lock would
+    never be released.
+    """
     global _loading
     _loading = threading.RLock()
 

@@ -1,14 +1,18 @@
-"""Answers to prompts that share a prefix, such as one question with different passages kept.
+"""Writes answers to prompts that share a prefix, such as prompts with one question and different kept passages.
 
 A shared prefix is computed once. Each prompt is cut into pieces: at the start of each source and after the last source.
-The pieces make a tree, in which prompts with the same first pieces share their first nodes. The keys and values of a
-node are forked for the pieces that follow the node.
+The pieces form a tree. Prompts with the same first pieces share the first nodes of the tree. If a node has several next
+nodes, its keys and values are forked for them.
 
-If at least `WORTH_BATCHING` prompts differ, and the model has a backbone and joins caches (see `Compatibility`), the
-answers are written together: each step adds one token to every answer. Otherwise, each answer is finished before the
-next answer starts. Answers often agree. So once the first token of an answer is known, one forward pass checks an
-earlier answer that begins with this token. This is speculative decoding (Leviathan et al., arXiv 2211.17192) with
-earlier answers in the place of a draft model. A model that cannot share prefixes answers each prompt alone.
+The answers are written together if there are at least `WORTH_BATCHING` different prompts, and the model has a backbone
+and joins caches (see `Compatibility`). Each step then adds one token to every answer. Otherwise, each answer is
+finished before the next answer starts.
+
+Answers that are written one after the other are often equal. So when the first token of an answer is known, the latest
+earlier answer with this first token is taken as a guess, and one forward pass checks the guess. This is speculative
+decoding (Leviathan et al., arXiv 2211.17192), with earlier answers instead of a draft model.
+
+If a model cannot share prefixes, each prompt is answered alone.
 
 The tokens are those of greedy decoding. In 16 bits, rounding may decide between tokens of nearly equal probability.
 """
@@ -30,11 +34,11 @@ from .prompts import EncodedPrompt
 __all__ = ["write_answers"]
 
 WORTH_BATCHING = 8
-"""The minimum number of different prompts whose answers are written together. For fewer prompts, it takes less time to
+"""The minimum number of different prompts whose answers are written together. With fewer prompts, it takes less time to
 finish each answer before the next answer starts."""
 KEYS_AT_ONCE = 2**28
-"""The maximum size, in bytes, of the keys and values of answers that are written together on a CPU. On a GPU, it is
-eight times as large."""
+"""The number of bytes of keys and values at which waiting answers are written, on a CPU. On a GPU, the number is eight
+times as large."""
 
 
 @torch.inference_mode()
@@ -45,14 +49,14 @@ def write_answers(
     max_new_tokens: int = 48,
     prefix: Prefix | None = None,
 ) -> list[Generation]:
-    """Continue each prompt by greedy decoding, with the same answers as `LanguageModel.generate` for each prompt alone.
+    """Continue each prompt by greedy decoding. The answers are those of `LanguageModel.generate` for each prompt alone.
 
     Args:
         language_model: the model.
         prompts: at least one prompt.
         guess: the token ids of a likely answer, such as the draft. A wrong guess only costs a little time.
         max_new_tokens: the maximum number of tokens in an answer.
-        prefix: a prefix of all prompts, if it has been run.
+        prefix: a prefix of all prompts, if the prefix was run before.
 
     Returns:
         One generation for each prompt.
@@ -97,16 +101,16 @@ class _Answer:
     """An answer that is being written."""
 
     indices: list[int]
-    """The indices of the prompts that get this answer. These prompts are all equal."""
+    """The indices of the prompts that get this answer. These prompts have the same tokens."""
     length: int
-    """The number of tokens of each of these prompts."""
+    """The number of tokens of the prompt."""
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
     """One log-probability for each token."""
 
 
 class _Writer:
-    """Walks over the tree of the prompts' pieces and writes the answers.
+    """Walks over the tree of pieces and writes the answers.
 
     Args:
         language_model: the model.
@@ -121,11 +125,11 @@ class _Writer:
         self.max_new_tokens = max_new_tokens
         self.together = together
         self.written: dict[int, tuple[list[int], list[float]]] = {}
-        """For each prompt's index, the tokens that were written after it and their log-probabilities."""
+        """For the index of each prompt, the tokens of its answer and the log-probabilities of these tokens."""
         self._waiting: list[tuple[_Answer, torch.Tensor, Any]] = []
-        """Answers to write together, each with the last hidden state and the cache of its prompt."""
+        """Answers that are not started yet, each with the last hidden state and the cache of its prompt."""
         self._begun: tuple[list[_Answer], list[Any]] = [], []
-        """Answers that are being written together, and their joined cache."""
+        """Answers that are started and not finished, and a list with their joined cache."""
         self._may_hold = KEYS_AT_ONCE * (8 if language_model.batching_pays else 1)
         self._held = 0
 
@@ -133,8 +137,8 @@ class _Writer:
         """Answer all prompts below a node.
 
         Args:
-            node: a dictionary from each next piece to the node after it. The key `()` holds the indices of the prompts
-                that end at this node.
+            node: a dictionary that maps each next piece to the node after this piece. The entry of the key `()` is the
+                list of indices of the prompts that end at this node.
             cache: keys and values of the tokens before the node. This call may change the cache.
             length: the number of tokens before the node.
         """
@@ -152,11 +156,11 @@ class _Writer:
                 self.descend(deeper, mine, length + len(piece))
 
     def finish(self, answer: _Answer, piece: list[int], cache: Any) -> None:
-        """Write an answer. Earlier answers serve as guesses of the next tokens.
+        """Write one answer to its end. Earlier answers serve as guesses for the next tokens.
 
         Args:
             answer: the answer to write.
-            piece: the prompt's tokens that are not in the cache yet.
+            piece: the tokens of the prompt that are not in the cache yet.
             cache: keys and values of the prompt's tokens before `piece`.
         """
         length = answer.length - len(piece)
@@ -174,14 +178,17 @@ class _Writer:
             if agreed == len(guess):
                 length += len(piece) + agreed
                 piece = chosen[-1:]
-            else:  # the cache holds guessed tokens that were wrong
+            else:  # the new cache holds wrong guesses, so the pass continues from the cache before them
                 cache = before
                 piece = [*piece, *chosen[: agreed + 1]]
         self.known.append(answer.ids)
         self.keep(answer)
 
     def put_off(self, answer: _Answer, piece: list[int], cache: Any) -> None:
-        """Run the rest of a prompt. Its answer is written later, with others. The arguments are those of `finish`."""
+        """Run the rest of a prompt, and put its answer off. The answer is written later, together with other answers.
+
+        The arguments are those of `finish`.
+        """
         positions = torch.arange(answer.length, device=self.language_model.device)
         state, cache = run_backbone(self.language_model, piece, cache, positions, 1)
         self._waiting.append((answer, state, cache))
@@ -193,8 +200,8 @@ class _Writer:
         """Write the answers that were put off. Each step adds one token to every answer.
 
         Args:
-            last: whether to write until all answers have ended. Otherwise, this call stops once half of the answers
-                have ended. A later call continues the other half together with new answers.
+            last: whether to write until all answers have ended. If False, this call stops when half of the answers have
+                ended. A later call continues the remaining answers together with new answers.
         """
         answers, caches = self._begun
         if self._waiting:
@@ -210,7 +217,8 @@ class _Writer:
         del caches
         while True:
             going_on = [index for index, answer in enumerate(answers) if not self.ended(answer)]
-            # Removing answers from the cache takes as long as a step. So a quarter of the answers must have ended.
+            # It takes as long as a step to remove ended answers from the cache. So they are removed only when a quarter
+            # of the answers have ended, or enough answers for this call.
             if len(going_on) <= max(enough, len(answers) * 3 // 4):
                 for answer in answers:
                     if self.ended(answer):
@@ -239,7 +247,11 @@ class _Writer:
         self.written |= dict.fromkeys(answer.indices, (answer.ids, answer.log_probabilities))
 
     def guess(self, ids: list[int]) -> list[int]:
-        """Return the rest of the latest known answer that begins with `ids`, without that answer's last token."""
+        """Return a guess for the tokens after `ids`.
+
+        The guess comes from the latest known answer that begins with `ids`. It is the rest of that answer without the
+        last token. If there is no such answer, the guess is empty.
+        """
         if not ids:
             return []
         return next((k[len(ids) : -1] for k in reversed(self.known) if k[: len(ids)] == ids), [])

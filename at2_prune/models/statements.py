@@ -1,7 +1,7 @@
-"""Statements: parts of an answer, such as its sentences, with their token spans and their attention mass.
+"""Finds the statements of an answer, which are parts such as sentences, and reads the attention mass of each statement.
 
-AT2 gives scores to any part of an answer: the mass is averaged over the rows that predict the part's tokens (arXiv
-2504.13752, section 3). The rows of all parts are read in the same forward pass.
+AT2 can score the sources for any part of an answer. The mass is then averaged over the rows that predict the tokens of
+the part (arXiv 2504.13752, section 3). The rows of all parts are read in one forward pass.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["decoded_offsets", "draft_parts", "read_parts", "sentence_spans", "sp
 
 
 def sentence_spans(text: str) -> list[Span]:
-    """Return the spans of a text's sentences, as character positions. White space after a sentence belongs to it.
+    """Return the character spans of the sentences in a text. A sentence includes the white space after it.
 
     Raises:
         MissingExtraError: sentencex is not installed.
@@ -35,7 +35,7 @@ def sentence_spans(text: str) -> list[Span]:
 
 
 def decoded_offsets(language_model: LanguageModel, ids: Sequence[int]) -> list[Span]:
-    """Return the character span of each token in the text that the tokens decode to."""
+    """Return the character span of each token in the decoded text of all tokens."""
     ends = [len(language_model.codec.decode(ids[:count])) for count in range(len(ids) + 1)]
     return list(pairwise(ends))
 
@@ -48,7 +48,7 @@ def token_parts(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span]:
         spans: character spans, in order and without overlap.
 
     Returns:
-        One token span for each character span. It is empty if no token ends in the character span.
+        One token span for each character span. A token span is empty if no token ends in the character span.
 
     Example:
         >>> token_parts([(0, 4), (4, 10), (10, 11)], [(0, 5), (5, 11)])
@@ -89,15 +89,15 @@ def read_parts(
 ) -> list[Readout]:
     """Read the attention mass of every part of an answer, in one forward pass for all parts.
 
-    While the pass runs, the rows of each part are reduced to their mean or maximum. A matrix of all rows and tokens
-    would take too much memory.
+    The rows of each part are reduced to their mean or maximum while the pass runs. Otherwise, the attention mass of
+    every single row would stay in memory.
 
     Args:
         language_model: the model that reads.
         prompt: the prompt.
         ids: the tokens of the whole answer.
         parts: spans of `ids`, each with at least one token.
-        groups: the row groups to read. Groups of draft rows are read for each part. All other groups are read once.
+        groups: the row groups to read. A group of draft rows is read for each part. Any other group is read once.
         layers: the layers to read. The pass ends after the last of these layers. `None` reads all layers.
 
     Returns:
@@ -126,10 +126,11 @@ def read_parts(
 
 
 def split_readout(readout: Readout, parts: Sequence[Span], groups: Sequence[RowGroup]) -> list[Readout] | None:
-    """Return the readout of every part of a draft that the model wrote itself, without another pass.
+    """Return the readout of every part of a draft, from the rows that were read while the model wrote the draft.
 
     Returns:
-        One readout for each part, or None if a group needs a measure that was not kept for each row.
+        One readout for each part. It is None if the readout has no single rows, or if a group of draft rows has another
+        measure than attention.
     """
     rows = readout.row_mass
     draft_groups = [group for group in groups if group.rows == "draft"]

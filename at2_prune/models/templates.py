@@ -1,4 +1,4 @@
-"""Prompt templates, which show a question and its passages as pieces of control text and plain text."""
+"""Defines prompt templates. A template shows a question and its passages as pieces of control text and plain text."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["ChatTemplate", "Piece", "PromptTemplate", "TextTemplate", "default_t
 class Piece:
     """A part of the prompt.
 
-    Control pieces (a chat template's turns, the first token) may hold special tokens. In all other pieces, `<bos>` or
-    `<|im_start|>` are tokenised as ordinary characters.
+    A control piece, such as the start of a turn in a chat template, may contain special tokens. In any other piece,
+    texts such as `<bos>` and `<|im_start|>` are tokenised as ordinary characters.
     """
 
     text: str
     kind: Literal["control", "text", "question"] = "text"
     source: int | None = None
-    """Index of the source that this text belongs to."""
+    """The index of the source that this text belongs to, if there is one."""
     passage: int | None = None
-    """Index of the passage that this text belongs to."""
+    """The index of the passage that this text belongs to, if there is one."""
 
 
 class PromptTemplate(Protocol):
-    """The interface of a template. A class with these members is a template."""
+    """The interface of a template. Any class with these members can be used as a template."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class PromptTemplate(Protocol):
 
     @property
     def answer_prefix(self) -> str:
-        """The text to put before a given draft, so that the draft is tokenised as if the model had written it."""
+        """The text to put before a given draft. With it, the draft is tokenised as if the model had written it."""
         ...
 
     @property
@@ -48,11 +48,14 @@ class PromptTemplate(Protocol):
 
     @property
     def passage(self) -> str:
-        """The pattern that shows a passage. It holds `{text}` once. It also holds `{title}` if titles are shown."""
+        """The pattern that shows a passage. It must contain `{text}` once. It may contain `{title}`, to show titles."""
         ...
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
-        """Return the pieces before and after the passages. One piece, of kind `question`, is the question's text."""
+        """Return the pieces before the passages, and the pieces after them.
+
+        One piece must have the kind `question`. Its text is the question.
+        """
         ...
 
 
@@ -80,7 +83,7 @@ Answer: no
 
 @dataclass(frozen=True)
 class TextTemplate:
-    """A plain-text prompt for base models: an instruction, worked examples, the documents, the question."""
+    """A plain-text prompt for base models. It holds an instruction, worked examples, the documents and the question."""
 
     name: str = "text-v1"
     instruction: str = INSTRUCTION + "\n\n"
@@ -89,7 +92,7 @@ class TextTemplate:
     answer_prefix: str = " "
     stop: tuple[str, ...] = ("\n",)
     thoughts_end: str = ""
-    """The marker between the reasoning and the answer; see `ChatTemplate`."""
+    """The marker between the thoughts and the answer; see `ChatTemplate`."""
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
         before = [Piece(self.instruction + self.examples + "Documents:\n")]
@@ -102,33 +105,33 @@ _INSTEAD = "correct the template in the model's folder, or pass template=TextTem
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A prompt for instruction-tuned models: one user turn in the tokenizer's own chat template."""
+    """A prompt for instruction-tuned models. It is one user turn in the chat template of the tokenizer."""
 
     head: str
-    """The text that the chat template puts before the user's text, control tokens included."""
+    """The text that the chat template puts before the user's text, including control tokens."""
     tail: str
-    """The text that the chat template puts after the user's text, up to the start of the model's answer."""
+    """The text that the chat template puts between the user's text and the model's answer."""
     name: str = "chat-v1"
     instruction: str = INSTRUCTION + " Give only the answer.\n\n"
     passage: str = "{title}: {text}\n"
     answer_prefix: str = ""
     stop: tuple[str, ...] = ()
     thoughts_end: str = ""
-    """The marker between the reasoning and the answer, if the template asks for reasoning. Everything before the marker
-    is thoughts. If the marker is empty, only the markers of reasoning models (`compatibility.THOUGHTS`) separate
-    thoughts from the answer."""
+    """The marker between the thoughts and the answer, if the template asks the model to reason. Everything before the
+    marker counts as thoughts. If the marker is empty, only the markers of reasoning models (`compatibility.THOUGHTS`)
+    separate thoughts from the answer."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **chat_options: Any) -> ChatTemplate:
-        """Take head and tail from the tokenizer's chat template.
+        """Make a template whose `head` and `tail` come from the tokenizer's chat template.
 
         Args:
             tokenizer: a tokenizer with a chat template.
             chat_options: options for `apply_chat_template`, for instance `enable_thinking=False`.
 
         Raises:
-            ModelNotSupportedError: the chat template cannot be rendered for one user turn, leaves the user's text out,
-                or repeats it.
+            ModelNotSupportedError: the chat template cannot be rendered for one user turn, or it does not show the
+                user's text exactly once.
         """
         try:
             rendered = tokenizer.apply_chat_template(
@@ -149,12 +152,12 @@ class ChatTemplate:
 
 
 def default_template(tokenizer: PreTrainedTokenizerBase, thinks: bool = False) -> TextTemplate | ChatTemplate:
-    """Return the tokenizer's chat template, or a few-shot text prompt for a tokenizer without one.
+    """Return the tokenizer's chat template. For a tokenizer without a chat template, return a few-shot text prompt.
 
     Args:
         tokenizer: the model's tokenizer.
-        thinks: whether a reasoning model is asked to think before it answers. Its chat template must know the option
-            `enable_thinking`, as Qwen3's does; other templates ignore it.
+        thinks: whether a reasoning model is asked to think before it answers. This has an effect only if the chat
+            template knows the option `enable_thinking`, as the template of Qwen3 does.
     """
     return ChatTemplate.from_tokenizer(tokenizer, enable_thinking=thinks) if tokenizer.chat_template else TextTemplate()
 
@@ -162,8 +165,11 @@ def default_template(tokenizer: PreTrainedTokenizerBase, thinks: bool = False) -
 def reasoning_template(template: PromptTemplate) -> ChatTemplate:
     """Return a chat template that asks for reasoning before the marker "Answer:". The reasoning counts as thoughts.
 
+    Args:
+        template: the chat template whose instruction is replaced.
+
     Raises:
-        ModelNotSupportedError: the template is no chat template, so the model follows no instruction.
+        ModelNotSupportedError: the template is not a `ChatTemplate`, so the model may not follow an instruction.
     """
     if not isinstance(template, ChatTemplate):
         raise ModelNotSupportedError(

@@ -22,28 +22,31 @@ class TextCodec:
 
     In control text, special tokens are recognised. In plain text, they are ordinary characters.
 
-    The codec holds copies of the fast tokenizer's backend. Their state never changes, so threads may share a codec.
+    The codec holds copies of the fast tokenizer's backend. The state of the copies never changes, so threads may share
+    a codec.
 
     Args:
         tokenizer: a fast tokenizer.
 
     Raises:
-        ModelNotSupportedError: the tokenizer is not a fast one, so it reports no character offsets.
+        ModelNotSupportedError: the tokenizer is not a fast one, so it reports no character offsets. The error is also
+            raised if the tokenizer cannot encode plain letters.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ModelNotSupportedError(
-                f"{type(tokenizer).__name__} is not a fast tokenizer: token spans need its character offsets; convert "
-                "it to a tokenizer.json"
+                f"{type(tokenizer).__name__} is not a fast tokenizer, so it reports no character offsets, which token "
+                "spans need; convert it to a tokenizer.json"
             )
         self.tokenizer = tokenizer
         self._control = _copy(tokenizer.backend_tokenizer)
         self._plain = _copy(tokenizer.backend_tokenizer)
         self._plain.encode_special_tokens = True
-        self._plain.post_processor = None  # some post-processors narrow offsets by the white space around a token
+        self._plain.post_processor = None  # some post-processors remove white space from the offsets of tokens
         # Some markers, such as `<think>` and `<|fim_prefix|>`, are not special tokens. The tokenizer would encode such
-        # a marker as one token in plain text too, so plain text is cut inside the marker.
+        # a marker as one token in plain text too. To prevent this, plain text is cut after the first character of the
+        # marker.
         chat = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         markers = [
             token.content
@@ -59,12 +62,12 @@ class TextCodec:
             raise ModelNotSupportedError(
                 f"the tokenizer cannot encode text ({reason_of(error)}); {_INSTEAD}"
             ) from error
-        if set(self.control("a")) <= set(tokenizer.all_special_ids):  # no token, or the token for unknown text
+        if set(self.control("a")) <= set(tokenizer.all_special_ids):  # no token, or only the token for unknown text
             raise ModelNotSupportedError(
                 f"the tokenizer makes no token of 'a': its vocabulary is empty or lacks plain letters; {_INSTEAD}"
             )
         self.begin: list[int] = probe[:1] if probe and probe[0] == tokenizer.bos_token_id else []
-        """The ids at the start of every sequence: the beginning-of-sequence token, if the tokenizer adds this token."""
+        """The ids at the start of every sequence. This is the beginning-of-sequence token if the tokenizer adds it."""
 
     def control(self, text: str) -> list[int]:
         """Return the ids of control text, in which special tokens are recognised."""
@@ -86,8 +89,10 @@ class TextCodec:
             except TypeError:
                 half = next(i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff")
                 near = text[max(0, half - 30) : half + 30]
-                raise InputError(f"a text holds half a surrogate pair, which is not a character: {near!r}") from None
-            except Exception as error:  # tokenizers raises plain exceptions, for an unknown character for instance
+                raise InputError(
+                    f"a text holds half a surrogate pair, which is not a character: remove it from {near!r}"
+                ) from None
+            except Exception as error:  # tokenizers raises plain exceptions, for example for an unknown character
                 raise ModelNotSupportedError(
                     f"the tokenizer cannot encode {text[start:stop]!r:.80} ({reason_of(error)}); {_INSTEAD}"
                 ) from error
@@ -101,9 +106,10 @@ class TextCodec:
 
 
 def _copy(backend: Tokenizer) -> Tokenizer:
-    """Return a copy of the backend that shares its vocabulary. The copy does not truncate or pad.
+    """Return a copy of the backend. The copy does not truncate or pad, and it shares the vocabulary with the backend.
 
     `copy.deepcopy` would write the vocabulary as JSON and read it again. This takes seconds for a large vocabulary.
+    So it is used only if this function cannot make an equal copy.
     """
     result = Tokenizer(backend.model)
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
@@ -111,7 +117,7 @@ def _copy(backend: Tokenizer) -> Tokenizer:
             setattr(result, part, getattr(backend, part))
     added = backend.get_added_tokens_decoder()
     result.add_tokens([added[i] for i in sorted(added)])
-    if result.get_added_tokens_decoder() != added:  # there are gaps between the ids, which `add_tokens` would close
+    if result.get_added_tokens_decoder() != added:  # `add_tokens` closes gaps between ids
         result = copy.deepcopy(backend)
         result.no_truncation()
         result.no_padding()

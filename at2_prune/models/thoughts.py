@@ -1,8 +1,8 @@
-"""Thoughts: the text that a reasoning model writes before its final answer. Sentences of the thoughts can be sources.
+"""Makes prompts whose sources are sentences of thoughts. A reasoning model writes thoughts before its answer.
 
-In thought attribution (AT2, arXiv 2504.13752, Figure 4b), the sources are the parts of the model's own thoughts, and
-the target is the final answer. Here the prompt is an `EncodedPrompt` that holds the original prompt, then the thoughts.
-It ends before the answer's first token. So scorers, ablations and training need no other code than for passages.
+In thought attribution (AT2, arXiv 2504.13752, Figure 4b), the sources are the parts of the thoughts that the model
+wrote, and the target is the final answer. Here, an `EncodedPrompt` holds the original prompt and then the thoughts. It
+ends before the first token of the answer. So scorers, ablations and training use the same code as for passages.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["thought_prompt", "thought_tokens"]
 
 
 def thought_tokens(language_model: LanguageModel, ids: Sequence[int]) -> Span:
-    """Return the token span of the thoughts, without the markers that open and close them.
+    """Return the token span of the thoughts, without the markers that open and close the thoughts.
 
     Args:
         language_model: the model that wrote the tokens.
         ids: all tokens that the model wrote before the answer.
 
     Returns:
-        The span. It is empty if the markers enclose nothing.
+        The span. It is empty if there is no token between the markers.
     """
     codec, marker = language_model.codec, getattr(language_model.template, "thoughts_end", "")
     text = codec.decode(ids, special=True)
@@ -40,13 +40,13 @@ def thought_tokens(language_model: LanguageModel, ids: Sequence[int]) -> Span:
         begin = text.index(opening) + len(opening)
     ends = [len(codec.decode(ids[: count + 1], special=True)) for count in range(len(ids))]
     first = next((i for i, stop in enumerate(ends) if stop > begin), len(ids))
-    # A token that crosses into the closing marker belongs to the marker.
+    # A token that holds the end of the thoughts and the start of the closing marker belongs to the marker.
     last = next((i for i, stop in enumerate(ends) if stop > end), len(ids))
     return first, max(first, last)
 
 
 def thought_prompt(language_model: LanguageModel, prompt: EncodedPrompt, draft: Draft) -> EncodedPrompt:
-    """Return the prompt whose sources are the sentences of a draft's thoughts. The draft's answer follows this prompt.
+    """Return a prompt whose sources are the sentences of a draft's thoughts. The draft's answer follows this prompt.
 
     Args:
         language_model: the model that wrote the draft.
@@ -54,7 +54,8 @@ def thought_prompt(language_model: LanguageModel, prompt: EncodedPrompt, draft: 
         draft: a draft that the model wrote itself.
 
     Returns:
-        The tokens of the prompt, the thoughts and their markers. All sources belong to passage 0, the thoughts.
+        A prompt with the tokens of `prompt`, then all tokens before the answer. The thoughts are its only passage, so
+        all sources belong to passage 0.
 
     Raises:
         EmptyDraftError: the model wrote no thoughts before its answer.
@@ -69,7 +70,7 @@ def thought_prompt(language_model: LanguageModel, prompt: EncodedPrompt, draft: 
     found = [(span, part) for span, part in zip(spans, token_parts(offsets, spans), strict=True) if part[1] > part[0]]
     if not text.strip() or not found:
         raise EmptyDraftError(
-            f"{language_model.name} wrote no thoughts before its answer, so there is nothing to attribute to: use a "
+            f"{language_model.name} wrote no thoughts before its answer, so there are no sources to score: use a "
             "reasoning model with LanguageModel.reasoning(own=True), or a template with thoughts_end"
         )
     first = len(prompt) + start

@@ -1,4 +1,4 @@
-"""Runs passages and questions through the first layers of a model, each text alone, and keeps queries and keys."""
+"""Runs passages and questions through the first layers of a model, each text alone. Queries and keys are kept."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ _BITS: dict[Precision, Bits] = {"int4": 4, "int8": 8, "float32": 32}
 
 @dataclass(frozen=True)
 class LayerRows:
-    """The queries of a text in one layer, and the sums of the text's attention to itself."""
+    """The queries of a text in one layer, and the log-sum-exp of each query's attention logits to the text itself."""
 
     rows: torch.Tensor
     """The queries, `(heads, rows, width)` float32, multiplied by the layer's scaling."""
     own: torch.Tensor
-    """For each row, the logarithm of the summed exponentials of its logits, `(heads, rows)`. The sum covers the opening
-    text `layout.HEAD`, the text's own tokens up to the row, and the attention sink if the layer has one."""
+    """For each row, the log-sum-exp of its attention logits, `(heads, rows)`. The sum is over the opening text
+    `layout.HEAD`, the tokens of the text up to the row, and the attention sink if the layer has one."""
     softcap: float | None = None
 
 
 class Encoder:
     """Runs texts through the first layers of a model.
 
-    A question attends to all kept keys, also in layers with sliding-window or chunked attention. A question and a
-    passage start at the same position, so they have no distance that a window could limit.
+    A question attends to all kept keys, even in layers with sliding-window or chunked attention. Such a window limits
+    the distance between tokens. But a question and a passage start at the same position, so there is no distance
+    between the two texts.
 
     Args:
         language_model: a model whose attention can be read.
-        layers: the layers whose keys are kept. Layers after the last of these do not run.
-        link_layers: the layers, a subset of `layers`, whose queries are kept too.
+        layers: the layers whose keys are kept. Layers after the last of these layers do not run.
+        link_layers: the layers whose queries are kept too. They are a subset of `layers`.
         precision: the precision of the kept vectors.
     """
 
@@ -63,11 +64,11 @@ class Encoder:
         self.head = encode_head(language_model.codec)
 
     def question(self, text: str) -> dict[int, LayerRows]:
-        """Return the rows of a question, by layer.
+        """Return the rows of a question in each layer.
 
         Raises:
             InputError: the question is empty.
-            ContextTooLongError: the question does not fit the model's context.
+            ContextTooLongError: the question does not fit into the model's context.
             ModelNotSupportedError: the keys of a layer cannot be kept, or the rows are not finite.
         """
         ids, (start, stop) = encode_question(self.language_model.codec, text)
@@ -85,8 +86,8 @@ class Encoder:
         A model that does not pad exactly (see `Compatibility.pads_exactly`) reads the pieces one by one.
 
         Raises:
-            ContextTooLongError: a piece does not fit the model's context.
-            ModelNotSupportedError: the keys of a layer cannot be kept, or they are not finite.
+            ContextTooLongError: a piece does not fit into the model's context.
+            ModelNotSupportedError: the keys of a layer cannot be kept, or a vector of a record is not finite.
         """
         for piece in pieces:
             self._check_length(piece.ids)
@@ -107,7 +108,7 @@ class Encoder:
         if limit is not None and len(self.head) + len(ids) > limit:
             raise ContextTooLongError(
                 f"a question or a part of a passage takes {len(self.head) + len(ids)} tokens, but "
-                f"{self.language_model.name} takes {limit}: use a model with a longer context"
+                f"{self.language_model.name} has a context of {limit} tokens: use a model with a longer context"
             )
 
     def _record(self, read: dict[int, _Inputs], item: int, piece: Piece) -> PieceRecord:
@@ -124,12 +125,18 @@ class Encoder:
         return record
 
     def _bits(self, layer: int) -> Bits:
-        """Return the number of bits of a layer's keys. Keys that give links need 8 bits, or recall falls."""
+        """Return the number of bits of a layer's keys.
+
+        The keys of a link layer have at least 8 bits. With fewer bits, recall falls.
+        """
         return max(_BITS[self.precision], 8 if layer in self.link_layers else 4)  # type: ignore[return-value]
 
     @torch.inference_mode()
     def _run(self, texts: Sequence[Sequence[int]]) -> dict[int, _Inputs]:
-        """Run the opening text and each text as one batch. Causal attention does not see the padding on the right."""
+        """Run several texts as one batch, each after the opening text.
+
+        The texts are padded on the right. In causal attention, no token attends to this padding.
+        """
         model = self.language_model.model
         length = len(self.head) + max(map(len, texts))
         ids = torch.zeros(len(texts), length, dtype=torch.long)
@@ -188,8 +195,8 @@ class _Listener:
             return
         if options.get("position_bias") is not None or key.shape[2] != query.shape[2]:
             raise ModelNotSupportedError(
-                f"layer {layer} uses a position bias or the keys of another layer, so its keys cannot be kept for "
-                "other questions: use another method, such as at2"
+                f"layer {layer} uses a position bias or the keys of another layer, so its keys cannot be kept and used "
+                "with other questions: use another method, such as at2"
             )
         scaling = options.get("scaling")
         capped = None if kernel == "sdpa" else options.get("softcap")
@@ -200,7 +207,7 @@ class _Listener:
 
 
 def _rows(inputs: _Inputs, item: int, span: slice) -> LayerRows:
-    """Return the rows of one text. A row's sum is over the opening text and the text's own tokens up to the row."""
+    """Return the rows of one text in one layer; see `LayerRows`."""
     rows = inputs.query[item, :, span].float() * inputs.scaling
     logits = scaled_logits(rows, inputs.key[item].float(), inputs.softcap)
     tokens = torch.arange(logits.shape[-1], device=rows.device)

@@ -1,21 +1,24 @@
-"""Features of a source: how the question's rows, and the rows of other sources, attend to the source's kept keys.
+"""Computes the features of a source from the attention of rows to the source's kept keys.
 
-For a row :math:`t` of an attention head and a source :math:`S` with :math:`n_S` tokens, let :math:`z_{tj}` be the logit
-of row and key, :math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`, and :math:`O_t` the same sum over the opening text
-(`layout.HEAD`), the question's own tokens up to the row, and the attention sink if the layer has one. :math:`T_S` are
-the title's tokens. Without a title, they are the first six tokens of the piece that holds :math:`S`. The question's
-features are the mean and the maximum over its rows of
+The rows are those of the question or of another source. Take a row :math:`t` of an attention head and a source
+:math:`S` with :math:`n_S` tokens. Let :math:`z_{tj}` be the logit of row :math:`t` and key :math:`j`, and let
+:math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`. :math:`O_t` is the same sum over the opening text (`layout.HEAD`), the
+question's own tokens up to the row, and the attention sink if the layer has one. :math:`T_S` is the set of title
+tokens. Without a title, it is the first six tokens of the piece that holds :math:`S`.
+
+There are three quantities, called `joint`, `share` and `title`. The question's features are the mean and the maximum of
+each quantity over the question's rows:
 
 .. math:: \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R + O_t/130}, \\quad
           \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R}, \\quad
           \\frac{A_t(T_S)}{\\sum_R A_t(R) + O_t},
 
-called `joint`, `share` and `title`. Division by the number of tokens keeps long sources from winning by their length.
-:math:`O_t` is divided by `USUAL_TOKENS`, 130, so that it has the same scale.
+The sums over :math:`R` are taken over all sources. The sums of sources are divided by their numbers of tokens, so that
+a long source does not win by its length. :math:`O_t` is divided by `USUAL_TOKENS`, 130, so that it has the same scale.
 
 A link from one source to another is :math:`A_t(S) / (A_t(S) + O_t)`. The rows :math:`t` are those of the first source,
-and :math:`S` is the second source. :math:`O_t` sums over the opening text, the first source's piece up to the row, and
-the sink. A link to the title has :math:`A_t(T_S)` as its numerator.
+and :math:`S` is the second source. Here, :math:`O_t` is the sum over the opening text, the tokens of the first source's
+piece up to the row, and the sink. A link to the title has the numerator :math:`A_t(T_S)`.
 """
 
 from __future__ import annotations
@@ -45,20 +48,19 @@ __all__ = [
 QUESTION = ("joint", "joint-max", "share", "share-max", "title", "title-max")
 """The features of a question's rows."""
 LINKS = ("to", "to-max", "to-title-max", "from", "from-max", "from-title-max")
-"""The features of the link between a given source, called known, and another source. `to`: how the rows of the known
-source attend to the other source. `from`: how the rows of the other source attend to the known source. Each direction
-has three features. Two are the mean and the maximum, over the rows, of the attention to all tokens of a source. The
-third is the maximum, over the rows, of the attention to its title tokens only."""
+"""The features of the link between a given source, which is called known, and another source. In the direction `to`,
+the rows of the known source attend to the other source. In the direction `from`, the rows of the other source attend to
+the known source. Each direction has three features: the mean and the maximum over the rows of the attention to all
+tokens of a source, and the maximum over the rows of the attention to the title tokens only."""
 USUAL_TOKENS = 130
-"""The usual number of tokens of a passage. The mass of the opening text and of the question's own tokens is divided by
-it."""
+"""The usual number of tokens of a passage. In the feature `joint`, the sum :math:`O_t` is divided by this number."""
 UNITS_AT_ONCE = 128
 """The maximum number of units whose keys are restored at a time."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The tokens of a source in one piece of its passage."""
+    """The part of a source that lies in one piece of its passage: the tokens from `start` to `stop` of the piece."""
 
     record: PieceRecord
     start: int
@@ -71,14 +73,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Sums:
-    """Logarithms of sums of exponentials of logits, float64, for the question's rows."""
+    """Log-sum-exps of the attention logits of the question's rows, float64."""
 
     units: torch.Tensor
     """The sums over each unit's tokens, `(layers, heads, rows, units)`."""
     titles: torch.Tensor
     """The sums over the title tokens of each unit's piece, `(layers, heads, rows, units)`."""
     own: torch.Tensor
-    """The sums over the opening text and the question's own tokens, `(layers, heads, rows)`."""
+    """The sums over the opening text, the question's own tokens and the attention sink, `(layers, heads, rows)`."""
     tokens: torch.Tensor
     """The number of tokens of each unit, `(units,)`."""
 
@@ -89,7 +91,7 @@ class Sums:
 
 
 def question_sums(question: Mapping[int, LayerRows], units: Sequence[Unit]) -> Sums:
-    """Sum the exponentials of the question's logits over each unit's tokens, in every layer."""
+    """Return the log-sum-exps of the question's attention logits over the tokens of each unit, in every layer."""
     units_, titles, own = [], [], []
     for layer, rows in question.items():
         found = [_unit_sums(rows.rows, rows.softcap, layer, some) for some in _chunks(units)]
@@ -103,7 +105,7 @@ def question_sums(question: Mapping[int, LayerRows], units: Sequence[Unit]) -> S
 def question_features(sums: Sums) -> torch.Tensor:
     """Return the features `QUESTION` of each unit, `(6, layers, heads, units)` float32.
 
-    In the formulas above, the sums over the sources R are taken over these units.
+    In the formulas of the features, the sums over R are taken over these units.
     """
     per_token = sums.units - sums.tokens.log()
     together = per_token.logsumexp(-1, keepdim=True)
@@ -118,26 +120,26 @@ def question_features(sums: Sums) -> torch.Tensor:
 def link_features(known: Sequence[Unit], units: Sequence[Unit], softcaps: Mapping[int, float | None]) -> torch.Tensor:
     """Return the features `LINKS` between known units and all units, `(known, 6, link layers, heads, units)` float32.
 
-    Units of one piece have no link.
+    The features between two units of the same piece are 0.
 
     Args:
-        known: the units whose links are asked for.
+        known: the known units.
         units: all units.
-        softcaps: the cap of the logits of each link layer.
+        softcaps: for each link layer, the soft-cap of the logits, or None.
     """
     back = links_from(units, known, softcaps).transpose(0, -1)
     return torch.cat([links_from(known, units, softcaps), back], 1)
 
 
 def links_from(known: Sequence[Unit], units: Sequence[Unit], softcaps: Mapping[int, float | None]) -> torch.Tensor:
-    """Return the features of the known units' rows alone: the first three of `link_features`."""
+    """Return the features of the direction `to`: `(known, 3, link layers, heads, units)`; see `link_features`."""
     found = torch.stack([_attention(known, units, layer, softcap) for layer, softcap in softcaps.items()], 2)
     same = torch.tensor([[one.record is other.record for other in units] for one in known])
     return found.float().masked_fill(same[:, None, None, None], 0.0)
 
 
 def _attention(known: Sequence[Unit], units: Sequence[Unit], layer: int, softcap: float | None) -> torch.Tensor:
-    """Return how the known units' rows attend to the keys of all units, `(known, 3, heads, units)`."""
+    """Return the features of the direction `to` in one layer, `(known, 3, heads, units)`."""
     rows = torch.cat([unit.record.rows[layer].restored()[:, unit.start : unit.stop] for unit in known], 1)
     own = torch.cat([unit.record.own[layer][:, unit.start : unit.stop, None] for unit in known], 1).double()
     whole, titles = _unit_sums(rows, softcap, layer, units)  # (heads, all rows, units)
@@ -153,10 +155,10 @@ def _attention(known: Sequence[Unit], units: Sequence[Unit], layer: int, softcap
 
 
 def best_units(values: torch.Tensor, sources: Sequence[int]) -> list[int]:
-    """Choose the unit with the highest value for each source, and return the indices of the chosen units, ascending.
+    """Return the index of each source's best unit, in ascending order.
 
     Args:
-        values: `(units,)`.
+        values: the value of each unit, `(units,)`. The best unit has the highest value.
         sources: the source of each unit.
     """
     best: dict[int, int] = {}
@@ -169,7 +171,10 @@ def best_units(values: torch.Tensor, sources: Sequence[int]) -> list[int]:
 def _unit_sums(
     rows: torch.Tensor, softcap: float | None, layer: int, units: Sequence[Unit]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return log-sums over the tokens and over the title tokens of units, each `(heads, rows, units)` float64."""
+    """Return the log-sum-exps over the tokens of each unit, and over the title tokens of each unit's piece.
+
+    Both tensors are `(heads, rows, units)` float64.
+    """
     records = list({id(unit.record): unit.record for unit in units}.values())
     starts = dict(zip(map(id, records), _starts([record.tokens for record in records]), strict=True))
     keys = torch.cat([record.keys[layer].restored() for record in records], 1)

@@ -1,4 +1,4 @@
-"""The passage index of one model. It looks up records, and reads the passages that have no record yet."""
+"""Defines the passage index of one model. The index looks records up, and reads passages that have no records yet."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ PASSAGES_AT_ONCE = 16
 
 
 class PassageIndex:
-    """The records of passages for one model. Threads may share an index.
+    """Gives the records of passages for one model. Threads may share an index.
 
-    Records from a store on disk are kept in memory too.
+    Records that come from a store on disk are kept in memory too.
 
     Args:
-        language_model: the model that reads.
+        language_model: the model that reads the passages.
         layers: the layers whose keys are kept.
-        link_layers: the layers, a subset of `layers`, whose queries are kept too. They give the links between passages.
-        precision: the precision of the kept vectors; `float32` gives exact scores.
-        store: the store of the records; by default the memory store that all indexes of the process share.
+        link_layers: the layers whose queries are kept too. They are a subset of `layers`. Their queries give the links
+            between passages.
+        precision: the precision of the kept vectors. Only `float32` gives exact scores.
+        store: the store of the records. By default, it is the memory store that all indexes of the process share.
     """
 
     def __init__(
@@ -68,10 +69,17 @@ class PassageIndex:
         link_layers: Sequence[int] = (),
         precision: Precision = DEFAULT_PRECISION,
     ) -> PassageIndex:
-        """Open the index in a folder, or make a new index there.
+        """Open the index in a folder. If the folder holds no index, make a new index there.
+
+        Args:
+            folder: the folder.
+            language_model: see the class.
+            layers: see the class.
+            link_layers: see the class.
+            precision: see the class.
 
         Raises:
-            InputError: the folder holds the index of another model or of other settings.
+            InputError: the index in the folder was made for another model or with other settings.
             CacheError: the folder cannot be read or written.
         """
         index = cls(language_model, layers, link_layers, precision)
@@ -85,8 +93,8 @@ class PassageIndex:
     def records(self, passages: Sequence[Passage]) -> Iterator[list[PieceRecord]]:
         """Yield a list of records for each passage, in the order of the passages. Each piece has one record.
 
-        Passages without records in the store are read, some at a time. Their records are added to the store. A passage
-        that occurs several times is read once, as long as the store keeps its records.
+        The model reads the passages that have no records in the store, some at a time. Their records are added to the
+        store. A passage that occurs several times is read only once, as long as the store keeps its records.
         """
         for start in progress(range(0, len(passages), PASSAGES_AT_ONCE), "reading passages"):
             yield from self._some(passages[start : start + PASSAGES_AT_ONCE])
@@ -96,7 +104,7 @@ class PassageIndex:
 
         Args:
             passages: the passages.
-            progress: called with the number of passages that are done since the last call.
+            progress: a function that is called with the number of passages that were done since the last call.
         """
         new = 0
         for start in range(0, len(passages), PASSAGES_AT_ONCE):
@@ -108,7 +116,7 @@ class PassageIndex:
         return new
 
     def unique(self, passages: Sequence[Passage]) -> list[Passage]:
-        """Return the passages that have text, without duplicates, in their order."""
+        """Return the passages that have text, without duplicates. The order does not change."""
         return list({self.key(passage): passage for passage in passages if passage.text.strip()}.values())
 
     def question(self, text: str) -> dict[int, LayerRows]:
@@ -116,11 +124,14 @@ class PassageIndex:
         return self.encoder.question(text)
 
     def softcaps(self, question: Mapping[int, LayerRows]) -> dict[int, float | None]:
-        """Return the soft-cap of logits for each link layer, for `passage_index.features.link_features`."""
+        """Return the soft-cap of the logits in each link layer, as `passage_index.features.link_features` takes it."""
         return {layer: question[layer].softcap for layer in self.encoder.link_layers}
 
     def key(self, passage: Passage) -> Key:
-        """Return the key of a passage's records. It depends on this index, and on the passage's title and text."""
+        """Return the key under which a passage's records are stored.
+
+        The key depends on the identity of this index, and on the passage's title and text.
+        """
         digest = hashlib.sha256(repr((passage.title or "", passage.text)).encode("utf-8", "surrogatepass"))
         return self._name, digest.hexdigest()
 
@@ -161,17 +172,17 @@ def check_index(
     precision: Precision,
     model_name: str,
 ) -> None:
-    """Check, before a model is loaded, that a folder can hold an index with these settings.
+    """Check that a folder can hold an index with some settings. The model need not be loaded.
 
     Args:
         folder: the folder.
         layers: see `PassageIndex`.
         link_layers: see `PassageIndex`.
         precision: see `PassageIndex`.
-        model_name: the model's name. An error shows this name beside the name that the index holds.
+        model_name: the model's name. An error shows this name beside the model's name in the index.
 
     Raises:
-        InputError: the folder holds the index of other settings, or the path is a file.
+        InputError: the index in the folder was made with other settings, or the path is a file.
         CacheError: the folder cannot be read or written.
     """
     place = user_path(folder)
@@ -195,7 +206,7 @@ def _settings(layers: Sequence[int], link_layers: Sequence[int], precision: Prec
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Return a digest of a model's type and of some numbers of every weight."""
+    """Return a digest of a model's type and of some entries of each weight tensor."""
     digest = hashlib.sha256(model.config.model_type.encode())
     for name, weight in sorted(model.state_dict().items()):
         flat = weight.detach().flatten()

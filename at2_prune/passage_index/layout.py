@@ -1,6 +1,6 @@
-"""The token sequences that the index reads: the opening text `HEAD`, then a passage or a question.
+"""Makes the token sequences that the index reads. A sequence is the opening text `HEAD`, then a passage or a question.
 
-Passages and questions both follow directly after the opening text, so they start at the same position.
+A passage and a question both follow directly after the opening text, so they start at the same position.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ HEAD = "Documents:\n"
 """The opening text, which the model reads before every passage and every question."""
 BEFORE_QUESTION = "\nQuestion: "
 PIECE_TOKENS = 384
-"""The maximum number of tokens of a passage that are read together, its title included."""
+"""The maximum number of tokens of a piece. The tokens of the title are included."""
 TITLE_TOKENS = 96
-"""The maximum number of tokens of a title. The rest of a longer title is not read."""
+"""The maximum number of tokens of a title. A longer title is cut."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A passage, or a part of a passage that is too long to be read at once."""
+    """A passage. If the passage is too long to be read at once, a piece is a part of it."""
 
     ids: list[int]
     """The tokens of the title, then the tokens of the text."""
     title: int
     """The number of title tokens."""
     offsets: list[Span]
-    """For each token after the title, its span of characters in the passage's text."""
+    """For each token after the title, its character span in the passage's text."""
 
 
 def encode_head(codec: TextCodec) -> list[int]:
@@ -42,7 +42,7 @@ def encode_head(codec: TextCodec) -> list[int]:
 
 
 def encode_question(codec: TextCodec, question: str) -> tuple[list[int], Span]:
-    """Return the token ids of `BEFORE_QUESTION` and a question, and the span of the question's own tokens.
+    """Return the token ids of `BEFORE_QUESTION` and a question, and the token span of the question.
 
     Raises:
         InputError: the question is empty.
@@ -76,11 +76,15 @@ def split_passage(codec: TextCodec, passage: Passage) -> list[Piece]:
 
 
 def units_of(pieces: Sequence[Piece], span: Span | None) -> list[tuple[int, int, int]]:
-    """Return the tokens that a source has in a passage's pieces, as `(piece, start, stop)`.
+    """Return the token spans of a source in the pieces of its passage.
 
     Args:
         pieces: the pieces of the passage.
-        span: the source's characters in the passage's text. `None` means the whole passage with its title.
+        span: the character span of the source in the passage's text. `None` means the whole passage with its title.
+
+    Returns:
+        One entry `(piece, start, stop)` for each piece that holds a token of the source. The first number is the index
+        of the piece.
     """
     if span is None:
         return [(index, 0, len(piece.ids)) for index, piece in enumerate(pieces)]

@@ -1,4 +1,4 @@
-"""Records: the vectors that the index keeps for a piece of a passage, as integers or as float32."""
+"""Defines records. A record holds the vectors that the index keeps for one piece, as integers or as float32."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["DEFAULT_PRECISION", "Bits", "PieceRecord", "Precision", "Vectors", "
 Precision = Literal["int4", "int8", "float32"]
 """The format of kept vectors.
 
-- `int4`: queries, and the keys of layers without links, as 4-bit integers; the keys of link layers as 8-bit integers.
-  If the width of a head is no multiple of 32, all vectors are 8-bit integers.
-- `int8`: all vectors as 8-bit integers.
-- `float32`: all vectors as they are.
+- `int4`: the keys of link layers are 8-bit integers. The keys of other layers, and all queries, are 4-bit integers. If
+  the width of a head is not a multiple of 32, all vectors are 8-bit integers.
+- `int8`: all vectors are 8-bit integers.
+- `float32`: all vectors are float32.
 """
 DEFAULT_PRECISION: Precision = "int4"
 Bits = Literal[4, 8, 32]
-"""The number of bits of an entry of a kept vector."""
+"""The number of bits of each entry in a kept vector."""
 GROUP = 32
 """The number of neighbouring entries of a 4-bit vector that share a scale."""
 
 
 LEAD_TOKENS = 6
-"""The number of first tokens that count as the title, if a passage has no title."""
+"""If a passage has no title, this many tokens at the start of a piece count as the title."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Vectors:
     values: torch.Tensor
     """The vectors as float32, as int8, or as uint8 with two 4-bit entries in each byte."""
     scale: torch.Tensor | None = None
-    """The scales: for int8 one for each vector, `(heads, tokens, 1)` float32; for 4-bit integers one for each group of
-    entries, `(heads, tokens, groups)` float16. It is None if the values are float32."""
+    """The scales. An int8 vector has one scale, `(heads, tokens, 1)` float32. A 4-bit vector has one scale for each
+    group of entries, `(heads, tokens, groups)` float16. If the values are float32, `scale` is None."""
 
     @classmethod
     def keep(cls, vectors: torch.Tensor, bits: Bits) -> Vectors:
-        """Return the vectors with this number of bits for each entry, on the CPU.
+        """Return the vectors with a given number of bits for each entry, on the CPU.
 
-        Vectors whose width is not a multiple of `GROUP` have at least 8 bits.
+        If the width of the vectors is not a multiple of `GROUP`, an entry has at least 8 bits.
         """
         vectors = vectors.float().cpu().contiguous()
         if bits == 32:
@@ -73,7 +73,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class PieceRecord:
-    """The kept vectors of one piece of a passage: its keys, and its rows for links."""
+    """The kept vectors of one piece of a passage: its keys, and the queries of its rows in the link layers."""
 
     title: int
     """The number of title tokens."""
@@ -82,9 +82,9 @@ class PieceRecord:
     rows: dict[int, Vectors]
     """The scaled queries of each link layer, `(heads, tokens, width)`."""
     own: dict[int, torch.Tensor]
-    """For each link layer and row, the logarithm of the summed exponentials of the row's logits, `(heads, tokens)`
-    float32. The sum covers the opening text `layout.HEAD`, the piece's own tokens up to the row, and the attention sink
-    if the layer has one."""
+    """For each link layer and row, the log-sum-exp of the row's attention logits, `(heads, tokens)` float32. The sum is
+    over the opening text `layout.HEAD`, the piece's own tokens up to the row, and the attention sink if the layer has
+    one."""
 
     @property
     def tokens(self) -> int:
@@ -92,18 +92,20 @@ class PieceRecord:
 
     @property
     def lead(self) -> int:
-        """The number of tokens that count as the title: the title itself, or else the first `LEAD_TOKENS` tokens."""
+        """The number of tokens that count as the title. Without a title, the first `LEAD_TOKENS` tokens count."""
         return self.title or min(LEAD_TOKENS, self.tokens)
 
     @property
     def nbytes(self) -> int:
-        """The number of bytes of the tensors."""
+        """The number of bytes of all tensors in the record."""
         return sum(tensor.nbytes for tensor in _tensors(self).values())
 
     @property
     def is_finite(self) -> bool:
-        """True if all vectors and sums are finite. If a vector was not finite before it was kept as integers, its scale
-        is not finite."""
+        """True if all vectors and sums are finite.
+
+        A vector that is kept as integers has a scale. If the original vector was not finite, its scale is not finite.
+        """
         return all(bool(tensor.isfinite().all()) for tensor in _tensors(self).values() if tensor.is_floating_point())
 
 
@@ -134,7 +136,7 @@ def unpack(data: bytes) -> list[PieceRecord]:
         titles = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["titles"])
         tensors = load(data)
         records = [_record(i, title, tensors) for i, title in enumerate(titles)]
-        if not all(record.is_finite for record in records):  # an earlier version stored such records
+        if not all(record.is_finite for record in records):  # an earlier version could store them
             raise ValueError("it holds numbers that are not finite")
         return records
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The units of a prompt's sources. A unit is the part of a source that lies in one piece of its passage."""
+"""Finds the units of sources. A unit is the part of a source that lies in one piece of its passage."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def source_units(
     """Return the units of all sources.
 
     Args:
-        index: the index. Passages without records in the index are read.
+        index: the passage index. It reads the passages that have no records yet.
         passages: all passages.
-        owners: the index of each source's passage, in ascending order.
-        texts: the text of each source. The sources of one passage are in the order of the passage's text.
+        owners: for each source, the position of its passage in `passages`. The positions are in ascending order.
+        texts: the text of each source. Sources of the same passage are in the order of the passage's text.
 
     Returns:
-        The units, and the index of each unit's source. A source has one unit for each piece that holds some of its
-        tokens. A source without text has no unit.
+        The units, and the source of each unit as a position in `texts`. A source has one unit for each piece that holds
+        some of its tokens. A source without text has no unit.
     """
     units: list[Unit] = []
     sources: list[int] = []
@@ -55,7 +55,10 @@ def source_units(
 
 
 def _spans(text: str, parts: Sequence[str]) -> list[Span | None]:
-    """Return the span of characters of each part in the text, or None for a blank part. The parts are in order."""
+    """Return the character span of each part in a text. The span is None for a part that is blank or not found.
+
+    The parts are in the order of the text.
+    """
     spans: list[Span | None] = []
     end = 0
     for part in parts:

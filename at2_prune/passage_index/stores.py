@@ -1,4 +1,4 @@
-"""Stores of records: in memory, or in an SQLite file that several processes can read."""
+"""Stores records in memory, or in an SQLite file that several processes can read."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ __all__ = ["INDEX_FILE", "NOT_COMPARED", "DiskStore", "MemoryStore", "Store", "m
 logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
-"""The identity of the index, and the digest of a passage."""
+"""A digest of the index's identity, and a digest of the passage."""
 INDEX_FILE = "passages.sqlite"
 NOT_COMPARED = "model_name"
-"""The entry of an identity that is not compared, because one model may have several names. Error messages show it."""
+"""The entry of an identity that is not compared, because one model may have several names. Error messages show the
+entry."""
 DEFAULT_BYTES = 2**30
 
 
 class Store(Protocol):
-    """Keeps the records of passages."""
+    """The interface of a store, which keeps the records of passages."""
 
     def get(self, key: Key) -> list[PieceRecord] | None: ...
 
@@ -40,11 +41,13 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Keeps in memory the records that were used last, up to a number of bytes. Threads may share a store.
+    """Keeps records in memory, up to a number of bytes. Threads may share a store.
+
+    If the limit is exceeded, the records that have not been used for the longest time are dropped.
 
     Args:
         limit: the maximum number of bytes.
-        tell: whether to log once that the limit is reached.
+        tell: whether to log a warning when the limit is exceeded for the first time.
     """
 
     def __init__(self, limit: int = DEFAULT_BYTES, tell: bool = False) -> None:
@@ -79,7 +82,7 @@ class MemoryStore:
             self._told = True
             logger.warning(
                 "the passage index in memory is full (%.1f GiB): passages that were not used lately are dropped, and "
-                "read again when they are needed; an index in a folder keeps them (index=DIR)",
+                "they are read again when they are needed; an index in a folder keeps all passages (index=DIR)",
                 self.limit / 2**30,
             )
 
@@ -101,16 +104,17 @@ shared_memory = MemoryStore(tell=True)
 class DiskStore:
     """Keeps records in the file `passages.sqlite` of a folder. Many processes may read while one process writes.
 
-    A record is committed whole or not at all, and has a checksum. A damaged record counts as missing.
+    The records of a passage are written as a whole or not at all, and they have a checksum. Damaged records count as
+    missing.
 
     Args:
-        folder: the folder. It is made if it does not exist and `identity` is given.
-        identity: everything that the records depend on, such as the model and the layers. A folder with another
-            identity raises an error. With None, the folder may have any identity.
+        folder: the folder. If it does not exist and `identity` is given, the folder is made.
+        identity: everything that the records depend on, such as the model and the layers. If the index in the folder
+            has another identity, an error is raised. With None, the index may have any identity.
 
     Raises:
-        InputError: the folder holds the index of another model or of other settings. It is also raised if the folder
-            holds no index and `identity` is None.
+        InputError: the index in the folder was made for another model or with other settings. The error is also raised
+            if the folder holds no index and `identity` is None.
         CacheError: the file cannot be read or written.
     """
 
@@ -122,7 +126,7 @@ class DiskStore:
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if identity is not None and not self._has_tables():
-                with FileLock(f"{self.path}.lock"):  # SQLite does not wait if two processes set the journal's mode
+                with FileLock(f"{self.path}.lock"):  # if two processes set the journal mode, SQLite does not wait
                     self._create(identity)
             self.identity: dict[str, Any] = json.loads(self._value("SELECT value FROM about WHERE name = 'identity'"))
         if identity is not None:
@@ -132,7 +136,7 @@ class DiskStore:
         """Check that some entries of the identity have the wanted values.
 
         Raises:
-            InputError: an entry other than `NOT_COMPARED` has another value. The message names every difference.
+            InputError: an entry other than `NOT_COMPARED` has a different value. The message names every difference.
         """
         wanted = json.loads(json.dumps(dict(wanted)))
         differing = sorted(name for name, value in wanted.items() if self.identity.get(name) != value)
@@ -163,10 +167,10 @@ class DiskStore:
             connection.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", rows)
 
     def merge(self, other: DiskStore) -> int:
-        """Copy from another store the records that this store lacks. Return their number.
+        """Copy the records that this store lacks from another store. Return the number of copied passages.
 
         Raises:
-            InputError: the other folder holds the index of another model or of other settings.
+            InputError: the index in the other folder was made for another model or with other settings.
             CacheError: a file cannot be read or written.
         """
         other.check({**dict.fromkeys(other.identity), **self.identity})
@@ -186,7 +190,7 @@ class DiskStore:
             connection[1].close()
 
     def _open(self) -> sqlite3.Connection:
-        """Return this thread's connection. A forked process opens a new connection, as SQLite requires."""
+        """Return this thread's connection. SQLite requires that a forked process opens a new connection."""
         known = getattr(self._local, "connection", None)
         if known is None or known[0] != os.getpid():
             name = f"{self.path.absolute().as_uri()}?mode={self._mode()}"
@@ -197,10 +201,11 @@ class DiskStore:
     def _mode(self) -> str:
         """Return the mode in which SQLite opens the file.
 
-        If this process may not write to the file or its folder, SQLite opens the file with `immutable=1`. This option
-        states that no process changes the file. If there is a log beside the file, another process is writing, or a
-        process was killed while it wrote. Then the mode is `ro` alone, so that SQLite also reads the records in the
-        log.
+        If there is no file yet, or if this process may write to the file and its folder, the mode is `rwc`. Otherwise,
+        the mode is `ro` with the option `immutable=1`, which states that no process changes the file.
+
+        There is one exception. If there is a log beside the file, another process is writing, or a process was killed
+        while it wrote. The mode is then `ro` without the option, so that SQLite also reads the records in the log.
         """
         if not self.path.is_file() or all(os.access(path, os.W_OK) for path in (self.path, self.path.parent)):
             return "rwc"
@@ -237,13 +242,18 @@ class DiskStore:
 
 
 def merge_folders(folder: str | os.PathLike[str], parts: Sequence[str | os.PathLike[str]]) -> tuple[int, int]:
-    """Copy the records of several folders into one, which is made if it does not exist. No passage is read again.
+    """Copy the records of several folders into one folder. No passage is read again.
+
+    Args:
+        folder: the folder that gets the records. If it does not exist, it is made.
+        parts: the folders whose records are copied.
 
     Returns:
-        The number of records that were copied, and the number that the folder now holds.
+        The number of passages whose records were copied, and the number of passages in the folder now.
 
     Raises:
-        InputError: a folder holds no index, or the index of another model or of other settings. Nothing is copied then.
+        InputError: a folder holds no index, or its index was made for another model or with other settings. In this
+            case, nothing is copied.
         CacheError: a file cannot be read or written.
     """
     stores = [DiskStore(part) for part in parts]
@@ -255,7 +265,7 @@ def merge_folders(folder: str | os.PathLike[str], parts: Sequence[str | os.PathL
 
 
 def _advice(problem: str) -> str:
-    """Return advice for a problem that SQLite or the system reported."""
+    """Return advice for a problem that SQLite or the operating system reported."""
     if any(words in problem for words in ("is full", "I/O error", "No space", "too large")):
         return "make room and start again, since the passages that were stored are kept"
     if any(words in problem for words in ("readonly", "unable to open", "Permission denied", "Read-only")):

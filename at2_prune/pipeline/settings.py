@@ -10,26 +10,51 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, create_model, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import Self
 
+from ..errors import AT2PruneError, InputError
 from .config import SETTINGS, PruneConfig
 from .pruners import options_of
-from .sources import checked_values, read_environ
+from .sources import checked_values, read_environ, unknown_key
 from .step import PruneStep
 
-__all__ = ["PruneSettings"]
+__all__ = ["PlainErrors", "PruneSettings"]
+
+
+class PlainErrors(BaseModel):
+    """A pydantic class whose constructor raises the errors of at2-prune as they are.
+
+    Pydantic would put an `InputError` into a `ValidationError` with text of its own. What pydantic itself refuses, such
+    as an unknown argument, becomes an `InputError`. Both are `ValueError`s. `model_validate`, and a class that has an
+    adapter as a field, give a `ValidationError` as usual.
+    """
+
+    if not TYPE_CHECKING:  # a type checker must see the fields as arguments
+
+        def __init__(self, /, **settings: Any) -> None:
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise _plain(error, type(self).__name__, self._arguments()) from None
+
+    @classmethod
+    def _arguments(cls) -> list[str]:
+        """Return the names of all arguments of the constructor."""
+        return list(cls.model_fields)
+
 
 if TYPE_CHECKING:  # the fields are made below, from the fields of PruneConfig
 
-    class _ConfigFields(BaseModel):
+    class _ConfigFields(PlainErrors):
         def __getattr__(self, name: str) -> Any: ...
 
 else:
     _TYPES = get_type_hints(PruneConfig)
     _ConfigFields = create_model(
         "_ConfigFields",
+        __base__=PlainErrors,
         **{
             name: (_TYPES[name], Field(default=field.default, description=field.metadata["help"]))
             for name, field in SETTINGS.items()
@@ -96,3 +121,29 @@ class PruneSettings(_ConfigFields):
         else:
             self._step = step.with_config(config)
         return self._step
+
+
+def _plain(error: ValidationError, name: str, arguments: list[str]) -> AT2PruneError:
+    """Return the error of at2-prune that a `ValidationError` holds, or its problems as an `InputError`.
+
+    Args:
+        error: the error of a constructor.
+        name: the name of the class.
+        arguments: the names of all arguments of the constructor.
+    """
+    problems = []
+    for found in error.errors(include_url=False):
+        cause = found.get("ctx", {}).get("error")
+        if isinstance(cause, AT2PruneError):
+            return cause
+        if found["type"] == "extra_forbidden":
+            return unknown_key(found["loc"][-1], arguments, f"{name}: ")
+        where = ".".join(map(str, found["loc"]))
+        if found["type"] == "missing":
+            problems.append(f"{name} needs {where}=")
+        elif cause is not None:
+            problems.append(str(cause))
+        else:
+            value = found["input"]
+            problems.append(f"{name}: {where}: {found['msg']}, got {type(value).__name__}: {value!r:.80}")
+    return InputError("; ".join(problems))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import Field
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +12,7 @@ from ..errors import DataError, InputError
 from ..files import read_text
 from ..parsing import ParseError, parse_json, parse_toml, parse_yaml
 
-__all__ = ["checked_values", "read_environ", "read_file"]
+__all__ = ["checked_values", "read_environ", "read_file", "unknown_key"]
 
 SECTION = "at2-prune"
 SWITCH = "AT2_PRUNE"
@@ -39,13 +39,18 @@ def checked_values(values: Mapping[str, Any], settings: Settings, where: str = "
     prefix = f"{where}: " if where else ""
     for key, value in values.items():
         if key not in settings:
-            close = get_close_matches(str(key), settings, n=1)
-            hint = f", did you mean {close[0]!r}?" if close else "."
-            raise InputError(f"{prefix}unknown key {key!r}{hint} Allowed: {', '.join(settings)}")
+            raise unknown_key(key, settings, prefix)
         kind = settings[key].metadata["kind"]
         if not kind.accepts(value):
             raise InputError(f"{prefix}{key}{kind.refusal(value)}")
     return dict(values)
+
+
+def unknown_key(key: Any, allowed: Collection[str], prefix: str = "") -> InputError:
+    """Make the error about a setting that does not exist. It names the closest setting, and all that are allowed."""
+    close = get_close_matches(str(key), allowed, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else "."
+    return InputError(f"{prefix}unknown key {key!r}{hint} Allowed: {', '.join(allowed)}")
 
 
 def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, Any]:

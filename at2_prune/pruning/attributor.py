@@ -1,4 +1,4 @@
-"""The attributor scores every source, by its influence on a draft or by its use for the question."""
+"""The attributor scores each source, by the source's influence on a draft or by its use for the question."""
 
 from __future__ import annotations
 
@@ -22,31 +22,33 @@ __all__ = ["Attributor"]
 
 
 class Attributor(Citing):
-    """Scores sources, after drafting an answer if the scorer needs a draft. `AT2Pruner` selects by these scores.
+    """Scores sources. If the scorer reads a draft and none is given, a draft is written first.
+
+    The subclass `AT2Pruner` selects sources by these scores.
 
     Args:
         language_model: the scoring model, which reads attention.
-        scorer: scores the sources, usually by learned coefficients for the scoring model.
-        reader: writes drafts; by default the scoring model. If the reader is another model, the scoring model reads its
-            drafts as it reads given drafts.
-        granularity: the sources that are scored: passages, or their sentences.
+        scorer: scores the sources, usually with coefficients that were learned for the scoring model.
+        reader: the model that writes drafts; by default the scoring model. If the reader is another model, the scoring
+            model reads the reader's drafts like drafts that were given.
+        granularity: the kind of source that gets a score: passages, or the sentences of passages.
         max_new_tokens: the maximum number of tokens in a draft.
-        overflow: whether passages that do not fit the model's context are scored in "windows" or raise an "error".
-            A window is a sequence of consecutive passages that fits. If the scorer reads a draft, the model drafts from
-            each window. All windows are then scored with the most confident draft. A passage that does not fit alone is
-            cut into parts, and gets the largest of their scores. The reader and the scoring model have windows of their
-            own.
+        overflow: the treatment of passages that do not fit the model's context together. With "error", an error is
+            raised. With "windows", the passages are scored in windows. A window is a sequence of consecutive passages
+            that fits the context. If the scorer reads a draft, the model drafts from each window. All windows are then
+            scored with the most confident draft. A passage that does not fit by itself is cut into parts, and gets the
+            largest score of its parts. A separate reader and the scoring model each have their own windows.
     """
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
-        """Write a draft from all passages. The attention that the scorer needs is read in the same passes.
+        """Write a draft from all passages. The attention that the scorer needs is read in the same forward passes.
 
-        The scoring model reads the draft of a separate reader in one forward pass.
+        If a separate reader writes the draft, the scoring model reads it in one more forward pass.
 
         Raises:
-            InputError: the question is empty, there are no passages, or a passage is not a text.
-            ContextTooLongError: question and passages do not fit the reader's context. It is also raised if the scoring
-                model must read the question and the passages, and the scoring model's context is too short.
+            InputError: the question is empty, there are no passages, or a passage cannot be used.
+            ContextTooLongError: question and passages do not fit the reader's context. The error is also raised if the
+                scoring model must read them and they do not fit its context.
         """
         items = self._passages(passages)
         prompt = self.encode(question, items)
@@ -61,22 +63,22 @@ class Attributor(Citing):
         return replace(written.on(read), prompt_ids=prompt.ids)
 
     def score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> list[float]:
-        """Return one score per source: per passage, or per sentence if sentences are the sources.
+        """Return one score for each source. The sources are passages or sentences; see the argument `granularity`.
 
         Args:
             question: the question.
-            passages: at least one.
-            draft: a text written elsewhere, for example by an API, or a `Draft` of `self.draft` for the same question
-                and passages. The attention of a text is read in one forward pass; a `Draft` needs no pass. If passages
-                are scored in windows, the draft is read once per window, whether it is a text or a `Draft`. With None,
-                the reader writes a draft if the scorer reads one.
+            passages: at least one passage.
+            draft: a text, for example one that an API wrote, or a `Draft` that `self.draft` wrote for the same question
+                and passages. For a text, one forward pass reads the attention. A `Draft` holds its attention and needs
+                no pass. If the passages are scored in windows, a text or a `Draft` is read once per window. With None,
+                the reader writes a draft if the scorer reads drafts.
 
         Raises:
-            EmptyDraftError: there is no draft to attribute.
-            InputError: the question is empty, there are no passages, or a passage is not a text. It is also raised if
-                the given draft is neither a text nor a `Draft`, or is a `Draft` of another prompt.
-            ContextTooLongError: the question does not fit the model's context. With `overflow="error"`: question and
-                passages together do not fit.
+            EmptyDraftError: the given draft is empty, or the scorer reads drafts and the model wrote an empty draft.
+            InputError: the question is empty, there are no passages, or a passage cannot be used. The error is also
+                raised if the given draft is neither a text nor a `Draft`, or if it is a `Draft` for another prompt.
+            ContextTooLongError: the question alone does not fit the model's context. With `overflow="error"`, the error
+                is also raised if question and passages together do not fit.
         """
         return self.score_batch([question], [passages], None if draft is None else [draft])[0]
 
@@ -86,20 +88,23 @@ class Attributor(Citing):
         passages: Sequence[Iterable[PassageLike]],
         drafts: Sequence[str | Draft] | None = None,
     ) -> list[list[float]]:
-        """Score several questions as `score` does. Drafts are written as one batch. On a GPU, given drafts are read as
-        one batch too.
+        """Score several questions, each as `score` does.
+
+        Drafts are written as one batch. On a GPU, given drafts are read as one batch too. The memory that is needed
+        grows with the number of questions. Questions that need windows are scored one at a time.
 
         Args:
             questions: any number of questions.
             passages: the passages of each question.
-            drafts: the draft of each question, as in `score`. With None, the reader writes drafts if the scorer reads
-                them.
+            drafts: the draft of each question, as in `score`. With None, the reader writes the drafts if the scorer
+                reads drafts.
 
         Returns:
-            The scores of each question. Memory grows with the batch; questions that need windows are not batched.
+            The scores of each question's sources.
 
         Raises:
-            InputError: as in `score`, or the numbers of questions, lists of passages and drafts differ.
+            InputError: as in `score`. The error is also raised if `questions`, `passages` and `drafts` differ in
+                length.
             EmptyDraftError, ContextTooLongError: as in `score`, for any question.
         """
         return [[source.score for source in found] for found in self.attribute_batch(questions, passages, drafts)]
@@ -129,29 +134,30 @@ class Attributor(Citing):
         statements: Statements | None = None,
         ablations: int = 0,
     ) -> list[ScoredSource] | Citations:
-        """Score as `score` does, and return each source's text, passage, rank and probability too.
+        """Score sources as `score` does, and return each source with its score, text, passage, rank and probability.
 
-        No source is marked as kept.
+        Nothing is selected, so `kept` is False for every source.
 
-        With `statements`, every statement of the answer gets scores of its own. An attention method reads all
-        statements in one forward pass. If the model wrote the answer, the attention was read while it wrote.
+        With `statements`, the sources get separate scores for each statement of the answer. An attention method reads
+        all statements in one forward pass. It needs no pass if it read the attention while the model wrote the answer.
 
         Args:
             question: the question.
-            passages: at least one.
+            passages: at least one passage.
             draft: the draft or answer, as in `score`.
-            statements: "sentence" for the sentences of the answer, or character spans `(start, stop)` of it, in order
-                and without overlap.
-            ablations: with `statements`, the number of ablations to run: 0, or at least 3. From these, `Statement.fit`
-                estimates the effect of each source: the log-odds, in nats, that the statement is expected to lose
-                without the source. If the passages are scored in windows, no ablations are run.
+            statements: "sentence" for the sentences of the answer, or character spans `(start, stop)` of the answer.
+                The spans must be in order and must not overlap.
+            ablations: with `statements`, the number of ablations to run: 0, or at least 3. With ablations,
+                `Statement.fit` holds the effect of each source: the log-odds, in nats, that the statement is expected
+                to lose without the source. If the passages are scored in windows, no ablations are run.
 
         Returns:
-            A `ScoredSource` for each source, or with `statements` the `Citations` of the answer.
+            A `ScoredSource` for each source. With `statements`, the `Citations` of the answer instead.
 
         Raises:
-            InputError, EmptyDraftError, ContextTooLongError: as in `score`. `InputError` is also raised if the method
-                reads no draft, or a span is out of range, overlaps another or holds no token.
+            InputError, EmptyDraftError, ContextTooLongError: as in `score`. `InputError` is also raised if there are
+                ablations without `statements`. With `statements`, it is also raised if the method reads no draft, or if
+                a span is out of range, overlaps another span or holds no token.
 
         Example:
             >>> cited = pruner.attribute(question, passages, answer, statements="sentence")  # doctest: +SKIP
@@ -171,7 +177,10 @@ class Attributor(Citing):
         passages: Sequence[Iterable[PassageLike]],
         drafts: Sequence[str | Draft] | None = None,
     ) -> list[list[ScoredSource]]:
-        """Do the same as `attribute` for several questions, as one batch; see `score_batch`."""
+        """Attribute several questions as one batch; see `score_batch`.
+
+        Each question is attributed as `attribute` does it without `statements`.
+        """
         found = self._score_all(questions, [self._passages(some) for some in passages], drafts)
         for scored in found:
             if scored.error is not None:
@@ -187,27 +196,28 @@ class Attributor(Citing):
         statements: Statements | None = None,
         ablations: int = 0,
     ) -> Citations:
-        """Attribute the final answer to the sentences of the thoughts that the model wrote before it.
+        """Attribute the final answer to the sentences of the thoughts that the model wrote before the answer.
 
         Args:
             question: the question.
-            passages: at least one. They are part of the prompt, but they are not the sources here.
+            passages: at least one passage. The passages are part of the prompt, but only the sentences of the thoughts
+                are sources.
             draft: a draft that this model wrote for this question and these passages. With None, the model writes one.
                 The pruner's `max_new_tokens` limits the thoughts and the answer together.
             statements: as in `attribute`. With None, the whole answer is one statement.
             ablations: as in `attribute`. The ablations leave out sentences of the thoughts.
 
         Raises:
-            EmptyDraftError: the model wrote no thoughts, or no answer after them.
-            InputError: the method reads no draft, the draft was written elsewhere, or a separate reader answers.
-            ContextTooLongError: question, passages, thoughts and answer do not fit the model's context.
+            EmptyDraftError: the model wrote no thoughts, or it wrote thoughts but no answer.
+            InputError: the method reads no draft, the draft was written elsewhere, or the pruner has a separate reader.
+            ContextTooLongError: question, passages, thoughts and answer together do not fit the model's context.
         """
         return self._cite_thoughts(question, self._passages(passages), draft, statements, ablations)
 
     def try_score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> Scored:
-        """Score as `score` does, but raise no error if the draft is empty.
+        """Score the sources as `score` does, but raise no error if the draft is empty.
 
-        With an empty draft, all scores are 0, and `error` gives the reason.
+        If the draft is empty, all scores are 0 and `error` gives the reason.
 
         Raises:
             InputError, ContextTooLongError: as in `score`.
@@ -215,23 +225,23 @@ class Attributor(Citing):
         items = self._passages(passages)
         try:
             return self._score_all([question], [items], None if draft is None else [draft])[0]
-        except EmptyDraftError as error:  # only an empty given draft raises here; an empty written draft sets `error`
+        except EmptyDraftError as error:  # a given draft is empty; if a written draft is empty, `error` is set instead
             prompt = self.encode(question, items)
             return Scored(prompt, Draft("", []), [0.0] * len(prompt.sources), error, whole=False)
 
     def token_scores(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft
     ) -> list[list[tuple[str, float]]]:
-        """Score every token of every passage with the scorer. An attention method needs one forward pass.
+        """Score every token of every passage. An attention method needs one forward pass.
 
         Args:
             question: the question.
-            passages: at least one.
+            passages: at least one passage.
             draft: a text, or a `Draft` that `self.draft` wrote.
 
         Returns:
-            The tokens of each passage as `(text, score)`. Joined, the texts of a passage give the
-            passage as it stands in the prompt.
+            The tokens of each passage as `(text, score)`. The joined texts of a passage's tokens are the passage as the
+            prompt shows it.
 
         Raises:
             InputError, EmptyDraftError, ContextTooLongError: as in `score`.

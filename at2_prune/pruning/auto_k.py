@@ -1,9 +1,9 @@
-"""The choice of k, the number of sources to keep: the k that gives the most confident answer.
+"""Choose k, the number of sources to keep. The chosen k gives the most confident answer.
 
-A question is answered from its best :math:`k_1, k_2, \\dots` sources, and the answer with the highest probability under
-its own context wins: :math:`k^* = \\arg\\max_k \\log p(a_k \\mid q, S_k)`, where :math:`a_k` is the greedy answer from
-the top k sources :math:`S_k`. The contexts are short and share a prefix, so that together they cost about one pass over
-all sources.
+The reader answers the question several times, from its best :math:`k_1, k_2, \\dots` sources. Let :math:`S_k` be the
+top k sources, and :math:`a_k` the greedy answer from these sources. The chosen number is
+:math:`k^* = \\arg\\max_k \\log p(a_k \\mid q, S_k)`, so the probability of each answer depends on its own sources only.
+The contexts are short and share a prefix. All of them together cost about one pass over all sources.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["Candidate", "most_confident"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer from the k best sources."""
+    """A possible result: the answer from the k best sources."""
 
     k: int
     kept: list[int]
-    """Indices of sources, in the order in which they were shown."""
+    """The indices of the kept sources, in the order in which the reader saw the sources."""
     answer: str
     log_probability: float
-    """The log-probability of the answer and its end token, given these sources; minus infinity if the answer is
-    empty."""
+    """The log-probability of the answer and its end token, given the kept sources. It is minus infinity if the answer
+    is empty."""
 
 
 def most_confident(candidates: Sequence[Candidate]) -> Candidate:

@@ -1,4 +1,4 @@
-"""The number of sources to keep if probabilities decide it: by a minimum probability, or by a wanted recall."""
+"""Decide from probabilities how many sources are kept: by a minimum probability, or by a wanted recall."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .selection import need_probabilities, no_probabilities, parse_recall
 __all__ = ["CONFIDENT", "Bounds", "calibration_of", "check_probabilities"]
 
 CONFIDENT = 0.5
-"""A result is confident if the probability of evidence is at least this."""
+"""The minimum of `PruneResult.present`, the probability that any source is evidence, in a confident result."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The bounds on the sources to keep.
+    """The bounds that decide from probabilities how many sources are kept.
 
     Raises:
         InputError: a bound has a value that cannot be used.
@@ -34,8 +34,8 @@ class Bounds:
     min_score: float | None = None
     """The minimum probability of a kept source. This bound needs a calibrated scorer."""
     keep: str | None = None
-    """`recall>=R` keeps the fewest sources whose expected recall of evidence is at least R. It replaces the number of
-    sources to keep, and needs a calibrated scorer."""
+    """`recall>=R` keeps the fewest sources whose expected recall of evidence is at least R. This bound replaces k, the
+    number of sources to keep. It needs a calibrated scorer."""
 
     def __post_init__(self) -> None:
         if self.keep is not None:
@@ -53,16 +53,16 @@ class Bounds:
 
     @property
     def given(self) -> bool:
-        """Return whether there is a bound."""
+        """Return whether at least one bound is given."""
         return bool(self.names)
 
     def count(self, probabilities: Sequence[float], most: int | None, calibration: Calibration | None) -> int:
-        """Return the number of the most probable sources to keep. It may be 0.
+        """Return how many sources are kept if the most probable sources are kept. The number may be 0.
 
         Args:
-            probabilities: for each source, the probability that it is evidence.
-            most: the maximum number of sources, or None for no maximum. It is ignored if `keep` is given.
-            calibration: the calibration of the probabilities. `keep` needs it.
+            probabilities: for each source, the probability that the source is evidence.
+            most: the maximum number of sources, or None for no maximum. This maximum is ignored if `keep` is given.
+            calibration: the calibration of the probabilities. Only `keep` needs the calibration.
         """
         count = len(probabilities)
         if most is not None and self.keep is None:
@@ -78,7 +78,7 @@ def calibration_of(scorer: Scorer, *needed_by: str) -> Calibration:
     """Return the calibration of a scorer.
 
     Raises:
-        InputError: the scorer's method gives no probabilities. The message names the settings that need them.
+        InputError: the scorer's method gives no probabilities. The message names the settings that need probabilities.
         CoefficientsError: the scorer's coefficients have no calibration.
     """
     if scorer.calibration is not None:
@@ -101,14 +101,14 @@ def check_probabilities(
     """Check, before a model is loaded, that a method will give probabilities.
 
     Args:
-        needed_by: the names of the settings that need them.
+        needed_by: the names of the settings that need probabilities.
         model: as in `check_scorer`.
         method: as in `check_scorer`.
         coefficients: as in `check_scorer`.
         options: as in `check_scorer`.
 
     Raises:
-        InputError, CoefficientsError: as `check_scorer` and `calibration_of`.
+        InputError, CoefficientsError: as in `check_scorer` and `calibration_of`.
     """
     method, scorer = check_scorer(model, method, coefficients, options)
     if scorer is not None:

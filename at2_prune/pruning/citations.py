@@ -1,4 +1,4 @@
-"""Citations: the statements of an answer, each with a score for every source."""
+"""Citations: the statements of an answer, and each statement's score for every source."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .selection import top_k
 __all__ = ["AblationFit", "Citations", "Statement", "fit_to_ablations", "shares_of"]
 
 MIN_SHARE = 0.2
-"""The minimum share of a cited source. A statement's best source needs no minimum share."""
+"""The minimum share of a cited source. For a statement's best source, a positive score is enough."""
 MOST = 3
 """The maximum number of sources that a statement cites."""
 
 
 @dataclass(frozen=True)
 class AblationFit:
-    """A statement's scores, fitted to ablations of the same question."""
+    """The fit of a statement's scores to the outcomes of ablations."""
 
     effects: list[float]
     """For each source, the log-odds that the statement is expected to lose without the source, in nats."""
     correlation: float
-    """Pearson's correlation of measured log-odds and summed scores over the ablations. If it is near 0, the effects are
-    not reliable."""
+    """Pearson's correlation over the ablations between the statement's measured log-odds and the summed scores of the
+    kept sources. If the correlation is near 0, the effects are not reliable."""
     ablations: int
 
 
@@ -39,7 +39,7 @@ class Statement:
     stop: int
     """The position after the statement's last character."""
     scores: list[float]
-    """One score per source. Scores can be compared within one statement only."""
+    """One score per source. Only scores of the same statement can be compared."""
     fit: AblationFit | None = None
     """The effects of the sources, if ablations were run; see `Attributor.attribute`."""
 
@@ -49,12 +49,13 @@ class Statement:
         return shares_of(self.scores)
 
     def cited(self, min_share: float = MIN_SHARE, most: int = MOST) -> list[int]:
-        """Return the indices of the sources that the statement cites, the best first.
+        """Return the indices of the sources that the statement cites, with the best source first.
 
-        The best source is cited if its score is positive. Others are cited if their share is at least `min_share`.
+        The best source is cited if its score is positive. Any other source is cited if its share is at least
+        `min_share`.
 
         Args:
-            min_share: the minimum share of a cited source, except for the best one.
+            min_share: the minimum share of a cited source. It does not apply to the best source.
             most: the maximum number of sources.
         """
         shares = self.shares
@@ -80,7 +81,10 @@ class Citations:
 
     @property
     def numbers(self) -> dict[int, int]:
-        """The numbers of the cited sources, from 1, in the order in which the answer first cites them."""
+        """The number of each cited source, by the index of the source.
+
+        The source that the answer cites first has the number 1.
+        """
         order = dict.fromkeys(source for statement in self.statements for source in statement.cited())
         return {source: number for number, source in enumerate(order, start=1)}
 
@@ -101,7 +105,7 @@ class Citations:
 
 
 def shares_of(scores: Sequence[float]) -> list[float]:
-    """Return each score divided by the sum of all positive scores. The share of a negative score is 0.
+    """Return the share of each score: the score divided by the sum of all positive scores, or 0 for a negative score.
 
     Example:
         >>> shares_of([0.5, -1.0, 1.5])
@@ -114,11 +118,13 @@ def shares_of(scores: Sequence[float]) -> list[float]:
 def fit_to_ablations(
     scores: Sequence[float], masks: Sequence[Sequence[bool]], log_odds: Sequence[float]
 ) -> AblationFit:
-    """Fit a statement's scores to measured log-odds, by least squares with an intercept and a scale of at least 0.
+    """Fit a statement's scores to measured log-odds by least squares.
+
+    The fit has an intercept, and one scale for all scores. The scale is at least 0.
 
     Args:
-        scores: one per source.
-        masks: for each ablation, whether it keeps each source.
+        scores: one score per source.
+        masks: for each ablation, one flag per source, which is True if the ablation keeps the source.
         log_odds: the statement's log-odds under each ablation.
     """
     kept = [sum(score for score, keep in zip(scores, mask, strict=True) if keep) for mask in masks]

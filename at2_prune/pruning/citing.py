@@ -1,4 +1,4 @@
-"""Attributes the statements of an answer to passages, and an answer to the model's own thoughts."""
+"""Attribute the statements of an answer to passages, or to the thoughts that the model wrote before the answer."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Citing(Scoring):
         statements: Statements,
         ablations: int,
     ) -> Citations:
-        """Attribute the statements of an answer to the passages' sources; see `Attributor.attribute`."""
+        """Attribute the statements of an answer to passages or sentences; see `Attributor.attribute`."""
         check_statements(self.scorer, statements, ablations)
         prompt = self.encode(question, passages)
         if answer is None:
             answer = self._written(question, passages)
         elif isinstance(answer, Draft) and answer.prompt_ids not in ((), prompt.ids):
-            raise InputError("this draft was written for another question or from other passages than these")
+            raise InputError("this draft was written for another question or for other passages")
         cut = answered(self.language_model, answer, statements)
         check_fits(self.language_model, question, cut)
         if self._scoring_room.has(len(prompt), cut.text) or self.overflow == "error":
@@ -76,7 +76,9 @@ class Citing(Scoring):
         """Attribute an answer to the sentences of the model's thoughts; see `Attributor.attribute_thoughts`."""
         check_statements(self.scorer, statements or "sentence", ablations)
         if self.loop.two_models:
-            raise InputError("thoughts are attributed with one model: use a pruner without a separate reader")
+            raise InputError(
+                "only the model that wrote the thoughts can score them: use a pruner without a separate reader"
+            )
         model = self.language_model
         prompt = self.encode(question, passages)
         if draft is None:
@@ -96,7 +98,7 @@ class Citing(Scoring):
         return Citations(question, [own], cut.text, texts, owners, found, self.scorer.name, "thought")
 
     def _written(self, question: str, passages: list[Passage]) -> Draft:
-        """Return an answer that the reader wrote, from windows if the passages do not fit together."""
+        """Let the reader write an answer. If the passages do not fit together, the reader writes from windows."""
         prompt = self.encode(question, passages)
         if not self.loop.two_models and self._scoring_room.has(len(prompt)):
             return self._write_drafts([prompt])[0]
@@ -108,7 +110,7 @@ class Citing(Scoring):
     def _statements(
         self, task: tuple[str, Sequence[Passage], EncodedPrompt], cut: Answered, ablations: int
     ) -> list[Statement]:
-        """Score all statements with one prompt, and fit their scores to ablations if there are any."""
+        """Score all statements with one prompt. If ablations are asked for, fit the scores to ablations."""
         outcomes = Outcomes(self.language_model, task[2], cut)
         scores = score_statements(self.scorer, self.language_model, task, cut, outcomes)
         found = self._as_statements(cut, scores, task[2])
@@ -123,7 +125,7 @@ class Citing(Scoring):
     def _in_windows(
         self, question: str, passages: list[Passage], prompt: EncodedPrompt, cut: Answered
     ) -> list[Statement]:
-        """Score all statements in each window of passages that fit.
+        """Score all statements in each window. A window is a sequence of passages that fits the context.
 
         No ablations are run, because no window holds all sources.
         """

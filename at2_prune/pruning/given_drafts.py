@@ -1,4 +1,4 @@
-"""Checks drafts that were written elsewhere, and reads the attention that the scorer needs."""
+"""Check drafts that were given, and read the attention that the scorer needs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 def read_for(
     scorer: Scorer, model: LanguageModel, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | list[int]]
 ) -> list[Draft]:
-    """Read the attention that the scorer needs for drafts that were written elsewhere.
+    """Return given drafts as `Draft` objects, with the attention that the scorer needs.
 
     Args:
-        scorer: the scorer, whose `draft_groups` are read. If it has no such groups, no pass is run.
-        model: the model that reads.
+        scorer: the scorer. Its `draft_groups` name the attention to read. If there are none, no forward pass is run.
+        model: the model that reads the drafts.
         prompts: the prompt of each draft.
         drafts: the text or the token ids of each draft.
 
@@ -42,14 +42,13 @@ def read_for(
 def given_drafts(
     scorer: Scorer, model: LanguageModel, prompts: Sequence[EncodedPrompt], drafts: Sequence[str | Draft]
 ) -> list[Draft]:
-    """Return the given drafts as `Draft` objects with readouts.
+    """Check the given drafts, and return them as `Draft` objects with the attention that the scorer needs.
 
-    A `Draft` is returned unchanged. For a text, the attention that the scorer needs is read. On a GPU, all texts are
-    read as one batch.
+    A `Draft` is returned unchanged. For a text, the attention is read. On a GPU, all texts are read as one batch.
 
     Raises:
         EmptyDraftError: a text is empty.
-        InputError: a `Draft` was written for another prompt, its readout has another number of sources, or it lacks
+        InputError: a `Draft` was written for another prompt, holds attention to another number of sources, or lacks
             attention that the scorer reads.
     """
     known: dict[int, Draft] = {}
@@ -63,16 +62,16 @@ def given_drafts(
                 )
             texts[index] = draft
         elif draft.prompt_ids not in ((), prompt.ids) or not _has_as_many_sources(draft, prompt):
-            raise InputError("this draft was written for another question or from other passages than these")
+            raise InputError("this draft was written for another question or for other passages")
         elif not _holds(draft, scorer, model):
             raise InputError(
-                f"this draft lacks attention that the method {scorer.name} reads: pass its text, or draft with a "
-                "pruner of this method"
+                f"this draft lacks attention that the method {scorer.name} reads: pass its text, or let a pruner of "
+                "this method write the draft"
             )
         else:
             known[index] = draft
     if texts and not scorer.uses_draft:
-        logger.warning('the method %s does not read the draft given; method="at2" does', scorer.name)
+        logger.warning('the method %s does not read the given draft; method="at2" reads drafts', scorer.name)
     if texts and (model.batching_pays or not scorer.draft_groups):
         read = read_for(scorer, model, [prompts[index] for index in texts], [*texts.values()])
         known |= dict(zip(texts, read, strict=True))
@@ -93,7 +92,7 @@ def _has_as_many_sources(draft: Draft, prompt: EncodedPrompt) -> bool:
 
 
 def _holds(draft: Draft, scorer: Scorer, model: LanguageModel) -> bool:
-    """Return whether a draft holds all attention that the scorer reads. For a draft without tokens, return True."""
+    """Return whether a draft holds all attention that the scorer reads. If the draft has no tokens, return True."""
     if not draft.ids or not scorer.draft_groups:
         return True  # no attention is needed, or the scorer will report the empty draft
     if draft.readout is None or any(group not in draft.readout.mass for group in scorer.draft_groups):

@@ -1,8 +1,8 @@
-"""Long passages: a passage that does not fit the model's context alone is cut into parts that fit.
+"""Cut passages that are too long for the model's context into parts that fit.
 
-A source that was cut gets the largest score of its parts. The scores of the parts are not summed, because the attention
-mass of a row sums to 1 in each window. A source in n parts could collect mass from n windows. The scores are not
-averaged either, because often only one part of a long document answers the question.
+A source that was cut gets the largest score of its parts. The scores of the parts are not summed. In each window, the
+attention weights of a row sum to 1, so a source in n parts could collect attention mass from n windows. The scores are
+not averaged either, because often only one part of a long document answers the question.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ..passages import Passage
 __all__ = ["Part", "as_part", "best_parts", "join_scores", "split_passage"]
 
 BOUNDARIES = (". ", "! ", "? ", "\n", " ")
-"""The marks after which a text is cut, the preferred mark first. A mark counts only in the second half of a part."""
+"""The marks after which a text is cut. An earlier mark in the list is preferred to a later mark. Only marks in the
+second half of a part are used."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,13 @@ class Part:
 
 
 def as_part(prompt: EncodedPrompt, index: int, passage: Passage) -> Part:
-    """Return a whole passage as a part; `prompt` holds all passages."""
+    """Return a whole passage as one part.
+
+    Args:
+        prompt: a prompt with all passages.
+        index: the index of the passage.
+        passage: the passage.
+    """
     return Part(passage, tuple(i for i, owner in enumerate(prompt.source_passage) if owner == index))
 
 
@@ -41,12 +48,12 @@ def split_passage(whole: Part, texts: Sequence[str], codec: TextCodec, tokens: i
 
     Args:
         whole: the passage.
-        texts: the texts of the passage's sources. Joined, they are the passage's text.
+        texts: the texts of the passage's sources. The joined texts are the passage's text.
         codec: the model's tokenizer, which counts tokens.
         tokens: the maximum number of tokens in a part's text, at least 1.
 
     Returns:
-        The parts. Joined, their texts are the passage's text. Each part holds neighbouring sources or pieces of them.
+        The parts. Their joined texts are the passage's text. Each part holds consecutive sources or pieces of sources.
     """
     groups: list[list[tuple[int, str]]] = []
     room = 0
@@ -69,11 +76,11 @@ def split_passage(whole: Part, texts: Sequence[str], codec: TextCodec, tokens: i
 
 
 def join_scores(parts: Sequence[Part], scores: Sequence[float], sources: int) -> list[float]:
-    """Return the score of every source, which is the largest score of its parts.
+    """Return one score for each source: the largest score that the source has in any part.
 
     Args:
         parts: the parts of all passages.
-        scores: a score for every source of every part, one part after the other.
+        scores: a score for every source of every part, in the order of the parts.
         sources: the number of sources of all passages.
     """
     joined: list[float | None] = [None] * sources
@@ -84,7 +91,7 @@ def join_scores(parts: Sequence[Part], scores: Sequence[float], sources: int) ->
 
 
 def best_parts(parts: Sequence[Part], scores: Sequence[float]) -> dict[int, Passage]:
-    """Return the best part of each cut passage, by the index of the passage. It is the part with the largest score.
+    """Return, for each passage that was cut, the part with the largest score. The keys are indices of passages.
 
     Args:
         parts: the parts of all passages. Each passage is one source.

@@ -1,7 +1,7 @@
 """The pruning loop: drafting, scoring and answering. The pruner, the pipeline step and the evaluator share this code.
 
-A subclass of `PruningLoop` can override methods, to time and cache every draft, score and answer. The evaluator has
-such a subclass, so that it measures the code that users run.
+A subclass of `PruningLoop` can override its methods to time and cache every draft, score and answer. The evaluator has
+such a subclass. The evaluator therefore measures the same code that users run.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ class Scored:
     prompt: EncodedPrompt
     draft: Draft
     scores: list[float]
-    """One score per source. If a draft was needed and was empty, all scores are 0, so the first sources rank highest.
-    Sources without text score below all other sources; see `at2_prune.pruning.selection.blank_last`."""
+    """One score per source. If the scorer needed a draft and the draft was empty, all scores are 0. The first sources
+    then rank highest. Sources without text score below all other sources; see
+    `at2_prune.pruning.selection.blank_last`."""
     error: EmptyDraftError | None = None
-    """The error if the sources could not be scored, else None."""
+    """The error that prevented the scoring of the sources, else None."""
     whole: bool = True
-    """False if the draft was given as a text, or was written from a window of the sources. If this is True, the draft
-    (if there is one) is the reader's answer from all sources."""
+    """True if the draft, where there is one, is the reader's answer from all sources. False if the draft was given as a
+    text, or was written from a window of the sources."""
     prefix: Prefix | None = field(default=None, repr=False)
-    """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
+    """The prompt's tokens before the first source, with their keys and values. It is None if the model has not run
+    these tokens separately."""
     excerpts: Mapping[int, Passage] = field(default_factory=dict, repr=False)
-    """The best part of each passage that does not fit the model's context, by the passage's index. If the passage is
-    kept, the answer is written from this part."""
+    """The best part of each passage that is too long for the model's context, by the passage's index. If the passage is
+    kept, the answer is written from its best part."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
-    """The time of each step, `draft` and `score`."""
+    """The time of each of the steps `draft` and `score`, in seconds."""
     probabilities: list[float] | None = None
-    """For each source, the probability that it is evidence. It is None if the scorer is not calibrated."""
+    """For each source, the probability that the source is evidence. It is None if the scorer is not calibrated."""
     present: float | None = None
     """The probability that at least one source is evidence. It is None if the scorer is not calibrated, or if there are
     too few passages (see `Calibration.fewest`)."""
@@ -57,16 +59,16 @@ class Scored:
 
     @property
     def draft_answers(self) -> bool:
-        """Return whether the draft is the answer from all sources in their order."""
+        """Return whether the draft is the reader's answer from all sources in their original order."""
         return self.whole and bool(self.draft.text)
 
     def shown(self, passages: Sequence[Passage]) -> list[Passage]:
-        """Return the passages for the prompt of an answer. An excerpt replaces each passage that does not fit."""
+        """Return the passages for an answer's prompt. A passage that is too long is replaced by its excerpt."""
         return [self.excerpts.get(index, passage) for index, passage in enumerate(passages)]
 
     @property
     def everything(self) -> tuple[int, ...]:
-        """The indices of all sources, in their order."""
+        """The indices of all sources, in ascending order."""
         return tuple(range(len(self.scores)))
 
 
@@ -76,20 +78,21 @@ class Answer:
 
     text: str
     log_probability: float = -math.inf
-    """The log-probability of the answer and its end token; minus infinity if it is unknown or the answer is empty."""
+    """The log-probability of the answer and its end token. It is minus infinity if the log-probability is not known or
+    the answer is empty."""
     prompt: EncodedPrompt | None = field(default=None, repr=False)
-    """The prompt that was answered. It may be missing if the draft of a separate reader is the answer."""
+    """The prompt that was answered. It may be None if the answer is the draft of a separate reader."""
     only_thoughts: bool = False
     """True if a reasoning model wrote only thoughts and no answer."""
 
 
 class PruningLoop:
-    """Drafts, scores and answers, with one language model or with two.
+    """Drafts, scores and answers with one or two language models.
 
     Args:
         language_model: the scoring model, which reads attention.
         max_new_tokens: the maximum number of tokens in a draft or an answer.
-        reader: writes drafts and answers; by default the scoring model.
+        reader: the model that writes drafts and answers; by default the scoring model.
 
     Raises:
         InputError: `max_new_tokens` is below 1.
@@ -115,9 +118,10 @@ class PruningLoop:
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> list[Draft]:
-        """Draft an answer to every prompt, and read the row groups in the same passes; see `at2_prune.models.drafts`.
+        """Draft an answer to every prompt, and read the attention of the row groups in the same forward passes.
 
-        The reader writes the drafts, so the prompts and the prefix must belong to the reader.
+        The reader writes the drafts, so the prompts and the prefix must belong to the reader. See
+        `at2_prune.models.drafts`.
 
         Raises:
             ContextTooLongError: a prompt does not fit the reader's context.
@@ -126,7 +130,7 @@ class PruningLoop:
         return write_drafts(self.reader, prompts, groups, self.max_new_tokens, layers, prefix)
 
     def score(self, scorer: Scorer, task: Task) -> Scored:
-        """Score the sources of a task. If a draft is needed and is empty, all scores are 0 and `error` is set."""
+        """Score the sources of a task. If the scorer needs a draft and it is empty, scores are 0 and `error` is set."""
         scored = Scored(task.prompt, task.draft, [0.0] * len(task.prompt.sources), prefix=task.prefix)
         try:
             judged = scorer.judge(task)
@@ -141,9 +145,10 @@ class PruningLoop:
         """Answer every prompt.
 
         Args:
-            prompts: at least one, encoded for the reader. A prefix that several prompts share is run once.
-            guess: the reader's tokens of a likely answer; a wrong guess costs a little time.
-            prefix: the prefix that all prompts share, if the reader has run it.
+            prompts: at least one prompt, encoded for the reader. A prefix that several prompts share is run once.
+            guess: the tokens of a likely answer, from the reader's tokenizer. A correct guess saves time, and a wrong
+                guess costs a little time.
+            prefix: a prefix that all prompts share, with keys and values, if the reader has run this prefix.
 
         Raises:
             ContextTooLongError: a prompt does not fit the reader's context.
@@ -174,7 +179,8 @@ class PruningLoop:
             passages: all passages.
             scored: the scores and the draft. If a set holds all sources in their original order, and the reader wrote
                 the draft from all sources, then the draft is the answer for this set.
-            kept: the sets, all different. Each holds indices of sources in the order in which they are shown.
+            kept: the sets of kept sources, without repeats. A set holds indices of sources, in the order in which the
+                sources are shown.
             granularity: whether the sources are passages or sentences.
 
         Returns:
@@ -198,14 +204,15 @@ class PruningLoop:
     def _check_lengths(self, prompts: Sequence[EncodedPrompt]) -> None:
         """Raise `ContextTooLongError` if a prompt and an answer do not fit the context of a separate reader.
 
-        Without a separate reader, the error of `LanguageModel.check_length` says enough.
+        If there is no separate reader, nothing is checked here. The error of `LanguageModel.check_length` is then clear
+        enough.
         """
         limit, longest = self.reader.context_length, max(map(len, prompts))
         if self.two_models and limit is not None and longest + self.max_new_tokens > limit:
             raise ContextTooLongError(
-                f"the reader {self.reader.name} takes {limit} tokens in all, but the question and its passages take "
-                f"{longest} and the answer up to {self.max_new_tokens}: keep fewer or shorter passages, or take a "
-                "reader with a longer context"
+                f"the context of the reader {self.reader.name} holds {limit} tokens, but the question and its passages "
+                f"take {longest} tokens and the answer may take {self.max_new_tokens} more: keep fewer or shorter "
+                "passages, or use a reader with a longer context"
             )
 
 

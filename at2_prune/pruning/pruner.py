@@ -41,10 +41,12 @@ class AT2Pruner(Attributor):
 
     Args:
         language_model: the scoring model, which reads attention.
-        scorer: scores the sources, usually by learned coefficients for the scoring model.
-        reader: writes drafts and answers; by default the scoring model. Any causal language model can be a reader.
-        granularity: the sources that are scored and kept: passages, or their sentences.
-        order: the order in which kept passages are shown: their original order, or best first.
+        scorer: scores the sources, usually with coefficients that were learned for the scoring model.
+        reader: the model that writes drafts and answers; by default the scoring model. Any causal language model can be
+            a reader.
+        granularity: the kind of source that is scored and kept: passages, or the sentences of passages.
+        order: the order in which kept passages are shown: "original" for their original order, or "score" for the best
+            passage first.
         max_new_tokens: the maximum number of tokens in a draft or an answer.
         overflow: see `Attributor`.
 
@@ -105,26 +107,28 @@ class AT2Pruner(Attributor):
         overflow: Overflow = "windows",
         **model_options: Any,
     ) -> AT2Pruner:
-        """Make a pruner for a model. By default, this is the embedded Gemma 3 270M.
+        """Make a pruner for a model. The default model is the embedded Gemma 3 270M.
 
-        Models that are given by name alone are loaded once for each process, device and dtype.
+        A model that is given by name, without template and model_options, is loaded once for each process, device and
+        dtype.
 
         Args:
-            model: the scoring model; see `LanguageModel.load`, which also takes device, dtype, template and
-                model_options.
+            model: the scoring model; see `LanguageModel.load`. The arguments device, dtype, template and model_options
+                are passed to this method too.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
-            method: the method that scores, by name; see `at2_prune.catalogue`. With None, it is the method of the given
-                coefficients, cross_encoder if `cross_encoder` is given, or dense if `embedder` is given. If none of
-                these is given, it is scout.
-            index: the folder of scout's passage index, which at2-prune index makes; by default the index is kept in
-                memory.
-            cross_encoder: the reranker of the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
-            embedder: the sentence embedder of the methods dense and fusion; see `at2_prune.scorers.DenseScorer`.
+            method: the name of the method that scores; see `at2_prune.catalogue`. With None, the other arguments decide
+                the method. Coefficients select the method that they belong to, `cross_encoder` selects cross_encoder,
+                and `embedder` selects dense. If none of these is given, the method is scout.
+            index: the folder of scout's passage index. The command at2-prune index makes such a folder. By default, the
+                index is kept in memory.
+            cross_encoder: the reranker for the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
+            embedder: the sentence embedder for the methods dense and fusion; see `at2_prune.scorers.DenseScorer`.
             reader: the model that writes drafts and answers: a Hub id, a path, or a loaded model. By default, it is the
-                scoring model. device and dtype apply to a named reader too; template and model_options do not.
-            calibrate: whether the coefficients of scout are learned if none come with at2-prune for the model. This
-                happens once for each model and takes some minutes; see `at2_prune.calibration`. The environment
-                variable AT2_PRUNE_CALIBRATE=off switches it off too.
+                scoring model. If the reader is given by name, device and dtype apply to the reader too, but template
+                and model_options do not.
+            calibrate: whether scout's coefficients are learned if at2-prune comes without coefficients for the model.
+                This happens once for each model and takes some minutes; see `at2_prune.calibration`. The environment
+                variable AT2_PRUNE_CALIBRATE=off switches this off too.
             granularity: see the class.
             order: see the class.
             max_new_tokens: see the class.
@@ -132,7 +136,7 @@ class AT2Pruner(Attributor):
 
         Raises:
             InputError: there is no such model or reader, an option has a value that cannot be used, or the coefficients
-                belong to another method than the one that is asked for.
+                belong to a method other than `method`.
             CoefficientsError: there are no coefficients for this model, or the given coefficients belong to another
                 model.
             ModelNotSupportedError: the model's attention cannot be read, or the reader's chat template cannot be used.
@@ -155,7 +159,7 @@ class AT2Pruner(Attributor):
         )
 
     def shown(self, passages: Sequence[Passage], kept: Sequence[int]) -> list[Passage]:
-        """Return the passages to show if these sources are kept, in this order.
+        """Return the passages that the reader sees if these sources are kept, in this order.
 
         Raises:
             InputError: an index repeats or is out of range.
@@ -172,7 +176,7 @@ class AT2Pruner(Attributor):
         Args:
             question: the question.
             passages: all passages.
-            kept: indices of sources, in the order in which they are shown. `None` keeps all sources.
+            kept: the indices of the kept sources, in the order in which the sources are shown. None keeps all sources.
         """
         items = self._passages(passages)
         shown = items if kept is None else self.shown(items, kept)
@@ -182,7 +186,7 @@ class AT2Pruner(Attributor):
         """Write an answer to every prompt.
 
         Raises:
-            OnlyThoughtsError: an answer is all thoughts.
+            OnlyThoughtsError: the reader wrote only thoughts for a prompt.
         """
         written = self.loop.write_drafts(prompts)
         if any(one.only_thoughts for one in written):
@@ -192,11 +196,11 @@ class AT2Pruner(Attributor):
     def _only_thoughts(self) -> OnlyThoughtsError:
         return OnlyThoughtsError(
             f"{self.reader.name} wrote only thoughts and no answer within {self.max_new_tokens} tokens: raise "
-            "max_new_tokens, or take a reader that does not think first"
+            "max_new_tokens, or use a reader that does not think first"
         )
 
     def regenerate(self, question: str, passages: Iterable[PassageLike], kept: Sequence[int] | None = None) -> str:
-        """Do the same as `answer_from`. This old name will be removed in 0.3."""
+        """Do the same as `answer_from`. The old name `regenerate` will be removed in 0.3."""
         message = "regenerate is now called answer_from; the old name will be removed in 0.3"
         warnings.warn(message, FutureWarning, stacklevel=2)
         return self.answer_from(question, passages, kept)
@@ -211,26 +215,31 @@ class AT2Pruner(Attributor):
     ) -> PruneResult:
         """Score the sources, keep the top k sources, and answer from the kept sources.
 
-        If k is at least the number of sources and the reader drafted from all sources, the draft is the answer. With
-        `order="score"`, a new answer is written unless the ranking is the original order. If a method needs a draft and
-        the reader writes nothing, the first k sources are kept, and `result.fallback` gives the reason.
+        If k is at least the number of sources and the reader drafted from all sources, the draft is the answer. The
+        exception is `order="score"`: a new answer is written if the ranking differs from the original order.
+
+        If the method needs a draft and the reader writes nothing, the first k sources are kept. `result.fallback` then
+        gives the reason.
 
         Args:
             question: the question.
             passages: strings, `Passage` objects or mappings with `text` (and `title`, `id`, `score`); at least one.
-            k: the number of sources to keep, at least 1. With several numbers, or "auto" for 1, 2, 3 and 5, the reader
-                answers for each number. The most confident answer is returned (see `at2_prune.pruning.auto_k`).
-            draft: as in `score`. An empty text raises an error; the reader does not write a draft in its place.
+            k: the number of sources to keep, at least 1. Several numbers can be given, and "auto" stands for 1, 2, 3
+                and 5. The reader then answers once for each number, and the most confident answer is returned (see
+                `at2_prune.pruning.auto_k`).
+            draft: as in `score`. If the text is empty, an error is raised, and the reader does not write a draft.
             bounds: the minimum probability of a kept source, or the wanted recall. The best source is always kept.
 
         Raises:
-            InputError: the question is empty, there are no passages, a passage is not a text, or k is below 1. It is
-                also raised if there are bounds and the method gives no probabilities, or if they are no `Bounds`.
+            InputError: the question is empty, there are no passages, a passage cannot be used, or k is below 1. The
+                error is also raised if `bounds` is not a `Bounds` object, or if bounds are given and the method gives
+                no probabilities.
             CoefficientsError: there are bounds, and the coefficients have no calibration.
             OnlyThoughtsError: a reasoning model wrote only thoughts.
-            EmptyDraftError: the draft given is empty.
+            EmptyDraftError: the given draft is empty.
             ContextTooLongError: the question does not fit the model's context, or the kept passages do not fit the
-                reader's. With `overflow="error"`: question and passages together do not fit.
+                reader's context. With `overflow="error"`, the error is also raised if the question and all passages
+                together do not fit.
         """
         return self.answer_batch([question], [passages], k, None if draft is None else [draft], bounds)[0]
 
@@ -242,10 +251,10 @@ class AT2Pruner(Attributor):
         drafts: Sequence[str | Draft] | None = None,
         bounds: Bounds | None = None,
     ) -> list[PruneResult]:
-        """Answer several questions as `answer` does. Drafts and scores are computed in batches.
+        """Answer several questions, each as `answer` does. Drafts and scores are computed in batches.
 
-        With one k, answers are written in a batch too. Each question's `seconds` are its share of the batch's time.
-        Batches save time on a GPU, but little on a CPU.
+        If one k is given, the answers are written in a batch too. The time of a batch is divided equally among its
+        questions, and `seconds` of each result holds one share. Batches save much time on a GPU, but little on a CPU.
 
         Args:
             questions: any number of questions.
@@ -258,7 +267,8 @@ class AT2Pruner(Attributor):
             One result for each question.
 
         Raises:
-            InputError: as in `answer`, or the numbers of questions, lists of passages and drafts differ.
+            InputError: as in `answer`. The error is also raised if `questions`, `passages` and `drafts` differ in
+                length.
         """
         ks = as_ks(k)
         bounds = Bounds() if bounds is None else bounds
@@ -287,12 +297,15 @@ class AT2Pruner(Attributor):
         ]
 
     def bounded(self, scored: Scored, ks: Sequence[int], bounds: Bounds) -> list[int]:
-        """Return the numbers of sources to keep, in ascending order, each at least 1.
+        """Apply the bounds to the numbers of sources to keep.
 
         Args:
             scored: the scores of one question's sources, with probabilities if the scorer is calibrated.
-            ks: the numbers that are asked for.
-            bounds: the bounds, which lower these numbers.
+            ks: the numbers of sources to keep that the user asked for.
+            bounds: the bounds. A minimum probability can lower the numbers. A wanted recall replaces all of them.
+
+        Returns:
+            The numbers in ascending order without repeats. Each number is at least 1.
         """
         if not bounds.given or scored.probabilities is None:
             return list(ks)
@@ -308,13 +321,14 @@ class AT2Pruner(Attributor):
             question: the question.
             passages: all passages.
             scored: the scores of the passages' sources.
-            ks: numbers of sources to keep, ascending. If several numbers keep all sources, only the first is used.
+            ks: the numbers of sources to keep, in ascending order. If several numbers keep all sources, only the first
+                of these numbers is used.
 
         Returns:
-            The candidates whose sources fit the context, in ascending order of k.
+            The candidates whose sources fit the reader's context, in ascending order of k.
 
         Raises:
-            ContextTooLongError: no candidate's sources fit the context.
+            ContextTooLongError: the sources of no candidate fit the reader's context.
         """
         passages = scored.shown(passages)
         all_kept = [k for k in ks if k >= len(scored.scores)]
@@ -333,7 +347,7 @@ class AT2Pruner(Attributor):
     def _answer_together(
         self, questions: Sequence[str], passages: Sequence[list[Passage]], found: Sequence[Scored], ks: Sequence[int]
     ) -> list[list[Candidate]]:
-        """Return one candidate for each question, with its k. All new answers are written as one batch."""
+        """Answer each question from its own k best sources. All new answers are written as one batch."""
         kept = [self.select(scored.scores, k) for scored, k in zip(found, ks, strict=True)]
         answers = [(scored.draft.text, scored.draft.log_probability) for scored in found]
         again = [
@@ -361,5 +375,5 @@ class AT2Pruner(Attributor):
 
 
 def _was_written(scored: Scored, candidates: Sequence[Candidate]) -> bool:
-    """Return whether any answer had to be written. If everything is kept, the reader's draft is the answer."""
+    """Return whether a new answer was written. If all sources are kept in order, the reader's draft is the answer."""
     return not scored.draft_answers or any(tuple(one.kept) != scored.everything for one in candidates)

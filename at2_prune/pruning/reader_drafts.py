@@ -1,4 +1,4 @@
-"""Drafts that a separate reader writes. The scoring model then reads them as it reads any given draft."""
+"""Drafts that a separate reader writes. The scoring model then reads these drafts like drafts that were given."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["ReaderDraft", "reader_drafts"]
 
 @dataclass(frozen=True)
 class ReaderDraft:
-    """A draft that the reader wrote, in the reader's tokens."""
+    """A draft that the reader wrote. Its token ids come from the reader's tokenizer."""
 
     draft: Draft
     whole: bool
     """True if the draft was written from all passages at once."""
 
     def on(self, read: Draft) -> Draft:
-        """Return the draft as the scoring model read it, with the reader's log-probability and thoughts."""
+        """Return the draft that the scoring model read, with the log-probability and the thoughts of the reader."""
         return replace(read, log_probability=self.draft.log_probability, thoughts=self.draft.thoughts)
 
 
@@ -37,21 +37,21 @@ def reader_drafts(
     passages: Sequence[Sequence[Passage]],
     overflow: Overflow,
 ) -> list[ReaderDraft]:
-    """Let the reader draft an answer to each question. The prompts that fit its context are one batch.
+    """Let the reader draft an answer to each question. All prompts that fit the reader's context form one batch.
 
-    If the passages of a question do not fit together and the overflow is `windows`, the reader drafts from each window.
-    The most confident draft is taken.
+    If the passages of a question do not fit together and `overflow` is "windows", the reader drafts from each window.
+    The most confident of these drafts is returned.
 
     Args:
         loop: the pruning loop, which holds the reader.
-        room: tells which prompts fit the reader's context.
+        room: decides which prompts fit the reader's context.
         questions: any number of questions.
         passages: the passages of each question.
         overflow: see `Overflow`.
 
     Raises:
-        ContextTooLongError: the question alone does not fit. With the overflow `error`: question and passages together
-            do not fit.
+        ContextTooLongError: the question alone does not fit. If `overflow` is "error", the error is also raised if
+            question and passages together do not fit.
     """
     prompts = [room.encode(*one) for one in zip(questions, passages, strict=True)]
     together = [i for i, prompt in enumerate(prompts) if overflow == "error" or room.has(len(prompt))]

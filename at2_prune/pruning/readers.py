@@ -1,4 +1,4 @@
-"""Loading the two models of a pruner: the scoring model, and the reader, which writes drafts and answers."""
+"""Load the two models of a pruner: the scoring model, and the reader. The reader writes drafts and answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_reader(reader: Any, model: str | os.PathLike[str] | LanguageModel | No
 
     Args:
         reader: the reader.
-        model: the scoring model, or its name. If the reader has the same name, there is nothing to check.
+        model: the scoring model, or its name. If the reader has the same name, nothing is checked.
 
     Raises:
         InputError: the reader is neither a name nor a model, there is no such model, or its files cannot be read.
@@ -49,16 +49,18 @@ def load_reader(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> LanguageModel:
-    """Return the reader. If it has the scoring model's name, the scoring model is returned and nothing is loaded.
+    """Return the reader, and load it if it was given by name.
+
+    If the reader has the same name as the scoring model, the scoring model is returned and nothing is loaded.
 
     Args:
         reader: the reader.
         language_model: the scoring model.
-        device: the device on which a named reader is loaded; see `LanguageModel.load`.
-        dtype: the precision in which a named reader is loaded.
+        device: the device for a reader that is loaded by name; see `LanguageModel.load`.
+        dtype: the precision for a reader that is loaded by name.
 
     Raises:
-        InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
+        InputError, ModelNotSupportedError, MissingExtraError: as in `LanguageModel.load`.
     """
     if isinstance(reader, LanguageModel):
         return reader
@@ -82,16 +84,18 @@ def load_scoring_model(
     template: PromptTemplate | None,
     model_options: dict[str, Any],
 ) -> LanguageModel:
-    """Return the scoring model. A model that is given by name alone is loaded once for each process.
+    """Return the scoring model, and load it if it was given by name.
+
+    A model that is given without `template` and `model_options` is loaded once for each process, device and dtype.
 
     Args:
-        model: see `LanguageModel.load`, which also takes the last four arguments.
-        reader: the reader. If it is given by name, device and dtype are allowed even with a loaded scoring model: they
-            apply to the reader.
+        model: the scoring model; see `LanguageModel.load`. The last four arguments are passed to this method too.
+        reader: the reader. `device` and `dtype` also apply to a reader that is given by name. They are then allowed
+            even if the scoring model is loaded already.
 
     Raises:
-        InputError: an option for loading is given, but no model is loaded that it could apply to.
-        InputError, ModelNotSupportedError, MissingExtraError: as `LanguageModel.load`.
+        InputError: an option for loading is given, but no model has to be loaded with this option.
+        InputError, ModelNotSupportedError, MissingExtraError: as in `LanguageModel.load`.
     """
     if isinstance(model, LanguageModel):
         given = {"template": template, **model_options}
@@ -99,7 +103,7 @@ def load_scoring_model(
             given |= {"device": device, "dtype": dtype}
         ignored = sorted(name for name, value in given.items() if value is not None)
         if ignored:
-            raise InputError(f"{', '.join(ignored)}: only for loading a model, but a loaded one was given")
+            raise InputError(f"{', '.join(ignored)} can only be used to load a model, but a loaded model was given")
         return model
     if template is None and not model_options:
         return shared_model(model, device, dtype)

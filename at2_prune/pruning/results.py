@@ -18,7 +18,7 @@ __all__ = ["PruneResult", "ScoredSource", "probabilities_by_passage", "prune_res
 
 @dataclass(frozen=True)
 class ScoredSource:
-    """A passage, or a sentence of one, with its score."""
+    """A passage or a sentence of a passage, with its score."""
 
     text: str
     score: float
@@ -28,7 +28,7 @@ class ScoredSource:
     """The index of the source's passage."""
     kept: bool
     probability: float | None = None
-    """The probability that the source is evidence; None if the method's coefficients are not calibrated."""
+    """The probability that the source is evidence. It is None if the method's coefficients are not calibrated."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,28 @@ class PruneResult:
     question: str
     passages: list[Passage]
     draft: str | None
-    """The draft, written by the reader or given. It is None if the method needs no draft and no draft was given."""
+    """The draft that the reader wrote or the user gave. It is None if the method needs no draft and none was given."""
     answer: str
-    """The answer from the passages that were kept."""
+    """The answer from the kept sources."""
     k: int
     kept: list[int]
-    """Indices of the kept passages, in the order the model was shown them."""
+    """The indices of the kept passages, in the order in which the model saw the passages."""
     scores: list[float]
     """One score per passage, in input order. If the sources are sentences, the scores of a passage's
     sentences are summed."""
     sources: list[ScoredSource]
     """All sources, in input order."""
     seconds: dict[str, float]
-    """The time of each step: `draft` (attention is read while the draft is written), `score`, `answer`. If there is a
-    separate reader, the scoring model reads the reader's draft in the step `score`."""
+    """The time of each of the steps `draft`, `score` and `answer`, in seconds. Attention is read in the step `draft`,
+    while the draft is written. If there is a separate reader, the scoring model reads the reader's draft in the step
+    `score`."""
     fallback: str | None = None
     """The reason why the first k sources were kept without scores. It is None if the sources were scored."""
     candidates: list[Candidate] = field(default_factory=list)
-    """The candidate for each k that was tried. The most confident answer is `answer`."""
+    """The candidate for each k that was tried. `answer` is the answer of the most confident candidate."""
     probabilities: list[float] | None = None
-    """For each passage, the probability that it is evidence; None if the method's coefficients are not calibrated."""
+    """For each passage, the probability that the passage is evidence. It is None if the method's coefficients are not
+    calibrated."""
     present: float | None = None
     """The probability that at least one passage is evidence. It is None if the coefficients are not calibrated, or if
     there are too few passages (see `Calibration.fewest`)."""
@@ -95,7 +97,7 @@ def prune_result(
     seconds: float,
     uses_draft: bool,
 ) -> PruneResult:
-    """Return the result for a question. The answer is that of the most confident candidate.
+    """Return the result for a question, with the answer of the most confident candidate.
 
     Args:
         question: the question.
@@ -137,7 +139,14 @@ def scored_sources(
     kept: Sequence[int],
     probabilities: Sequence[float] | None = None,
 ) -> list[ScoredSource]:
-    """Return the sources of a prompt with their scores, ranks and probabilities; `kept` holds indices of sources."""
+    """Return the sources of a prompt with their scores, ranks and probabilities.
+
+    Args:
+        prompt: the prompt.
+        scores: one score per source.
+        kept: the indices of the kept sources.
+        probabilities: one probability per source, or None.
+    """
     known: Sequence[float | None] = [None] * len(scores) if probabilities is None else probabilities
     ranks = {source: rank for rank, source in enumerate(top_k(scores, len(scores) or 1, "score"), start=1)}
     return [
@@ -149,7 +158,8 @@ def scored_sources(
 def probabilities_by_passage(sources: Sequence[ScoredSource], count: int) -> list[float]:
     """Return the probability of each passage.
 
-    If the sources are sentences, each holds a share of its passage's probability, and the shares are summed.
+    If the sources are sentences, the probability of a sentence is a share of its passage's probability. The shares of a
+    passage's sentences are summed.
     """
     found = [0.0] * count
     for source in sources:

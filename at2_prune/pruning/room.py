@@ -1,4 +1,4 @@
-"""Tells which prompts fit a model's context, and cuts a passage that does not fit alone into parts."""
+"""Decide which prompts fit a model's context, and cut passages that are too long for the context into parts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 class Room:
-    """Tells what fits the context of a model.
+    """Decides which prompts fit the context of a model.
 
     Args:
         language_model: the model.
         granularity: the kind of sources in the model's prompts.
-        answer_tokens: the number of tokens that must fit after a prompt; 0 for a model that writes no answers.
+        answer_tokens: the number of tokens that must fit after a prompt. It is 0 for a model that writes no answers.
     """
 
     def __init__(self, language_model: LanguageModel, granularity: Granularity, answer_tokens: int) -> None:
@@ -32,17 +32,21 @@ class Room:
         self.answer_tokens = answer_tokens
 
     def encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
-        """Return the model's prompt from these passages."""
+        """Return the model's prompt with these passages."""
         return self.language_model.encode(question, passages, self.granularity)
 
     def fits(self, question: str, passages: Sequence[Passage], draft: str | Draft | None = None) -> bool:
-        """Return whether the prompt from these passages fits the context; see `has`."""
+        """Return whether the prompt with these passages fits the context; see `has`."""
         return self.has(len(self.encode(question, passages)), draft)
 
     def has(self, tokens: int, draft: str | Draft | None = None) -> bool:
-        """Return whether a prompt of this number of tokens and an answer fit the context.
+        """Return whether the context can hold a prompt of this length and an answer.
 
-        If the draft has more than `answer_tokens` tokens, the draft must fit instead.
+        If the draft has more than `answer_tokens` tokens, the draft must fit instead of the answer.
+
+        Args:
+            tokens: the number of tokens in the prompt.
+            draft: the given draft, if there is one.
         """
         try:
             self.language_model.check_length(tokens, self.after(draft))
@@ -51,9 +55,11 @@ class Room:
         return True
 
     def has_for_each(self, prompt: EncodedPrompt, draft: str | Draft | None = None) -> bool:
-        """Return whether each passage fits the context in a prompt of its own.
+        """Return whether every passage fits the context if it is the only passage in the prompt.
 
-        `prompt` is this model's prompt from all passages.
+        Args:
+            prompt: this model's prompt with all passages.
+            draft: the given draft, if there is one.
         """
         lengths = [stop - start for start, stop in prompt.passages]
         return self.has(len(prompt) - sum(lengths) + max(lengths), draft)
@@ -66,15 +72,15 @@ class Room:
     def parts(
         self, question: str, passages: Sequence[Passage], prompt: EncodedPrompt, draft: str | Draft | None = None
     ) -> list[Part]:
-        """Return the passages as parts. A passage that does not fit alone is cut into several parts.
+        """Return the passages as parts. A passage that does not fit by itself is cut into several parts.
 
-        A cut part takes at most a quarter of the context. A window then holds several parts to compare, and an answer's
-        prompt holds several kept parts.
+        Each of these parts takes at most a quarter of the room that the context has for passages. A window can then
+        hold several parts to compare, and the prompt of an answer can hold several kept parts.
 
         Args:
             question: the question.
             passages: all passages.
-            prompt: a prompt from all passages, encoded for any model. Only its sources are used.
+            prompt: a prompt with all passages, encoded for any model. Only the sources of the prompt are used.
             draft: the given draft, if there is one.
         """
         room = self.language_model.context_length or 0

@@ -1,4 +1,4 @@
-"""Scoring: questions that fit the context are scored as one batch. All other questions are scored in windows."""
+"""Score questions: as one batch if they fit the context, and in windows if they do not."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class _Asked:
     """The given draft, if there is one."""
     prompt: EncodedPrompt
     seconds: float
-    """The time that encoding the prompt took. It is added to the time of the first step, `draft` or `score`."""
+    """The time that it took to encode the prompt. It is added to the time of the first step, `draft` or `score`."""
 
 
 class Scoring:
-    """Drafts answers and scores sources, without checking passages. `Attributor` is the public subclass.
+    """Drafts answers and scores sources. The passages are not checked. `Attributor` is the public subclass.
 
-    The arguments are those of `Attributor`.
+    The arguments are the same as those of `Attributor`.
     """
 
     def __init__(
@@ -76,28 +76,28 @@ class Scoring:
         return self.loop.reader
 
     def encode(self, question: str, passages: Sequence[Passage]) -> EncodedPrompt:
-        """Return the scoring model's prompt from these passages, with the token span of every source.
+        """Return the scoring model's prompt with these passages, and with the token span of every source.
 
         The passages are not checked.
         """
         return self._scoring_room.encode(question, passages)
 
     def fits(self, question: str, passages: Sequence[Passage]) -> bool:
-        """Return whether the prompt and an answer fit the reader's context."""
+        """Return whether the reader's context can hold a prompt with these passages and an answer."""
         return self._reader_room.fits(question, passages)
 
     def _room_of(self, asked: _Asked) -> tuple[Room, str | Draft | None]:
-        """Return the `Room` of the model whose context the passages must fit, and the draft that must fit with them.
+        """Return the room that the passages must fit, and the draft that must fit together with the passages.
 
-        If the scorer reads the prompt or there is only one model, this is the scoring model. Otherwise it is the
-        reader, and only an answer must fit with the passages.
+        If the scorer reads the prompt or there is only one model, the room is that of the scoring model. Otherwise, the
+        room is that of the reader. No draft must then fit, since the reader only answers.
         """
         if self.scorer.reads_prompt or not self.loop.two_models:
             return self._scoring_room, asked.draft
         return self._reader_room, None
 
     def _in_one_pass(self, asked: _Asked) -> bool:
-        """Return whether a question is scored without windows and without cutting passages."""
+        """Return whether a question can be scored without windows and without cutting a passage."""
         if self.overflow == "error":
             return True
         room, draft = self._room_of(asked)
@@ -116,11 +116,11 @@ class Scoring:
         Questions that fit the context are scored as one batch. All other questions are scored in windows.
 
         Args:
-            questions: any number.
+            questions: any number of questions.
             passages: the passages of each question.
-            drafts: the draft of each question. With None, the reader writes drafts if the scorer reads them.
-            answers_follow: whether the questions are answered next. For a single prompt, the prefix is then run once
-                and kept for the answers. This is done only if it saves time; see `run_prefix`.
+            drafts: the draft of each question. With None, drafts are written if the scorer reads drafts.
+            answers_follow: True if the questions are answered next. The prefix of a single prompt is then run once and
+                kept for the answers, if this saves time; see `run_prefix`.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
@@ -146,10 +146,10 @@ class Scoring:
         return [found[i] if i in found else self._score_windows(one) for i, one in enumerate(asked)]
 
     def _score_reader_drafts(self, questions: Sequence[str], passages: Sequence[list[Passage]]) -> list[Scored]:
-        """Let the separate reader write drafts. The scoring model then scores the sources as it does for given drafts.
+        """Let the separate reader write drafts, and score the sources as for drafts that were given.
 
-        In `seconds`, `draft` is the reader's time, and `score` is the scoring model's time. If the reader writes
-        nothing, all scores are 0 and `error` is set.
+        In `seconds` of a result, `draft` is the time of the reader, and `score` is the time of the scoring model. If
+        the reader writes nothing, all scores are 0 and `error` is set.
         """
         started = time.perf_counter()
         drafts = reader_drafts(self.loop, self._reader_room, questions, passages, self.overflow)
@@ -168,11 +168,11 @@ class Scoring:
         ]
 
     def _unscored(self, question: str, passages: Sequence[Passage], seconds: float) -> Scored:
-        """Return zero scores and an error, for a question to which the separate reader wrote no draft."""
+        """Return scores of 0 and an error for a question for which the separate reader wrote no draft."""
         prompt = self.encode(question, passages)
         error = EmptyDraftError(
             f"the reader {self.reader.name} wrote an empty draft, so there is nothing to attribute; give a draft, or "
-            "take another reader"
+            "use another reader"
         )
         zeros, times = [0.0] * len(prompt.sources), {"draft": seconds, "score": 0.0}
         return Scored(prompt, Draft("", [], prompt_ids=prompt.ids), zeros, error, whole=False, seconds=times)
@@ -185,8 +185,8 @@ class Scoring:
     def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
         """Score questions as one batch.
 
-        With `share_prefix`, the prefix of a single prompt is run once and kept for the answers. This is done only if it
-        saves time; see `run_prefix`.
+        With `share_prefix`, the prefix of a single prompt is run once and kept for the answers, if this saves time; see
+        `run_prefix`.
         """
         clock, model, count = time.perf_counter, self.language_model, len(asked)
         started = clock() - sum(one.seconds for one in asked)
@@ -203,11 +203,12 @@ class Scoring:
         return [replace(scored, seconds=seconds) for scored in found]
 
     def _score_windows(self, asked: _Asked) -> Scored:
-        """Score passages in windows: sequences of passages that fit the context. All windows have the same draft.
+        """Score passages in windows. A window is a sequence of passages that fits the context.
 
-        A passage that does not fit alone is cut into parts; see `at2_prune.pruning.long_passages`. If the scorer reads
-        a draft and none is given, the model drafts from each window. All windows are then scored with the most
-        confident draft. If there is a separate reader, its draft was written earlier and is given here.
+        A passage that does not fit by itself is cut into parts; see `at2_prune.pruning.long_passages`. All windows are
+        scored with the same draft. If the scorer reads drafts and none is given, the model drafts from each window, and
+        the most confident draft is used. The draft of a separate reader was written earlier, so it is a given draft
+        here.
 
         Raises:
             EmptyDraftError: the given draft is empty.
@@ -221,7 +222,7 @@ class Scoring:
         room, to_fit = self._room_of(asked)
         parts = room.parts(question, asked.passages, asked.prompt, to_fit)
         windows = [[part.passage for part in parts]]
-        if scorer.reads_prompt:  # other scorers compare all passages at once
+        if scorer.reads_prompt:  # a scorer that reads no prompt compares all passages at once
             windows = split_windows(windows[0], lambda window: room.fits(question, window, to_fit))
         text = draft.text if isinstance(draft, Draft) else draft
         if text is None and scorer.uses_draft:
@@ -245,11 +246,11 @@ class Scoring:
             read = read_for(self.scorer, self.language_model, [prompt], [text])[0]
             judged = scorer.judge(Task(model, question, window, prompt, read))
             scores += judged.scores.tolist()
-            if judged.probabilities is not None:  # only scorers that compare all passages at once are calibrated
+            if judged.probabilities is not None:  # a calibrated scorer reads no prompt, so there is only one window
                 known, present = judged.probabilities.tolist(), judged.present
         whole = Draft(text, model.encode_draft(text))
         excerpts = best_parts(parts, scores) if self.granularity == "passage" else {}
-        if self.loop.two_models:  # a passage that does not fit the scoring model's context may fit the reader's
+        if self.loop.two_models:  # a passage that is too long for the scoring model may fit the reader's context
             excerpts = {i: part for i, part in excerpts.items() if not self.fits(question, [asked.passages[i]])}
         count = len(asked.prompt.sources)
         scores = join_scores(parts, scores, count)
@@ -259,7 +260,7 @@ class Scoring:
         return replace(found, probabilities=probabilities, present=present)
 
     def _drafts_if_needed(self, prompts: Sequence[EncodedPrompt], prefix: Prefix | None = None) -> list[Draft]:
-        """Write the drafts as one batch. A scorer that reads no draft gets empty drafts."""
+        """Write the drafts as one batch. If the scorer reads no drafts, return empty drafts."""
         if not self.scorer.uses_draft:
             return [Draft("", [], prompt_ids=prompt.ids) for prompt in prompts]
         return self._write_drafts(prompts, prefix)
@@ -269,7 +270,7 @@ class Scoring:
 
 
 def check_options(granularity: str, overflow: str, order: str = "original", max_new_tokens: int = 1) -> None:
-    """Raise `InputError` if one of these options of an `Attributor` or an `AT2Pruner` has a wrong value."""
+    """Raise `InputError` if an option of `Attributor` or `AT2Pruner` has a wrong value."""
     if granularity not in ("passage", "sentence"):
         raise InputError(f"granularity must be 'passage' or 'sentence', got {granularity!r}")
     if overflow not in ("error", "windows"):
@@ -280,6 +281,6 @@ def check_options(granularity: str, overflow: str, order: str = "original", max_
 
 
 def _check_one_each(questions: Sequence[str], others: Sequence[Any], what: str) -> None:
-    """Raise `InputError` unless there is one of `others` for each question."""
+    """Raise `InputError` unless `others` has one entry for each question."""
     if len(questions) != len(others):
-        raise InputError(f"{len(questions)} questions but {len(others)} {what}")
+        raise InputError(f"there are {len(questions)} questions but {len(others)} {what}: give one for each question")

@@ -1,4 +1,4 @@
-"""Selection: the scores decide which sources are kept, and in which order they are shown."""
+"""Select sources by their scores: which sources are kept, and in which order the kept sources are shown."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ Ks = K | Sequence[int]
 """`K`, or several numbers to try. The number that gives the most confident answer is used."""
 AUTO: Literal["auto"] = "auto"
 AUTO_KS = (1, 2, 3, 5)
-"""The numbers that "auto" chooses from; see docs/research.md, entry 7."""
+"""The numbers of sources that "auto" tries; see docs/research.md, entry 7."""
 _RECALL = re.compile(r"recall\s*>=\s*([01]?\.\d+)")
 """The form of the setting `keep`."""
 _MARGIN = 1e-6
-"""The distance between the score of a source without text and the lowest score of the other sources. If the magnitude
-of the lowest score exceeds 1, the distance is multiplied by this magnitude. Without the factor, single precision would
-round the distance away."""
+"""The distance between the score of a source without text and the lowest score of the other sources. If the lowest
+score has a magnitude above 1, the distance is multiplied by this magnitude. Otherwise, single precision would round the
+distance to 0."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:
-    """Return the indices of the k highest scores. If scores are equal, the earlier one ranks higher.
+    """Return the indices of the k highest scores. If scores are equal, the earlier score ranks higher.
 
     Args:
-        scores: one per source.
+        scores: one score per source.
         k: at least 1. If k exceeds the number of scores, all indices are returned.
         order: the order of the indices: "original" is ascending, and "score" is best first.
 
@@ -88,17 +88,17 @@ def parse_recall(keep: str) -> float:
 
 
 def no_probabilities(needed_by: Sequence[str], method: str) -> InputError:
-    """Return the error for settings that need probabilities, which a method does not give.
+    """Return the error that is raised if settings need probabilities and the method gives none.
 
     Args:
         needed_by: the names of the settings.
-        method: the method.
+        method: the name of the method.
     """
     return InputError(f"{need_probabilities(needed_by)}, which the method {method} does not give: use scout")
 
 
 def need_probabilities(needed_by: Sequence[str]) -> str:
-    """Return the start of an error: that these settings need probabilities.
+    """Return the first words of an error message. They say that these settings need probabilities.
 
     Example:
         >>> need_probabilities(["min_score"]), need_probabilities(["min_score", "keep"])
@@ -108,14 +108,14 @@ def need_probabilities(needed_by: Sequence[str]) -> str:
 
 
 def blank_last(scores: Sequence[float], texts: Sequence[str]) -> list[float]:
-    """Return the scores, changed so that sources without text rank last.
+    """Lower the scores of sources without text, so that these sources rank last.
 
-    A source without text gets a score just below the lowest score of the sources with text. If its score is even lower,
-    it does not change.
+    A source without text gets a score just below the lowest score of the sources with text. A score that is lower
+    already is not changed.
 
     Args:
-        scores: one per source.
-        texts: the text of each source. If no source has text, the scores do not change.
+        scores: one score per source.
+        texts: the text of each source. If no source has text, no score is changed.
 
     Example:
         >>> blank_last([0.25, 0.75, 0.5], ["Dinant", " ", "Ghent"])
@@ -134,11 +134,12 @@ def token_budget(
 ) -> list[int]:
     """Return the sources of `ranking` that fit into a token budget, best first.
 
-    A source that no longer fits is left out. A smaller source after it may still fit.
+    A source that exceeds the rest of the budget is left out. A smaller source with a lower rank may still fit.
 
     Args:
-        ranking: sources, best first.
-        groups: for each source, the sources that are kept with it: itself and its neighbors. Each source counts once.
+        ranking: the indices of sources, best first.
+        groups: for each source, the sources that are kept together with it. They are the source itself and its
+            neighbors. The tokens of a source that is in several groups count once.
         sizes: the number of tokens of each source.
         budget: the maximum number of tokens in total.
 
@@ -159,7 +160,7 @@ def token_budget(
 
 
 def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
-    """Return the source and its neighbors up to `reach` places away that have the same owner.
+    """Return the source and its neighbors. Neighbors have the same owner, and are at most `reach` places away.
 
     Example:
         >>> neighborhood(2, owners=[0, 0, 0, 1], reach=1)  # sentences 0 to 2 are of passage 0, sentence 3 of passage 1
@@ -170,7 +171,7 @@ def neighborhood(source: int, owners: Sequence[int], reach: int) -> list[int]:
 
 
 def first_of_each(keys: Sequence[Hashable]) -> list[int]:
-    """Return, for each key, the index of the first equal key. The first of several equal keys gets its own index.
+    """Return, for each key, the index at which the key occurs first.
 
     Example:
         >>> first_of_each(["a", "b", "a"])

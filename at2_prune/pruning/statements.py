@@ -1,4 +1,4 @@
-"""Scores the sources of every statement of an answer. One forward pass reads the rows of all statements."""
+"""Score the sources for every statement of an answer. One forward pass reads the rows of all statements."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Answered:
     ids: list[int]
     """The tokens of the whole answer."""
     spans: list[Span]
-    """The character span of each statement, without white space around it."""
+    """The character span of each statement, without white space at its ends."""
     parts: list[Span]
     """The span of each statement's tokens in `ids`."""
     readout: Readout | None = None
-    """The attention that was read while the model wrote the answer."""
+    """The attention that was read while the model wrote the answer, or None if no attention was read."""
 
 
 def check_statements(scorer: Scorer, statements: Statements, ablations: int) -> None:
-    """Raise `InputError` unless the scorer reads a draft and the options can be used. No model runs."""
+    """Raise `InputError` if the scorer reads no draft or an option cannot be used. This check runs no model."""
     check_reads_answers(scorer.name, scorer.uses_draft)
     check_ablations(ablations)
     if isinstance(statements, str) and statements != "sentence":
@@ -53,18 +53,18 @@ def check_reads_answers(method: str, uses_draft: bool) -> None:
     if not uses_draft:
         raise InputError(
             f"the method {method} reads no answer, so it gives every statement the same scores: use a method "
-            "that reads one, for example method='at2'"
+            "that reads the answer, for example method='at2'"
         )
 
 
 def check_ablations(ablations: int) -> None:
-    """Raise `InputError` unless scores can be fitted to this number of ablations, or the number is 0."""
+    """Raise `InputError` unless the number of ablations is 0, or is large enough to fit scores to the ablations."""
     if isinstance(ablations, bool) or not isinstance(ablations, int) or ablations < 0 or ablations in (1, 2):
-        raise InputError(f"ablations must be 0, or at least 3 (a fit needs some points), got {ablations!r}")
+        raise InputError(f"ablations must be 0, or at least 3 (a fit needs 3 points), got {ablations!r}")
 
 
 def answered(model: LanguageModel, answer: str | Draft, statements: Statements) -> Answered:
-    """Cut an answer into statements, and find their tokens.
+    """Cut an answer into statements, and find the tokens of each statement.
 
     Args:
         model: the model that reads the answer.
@@ -73,8 +73,8 @@ def answered(model: LanguageModel, answer: str | Draft, statements: Statements) 
 
     Raises:
         EmptyDraftError: the answer is empty.
-        InputError: a span is out of range, not in order or without tokens.
-        MissingExtraError: sentences need sentencex, which is not installed.
+        InputError: a span is out of range, overlaps the span before it, or holds no token.
+        MissingExtraError: the statements are sentences, and sentencex is not installed.
     """
     text = answer if isinstance(answer, str) else answer.text
     if not text.strip():
@@ -106,25 +106,25 @@ def score_statements(
     answer: Answered,
     outcomes: Outcomes | None = None,
 ) -> list[list[float]]:
-    """Return the scores of every source, for each statement.
+    """Return the scores of all sources for each statement.
 
-    Attention scorers need one forward pass for all statements, or none if the attention was read while the model wrote
-    the answer. Scorers that ablate sources run each ablation once for all statements.
+    An attention scorer needs one forward pass for all statements. It needs no pass if the attention was read while the
+    model wrote the answer. A scorer that ablates sources runs each ablation once for all statements.
 
     Args:
         scorer: a scorer that reads a draft.
         model: the scoring model.
         task: the question, the passages and their prompt.
         answer: the answer.
-        outcomes: the ablations of this prompt and answer that are shared with other calls.
+        outcomes: the ablations of this prompt and answer, if other calls share their outcomes.
     """
     question, passages, prompt = task
     readouts = _readouts(scorer, model, prompt, answer)
     outcomes = outcomes or Outcomes(model, prompt, answer)
     found = []
     for index, ((start, stop), readout) in enumerate(zip(answer.parts, readouts, strict=True)):
-        # A scorer that runs the model itself, such as gradient x input, gets the earlier part of the answer as the end
-        # of the prompt.
+        # Some scorers run the model themselves, such as gradient x input. For these scorers, the part of the answer
+        # before the statement is appended to the prompt.
         before = replace(prompt, ids=[*prompt.ids, *answer.ids[:start]])
         text = answer.text[slice(*answer.spans[index])]
         draft = Draft(text, answer.ids[start:stop], prompt_ids=before.ids, readout=readout)
@@ -134,7 +134,7 @@ def score_statements(
 
 
 class Outcomes:
-    """Ablations of one prompt. Each set of ablations runs once for all statements."""
+    """The outcomes of ablations of one prompt. Each set of ablations is run once for all statements."""
 
     def __init__(self, model: LanguageModel, prompt: EncodedPrompt, answer: Answered) -> None:
         self._model = model
@@ -154,7 +154,7 @@ class Outcomes:
         return lambda masks: self(masks)[:, statement]
 
     def random(self, question: str, count: int) -> tuple[list[list[bool]], torch.Tensor]:
-        """Draw and run random ablations. The last one keeps every source.
+        """Draw and run random ablations. The last ablation keeps every source.
 
         Returns:
             The masks, and the log-odds `(ablations, statements)`.
@@ -166,12 +166,12 @@ class Outcomes:
 
 
 def check_fits(model: LanguageModel, question: str, answer: Answered) -> None:
-    """Raise `ContextTooLongError` if the answer does not even fit the context without passages."""
+    """Raise `ContextTooLongError` if question and answer do not fit the context even without passages."""
     bare, limit = len(model.encode(question, [])), model.context_length
     if limit is not None and bare + len(answer.ids) > limit:
         raise ContextTooLongError(
-            f"the answer takes {len(answer.ids)} tokens and the question {bare}, but {model.name} takes {limit} in "
-            "all: attribute a part of the answer, or take a model with a longer context"
+            f"the answer takes {len(answer.ids)} tokens and the question {bare} tokens, but the context of "
+            f"{model.name} holds {limit} tokens: attribute a part of the answer, or use a model with a longer context"
         )
 
 
@@ -191,7 +191,7 @@ def _readouts(
 
 
 def _sentences(text: str, offsets: Sequence[Span]) -> tuple[list[Span], list[Span]]:
-    """Return the spans of the sentences and of their tokens. A sentence without tokens joins the one before it."""
+    """Return the spans of sentences and of their tokens. A sentence without tokens joins the sentence before it."""
     spans: list[Span] = []
     parts: list[Span] = []
     every = sentence_spans(text)
@@ -222,12 +222,12 @@ def _checked(text: str, spans: Sequence[Span]) -> list[Span]:
             raise InputError(f"statement {index} must be a span of integers, got {span!r:.80}")
         if not 0 <= start < stop <= len(text):
             raise InputError(
-                f"statement {index} spans characters {start} to {stop}, but the answer has {len(text)}: give spans "
-                "with 0 <= start < stop <= length"
+                f"statement {index} spans characters {start} to {stop}, but the answer has {len(text)} characters: "
+                "give spans with 0 <= start < stop <= length"
             )
         if start < end:
             raise InputError(
-                f"statement {index} begins at character {start}, before the end of the statement before it ({end}): "
+                f"statement {index} begins at character {start}, but the statement before it ends at character {end}: "
                 "give spans in order and without overlap"
             )
         result.append((start, stop))

@@ -1,4 +1,4 @@
-"""Windows: passages that do not fit the model's context together are split into sequences that fit."""
+"""Split passages that do not fit the model's context together into windows, which are sequences that fit."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def split_windows(passages: Sequence[Passage], fits: Callable[[list[Passage]], b
     """Split passages into sequences, each as long as the context allows.
 
     Args:
-        passages: in the order in which they are shown.
-        fits: a function that says whether a sequence fits the context.
+        passages: the passages, in the order in which they are shown.
+        fits: a function that returns whether a sequence fits the context.
 
     Returns:
         The sequences, in order. A passage that does not fit alone is a sequence of its own.

@@ -1,4 +1,4 @@
-"""Reports on one result: text for the terminal, and an HTML page."""
+"""Reports on one result, as text for the terminal and as an HTML page."""
 
 from __future__ import annotations
 

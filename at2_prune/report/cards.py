@@ -1,4 +1,4 @@
-"""Lay out the passages of the page, each as a card with its facts and its shaded text."""
+"""Lay out each passage of the page as a card. The card shows the passage's facts and its shaded text."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Block", "Card", "Tokens", "cards_of"]
 
 Tokens = list[tuple[str, float]]
-"""The tokens of a passage, each with its text and its score."""
+"""The tokens of a passage. Each token is a pair of its text and its score."""
 LONG = 1500
-"""A passage with more characters than this may have to scroll, so the keyboard can focus its text."""
+"""The number of characters above which a passage's text can be focused with the keyboard, because such a long text may
+have to be scrolled."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Card:
 
     index: int
     name: str
-    """The title, or the first words of a passage without a title. The page uses it as the link to the card."""
+    """The title, or the first words of a passage without a title. The page shows this name as the link to the card."""
     title: str
-    """The title. It is empty for a passage without a title, because the card shows the text below."""
+    """The title. It is empty for a passage without a title, because the card shows the passage's text anyway."""
     facts: list[str]
     rank: int
     score: str
@@ -57,7 +58,7 @@ def cards_of(result: PruneResult, tokens: Sequence[Tokens] | None, scale: Scale 
 
     Args:
         result: the result to show.
-        tokens: the tokens of each passage, or None for text without shades.
+        tokens: the tokens of each passage. With None, the text has no shades.
         scale: the scale of the tokens' scores, or None if `tokens` is None.
     """
     ranks = {index: rank for rank, index in enumerate(ranking(result.scores), start=1)}
@@ -92,9 +93,10 @@ def _facts(passage: Passage) -> list[str]:
 
 
 def _notes(result: PruneResult) -> list[list[tuple[str, bool, str]]]:
-    """Return, for each passage, one entry per sentence: the text, whether it is kept, and a note with rank and score.
+    """Return a list for each passage, with one entry for each sentence.
 
-    The lists are empty if whole passages were scored.
+    An entry holds the sentence's text, whether the sentence is kept, and a note with its rank and score. The lists are
+    empty if whole passages were scored.
     """
     notes: list[list[tuple[str, bool, str]]] = [[] for _ in result.passages]
     if by_sentences(result):
@@ -106,7 +108,10 @@ def _notes(result: PruneResult) -> list[list[tuple[str, bool, str]]]:
 
 
 def _whole_characters(tokens: Tokens) -> Iterator[tuple[str, float]]:
-    """Join tokens that together form one character, and add up their scores. Only the first of such tokens has text."""
+    """Join tokens that together form one character, and add up their scores.
+
+    Only the first of these tokens has a text that is not empty.
+    """
     text, total = "", 0.0
     for piece, score in tokens:
         if piece and text:
@@ -118,7 +123,7 @@ def _whole_characters(tokens: Tokens) -> Iterator[tuple[str, float]]:
 
 
 def _blocks(passage: Passage, shades: list[Shade], notes: list[tuple[str, bool, str]]) -> Iterator[Block]:
-    """Cut the shown text at the start of the passage's text and, if sentences were scored, at each sentence."""
+    """Cut the shown text at the start of the passage's text. If sentences were scored, also cut at each sentence."""
     shown = "".join(shade.text for shade in shades)
     start = shown.find(passage.text, len(passage.title or ""))
     start = shown.find(passage.text) if start < 0 else start
@@ -136,7 +141,7 @@ def _blocks(passage: Passage, shades: list[Shade], notes: list[tuple[str, bool, 
 
 
 def _cut(shades: deque[Shade], length: int) -> list[Shade]:
-    """Take `length` characters from the front. A token that crosses the cut appears on both sides."""
+    """Remove `length` characters from the front, and return them. A token at the cut is split into two tokens."""
     taken = []
     while shades and length > 0:
         shade = shades.popleft()

@@ -1,4 +1,4 @@
-"""Reports on the citations of an answer: numbered citations after each statement, and the cited sources by share."""
+"""Reports on the citations of an answer. They show numbered citations after each statement, and the cited sources."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Cited:
-    """A source with its share of one statement."""
+    """A source, with its share in the scores of one statement."""
 
     source: int
     number: int
-    """The source's number; 0 if the statement does not cite the source."""
+    """The source's number in the citations. It is 0 if the statement does not cite the source."""
     name: str
     percent: int
     effect: str
-    """The log-odds that the statement is expected to lose without the source. It is empty without ablations."""
+    """The log-odds that the statement is expected to lose without the source. It is empty if no ablations were run."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Piece:
 
     text: str
     sources: list[Cited]
-    """The sources with the largest shares. Those that the statement cites come first."""
+    """The sources with the largest shares. The sources that the statement cites come first."""
     index: int = -1
-    """The index of the statement; -1 for text between statements."""
+    """The index of the statement. It is -1 for text between statements."""
     note: str = ""
-    """The correlation of the scores with ablations, in words. It is empty without ablations."""
+    """A note with the correlation of scores and ablations. It is empty if no ablations were run."""
 
     @property
     def cited(self) -> list[Cited]:
@@ -52,7 +52,7 @@ class Piece:
 
 
 def pieces_of(citations: Citations) -> list[Piece]:
-    """Return the answer in pieces. Joined, their texts are the answer."""
+    """Cut the answer into pieces. The joined texts of the pieces are the answer."""
     pieces, end = [], 0
     for index, statement in enumerate(citations.statements):
         if statement.start > end:
@@ -72,8 +72,8 @@ def terminal_citations(
     Args:
         citations: the result of `AT2Pruner.attribute` with `statements`.
         width: the number of columns, as in `terminal_report`.
-        color: whether to use ANSI colours. With None, only terminals get them.
-        encoding: the encoding of the stream; None takes the encoding of stdout.
+        color: whether to use ANSI colours. With None, `wants_color` decides.
+        encoding: the encoding of the stream. With None, it is the encoding of stdout.
     """
     lines = Lines.of(width, color, encoding)
     lines.section("Question", citations.question)
@@ -85,16 +85,19 @@ def terminal_citations(
         if piece.index >= 0:
             rows.append(f"{' '.join(piece.text.split())}{f'  ({piece.note})' if piece.note else ''}")
             rows += [_line(one) for one in piece.cited] or ["   no source"]
-    lines.section("Statements", "\n".join(rows), f"the share of each {citations.kind} by {citations.method}")
+    lines.section(
+        "Statements", "\n".join(rows), f"the share of each {citations.kind} in the scores of {citations.method}"
+    )
     cited = [f"[{number}] {_source(citations, source)}" for source, number in citations.numbers.items()]
     lines.section("Sources", "\n".join(cited) or "(no source has a positive score)")
     return lines.text()
 
 
 def html_citations(citations: Citations, *, model: str) -> str:
-    """Render the HTML page of an answer with citations. Pointing at a statement, or selecting it, shows its sources.
+    """Render the HTML page of an answer with citations.
 
-    The page needs no other file and no script, and is as safe to open as `html_report`.
+    A statement shows its sources when the user points at it or selects it. The page needs no other file and no script.
+    It is as safe to open as the page of `html_report`.
 
     Args:
         citations: the result of `AT2Pruner.attribute` with `statements`.

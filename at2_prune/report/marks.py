@@ -1,4 +1,4 @@
-"""Draw scores: the shade of a token and the bar of a passage."""
+"""Draw scores, as the shade of a token or as the bar of a passage."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Shade:
 
     text: str
     css: str
-    """Classes of the style sheet; empty for no shade."""
+    """Classes of the style sheet. The text is empty if there is no shade."""
     number: str
-    """The score as text; empty if there is none."""
+    """The score as text. It is empty if there is no score."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class Scale:
     """A linear scale from token scores to `LEVELS` shades."""
 
     top: float
-    """The absolute score that gets the darkest shade: the 99th percentile of all tokens. A model often puts most
-    attention on a few tokens. If the maximum were the top, all other tokens would be pale. Scores above `top` get an
-    outline."""
+    """The absolute score that gets the darkest shade. It is the 99th percentile of the absolute scores of all tokens. A
+    model often puts most attention on a few tokens. If the maximum were the top, all other tokens would be pale. A
+    token with an absolute score above `top` gets an outline."""
     decimals: int
     negative: bool
     """True if any score is negative."""
     beyond: int
-    """The number of tokens above `top`."""
+    """The number of tokens with an absolute score above `top`."""
     largest: str
     """The largest absolute score, as text."""
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> Scale:
-        """Fit the scale to the scores of all tokens on the page."""
+        """Make the scale for the scores of all tokens on the page."""
         sizes = sorted(abs(score) for score in scores if math.isfinite(score))
         top = sizes[math.ceil(0.99 * len(sizes)) - 1] if sizes else 0.0
         top = top or (sizes[-1] if sizes else 0.0)
@@ -69,7 +69,7 @@ class Scale:
         return Shade(text, " ".join(css), number(score, self.decimals + 1))
 
     def legend(self) -> list[tuple[str, str]]:
-        """Return the class and the score of every shade, in ascending order of the score."""
+        """Return the class of every shade with the score that the shade stands for, in ascending order of the score."""
         steps = range(-LEVELS if self.negative else 0, LEVELS + 1)
         return [
             (f"{'n' if step < 0 else 'p'}{abs(step)}", number(self.top * step / LEVELS, self.decimals))
@@ -79,10 +79,10 @@ class Scale:
 
 @dataclass(frozen=True)
 class Bar:
-    """A horizontal bar that starts at zero. All lengths are percentages of the full width."""
+    """A horizontal bar from zero to a score. All lengths and places are percentages of the full width."""
 
     zero: float
-    """The place of zero."""
+    """The place of the score 0."""
     left: float
     width: float
     css: str
@@ -90,7 +90,7 @@ class Bar:
 
     @classmethod
     def of(cls, score: float, scores: Sequence[float]) -> Bar:
-        """Draw the bar of one score, on a scale that all `scores` share."""
+        """Make the bar of one score, on a scale that fits all `scores`."""
         finite = [value for value in scores if math.isfinite(value)]
         low, high = min([0.0, *finite]), max([0.0, *finite])
         extent = (high - low) or 1.0

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["html_report", "template"]
 
 MOST_WORDS = 4000
-"""Draft and answer are compared if they have at most this many words and spaces together. Longer texts are shown
-without marks, because comparing them would be slow."""
+"""The maximum number of words and spaces in draft and answer together for which the two are compared. Longer texts are
+shown without marks, because it would take long to compare them."""
 
 Parts = list[tuple[bool, str]]
-"""A text in parts. A part is a pair of a flag and the text. The flag is true if the other text lacks the part."""
+"""The draft or the answer, divided into parts. A part is a pair of a flag and a text. In the draft, the flag is True if
+the answer lacks the part. In the answer, the flag is True if the draft lacks the part."""
 
 
 def html_report(
@@ -46,9 +47,9 @@ def html_report(
 
     Args:
         result: the result of `AT2Pruner.answer`.
-        tokens: the result of `AT2Pruner.token_scores` for the same passages. None leaves the text without shades.
+        tokens: the result of `AT2Pruner.token_scores` for the same passages. With None, the text has no shades.
         model: the name of the scoring model.
-        reader: the name of the model that answered, if it is not the scoring model.
+        reader: the name of the model that answered, if this model is not the scoring model.
         scorer: the name of the method. If the method is in the catalogue, the page explains the score.
 
     Returns:
@@ -92,8 +93,10 @@ def html_report(
 
 @functools.cache
 def template(name: str, *styles: str) -> Template:
-    """Return a template of this folder, with its style sheets. All values are escaped. `visible` replaces
-    their control characters."""
+    """Return a template of this folder, with the given style sheets.
+
+    All values are escaped. `visible` replaces the control characters in the values.
+    """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -127,7 +130,7 @@ def _verdict(result: PruneResult) -> str:
 
 
 def _changes(draft: str, answer: str) -> tuple[Parts, Parts]:
-    """Compare the draft with the answer word by word, and return the parts of both."""
+    """Compare the draft with the answer word by word, and return the parts of the draft and of the answer."""
     one, two = re.findall(r"\s+|\S+", draft), re.findall(r"\s+|\S+", answer)
     if draft == answer or len(one) + len(two) > MOST_WORDS:
         return [(False, draft)], [(False, answer)]

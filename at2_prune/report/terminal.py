@@ -1,4 +1,4 @@
-"""A report for the terminal, with a bar for every passage. Control characters in its texts are made visible."""
+"""A report for the terminal, with a bar for every passage. Control characters in texts are made visible."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def terminal_report(
 
     Args:
         result: the result of `AT2Pruner.answer`.
-        width: the number of columns, at least 40. None takes the terminal's width, but at most 120.
+        width: the number of columns, at least 40. With None, it is the terminal's width, but at most 120.
         color: whether to use ANSI colours. With None, `wants_color` decides.
-        encoding: the encoding of the stream; None takes the encoding of stdout. Bars are drawn with `#` if the encoding
-            has no block characters.
+        encoding: the encoding of the stream. With None, it is the encoding of stdout. If the encoding has no block
+            characters, bars are drawn with `#`.
     """
     page = Lines.of(width, color, encoding)
     page.section("Question", result.question)
@@ -51,9 +51,9 @@ def terminal_report(
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Return whether to colour the output of a stream.
+    """Return whether the output of a stream gets colours.
 
-    Only terminals get colours, unless `NO_COLOR` is set (https://no-color.org) or `TERM` is `dumb`.
+    Only a terminal gets colours. It gets none if `NO_COLOR` is set (https://no-color.org) or `TERM` is `dumb`.
     """
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
@@ -88,7 +88,7 @@ class Lines:
                 self.lines.append("  " + self._paint(line, style) if line else "")
 
     def scores(self, result: PruneResult) -> None:
-        """Add a bar for every passage, the best first. If sentences were scored, add the kept sentences."""
+        """Add a bar for every passage, the best passage first. If sentences were scored, add the kept sentences."""
         scores = result.scores
         decimals = decimals_for(scores)
         minus = "−" if self._can_show("−") else "-"
@@ -116,7 +116,7 @@ class Lines:
             self.section("Sentences kept", "\n".join(chosen))
 
     def _bar(self, score: float, low: float, high: float, below: int, above: int) -> str:
-        """Draw a bar: the columns below zero, an axis if any score is negative, and the columns above zero."""
+        """Draw a bar. It has columns below zero, an axis if any score is negative, and columns above zero."""
         if math.isnan(score):
             score = 0.0
         up = above * min(1.0, score / high) if high > 0 and score > 0 else 0.0
@@ -185,10 +185,10 @@ def _clip(text: str, width: int, end: str) -> str:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """Wrap a text into lines of at most `width` columns, at spaces where there are any."""
+    """Wrap a text into lines of at most `width` columns. Lines end at spaces where that is possible."""
     lines = []
     for line in textwrap.wrap(text, width, break_on_hyphens=False) or [""]:
-        while _cells(line) > width:  # wide characters take two columns each, which textwrap does not know
+        while _cells(line) > width:  # textwrap counts a wide character as one column, but it takes two
             head = _clip(line, width, "")
             lines.append(head)
             line = line[len(head) :]

@@ -1,4 +1,4 @@
-"""Text and numbers for reports: no control characters, and numbers of equal precision."""
+"""Format texts and numbers for reports. Texts get no control characters, and numbers get equal precision."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
     "visible",
 ]
 
-# The first class holds control characters (but not tab and line feed), line separators, bidi and annotation controls,
-# and invisible tags. They could change what a reader sees. The second class holds code points that UTF-8 or HTML cannot
-# hold.
+# The characters of the first class could change what a reader sees. They are control characters except tab and line
+# feed, line separators, bidi controls, annotation controls, and invisible tags. The second class holds code points that
+# UTF-8 or HTML cannot represent.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]"
     "|[\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
@@ -36,11 +36,11 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """Replace control characters by visible ones, so that a terminal or a browser does not act on them.
+    """Replace control characters by visible characters, so that a terminal or a browser does not act on them.
 
-    C0 controls and DEL become their Unicode pictures. Other control characters, such as bidi overrides, become their
-    code point in brackets, such as `[U+202E]`. Code points that are no characters become U+FFFD. Tabs and line feeds
-    stay.
+    C0 controls and DEL become their Unicode pictures. Any other control character, such as a bidi override, becomes its
+    code point in brackets, such as `[U+202E]`. A code point that is not a character becomes U+FFFD. Tabs and line feeds
+    are not replaced.
 
     Example:
         >>> visible("a\\x00b\\u202ec")
@@ -59,7 +59,7 @@ def _show(match: re.Match[str]) -> str:
 
 
 def name_of(passage: Passage, width: int = 60) -> str:
-    """Name a passage by its title, or by its first words, on one line of at most `width` characters."""
+    """Return a passage's title, or its first words if there is no title, in one line of at most `width` characters."""
     words = " ".join((passage.title or "").split()) or " ".join(passage.text[: 4 * width].split())
     words = visible(words) or "(empty)"
     return words if len(words) <= width else words[: width - 1].rstrip() + "…"
@@ -99,7 +99,7 @@ def duration(seconds: float) -> str:
 
 
 def steps_of(result: PruneResult) -> list[tuple[str, str]]:
-    """Return each step with its time, for example `("score", "1.90 s")`. Without a draft there is no step `draft`."""
+    """Return each step with its time, for example `("score", "1.90 s")`. If there is no draft, `draft` is left out."""
     steps = result.seconds.items()
     return [(step, duration(took)) for step, took in steps if step != "draft" or result.draft is not None]
 
@@ -112,7 +112,7 @@ def by_sentences(result: PruneResult) -> bool:
 
 
 def kept_line(result: PruneResult) -> str:
-    """Say how much was kept: `3 of 10 passages`, or `3 of 42 sentences, in 2 of 10 passages`."""
+    """Return a text on how much was kept: `3 of 10 passages`, or `3 of 42 sentences, in 2 of 10 passages`."""
     passages = f"{len(result.kept)} of {count(len(result.passages), 'passage')}"
     if not by_sentences(result):
         return passages
@@ -121,11 +121,11 @@ def kept_line(result: PruneResult) -> str:
 
 
 def k_line(result: PruneResult) -> str:
-    """Say which k was used: `k = 3`, or `k = 3, the most confident of 1, 2, 3, 5`."""
+    """Return a text on the k that was used: `k = 3`, or `k = 3, the most confident of 1, 2, 3, 5`."""
     tried = ", ".join(str(candidate.k) for candidate in result.candidates)
     return f"k = {result.k}" + (f", the most confident of {tried}" if len(result.candidates) > 1 else "")
 
 
 def count(n: int, noun: str, every: str = "") -> str:
-    """Format a count with its noun: `1 passage`, `2 passages`; with `every="all "`, `all 2 passages`."""
+    """Format a count with its noun: `1 passage` or `2 passages`. With `every="all "`, two become `all 2 passages`."""
     return f"{n} {noun}" if n == 1 else f"{every}{n} {noun}s"

@@ -12,21 +12,25 @@ __all__ = ["check_report_path", "write_html_report"]
 
 
 def check_report_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path if a report can be written there. Call this before a long computation.
+    """Return the path if a report can be written there. Call this function before a long computation.
 
     Raises:
-        InputError: the path is a folder or holds a null character, or the folder to write in does not exist.
+        InputError: the path is a folder or holds a null character, or the parent folder does not exist.
         CacheError: there is no permission to write there, or the system refuses the path.
     """
     return check_file(path, "the report")
 
 
 def write_html_report(path: str | os.PathLike[str], html: str) -> None:
-    """Write the page. The file is replaced as a whole, so that no reader ever sees half a page.
+    """Write the page to a file.
+
+    A regular file is replaced as a whole, so that no reader ever sees a part of a page. If the path is a device, a pipe
+    or a link, the page is written into it.
 
     Raises:
         InputError: see `check_report_path`.
-        CacheError: see `check_report_path`; also if writing fails, for example because the disk is full.
+        CacheError: see `check_report_path`. The error is also raised if the file cannot be written, for example because
+            the disk is full.
     """
     place = check_report_path(path)
     if not in_place(place):

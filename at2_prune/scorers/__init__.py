@@ -1,4 +1,4 @@
-"""The scorers of all methods, and the protocol that they follow (`base.Scorer`)."""
+"""The scorers of all methods. Each scorer follows the protocol `base.Scorer`."""
 
 from __future__ import annotations
 

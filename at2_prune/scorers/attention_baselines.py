@@ -1,4 +1,4 @@
-"""Attention of the draft's rows without learned coefficients: every head counts the same."""
+"""Score sources by the attention of the draft's rows, with the same weight for every head."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ __all__ = ["AttentionScorer"]
 class AttentionScorer(Scorer):
     """Scores sources by the attention mass of the draft's rows, averaged over heads.
 
-    With the measure `attention` this is average attention, the baseline of AT2 (arXiv 2504.13752, section 4). Training
-    on ablations (`at2_prune.training.fit`) starts from average attention. `at2_prune.attention.measures` defines the
-    other measures.
+    With the measure `attention`, this score is average attention, the baseline in the AT2 paper (arXiv 2504.13752,
+    section 4). Training on ablations (`at2_prune.training.fit`) starts from average attention.
+    `at2_prune.attention.measures` defines the other measures.
 
     Args:
         measure: the quantity that is summed over a source's tokens.
-        last_layer: whether to average over the heads of the last layer that has attention, instead of all layers.
+        last_layer: True to average over the heads of the last layer that has attention, and False to average over the
+            heads of all layers.
         name: the method's name in results.
     """
 

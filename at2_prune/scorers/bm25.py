@@ -1,4 +1,4 @@
-"""BM25 scores of a question's sources."""
+"""Score sources by BM25."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["BM25Scorer"]
 
 
 class BM25Scorer(Scorer):
-    """Scores sources by Lucene's BM25 (k1 = 1.5, b = 0.75, English stop words), which bm25s computes.
+    """Scores sources by BM25 as in Lucene, with k1 = 1.5, b = 0.75 and English stop words. bm25s computes the scores.
 
-    The corpus consists of the question's sources only.
+    The corpus holds only the sources of the one question.
 
     Raises:
         MissingExtraError: bm25s is not installed.
@@ -29,7 +29,7 @@ class BM25Scorer(Scorer):
         import bm25s
 
         question, *texts = bm25s.tokenize([task.question, *task.titled_texts], return_ids=False, show_progress=False)
-        if not question or not any(texts):  # bm25s fails without words in the question or in the sources
+        if not question or not any(texts):  # bm25s fails if the question or all sources have no words
             return torch.zeros(len(texts))
         index = bm25s.BM25()
         index.index(texts, show_progress=False)

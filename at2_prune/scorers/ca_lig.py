@@ -1,26 +1,27 @@
 """CA-LIG: integrated gradients of every layer, fused with attention gradients.
 
-The method is by Mersha and Kalita (2026, arXiv 2602.16608). Only the abstract of their paper was at hand. It says that
-integrated gradients are computed within each layer, that they are fused with class-specific attention gradients, and
-that the maps are signed. This module computes the following. The draft has the probability :math:`p`. For a layer
-:math:`l` with the input :math:`x` (tokens x width), let :math:`f_l(x)` be the draft's log-probability if the layers
-from :math:`l` on run on :math:`x`.
+The method is by Mersha and Kalita (2026, arXiv 2602.16608). When this module was written, only the abstract of their
+paper was available. According to the abstract, integrated gradients are computed within each layer and fused with
+class-specific attention gradients, and the resulting maps are signed. The formulas below fill in the details.
 
-- The layer's integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365, equation 1) have the baseline 0.
+Let :math:`p` be the probability of the draft. Let :math:`x` be the input of a layer :math:`l` (tokens x width). Let
+:math:`f_l(x)` be the draft's log-probability if layer :math:`l` and all later layers run on :math:`x`.
+
+- The integrated gradients of the layer (Sundararajan et al. 2017, arXiv 1703.01365, equation 1) have the baseline 0.
   The midpoint rule with :math:`m` steps approximates the integral:
   :math:`IG_{l,j} = x_j \\cdot \\frac1m \\sum_{k=1}^m \\nabla_{x_j} f_l(\\frac{k - 1/2}{m} x)` for the token
   :math:`j`.
-- The layer's attention gradients (Chefer et al. 2021, arXiv 2012.09838, with attention weights in place
-  of their relevances) are
+- The attention gradients of the layer follow Chefer et al. (2021, arXiv 2012.09838), but use attention weights where
+  that paper uses relevances:
   :math:`G_{l,j} = \\sum_{h,t} A^{(l,h)}_{tj} \\max(0, \\partial \\log p / \\partial A^{(l,h)}_{tj})`, where
   :math:`A^{(l,h)}_{tj}` is the attention weight of head :math:`h` from row :math:`t` to token :math:`j`.
 - The fused map of a token is :math:`R_j = \\frac1N \\sum_l IG_{l,j}\\, G_{l,j} / \\sum_i G_{l,i}`, where :math:`N` is
-  the number of layers. The sign is that of the integrated gradients. The score of a source is the sum of :math:`R_j`
-  over its tokens.
+  the number of layers in the sum. :math:`G` is never negative, so the signs come from the integrated gradients. The
+  score of a source is the sum of :math:`R_j` over the tokens of the source.
 
 The gradient of an attention weight is :math:`(\\partial \\log p / \\partial o_t) \\cdot v_j`, where :math:`o_t` is
-the output of the head. So no gradient has to flow through the attention weights themselves. `read_flow` gives the
-weights.
+the output of the head at row :math:`t`, and :math:`v_j` is the value of token :math:`j`. So no gradient has to flow
+through the attention weights. `read_flow` reads the weights.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ __all__ = ["CaLigScorer"]
 
 
 class CaLigScorer(Scorer):
-    """Scores sources by CA-LIG. It is slow and meant for single questions.
+    """Scores sources by CA-LIG. The method is slow and meant for single questions.
 
-    It takes `steps` forward and backward passes for each layer.
+    CA-LIG takes `steps` forward passes and `steps` backward passes for each layer.
 
     Args:
-        steps: the number of steps of the integral.
-        every: every `every`-th layer is integrated. With 1, all layers are integrated.
+        steps: the number of steps with which the integral is approximated.
+        every: the distance between the layers that are integrated. With 1, all layers are integrated.
 
     Raises:
-        InputError: a number is below 1.
+        InputError: `steps` or `every` is below 1.
     """
 
     name = "ca_lig"
@@ -94,7 +95,7 @@ class CaLigScorer(Scorer):
         return torch.stack(rows)
 
     def integrated_gradients(self, task: Task, layer: int) -> torch.Tensor:
-        """Return the integrated gradients of one layer's input, summed over its width, `(tokens,)` float32."""
+        """Return the integrated gradients of a layer's input, summed over the width, `(tokens,)` float32."""
         module = _layers(task)[layer]
         total = torch.zeros(len(task.prompt) + len(task.draft.ids) - 1)
         for step in range(self.steps):
@@ -125,7 +126,7 @@ def _layers(task: Task) -> list[torch.nn.Module]:
 
 
 def _scaled(part: float, kept: list[torch.Tensor]) -> Any:
-    """Return a hook that scales a layer's input, and keeps the input and its scaled copy."""
+    """Return a hook that scales a layer's input, and stores the input and the scaled input in `kept`."""
 
     def scale(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         hidden = args[0] if args else kwargs["hidden_states"]
@@ -137,7 +138,7 @@ def _scaled(part: float, kept: list[torch.Tensor]) -> Any:
 
 @contextmanager
 def _head_outputs(task: Task, outputs: list[torch.Tensor]) -> Iterator[None]:
-    """Keep the joined outputs of the heads of every layer, before the output projection."""
+    """Append the joined outputs of each layer's heads, before the output projection, to `outputs`."""
     hooks = []
     for module in task.language_model.model.get_decoder().modules():
         if getattr(module, "layer_idx", None) is not None and hasattr(module, "is_causal"):

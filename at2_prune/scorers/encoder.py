@@ -25,8 +25,8 @@ class Encoder:
         device: the device that the encoder runs on.
 
     Raises:
-        InputError: the encoder cannot be loaded, its tokenizer has more tokens than its embedding, or it comes with
-            Python code of its own, which is not run.
+        InputError: the encoder cannot be loaded, its tokenizer has more tokens than its embedding, or the encoder comes
+            with Python code. Such code is not run.
     """
 
     def __init__(self, auto_class: Any, name: str | os.PathLike[str], device: torch.device) -> None:
@@ -41,17 +41,20 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, *texts: list[str]) -> tuple[Any, torch.Tensor]:
-        """Run texts or pairs of texts, cut to the encoder's length. Return the output and the attention mask."""
+        """Run texts or pairs of texts, and return the output and the attention mask.
+
+        Texts that are longer than the encoder's maximum input are cut.
+        """
         batch = self.tokenizer(*texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
         batch = batch.to(self.model.device)
         return self.model(**batch), batch["attention_mask"]
 
 
 def encoder_config(name: str | os.PathLike[str]) -> PretrainedConfig:
-    """Return the config of an encoder. The tokenizer is read too, as a check, but no weights are loaded.
+    """Return the config of an encoder, and check its tokenizer. No weights are loaded.
 
     Raises:
-        InputError: as `Encoder`.
+        InputError: as in `Encoder`.
     """
     path = os.path.expanduser(os.fspath(name))
     check_reachable(path, ["config.json"])
@@ -62,7 +65,7 @@ def encoder_config(name: str | os.PathLike[str]) -> PretrainedConfig:
 
 
 def finite(values: torch.Tensor, encoder: str | os.PathLike[str]) -> torch.Tensor:
-    """Return the values that an encoder computed.
+    """Return the values that an encoder computed, if all of them are finite.
 
     Raises:
         ModelNotSupportedError: a value is not finite.
@@ -70,7 +73,7 @@ def finite(values: torch.Tensor, encoder: str | os.PathLike[str]) -> torch.Tenso
     if not bool(values.isfinite().all()):
         raise ModelNotSupportedError(
             f"the encoder {os.fspath(encoder)!r} computes numbers that are not finite: its weights are damaged or "
-            "overflow; get a new copy of it, or use another encoder"
+            "overflow; get a new copy of the encoder, or use another encoder"
         )
     return values
 
@@ -80,8 +83,8 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConf
     last = max(tokenizer.get_vocab().values())
     if embedded is not None and last >= embedded:
         raise ValueError(
-            f"its tokenizer makes token {last}, but its embedding has {embedded} tokens, so the tokenizer belongs to "
-            "another model: copy the tokenizer from the encoder's source"
+            f"its tokenizer makes token {last}, but its embedding has only {embedded} tokens, so the tokenizer belongs "
+            "to another model: copy the tokenizer from the encoder's source"
         )
 
 

@@ -1,4 +1,4 @@
-"""Fusion: the weighted sum of an attention method's scores and a retriever's scores."""
+"""Fusion: add the weighted scores of a retriever to the scores of an attention method."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .scout import ScoutScorer
 __all__ = ["WEIGHT", "FusionScorer", "standardised"]
 
 WEIGHT = 0.3
-"""The weight of the retriever's scores; the weight of attention is 1. See docs/research.md, entry 4."""
+"""The weight of the retriever's scores. The scores from attention have the weight 1. See docs/research.md, entry 4."""
 
 
 class FusionScorer(Scorer):
     """Adds a retriever's weighted scores to the scores of another method.
 
-    The scores of both are standardised over the question's sources. The retriever's scores are `Passage.score` if every
-    passage has a finite score. Otherwise, `fallback` computes the retriever's scores.
+    Both kinds of scores are first standardised over the question's sources. If every passage has a finite
+    `Passage.score`, these scores are the retriever's scores. Otherwise, `fallback` computes the retriever's scores.
 
     Args:
         attention: the scorer that reads attention, for example scout.
@@ -79,7 +79,7 @@ class FusionScorer(Scorer):
 
 
 def standardised(scores: torch.Tensor) -> torch.Tensor:
-    """Subtract the mean and divide by the standard deviation; equal scores become 0.
+    """Subtract the mean from the scores, and divide by their standard deviation. Scores that are all equal become 0.
 
     Args:
         scores: `(sources,)`.

@@ -1,6 +1,7 @@
-"""Gradient x input: the log-probability that the draft loses, to first order, if a source's embeddings become zero.
+"""Gradient x input: estimate the log-probability that the draft loses if a source's embeddings become zero.
 
-For the embeddings :math:`e_j` of a source's tokens and the draft's probability :math:`p`, the score is
+The estimate is of first order. For the embeddings :math:`e_j` of a source's tokens and the draft's probability
+:math:`p`, the score is
 
 .. math:: \\sum_{j \\in S} e_j \\cdot \\nabla_{e_j} \\log p
 
@@ -20,9 +21,9 @@ __all__ = ["GradientXInputScorer"]
 
 
 class GradientXInputScorer(Scorer):
-    """Scores sources by gradient times input embedding, summed over the tokens of each source.
+    """Scores sources by the gradient times the input embedding, summed over the tokens of each source.
 
-    This takes one forward pass and one backward pass.
+    A score takes one forward pass and one backward pass for all sources together.
     """
 
     name = "gradient_x_input"

@@ -1,23 +1,24 @@
 """HETA: attention flow times second-order sensitivity and loss of information (Pramanik et al. 2026, arXiv 2604.13258).
 
-The paper scores single tokens for a single target token. Here a source is a block of tokens, and the target is the
-draft. With the blocks :math:`S`, the score is the paper's equation 5,
+The paper scores single tokens for a single target token. Here, a source is a block :math:`S` of tokens, and the target
+is the draft. The score of a block is equation 5 of the paper:
 
 .. math:: M(S) \\, (\\beta\\, H(S) + \\gamma\\, I(S)), \\qquad \\beta = \\gamma = 1/2
 
 - The semantic transition :math:`M` follows attention to the rows that predict the draft (section 4, M_T):
-  :math:`M_j \\propto \\sum_{l,h} \\Phi^{(l,h)}_j \\lVert v^{(l,h)}_j W^{(l,h)}_O \\rVert_1`, where
-  :math:`\\Phi^{(l,h)}` is the mean of these rows of :math:`\\prod_{l' \\le l} (A^{(l',h)} + 1)/2`, the rollout of head
-  :math:`h` up to layer :math:`l`. The paper's summaries (see below) do not define it. This
-  definition follows the authors' code.
+  :math:`M_j \\propto \\sum_{l,h} \\Phi^{(l,h)}_j \\lVert v^{(l,h)}_j W^{(l,h)}_O \\rVert_1`. The rollout of head
+  :math:`h` up to layer :math:`l` is the matrix :math:`\\prod_{l' \\le l} (A^{(l',h)} + 1)/2`, and
+  :math:`\\Phi^{(l,h)}` is the mean of its rows that predict the draft. The summaries of the paper (see below) do not
+  define :math:`\\Phi`, so its definition follows the authors' code.
   :math:`M` is normalised over the prompt's tokens, and :math:`M(S)` is the sum over the block.
 - The sensitivity is :math:`H(S) = \\frac1m \\sum_k \\lVert \\Pi_S \\nabla^2 \\log p(draft)\\, \\Pi_S r_k \\rVert_1`
-  (equations 2 and 3), where :math:`r_k` are random signs and :math:`\\Pi_S` keeps the embeddings of the block.
-- The information is :math:`I(S) = D_{KL}(p \\Vert p_S)` (equation 4), summed over the tokens of the draft, where
-  :math:`p_S` is predicted with the embeddings of the block set to zero.
+  (equations 2 and 3). The :math:`r_k` are random signs, and :math:`\\Pi_S` sets all embeddings outside the block to
+  zero.
+- The information is :math:`I(S) = D_{KL}(p \\Vert p_S)` (equation 4), summed over the tokens of the draft. The model
+  predicts :math:`p_S` with the embeddings of the block set to zero.
 
-The equations were taken from the authors' code and from summaries of the paper, whose full text was not at hand. The
-scores are never negative.
+When this module was written, the full text of the paper was not available. The equations were taken from the code of
+the paper's authors and from summaries of the paper. The scores are never negative.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ __all__ = ["HetaScorer"]
 
 
 class HetaScorer(Scorer):
-    """Scores sources by HETA. It is slow and meant for single questions.
+    """Scores sources by HETA. The method is slow and meant for single questions.
 
-    It takes the time of about 8 forward passes for each source. One forward pass reads the flow. The sensitivity takes
-    one forward and one backward pass. For each source and probe, the backward pass is differentiated once more (a
-    Hessian-vector product). The information takes one pass for each source. Memory grows with layers x heads x tokens x
-    tokens.
+    HETA takes the time of about 8 forward passes for each source. One forward pass reads the flow. The sensitivity
+    takes one forward pass and one backward pass. For each source and probe, the backward pass is differentiated once
+    more (a Hessian-vector product). The information takes one forward pass with all sources, and one more pass for each
+    source. Memory grows with layers x heads x tokens x tokens.
 
     Args:
         probes: the number of random sign vectors m. One probe is usually enough, because the norm averages over many
             tokens of the block.
         beta: the weight of the sensitivity.
         gamma: the weight of the information.
-        seed: the seed of the probes. They also depend on the question's text.
+        seed: the seed of the probes. The probes also depend on the question's text.
 
     Raises:
         InputError: there is no probe.
@@ -78,7 +79,7 @@ class HetaScorer(Scorer):
         return self.flow(task), self.sensitivity(task), self.information(task)
 
     def flow(self, task: Task) -> torch.Tensor:
-        """Return the semantic transition of each source, `(sources,)`."""
+        """Return the semantic transition M of each source, `(sources,)`."""
         with torch.no_grad(), read_flow(task.language_model.model) as layers:
             draft_logits(task, embeddings_of(task))
         first = len(task.prompt) - 1
@@ -87,7 +88,7 @@ class HetaScorer(Scorer):
         return torch.stack([by_token[start:stop].sum() for start, stop in task.prompt.sources]).cpu()
 
     def sensitivity(self, task: Task) -> torch.Tensor:
-        """Return the sensitivity of each source, `(sources,)`."""
+        """Return the sensitivity H of each source, `(sources,)`."""
         generator = seeded_generator(self.seed, f"heta {task.question}")
         found = []
         with differentiable():
@@ -107,7 +108,7 @@ class HetaScorer(Scorer):
         return torch.tensor(found)
 
     def information(self, task: Task) -> torch.Tensor:
-        """Return the information of each source, `(sources,)`."""
+        """Return the information I of each source, `(sources,)`."""
         embeddings, found = embeddings_of(task), []
         with torch.no_grad():
             original = draft_logits(task, embeddings).log_softmax(-1)
@@ -120,19 +121,22 @@ class HetaScorer(Scorer):
 
 
 def _transition(layers: list[LayerFlow], rows: slice) -> torch.Tensor:
-    """Return the flow from each token to some rows, `(tokens,)`.
+    """Return the flow from each token to the given rows, `(tokens,)`.
 
     Raises:
-        ModelNotSupportedError: layers have different numbers of heads, so no head can be followed through them.
+        ModelNotSupportedError: the layers have different numbers of heads, so no head can be followed through the
+            layers.
     """
     if len({len(layer.weights) for layer in layers}) != 1:
-        raise ModelNotSupportedError("heta follows a head through all layers, but the layers of this model differ")
+        raise ModelNotSupportedError(
+            "heta needs the same number of heads in every layer, which this model does not have: use another method"
+        )
     heads, _, tokens = layers[0].weights.shape
     reached = torch.zeros(len(layers), heads, tokens, device=layers[0].weights.device)
     start = torch.zeros(heads, 1, tokens, device=reached.device)
     start[:, :, rows] = 1 / (rows.stop - rows.start)
     # Go from the last layer down. `paths` holds one row for each rollout that has started. One matrix product moves all
-    # of them through a layer.
+    # of these rows through a layer.
     paths = torch.zeros(heads, 0, tokens, device=reached.device)
     for layer in reversed(layers):
         paths = torch.cat([paths, start], dim=1)
@@ -143,7 +147,7 @@ def _transition(layers: list[LayerFlow], rows: slice) -> torch.Tensor:
 
 
 def _norms(layer: LayerFlow) -> torch.Tensor:
-    """Return the L1 norm of each head's value of each token after the output projection, `(heads, tokens)`."""
+    """Return the L1 norm of each token's value vector in each head, after the output projection, `(heads, tokens)`."""
     heads, tokens, width = layer.values.shape
     project = output_projection(layer.module)
     norms = []

@@ -1,4 +1,4 @@
-"""Scores from learned head coefficients: AT2 (arXiv 2504.13752), and AT2 with other measures."""
+"""Score sources with learned head coefficients, as AT2 does (arXiv 2504.13752), for any measure of attention."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["LearnedScorer"]
 
 
 class LearnedScorer(Scorer):
-    """Scores sources by head coefficients.
+    """Scores sources with learned head coefficients.
 
-    Attention is read while the draft is written. Scoring is then one inner product per source. Layers whose
+    The attention is read while the draft is written. The score of a source is then one inner product. Layers whose
     coefficients are all zero are not read.
 
     Args:
-        coefficients: learned weights. Their row groups are the rows whose attention is read.
+        coefficients: the head coefficients. The attention of their row groups is read.
         name: the method's name in results.
     """
 
@@ -26,7 +26,7 @@ class LearnedScorer(Scorer):
         self.coefficients = coefficients
         self.name = name
         self.row_groups = coefficients.row_groups
-        self.uses_draft = True  # an attribute, because runs of version 0.1.0 have it in their configs
+        self.uses_draft = True  # an instance attribute, because the configs of runs of version 0.1.0 hold it
         self._weighed = _without_zero_layers(coefficients)
         self.layers = self._weighed.layers
 

@@ -1,4 +1,4 @@
-"""Leave-one-out: the log-odds that the draft loses without each source."""
+"""Leave-one-out: score a source by the log-odds that the draft loses without this source."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["OnnxEncoder", "is_onnx_folder"]
 
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 MAX_LENGTH = 512
-"""The maximum number of tokens of a text or a pair. A longer text or pair is cut."""
+"""The maximum number of tokens in a text or in a pair of texts. A longer input is cut."""
 
 
 def is_onnx_folder(name: str | os.PathLike[str]) -> bool:
@@ -26,15 +26,15 @@ def is_onnx_folder(name: str | os.PathLike[str]) -> bool:
 class OnnxEncoder:
     """An encoder in a folder with `model.onnx` and `tokenizer.json`.
 
-    Threads may share an encoder. Copies, and encoders that are sent to another process, load the files again.
+    Threads may share an encoder. A copy loads the files again, and so does an encoder that is sent to another process.
 
     Args:
         folder: the folder.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        InputError: the folder has no tokenizer, the model or the tokenizer cannot be loaded or run, or the model cannot
-            run the token with the tokenizer's highest id.
+        InputError: the folder has no tokenizer, the model or the tokenizer cannot be loaded or run, or the model has no
+            embedding for the tokenizer's highest token id.
     """
 
     shape: tuple[int, ...]
@@ -71,8 +71,8 @@ class OnnxEncoder:
     def __call__(self, text: str, second: str | None = None) -> torch.Tensor:
         """Run one text or one pair of texts, cut to 512 tokens. Return the first output, without its batch dimension.
 
-        Texts are not run in batches. A model with dynamic quantization rounds every text by the largest value in the
-        batch. So the output for a text would depend on the other texts.
+        Texts are not run in batches. A model with dynamic quantization rounds the values of every text by the largest
+        value in the batch, so the output for a text would depend on the other texts.
         """
         encoding = self._tokenizer.encode(text, second)
         values = {

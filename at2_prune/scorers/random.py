@@ -1,4 +1,4 @@
-"""Random scores, the baseline of every comparison."""
+"""Score sources at random. Random scores are the baseline of every comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that make the scorer of a method from its entry in the catalogue."""
+"""Make the scorer of a method from the method's entry in the catalogue."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         learned = [one for one in scoring_methods() if METHODS[one].coefficients]
         others = [one for one in scoring_methods() if one not in learned]
         raise InputError(
-            f"no method {name!r}. These methods need no coefficients: {', '.join(sorted(others))}. "
+            f"there is no method {name!r}. These methods need no coefficients: {', '.join(sorted(others))}. "
             f"These methods need coefficients: {', '.join(sorted({*learned, *options.coefficients}))}"
         )
     if info.coefficients not in ("", *options.coefficients):
@@ -75,10 +75,10 @@ def check_scorer(
     options: ScorerOptions | None = None,
     model_options: Mapping[str, Any] | None = None,
 ) -> tuple[str, Scorer | None]:
-    """Check that `load_scorer` can make the scorer, without loading the model.
+    """Check that `load_scorer` can make the scorer. The language model is not loaded.
 
-    The check reads the model's config, the coefficients, and the files of the index and the encoders. If the model must
-    be calibrated first, the index and the encoders are not checked.
+    The check reads the model's config, the coefficients, and the files of the index and the encoders. If coefficients
+    must be learned first, the index and the encoders are not checked.
 
     Args:
         model: the model, as in `LanguageModel.load`, or a loaded model.
@@ -88,8 +88,9 @@ def check_scorer(
         model_options: the options of `LanguageModel.load` for this model.
 
     Returns:
-        The method, and its scorer. The scorer is None if its coefficients depend on the weights: `load_scorer` finds
-        coefficients for the same weights, or learns them.
+        The method, and the scorer of the method. The scorer is None if its coefficients can be chosen only after the
+        model is loaded. `load_scorer` then looks for coefficients of a model with the same weights, or learns
+        coefficients.
 
     Raises:
         InputError: there is no such method or model, or an option cannot be used.
@@ -119,9 +120,9 @@ def check_scorer(
 
 
 def implied_method(method: str | None, coefficients: object, cross_encoder: object, embedder: object) -> str | None:
-    """Return the method that is named. If none is named, return the method whose encoder is given.
+    """Return the named method. If no method is named, return the method whose encoder is given.
 
-    If no encoder is given either, return None: the caller then chooses the method by the coefficients.
+    If no encoder is given either, return None. The caller then chooses the method by the coefficients.
 
     Raises:
         InputError: no method is named, and more than one of `coefficients`, `cross_encoder` and `embedder` is given.
@@ -133,7 +134,7 @@ def implied_method(method: str | None, coefficients: object, cross_encoder: obje
     given = {"coefficients": coefficients, "cross_encoder": cross_encoder, "embedder": embedder}
     names = [name for name, value in given.items() if value is not None]
     if method is None and len(names) > 1:
-        raise InputError(f"{' and '.join(names)} belong to different methods: name the method, or leave one out")
+        raise InputError(f"{' and '.join(names)} belong to different methods: name the method, or give only one option")
     if method is not None or names in ([], ["coefficients"]):
         return method
     return "dense" if names == ["embedder"] else "cross_encoder"
@@ -152,20 +153,23 @@ def load_scorer(
 
     Args:
         language_model: the model that the scorer scores with.
-        method: a method of `at2_prune.catalogue` that scores. With None, the method follows from the other arguments.
-            It is the method that the given coefficients belong to (see `method_of`), `cross_encoder` for a reranker, or
-            `dense` for an embedder. If none of these is given, it is the default method.
-        coefficients: coefficients for a method that uses them; see `at2_prune.coefficients.loading`.
-        index: the folder of scout's passage index; by default the index is kept in memory.
-        cross_encoder: the reranker of the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore it.
-        embedder: the embedder of the methods `dense` and `fusion`; see `DenseScorer`. Other methods ignore it.
-        calibrate: whether the coefficients of scout are learned if none come with the package for the model; see
+        method: the name of a scoring method in `at2_prune.catalogue`. With None, the other arguments decide the method.
+            Coefficients select the method that they belong to (see `method_of`), a reranker selects `cross_encoder`,
+            and an embedder selects `dense`. If none of these is given, the default method is used.
+        coefficients: coefficients, for a method that uses coefficients; see `at2_prune.coefficients.loading`.
+        index: the folder of scout's passage index. By default, the index is kept in memory.
+        cross_encoder: the reranker for the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore this
+            argument.
+        embedder: the embedder for the methods `dense` and `fusion`; see `DenseScorer`. Other methods ignore this
+            argument.
+        calibrate: whether scout's coefficients are learned if the package has none for the model; see
             `at2_prune.calibration.calibrated_coefficients`.
 
     Raises:
-        InputError: there is no such method, or the given coefficients belong to another method. It is also raised if
-            `cross_encoder` has no reranker, if no method is named and arguments of several methods are given, if the
-            index belongs to another model, or if the method uses no index.
+        InputError: there is no such method, or the given coefficients belong to another method. The error is also
+            raised if the method `cross_encoder` is named without a reranker, or if no method is named and arguments of
+            several methods are given. With an index, it is raised if the index belongs to another model, or if the
+            method uses no index.
         CoefficientsError: there are no coefficients for the model, or the given coefficients cannot be used.
         MissingExtraError: the method needs a package that is not installed.
     """
@@ -182,11 +186,11 @@ def load_scorer(
 
 
 def _must_calibrate(model: str, method: str | None, coefficients: object, options: ScorerOptions) -> bool:
-    """Return whether scout's coefficients must be found by the model's weights, or else learned.
+    """Return whether scout's coefficients must be looked up by the model's weights or learned.
 
-    This is so if calibration is on, the method uses scout's coefficients, none are given, and none come with the
-    package under this model's name. `load_scorer` looks for the fingerprint of the weights in the package, then in the
-    cache.
+    This is True if calibration is on, the method uses scout's coefficients, no coefficients are given, and the package
+    has none under this model's name. `load_scorer` then looks for the fingerprint of the weights, first in the package
+    and then in the cache. If both have no coefficients for these weights, coefficients are learned.
     """
     wanted = METHODS[method or DEFAULT_METHOD].coefficients
     return (
@@ -199,7 +203,7 @@ def _must_calibrate(model: str, method: str | None, coefficients: object, option
 
 
 def _may_have_shipped_weights(config: PretrainedConfig | None) -> bool:
-    """Return whether a model with this config may have the weights of a model whose coefficients are shipped."""
+    """Return whether the package may have coefficients for the weights of a model with this config."""
     if config is None:
         return True
     for methods in shipped_coefficients().values():
@@ -215,8 +219,8 @@ def _may_have_shipped_weights(config: PretrainedConfig | None) -> bool:
 def _check_index(method: str, index: object) -> None:
     if index is not None and METHODS[method].coefficients != "scout":
         raise InputError(
-            f"the method {method} uses no passage index, but one was given: {index!s:.80}; leave out the index, or "
-            "use the method scout"
+            f"the method {method} uses no passage index, but an index was given: {index!s:.80}; leave out the index, "
+            "or use the method scout"
         )
 
 
@@ -225,15 +229,17 @@ def _resolved(
     coefficients: str | os.PathLike[str] | AnyCoefficients | None,
     read: Callable[..., AnyCoefficients],
 ) -> tuple[str, dict[str, AnyCoefficients]]:
-    """Return the method whose scorer `load_scorer` makes, and a mapping with the coefficients that the scorer uses.
-
-    The key of the coefficients is the method that they belong to.
+    """Decide the method, and read the coefficients that its scorer uses.
 
     Args:
         method: the method that `_named` returned.
         coefficients: as in `load_scorer`.
-        read: a function that returns the given coefficients. With None and a method, it returns the coefficients of
-            the method that come with the package.
+        read: a function that reads the given coefficients. With None and a method, the function reads the coefficients
+            that come with the package for this method.
+
+    Returns:
+        The method, and a mapping with the coefficients. The key is the method that the coefficients belong to. The
+        mapping is empty if the method uses no coefficients.
     """
     if coefficients is None:
         method = method or DEFAULT_METHOD
@@ -241,7 +247,9 @@ def _resolved(
         return method, {wanted: read(None, wanted)} if wanted else {}
     wanted = "" if method is None else METHODS[method].coefficients
     if method is not None and not wanted:
-        raise InputError(f"the method {method} uses no coefficients, but some were given: {coefficients!s:.80}")
+        raise InputError(
+            f"the method {method} uses no coefficients, but some were given: {coefficients!s:.80}; leave them out"
+        )
     given = read(coefficients)
     own = method_of(given)
     if method is not None and wanted != own:
@@ -259,11 +267,11 @@ def _named(
     if method in REMOVED:
         raise InputError(REMOVED[method].advice)
     if method is not None and method not in scoring_methods():
-        raise InputError(f"no method {method!r}: the methods are {', '.join(scoring_methods())}")
+        raise InputError(f"there is no method {method!r}: the methods are {', '.join(scoring_methods())}")
     return implied_method(method, coefficients, options.cross_encoder, options.embedder)
 
 
 def _scorer_class(info: MethodInfo) -> type[Scorer]:
-    """Return the class of a method. The module of the class is imported here, when a scorer is made."""
+    """Import and return the scorer class of a method."""
     module, _, name = info.scorer.rpartition(".")
     return getattr(import_module(f"{__package__}.{module}"), name)

@@ -1,4 +1,4 @@
-"""The retriever's ranking: its scores, or else the order in which it returned the passages."""
+"""Score sources by the retriever's ranking: its scores, or else the order in which it returned the passages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["RetrieverOrderScorer"]
 class RetrieverOrderScorer(Scorer):
     """Scores sources by the retriever's scores, or else by the order of the passages.
 
-    If any passage has no score, the order is used: earlier sources score higher.
+    The order is used if any passage has no score. An earlier source then scores higher than a later source.
     """
 
     name = "retriever_order"

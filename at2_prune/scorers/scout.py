@@ -1,4 +1,7 @@
-"""Scout: learned coefficients weight the attention of the question's rows to passages that were read alone."""
+"""Scout: score passages by the attention of the question's rows to them, weighted with learned coefficients.
+
+The model reads each passage alone, without the question and the other passages.
+"""
 
 from __future__ import annotations
 
@@ -23,22 +26,24 @@ from .base import Judgement, Scorer, ScorerOptions, Task
 __all__ = ["CANDIDATES", "ScoutScorer"]
 
 CANDIDATES = 20
-"""The maximum number of sources that get a full score, with links: those with the highest first scores,
-`theta . x(S)`; see `ScoutCoefficients`. All other sources rank after these, by their first scores."""
+"""The maximum number of sources that get a full score, which includes the links between sources. These sources are the
+ones with the highest first scores, `theta . x(S)`; see `ScoutCoefficients`. All other sources rank after them, in the
+order of their first scores."""
 
 
 class ScoutScorer(Scorer):
-    """Scores sources by the attention of the question's rows to the kept keys of passages; see docs/method.md.
+    """Scores sources by the attention of the question's rows to stored keys of passages; see docs/method.md.
 
-    A passage is read once, alone, and its keys are kept in the index. Scoring then runs the question's tokens only. The
-    number of passages is not limited by the model's context, and their order does not matter. The score of a sentence
-    is the score of its passage, times a share. The shares of a passage's sentences are the softmax of their first
-    scores.
+    The model reads each passage once, alone, and the passage's keys are stored in the index. To score, the model runs
+    only the question's tokens. The model's context does not limit the number of passages, and the order of the passages
+    does not matter. The score of a sentence is a share of its passage's score. The shares of a passage's sentences are
+    the softmax of the sentences' first scores.
 
     Args:
-        coefficients: learned coefficients of the model.
-        index: a folder for the index. By default, the index is kept in memory, for all scorers of the process.
-        precision: the precision of the kept vectors.
+        coefficients: the coefficients that were learned for the model.
+        index: the folder of the index. By default, the index is kept in memory, and all scorers of the process share
+            it.
+        precision: the precision of the stored vectors.
     """
 
     name = "scout"
@@ -94,8 +99,8 @@ class ScoutScorer(Scorer):
     def judge(self, task: Task) -> Judgement:
         """Return scores and probabilities.
 
-        The probability of a sentence is the probability of its passage, times the same share as for scores; see the
-        class.
+        The probability of a sentence is a share of its passage's probability. The share is the same as for the score;
+        see the class.
 
         Raises:
             ModelNotSupportedError: the model computes numbers that are not finite.
@@ -123,7 +128,10 @@ class ScoutScorer(Scorer):
         return Judgement(scores.float(), probabilities, present)
 
     def _score_parts(self, index: PassageIndex, question: Mapping[int, LayerRows], task: Task) -> torch.Tensor:
-        """Return the first scores of sources that are parts of passages. A source without text gets minus infinity."""
+        """Return the first scores of sources that are parts of passages.
+
+        A source without text gets the score minus infinity.
+        """
         prompt = task.prompt
         units, sources = source_units(index, task.passages, prompt.source_passage, prompt.source_texts)
         scores = torch.full((len(prompt.source_texts),), -torch.inf, dtype=torch.float64)
@@ -136,7 +144,7 @@ class ScoutScorer(Scorer):
     def _score_passages(
         self, index: PassageIndex, question: Mapping[int, LayerRows], passages: Sequence[Passage]
     ) -> tuple[torch.Tensor, float]:
-        """Return the scores of whole passages, and the log-sum-exp of their first scores, z in `Calibration`.
+        """Return the scores of whole passages, and the log-sum-exp of their first scores. `Calibration` calls it z.
 
         A passage without text gets the score minus infinity.
         """
@@ -181,6 +189,6 @@ def _of_scout(coefficients: object) -> ScoutCoefficients:
     if not isinstance(coefficients, ScoutCoefficients):
         raise InputError(
             "the method scout needs coefficients of the passage index, but head coefficients were given: train "
-            "others with at2-prune train-scout"
+            "coefficients for scout with at2-prune train-scout"
         )
     return coefficients

@@ -1,8 +1,9 @@
-"""A linear surrogate of the model, fitted to random ablations of one question.
+"""Score sources by a linear surrogate of the model, which is fitted to random ablations of one question.
 
-This is ContextCite (arXiv 2409.00729, section 3), which AT2 calls ESM. An ablation keeps each source with probability
-1/2. LASSO predicts the draft's log-odds per token from standardised masks. The scores are LASSO's weights, converted
-back: from standardised masks to masks of 0 and 1, and from log-odds per token to log-odds of the whole draft.
+This method is ContextCite (arXiv 2409.00729, section 3). The AT2 paper calls the method ESM. An ablation keeps each
+source with probability 1/2. LASSO predicts the draft's log-odds per token from standardised masks. The scores are the
+weights of LASSO, but for masks of 0 and 1 instead of standardised masks, and for the log-odds of the whole draft
+instead of the log-odds per token.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ class SurrogateScorer(Scorer):
 
     Args:
         ablations: the number of ablations. With the same seed, the ablations of `surrogate_32` are the first 32
-            ablations of `surrogate_64`, so that outcomes can be shared.
-        alpha: LASSO's penalty; the authors use 0.01.
-        seed: the seed of the ablations. They also depend on the question's text.
+            ablations of `surrogate_64`. The two methods can therefore share outcomes.
+        alpha: the penalty of LASSO. The default is the value that ContextCite's authors use.
+        seed: the seed of the ablations. The ablations also depend on the question's text.
 
     Raises:
         InputError: there are fewer than two ablations.

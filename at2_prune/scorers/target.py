@@ -16,7 +16,7 @@ __all__ = ["differentiable", "draft_logits", "embeddings_of", "log_probability"]
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Allow gradients of gradients. Fused attention kernels do not support them, so another kernel runs here."""
+    """Allow gradients of gradients. Fused attention kernels do not support these, so PyTorch's math kernel is used."""
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield
 

@@ -1,5 +1,5 @@
 """An HTTP server that reranks, prunes and attributes: `at2-prune serve`.
 
-It needs the extra `serve`. `at2_prune.server.app.create_app` makes the application. All work of the model runs in the
-one thread of `scoring_queue`. The other modules pass requests to that thread, and send its results to the clients.
+The server needs the extra `serve`. `at2_prune.server.app.create_app` makes the application. The model runs in one
+thread, the thread of `scoring_queue`. The other modules pass requests to this thread, and send the results to clients.
 """

@@ -1,4 +1,4 @@
-"""The application, which joins the endpoints, the guard and the service."""
+"""Make the application from the endpoints, the guard and the service."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def create_app(
     """Make the application of a server, and load its model.
 
     Args:
-        step: the prune step, which has the settings. With None, the settings are read from the environment.
+        step: the prune step, which holds the settings. With None, the settings are read from the environment.
         limits: the limits of the server.
-        api_key: the bearer key that clients must send; with None, clients need no key.
+        api_key: the bearer key that clients must send. With None, clients need no key.
         log_texts: whether logs hold the texts of requests.
 
     Raises:
@@ -47,7 +47,9 @@ def create_app(
     step = PruneStep(PruneConfig.load()) if step is None else step
     limits = limits or Limits()
     if not step.config.enabled:
-        raise InputError("pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn it on")
+        raise InputError(
+            "pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn pruning on"
+        )
     check_key(api_key)
     metrics = Metrics()
     service = Service(step, limits, metrics)
@@ -56,7 +58,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.queue.start()
         yield
-        await asyncio.to_thread(service.queue.close)  # finishes the jobs that wait
+        await asyncio.to_thread(service.queue.close)  # the queue first finishes the jobs that wait
 
     return join(service, metrics, api_key, log_texts, lifespan)
 
@@ -74,16 +76,16 @@ def join(
     log_texts: bool,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
-    """Make the application of a service.
+    """Make the application for a service.
 
     Args:
-        service: does the work, in this process or in others.
-        metrics: counts the requests.
+        service: the service that does the work, in this process or in other processes.
+        metrics: the metrics, which count the requests.
         api_key: see `create_app`.
         log_texts: see `create_app`.
-        lifespan: starts and ends the service with the application.
+        lifespan: the context manager that starts and ends the service together with the application.
     """
-    # The guard checks the key before the body is read. The dependency only makes the OpenAPI page ask for a key.
+    # The guard checks the key before the body is read. These dependencies only make the OpenAPI page ask for a key.
     scheme = HTTPBearer(auto_error=False, description="The key of the server, if the server was started with a key.")
     dependencies = [] if api_key is None else [Depends(scheme)]
     app = FastAPI(

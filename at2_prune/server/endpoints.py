@@ -1,4 +1,4 @@
-"""The endpoints. Each checks the limits, asks the service, and answers in the shape that its clients read."""
+"""The endpoints. Each endpoint checks the limits, asks the service, and answers in the format that clients expect."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def work_routes(service: Backend) -> APIRouter:
             )
             for index in top_k(ranking.scores, body.top_n or len(scores), "score")
         ]
-        warnings = None if ranking.warning is None else [f"{ranking.warning}; the order is that of the request"]
+        warnings = None if ranking.warning is None else [f"{ranking.warning}; the results are in the request's order"]
         meta = rerank.RerankMeta(api_version=rerank.ApiVersion(version=version), warnings=warnings)
         return rerank.RerankResponse(id=request.state.request_id, model=service.model, results=results, meta=meta)
 
     @router.post("/v2/rerank", tags=["rerank"], response_model_exclude_none=True)
     async def rerank_v2(request: Request, body: rerank.RerankRequest) -> rerank.RerankResponse:
-        """Rank documents, as Cohere's API of version 2 does."""
+        """Rank documents, as version 2 of Cohere's API does."""
         return await ranked(request, body, "2")
 
     @router.post("/v1/rerank", tags=["rerank"], response_model_exclude_none=True)
     async def rerank_v1(request: Request, body: rerank.RerankRequest) -> rerank.RerankResponse:
-        """Rank documents, as Cohere's API of version 1 and Jina's do."""
+        """Rank documents, as version 1 of Cohere's API and Jina's API do."""
         return await ranked(request, body, "1")
 
     @router.post("/rerank", tags=["rerank"], response_model_exclude_none=True)
@@ -68,7 +68,7 @@ def work_routes(service: Backend) -> APIRouter:
 
     @router.post("/prune", tags=["prune"])
     async def prune_passages(request: Request, body: prune.PruneRequest) -> prune.PruneResponse:
-        """Keep the best passages or sentences, and say why the others are dropped."""
+        """Keep the best passages or sentences, and give the reason why each other passage is dropped."""
         _refuse_misspelt(body.passages)
         passages = prune.as_passages(body.passages)
         others = ("question", body.question), ("draft", body.draft or "")
@@ -126,12 +126,12 @@ def health_routes(service: Backend, metrics: Metrics) -> APIRouter:
 
     @router.get("/health")
     async def health() -> dict[str, str]:
-        """Say that the process is running."""
+        """Answer while the process is running."""
         return {"status": "ok"}
 
     @router.get("/ready", responses={503: {"description": "Too many requests wait, or the server shuts down."}})
     async def ready() -> JSONResponse:
-        """Say whether the server would accept a request now."""
+        """Return whether the server would accept a request now."""
         accepts, waiting = await service.state()
         body = {"status": "ready" if accepts else "busy", "model": service.model, "waiting": waiting}
         return JSONResponse(body, 200 if accepts else 503)
@@ -150,7 +150,7 @@ def relevance(ranking: Ranking) -> list[float]:
 
 
 def relative(scores: Sequence[float]) -> list[float]:
-    """Return scores stretched to the range from 0 to 1. Scores that are all equal become 1.
+    """Scale scores to the range from 0 to 1. If all scores are equal, they become 1.
 
     Example:
         >>> relative([2.0, -2.0, 1.0])
@@ -166,8 +166,8 @@ def _documents(body: rerank.RerankRequest) -> list[Passage]:
     """Return the documents of a request as passages.
 
     Raises:
-        Problem: a document is an object without a text under the key `text`, and `rank_fields` is not given; or it has
-            a misspelt `title`.
+        Problem: `rank_fields` is not given, and a document is an object that has no text under the key `text` or has a
+            misspelt key.
     """
     passages = []
     for index, document in enumerate(body.documents):
@@ -177,7 +177,7 @@ def _documents(body: rerank.RerankRequest) -> list[Passage]:
         if passage is None:
             raise Problem(
                 422,
-                "documents: an object needs a text under the key `text`; or name the keys of its text in `rank_fields`",
+                "documents: an object needs a text under the key `text`, unless `rank_fields` names the keys to read",
                 f"documents.{index}",
             )
         passages.append(passage)
@@ -198,7 +198,7 @@ def _check_keys(keys: Iterable[str], known: Collection[str], where: str, read: C
 
     Args:
         keys: the keys to check.
-        known: all keys of the object.
+        known: all keys that the object has.
         where: the name of the object in the request.
         read: the keys that the server reads.
     """
@@ -210,14 +210,14 @@ def _check_keys(keys: Iterable[str], known: Collection[str], where: str, read: C
 def _check(
     request: Request, service: Backend, field: str, passages: Sequence[Passage], *others: tuple[str, str]
 ) -> None:
-    """Check the size of a request, and note its documents for the log.
+    """Check the size of a request, and store its number of documents and its texts for the log.
 
     Args:
         request: the request.
-        service: the service, which has the limits.
+        service: the service, which holds the limits.
         field: the name of the field that holds the documents.
         passages: the documents.
-        others: names and values of the other fields with text.
+        others: the names and the values of other fields with text.
 
     Raises:
         Problem: there are too many documents or characters.

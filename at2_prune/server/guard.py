@@ -1,4 +1,4 @@
-"""The guard in front of the endpoints: request id, key, body size, time for receiving, log line and counts."""
+"""The guard in front of the endpoints. It gives each request an id, checks its key and body, and logs the request."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Guard:
-    """Refuses requests that have no key or are too large, gives every request an id, and logs and counts all requests.
+    """Gives every request an id, refuses some requests, and logs and counts all requests.
 
-    An id that the client sends in `X-Request-ID` is kept if it has at most 64 characters and only letters, digits,
+    A request is refused if its key is missing or wrong, if its body is too large, or if its body arrives too slowly. A
+    client may send an id in `X-Request-ID`. This id is used if it has at most 64 characters and only letters, digits,
     dots, dashes and underscores.
 
     Args:
         app: the application.
-        limits: the maximum size of a body, and the longest wait for the next part of a body.
-        metrics: counts requests.
-        api_key: the bearer key that clients must send; with None, clients need no key.
-        log_texts: whether the log line of a request holds its texts.
+        limits: the limits of the server. They include the maximum size of a body, and the maximum time to wait for the
+            next part of a body.
+        metrics: the metrics, which count the requests.
+        api_key: the bearer key that clients must send. With None, clients need no key.
+        log_texts: whether the log line of a request holds the texts of the request.
     """
 
     def __init__(
@@ -75,16 +77,16 @@ class Guard:
                 await respond(request, problem)(scope, receive, send_with_id)
         except Exception:
             logger.error("the request failed", exc_info=True, extra={"fields": {"request_id": _id(request)}})
-            if status:  # half of the response is sent already
+            if status:  # a part of the response is sent already
                 raise ConnectionAbortedError("the response was cut off") from None
-            await respond(request, Problem(500, "a fault of the server; the server's log has more"))(
+            await respond(request, Problem(500, "the server failed; its log has more about this request"))(
                 scope, receive, send_with_id
             )
         finally:
             self._record(request, status, time.perf_counter() - started)
 
     def _refusal(self, request: Request) -> Problem | None:
-        """Return the problem for which a request is refused before its body is read, or None."""
+        """Return the problem if a request is refused before its body is read, else None."""
         given = request.headers.get("authorization", "").encode()
         if self.expected is not None and request.url.path not in OPEN and not _same(given, self.expected):
             return Problem(
@@ -98,13 +100,13 @@ class Guard:
 
     def _too_large(self) -> Problem:
         return Problem(
-            413, f"the body is larger than the {self.limits.max_body_bytes} bytes that this server takes", "body"
+            413, f"the body is larger than {self.limits.max_body_bytes} bytes, the maximum of this server", "body"
         )
 
     def _limited(self, receive: Receive) -> Receive:
-        """Return a `receive` that enforces the limits.
+        """Return a `receive` function that enforces the limits on the body.
 
-        It raises a problem if the body is too large, or if the next part of the body does not arrive in time.
+        The function raises a problem if the body is too large, or if the next part of the body does not arrive in time.
         """
         received = 0
         complete = False
@@ -151,6 +153,6 @@ def _id_of(headers: Mapping[str, str]) -> str:
 
 
 def _same(given: bytes, expected: bytes) -> bool:
-    """Compare two headers in a time that does not depend on the expected header. The scheme's case does not matter."""
+    """Compare two headers, ignoring the case of the scheme. The time does not depend on the expected header."""
     scheme, _, key = given.partition(b" ")
     return secrets.compare_digest(scheme.capitalize() + b" " + key.strip(), expected)

@@ -1,6 +1,7 @@
 """The limits of a server: the size of a request, the number of waiting requests, and the time for a request.
 
-Each limit is declared once, in this file. Nothing here imports FastAPI, so that `at2-prune serve --help` can read it.
+Each limit is declared once, in this file. The file does not import FastAPI, so that `at2-prune serve --help` can read
+the limits without FastAPI.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Limits:
     timeout: float = field(
         default=60,
         metadata={
-            "help": "the maximum number of seconds to wait for the next part of a request; the same limit applies "
-            "separately to answering the request"
+            "help": "the maximum number of seconds to wait for the next part of a request, and the maximum number of "
+            "seconds to answer a request"
         },
     )

@@ -1,4 +1,4 @@
-"""Logs with one JSON object on each line. They hold no texts of requests, unless the user asks for them."""
+"""Logs with one JSON object on each line. Logs hold texts of requests only if the user asks for the texts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["JsonFormatter", "use_json_logs"]
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as a JSON object: time, level, logger, message and the keys of the record's `fields`.
+    """Writes a log record as a JSON object, with time, level, logger, message and the keys of the record's `fields`.
 
-    For an exception, it writes the type and the places in the code.
+    If the record has an exception, its type is written, and the places in the code that the exception passed through.
 
     Args:
-        texts: whether to write the message of an exception too, which may quote a passage.
+        texts: whether to write the message of an exception too. The message may quote a passage.
     """
 
     def __init__(self, texts: bool = False) -> None:
@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def use_json_logs(texts: bool = False) -> None:
-    """Let all handlers of the root logger write JSON, and log Python's warnings too.
+    """Make all handlers of the root logger write JSON. Python's warnings are logged too.
 
     Args:
         texts: see `JsonFormatter`.

@@ -1,4 +1,4 @@
-"""The metrics of a server, which Prometheus reads. Labels are paths of endpoints and statuses, never texts."""
+"""The metrics of a server, for Prometheus. The labels are endpoint paths and HTTP statuses, and never texts."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         labels = ["endpoint", "status"]
-        self.requests = Counter("at2_prune_requests", "Requests answered.", labels, registry=self.registry)
+        self.requests = Counter("at2_prune_requests", "Answered requests.", labels, registry=self.registry)
         self.seconds = Histogram(
             "at2_prune_request_seconds",
-            "Time from the call of the application to the end of its answer.",
+            "Seconds from the call of the application to the end of the answer.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.documents = Counter("at2_prune_documents", "Documents in the requests.", registry=self.registry)
         self.batches = Histogram(
-            "at2_prune_batch_size", "Requests that were scored together.", buckets=_SIZES, registry=self.registry
+            "at2_prune_batch_size", "Requests that were scored as one batch.", buckets=_SIZES, registry=self.registry
         )
-        self.waiting = Gauge("at2_prune_waiting_requests", "Requests that wait.", registry=self.registry)
+        self.waiting = Gauge("at2_prune_waiting_requests", "Requests that wait now.", registry=self.registry)
 
     def watch(self, waiting: Callable[[], float]) -> None:
         """Set the function that returns the number of waiting requests."""

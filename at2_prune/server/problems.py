@@ -1,7 +1,7 @@
-"""Errors as clients see them: one JSON object, in which the clients of three services find the message.
+"""Errors as clients see them. An error is one JSON object that the clients of three services can read.
 
 Clients of Cohere read `message`, clients of Jina read `detail`, and clients of Text Embeddings Inference read `error`
-and `error_type`. No error holds a text of the request: a message that may hold such a text is replaced.
+and `error_type`. No error holds a text of the request. A message that may hold such a text is replaced.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _MEANINGS = {
     401: "The key is missing or wrong.",
     408: "The next part of the body did not arrive in time.",
     413: "The body is too large.",
-    422: "A field is missing, wrong or too large. `field` names it.",
-    429: "Too many requests wait. `Retry-After` says for how many seconds to wait.",
-    500: "A fault of the server. The server's log holds the request's id.",
-    501: "This server's model or installation cannot do this.",
+    422: "A field is missing, wrong or too large. `field` names the field.",
+    429: "Too many requests wait. Try again after the number of seconds in `Retry-After`.",
+    500: "The server failed. Its log holds the request's id.",
+    501: "The model or the installation of this server cannot do this.",
     503: "The server is shutting down.",
     504: "The answer took too long.",
 }
@@ -38,11 +38,11 @@ _WORDS = {
     "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
     "extra_forbidden": "there is no such field; correct its name or leave it out",
 }
-"""Clearer messages for some of pydantic's errors."""
+"""Messages that are clearer than pydantic's own, by the type of pydantic's error."""
 
 
 class ProblemBody(BaseModel):
-    """An error. `message`, `detail` and `error` hold the same sentence, for clients of different services."""
+    """An error. `message`, `detail` and `error` hold the same sentence, because clients read different fields."""
 
     message: str
     detail: str
@@ -64,7 +64,7 @@ class Problem(HTTPException):
     Args:
         status: the HTTP status.
         message: a sentence without any text of the request.
-        field: the field of the request that is wrong; None if the error is not about a field.
+        field: the field of the request that is wrong. It is None if the error is not about a field.
         headers: headers of the response.
     """
 
@@ -76,9 +76,10 @@ class Problem(HTTPException):
 
 
 def problem_of(error: AT2PruneError) -> Problem:
-    """Return the problem to answer with after an error of the package.
+    """Return the problem with which the server answers after an error of the package.
 
-    The messages of most errors may quote a passage, so these messages are replaced.
+    Three types of errors keep their messages. The messages of all other types may quote a passage, so they are
+    replaced.
     """
     if isinstance(error, MissingExtraError):
         return Problem(501, str(error))
@@ -107,7 +108,7 @@ async def _on_problem(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_wrong_field(request: Request, error: Exception) -> JSONResponse:
-    """Name the fields that are wrong. pydantic's own report would repeat their values."""
+    """Answer with the names of the wrong fields. pydantic's own report would repeat the values of the fields."""
     assert isinstance(error, RequestValidationError)
     wrong = [(_field(one["loc"]), _WORDS.get(one["type"], one["msg"])) for one in error.errors()]
     sentence = "; ".join(f"{field}: {message}" for field, message in wrong[:3])

@@ -25,7 +25,7 @@ Granularity = Literal["passage", "sentence"]
 
 
 class PassageBody(BaseModel):
-    """One retrieved text. Other keys are accepted and have no effect, unless they are misspellings of these keys."""
+    """One retrieved text. Other keys have no effect, but a misspelling of one of these keys is refused."""
 
     model_config = ConfigDict(extra="allow")  # the endpoints look for misspellings among the other keys
 
@@ -71,7 +71,7 @@ class PruneRequest(_Request):
     k: Annotated[Annotated[Literal["auto"], TEXT_TAG] | Annotated[Count | None, OTHER_TAG], BY_TYPE] = Field(
         None, description="The number of passages or sentences to keep. The default is the server's setting."
     )
-    draft: NotBlank | None = Field(None, description="A draft by any model, for methods that read one.")
+    draft: NotBlank | None = Field(None, description="A draft by any model, for methods that read a draft.")
     answer: bool = Field(
         False, strict=True, description="True if the server's reader should answer from the kept texts."
     )
@@ -84,10 +84,10 @@ class Kept(BaseModel):
     text: str = Field(description="The kept text: the whole text, or the kept sentences.")
     title: str | None = None
     id: str | None = None
-    score: float | None = Field(description="The method's score; null if the passage was not scored.")
+    score: float | None = Field(description="The method's score. Null if the passage was not scored.")
     probability: float | None = Field(
         None,
-        description="The probability that the passage is evidence; null if the method gives no probabilities.",
+        description="The probability that the passage is evidence. Null if the method gives no probabilities.",
     )
 
 
@@ -101,12 +101,12 @@ class Dropped(BaseModel):
 
 
 class PruneResponse(BaseModel):
-    """The kept passages, and the reasons for dropping the others."""
+    """The kept passages, and the dropped passages with the reasons why they are dropped."""
 
     pruned_text: str = Field(description="The kept texts, with an empty line between them.")
     kept: list[Kept] = Field(description="The kept passages, in the order in which a prompt should show them.")
     dropped: list[Dropped]
-    draft: str | None = Field(description="The draft that the scoring model read; null if it read none.")
+    draft: str | None = Field(description="The draft that the scoring model read. Null if it read no draft.")
     answer: str | None = Field(None, description="The answer from the kept texts, if the request asks for an answer.")
     present: float | None = Field(
         None,
@@ -114,7 +114,7 @@ class PruneResponse(BaseModel):
         "or if there are too few passages.",
     )
     fallback: str | None = Field(
-        description="The reason why nothing could be scored. The first passages are then kept. Null if all went well."
+        description="The reason why nothing could be scored. The first passages are then kept. Null otherwise."
     )
     model: str
     request_id: str
@@ -140,7 +140,7 @@ class AttributedSource(BaseModel):
     passage: int = Field(description="The index of the passage in the request.")
     text: str
     score: float
-    rank: int = Field(description="1 for the highest score.")
+    rank: int = Field(description="The rank by score. The highest score has rank 1.")
 
 
 class AttributeResponse(BaseModel):

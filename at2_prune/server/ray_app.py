@@ -1,10 +1,10 @@
-"""The server on several machines: an application for Ray Serve.
+"""An application for Ray Serve, which runs the server on several machines.
 
     serve run at2_prune.server.ray_app:build method=scout index=/data/index max_replicas=8
 
-The deployment `Api` speaks HTTP, and the replicas of the deployment `Replica` do the work. Each replica holds the model
-and a cache of the passage index. `PassageRouter` sends a request to the replica that keeps the keys of its passages.
-The application needs the extra `ray`. docs/scale.md describes the application.
+The deployment `Api` answers HTTP requests, and the replicas of the deployment `Replica` do the work. Each replica holds
+the model and a cache of the passage index. `PassageRouter` sends a request to the replica that keeps the keys of the
+request's passages. The application needs the extra `ray`. docs/scale.md describes the application.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ _METHODS = ("rank", "prune", "attribute", "first_tokens", "state")
 
 @dataclass(frozen=True)
 class Replicas:
-    """The number of replicas, and the resources of each."""
+    """The number of replicas, and the resources of each replica."""
 
     min_replicas: int = 1
     max_replicas: int = 4
     cpus: int = 1
     """The number of CPU cores for each replica."""
     gpus: float = 0
-    """The number of GPUs for each replica; a fraction lets replicas share one."""
+    """The number of GPUs for each replica. With a fraction, replicas share a GPU."""
     memory: int = 1024
     """The maximum size of the index that each replica keeps in memory, in MiB."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_replicas <= self.max_replicas:
             raise InputError(
-                f"min_replicas={self.min_replicas} and max_replicas={self.max_replicas}: give at least 1 replica, and "
-                "a maximum that is not smaller"
+                f"min_replicas must be at least 1 and at most max_replicas, got min_replicas={self.min_replicas} and "
+                f"max_replicas={self.max_replicas}"
             )
 
 
 class Replica:
-    """Holds a model and a cache of the passage index, and does the work of requests.
+    """Holds a model and a cache of the passage index, and does the work for requests.
 
     Args:
         config: the settings of pruning.
@@ -94,19 +94,20 @@ class Replica:
             return Outcome(self.id, problem=problem_of(error))
         except Exception:
             logger.error("the request failed", exc_info=True, extra={"fields": {"replica": self.id}})
-            return Outcome(self.id, problem=Problem(500, "a fault of the server; the replica's log has more"))
+            return Outcome(self.id, problem=Problem(500, "the server failed; the replica's log has more"))
 
     def report(self) -> dict[str, Any]:
-        """Return the replica's id, and its numbers of requests and of passages in memory."""
+        """Return the replica's id, the number of its requests, and the number of passages in its memory."""
         return {"replica": self.id, "requests": self.requests, "passages": len(shared_memory)}
 
 
 def build(args: Mapping[str, Any]) -> Application:
     """Return the application for `serve run` and `serve deploy`.
 
-    This function reads the settings and hands them to all replicas. `args` override the environment, which overrides
-    the file that `config` names. The key of the server is `AT2_PRUNE_API_KEY` of the environment. With `serve run`, the
-    environment is that of the command; with `serve deploy`, it is the `runtime_env` of the application.
+    This function reads the settings and passes them to all replicas. The settings in `args` override the environment.
+    The environment overrides the file that `config` names. The environment variable `AT2_PRUNE_API_KEY` holds the key
+    of the server. With `serve run`, the environment is the environment of the command. With `serve deploy`, the
+    environment is the `runtime_env` of the application.
 
     Args:
         args: the settings of `PruneConfig`, the fields of `Limits` and `Replicas`, `config` and `log_texts`.
@@ -124,7 +125,9 @@ def build(args: Mapping[str, Any]) -> Application:
     parsed = {n: kinds[n].parse(v) if n in kinds and isinstance(v, str) else v for n, v in given.items()}
     config = PruneConfig.load(source, **parsed)
     if not config.enabled:
-        raise InputError("pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn it on")
+        raise InputError(
+            "pruning is off (enabled=False or AT2_PRUNE=off), so there is nothing to serve: turn pruning on"
+        )
     model = PruneStep(config).model_name
     worker = serve.deployment(
         name=REPLICA,
@@ -133,7 +136,7 @@ def build(args: Mapping[str, Any]) -> Application:
             "max_replicas": replicas.max_replicas,
             "target_ongoing_requests": limits.max_together,
         },
-        max_ongoing_requests=2 * limits.max_together,  # one batch that is scored, and the next one
+        max_ongoing_requests=2 * limits.max_together,  # the batch that is being scored, and the next batch
         max_queued_requests=limits.max_waiting,
         request_router_config={"request_router_class": "at2_prune.server.ray_router:PassageRouter"},
         ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
@@ -152,7 +155,7 @@ def build(args: Mapping[str, Any]) -> Application:
 
 
 def _taken(kind: type[D], given: dict[str, Any]) -> D:
-    """Remove a dataclass's fields from the arguments, and return the dataclass.
+    """Remove the fields of a dataclass from the arguments, and return the dataclass with these values.
 
     Raises:
         InputError: a value is not a number, or it is below the minimum: 0 for `gpus`, and 1 for all other fields.

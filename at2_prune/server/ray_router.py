@@ -1,6 +1,6 @@
-"""The router of a Ray Serve deployment. It sends a request to the replica that holds its passages' attention keys.
+"""The router of a Ray Serve deployment. It sends a request to the replica that keeps the keys of its passages.
 
-This module uses an API that Ray marks as alpha. It was tested with Ray 2.60.
+This module uses an API that Ray marks as alpha. The module was tested with Ray 2.60.
 """
 
 from __future__ import annotations
@@ -17,31 +17,35 @@ from ..passages import Passage
 __all__ = ["PassageRouter"]
 
 REMEMBERED = 1_000_000
-"""The maximum number of passages whose replica a router remembers. Each takes about 200 bytes."""
+"""The maximum number of passages whose replica a router remembers. Each passage takes about 200 bytes."""
 
 
 class PassageRouter(RequestRouter):
-    """Sends a request to the replica that most of its passages were sent to before.
+    """Sends a request to the replica that most of the request's passages were sent to before.
 
-    Each passage votes for the replica that it was first sent to, if this replica still runs. Any other
-    passage votes for the replica with the highest hash of passage and replica, so that all routers choose the same one.
-    If replicas have equally many votes, the lowest hash of all passages and the replica decides. If a replica has
-    no free place, the request goes to the replica with the next highest number of votes.
+    Each passage votes for one replica. This is the replica that the passage was first sent to, if it still runs.
+    Otherwise, it is the replica for which the hash of passage and replica is highest, so that all routers choose the
+    same replica. Among replicas with equally many votes, the first is the one for which the hash of all passages and
+    the replica is lowest. If a replica has no free place, the request goes to the replica with the next highest number
+    of votes.
 
     A request holds its passages in the keyword argument `passages`.
     """
 
     def initialize_state(self, **kwargs: Any) -> None:
-        """Set up the router. Ray calls this once."""
+        """Set up the router. Ray calls this method once."""
         self.homes: OrderedDict[bytes, ReplicaID] = OrderedDict()
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Return the replicas, each in its own rank, by their number of votes."""
+        """Rank the replicas by their number of votes, and return one replica for each rank, the best rank first.
+
+        If the request has no passages, all replicas have the same rank.
+        """
         if pending_request is None:
             return [candidate_replicas]
-        pending_request.routing_context.should_backoff = True  # else Ray asks busy replicas again without a pause
+        pending_request.routing_context.should_backoff = True  # otherwise Ray asks busy replicas again without a pause
         keys = passage_keys(pending_request.kwargs.get("passages", ()))
         if not keys:
             return [candidate_replicas]
@@ -53,7 +57,7 @@ class PassageRouter(RequestRouter):
         return [[replica] for replica in ranked]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
-        """Remember the replica for each passage that has no running replica yet."""
+        """Remember this replica for each passage of the request that has no running replica yet."""
         for key in passage_keys(pending_request.kwargs.get("passages", ())):
             if self.homes.get(key) not in self.curr_replicas:
                 self.homes[key] = replica_id

@@ -1,4 +1,4 @@
-"""The service of an application whose replicas do the work in other processes, on Ray Serve."""
+"""A service for Ray Serve. Replicas in other processes do the work of the service."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .service import Ranking, answer_of
 __all__ = ["Outcome", "RemoteService"]
 
 TRIES = 3
-"""The number of replicas that are asked before a request fails, if the replicas die while they work."""
+"""The maximum number of replicas that are asked for an answer. If a replica dies, another replica is asked."""
 _READY_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer of a replica. Errors are returned and not raised, because Ray would log their messages."""
+    """The answer of a replica. It also holds errors, because Ray would log the messages of errors that are raised."""
 
     replica: str
     """The id of the replica."""
@@ -71,12 +71,12 @@ class RemoteService:
         return found
 
     async def first_tokens(self, request: Request | None, passages: Sequence[Passage], count: int) -> list[Passage]:
-        """Return passages with at most `count` tokens of the model's tokenizer in their texts."""
+        """Cut each passage's text after `count` tokens of the model's tokenizer, and return the passages."""
         cut: list[Passage] = await self._ask(request, "first_tokens", count=count, passages=passages)
         return cut
 
     async def state(self) -> tuple[bool, int]:
-        """Return whether some replica accepts a request now, and the number of requests that wait there."""
+        """Ask one replica whether it accepts a request now, and how many requests wait there."""
         try:
             outcome = await asyncio.wait_for(self._call("state", {}), _READY_SECONDS)
         except (asyncio.TimeoutError, Problem):
@@ -85,7 +85,7 @@ class RemoteService:
         return accepts, waiting
 
     async def _ask(self, request: Request | None, name: str, **arguments: Any) -> Any:
-        """Ask a replica, and return its value or raise its problem."""
+        """Ask a replica. Return the value of its answer, or raise the problem."""
         work = asyncio.ensure_future(self._call(name, arguments))
         outcome = await answer_of(request, work, self.limits.timeout)
         if request is not None:
@@ -95,7 +95,7 @@ class RemoteService:
         return outcome.value
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> Outcome:
-        """Call a method of a replica. If the replica dies, ask another one."""
+        """Call a method of a replica. If the replica dies, call another replica."""
         for _ in range(TRIES):
             response = self.handle.call.remote(name, **arguments)
             try:
@@ -107,7 +107,7 @@ class RemoteService:
             except BackPressureError:
                 waiting = self.limits.max_waiting
                 raise Problem(
-                    429, f"{waiting} requests wait already; try again later", None, {"Retry-After": "1"}
+                    429, f"{waiting} requests are waiting already; try again later", None, {"Retry-After": "1"}
                 ) from None
             except (RayActorError, ReplicaUnavailableError):
                 continue

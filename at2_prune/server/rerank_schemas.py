@@ -1,6 +1,6 @@
-"""The bodies of the rerank endpoints, as the clients of Cohere, Jina and Text Embeddings Inference write and read them.
+"""The bodies of the rerank endpoints, in the formats of Cohere, Jina and Text Embeddings Inference.
 
-Other fields of these services are accepted and have no effect.
+These services have further fields. Such fields are accepted and have no effect.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ def _no_truth(value: Any) -> Any:
 
 
 NUMBER = BeforeValidator(_no_truth)
-"""Refuses true and false as a number. pydantic alone would take them as 1 and 0."""
+"""Refuses true and false where a number is expected. pydantic itself would accept them as 1 and 0."""
 Count = Annotated[int, Field(ge=1), NUMBER]
 """An integer of at least 1."""
 
 
 TEXT_TAG, OTHER_TAG = Tag("<text>"), Tag("<other>")
 BY_TYPE = Discriminator(lambda value: "<text>" if isinstance(value, str) else "<other>")
-"""Chooses the schema of a field by the type of its value, so that an error is about the schema that the client meant.
-The tags begin with "<", and errors leave such parts out of a field's name."""
+"""Chooses the schema of a field by the type of the value, so that an error is about the schema that the client meant.
+The tags begin with "<". Errors leave out such tags when they name a field."""
 
 
 class RerankRequest(BaseModel):
-    """A request to rerank, in the shape of Cohere (version 1 and 2) and Jina."""
+    """A request to rerank, in the format of Cohere (versions 1 and 2) and Jina."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -78,16 +78,16 @@ class RerankRequest(BaseModel):
         }
     )
 
-    model: str | None = Field(None, description="Accepted, and has no effect: the server has one scoring model.")
+    model: str | None = Field(None, description="This field has no effect, because the server has one scoring model.")
     query: NotBlank
     documents: list[Annotated[Annotated[str, TEXT_TAG] | Annotated[dict[str, Any], OTHER_TAG], BY_TYPE]] = Field(
         min_length=1, description="Texts, or objects with a `text` and optionally a `title`."
     )
-    top_n: Count | None = Field(None, description="The number of results. The default is all.")
+    top_n: Count | None = Field(None, description="The number of results. By default, all documents are returned.")
     return_documents: bool | None = Field(None, description="Whether each result holds the text of its document.")
     rank_fields: list[str] | None = Field(
         None,
-        description="The keys of a document object whose values are read, each on its own line. By default, "
+        description="The keys of a document object to read. Each value is read as a separate line. By default, "
         "`text` and `title` are read.",
     )
     max_tokens_per_doc: Count | None = Field(
@@ -106,8 +106,8 @@ class RerankResult(BaseModel):
 
     index: int = Field(description="The document's index in the request.")
     relevance_score: float = Field(
-        description="The probability that the document is evidence. If the server's method gives no probabilities: "
-        "from 0 for the lowest score of this request to 1 for the highest."
+        description="The probability that the document is evidence. If the server's method gives no probabilities, the "
+        "scores are scaled: the lowest score of the request becomes 0, and the highest score becomes 1."
     )
     document: RerankDocument | None = None
 
@@ -125,12 +125,12 @@ class BilledUnits(BaseModel):
 
 
 class RerankMeta(BaseModel):
-    """Cohere's remarks on an answer."""
+    """The metadata of an answer, in Cohere's format."""
 
     api_version: ApiVersion
     billed_units: BilledUnits = BilledUnits()
     warnings: list[str] | None = Field(
-        None, description="The reason why the documents could not be scored, if there is one."
+        None, description="The reason why the documents could not be scored. Null if they were scored."
     )
 
 
@@ -142,7 +142,7 @@ class Usage(BaseModel):
 
 
 class RerankResponse(BaseModel):
-    """The ranking, in a shape that clients of Cohere and of Jina read."""
+    """The ranking, in a format that clients of Cohere and clients of Jina can read."""
 
     id: str = Field(description="The request's id.")
     model: str = Field(description="The name of the model that scored.")
@@ -152,7 +152,7 @@ class RerankResponse(BaseModel):
 
 
 class TextsRequest(BaseModel):
-    """A request to rerank, in the shape of Text Embeddings Inference."""
+    """A request to rerank, in the format of Text Embeddings Inference."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"query": QUESTION, "texts": TEXTS, "raw_scores": True, "return_text": True}]}
@@ -161,9 +161,9 @@ class TextsRequest(BaseModel):
     query: NotBlank
     texts: list[str] = Field(min_length=1)
     raw_scores: bool = Field(
-        False, description="True for the method's own scores, false for probabilities (see relevance_score)."
+        False, description="True to return the method's scores, false to return values as in `relevance_score`."
     )
-    return_text: bool = Field(False, description="Whether each result holds its text.")
+    return_text: bool = Field(False, description="Whether each result holds the text that was ranked.")
 
 
 class RankedText(BaseModel):

@@ -1,4 +1,4 @@
-"""The queue of a server: one thread does all work of the model, and scores waiting requests as one batch."""
+"""The queue of a server. One thread does all the work of the model, and scores waiting requests as one batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class QueueFullError(Exception):
     """Too many jobs wait.
 
     Args:
-        retry_after: the number of seconds after which the jobs that wait now should be done.
+        retry_after: the expected number of seconds until the jobs that wait now are done.
     """
 
     def __init__(self, retry_after: int) -> None:
@@ -48,15 +48,15 @@ class _Job:
 
 
 class ScoringQueue:
-    """Runs jobs in the order in which they were added. Questions that follow one another are scored as one batch.
+    """Runs jobs in the order in which they were added. Consecutive questions are scored as one batch.
 
-    A job is skipped if its future is cancelled before the job's turn.
+    A job is skipped if its future is cancelled before the job starts.
 
     Args:
-        pruner: scores the questions.
+        pruner: the pruner that scores the questions.
         max_waiting: the maximum number of jobs that may wait.
         max_together: the maximum number of questions in a batch.
-        on_batch: called with the number of questions of each batch.
+        on_batch: a function that is called with the number of questions in each batch.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ScoringQueue:
         self._thread = threading.Thread(target=self._work, name="at2-prune-scoring", daemon=True)
 
     def start(self) -> None:
-        """Start the thread. Jobs may be added before the start."""
+        """Start the thread. Jobs may be added before the thread starts."""
         self._thread.start()
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class ScoringQueue:
         return self._put(_Job(None, question, passages))
 
     def run(self, call: Callable[[], T]) -> Future[T]:
-        """Add other work of the model.
+        """Add other work for the model.
 
         Raises:
             QueueFullError, QueueClosedError: the queue does not accept the work.
@@ -150,8 +150,10 @@ class ScoringQueue:
             return taken
 
     def _score(self, jobs: Sequence[_Job]) -> None:
-        """Score questions as one batch. After an error, score each question alone, so that only faulty requests
-        fail."""
+        """Score questions as one batch.
+
+        If this raises an error, score each question alone, so that only the requests at fault fail.
+        """
         try:
             found = self.pruner.attribute_batch([job.question for job in jobs], [job.passages for job in jobs])
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The service behind the endpoints, which puts the work of a request into the queue and waits for the result."""
+"""The service behind the endpoints. It puts the work of a request into the queue, and waits for the result."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ class Ranking:
 
     scores: list[float]
     probabilities: list[float] | None = None
-    """For each document, the probability that it is evidence; None if the method gives no probabilities."""
+    """For each document, the probability that the document is evidence. It is None if the method gives no
+    probabilities."""
     warning: str | None = None
-    """The reason why nothing could be scored. All scores are then 0. None if all went well."""
+    """The reason why nothing could be scored. All scores are then 0. It is None if the documents were scored."""
 
 
 class Backend(Protocol):
-    """The work behind the endpoints. `Service` does it in this process."""
+    """The methods that the endpoints call. `Service` does this work in the same process."""
 
     limits: Limits
     model: str
@@ -67,13 +68,13 @@ class Backend(Protocol):
 class Service:
     """Scores, prunes and attributes with one model.
 
-    `rank`, `prune` and `attribute` watch the request: if the client closes the connection, work that has not begun is
-    cancelled. With None, nothing is watched.
+    `rank`, `prune` and `attribute` watch the connection of a request. If the client closes the connection, work that
+    has not begun is cancelled. If the request is None, no connection is watched.
 
     Args:
-        step: the prune step, which has the settings. The constructor loads the step's model.
+        step: the prune step, which holds the settings. The constructor loads the step's model.
         limits: the limits of the server.
-        metrics: counts the batches.
+        metrics: the metrics, which count the batches.
 
     Raises:
         InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.
@@ -97,15 +98,15 @@ class Service:
         except AT2PruneError as error:
             self.no_attribution = str(error)
         ranker = self.steps["passage"].pruner
-        ranker.scorer.prepare(ranker.language_model.device)  # an encoder that cannot be loaded is found now
+        ranker.scorer.prepare(ranker.language_model.device)  # an encoder that cannot be loaded raises its error now
         self.queue = ScoringQueue(ranker, limits.max_waiting, limits.max_together, metrics.batches.observe)
         metrics.watch(lambda: self.queue.waiting)
 
     async def rank(self, request: Request | None, question: str, passages: Sequence[Passage]) -> Ranking:
-        """Score documents, as one batch with other waiting requests."""
+        """Score the documents of a request, as one batch with other waiting requests."""
         try:
             sources = await self._result(request, lambda: self.queue.score(question, passages))
-        except EmptyDraftError as error:  # the model's own draft is empty
+        except EmptyDraftError as error:  # the model wrote an empty draft
             return Ranking([0.0] * len(passages), warning=str(error))
         known = [source.probability for source in sources if source.probability is not None]
         return Ranking([source.score for source in sources], known if len(known) == len(sources) else None)
@@ -115,7 +116,7 @@ class Service:
     ) -> tuple[Pruned, str | None]:
         """Choose the passages to keep, and answer from the kept texts if the request asks for an answer.
 
-        The answer is None if the request asks for none, or if no kept passage has text.
+        The answer is None if the request asks for no answer, or if no kept passage has text.
         """
         step = self.steps[body.granularity or self.granularity]
 
@@ -142,11 +143,11 @@ class Service:
         return sources, pruner.scorer.name
 
     async def first_tokens(self, request: Request | None, passages: Sequence[Passage], count: int) -> list[Passage]:
-        """Return passages with at most `count` tokens of the model's tokenizer in their texts."""
+        """Cut each passage's text after `count` tokens of the model's tokenizer, and return the passages."""
         return [replace(passage, text=self._cut(passage.text, count)) for passage in passages]
 
     async def state(self) -> tuple[bool, int]:
-        """Return whether a request would be accepted now, and the number of waiting requests."""
+        """Return whether the queue would accept a request now, and the number of waiting requests."""
         return self.queue.accepts, self.queue.waiting
 
     def _cut(self, text: str, count: int) -> str:
@@ -166,7 +167,7 @@ class Service:
         except QueueFullError as error:
             headers = {"Retry-After": str(error.retry_after)}
             raise Problem(
-                429, f"{self.queue.max_waiting} requests wait already; try again later", None, headers
+                429, f"{self.queue.max_waiting} requests are waiting already; try again later", None, headers
             ) from None
         except QueueClosedError:
             raise Problem(503, "the server is shutting down", None, {"Retry-After": "5"}) from None
@@ -176,12 +177,12 @@ class Service:
 async def answer_of(request: Request | None, work: asyncio.Future[T], timeout: float) -> T:
     """Wait for the result of work.
 
-    If the time is over or the client closes the connection, work that has not begun is cancelled. Work that the queue
-    has begun goes on, and its result is dropped.
+    If the time runs out or the client closes the connection, work that has not begun is cancelled. Work that the queue
+    has begun continues, but its result is dropped.
 
     Raises:
-        Problem: the time is over, or the client closed the connection.
-        Exception: the error of the work.
+        Problem: the time ran out, or the client closed the connection.
+        Exception: the error that the work raised.
     """
     gone = asyncio.ensure_future(_hung_up(request)) if request else None
     pending: set[asyncio.Future[Any]] = {work, gone} if gone else {work}
@@ -205,7 +206,7 @@ async def _hung_up(request: Request) -> None:
 
 
 def _reading_drafts(pruner: AT2Pruner) -> AT2Pruner:
-    """Return this pruner if its method reads drafts, else a pruner with the same model and the method at2."""
+    """Return this pruner if its method reads drafts. Otherwise, return a pruner with its model and the method at2."""
     if pruner.scorer.uses_draft:
         return pruner
     return AT2Pruner.from_pretrained(

@@ -1,6 +1,6 @@
-"""Multinomial logistic regression: coefficients that give the supporting sources the highest probability.
+"""Fit coefficients by multinomial logistic regression, so that supporting sources get a high probability.
 
-`recall_at` measures a ranking.
+`recall_at` measures how well scores rank the supporting sources.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["Choice", "fit_choices", "recall_at"]
 
 @dataclass(frozen=True)
 class Choice:
-    """One observation of the regression: the candidate sources, and which of them support the answer."""
+    """One observation of the regression: several sources, some of which support the answer."""
 
     features: torch.Tensor
     """`(sources, features)`."""
     right: torch.Tensor
     """`(sources,)` bool, True for supporting sources."""
     weight: float = 1.0
-    """The weight of the choice among all choices."""
+    """The weight of this observation in the loss."""
 
 
 def fit_choices(choices: Sequence[Choice], penalty: float, steps: int) -> torch.Tensor:
@@ -57,7 +57,7 @@ def fit_choices(choices: Sequence[Choice], penalty: float, steps: int) -> torch.
 
 
 def recall_at(scores: torch.Tensor, gold: torch.Tensor, k: int) -> float:
-    """Return the share of the supporting sources among the k with the highest scores.
+    """Return the recall at k: the share of all supporting sources that are among the k sources with the highest scores.
 
     If scores are equal, the earlier source ranks higher.
 

@@ -1,4 +1,4 @@
-"""Collects training examples: drafts, attention mass, and the log-odds of drafts under ablations of the sources."""
+"""Collect training examples: drafts, attention mass, and log-odds under ablations of the sources."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ ROW_GROUPS = (
     RowGroup("question", "max"),
     RowGroup("last"),
 )
-"""The row groups that are read for every example. Reading them takes little time compared with writing the draft, and
-coefficients for any of these groups can be fitted later."""
+"""The row groups that are read for every example. Coefficients for any of these groups can be fitted later. It takes
+much longer to write the draft than to read all of these groups."""
 _NOT_READ_AGAIN = "the stored draft splits into other sentences when it is tokenised again"
-"""The reason why more row groups cannot be read for a stored example."""
+"""The reason why more row groups cannot be read for a stored example, unless its sources are thoughts."""
 _OTHER_DRAFT = "the model now writes another draft"
 """The reason why more row groups cannot be read for a stored example whose sources are thoughts."""
 
@@ -50,22 +50,23 @@ class CollectSettings:
     ablations: int = 32
     """The number of random ablations of each question."""
     granularity: Granularity = "passage"
-    """The kind of source. Scores are given to sources, and ablations leave sources out."""
+    """The kind of source. Sources get scores, and ablations leave sources out."""
     targets: Literal["draft", "sentence"] = "draft"
-    """The targets of an ablation: one outcome for the whole draft, or one for each of its sentences."""
+    """The texts whose log-odds are measured in each ablation: the whole draft, or each sentence of the draft."""
     positions: Positions = "kept"
-    """The way to leave sources out. "kept" hides sources by an attention mask and keeps all positions, as in AT2.
-    "closed" removes the text of these sources."""
+    """The way in which an ablation leaves sources out. "kept" hides the sources with an attention mask and keeps the
+    positions of all tokens, as in AT2. "closed" removes the text of the sources from the prompt."""
     max_new_tokens: int = 48
     """The maximum number of tokens in a draft."""
     seed: int = 0
     """The seed of the ablations."""
     learn_from: LearnFrom = "draft"
-    """The supervision. With `draft` (as in AT2), sources are ablated and the draft's log-odds are measured. With
-    `answer`, the log-odds of the known answer are measured instead."""
+    """The supervision. With `draft`, the log-odds of the draft are measured under ablations, as in AT2. With `answer`,
+    the log-odds of the known answer are measured instead."""
     thoughts: bool = False
-    """True if the sources are the sentences of the thoughts that the model writes before its answer, and not the
-    passages; see `at2_prune.models.thoughts`. `max_new_tokens` limits the thoughts and the answer together."""
+    """False if the passages are the sources. True if the sources are the sentences of the thoughts that the model
+    writes before its answer; see `at2_prune.models.thoughts`. `max_new_tokens` then limits the thoughts and the answer
+    together."""
 
 
 def collect_examples(
@@ -78,22 +79,23 @@ def collect_examples(
 ) -> dict[str, int]:
     """Collect the examples that `store` does not have yet.
 
-    If a stored example lacks row groups, one more forward pass reads the missing groups. The ablations of the example
-    are kept. If the sources are thoughts, the model first writes its draft again, because the store holds no thoughts.
+    If a stored example lacks row groups, one more forward pass reads the missing groups, and the outcomes of its
+    ablations are kept. If the sources are thoughts, the model first writes its draft again, because the store holds no
+    thoughts.
 
     Args:
-        language_model: the model to train coefficients for.
+        language_model: the model for which coefficients are trained.
         questions: the questions.
         store: the store. Each example is written to the store as soon as it is collected.
         settings: the settings with which examples are collected.
-        progress: called after every question.
+        progress: a function that is called after every question.
         row_groups: the row groups that every example must hold. Every example holds `ROW_GROUPS` too.
 
     Returns:
-        The number of questions without a complete example, by reason. Some reasons are fewer than two sources, an empty
-        draft, and too many tokens for the model. Another reason is that a stored draft splits into other sentences when
-        it is tokenised again, or that the model now writes another draft. Then the missing row groups of its example
-        cannot be read.
+        The number of questions without a complete example, by reason. For example, a question may have fewer than two
+        sources, an empty draft, or too many tokens for the model. The example of a question may also lack row groups
+        that cannot be read any more. This happens if its stored draft splits into other sentences when it is tokenised
+        again, or if the model now writes another draft.
     """
     skipped: dict[str, int] = {}
     for question in questions:
@@ -122,10 +124,10 @@ def _read_again(
     example: Example,
     groups: Sequence[RowGroup],
 ) -> Example | None:
-    """Return the example with these row groups added.
+    """Return the example with these row groups added, or None if they cannot be read.
 
-    Return None if the draft now has another number of sentences, or if the model now writes another answer or another
-    number of sentences of thoughts.
+    The groups cannot be read if the draft now splits into another number of sentences. If the sources are thoughts, the
+    groups can also not be read if the model now writes another answer, or another number of sentences in its thoughts.
     """
     prompt = language_model.encode(question.text, question.passages, settings.granularity)
     ids = language_model.encode_draft(example.draft)
@@ -179,7 +181,10 @@ def _example(
 
 
 def _by_name(readouts: Sequence[Readout]) -> dict[str, torch.Tensor]:
-    """Return the attention mass of all parts by the name of the row group. Groups of the prompt have one part."""
+    """Return the attention mass of all parts, by the name of the row group.
+
+    A row group of the prompt has only one part.
+    """
     return {
         group.name: torch.stack([one.mass[group] for one in readouts[: None if group.rows == "draft" else 1]])
         .float()

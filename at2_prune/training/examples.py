@@ -1,4 +1,4 @@
-"""The example store: a folder with the settings that shape examples, and one safetensors file per question."""
+"""The example store: a folder with one safetensors file per question, and with the settings that determine examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Example", "ExampleStore", "check_store"]
 
 SETTINGS_FILE = "settings.json"
 MASS = "mass."
-"""The prefix of the names of tensors that hold attention mass. The name of the row group follows it."""
+"""The prefix in the name of a tensor that holds attention mass. The name of the row group follows the prefix."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Example:
     draft: str
     mass: Mapping[str, torch.Tensor]
     """Attention mass by the name of the row group, `(parts, layers, heads, sources)` float32. A part is the whole
-    draft or one of its sentences. Row groups of the prompt have one part. Scout's examples hold features
-    instead; see `training.scout_examples`."""
+    draft or one sentence of the draft. A row group of the prompt has one part. The examples of scout hold features
+    instead of attention mass; see `at2_prune.training.scout_examples`."""
     layers: list[int]
-    """Indices of the layers that were read."""
+    """The indices of the layers whose attention was read."""
     masks: torch.Tensor
     """`(ablations, sources)` bool, True where a source is kept."""
     outcomes: torch.Tensor
-    """The log-odds of the target, `(ablations, parts)` float64."""
+    """The log-odds of each target under each ablation, `(ablations, parts)` float64."""
     gold: torch.Tensor
     """`(sources,)` bool, True where the source belongs to a supporting passage."""
 
@@ -50,16 +50,16 @@ def check_store(folder: str | os.PathLike[str]) -> None:
     if not (user_path(folder) / SETTINGS_FILE).is_file():
         raise InputError(
             f"{folder} holds no examples of an earlier run ({SETTINGS_FILE} is missing): give the --out folder of "
-            "that run, or leave the option examples out"
+            "that run, or leave out the option examples"
         )
 
 
 class ExampleStore:
-    """A folder of training examples. An interrupted run finds its finished examples there.
+    """A folder of training examples. A run that was interrupted finds its finished examples in the folder.
 
     Args:
-        folder: the folder; it is made if it does not exist.
-        settings: all settings that shape an example, as JSON values.
+        folder: the folder. It is made if it does not exist.
+        settings: all settings that determine an example, as JSON values.
 
     Raises:
         InputError: the folder holds examples with other settings. The message names every difference.
@@ -93,10 +93,10 @@ class ExampleStore:
         return next(self.load([question_id]), None) is not None
 
     def add(self, example: Example) -> None:
-        """Write an example. It replaces an earlier example of the same question.
+        """Write an example. An earlier example of the same question is replaced.
 
         Raises:
-            CacheError: the file cannot be written. An earlier example stays.
+            CacheError: the file cannot be written. An earlier example is not lost.
         """
         tensors = {f"{MASS}{name}": mass.contiguous() for name, mass in example.mass.items()}
         tensors |= {"masks": example.masks, "outcomes": example.outcomes, "gold": example.gold}
@@ -104,9 +104,9 @@ class ExampleStore:
         write_atomically(self._path(example.question_id), save(tensors, metadata))
 
     def load(self, question_ids: Sequence[str]) -> Iterator[Example]:
-        """Yield the examples of these questions in this order.
+        """Yield the examples of these questions, in the order of the questions.
 
-        A question without an example is skipped. A damaged file is removed and skipped.
+        A question without an example is skipped. A damaged file is removed, and its question is skipped.
         """
         for question_id in question_ids:
             yield from self.read(self._path(question_id))

@@ -1,12 +1,12 @@
-"""Fits head coefficients to ablation outcomes, and measures on other questions how well the coefficients predict.
+"""Fit head coefficients to ablation outcomes, and measure on other questions how well they predict the outcomes.
 
-Source :math:`s` has attention mass :math:`m(s)`, one number for each row group, layer and head. Its score is
-:math:`\\theta \\cdot m(s)`, where :math:`\\theta` are the coefficients. Ablation :math:`i` has a mask :math:`v_i`: the
-entry :math:`v_{i,s}` is 1 if source :math:`s` is kept, and -1 if it is left out. The target is a draft, one of its
-sentences, or the known answer, and the outcome :math:`y_i` is the target's log-odds under the ablation. The prediction
-of an outcome is :math:`\\hat y_i = \\sum_s v_{i,s}\\, \\theta \\cdot m(s)`. The loss is the negative Pearson
-correlation of predictions and outcomes over :math:`i`, averaged over all targets (AT2, arXiv 2504.13752, section 3 and
-appendix A).
+Source :math:`s` has attention mass :math:`m(s)`, one number for each row group, layer and head. The score of the source
+is :math:`\\theta \\cdot m(s)`, where :math:`\\theta` are the coefficients. Ablation :math:`i` has a mask :math:`v_i`.
+The entry :math:`v_{i,s}` of the mask is 1 if source :math:`s` is kept, and -1 if source :math:`s` is left out. The
+target is a draft, a sentence of a draft, or the known answer. The outcome :math:`y_i` is the target's log-odds under
+ablation :math:`i`. The prediction of this outcome is :math:`\\hat y_i = \\sum_s v_{i,s}\\, \\theta \\cdot m(s)`. The
+loss is the negative Pearson correlation of predictions and outcomes over :math:`i`, averaged over all targets (AT2,
+arXiv 2504.13752, section 3 and appendix A).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["Fidelity", "FitSettings", "fidelity", "fit"]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """The settings of the fit to ablations. The defaults are those that AT2's authors published."""
+    """The settings of the fit to ablations. The defaults are the values that AT2's authors published."""
 
     steps: int = 1000
     """The number of steps of Adam."""
     learning_rate: float = 1e-3
-    """The learning rate at the first step; it falls to zero along a cosine."""
+    """The learning rate at the first step. It then falls to zero along a cosine."""
     batch_size: int = 512
     """The number of targets in a batch."""
     seed: int = 0
@@ -40,7 +40,7 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """The agreement of scores with ablation outcomes. There is one value for each target whose outcomes vary."""
+    """The agreement of scores with ablation outcomes. Each field has one value for each target whose outcomes vary."""
 
     lds: torch.Tensor
     """The linear datamodeling score: the Spearman correlation between the outcomes and the summed scores of the kept
@@ -50,7 +50,7 @@ class Fidelity:
 
 
 def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:
-    """Return the attention mass of kept sources minus the attention mass of the other sources.
+    """Return, for each ablation, the attention mass of the kept sources minus the attention mass of the other sources.
 
     Returns:
         `(parts, ablations, row groups x layers x heads)`.
@@ -74,15 +74,16 @@ def fit(
     settings: FitSettings = FitSettings(),
     progress: Callable[[int, float], None] = lambda step, correlation: None,
 ) -> tuple[torch.Tensor, list[tuple[int, float]]]:
-    """Fit coefficients by the correlation within each target.
+    """Fit coefficients that maximise the mean correlation of predictions and outcomes within each target.
 
-    The optimiser is Adam with a cosine schedule. It starts from equal weights.
+    The optimiser is Adam with a cosine schedule. All weights are equal at the start.
 
     Args:
-        examples: the examples, all with the same number of ablations and the same layers and heads.
-        groups: the row groups to fit.
+        examples: the examples. All must have the same number of ablations, and the same layers and heads.
+        groups: the row groups for which coefficients are fitted.
         settings: the settings of the fit.
-        progress: called every 50 steps and at the last step, with the step and the training correlation.
+        progress: a function that is called every 50 steps and at the last step, with the step and the training
+            correlation.
 
     Returns:
         The weight `(row groups, layers, heads)` with L1 norm 1, and the training curve `[(step, correlation)]`.
@@ -92,7 +93,7 @@ def fit(
     """
     usable = [example for example in examples if bool((example.outcomes.std(0) > 0).any())]
     if not usable:
-        raise DataError(f"no example to fit: {len(examples)} collected, none with outcomes that vary")
+        raise DataError(f"no example to fit: {len(examples)} were collected, and none has outcomes that vary")
     shape = (len(groups), *usable[0].mass[groups[0].name].shape[1:3])
     features = torch.cat([_features(example, groups) for example in usable])  # (targets, ablations, features)
     outcomes = torch.cat([example.outcomes.T for example in usable]).float()  # (targets, ablations)
@@ -121,11 +122,11 @@ def fidelity(examples: Sequence[Example], groups: Sequence[RowGroup], weight: to
 
     Args:
         examples: the examples.
-        groups: the row groups of the weight.
+        groups: the row groups that the weight belongs to.
         weight: the weight `(row groups, layers, heads)`.
 
     Returns:
-        One value for each target whose outcomes vary.
+        The fidelity, with one value for each target whose outcomes vary.
 
     Raises:
         MissingExtraError: scipy is not installed.

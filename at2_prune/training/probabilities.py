@@ -1,12 +1,12 @@
-"""The fit of a calibration: probabilities of evidence, and the recall of evidence.
+"""Fit a calibration, which turns scores into probabilities of evidence and estimates the recall of evidence.
 
-For each level in `LEVELS`, the most probable sources are kept until they hold this share of the summed probabilities.
-The recall is that of the kept sources.
+The questions are divided into five folds. Each question is scored with coefficients that were fitted to the other
+folds. It is scored twice: with all its passages, and without its supporting passages. Two logistic regressions are then
+fitted to these scores; see `at2_prune.coefficients.calibration`. One regression gives the probability that at least one
+passage is evidence. Its negative examples are the questions without their supporting passages.
 
-Every question is scored by coefficients that were fitted to other questions, in five folds. Two logistic regressions
-are then fitted to these scores; see `at2_prune.coefficients.calibration`. Each question is scored twice: as it is, and
-without its supporting passages. Those
-without are the negative examples for the probability that at least one passage is evidence.
+The recall is measured for each level in `LEVELS`. A level is a share of the summed probabilities. The most probable
+sources are kept until together they have this share, and the recall of the kept sources is measured.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The share of scored cases whose z is below the lower limit, and the share above the upper one; see `Calibration`."""
+"""The limits of z leave out this share of scored cases at each end; see `totals` in `Calibration`."""
 
 
 @dataclass(frozen=True)
 class ScoredQuestion:
-    """The scores of one question's sources, by coefficients that were fitted to other questions."""
+    """The scores of one question's sources, computed with coefficients that were fitted to other questions."""
 
     scores: torch.Tensor
     total: float
-    """The log-sum-exp of the first scores, z; see `Calibration`."""
+    """The log-sum-exp of the first scores. `Calibration` calls this number z."""
     gold: torch.Tensor
     absent: tuple[torch.Tensor, float] | None
-    """The scores and the total without the supporting sources."""
+    """The scores and the total of the question without its supporting sources. It is None if these are not known."""
     weight: float = 1.0
 
 
@@ -71,7 +71,7 @@ def fit_calibration(data: Sequence[Sequence[Example]], settings: ScoutSettings) 
         settings: the settings of the fit.
 
     Returns:
-        The calibration, or None if there are too few examples: fewer than two for each fold.
+        The calibration. It is None if there are too few examples: fewer than two for each fold.
     """
     usable = [[e for e in some if bool(e.gold.any()) and not bool(e.gold.all())] for some in data]
     if sum(map(len, usable)) < 2 * FOLDS:
@@ -89,7 +89,10 @@ def fit_calibration(data: Sequence[Sequence[Example]], settings: ScoutSettings) 
 
 
 def calibration_of_scores(questions: Sequence[ScoredQuestion]) -> Calibration:
-    """Fit a calibration to questions that the coefficients were not fitted to, at least two for each fold."""
+    """Fit a calibration to scores of questions that the coefficients were not fitted to.
+
+    There must be at least two questions for each fold.
+    """
     return _calibration([[one for i, one in enumerate(questions) if i % FOLDS == fold] for fold in range(FOLDS)])
 
 
@@ -97,17 +100,18 @@ def measure_calibration(calibration: Calibration, questions: Sequence[ScoredQues
     """Measure a calibration on questions that it was not fitted to.
 
     Returns:
-        - `questions`: the number of questions with a `probability_present`.
+        - `questions`: the number of questions for which `probability_present` is known.
         - `ece`: the expected calibration error.
-        - `reliability`: one entry for each bin that is not empty, with its number of sources, mean probability and
-          share of evidence.
-        - `auroc`: how well `probability_present` separates questions with evidence from the same questions without it.
+        - `reliability`: one entry for each bin that is not empty, with the bin's number of sources, mean probability
+          and share of evidence.
+        - `auroc`: the area under the ROC curve with which `probability_present` separates questions with evidence from
+          the same questions without evidence.
     """
     return _summary(**_predictions(calibration, questions))
 
 
 def _calibration(folds: Sequence[Sequence[ScoredQuestion]]) -> Calibration:
-    """Fit a calibration to all folds. Its measures come from fits to the other folds."""
+    """Fit a calibration to all folds, and measure each fold with a calibration that is fitted to the other folds."""
     questions = [one for fold in folds for one in fold]
     calibration = _fit(questions)
     measured: dict[str, list[Any]] = {"pairs": [], "present": []}
@@ -133,7 +137,7 @@ def _scores(coefficients: ScoutCoefficients, features: torch.Tensor, links: torc
 
 
 def _fit(questions: Sequence[ScoredQuestion]) -> Calibration:
-    """Fit both logistic regressions."""
+    """Fit the two logistic regressions of a calibration."""
     rows, labels, weights = [], [], []
     several, present, shares = [], [], []
     for one in questions:
@@ -188,7 +192,7 @@ def _logistic(features: torch.Tensor, labels: torch.Tensor, weights: torch.Tenso
 
 
 def _misses(calibration: Calibration, questions: Sequence[ScoredQuestion]) -> tuple[float, ...]:
-    """Return the mean share of evidence that is not kept, for each of `LEVELS`."""
+    """Return, for each level in `LEVELS`, the mean share of evidence that is not kept."""
     missed = torch.zeros(len(LEVELS), dtype=torch.float64)
     for one in questions:
         probabilities = calibration.probabilities(one.scores, one.total)
@@ -200,10 +204,11 @@ def _misses(calibration: Calibration, questions: Sequence[ScoredQuestion]) -> tu
 
 
 def _predictions(calibration: Calibration, questions: Sequence[ScoredQuestion]) -> dict[str, list[Any]]:
-    """Return two lists.
+    """Return the predicted probabilities with the truth, as two lists of pairs.
 
-    `pairs`: for each source, its probability and whether it is evidence. `present`: for each question, with and without
-    its supporting sources, the probability that evidence is present and whether it is.
+    `pairs` has one pair for each source: its probability, and whether it is evidence. `present` has up to two pairs for
+    each question, with and without its supporting sources: the probability that evidence is present, and whether it is
+    present.
     """
     pairs: list[tuple[float, bool]] = []
     present: list[tuple[float, bool]] = []

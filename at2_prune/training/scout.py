@@ -1,4 +1,4 @@
-"""Training scout: coefficients of the passage index, learned from the supporting passages that the data names."""
+"""Train scout: learn its coefficients from the supporting passages that the data names."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from .settings import TrainingData, TrainingSettings
 __all__ = ["ScoutReport", "check_ids", "train_scout"]
 
 MEMORY = 2**28
-"""The maximum size of the in-memory passage index during training, in bytes. With the index, a passage that several
-questions share is read once."""
+"""The maximum size in bytes of the passage index that training keeps in memory. The index makes it unnecessary to read
+a passage again for another question."""
 PROCEDURE = "scout: supporting passages by two multinomial logistic regressions on features of the passage index"
 
 
@@ -40,12 +40,13 @@ class ScoutReport:
 
     coefficients: ScoutCoefficients
     fitted: int
-    """The number of questions that coefficients were fitted to."""
+    """The number of questions that the coefficients were fitted to."""
     held_out: int
+    """The number of questions that the coefficients were measured on."""
     skipped: dict[str, int]
     """The number of questions without an example, by reason."""
     recall: dict[str, dict[str, Estimate]]
-    """For each data set, the mean recall of supporting passages at 2 and at 3 on the held-out questions."""
+    """For each data set, the mean recall@2 and recall@3 of supporting passages on the held-out questions."""
 
 
 def train_scout(
@@ -55,17 +56,17 @@ def train_scout(
     settings: ScoutSettings | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> ScoutReport:
-    """Train scout's coefficients for a model and save them.
+    """Train scout's coefficients for a model, and save the coefficients.
 
-    `ScoutSettings.balance` gives the weight of each data set. An example is written as soon as it
-    is collected, so an interrupted run continues where it stopped.
+    `ScoutSettings.balance` decides the weight of each data set. Each example is written as soon as it is collected. A
+    run that was interrupted therefore continues where it stopped.
 
     Args:
         language_model: any model whose attention can be read.
-        data: one data set or more.
+        data: one or more data sets.
         out: the folder for coefficients and examples.
         settings: the settings with which the coefficients are learned; by default `ScoutSettings()`.
-        progress: called after every question.
+        progress: a function that is called after every question.
 
     Raises:
         InputError: a setting cannot be used, or the folder holds examples with other settings.
@@ -129,10 +130,10 @@ def train_scout(
 
 
 def check_ids(data: Sequence[TrainingData]) -> None:
-    """Check that no two data sets share an id, because examples are stored by the ids of their questions.
+    """Check that no two data sets have a question with the same id. Examples are stored by the ids of their questions.
 
     Raises:
-        DataError: two data sets share an id.
+        DataError: two data sets have a question with the same id.
     """
     known: dict[str, str] = {}
     for one in data:
@@ -140,13 +141,13 @@ def check_ids(data: Sequence[TrainingData]) -> None:
             if question.id in known:
                 raise DataError(
                     f"{known[question.id]} and {one.name} both have a question with the id {question.id!r}: give each "
-                    "question an id of its own"
+                    "question its own id"
                 )
         known |= {question.id: one.name for question in one.questions}
 
 
 def _recall(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> dict[str, Estimate]:
-    """Return the recall of supporting passages at 2 and 3."""
+    """Return the mean recall@2 and recall@3 of supporting passages."""
     found: dict[str, list[float]] = {"recall@2": [], "recall@3": []}
     for example in examples:
         links = example.mass["links"]

@@ -1,4 +1,4 @@
-"""The examples that scout's coefficients are fitted to: features of questions and links, from the passage index."""
+"""Collect the examples that scout's coefficients are fitted to. An example holds features from the passage index."""
 
 from __future__ import annotations
 
@@ -51,17 +51,18 @@ def _example(index: PassageIndex, question: Question) -> Example:
 
     - `question`: the question features of all sources.
     - `links`: the link features of all pairs of sources.
-    - `absent`: the question features of the non-supporting sources, computed without the supporting sources.
+    - `absent`: the question features of the sources that do not support the answer, computed as if the question had no
+      other sources.
     """
     texts = [passage.text for passage in question.passages]
     units, sources = source_units(index, question.passages, list(range(len(texts))), texts)
     rows = index.question(question.text)
     sums = question_sums(rows, units)
     share = question_features(sums)[QUESTION.index("share")].mean((0, 1))
-    best = best_units(share, sources)  # `share` chooses, as there are no coefficients yet
+    best = best_units(share, sources)  # the feature `share` decides, because there are no coefficients yet
     some = [units[i] for i in best]
     links = links_from(some, some, index.softcaps(rows))
-    # The opposite direction: the link from b to a is a feature of the pair (a, b) too.
+    # Links have a direction. The link from b to a becomes a feature of the pair (a, b) too.
     links = torch.cat([links, links.transpose(0, -1)], 1)
     gold = torch.tensor([sources[i] in question.gold for i in best])
     mass = {"question": question_features(sums.of(best)), "links": links}

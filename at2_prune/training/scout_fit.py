@@ -1,9 +1,9 @@
-"""The fit of scout's coefficients to supporting passages.
+"""Fit scout's coefficients to supporting passages.
 
-Scout models two choices of a supporting passage; see `ScoutCoefficients`. The first fit learns to find a supporting
-passage by its features. In the second fit, one supporting passage is known. It learns to find the others by their
-features and their links to the known passage. Both fits are multinomial logistic regressions; see
-`at2_prune.training.choices`.
+Scout chooses supporting passages in two steps; see `ScoutCoefficients`. There is one fit for each step. The first fit
+learns to find a supporting passage by the features of passages. In the second fit, one supporting passage is known.
+This fit learns to find the other supporting passages by their features and by their links to the known passage. Both
+fits are multinomial logistic regressions; see `at2_prune.training.choices`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ class ScoutSettings:
     """The settings with which scout's coefficients are learned."""
 
     layers: tuple[int, ...] = ()
-    """The layers whose keys are kept, as indices. By default these are the middle and the last layer of the model's
-    first third."""
+    """The indices of the layers whose keys are stored. The defaults are the middle layer and the last layer of the
+    first third of the model."""
     link_layers: tuple[int, ...] = ()
-    """The layers, among `layers`, whose attention gives the links between passages; by default the last one."""
+    """The indices of the layers whose attention gives the links between passages. They must be among `layers`. The
+    default is the last of `layers`."""
     penalty: float = 0.03
-    """The L2 penalty on coefficients of features with unit variance, in both fits."""
+    """The L2 penalty in both fits. It applies to the coefficients of features that are scaled to unit variance."""
     balance: float = 0.5
-    """The power to which a data set's number of examples is raised. The result is the weight of the data set in the
-    fits. With 0, all data sets have the same weight."""
+    """The exponent that turns a data set's number of examples into its weight: weight = number ** balance. With 0, all
+    data sets have the same weight."""
     steps: int = 200
     """The maximum number of steps of L-BFGS."""
     precision: Precision = DEFAULT_PRECISION
-    """The precision in which keys are kept."""
+    """The precision in which keys are stored."""
     holdout: float = 0.15
-    """The share of the questions that is held out to measure the coefficients on."""
+    """The share of questions that are held out. The coefficients are measured on these questions."""
 
     def resolved(self, depth: int | None) -> ScoutSettings:
         """Return the settings with every default filled in for a model with `depth` layers.
@@ -55,7 +56,7 @@ class ScoutSettings:
         if not all(0 <= layer < (depth or layer + 1) for layer in layers) or not set(linked) <= set(layers):
             below = "" if depth is None else f" and below {depth}"
             raise InputError(
-                f"layers must be at least 0{below}, and every link layer must be one of them; got layers "
+                f"layers must be at least 0{below}, and every link layer must be one of the layers; got layers "
                 f"{list(layers)} and link layers {list(linked)}"
             )
         if not 0 <= self.holdout < 1:
@@ -64,10 +65,10 @@ class ScoutSettings:
 
 
 def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> ScoutCoefficients:
-    """Fit scout's coefficients to the examples of one data set or more.
+    """Fit scout's coefficients to the examples of one or more data sets.
 
     Raises:
-        DataError: no example has both supporting passages and others.
+        DataError: no example has both supporting passages and other passages.
     """
     first: list[Choice] = []
     usable: list[tuple[Example, float]] = []
@@ -75,7 +76,7 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
         some = [example for example in examples if bool(example.gold.any()) and not bool(example.gold.all())]
         usable += [(example, len(some) ** (settings.balance - 1)) for example in some]
     if not usable:
-        raise DataError("no example to fit: none has both supporting passages and others")
+        raise DataError("no example to fit: none has both supporting passages and other passages")
     for example, weight in usable:
         first.append(Choice(_flat(example.mass["question"]), example.gold, weight))
     shape = usable[0][0].mass["question"].shape[:3]
@@ -84,7 +85,7 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
     links = usable[0][0].mass["links"].shape[1:4]
     if later:
         both = fit_choices(later, settings.penalty, settings.steps)
-    else:  # every question has one supporting passage
+    else:  # every question has only one supporting passage
         both = torch.cat([theta, torch.zeros(links.numel())])
     own, linked = both[: shape.numel()], both[shape.numel() :]
     return ScoutCoefficients(
@@ -93,10 +94,10 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
 
 
 def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]:
-    """Return the later choices of an example. Each supporting passage is the known passage in one choice.
+    """Return an example's observations for the second fit. Each observation has a different known passage.
 
-    The first fit gives each supporting passage a probability of being the known passage. The weight of a choice is the
-    weight of the example times this probability.
+    The first fit gives each supporting passage a probability of being the known passage. The weight of an observation
+    is the weight of the example times the probability of its known passage.
     """
     features = _flat(example.mass["question"])
     known = example.gold.nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""The data and the settings of a training run. Checks find settings that contradict each other."""
+"""The data and the settings of a training run, with checks for settings that contradict each other."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from .fit import FitSettings
 __all__ = ["TrainingData", "TrainingSettings", "check_evidence", "example_settings"]
 
 LATER_SETTINGS = {"learn_from": "draft", "thoughts": False}
-"""Settings that older versions did not record in example stores, each with the value that those versions used."""
+"""Settings that older versions did not record in example stores. The values are the ones that those versions used."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The questions of a training run, and their description for the records of the run.
+    """The questions of a training run, and the description of these questions that the run records.
 
     Raises:
         DataError: two questions have the same id.
     """
 
     questions: Sequence[Question]
-    """Training scout needs questions with supporting passages. Learning from answers needs questions with answers.
-    Learning from ablations of drafts needs neither."""
+    """The questions. To train scout, they need supporting passages. To learn from answers, they need answers. To learn
+    from ablations of drafts, they need neither."""
     name: str
-    """The name of the data, which is recorded."""
+    """The name of the data. The run records this name."""
     selection: Mapping[str, Any] = field(default_factory=dict)
-    """The options of `at2-prune train` that chose the questions: `split`, `ids`, `limit`, `shuffle_passages`. They are
-    recorded, and they become part of the command on the model card. `None` means that an option is absent."""
+    """The options of `at2-prune train` that chose the questions: `split`, `ids`, `limit`, `shuffle_passages`. The run
+    records these options, and the command on the model card contains them. `None` means that an option is absent."""
     examples: str | os.PathLike[str] | None = None
-    """The folder of an earlier run. Its examples are used, and new examples are added to it. By default, it is the
-    folder of this run."""
+    """The folder with the examples of an earlier run. These examples are used, and new examples are added to the
+    folder. By default, the examples are in the folder of this run."""
 
     def __post_init__(self) -> None:
         ids = [question.id for question in self.questions]
         if len(set(ids)) != len(ids):
-            raise DataError(f"{self.name}: question ids repeat ({next(i for i in ids if ids.count(i) > 1)!r})")
+            raise DataError(f"{self.name}: two questions have the id {next(i for i in ids if ids.count(i) > 1)!r}")
 
     @property
     def given_selection(self) -> dict[str, Any]:
@@ -57,13 +57,14 @@ class TrainingSettings:
     """The settings with which head coefficients are learned."""
 
     collect: CollectSettings = field(default_factory=CollectSettings)
-    """The settings with which examples are collected: the supervision, the number of ablations and others."""
+    """The settings with which examples are collected, such as the supervision and the number of ablations."""
     fit: FitSettings = field(default_factory=FitSettings)
     """The settings of the fit to ablations."""
     row_groups: Sequence[RowGroup] = (DRAFT_ROWS,)
-    """The row groups to learn coefficients for. At least one must have the draft's rows."""
+    """The row groups for which coefficients are learned. At least one row group must have the draft's rows."""
     holdout: float = 0.15
-    """The share of the questions that is held out to measure the coefficients on, at least 0 and less than 1."""
+    """The share of questions that are held out, at least 0 and less than 1. The coefficients are measured on these
+    questions."""
 
     def check(self) -> None:
         """Raise `InputError` if two settings contradict each other, or a value is out of range."""
@@ -75,7 +76,7 @@ class TrainingSettings:
             )
         if not any(group.rows == "draft" for group in self.row_groups):
             names = ", ".join(group.name for group in self.row_groups)
-            raise InputError(f"no row group has the draft's rows: add draft to the row groups, got {names or 'none'}")
+            raise InputError(f"no row group has the draft's rows (got {names or 'none'}): add draft to the row groups")
         if collect.learn_from == "answer" and collect.targets == "sentence":
             raise InputError(
                 "targets='sentence' cannot be used with learn_from='answer', which measures the whole known answer: "
@@ -92,16 +93,16 @@ class TrainingSettings:
             raise InputError(f"holdout must be at least 0 and less than 1, got {self.holdout}")
 
     def check_packages(self) -> None:
-        """Raise `MissingExtraError` if a package is missing that a later step of the run needs."""
+        """Raise `MissingExtraError` if a later step of the run needs a package that is not installed."""
         if self.holdout:
             need_package("scipy", "train", "Measuring fidelity")
         if self.collect.thoughts or "sentence" in (self.collect.granularity, self.collect.targets):
             need_package("sentencex", "sentences", "Splitting texts into sentences")
 
     def check_questions(self, questions: Sequence[Question], name: str) -> None:
-        """Raise `DataError` if training needs answers, and no question has one.
+        """Raise `DataError` if training needs answers and no question has an answer.
 
-        Call this before a model is loaded.
+        Call this method before a model is loaded.
 
         Args:
             questions: the questions.
@@ -111,14 +112,14 @@ class TrainingSettings:
             raise DataError(f"{name}: no question has an answer to learn from; use other data, or learn from the draft")
 
     def holds_out(self, question_id: str) -> bool:
-        """Return whether a question is held out. A hash of its id decides, so all runs hold out the same questions."""
+        """Return whether a question is held out. Its id decides by a hash, so all runs hold out the same questions."""
         return int(hashlib.sha256(question_id.encode()).hexdigest()[:8], 16) / 2**32 < self.holdout
 
 
 def check_evidence(questions: Sequence[Question], name: str) -> None:
-    """Raise `DataError` if no question names its supporting passages, which training scout needs.
+    """Raise `DataError` if no question names its supporting passages. Scout cannot be trained without such passages.
 
-    Call this before a model is loaded.
+    Call this function before a model is loaded.
 
     Args:
         questions: the questions.
@@ -126,13 +127,13 @@ def check_evidence(questions: Sequence[Question], name: str) -> None:
     """
     if not any(question.gold for question in questions):
         raise DataError(
-            f"{name}: no question names its supporting passages, which scout learns from; use other data, or "
+            f"{name}: no question names its supporting passages, which scout learns from; use other data, or use "
             "at2-prune calibrate, which needs no labels"
         )
 
 
 def example_settings(language_model: LanguageModel, data: TrainingData, collect: CollectSettings) -> dict[str, Any]:
-    """Return all settings that shape an example, as JSON values. An example store compares and records them."""
+    """Return all settings that determine an example, as JSON values. An example store records and compares these."""
     settings = {
         "model": language_model.name,
         "dtype": str(language_model.model.dtype).removeprefix("torch."),
@@ -142,6 +143,6 @@ def example_settings(language_model: LanguageModel, data: TrainingData, collect:
     for name, value in asdict(collect).items():
         if name not in LATER_SETTINGS or value != LATER_SETTINGS[name]:
             settings[name] = value
-    if "shuffle_passages" in data.given_selection:  # the other options choose questions, but do not change them
+    if "shuffle_passages" in data.given_selection:  # other options choose questions, but do not change a question
         settings["shuffle_passages"] = data.given_selection["shuffle_passages"]
     return settings

@@ -27,10 +27,10 @@ PROCEDURES = {
     "draft": "AT2: within-example correlation with ablation outcomes",
     "answer": "within-example correlation with ablation outcomes of the known answer",
 }
-"""The procedure of the fit, by the value of `learn_from`. The text is recorded with the coefficients."""
+"""The description of the fit, by the value of `learn_from`. This text is recorded with the coefficients."""
 
 Measures = dict[str, dict[str, Estimate]]
-"""Estimates by the name of the measure, and then by the name of the scores: `learned` or `average_attention`."""
+"""Estimates. The first key is the measure, and the second key is the scores: `learned` or `average_attention`."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class TrainingReport:
 
     coefficients: HeadCoefficients
     fitted: int
-    """The number of questions that coefficients were fitted to."""
+    """The number of questions that the coefficients were fitted to."""
     held_out: int
     """The number of questions that the coefficients were measured on."""
     skipped: dict[str, int]
     """The number of questions without an example, by reason."""
     curve: list[tuple[int, float]]
-    """Steps and training correlations."""
+    """The training curve: pairs of a step and the training correlation at this step."""
     held_out_measures: Measures
-    """Measures on the held-out questions, for `learned` and for `average_attention`. The measures are `lds` (linear
-    datamodeling score) and `correlation`."""
+    """The measures `lds` (linear datamodeling score) and `correlation` on the held-out questions. Each measure has an
+    estimate for `learned` and an estimate for `average_attention`."""
 
 
 def train(
@@ -61,18 +61,19 @@ def train(
 ) -> TrainingReport:
     """Train head coefficients for a model, and save the coefficients.
 
-    The run collects an example for every question, and fits coefficients to most of the examples. It measures the
-    coefficients on the other examples, and saves the coefficients to `out`. Each example is written as soon as it is
-    collected, so an interrupted run continues where it stopped. With `data.examples`, coefficients for other row groups
-    can be fitted to the ablations of an earlier run.
+    The run collects an example for every question. It fits coefficients to most of the examples, and measures the
+    coefficients on the held-out examples. The coefficients are saved to `out`. Each example is written as soon as it is
+    collected. A run that was interrupted therefore continues where it stopped. With `data.examples`, coefficients for
+    other row groups can be fitted to the ablations of an earlier run.
 
     Args:
         language_model: any model whose attention can be read.
         data: the questions.
-        out: the folder for the coefficients, and for the examples unless `data.examples` names another.
+        out: the folder for the coefficients. The examples are stored here too, unless `data.examples` names another
+            folder.
         settings: the settings with which the coefficients are learned.
-        progress: called after every question.
-        fit_progress: called during the fit to ablations with a step and its training correlation.
+        progress: a function that is called after every question.
+        fit_progress: a function that is called during the fit, with a step and the training correlation at this step.
 
     Raises:
         InputError: two settings contradict each other, or the folder holds examples with other settings.
@@ -91,7 +92,7 @@ def train(
     skipped = collect_examples(language_model, data.questions, store, settings.collect, progress, settings.row_groups)
     fitted, held_out = _split(store, data, settings)
     if not fitted:
-        reasons = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
+        reasons = "".join(f"; {count} are left out: {reason}" for reason, count in skipped.items())
         held = f"; {len(held_out)} are held out (holdout={settings.holdout})" if held_out else ""
         raise DataError(f"{data.name}: none of {len(data.questions)} questions gave an example to fit{held}{reasons}")
     weight, curve = fit(fitted, settings.row_groups, settings.fit, fit_progress)
@@ -118,7 +119,7 @@ def train(
 
 
 def _split(store: ExampleStore, data: TrainingData, settings: TrainingSettings) -> tuple[list[Example], list[Example]]:
-    """Return the examples to fit and the held-out examples. An example that lacks a row group is in neither list."""
+    """Return the examples to fit, and the held-out examples. An example that lacks a row group is in neither list."""
     names = [group.name for group in settings.row_groups]
     fitted: list[Example] = []
     held_out: list[Example] = []
@@ -129,7 +130,10 @@ def _split(store: ExampleStore, data: TrainingData, settings: TrainingSettings) 
 
 
 def _measure(examples: Sequence[Example], settings: TrainingSettings, weight: torch.Tensor) -> Measures:
-    """Measure the learned weight and average attention on held-out examples. Without examples, the result is empty."""
+    """Measure the learned weight and average attention on the held-out examples.
+
+    If there are no examples, the result is empty.
+    """
     measures: Measures = {}
     if not examples:
         return measures

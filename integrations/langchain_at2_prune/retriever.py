@@ -13,7 +13,9 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from at2_prune.errors import InputError
-from at2_prune.pipeline.config import PruneConfig
+from at2_prune.pipeline.config import SETTINGS, PruneConfig
+from at2_prune.pipeline.settings import PlainErrors
+from at2_prune.pipeline.sources import checked_values
 from at2_prune.pruning.selection import K
 
 from .compressor import AT2DocumentCompressor, as_documents
@@ -21,7 +23,7 @@ from .compressor import AT2DocumentCompressor, as_documents
 __all__ = ["AT2PruneRetriever"]
 
 
-class AT2PruneRetriever(BaseRetriever):
+class AT2PruneRetriever(PlainErrors, BaseRetriever):
     """Retrieve with another retriever and keep the documents that the scoring model's attention points to.
 
     In place of a `compressor` it takes a compressor's settings, for example `method="at2"` or a `pruner`.
@@ -56,6 +58,8 @@ class AT2PruneRetriever(BaseRetriever):
     def _compressor_from_settings(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        if values.get("top_n") is not None:
+            checked_values({"top_n": values["top_n"]}, SETTINGS)  # pydantic's error would list the types of the field
         names = (AT2DocumentCompressor.model_fields.keys() - cls.model_fields.keys()) & values.keys()
         if not names:
             return values
@@ -66,6 +70,10 @@ class AT2PruneRetriever(BaseRetriever):
             )
         rest = {name: value for name, value in values.items() if name not in names}
         return {**rest, "compressor": AT2DocumentCompressor(**{name: values[name] for name in names})}
+
+    @classmethod
+    def _arguments(cls) -> list[str]:
+        return list(dict.fromkeys([*cls.model_fields, *AT2DocumentCompressor.model_fields]))
 
     @classmethod
     def from_config(

@@ -265,7 +265,7 @@ def test_a_prompt_that_ends_in_a_source(tiny_lm: LanguageModel) -> None:
 
     lm = LanguageModel(tiny_lm.model, tiny_lm.tokenizer, PassagesLast())
     prompt = lm.encode("Which city?", [Passage("a"), Passage("b")])
-    with pytest.raises(InputError, match="the prompt ends in a source"):
+    with pytest.raises(InputError, match="the prompt ends with a source"):
         ablation_outcomes(lm, prompt, lm.encode_draft("Canberra"), torch.tensor([[True, False]]))
 
 

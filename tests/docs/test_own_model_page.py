@@ -16,6 +16,8 @@ from at2_prune.datasets import calibration_questions_path, load_questions
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.training import TrainingData
 
+from .test_blocks import expected
+
 PAGE = Path(__file__).parents[2] / "docs" / "own-model.md"
 
 
@@ -39,13 +41,21 @@ def test_the_page_runs(
     )
     text = PAGE.read_text(encoding="utf-8").replace("MODEL", str(model))
     names: dict[str, object] = {"MODEL": str(model)}
+    printed, explained, shown = "", False, 0
     for language, block in re.findall(r"```(\w+)\n(.*?)```", text, re.S):
         if language == "console":
             for command in re.findall(r"^\$ (.+)$", block, re.M):
                 assert main(shlex.split(command)[1:]) == 0
         elif language == "python":
+            capsys.readouterr()
             exec(block.replace(str(model), repr(str(model))), names)
+            printed = capsys.readouterr().out
+            explained = explained or "kept" in printed
+        elif language == "text":
+            expected(block, printed)
+            shown += 1
     pruner = names["pruner"]
     assert isinstance(pruner, AT2Pruner)
-    assert "kept" in capsys.readouterr().out
+    assert explained
+    assert shown == 1
     assert Path("my-scout-2", "config.json").is_file()

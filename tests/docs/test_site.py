@@ -27,6 +27,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert "Keep" in (tmp_path / "changelog" / "index.html").read_text(encoding="utf-8")
     assert "from_pretrained" in pruner
     assert "&gt;&gt;&gt;" in pruner  # examples are code
+    integrations = (tmp_path / "integrations" / "index.html").read_text(encoding="utf-8")
+    assert integrations.count("sample_questions_path") == 8  # the scripts of examples/ that the page shows
     method = (tmp_path / "method" / "index.html").read_text(encoding="utf-8")
     assert "<math" in method
     assert not re.search(r"\\\(|\$\$", re.sub(r"<pre.*?</pre>", "", method, flags=re.DOTALL))

@@ -97,7 +97,7 @@ def test_snippets(names: dict[str, Any], question: Question, tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     Path("pipeline.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.S)[0])
     snippets = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert len(snippets) == 10
+    assert len(snippets) == 10  # test_minimal_examples.py runs the scripts that the site shows on this page
     for snippet in snippets:
         exec(snippet, names)
     assert len(names["retriever"].invoke(question.text)) == 3

@@ -107,7 +107,7 @@ def test_context_length(tiny_model: LlamaForCausalLM, tiny_tokenizer: PreTrained
     model.config.max_position_embeddings = len(prompt) + 7
     assert lm.context_length == len(prompt) + 7
     assert len(lm.generate([prompt], max_new_tokens=7)[0][0].ids) == 7
-    says = f"take {len(prompt)} tokens and the answer up to 8, but small takes {len(prompt) + 7} in all"
+    says = f"take {len(prompt)} tokens and the answer may take 8, but small has a context of {len(prompt) + 7} tokens"
     with pytest.raises(ContextTooLongError, match=says):
         lm.generate([prompt], max_new_tokens=8)
     short = lm.encode("Which city?", PASSAGES[:1])

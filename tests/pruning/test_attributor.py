@@ -58,9 +58,9 @@ def test_a_draft_of_other_passages_is_refused(tiny_pruner: AT2Pruner) -> None:
         (QUESTION, PASSAGES[::-1]),
         ("Another question?", PASSAGES),
     ):
-        with pytest.raises(InputError, match="written for another question or from other passages"):
+        with pytest.raises(InputError, match="written for another question or for other passages"):
             tiny_pruner.score(question, passages, draft)
-    with pytest.raises(InputError, match="from other passages"):
+    with pytest.raises(InputError, match="for other passages"):
         with_options(tiny_pruner, granularity="sentence").score(QUESTION, PASSAGES, draft)
 
 

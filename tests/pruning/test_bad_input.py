@@ -161,7 +161,7 @@ def test_context_too_long_names_both_lengths(tiny_pruner: AT2Pruner) -> None:
     ]
     for ask in asks:
         with pytest.raises(
-            ContextTooLongError, match=rf"take {length} tokens and the answer up to 8, but tiny takes 250"
+            ContextTooLongError, match=rf"take {length} tokens and the answer may take 8, but tiny has a context of 250"
         ):
             ask()
     with pytest.raises(ContextTooLongError, match=f"take {length} tokens"):

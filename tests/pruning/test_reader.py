@@ -102,9 +102,10 @@ def test_passages_that_only_the_scoring_model_has_room_for(scorer_lm: LanguageMo
     both = pruner_of(scorer_lm, reader)
     assert both.answer(QUESTION, PASSAGES, 1).draft  # drafted from windows
     message = (
-        f"the reader short-tiny-random-llama takes {room} tokens in all, but .* take [0-9]+ and the answer up to 8: "
+        f"the context of the reader short-tiny-random-llama holds {room} tokens, but .* take [0-9]+ tokens and the "
+        "answer may take 8 more: "
     )
-    with pytest.raises(ContextTooLongError, match=f"{message}keep fewer or shorter passages, or take a reader with"):
+    with pytest.raises(ContextTooLongError, match=f"{message}keep fewer or shorter passages, or use a reader with"):
         both.answer(QUESTION, PASSAGES, len(PASSAGES))
     with pytest.raises(ContextTooLongError, match=message):
         pruner_of(scorer_lm, reader, method="bm25").answer(QUESTION, PASSAGES, len(PASSAGES))
@@ -118,7 +119,7 @@ def test_a_method_that_reads_no_prompt_cuts_for_the_reader(scorer_lm: LanguageMo
     both = pruner_of(scorer_lm, reader, method="bm25")
     result = both.answer("Who invented the saxophone?", long, 1)
     assert (result.kept, bool(result.answer)) == ([2], True)
-    with pytest.raises(ContextTooLongError, match="the reader short-tiny-random-llama takes"):
+    with pytest.raises(ContextTooLongError, match="the context of the reader short-tiny-random-llama holds"):
         both.answer_from(QUESTION, long, [2])
 
 

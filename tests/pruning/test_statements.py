@@ -189,10 +189,10 @@ def test_numbers_count_cited_sources_in_the_order_of_the_answer() -> None:
     [
         ([], "at least one span"),
         ("word", "must be 'sentence' or a list of spans"),
-        ([(0, 500)], "statement 0 spans characters 0 to 500, but the answer has 69"),
+        ([(0, 500)], "statement 0 spans characters 0 to 500, but the answer has 69 characters"),
         ([(-1, 5)], "statement 0 spans characters -1 to 5"),
         ([(5, 5)], "statement 0 spans characters 5 to 5"),
-        ([(0, 10), (9, 20)], "statement 1 begins at character 9, before the end of the statement before it"),
+        ([(0, 10), (9, 20)], "statement 1 begins at character 9, but the statement before it ends"),
         ([(20, 30), (0, 10)], "statement 1 begins at character 0"),
         ([(0, 1)], "statement 0 .' '. holds no token"),
         ([(0, "5")], "statement 0 must be a span of integers"),

@@ -53,7 +53,7 @@ def test_windows(tiny_pruner: AT2Pruner, granularity: str) -> None:
     given = pruner.answer(QUESTION, passages, 2, draft="It is Canberra.")
     assert given.draft == "It is Canberra."
     assert pruner.score(QUESTION, passages, pruner.draft(QUESTION, passages[:2]))  # its text is what counts
-    with pytest.raises(ContextTooLongError, match="but tiny takes 450 in all"):
+    with pytest.raises(ContextTooLongError, match="but tiny has a context of 450 tokens"):
         pruner.answer(QUESTION, passages, 40)  # keeping all does not fit, draft or no draft
 
 
@@ -134,7 +134,7 @@ def test_text_without_a_place_to_cut(tiny_pruner: AT2Pruner) -> None:
 
 def test_a_question_that_does_not_fit_is_refused(tiny_pruner: AT2Pruner) -> None:
     pruner = small(tiny_pruner, 450, overflow="windows")
-    with pytest.raises(ContextTooLongError, match="tiny takes 450 in all") as raised:
+    with pytest.raises(ContextTooLongError, match="tiny has a context of 450 tokens") as raised:
         pruner.score("Which city? " * 200, PASSAGES)
     assert "windows" not in str(raised.value)  # which it is told already
 

@@ -98,10 +98,13 @@ def test_folders_that_cannot_be_used(
     for scorer, message in (
         (CrossEncoderScorer(bare), r"the ONNX folder '.*bare' has no tokenizer\.json: copy it from the model"),
         (DenseScorer(broken), r"cannot load the encoder '.*broken': \w+: "),
-        (CrossEncoderScorer(three), r"three' gives an output of shape \(3,\) for a text; a reranker has one output"),
+        (
+            CrossEncoderScorer(three),
+            r"three' gives an output of shape \(3,\) for a text; a reranker must have one output",
+        ),
         (CrossEncoderScorer(embedder), r"embedder' gives an output of shape \(\d+, 6\)"),
-        (DenseScorer(reranker), r"reranker' gives an output of shape \(1,\) for a text; an embedder gives a row for"),
-        (DenseScorer(mean), r"mean' does not pool by its first token, as .*config\.json says; use one that does"),
+        (DenseScorer(reranker), r"reranker' gives an output of shape \(1,\) for a text; an embedder must give one row"),
+        (DenseScorer(mean), r"mean' does not pool by its first token, as .*config\.json says; use an embedder that"),
     ):
         with pytest.raises(InputError, match=message):
             scorer.prepare(tiny_lm.device)

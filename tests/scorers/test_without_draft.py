@@ -111,7 +111,7 @@ def test_a_draft_that_nothing_reads_is_spoken_of(
     question = sample_questions[0]
     passages = question.passages[:4]
     scores = scout.score(question.text, passages, "a draft")
-    assert "the method scout does not read the draft given" in caplog.text
+    assert "the method scout does not read the given draft" in caplog.text
     caplog.clear()
     assert scores == scout.score(question.text, passages)
     assert PruneStep(PruneConfig(), scout).to_draft(passages) == []

@@ -287,7 +287,7 @@ def test_a_long_text_names_the_models_limit(serve, tiny_lm, tiny_pruner: AT2Prun
     assert SECRET not in answer.text
 
 
-@pytest.mark.parametrize(("config", "key", "message"), [({"enabled": False}, None, "turn it on"), ({}, " ", "blank")])
+@pytest.mark.parametrize(("config", "key", "message"), [({"enabled": False}, None, "turn pruning"), ({}, " ", "blank")])
 def test_what_cannot_be_served(config: dict, key: str | None, message: str, bm25: AT2Pruner) -> None:
     with pytest.raises(InputError, match=message):
         create_app(PruneStep(PruneConfig(**config), bm25), api_key=key)

@@ -229,7 +229,7 @@ def test_a_fault_of_a_replica_shows_no_text(caplog: pytest.LogCaptureFixture) ->
         ({"max_replicas": "many"}, {}, "max_replicas must be a number, got 'many'"),
         ({"max_waiting": "0"}, {}, "max_waiting must be at least 1, got 0"),
         ({"gpus": "-1"}, {}, "gpus must be at least 0, got -1"),
-        ({"enabled": "off"}, {}, "turn it on"),
+        ({"enabled": "off"}, {}, "turn pruning on"),
         ({}, {"AT2_PRUNE_API_KEY": " "}, "blank"),
     ],
 )

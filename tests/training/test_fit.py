@@ -114,9 +114,9 @@ def test_examples_whose_outcomes_do_not_vary_are_left_out() -> None:
     ]
     settings = FitSettings(steps=20)
     assert torch.equal(fit(examples + flat, [DRAFT_ROWS], settings)[0], fit(examples, [DRAFT_ROWS], settings)[0])
-    with pytest.raises(DataError, match="no example to fit: 10 collected, none with outcomes that vary"):
+    with pytest.raises(DataError, match="no example to fit: 10 were collected, and none has outcomes that vary"):
         fit(flat, [DRAFT_ROWS], settings)
-    with pytest.raises(DataError, match="no example to fit: 0 collected"):
+    with pytest.raises(DataError, match="no example to fit: 0 were collected"):
         fit([], [DRAFT_ROWS], settings)
 
 

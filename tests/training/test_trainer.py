@@ -305,11 +305,11 @@ def test_bad_settings(tiny_lm: LanguageModel, questions: list[Question], tmp_pat
     ):
         with pytest.raises(InputError, match=says):
             run(tiny_lm, questions, tmp_path / "out", **options)
-    with pytest.raises(DataError, match=rf"sample\.jsonl: question ids repeat \('{questions[1].id}'\)"):
+    with pytest.raises(DataError, match=rf"sample\.jsonl: two questions have the id '{questions[1].id}'"):
         run(tiny_lm, [*questions[:2], questions[1]], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     one_passage = [replace(question, passages=question.passages[:1]) for question in questions]
-    with pytest.raises(DataError, match=r"none of 8 questions .* to fit; 8 left out: fewer than two sources"):
+    with pytest.raises(DataError, match=r"none of 8 questions .* to fit; 8 are left out: fewer than two sources"):
         run(tiny_lm, one_passage, tmp_path / "out")
     with pytest.raises(DataError, match=r"none of 2 questions .* to fit; 2 are held out \(holdout=0.999999\)$"):
         run(tiny_lm, questions[:2], tmp_path / "held", holdout=0.999999)

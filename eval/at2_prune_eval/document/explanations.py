@@ -8,11 +8,15 @@ from typing import Any
 from ..tables.cells import estimate
 from ..tables.cost import has_reader
 
-__all__ = ["FAITHFULNESS", "KEPT", "MODES", "MODES_OF_READER", "NOT_INDEPENDENT", "about_cost"]
+__all__ = ["EARLIER_SCOUT", "FAITHFULNESS", "KEPT", "MODES", "MODES_OF_READER", "NOT_INDEPENDENT", "about_cost"]
 
 NOT_INDEPENDENT = (
     "All comparisons are made on the same questions, so they are not independent of one another. The intervals are not "
     "widened for the number of comparisons."
+)
+EARLIER_SCOUT = (
+    "Scout is here the form of version 0.1, which read all passages in one prompt. This form is removed, and so are "
+    "its rows. The scout of today is measured on other pages."
 )
 COST = (
     "These costs are measured, per question. One pass is the model's work for a forward pass over the whole prompt; a "

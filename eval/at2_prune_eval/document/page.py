@@ -15,7 +15,7 @@ from ..tables.faithfulness import ablation_difference_rows, ablation_rows, faith
 from ..tables.reading import reading
 from ..tables.scores import MARKS, all_rows, difference_rows, f1_rows, reference_line
 from ..tables.settings import run_command, run_facts
-from .explanations import FAITHFULNESS, KEPT, MODES, MODES_OF_READER, NOT_INDEPENDENT, about_cost
+from .explanations import EARLIER_SCOUT, FAITHFULNESS, KEPT, MODES, MODES_OF_READER, NOT_INDEPENDENT, about_cost
 
 __all__ = ["results_document"]
 
@@ -47,6 +47,7 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
         f"This page is written from `results.json`{written_by}; do not edit it by hand. Brackets hold 95 % "
         f"percentile-bootstrap intervals over questions ({RESAMPLES:,} resamples, seed {SEED}). If the "
         "interval of a difference contains 0, the page does not claim that there is a difference.",
+        EARLIER_SCOUT if _earlier_scout(results) else "",
         *_run(results),
         "## In words",
         reading(results),
@@ -70,6 +71,12 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
         markdown(all_rows(results, "kept")),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _earlier_scout(results: Mapping[str, Any]) -> bool:
+    """Return whether the run's scout is that of version 0.1, whose coefficients belong to rows of one prompt."""
+    scout = results["config"].get("methods", {}).get("scout", {})
+    return "row_groups" in (scout.get("coefficients") or {})
 
 
 def _run(results: Mapping[str, Any]) -> list[str]:

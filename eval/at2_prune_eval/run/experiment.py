@@ -70,9 +70,10 @@ def too_long(language_model: LanguageModel, question: Question, max_new_tokens: 
     try:
         language_model.check_length(tokens, max_new_tokens)
     except ContextTooLongError:  # the error's message gives advice for pipelines
+        limit = language_model.context_length
         return (
-            f"question {question.id!r} and its passages take {tokens} tokens and the answer up to {max_new_tokens}, "
-            f"but {language_model.name} takes {language_model.context_length} in all: leave out the question "
+            f"question {question.id!r} and its passages take {tokens} tokens and the answer may take {max_new_tokens}, "
+            f"but {language_model.name} has a context of {limit} tokens: leave out the question "
             "(--skip-invalid), or take a model with a longer context"
         )
     return None

@@ -112,6 +112,14 @@ def test_what_was_not_measured_is_left_out() -> None:
     assert "k = 2" in text
 
 
+def test_a_run_with_the_scout_of_version_0_1_says_so(results: dict[str, Any]) -> None:
+    assert "version 0.1" not in results_document(results)
+    for coefficients, told in (({"row_groups": ["question"]}, True), ({"layers": [3, 5]}, False)):
+        earlier = json.loads(json.dumps(results))
+        earlier["config"]["methods"]["scout"] = {"coefficients": {**coefficients, "sha256": "0"}}
+        assert ("Scout is here the form of version 0.1" in results_document(earlier)) == told
+
+
 def test_command_writes_the_page_and_copies_figures(results: dict[str, Any], tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [], results)
     (run / "figures").mkdir()
