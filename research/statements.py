@@ -34,7 +34,7 @@ from typing import Any
 import torch
 
 from at2_prune.ablation import random_masks, seeded_generator
-from at2_prune.bootstrap import Estimate, bootstrap_mean, bootstrap_ratio
+from at2_prune.bootstrap import Estimate, bootstrap_difference, bootstrap_mean, bootstrap_ratio
 from at2_prune.datasets import Question, load_questions
 from at2_prune.errors import AT2PruneError
 from at2_prune.models.drafts import write_drafts
@@ -225,7 +225,7 @@ def show(folder: Path) -> None:
     print(f"\n{len(records)} questions, {count} statements, {len(every) - len(records)} questions left out")
     print(f"median seconds a question: {sorted(one['seconds'] for one in every)[len(every) // 2]:.0f}")
     names = list(records[0]["methods"])
-    first: dict[tuple[str, str], list[list[float]]] = {}
+    first: dict[tuple[str, str], Any] = {}
     for name in names:
         print(f"\n{name}")
         own = [one["methods"][name] for one in records]
@@ -236,9 +236,13 @@ def show(folder: Path) -> None:
             base = first.setdefault((title, measure), values)
             less = "" if base is values else f"   less {names[0]}: {_paired(values, base)}"
             print(f"  {measure + ', ' + title:28} {_pooled(values)}{less}")
-        for label, some in (("all answers", records), ("right answers", [r for r in records if (r["f1"] or 0) >= 0.5])):
-            for title, estimate in _citations(some, name):
-                print(f"  {title:28} {estimate}  ({label}, N = {len(some)})")
+        right = [one for one in records if (one["f1"] or 0) >= 0.5]
+        groups = [("all answers", records), ("right answers", right)]
+        for label, some in groups if len(right) < len(records) else groups[:1]:
+            for title, values in _citations(some, name):
+                base = first.setdefault((title, label), [values])[0]
+                less = "" if base is values else f"   less {names[0]}: {bootstrap_difference(values, base)}"
+                print(f"  {title:28} {bootstrap_mean(values)}{less}  ({label}, N = {len(some)})")
 
 
 def _faithfulness(
@@ -273,8 +277,8 @@ def _paired(values: list[list[float]], base: list[list[float]]) -> Estimate:
     return bootstrap_ratio([total for total, _ in pairs], [count for _, count in pairs])
 
 
-def _citations(records: Sequence[dict[str, Any]], method: str) -> Iterator[tuple[str, Estimate]]:
-    """Yield the precision and recall of the gold passages among those that an answer cites."""
+def _citations(records: Sequence[dict[str, Any]], method: str) -> Iterator[tuple[str, list[float]]]:
+    """Yield the precision and recall of the gold passages among those that an answer cites, for each question."""
     rows = []
     for record in records:
         if not record["gold"]:
@@ -290,8 +294,7 @@ def _citations(records: Sequence[dict[str, Any]], method: str) -> Iterator[tuple
         )
     if rows:
         names = ("citation precision", "citation recall", "recall of the best")
-        for name, values in zip(names, zip(*rows, strict=True), strict=True):
-            yield name, bootstrap_mean(values)
+        yield from zip(names, map(list, zip(*rows, strict=True)), strict=True)
 
 
 if __name__ == "__main__":
