@@ -76,7 +76,7 @@ def bootstrap_pooled(groups: Sequence[Sequence[float]], resamples: int = RESAMPL
         groups: the values of each group. A group may hold the questions of one data set. Every value has the same
             weight. If no group holds a value, the estimate is NaN.
         resamples: the number of resamples.
-        seed: the seed of the resamples. The group with index i uses seed + i.
+        seed: the seed of the resamples. Group i of the groups that are not empty uses seed + i.
 
     Example:
         >>> print(bootstrap_pooled([[1.0, 1.0, 1.0], [0.0]]))

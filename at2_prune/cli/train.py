@@ -62,6 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help="the share of the questions to hold out and measure on (default: 0.15)",
     )
+    parser.add_argument(
+        "--steps",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="the number of steps of the fit. With a hundred questions or fewer, 1000 steps can overfit: try 30, and "
+        "compare the held-out measures (default: 1000)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the seed of the ablations and of the fit (default: 0)")
     add_model_options(parser)
 
@@ -168,7 +176,9 @@ def _settings(args: argparse.Namespace) -> TrainingSettings:
         thoughts=args.thoughts is not None,
     )
     row_groups = tuple(RowGroup.from_name(name) for name in args.rows)
-    return TrainingSettings(collect, FitSettings(seed=args.seed), row_groups=row_groups, holdout=args.holdout)
+    return TrainingSettings(
+        collect, FitSettings(steps=args.steps, seed=args.seed), row_groups=row_groups, holdout=args.holdout
+    )
 
 
 def _print_report(report: TrainingReport) -> None:

@@ -35,15 +35,17 @@ class Attributor(Citing):
         max_new_tokens: the maximum number of tokens in a draft.
         overflow: the treatment of passages that do not fit the model's context together. With "error", an error is
             raised. With "windows", the passages are scored in windows. A window is a sequence of consecutive passages
-            that fits the context. If the scorer reads a draft, the model drafts from each window. All windows are then
-            scored with the most confident draft. A passage that does not fit by itself is cut into parts, and gets the
-            largest score of its parts. A separate reader and the scoring model each have their own windows.
+            that fits the context. If the scorer reads a draft and none is given, the model drafts from each window. All
+            windows are then scored with the most confident draft. A passage that does not fit by itself is cut into
+            parts, and gets the largest score of its parts. A separate reader and the scoring model each have their own
+            windows.
     """
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
         """Write a draft from all passages. The attention that the scorer needs is read in the same forward passes.
 
-        If a separate reader writes the draft, the scoring model reads it in one more forward pass.
+        If a separate reader writes the draft and the scorer reads its attention, the scoring model reads it in one more
+        forward pass.
 
         Raises:
             InputError: the question is empty, there are no passages, or a passage cannot be used.

@@ -16,7 +16,8 @@ from .selection import need_probabilities, no_probabilities, parse_recall
 __all__ = ["CONFIDENT", "Bounds", "calibration_of", "check_probabilities"]
 
 CONFIDENT = 0.5
-"""The minimum of `PruneResult.present`, the probability that any source is evidence, in a confident result."""
+"""A result is confident if `PruneResult.present` is at least this value. `present` is the probability that at least one
+source is evidence."""
 
 
 @dataclass(frozen=True)

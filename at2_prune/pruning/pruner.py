@@ -253,8 +253,8 @@ class AT2Pruner(Attributor):
     ) -> list[PruneResult]:
         """Answer several questions, each as `answer` does. Drafts and scores are computed in batches.
 
-        If one k is given, the answers are written in a batch too. The time of a batch is divided equally among its
-        questions, and `seconds` of each result holds one share. Batches save much time on a GPU, but little on a CPU.
+        If one k is given, the answers are written in a batch too. The time of a batch is divided equally among the
+        questions that the batch served, and `seconds` of each of their results holds one share. Batches save much time on a GPU, but little on a CPU.
 
         Args:
             questions: any number of questions.

@@ -90,7 +90,7 @@ class Scoring:
         """Return the room that the passages must fit, and the draft that must fit together with the passages.
 
         If the scorer reads the prompt or there is only one model, the room is that of the scoring model. Otherwise, the
-        room is that of the reader. No draft must then fit, since the reader only answers.
+        room is that of the reader. The returned draft is then None, because the reader does not read a given draft.
         """
         if self.scorer.reads_prompt or not self.loop.two_models:
             return self._scoring_room, asked.draft

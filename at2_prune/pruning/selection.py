@@ -39,8 +39,8 @@ _RECALL = re.compile(r"recall\s*>=\s*([01]?\.\d+)")
 """The form of the setting `keep`."""
 _MARGIN = 1e-6
 """The distance between the score of a source without text and the lowest score of the other sources. If the lowest
-score has a magnitude above 1, the distance is multiplied by this magnitude. Otherwise, single precision would round the
-distance to 0."""
+score has a magnitude above 1, the distance is multiplied by this magnitude. Without this factor, single precision could
+round the distance to 0."""
 
 
 def top_k(scores: Sequence[float], k: int, order: Order = "original") -> list[int]:

@@ -19,8 +19,7 @@ __all__ = ["Block", "Card", "Tokens", "cards_of"]
 Tokens = list[tuple[str, float]]
 """The tokens of a passage. Each token is a pair of its text and its score."""
 LONG = 1500
-"""The number of characters above which a passage's text can be focused with the keyboard, because such a long text may
-have to be scrolled."""
+"""A text with more characters than this may have to be scrolled, so the keyboard can focus it."""
 
 
 @dataclass(frozen=True)

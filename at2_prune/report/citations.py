@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["html_citations", "terminal_citations"]
 
 SHOWN = 5
-"""The number of sources that the page shows for a statement."""
+"""The maximum number of sources that the page shows for a statement."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Shade:
 
     text: str
     css: str
-    """Classes of the style sheet. The text is empty if there is no shade."""
+    """Classes of the style sheet, as one string. This string is empty if there is no shade."""
     number: str
     """The score as text. It is empty if there is no score."""
 

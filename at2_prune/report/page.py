@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["html_report", "template"]
 
 MOST_WORDS = 4000
-"""The maximum number of words and spaces in draft and answer together for which the two are compared. Longer texts are
-shown without marks, because it would take long to compare them."""
+"""Draft and answer are compared only if together they have at most this many words and spaces. Longer texts are shown
+without marks, because it would take long to compare them."""
 
 Parts = list[tuple[bool, str]]
 """The draft or the answer, divided into parts. A part is a pair of a flag and a text. In the draft, the flag is True if

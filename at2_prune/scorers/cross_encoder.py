@@ -27,7 +27,8 @@ class CrossEncoderScorer(Scorer):
         batch_size: the number of pairs of question and source in a batch. A model in ONNX format reads the pairs one by
             one.
 
-    The model is loaded when it is first needed or checked. The constructor therefore raises none of the errors below.
+    The model is loaded when it is first needed. `check` already loads an ONNX model. The constructor therefore raises
+    none of the errors below.
 
     Raises:
         InputError: the model cannot be loaded, or it has more than one output.

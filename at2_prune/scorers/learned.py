@@ -26,7 +26,8 @@ class LearnedScorer(Scorer):
         self.coefficients = coefficients
         self.name = name
         self.row_groups = coefficients.row_groups
-        self.uses_draft = True  # an instance attribute, because the configs of runs of version 0.1.0 hold it
+        # The config of a run records a scorer's instance attributes. Configs of version 0.1.0 contain this attribute.
+        self.uses_draft = True
         self._weighed = _without_zero_layers(coefficients)
         self.layers = self._weighed.layers
 

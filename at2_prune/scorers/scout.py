@@ -26,9 +26,9 @@ from .base import Judgement, Scorer, ScorerOptions, Task
 __all__ = ["CANDIDATES", "ScoutScorer"]
 
 CANDIDATES = 20
-"""The maximum number of sources that get a full score, which includes the links between sources. These sources are the
-ones with the highest first scores, `theta . x(S)`; see `ScoutCoefficients`. All other sources rank after them, in the
-order of their first scores."""
+"""The maximum number of sources that get a full score, which includes the links between sources. A source's first score
+is `theta . x(S)`; see `ScoutCoefficients`. The sources with the highest first scores get a full score. All other
+sources rank after them, in the order of their first scores."""
 
 
 class ScoutScorer(Scorer):

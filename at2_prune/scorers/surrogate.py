@@ -1,9 +1,8 @@
 """Score sources by a linear surrogate of the model, which is fitted to random ablations of one question.
 
 This method is ContextCite (arXiv 2409.00729, section 3). The AT2 paper calls the method ESM. An ablation keeps each
-source with probability 1/2. LASSO predicts the draft's log-odds per token from standardised masks. The scores are the
-weights of LASSO, but for masks of 0 and 1 instead of standardised masks, and for the log-odds of the whole draft
-instead of the log-odds per token.
+source with probability 1/2. LASSO predicts the draft's log-odds per token from standardised masks. The weights of LASSO
+are rescaled to masks of 0 and 1, and to the log-odds of the whole draft. The rescaled weights are the scores.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ __all__ = ["JsonFormatter", "use_json_logs"]
 class JsonFormatter(logging.Formatter):
     """Writes a log record as a JSON object, with time, level, logger, message and the keys of the record's `fields`.
 
-    If the record has an exception, its type is written, and the places in the code that the exception passed through.
+    If the record has an exception, the object also holds the exception's type and the places in the code that it passed
+    through.
 
     Args:
         texts: whether to write the message of an exception too. The message may quote a passage.

@@ -1,7 +1,8 @@
 """Errors as clients see them. An error is one JSON object that the clients of three services can read.
 
 Clients of Cohere read `message`, clients of Jina read `detail`, and clients of Text Embeddings Inference read `error`
-and `error_type`. No error holds a text of the request. A message that may hold such a text is replaced.
+and `error_type`. No error holds a text of the request, except the name of an unknown field. A message that may hold
+such a text is replaced.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The limits of z leave out this share of scored cases at each end; see `totals` in `Calibration`."""
+"""`Calibration.totals` holds two limits of z, the log-sum-exp of the first scores. This share of the cases lies beyond
+each limit."""
 
 
 @dataclass(frozen=True)

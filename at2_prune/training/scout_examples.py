@@ -59,7 +59,8 @@ def _example(index: PassageIndex, question: Question) -> Example:
     rows = index.question(question.text)
     sums = question_sums(rows, units)
     share = question_features(sums)[QUESTION.index("share")].mean((0, 1))
-    best = best_units(share, sources)  # the feature `share` decides, because there are no coefficients yet
+    # There are no coefficients yet, so the feature `share` chooses the best unit of each source.
+    best = best_units(share, sources)
     some = [units[i] for i in best]
     links = links_from(some, some, index.softcaps(rows))
     # Links have a direction. The link from b to a becomes a feature of the pair (a, b) too.

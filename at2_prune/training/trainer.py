@@ -30,7 +30,8 @@ PROCEDURES = {
 """The description of the fit, by the value of `learn_from`. This text is recorded with the coefficients."""
 
 Measures = dict[str, dict[str, Estimate]]
-"""Estimates. The first key is the measure, and the second key is the scores: `learned` or `average_attention`."""
+"""Estimates. The first key names the measure. The second key names the scores that were measured: `learned` or
+`average_attention`."""
 
 
 @dataclass(frozen=True)

@@ -146,10 +146,10 @@ def test_questions_must_fit_the_models_that_read_them(
     experiment = Experiment(scorers[-1:], sample_questions[:1], [1], {"name": "sample"})
     monkeypatch.setattr(both.language_model.model.config, "max_position_embeddings", 100)
     evaluate(both, experiment, tmp_path / "bm25")  # no method reads the scoring model's prompt
-    with pytest.raises(ContextTooLongError, match="tiny-random-gemma has a context of 100 tokens: leave out the question"):
+    with pytest.raises(ContextTooLongError, match="tiny-random-gemma has a context of 100 tokens: leave out"):
         evaluate(both, replace(experiment, scorers=scorers), tmp_path / "all")
     monkeypatch.setattr(both.reader.model.config, "max_position_embeddings", 90)
-    with pytest.raises(ContextTooLongError, match="tiny-random-llama has a context of 90 tokens: leave out the question"):
+    with pytest.raises(ContextTooLongError, match="tiny-random-llama has a context of 90 tokens: leave out"):
         evaluate(both, experiment, tmp_path / "reader")
 
 
