@@ -185,7 +185,7 @@ def test_packages_of_sentences_and_measures(
         (["train", "--data", "DATA", "--out", "out", "--holdout", "1"], "holdout must be"),
         (["cite", "?", "--passages", "passages.json", "--ablations", "2"], "ablations must be 0, or at least 3"),
         (["cite", "?", "--passages", "passages.json", "--thoughts", "own", "--reader", "r"], "leave out --reader"),
-        (["calibrate", "--limit", "5"], "--limit goes with --questions only"),
+        (["calibrate", "--limit", "5"], "--limit works only with --questions"),
         (["calibrate", "--max-new-tokens", "5"], "unrecognized arguments: --max-new-tokens"),
         (["index", "--merge", "a", "--out", "b", "--coefficients", "c"], "loads no model: leave out --coefficients"),
         (["index", "--merge", "a", "--out", "b", "--model", "c"], "loads no model: leave out --model"),
