@@ -105,7 +105,7 @@ def test_data_options(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[
         assert gold[0] == gold[1]
     capsys.readouterr()
     assert main([*command, "--out", str(tmp_path / "none"), "--type", "quiz"]) == 2
-    assert "no question of type 'quiz'; there are" in capsys.readouterr().err
+    assert "no question has the type 'quiz'; the types are" in capsys.readouterr().err
 
 
 def test_rows_that_cannot_be_used(
