@@ -42,7 +42,7 @@ GROUP = "at2_prune.commands"
 
 
 def commands() -> dict[str, ModuleType]:
-    """Return the command modules by name. The commands of this package come first, then those of entry points."""
+    """Return the command modules by name: the commands of this package, then the commands of entry points."""
     registered = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     return COMMANDS | {point.name: point.load() for point in registered}
 

@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..progress import shown
 from .options import add_model_options, add_settings, load_model, read_passages
 
-HELP = "Read each passage once, and store its attention keys in a folder, from which the method scout reuses the keys."
+HELP = "Read each passage once, and store its attention keys in a folder. The method scout then reuses the keys."
 EXAMPLES = """examples:
   at2-prune index --passages corpus.json --out index/
   at2-prune answer "Who wrote Dracula?" --passages corpus.json --index index/

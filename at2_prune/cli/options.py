@@ -149,7 +149,7 @@ def warn_of_few(questions: int, learned: str = "coefficients") -> None:
     """Warn if there are few questions to learn from. `learned` is the message's word for the result of learning."""
     if questions < FEW_QUESTIONS:
         logger.warning(
-            "%d questions are few: with fewer than %d, the %s depend strongly on which questions are chosen",
+            "%d questions are few: with fewer than %d questions, the %s depend strongly on which questions are chosen",
             questions,
             FEW_QUESTIONS,
             learned,

@@ -121,10 +121,10 @@ class PruneStep:
         return sorted([*indices, *_without_text(items)]) if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft | None:
-        """Write a draft with the reader, to be given to `run` with the same passages. Return None if none is needed.
+        """Write a draft with the reader. Pass the draft to `run` with the same passages.
 
-        With `overflow="windows"`, None is also returned if the passages together do not fit the context: `run` then
-        writes a draft for each window.
+        Return None if `run` needs no draft. With `overflow="windows"`, also return None if the passages together do not
+        fit the context: `run` then writes a draft for each window.
 
         Raises:
             ContextTooLongError: `overflow` is "error", and the question and the passages together do not fit.

@@ -116,7 +116,7 @@ def test_results_name_the_reader(
     assert f"The reader is {both.reader.name}, and {both.language_model.name} scores." in about_costs(results)
     assert about_costs(results) in (tmp_path / "run" / "table.md").read_text()
     page = results_document(results)
-    assert f"those of {both.reader.name}, which drafts" in page
+    assert f"reader is {both.reader.name}, which writes drafts" in page
     records = [json.loads(line) for line in (tmp_path / "run" / "questions.jsonl").read_text().splitlines()]
     assert f'<h1 class="input" dir="auto" lang="">{both.reader.name}, with passages' in report_page(results, records)
     columns = {row[0]: dict(zip(cost_rows(results)[0], row, strict=True)) for row in cost_rows(results)}
@@ -146,10 +146,10 @@ def test_questions_must_fit_the_models_that_read_them(
     experiment = Experiment(scorers[-1:], sample_questions[:1], [1], {"name": "sample"})
     monkeypatch.setattr(both.language_model.model.config, "max_position_embeddings", 100)
     evaluate(both, experiment, tmp_path / "bm25")  # no method reads the scoring model's prompt
-    with pytest.raises(ContextTooLongError, match="tiny-random-gemma takes 100 in all: leave out the question"):
+    with pytest.raises(ContextTooLongError, match="tiny-random-gemma takes 100 tokens in all: leave out the question"):
         evaluate(both, replace(experiment, scorers=scorers), tmp_path / "all")
     monkeypatch.setattr(both.reader.model.config, "max_position_embeddings", 90)
-    with pytest.raises(ContextTooLongError, match="tiny-random-llama takes 90 in all: leave out the question"):
+    with pytest.raises(ContextTooLongError, match="tiny-random-llama takes 90 tokens in all: leave out the question"):
         evaluate(both, experiment, tmp_path / "reader")
 
 
