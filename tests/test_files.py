@@ -172,7 +172,7 @@ def test_a_home_folder_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> N
     assert not is_onnx_folder(missing)
     with pytest.raises(InputError, match="holds no passage index"):
         DiskStore(missing)
-    with pytest.raises(DataError, match="no such file, and not a Hub id"):
+    with pytest.raises(DataError, match="there is no such file, and this is not a Hub id"):
         load_questions(f"{missing}.jsonl")
 
 

@@ -1,7 +1,7 @@
-"""The command line. Each command is a module with `HELP`, `EXAMPLES`, `add_arguments` and `run`.
+"""Parse the command line and run a command. Each command is a module with `HELP`, `EXAMPLES`, `add_arguments`, `run`.
 
-A command module imports torch and transformers in `run` only, so that `--help` is quick. Other packages add commands
-through the entry point group `at2_prune.commands`.
+A command module imports torch and transformers only inside `run`, so that `--help` is quick. Other packages add
+commands through the entry point group `at2_prune.commands`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ COMMANDS = {
 NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 """The error numbers of a write to a full disk or a broken device."""
 GROUP = "at2_prune.commands"
-"""The group of the entry points that are command modules. A command has the name of its entry point."""
+"""The entry point group of command modules. The name of an entry point is the name of its command."""
 
 
 def commands() -> dict[str, ModuleType]:
-    """Return the command modules by name: this package's first, then the modules of entry points."""
+    """Return the command modules by name: the commands of this package, then the commands of entry points."""
     registered = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     return COMMANDS | {point.name: point.load() for point in registered}
 
@@ -66,7 +66,7 @@ class _LogHandler(logging.Handler):
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="at2-prune",
-        description="Keep the retrieved passages that a model's attention points to, and answer from these.",
+        description="Keep the retrieved passages that a model's attention points to, and answer from them.",
         epilog="Help for one command: at2-prune COMMAND --help",
     )
     parser.add_argument("--version", action="version", version=f"at2-prune {__version__}")
@@ -88,8 +88,13 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0 on success, and 1 if the program that reads stdout is gone. It is 2, after one line on stderr, for an
-    `AT2PruneError`, a wrong option, or a stdout that cannot be written. It is 130 after an interrupt."""
+    The exit code is 0 on success, and 1 if the program that reads stdout has ended. The code is 2 after an
+    `AT2PruneError`, or if stdout cannot be written. It is 130 after an interrupt. An error with code 2 prints one line
+    on stderr.
+
+    Raises:
+        SystemExit: an option is wrong (code 2), or `--help` or `--version` was given (code 0).
+    """
     parser = build_parser()
     args = parser.parse_args(argv)
     _refuse_empty(parser, args)
@@ -113,14 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"at2-prune: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kept = "training, calibrate, index and eval keep finished work; give the same command again to continue"
-        print(f"at2-prune: interrupted; {kept}", file=sys.stderr)
+        kept = "train, train-scout, calibrate, index, eval and study keep finished work"
+        print(f"at2-prune: interrupted; {kept}: give the same command again to continue", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of stdout is gone, for example `head`
+    except BrokenPipeError:  # the program that reads stdout has ended, for example `head`
         _drop_stdout()
         return 1
     except OSError as error:
-        # A failed write to a file raises an error of this package, so this error comes from stdout.
+        # A failed write to a file raises an `AT2PruneError`, so an `OSError` of these numbers comes from stdout.
         if error.errno not in NO_ROOM:
             raise
         _drop_stdout()
@@ -143,11 +148,13 @@ def _one_line(text: str) -> str:
 
 
 def _drop_stdout() -> None:
-    """Redirect stdout to nowhere. The interpreter flushes stdout when it ends, which would fail again."""
+    """Redirect stdout to the null device. The interpreter flushes stdout when it ends, and that would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_ours(logger: str) -> bool:
-    """Return whether a logger belongs to at2-prune. Other loggers may set a lower level, which would show unwanted
-    messages."""
+    """Return whether a logger belongs to at2-prune.
+
+    Another package may set a low level on its own logger. Without this check, the messages of that logger would appear.
+    """
     return logger.split(".")[0] in OURS

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..pruning.pruner import AT2Pruner
     from ..pruning.results import PruneResult
 
-HELP = "Keep the passages that the model's attention points to, and answer from these."
+HELP = "Keep the passages that the model's attention points to, and answer from them."
 EXAMPLES = """examples:
   at2-prune answer "Which river flows through the birthplace of Adolphe Sax?" --passages passages.json --k 2
   retrieve "…" | at2-prune answer "…" --passages - --json
@@ -24,11 +24,11 @@ EXAMPLES = """examples:
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
 passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
 of each step. The time of the step "answer" is repeated under the old name "regenerate", which version 0.3 will drop.
-If several k were tried, candidates holds the answer of each. If scoring failed, fallback holds the reason.
+If several values of k were tried, candidates holds the answer for each k. If scoring failed, fallback holds the reason.
 
-A calibrated method, such as scout, adds three keys. probabilities: for each passage, the probability that it is
-evidence. present: the probability that at least one passage is evidence; null for too few passages. confident: true if
-present is at least 0.5; null if present is null."""
+A calibrated method, such as scout, adds three keys. probabilities: for each passage, the probability that the passage
+is evidence. present: the probability that at least one passage is evidence, or null if there are too few passages.
+confident: true if present is at least 0.5, else false; null if present is null."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +54,11 @@ def run(args: argparse.Namespace) -> None:
     from ..report import check_report_path, html_report, terminal_report, write_html_report
 
     if args.html:
-        check_report_path(args.html)  # a wrong path must fail before the model runs
+        check_report_path(args.html)  # a wrong path must raise an error before the model runs
     passages = read_input(args)
     pruner = load_pruner(args, "granularity", "overflow", "order")
     result = pruner.answer(args.question, passages, args.k, args.draft, Bounds(args.min_score, args.keep))
-    # The answer comes first: it must not be lost if the page cannot be written.
+    # The answer is printed first, so that it is not lost if the page cannot be written.
     print(json.dumps(result.to_dict(), ensure_ascii=False) if args.json else terminal_report(result), flush=True)
     if args.html:
         tokens = _token_scores(pruner, passages, result)

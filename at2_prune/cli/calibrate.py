@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from ..datasets import Question
     from ..training import TrainingData
 
-HELP = "Learn scout's coefficients for any model, without labels, and calibrate their probabilities."
+HELP = "Learn scout's coefficients for any model, without labels, and calibrate scout's probabilities."
 EXAMPLES = """examples:
   at2-prune calibrate --model Qwen/Qwen3-0.6B
   at2-prune calibrate --model Qwen/Qwen3-0.6B --passages my_corpus.jsonl --out my-scout/
   at2-prune calibrate --questions my_questions.jsonl --out my-scout/
 
 Without --passages, the coefficients are learned from 170 questions that come with at2-prune. With --passages, questions
-are also made from your own texts. Without --out, the coefficients are kept in the cache, where
-AT2Pruner.from_pretrained and all adapters find them. With --out, pass them as coefficients=DIR.
+are also made from your own texts. Without --out, the coefficients are saved in the cache, where
+AT2Pruner.from_pretrained and all adapters find them. With --out DIR, the coefficients are saved in DIR: to use them,
+pass coefficients=DIR.
 
-With --questions, the coefficients do not change. Only their probabilities are fitted again, to your questions. Each
-question must name its supporting passages. Give a hundred questions or more. With few questions, keep='recall>=R'
-keeps more passages than it needs.
+With --questions, the coefficients do not change. Only the probabilities are fitted again, to your questions. Each
+question must name its supporting passages. Give a hundred questions or more. If the probabilities are fitted to few
+questions, keep='recall>=R' keeps more passages than the recall R needs.
 
 If the command is interrupted, give the same command again: it continues where it stopped."""
 
@@ -37,7 +38,7 @@ _MEASURES = {
     "ece": "calibration error of the probabilities",
     "auroc": "AUROC of 'the passages hold evidence'",
 }
-"""The words that the command prints for each measure."""
+"""The description that the command prints for each measure."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--questions",
         metavar="FILE_OR_ID",
-        help="your own questions, which name their supporting passages; only the probabilities are fitted to them "
-        "(default: none)",
+        help="your own questions, which name their supporting passages; the probabilities are fitted to these "
+        "questions, and the coefficients do not change (default: none)",
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N of --questions (default: all)")
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="use only the first N questions of --questions (default: all)"
+    )
     parser.add_argument("--out", metavar="DIR", help="the folder for the coefficients (default: the cache)")
     add_settings(parser, "coefficients")
     add_model_options(parser, answers=False)
@@ -72,13 +75,13 @@ def run(args: argparse.Namespace) -> None:
     from ..training import check_evidence
 
     if args.questions and args.passages:
-        raise InputError("--questions cannot be used with --passages: leave one of them out")
+        raise InputError("--questions cannot be used with --passages: leave out one of the two")
     if args.questions and not args.out:
         raise InputError("--questions needs --out, so that the coefficients in the cache are not replaced")
     if args.coefficients and not args.questions:
         raise InputError("--coefficients needs --questions: the probabilities are fitted to these questions")
     if args.limit and not args.questions:
-        raise InputError("--limit goes with --questions only: leave it out, or give --questions too")
+        raise InputError("--limit works only with --questions: leave out --limit, or give --questions too")
     if args.out:
         check_folder(args.out)
     else:
@@ -112,7 +115,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> list[TrainingData]:
-    """Return the questions of the calibration. They are checked before a model is loaded."""
+    """Load the questions to learn from. With --questions, load the questions to fit the probabilities to.
+
+    This needs no model, so wrong input raises an error before a model is loaded.
+    """
     from ..calibration import pseudo_questions, shipped_data
     from ..datasets import load_questions
     from ..training import TrainingData

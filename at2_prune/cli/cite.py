@@ -17,13 +17,15 @@ EXAMPLES = """examples:
   at2-prune cite "…" --passages passages.json --thoughts own --model Qwen/Qwen3-0.6B --coefficients DIR \\
       --max-new-tokens 1000
 
-The method must read an answer; by default it is at2. Any model may have written the answer. An attention method reads
-all sentences of the answer in one forward pass of the scoring model. Without --answer, the reader writes an answer.
+The method must be one that reads an answer; the default is at2. Any model may have written the answer. An attention
+method reads all sentences of the answer in one forward pass of the scoring model. Without --answer, the reader writes
+an answer.
 
 --json prints one object: question, answer, method, statements and sources. Each statement has its text, its place in
-the answer (start, stop), the score of every source, and citations: the cited sources, best first, each with its share
-of the positive scores. With --ablations, a citation also has the effect of the source, which is the log-odds, in nats,
-that the statement is expected to lose without it. correlation says how well the scores agree with the ablations.
+the answer (start, stop), the scores of all sources, and citations. The citations are the cited sources, best first,
+each with its share of the positive scores. With --ablations, each citation also has an effect. The effect estimates how
+much the log-odds of the statement, in nats, fall without the source. Each statement then has a correlation, which says
+how well the scores agree with the ablations.
 
 With --thoughts, the sources are the sentences that the model writes before its answer. --max-new-tokens limits the
 thoughts and the answer together."""
@@ -40,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=0,
         metavar="N",
-        help="run N ablations, at least 3, and estimate the effect of each source from them (default: 0, none)",
+        help="run N ablations (at least 3), and estimate the effect of each source from these ablations (default: 0, "
+        "no ablations)",
     )
     add_thoughts_option(parser)
     parser.add_argument("--html", metavar="FILE", help="also write an HTML page")
@@ -54,13 +57,13 @@ def run(args: argparse.Namespace) -> None:
     from ..scorers.registry import check_scorer
 
     if args.html:
-        check_report_path(args.html)  # a wrong path must fail before the model runs
+        check_report_path(args.html)  # a wrong path must raise an error before the model runs
     if args.thoughts and args.draft is not None:
         raise InputError("--thoughts needs an answer that the model writes itself: leave out --answer")
     if args.method is None and args.coefficients is None:
         args.method = "at2"
     if args.thoughts and args.reader is not None:
-        raise InputError("--thoughts attributes an answer of the scoring model itself: leave out --reader")
+        raise InputError("--thoughts needs an answer that the scoring model writes: leave out --reader")
     need_package("sentencex", "sentences", "Splitting answers into sentences")
     check_ablations(args.ablations)
     passages = read_input(args)

@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   torchrun --nproc_per_node 4 -m at2_prune index --passages corpus.json --out index/   (each process reads a share)
   at2-prune index --merge part-1/ part-2/ --out index/   (the parts that several machines made)
 
-If the command is interrupted, give the same command again: passages in the folder are not read again."""
+If the command is interrupted, give the same command again. Passages that are in the folder already are not read."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--merge",
         nargs="+",
         metavar="DIR",
-        help="folders of other indexes, which are copied into the index (default: none)",
+        help="the folders of other indexes; their passages are copied into the index of --out (default: none)",
     )
     source.add_argument(
         "--passages",
@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Merge indexes, or read the passages that the folder does not hold. Each process reads a share of them."""
+    """Merge indexes, or read the passages that the folder does not hold yet.
+
+    If several processes run the command, each process reads a share of these passages.
+    """
     if args.merge:
         for name in ("coefficients", "model", "device", "dtype"):
             if getattr(args, name) is not None:

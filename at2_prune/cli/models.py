@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {entry['model']}, {entry['method']}: rows {', '.join(entry['rows'])}; {entry['trained_on']}")
         for title, found in entry["held_out"].items():
             print(f"    {title} on held-out questions: " + ", ".join(f"{who} {value}" for who, value in found.items()))
-    print("train others with: at2-prune train --model MODEL --data DATA --out DIR")
+    print("train coefficients for another model with: at2-prune train --model MODEL --data DATA --out DIR")
 
 
 def _embedded_model() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and functions that load the models and passages named by the options."""
+"""Define the options that several commands share, and load the models and passages that these options name."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 FEW_QUESTIONS = 50
-"""With fewer questions, training warns. Coefficients from 50 questions reached nearly the recall of those from 200
-(docs/research.md, entry 3): 0.732 and 0.749 at two passages."""
+"""With fewer questions than this, training warns. With two kept passages, coefficients learned from 50 questions
+reached a recall of 0.732, and coefficients learned from 200 questions 0.749 (docs/research.md, entry 3)."""
 logger = logging.getLogger(__name__)
 
 K_DEFAULT = PruneConfig.top_n
@@ -51,7 +51,7 @@ K_HELP = f"{SETTINGS['top_n'].metadata['help']} (default: {K_DEFAULT})"
 
 
 def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
-    """Add an option for each of these settings of `PruneConfig`, with the setting's default, choices and help."""
+    """Add an option for each named setting of `PruneConfig`, with the setting's default, choices and help."""
     for name in names:
         field = SETTINGS[name]
         kind = field.metadata["kind"]
@@ -67,11 +67,11 @@ def add_settings(parser: argparse._ActionsContainer, *names: str) -> None:
 
 
 def _typed(kind: Kind) -> Callable[[str], Any]:
-    """Return the function with which argparse parses a value of this kind."""
+    """Return a function that parses a value of this kind, to pass to argparse as `type`."""
 
     def parse(text: str) -> Any:
         value = kind.parse(text)
-        if not kind.choices and not kind.accepts(value):  # argparse or PruneConfig checks choices
+        if not kind.choices and not kind.accepts(value):  # if there are choices, argparse or PruneConfig checks them
             raise argparse.ArgumentTypeError(f"must be {kind.words}, got {text!r:.80}")
         return value
 
@@ -110,8 +110,8 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         "--no-calibrate",
         action="store_false",
         dest="calibrate",
-        help="do not learn scout's coefficients, and raise an error if at2-prune ships none for the model (default: "
-        "learn them once)",
+        help="do not learn scout's coefficients: if at2-prune ships no coefficients for the model, fail (default: "
+        "learn the coefficients once)",
     )
 
 
@@ -120,23 +120,23 @@ def add_thoughts_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--thoughts",
         choices=["own", "asked"],
-        help="take the sentences that the model writes before its answer as the sources. own: the thoughts of a "
-        "reasoning model, between markers such as <think>. asked: the reasoning of any other chat model, which is "
-        "asked to think step by step before 'Answer:' (default: the sources are the passages)",
+        help="use as sources the sentences that the model writes before its answer. own: a reasoning model writes its "
+        "thoughts between markers such as <think>. asked: the prompt asks any other chat model to think step by step "
+        "before it writes 'Answer:' (default: the sources are the passages)",
     )
 
 
 def data_name(source: str) -> str:
-    """Return the name under which a data set is recorded: a Hub id, or a file with its folder.
+    """Return the name under which a data set is recorded: a Hub id, or for a file `FOLDER/FILE`.
 
-    Only the last folder is kept, so that the name does not depend on the machine.
+    The name holds only the last folder of the path, so that the name does not depend on the machine.
     """
     path = user_path(source).absolute()
     return f"{path.parent.name}/{path.name}" if path.exists() else source
 
 
 def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the scoring model that the options name. If the options name a reader, the reader is checked first."""
+    """Load the scoring model that the options name. If the options name a reader, first check the reader."""
     from ..models.shared_models import shared_model
     from ..pruning.readers import check_reader
 
@@ -146,10 +146,10 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
 
 def warn_of_few(questions: int, learned: str = "coefficients") -> None:
-    """Warn if coefficients, or whatever else `learned` names, would be learned from few questions."""
+    """Warn if there are few questions to learn from. `learned` is the message's word for the result of learning."""
     if questions < FEW_QUESTIONS:
         logger.warning(
-            "%d questions are few: with fewer than %d, the %s depend much on the choice of questions",
+            "%d questions are few: with fewer than %d questions, the %s depend strongly on which questions are chosen",
             questions,
             FEW_QUESTIONS,
             learned,
@@ -159,10 +159,10 @@ def warn_of_few(questions: int, learned: str = "coefficients") -> None:
 def known_depth(args: argparse.Namespace) -> int | None:
     """Return the number of layers of the model that the options name, without loading the model.
 
-    Return None for the embedded model, and for a model whose config cannot be read alone.
+    Return None for the embedded model, and for a model whose config `load_config` cannot read without the weights.
 
     Raises:
-        InputError, ModelNotSupportedError: there is no such model, or it cannot be used.
+        InputError, ModelNotSupportedError: the model does not exist, or the model cannot be used.
     """
     from ..models.compatibility import attention_shape
     from ..models.default_model import EMBEDDED_MODEL_ID
@@ -179,13 +179,13 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
 
     Args:
         args: the options of the command.
-        settings: further settings to take from the options, such as `granularity`. The settings of
-            `add_method_options` and `add_model_options` are always taken.
+        settings: the names of further settings to take from the options, such as `granularity`. The settings that
+            `add_method_options` and `add_model_options` add are always taken.
     """
     from ..pruning.certainty import check_probabilities
     from ..pruning.pruner import AT2Pruner
 
-    # A value that cannot be used must fail before a model is loaded.
+    # A value that cannot be used must raise an error before a model is loaded.
     names = ("method", "coefficients", "cross_encoder", "embedder", "dtype", "min_score", "keep")
     config = PruneConfig(**{name: getattr(args, name) for name in names if hasattr(args, name)})
     if config.needing_probabilities:
@@ -210,7 +210,7 @@ def load_pruner(args: argparse.Namespace, *settings: str) -> AT2Pruner:
 
 
 def scorer_options(args: argparse.Namespace) -> ScorerOptions:
-    """Return the options of the scorer that a command's options name."""
+    """Return the `ScorerOptions` that a command's options give."""
     from ..scorers.base import ScorerOptions
 
     return ScorerOptions(
@@ -219,7 +219,7 @@ def scorer_options(args: argparse.Namespace) -> ScorerOptions:
 
 
 def _hide_progress(args: argparse.Namespace) -> None:
-    """Show no bar while weights are loaded, unless --verbose asks for it."""
+    """Hide the progress bars that transformers shows while it loads weights, unless --verbose is given."""
     from transformers.utils import logging as transformers_logging
 
     if not args.verbose:
@@ -227,12 +227,12 @@ def _hide_progress(args: argparse.Namespace) -> None:
 
 
 def read_input(args: argparse.Namespace) -> list[Passage]:
-    """Check question, passages, draft and granularity before a model is loaded, and return the passages.
+    """Check the question, passages, draft and granularity before a model is loaded, and return the passages.
 
     Raises:
         DataError: see `read_passages`.
         InputError: the question or the draft is blank or holds half a surrogate pair, or no passage has text.
-        MissingExtraError: sentences need a package that is not installed.
+        MissingExtraError: the granularity is `sentence`, and the package that splits sentences is not installed.
     """
     from ..passages import check_characters, check_question, check_some_text
 
@@ -248,7 +248,7 @@ def read_input(args: argparse.Namespace) -> list[Passage]:
 
 
 def read_passages(name: str) -> list[Passage]:
-    """Read the passages of a JSON file, of a JSON Lines file (`.jsonl`), or of stdin for `-`.
+    """Read passages from a JSON file, from a JSON Lines file (`.jsonl`), or, if the name is `-`, from stdin.
 
     Raises:
         DataError: the passages cannot be read. The message names the file and, for invalid JSON, the line.
@@ -264,7 +264,7 @@ def read_passages(name: str) -> list[Passage]:
 
 
 def _parsed(text: str, where: str, only_line: int | None = None) -> Any:
-    """Parse the JSON of a file, or of its line `only_line`."""
+    """Parse JSON text: a whole file, or the line of a file whose number is `only_line`."""
     try:
         return parse_json(text)
     except ParseError as error:
@@ -282,14 +282,14 @@ def _stdin() -> str:
 
 
 def k_or_auto(text: str) -> K:
-    """Parse an integer of at least 1, or `auto`, as a type of argparse."""
+    """Parse the value of an option that takes an integer of at least 1, or `auto`. Argparse calls this as a `type`."""
     return AUTO if text == AUTO else positive(text, f" or {AUTO}")
 
 
 def positive(text: str, otherwise: str = "") -> int:
-    """Parse an integer of at least 1, as a type of argparse.
+    """Parse the value of an option that takes an integer of at least 1. Argparse calls this as a `type`.
 
-    `otherwise` is text that the error adds after "an integer of at least 1".
+    The error message has the text `otherwise` after "an integer of at least 1".
     """
     try:
         value = int(text)

@@ -14,8 +14,8 @@ EXAMPLES = """examples:
   at2-prune score "…" --passages - --granularity sentence --json < passages.json
 
 With a method that reads a draft, such as at2, a score says how much the draft used a passage. Any model may have
-written the draft. Attention methods read it in one forward pass of the scoring model. Without --draft, the reader
-writes a draft. The reader is the scoring model, unless --reader names another."""
+written the draft. An attention method reads the draft in one forward pass of the scoring model. Without --draft, the
+reader writes a draft. The reader is the scoring model, unless --reader names another model."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,10 +22,11 @@ EXAMPLES = """examples:
   at2-prune serve --host 0.0.0.0 --port 8000 --config pipeline.yaml
   AT2_PRUNE_API_KEY=… at2-prune serve --method bm25
 
-Clients of Cohere, Jina and Text Embeddings Inference can use this server; docs/serving.md says how. An option
-overrides the environment, which overrides the file. http://127.0.0.1:8080/docs describes every endpoint. If
-AT2_PRUNE_API_KEY is set, clients must send this key. Logs are JSON lines on stderr, without texts of requests.
-After Ctrl-C or SIGTERM, the server answers the requests that it has accepted, and then ends."""
+Clients of Cohere, Jina and Text Embeddings Inference can use this server; docs/serving.md says how. A setting given as
+an option overrides the environment, and the environment overrides the file of --config.
+http://127.0.0.1:8080/docs describes every endpoint. If AT2_PRUNE_API_KEY is set, clients must send this key. Logs are
+JSON lines on stderr. Unless --log-texts is given, the logs do not hold the texts of requests. After Ctrl-C or SIGTERM,
+the server answers the requests that it has accepted, and then ends."""
 
 KEY_VARIABLE = "AT2_PRUNE_API_KEY"
 _NOT_SERVED = ("enabled", "title_key")
@@ -36,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080, help="the port to listen on (default: 8080)")
     parser.add_argument(
-        "--config", metavar="FILE", help="a .yaml, .json or .toml file with settings of pruning (default: none)"
+        "--config", metavar="FILE", help="a .yaml, .json or .toml file with pruning settings (default: none)"
     )
     parser.add_argument(
         "--log-texts",
         action="store_true",
         help="write the questions and documents of requests to the log (default: no)",
     )
-    settings = parser.add_argument_group("pruning", "settings that override the environment and the file")
+    settings = parser.add_argument_group("pruning", "settings that override the environment and the file of --config")
     for name, field in SETTINGS.items():
         kind = field.metadata["kind"]
         if name not in _NOT_SERVED:
@@ -66,9 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _help(text: str, default: object) -> str:
-    """Return a setting's help text, with its default named in it.
+    """Return a setting's help text, in which the setting's default is named.
 
-    The option itself has no argparse default, which would override the file.
+    The option has no argparse default, because such a default would override the config file.
     """
     said = "if not given" in text.lower()
     return text.replace("%", "%%") + ("" if said else f" (default: {'none' if default is None else default})")
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
     given = {name: getattr(args, f"setting_{name}") for name in SETTINGS if name not in _NOT_SERVED}
     config = PruneConfig.load(args.config, **{name: value for name, value in given.items() if value is not None})
     limits = Limits(**{limit.name: getattr(args, limit.name) for limit in fields(Limits)})
-    with bound_socket(args.host, args.port) as address:  # a wrong address must fail before the model loads
+    with bound_socket(args.host, args.port) as address:  # a wrong address must raise an error before the model loads
         app = create_app(PruneStep(config), limits, os.environ.get(KEY_VARIABLE), args.log_texts)
         server = uvicorn.Server(
             uvicorn.Config(
@@ -97,19 +98,19 @@ def run(args: argparse.Namespace) -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=75,  # longer than clients keep a connection, so that none is closed early
-                timeout_graceful_shutdown=args.timeout + 5,  # by then, accepted requests are answered or timed out
+                timeout_keep_alive=75,  # longer than clients keep a connection, so that the client closes it first
+                timeout_graceful_shutdown=args.timeout + 5,  # by then, each request is answered or has timed out
             )
         )
         logger.info("serving on http://%s:%d", *address.getsockname()[:2])
-        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C has ended the server already
+        with contextlib.suppress(KeyboardInterrupt):  # raised after Ctrl-C has ended the server
             server.run(sockets=[address])
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to an address, and does not listen yet."""
+    """Return a socket that is bound to an address but does not listen yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    address = socket.socket(family, proto=socket.IPPROTO_TCP)  # without proto, asyncio keeps Nagle's algorithm
+    address = socket.socket(family, proto=socket.IPPROTO_TCP)  # without proto, asyncio leaves Nagle's algorithm on
     address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         address.bind((host, port))

@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learn-from",
         choices=["draft", "answer"],
         default="draft",
-        help="the supervision. draft: ablations of the sources with the draft as the target, as in the AT2 paper. "
-        "answer: ablations with the known answer as the target (default: draft)",
+        help="the supervision: the text whose log-odds the ablations change. draft: the draft, as in the AT2 paper. "
+        "answer: the known answer (default: draft)",
     )
     parser.add_argument(
         "--rows",
@@ -47,20 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["draft"],
         help="the tokens whose attention is read and weighted: draft, question or last (the prompt's last token); at "
         "least one name must begin with draft. The suffix -max takes the maximum over these tokens instead of the "
-        "mean; -contribution and -effective take another measure than attention (default: draft)",
+        "mean. The suffixes -contribution and -effective read another measure instead of attention (default: draft)",
     )
     parser.add_argument(
         "--examples",
         metavar="DIR",
-        help="the folder of an earlier run, whose examples are used; new examples are added to the folder (default: "
-        "the folder of --out)",
+        help="the folder of an earlier run. The examples in this folder are used, and new examples are added to the "
+        "folder (default: the folder of --out)",
     )
     parser.add_argument(
         "--holdout",
         type=float,
         default=0.15,
         metavar="PART",
-        help="the share of the questions to hold out and measure on (default: 0.15)",
+        help="the share of the questions that is held out, and on which the coefficients are measured (default: 0.15)",
     )
     parser.add_argument(
         "--steps",
@@ -82,15 +82,16 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids",
         metavar="FILE",
-        help="use only the questions with the ids in this file, in this order; each line holds one id (default: all)",
+        help="a file with one id on each line. Only the questions with these ids are used, in the order of the file "
+        "(default: all questions)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
     parser.add_argument(
         "--shuffle-passages",
         type=int,
         metavar="S",
-        help="shuffle each question's passages with this seed, so that coefficients do not learn positions (default: "
-        "the order of the data)",
+        help="shuffle each question's passages with this seed, so that the coefficients do not depend on the passages' "
+        "positions (default: the order of the data)",
     )
 
 
@@ -102,7 +103,7 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         "--granularity",
         choices=_GRANULARITIES,
         default="passage",
-        help="the sources that are scored, and left out in ablations (default: passage)",
+        help="the kind of source. Sources are scored, and ablations leave sources out (default: passage)",
     )
     add_thoughts_option(parser)
     parser.add_argument("--sources", choices=_GRANULARITIES, help=argparse.SUPPRESS)  # the old name of --granularity
@@ -110,14 +111,15 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         "--targets",
         choices=["draft", "sentence"],
         default="draft",
-        help="the text whose log-odds an ablation measures: the whole draft, or each of its sentences (default: draft)",
+        help="the text whose log-odds an ablation measures: the whole draft, or each sentence of the draft (default: "
+        "draft)",
     )
     parser.add_argument(
         "--positions",
         choices=["kept", "closed"],
         default="kept",
-        help="how ablations leave sources out. kept: an attention mask hides their tokens, and all positions are kept, "
-        "as in the AT2 paper. closed: their text is removed (default: kept)",
+        help="how ablations leave sources out. kept: an attention mask hides the tokens of these sources, and all "
+        "positions are kept, as in the AT2 paper. closed: the text of these sources is removed (default: kept)",
     )
 
 
@@ -130,8 +132,8 @@ def run(args: argparse.Namespace) -> None:
     from ..training import TrainingData, check_store, train
 
     settings = _settings(args)
-    settings.check()  # a wrong setting, a missing package or folder must be found before the model is loaded
-    known_depth(args)  # this finds out whether there is such a model
+    settings.check()  # a wrong setting, or a missing package or folder, must raise an error before the model is loaded
+    known_depth(args)  # this raises an error if the model does not exist
     settings.check_packages()
     check_folder(args.out)
     if args.examples:

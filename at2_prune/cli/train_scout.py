@@ -7,7 +7,7 @@ import argparse
 from ..progress import shown
 from .options import add_model_options, data_name, known_depth, load_model, positive, warn_of_few
 
-HELP = "Train the coefficients of scout for a model, from the supporting passages that the data names."
+HELP = "Train scout's coefficients for a model, from questions whose data name the supporting passages."
 EXAMPLES = """examples:
   at2-prune train-scout --data train.jsonl --out coefficients/
   at2-prune train-scout --data hotpotqa.jsonl nq.jsonl --limit 300 100 --out coefficients/
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="FILE_OR_ID",
-        help="questions: files or Hub data sets; the weight of a data set is the square root of its size",
+        help="the questions: files or Hub data sets. The weight of a data set is the square root of its size",
     )
     parser.add_argument(
         "--split",
@@ -34,12 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         nargs="+",
         metavar="N",
-        help="use the first N questions: one number for all data sets, or one for each (default: all)",
+        help="use only the first N questions of a data set. Give one number for all data sets, or one number for each "
+        "data set (default: all questions)",
     )
     parser.add_argument(
         "--add-shipped",
         action="store_true",
-        help="also learn from the questions that come with at2-prune, whose passages vary in length",
+        help="also learn from the questions that come with at2-prune; the passages of these questions vary in length",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder for examples and coefficients")
     parser.add_argument(
@@ -54,15 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         metavar="L",
-        help="the layers, out of --layers, from which links are computed: the attention from one passage to another "
-        "(default: the last layer of --layers)",
+        help="the layers of --layers from which links are computed. A link is the attention from one passage to "
+        "another (default: the last layer of --layers)",
     )
     parser.add_argument(
         "--holdout",
         type=float,
         default=0.15,
         metavar="PART",
-        help="the share of the questions to hold out and measure on (default: 0.15)",
+        help="the share of the questions that is held out, and on which the coefficients are measured (default: 0.15)",
     )
     add_model_options(parser, answers=False)
 

@@ -1,4 +1,4 @@
-"""Loading questions from a file or from the Hub."""
+"""Load questions from a file or from the Hub."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ __all__ = ["calibration_questions_path", "load_questions", "sample_questions_pat
 
 
 def calibration_questions_path() -> Path:
-    """Return the path of the 170 questions from which scout's coefficients are learned for any model.
+    """Return the path of the 170 questions from which at2-prune learns scout's coefficients for any model.
 
-    The passages of the questions were written for this package. The file has the package's own format.
+    The passages of the questions were written for this package. The file has this package's own format, which
+    `load_questions` describes.
     """
     return Path(str(files("at2_prune") / "data" / "calibration_questions.jsonl"))
 
@@ -50,33 +51,35 @@ def load_questions(
 ) -> list[Question]:
     """Load questions with their passages.
 
-    A file is JSON or JSON lines. It has the format of HotpotQA or 2WikiMultihopQA (as published or as on the Hub), of
-    MuSiQue, of Dolly, or this package's own format. The package's own format has the fields `question` and `passages`,
-    and optionally `answer`, `aliases`, `gold` and `type`. On the Hub, these data sets are known: `hotpotqa/hotpot_qa`,
-    `framolfese/2WikiMultihopQA`, `dgslibisey/MuSiQue` and `databricks/databricks-dolly-15k`. Any other data set whose
-    rows have one of these formats works too.
+    A file is a JSON list or JSON Lines. Its rows have the format of HotpotQA, 2WikiMultihopQA, MuSiQue or Dolly, or
+    this package's own format. HotpotQA and 2WikiMultihopQA may be as published or as on the Hub. The package's own
+    format has the fields `question` and `passages`, and optionally `answer`, `aliases`, `gold` and `type`. On the Hub,
+    these data sets are known: `hotpotqa/hotpot_qa`, `framolfese/2WikiMultihopQA`, `dgslibisey/MuSiQue` and
+    `databricks/databricks-dolly-15k`. Any other data set whose rows have one of these formats works too.
 
     Args:
         source: a file, or the id of a data set on the Hub.
-        split: the split of a Hub data set. The default is `validation` for the three multi-hop data sets and `train`
-            for all others.
+        split: the split of a Hub data set. The default is `validation` for HotpotQA, 2WikiMultihopQA and MuSiQue, and
+            `train` for all other data sets.
         require: the fields that every question must have: `answer`, `gold` or both.
-        skipped: a counter. Rows of the source that cannot be used are left out and counted here by reason.
-            Without a counter, the first such row raises an error.
+        skipped: a counter. A row that cannot be used is left out, and the counter counts such rows by reason. Without
+            a counter, the first row that cannot be used raises an error.
         **selection: options that choose the questions to use:
 
-            - `ids`: a text file with an id on each line. Only the questions with these ids are used, in this order.
+            - `ids`: a text file with an id on each line. Only the questions with these ids are used, in the order of
+              the file.
             - `kinds`: the types of question to keep, such as `bridge` or `comparison`; by default all.
             - `seed`: shuffle the questions with this seed.
             - `offset`: leave out this many questions at the start.
             - `limit`: use at most this many questions.
-            - `shuffle_passages`: shuffle each question's passages with this seed and the question's id.
+            - `shuffle_passages`: shuffle the passages of each question. The order depends on this seed and the
+              question's id.
 
-            The options apply in this order.
+            The options apply in the order of this list.
 
     Raises:
-        DataError: the source cannot be read, a row cannot be used, or no question is left. The message names the line
-            and the field.
+        DataError: the source cannot be read, a row cannot be used, or the source holds no question. For a row, the
+            message names the line and the field.
         InputError: an option has a value that cannot be used, for example an id that is not in the data. The message
             names the value.
         MissingExtraError: the package `datasets`, which loads data from the Hub, is not installed.
@@ -94,10 +97,10 @@ def load_questions(
         raise TypeError(f"load_questions() does not take {', '.join(unexpected)}. Its options are {allowed}")
     chosen = Selection(**selection)
     if unknown := set(require) - set(get_args(Required)):
-        raise InputError(f"require can hold answer and gold, got {sorted(map(str, unknown))}")
+        raise InputError(f"require can hold only answer and gold, got {sorted(map(str, unknown))}")
     questions = _parse(read_rows(source, split), require, skipped)
     if not questions:
-        reasons = "".join(f"; {count} rows left out: {reason}" for reason, count in (skipped or {}).items())
+        reasons = "".join(f"; {count} rows were left out: {reason}" for reason, count in (skipped or {}).items())
         raise DataError(f"{source}: holds no question{reasons}")
     return chosen.apply(questions, source)
 

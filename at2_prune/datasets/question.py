@@ -12,7 +12,9 @@ __all__ = ["Question"]
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its retrieved passages, and with the answer and the supporting passages if the data has these.
+    """A question with its retrieved passages.
+
+    The answer and the supporting passages are set if the data set gives them.
 
     Example:
         >>> question = Question("q1", "Which river?", (Passage("Dinant lies on the Meuse."),), "the Meuse", gold=(0,))
@@ -27,13 +29,13 @@ class Question:
     gold: tuple[int, ...] = ()
     """Indices of the supporting passages."""
     kind: str | None = None
-    """The type of question, from the data set: `bridge` or `comparison` in HotpotQA, `2hop`, `3hop1`, ... in
-    MuSiQue."""
+    """The type of the question in the data set: for HotpotQA `bridge` or `comparison`, for MuSiQue `2hop`, `3hop1` and
+    others."""
     aliases: tuple[str, ...] = ()
     """Other answers that are as correct as `answer`."""
 
     def shuffled(self, seed: int) -> Question:
-        """Return the question with its passages shuffled, and with `gold` adapted to the new order.
+        """Return a copy of the question with shuffled passages. `gold` holds the indices in the new order.
 
         The order depends only on `seed` and on the question's id.
 

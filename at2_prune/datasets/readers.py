@@ -1,4 +1,4 @@
-"""Reading rows from files and from the Hub. Each row comes with its place, for error messages."""
+"""Read rows from files and from the Hub. Each row is returned with its place, for error messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[st
 
     Args:
         source: a file, or a Hub id of the form `owner/name`.
-        split: the split of a Hub data set; by default the split that `HubDataset` declares for it, else `train`.
+        split: the split of a Hub data set. The default is the split that `HubDataset` declares for the data set; for
+            other data sets it is `train`.
 
     Raises:
         DataError: the source cannot be read.
@@ -34,11 +35,11 @@ def read_rows(source: str | Path, split: str | None = None) -> Iterator[tuple[st
         return _file_rows(path)
     if len(Path(str(source)).parts) == 2 and not path.suffix and not path.is_absolute():
         return _hub_rows(str(source), split)
-    raise DataError(f"{source}: no such file, and not a Hub id of the form owner/name")
+    raise DataError(f"{source}: there is no such file, and this is not a Hub id of the form owner/name")
 
 
 def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the entries of a JSON list or of JSON lines. For a line that is not valid JSON, yield an error."""
+    """Yield the entries of a JSON list, or the rows of JSON Lines. For a line of invalid JSON, yield a `RowError`."""
     text = read_text(path)
     if text.lstrip().startswith("["):
         try:
@@ -72,7 +73,9 @@ def _hub_rows(name: str, split: str | None) -> Iterator[tuple[str, Any]]:
     try:
         rows = load_dataset(name, known.configuration, split=split or known.split)
     except Exception as error:  # the Hub's client raises errors of many types
-        raise DataError(f"{name}: no such file, and it cannot be loaded from the Hub ({reason_of(error)})") from error
+        raise DataError(
+            f"{name}: there is no such file, and no data set can be loaded from the Hub ({reason_of(error)})"
+        ) from error
     for index, row in enumerate(rows):
         if known.wanted(row):
             yield f"{name}, row {index}", row

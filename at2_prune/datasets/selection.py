@@ -1,4 +1,4 @@
-"""Choosing questions from a data set by id, type and number, and shuffling them."""
+"""Choose questions from a data set by id, type and number, and shuffle questions and passages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SelectionOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Selection:
-    """The options that choose questions of a data set and their order.
+    """The options that choose the questions to use from a data set, and the order of these questions.
 
     The fields apply in this order: `ids`, `kinds`, `seed`, `offset`, `limit`, `shuffle_passages`.
 
@@ -38,7 +38,7 @@ class Selection:
     """
 
     ids: str | Path | None = None
-    """A text file with an id on each line. Only the questions with these ids are used, in this order."""
+    """A text file with an id on each line. Only the questions with these ids are used, in the order of the file."""
     limit: int | None = None
     """Use at most this many questions."""
     offset: int = 0
@@ -57,14 +57,14 @@ class Selection:
             raise InputError(f"offset must be at least 0, got {self.offset}")
 
     def apply(self, questions: Sequence[Question], source: str | Path) -> list[Question]:
-        """Select from the questions of a data set.
+        """Select the questions to use from all questions of a data set.
 
         Args:
             questions: all questions.
-            source: the name of the data set, for errors.
+            source: the name of the data set, for error messages.
 
         Raises:
-            InputError: an id or a type is not in the data, or `offset` leaves no question.
+            InputError: an id or a type is not in the data, the file of ids is empty, or `offset` leaves no question.
             DataError: the file of ids cannot be read.
         """
         chosen = list(questions)
@@ -100,6 +100,7 @@ def _of_kinds(questions: list[Question], kinds: Collection[str], source: str | P
         if kind not in known:
             types = ", ".join(f"{name} ({count})" for name, count in sorted(known.items()))
             raise InputError(
-                f"{source}: no question of type {kind!r}; " + (f"there are {types}" if types else "it has no types")
+                f"{source}: no question has the type {kind!r}; "
+                + (f"the types are {types}" if types else "the data set gives no types")
             )
     return [question for question in questions if question.kind in kinds]

@@ -1,6 +1,6 @@
 """Pruning as a step of a pipeline: the config, and the step that the framework adapters run.
 
-Nothing here imports torch until the scoring model is loaded.
+This package does not import torch until the scoring model is loaded.
 """
 
 from __future__ import annotations

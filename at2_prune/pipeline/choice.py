@@ -1,4 +1,4 @@
-"""The choice of the passages to hand on, by rank or by token budget."""
+"""Choose the passages to hand on, by rank or by token budget."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Choice:
     texts: dict[int, str]
     """The text of every passage to keep, in the order in which the passages are shown."""
     reasons: dict[int, str]
-    """The reason for dropping each of the other passages."""
+    """The reason for dropping, for every passage to drop."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Limits:
     """The limits on the number of sources to keep."""
 
     k: int | None
-    """The maximum number of sources. None keeps the best sources that fit into `max_tokens`."""
+    """The maximum number of sources. With None, the best sources that fit into `max_tokens` are kept."""
     bound: int | None = None
-    """The number of sources that meet `min_score` and `keep`. None stands for all sources."""
+    """The number of best sources to which `min_score` and `keep` limit the choice. None means no such limit."""
 
 
 def choose(
@@ -46,11 +46,11 @@ def choose(
     """Choose passages by the scores of their sources.
 
     Args:
-        config: granularity, neighbors, order, token budget and minimum number of passages.
+        config: the settings. Granularity, neighbors, order, token budget and minimum number of passages are used.
         passages: all passages.
-        sources: the passages' sources with scores. With None, the first passages are kept whole.
-        limits: the number of sources to keep.
-        count_tokens: returns the number of tokens of a text.
+        sources: the sources of the passages, with scores. With None, the first passages are kept whole.
+        limits: the limits on the number of sources to keep.
+        count_tokens: a function that returns the number of tokens of a text.
     """
     whole = sources is None or config.granularity == "passage"
     owners = list(range(len(passages))) if sources is None else [source.passage for source in sources]
@@ -62,13 +62,13 @@ def choose(
     if limits.k is None:
         assert config.max_tokens is not None
         seeds = token_budget(ranking[:bound], groups, [count_tokens(text) for text in texts], config.max_tokens)
-        rule = f"too few of the {config.max_tokens} tokens are left for it"
+        rule = f"too few of the {config.max_tokens} tokens are left for this source"
     else:
         seeds, rule = ranking[: min(limits.k, bound)], f"the top {limits.k} are kept"
     if len(seeds) == bound < len(ranking):
-        rule = f"{bound} {'is' if bound == 1 else 'are'} enough for {_asked(config)}"
+        rule = f"{bound} {'source is' if bound == 1 else 'sources are'} enough for {_asked(config)}"
         if config.keep is None:
-            rule = f"{bound} {'reaches' if bound == 1 else 'reach'} {_asked(config)}"
+            rule = f"{bound} {'source reaches' if bound == 1 else 'sources reach'} {_asked(config)}"
     seeds = _with_at_least(config.min_documents, ranking, seeds, owners)
     shown = list(dict.fromkeys(owners[i] for i in seeds))
     if config.order == "original":
@@ -93,13 +93,16 @@ def nothing_kept(passages: Sequence[Passage], reason: str) -> Choice:
 
 
 def _asked(config: PruneConfig) -> str:
-    """Return the settings that set a bound, in words."""
+    """Return the settings that limit the number of sources, as text such as `min_score=0.5 and keep='recall>=0.9'`."""
     asked = [] if config.min_score is None else [f"min_score={config.min_score}"]
     return " and ".join(asked if config.keep is None else [*asked, f"keep='{config.keep}'"])
 
 
 def _with_at_least(count: int, ranking: Sequence[int], seeds: Sequence[int], owners: Sequence[int]) -> list[int]:
-    """Add the best sources of further passages until `count` passages are chosen. Return all chosen, best first."""
+    """Add the best sources of further passages until `count` passages are chosen.
+
+    Return the indices of all chosen sources, best first.
+    """
     chosen = list(seeds)
     for source in ranking:
         if len({owners[i] for i in chosen}) >= count:

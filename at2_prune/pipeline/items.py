@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 def as_items(items: Any, kind: type[T], name: str, hint: str, single: tuple[type, ...] = ()) -> list[T]:
-    """Return the items of a list, a generator or another iterable as a list. A list is returned itself.
+    """Return the items of a list, a generator or another iterable as a list. A list is returned without a copy.
 
     Args:
         items: the items.
         kind: the class that every item must have.
-        name: the word that errors use for one item, such as "document".
-        hint: the words that end an error about one item. They say how to make an item.
-        single: further classes of objects that are one item and no list, though they may be iterable.
+        name: the word that error messages use for one item, such as "document".
+        hint: the end of the error message about one item. The hint says how to make an item.
+        single: further classes whose objects are refused, because such an object is one item even if it is iterable.
 
     Raises:
         InputError: `items` is not iterable, or an item has another class. The message names the index of the item.

@@ -1,4 +1,4 @@
-"""The kinds of value that settings take. Each kind checks a value, and describes the values that it accepts."""
+"""The kinds of value that settings take. A kind checks a value, and describes the accepted values in error messages."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ class Kind:
     """One kind of value."""
 
     words: str
-    """The accepted values in words, which complete an error message such as "top_n must be …"."""
+    """The accepted values in words. These words complete an error message such as "top_n must be …"."""
     accepts: Callable[[Any], bool]
     parse: Callable[[str], Any] = str
-    """Parses the text of an environment variable. Text that it cannot parse is returned unchanged, and `accepts`
-    rejects it."""
+    """Parses the text of an environment variable. Text that cannot be parsed is returned unchanged. `accepts` then
+    rejects the text."""
     choices: tuple[str, ...] = ()
-    """All values that the kind accepts, if they can be listed."""
+    """The texts that the kind accepts, if there is a fixed list of them."""
     removed: Mapping[str, str] = field(default_factory=dict)
-    """The values that an earlier version accepted, each with the sentence that says what to use instead."""
+    """The values that only an earlier version accepted. Each has a sentence that names a replacement."""
 
     def refusal(self, value: Any) -> str:
-        """Return the end of the error about a value that is not accepted. It follows the name of the setting."""
+        """Return the end of the error message about a value that is not accepted.
+
+        The message begins with the name of the setting.
+        """
         if isinstance(value, str) and value in self.removed:
             return f"={value!r}: {self.removed[value]}"
         return f" must be {self.words}, got {value!r:.80}"
@@ -41,14 +44,14 @@ def setting(default: Any, kind: Kind, help: str, metavar: str | None = None) -> 
     Args:
         default: the default value.
         kind: the values that the field takes.
-        help: the text that the command line and the frameworks' schemas show.
+        help: the help text, which the command line and the schemas of the frameworks show.
         metavar: the placeholder for the value on the command line.
     """
     return dataclasses.field(default=default, metadata={"kind": kind, "help": help, "metavar": metavar})
 
 
 def whole(least: int, *others: str | None) -> Kind:
-    """Return the kind that accepts whole numbers of at least `least`, and the values in `others`."""
+    """Return the kind that accepts integers of at least `least`, and the values in `others`."""
     words = {str(word).lower(): word for word in others}
 
     def accepts(value: Any) -> bool:
@@ -76,7 +79,7 @@ def probability() -> Kind:
 
 
 def checked(words: str, check: Callable[[str], Any]) -> Kind:
-    """Return the kind that accepts None, and every text for which `check` raises no `InputError`."""
+    """Return the kind that accepts None and every text for which `check` raises no `InputError`."""
 
     def accepts(value: Any) -> bool:
         if value is None:
@@ -91,10 +94,10 @@ def checked(words: str, check: Callable[[str], Any]) -> Kind:
 
 
 def choice(*allowed: str, optional: bool = False, removed: Mapping[str, str] | None = None) -> Kind:
-    """Return the kind that accepts any of these texts. If `optional`, the kind also accepts None.
+    """Return the kind that accepts the texts in `allowed`, and None if `optional` is true.
 
     Args:
-        allowed: the texts.
+        allowed: the accepted texts.
         optional: whether the kind also accepts None.
         removed: see `Kind.removed`.
     """

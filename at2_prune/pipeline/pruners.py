@@ -1,7 +1,8 @@
-"""The pruner of a step: a pruner that the user gives, or a pruner that all steps of a process share.
+"""Load the pruner of a step, or check the pruner that a user gives.
 
-Frameworks copy adapters, check them again and send them to other processes. A model is therefore loaded once for each
-process and set of options, and all steps with these options share it; see `at2_prune.models.shared_models`.
+Frameworks copy adapters, validate them again and send them to other processes. Each process therefore loads a pruner
+only once for each set of options. All steps with these options share the pruner. See also
+`at2_prune.models.shared_models`.
 """
 
 from __future__ import annotations
@@ -36,16 +37,18 @@ MODEL_SETTINGS = (
 )
 """The settings that decide which pruner is loaded."""
 _FOLDERS = ("model", "reader", "coefficients", "cross_encoder", "embedder")
-"""The model settings that may name a folder. If files in this folder change, the pruner is loaded again."""
+"""The settings of `MODEL_SETTINGS` that may name a folder. If files in such a folder change, the pruner is loaded
+again."""
 
 _pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
 _latest: list[AT2Pruner] = []
-"""The pruner that was used last. It stays loaded for adapters that are made anew for each call."""
+"""The pruner that `load_pruner` returned last. This list keeps the pruner loaded, because some frameworks make a new
+adapter for each call."""
 _loading = threading.RLock()
 
 
 def load_pruner(config: PruneConfig) -> AT2Pruner:
-    """Return the pruner for `MODEL_SETTINGS` of a config. A pruner that this process has already is not loaded again.
+    """Return the pruner for the `MODEL_SETTINGS` of a config. If this process has the pruner already, it is reused.
 
     A pruner stays loaded as long as a step uses it. The pruner that this function returned last also stays loaded,
     until the function returns another pruner or `forget_pruners` is called. If the files of a folder change, the
@@ -68,7 +71,10 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
 
 
 def forget_pruners() -> None:
-    """Forget all pruners: their memory is freed when no step uses them any more, and new steps load anew."""
+    """Forget all pruners. The memory of a pruner is freed when no step uses the pruner any more.
+
+    A new step loads its pruner again.
+    """
     from ..models.shared_models import forget_models  # imports torch
 
     with _loading:
@@ -78,7 +84,7 @@ def forget_pruners() -> None:
 
 
 def options_of(pruner: Any) -> dict[str, Any]:
-    """Return the settings that an adapter takes from a given pruner.
+    """Return the settings that an adapter takes from a given pruner: granularity, order and overflow.
 
     Raises:
         InputError: `pruner` is not an `AT2Pruner`.
@@ -91,11 +97,12 @@ def options_of(pruner: Any) -> dict[str, Any]:
 
 
 def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
-    """Check that a given pruner does not contradict a config. The pruner replaces the config's `MODEL_SETTINGS`.
+    """Check that a config does not contradict a given pruner, which is used instead of the config's `MODEL_SETTINGS`.
 
     Raises:
-        InputError: `pruner` is not an `AT2Pruner`, or the config names another method, cross-encoder, embedder, index,
-            model, reader, device, dtype or `max_new_tokens` than `pruner` has.
+        InputError: `pruner` is not an `AT2Pruner`, or a setting of the config has another value than `pruner`. The
+            checked settings are method, cross_encoder, embedder, index, model, reader, device, dtype and
+            max_new_tokens, if they differ from the default. Coefficients are refused if the pruner's method has none.
     """
     from ..models.loading import choose_device
     from ..scorers.cross_encoder import CrossEncoderScorer
@@ -129,13 +136,13 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     info = METHODS.get(scorer.name)
     if config.coefficients is not None and info is not None and not info.coefficients:
         raise InputError(
-            f"coefficients={config.coefficients!r} contradict the given pruner, whose method {info.name} has "
-            "no coefficients: leave out coefficients"
+            f"coefficients={config.coefficients!r} contradicts the given pruner: its method {info.name} has no "
+            "coefficients, so leave out coefficients"
         )
 
 
 def _after_fork() -> None:
-    """Make a new lock in a forked process, where the thread that held the old lock may not exist."""
+    """Make a new lock in a forked process. The thread that held the old lock may not exist in that process."""
     global _loading
     _loading = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""The result of the prune step: the passages to hand on, and the reason for dropping each of the others."""
+"""The result of the prune step: the passages to hand on, and the dropped passages with the reasons."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class KeptPassage:
     """A passage to hand on."""
 
     index: int
-    """The passage's index in the given list."""
+    """The passage's index in the list that was given to the step."""
     text: str
     """The text that is kept: the whole text, or the kept sentences."""
     score: float | None = None
-    """The passage's score, or the sum of its sentences' scores. It is None if nothing was scored. A blank passage, and
-    a single passage that needs no model, are not scored."""
+    """The score of the passage, or the sum of the scores of its sentences. The score is None if the passage was not
+    scored. A blank passage is not scored. A single passage is scored only if a setting needs probabilities."""
     probability: float | None = None
-    """The probability that the passage is evidence. It is None if the passage was not scored, or if the method's
-    coefficients are not calibrated."""
+    """The probability that the passage is evidence. The probability is None if the passage was not scored, or if the
+    coefficients of the method are not calibrated."""
 
     @property
     def relevance(self) -> float | None:
@@ -50,37 +50,40 @@ class Pruned:
     """The passages to hand on, in the order in which they are shown."""
     dropped: tuple[DroppedPassage, ...] = ()
     draft: str | None = None
-    """The draft that the scoring model read: None if no draft was needed, empty if the model wrote nothing."""
+    """The draft that the scoring model read. It is None if no draft was needed. It is empty if the model wrote an empty
+    draft, or if an empty draft was given."""
     fallback: str | None = None
-    """The reason why the sources could not be scored. The first passages are then kept. None if nothing went wrong."""
+    """The reason why the sources could not be scored, or None if they were scored or needed no scores. If there is a
+    reason, the first passages are kept."""
     present: float | None = None
-    """The probability that at least one passage is evidence. It is None if nothing was scored, if the coefficients are
-    not calibrated, or if there are too few passages (see `Calibration.fewest`)."""
+    """The probability that at least one passage is evidence. It is None if no passage was scored, if the coefficients
+    are not calibrated, or if there are too few passages (see `Calibration.fewest`)."""
 
     @property
     def scores(self) -> list[float | None]:
-        """One score for each passage, in input order; None for a passage that was not scored."""
+        """One score for each passage, in input order. The score of a passage that was not scored is None."""
         scores = {item.index: item.score for item in self.kept} | {item.index: item.score for item in self.dropped}
         return [scores.get(index) for index in range(len(self.passages))]
 
     @property
     def probabilities(self) -> list[float | None]:
-        """One probability for each passage, in input order; None for a passage without one."""
+        """One probability for each passage, in input order. A passage without a probability has None."""
         known = {item.index: item.probability for item in self.kept}
         known |= {item.index: item.probability for item in self.dropped}
         return [known.get(index) for index in range(len(self.passages))]
 
     @property
     def unchanged(self) -> bool:
-        """Return whether every passage is kept, whole and in its place."""
+        """Return whether every passage is kept with its whole text, in the order of the input."""
         return [(item.index, item.text) for item in self.kept] == [
             (index, passage.text) for index, passage in enumerate(self.passages)
         ]
 
     def explain(self) -> str:
-        """Return a summary line, then one line per passage: kept or dropped, its score, and the reason for dropping it.
+        """Return a summary line, then one line for each passage.
 
-        If passages have probabilities, these follow the scores.
+        The line of a passage says whether the passage is kept or dropped, and gives its score, its title and text, and
+        the reason for dropping it. If passages have probabilities, the probability follows the score.
 
         Example:
             >>> passages = (Passage("Dinant lies on the Meuse.", title="Dinant"), Passage("Ghent is a city."))

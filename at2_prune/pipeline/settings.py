@@ -1,7 +1,7 @@
 """The settings of a framework's adapter: the fields of `PruneConfig` as fields of a pydantic class.
 
 Outside of `at2_prune.server`, this is the only file of the package that imports pydantic. Only adapters import this
-file, and their frameworks install pydantic.
+file, and the frameworks of these adapters install pydantic.
 """
 
 from __future__ import annotations
@@ -63,18 +63,19 @@ else:
 
 
 class PruneSettings(_ConfigFields):
-    """The settings of `PruneConfig`, and a pruner, as fields of an adapter.
+    """The fields of an adapter: the settings of `PruneConfig`, and a pruner.
 
     A setting that is not given is read from the environment, as in `PruneConfig.load`. A copy of an adapter shares the
-    pruner and all other objects with the original. After unpickling, an adapter loads its model on first use. A
-    `pruner` that was given is pickled with the adapter.
+    pruner and all other objects with the original. If a `pruner` was given, the pruner is pickled with the adapter.
+    Otherwise an unpickled adapter loads its model on first use.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
     pruner: SkipJsonSchema[Any] = Field(default=None, exclude=True)
-    """An `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if the adapter is not
-    given these settings. An adapter made by `from_config` takes all three from the config."""
+    """An `AT2Pruner` that is loaded already. The adapter takes the settings granularity, order and overflow from the
+    pruner, unless they are given or set in the environment. An adapter made by `from_config` takes all three settings
+    from the config."""
 
     _step: PruneStep = PrivateAttr()
 
@@ -91,7 +92,8 @@ class PruneSettings(_ConfigFields):
 
     @model_validator(mode="after")
     def _start(self) -> Self:
-        # Pydantic runs this again if an adapter becomes a field of another object. `step` keeps the loaded model.
+        # Pydantic runs this validator again if an adapter becomes a field of another object. The property `step` keeps
+        # the loaded model.
         self._step = self.step
         return self
 
@@ -105,9 +107,9 @@ class PruneSettings(_ConfigFields):
         """Make an adapter with the settings of `config`.
 
         Args:
-            config: as in `PruneConfig.load`: a `PruneConfig`, a mapping of settings, or the name of a file. The
+            config: a `PruneConfig`, a mapping of settings, or the name of a file, as in `PruneConfig.load`. The
                 environment overrides a mapping and a file. With None, only the environment is read.
-            options: other fields of this class.
+            options: fields of this class. An option that is a setting overrides `config`.
         """
         return cls(**{**PruneConfig.load(config).to_dict(), **options})
 

@@ -1,4 +1,4 @@
-"""The places that settings are read from: YAML, JSON and TOML files, the environment, and mappings."""
+"""Read settings from YAML, JSON and TOML files and from the environment, and check them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SECTION = "at2-prune"
 SWITCH = "AT2_PRUNE"
 PREFIX = "AT2_PRUNE_"
 OTHER_VARIABLES = ("AT2_PRUNE_API_KEY", "AT2_PRUNE_CACHE", "AT2_PRUNE_DATA", "AT2_PRUNE_PROGRESS")
-"""Variables that are not settings: the key of a server, the folder of the cache, the folder of the test data, and
-whether progress bars are shown."""
+"""Environment variables that are not settings. In this order they give the key of a server, the folder of the cache,
+the folder of the test data, and whether progress bars are shown."""
 
 Settings = Mapping[str, "Field[Any]"]
 """Fields by name, each with a `kind` in its metadata; see `at2_prune.pipeline.kinds.setting`."""
@@ -31,7 +31,7 @@ def checked_values(values: Mapping[str, Any], settings: Settings, where: str = "
     Args:
         values: the values, by the names of the settings.
         settings: all settings.
-        where: the name of the file that the values come from, for errors.
+        where: the name of the file that the values come from, for error messages.
 
     Raises:
         InputError: a key is unknown or a value is invalid. The message says which keys or values are allowed.
@@ -54,7 +54,10 @@ def unknown_key(key: Any, allowed: Collection[str], prefix: str = "") -> InputEr
 
 
 def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, Any]:
-    """Return the settings in environment variables: `AT2_PRUNE` for `enabled`, `AT2_PRUNE_<KEY>` for the others.
+    """Return the settings that environment variables give.
+
+    The variable for `enabled` is `AT2_PRUNE`. The variable for any other setting is `AT2_PRUNE_<KEY>`. An empty
+    variable is ignored.
 
     Raises:
         InputError: a variable that begins with `AT2_PRUNE_` is unknown, or a value is invalid.
@@ -79,7 +82,8 @@ def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, An
 def read_file(path: Path) -> dict[str, Any]:
     """Return the keys and values of a config file. If the file has a part for at2-prune, return only that part.
 
-    In YAML and JSON that part is the section `at2-prune`; in TOML it is the table `[tool.at2-prune]` or `[at2-prune]`.
+    In YAML and JSON, the part is the section `at2-prune`. In TOML, the part is the table `[tool.at2-prune]` or
+    `[at2-prune]`. A TOML file of other programs, without such a table, gives no values.
 
     Raises:
         DataError: the file cannot be read, is not valid, names a key twice, or does not end in .yaml, .yml, .json or
@@ -110,11 +114,13 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _refuse_misspelt(names: Mapping[Any, Any], where: str) -> None:
-    """Refuse a section whose name is nearly `SECTION`, which would be taken for another program's section.
+    """Refuse a section whose name differs from `SECTION` only in case or in `_` for `-`.
+
+    Without this check, such a section would be taken for the section of another program and ignored.
 
     Args:
         names: the names of all sections.
-        where: the description of a section in an error. The section's name replaces `{}`.
+        where: the description of a section in an error message. The section's name replaces `{}`.
     """
     for name in names:
         if name != SECTION and str(name).lower().replace("_", "-") == SECTION:

@@ -1,8 +1,8 @@
-"""The prune step of a pipeline: it returns the passages to keep, and the reason for dropping each of the others.
+"""The prune step of a pipeline. It returns the passages to keep, and the dropped passages with the reasons.
 
 Every adapter runs this step, so that all frameworks keep the same passages of the same list. The model is loaded when
-a question first needs it. If pruning is off, the model is never loaded. A question with only one passage loads it only
-if a setting, such as `min_score`, needs probabilities.
+a question first needs the model. If pruning is off, the model is never loaded. A question with only one passage needs
+the model only if a setting, such as `min_score`, needs probabilities.
 """
 
 from __future__ import annotations
@@ -33,17 +33,19 @@ logger = logging.getLogger(__name__)
 
 
 class PruneStep:
-    """Prunes lists of passages as a config says. Threads may share a step.
+    """Prunes lists of passages as the config says. Several threads may use the same step.
 
-    Steps can be copied and pickled. A copy shares the model. In another process, the model is loaded on first use.
+    Steps can be copied and pickled. A copy shares the model. After unpickling in another process, the config's model is
+    loaded on first use.
 
     Args:
-        config: the settings. With None, they are read from the environment.
-        pruner: a pruner that is loaded already; its models, scorer and `max_new_tokens` are used in place of the
-            config's. Without one, the config's model is loaded when it is first needed.
+        config: the settings. With None, the settings are read from the environment.
+        pruner: a pruner that is loaded already. The step uses the pruner's models, scorer and `max_new_tokens`, and
+            ignores these settings of the config. With None, the config's model is loaded when it is first needed.
 
     Raises:
-        InputError: `pruner` is not an `AT2Pruner`, or the config asks for another method or model than the pruner has.
+        InputError: `pruner` is not an `AT2Pruner`, or the config gives a method, model or other setting that
+            contradicts the pruner.
 
     Example:
         >>> step = PruneStep(PruneConfig(enabled=False))
@@ -67,7 +69,10 @@ class PruneStep:
         return self  # a step never changes, and a second copy of the model would be a waste
 
     def with_config(self, config: PruneConfig) -> PruneStep:
-        """Return a step for another config. The new step shares the model if `MODEL_SETTINGS` are the same."""
+        """Return a step for another config.
+
+        The new step shares the loaded pruner if both configs have the same values of `MODEL_SETTINGS`.
+        """
         if config == self.config:
             return self
         other = PruneStep(config, self.given)
@@ -77,7 +82,7 @@ class PruneStep:
 
     @property
     def pruner(self) -> AT2Pruner:
-        """The pruner. It is loaded on first use."""
+        """The pruner, which is loaded on first use."""
         if self._pruner is None:
             self._pruner = self._load()
         return self._pruner
@@ -92,15 +97,15 @@ class PruneStep:
     def to_draft(self, passages: Iterable[PassageLike], offered: bool = False) -> list[int]:
         """Return the indices of the passages to write a draft from. The list is empty if no draft is needed.
 
-        Duplicates are left out, unless `drop_duplicates` is False. Passages without text are
-        included, because such a passage may hold something else that another model reads, such as an image.
+        Duplicates are left out, unless `drop_duplicates` is False. Passages without text are included. Such a passage
+        may hold an image, which the model that writes the draft may be able to read.
 
-        This loads the scoring model if there are passages to choose from, because only the scorer knows whether its
-        method reads a draft.
+        If at least two passages with text are left, this loads the scoring model, because only the scorer knows whether
+        the method reads a draft.
 
         Args:
             passages: the retrieved passages.
-            offered: whether the user set a model that writes drafts. If the method reads no draft, one warning says
+            offered: whether the user set a model that writes drafts. If the method reads no draft, the step logs once
                 that this model is unused.
         """
         if not self.config.enabled:
@@ -116,9 +121,13 @@ class PruneStep:
         return sorted([*indices, *_without_text(items)]) if scorer.uses_draft else []
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft | None:
-        """Write the reader's draft, for `run` with the same passages. Return None if `run` needs no draft.
+        """Write a draft with the reader. Pass the draft to `run` with the same passages.
 
-        None is also returned if the passages together do not fit the context: `run` then drafts window by window.
+        Return None if `run` needs no draft. With `overflow="windows"`, also return None if the passages together do not
+        fit the context: `run` then writes a draft for each window.
+
+        Raises:
+            ContextTooLongError: `overflow` is "error", and the question and the passages together do not fit.
         """
         items = as_passages(passages)
         if not self.to_draft(items):
@@ -129,29 +138,30 @@ class PruneStep:
         except ContextTooLongError:
             if self.config.overflow == "error":
                 raise
-            return None  # `run` drafts window by window
+            return None  # `run` writes a draft for each window
 
     def run(
         self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None, k: K | None = None
     ) -> Pruned:
         """Choose the passages to keep.
 
-        A passage without text is always handed on, without a score. It does not count towards `k`: `k` passages with
-        text are kept in addition. With `order="original"` the passage stays in its place. With `order="score"` it comes
-        after all passages with text.
+        A passage without text is always handed on, without a score. Such a passage does not count towards `k`: the step
+        keeps up to `k` passages with text, and adds the passages without text. With `order="original"`, a passage
+        without text stays in its place. With `order="score"`, it comes after all passages with text.
 
         Args:
             question: the question.
-            passages: the retrieved passages, best first, as `at2_prune.passages.as_passages` takes them.
-            draft: an answer written from the passages that `to_draft` names, by any model; the scoring model reads it
-                in one forward pass. With None, the reader writes one if the method reads one. If it is empty,
-                the first passages are kept.
-            k: the number of sources to keep, in place of the config's `top_n` and `max_tokens`.
+            passages: the retrieved passages, best first, in a form that `at2_prune.passages.as_passages` takes.
+            draft: a draft that any model wrote from the passages whose indices `to_draft` returns. The scoring model
+                reads the draft in one forward pass. With None, the reader writes a draft if the method reads drafts. If
+                the draft is empty and the method reads drafts, the first passages are kept.
+            k: the number of sources to keep. If given, `k` replaces the config's `top_n` and `max_tokens`. The settings
+                `min_score` and `keep` can still lower the number.
 
         Raises:
-            InputError: the question is empty, or a passage is not a text.
-            ContextTooLongError: the question does not fit the scoring model's context. With `overflow="error"`: the
-                question and the passages together do not fit.
+            InputError: the question is empty, or a passage is invalid.
+            ContextTooLongError: the question does not fit the scoring model's context. With `overflow="error"`, this
+                error is also raised if the question and the passages together do not fit.
         """
         if k not in (None, AUTO):
             check_k(k)  # type: ignore[arg-type]
@@ -174,7 +184,7 @@ class PruneStep:
         scored: Scored,
         k: K | None,
     ) -> Pruned:
-        """Return the result of a question whose passages at `indices` were scored."""
+        """Return the result for a question of which the passages at `indices` were scored."""
         from ..pruning.results import probabilities_by_passage, scored_sources  # this imports torch
 
         distinct = [passages[index] for index in indices]
@@ -204,7 +214,7 @@ class PruneStep:
         sources: Sequence[ScoredSource] | None,
         k: K | None,
     ) -> Choice:
-        """Return the choice among scored passages. Without `sources`, the first passages are kept."""
+        """Choose among the scored passages. If `sources` is None, the first passages are kept."""
         from ..pruning.certainty import CONFIDENT, Bounds  # this imports torch
 
         config, bound = self.config, None
@@ -229,7 +239,7 @@ class PruneStep:
         return tuple(sorted(every, key=lambda item: item.index) if self.config.order == "original" else every)
 
     def _count(self, question: str, passages: list[Passage], scored: Scored, k: K) -> int:
-        """Return the number of sources to keep: k, or with "auto" the number that gives the most confident answer."""
+        """Return the number of sources to keep. With "auto", it is the number that gives the most confident answer."""
         if k != AUTO:
             return k
         if scored.error is not None:  # there are no scores to choose by
@@ -242,7 +252,7 @@ class PruneStep:
     def _distinct(self, passages: Sequence[Passage]) -> tuple[list[int], list[DroppedPassage]]:
         """Return the indices of the passages to score, and the duplicates to drop.
 
-        The passages to score have text. A duplicate has the same title and text as an earlier passage. With
+        Only passages with text are scored. A duplicate has the same title and text as an earlier passage. With
         `drop_duplicates=False`, duplicates are scored too, and the second list is empty.
         """
         indices = [index for index, passage in enumerate(passages) if passage.text.strip()]

@@ -254,7 +254,8 @@ class AT2Pruner(Attributor):
         """Answer several questions, each as `answer` does. Drafts and scores are computed in batches.
 
         If one k is given, the answers are written in a batch too. The time of a batch is divided equally among the
-        questions that the batch served, and `seconds` of each of their results holds one share. Batches save much time on a GPU, but little on a CPU.
+        questions that the batch served, and `seconds` of each of their results holds one share. Batches save much time
+        on a GPU, but little on a CPU.
 
         Args:
             questions: any number of questions.

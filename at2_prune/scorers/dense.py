@@ -95,8 +95,8 @@ def _onnx_embedder(folder: str | os.PathLike[str]) -> OnnxEncoder:
     pooling = user_path(folder) / "1_Pooling" / "config.json"  # the file of sentence-transformers
     if pooling.is_file() and not re.search(r'"pooling_mode_cls_token":\s*true', read_text(pooling)):
         raise InputError(
-            f"the embedder {os.fspath(folder)!r} must pool by its first token, but {pooling} asks for other pooling; use "
-            "another embedder, such as bge-small-en, or use the same model in the format of transformers"
+            f"the embedder {os.fspath(folder)!r} must pool by its first token, but {pooling} asks for other pooling; "
+            "use another embedder, such as bge-small-en, or use the same model in the format of transformers"
         )
     encoder = OnnxEncoder(folder)
     if len(encoder.shape) != 2:

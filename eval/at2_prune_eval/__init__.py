@@ -1,6 +1,7 @@
-"""The HotpotQA pruning experiment: answer F1 and EM, recall of gold passages and cost of every method at every k.
+"""Run the HotpotQA pruning experiment. It measures answer F1 and EM, recall of gold passages, and cost.
 
-Importing this package imports neither torch nor transformers: its names are imported on first use.
+Each measure is given for every method at every k. Importing this package imports neither torch nor transformers: the
+names of the package are imported on first use.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # for type checkers; `_HOME` is for the interpreter, and a test compares both
+if TYPE_CHECKING:  # type checkers read these imports, the interpreter uses `_HOME`, and a test compares the two
     from at2_prune.processes import Processes as Processes
 
     from .document.page import results_document as results_document
@@ -97,7 +98,7 @@ _HOME = dict.fromkeys(_METRICS, "metrics") | {
     "write_figures": "figures",
     "write_report": "report",
 }
-"""The module of each name, relative to this package."""
+"""The module that defines each name, relative to this package."""
 
 __all__ = sorted(_HOME)
 

@@ -1,4 +1,4 @@
-"""The values of k, the number of passages to keep, as runs, records, tables and figures name them."""
+"""Check, order and name the values of k, the number of passages to keep, for runs, records, tables and figures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from at2_prune.pruning.selection import AUTO, K, check_k
 __all__ = ["ALL", "GOLD", "check_ks", "k_label", "sorted_ks"]
 
 ALL, GOLD = "all", "gold"
-"""The names that replace k if every passage is kept, and if the gold passages are kept."""
+"""The names that replace k: `all` if every passage is kept, and `gold` if the gold passages are kept."""
 
 
 def check_ks(ks: Sequence[K]) -> list[K]:
-    """Return the different values of k in ascending order, with `auto` at the end.
+    """Return the values of k in ascending order, without repetitions, and with `auto` at the end.
 
     Raises:
         InputError: no k is given, or a k is neither an integer of at least 1 nor `auto`.
@@ -32,12 +32,12 @@ def check_ks(ks: Sequence[K]) -> list[K]:
 
 
 def k_label(name: str, k: str) -> str:
-    """Return the value that a table shows as k: `all` for no pruning and `gold` for the oracle."""
+    """Return the text that a table shows as k: `all` for no pruning, `gold` for the oracle, and else k."""
     return {"none": ALL, "oracle": GOLD}.get(name, k)
 
 
 def sorted_ks(ks: Iterable[str]) -> list[str]:
-    """Return the different values of k in the order of tables and figures: numbers first.
+    """Return the values of k in the order of tables and figures, without repetitions. Numbers come first.
 
     Example:
         >>> sorted_ks(["auto", "10", "2", "10"])

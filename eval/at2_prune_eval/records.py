@@ -1,4 +1,4 @@
-"""Records: the JSON values that a run keeps for each question, one line per question in `questions.jsonl`."""
+"""Records: the JSON values that a run keeps for each question. A record is one line of `questions.jsonl`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Record = dict[str, Any]
 """One line of `questions.jsonl`; see `at2_prune_eval.answer_question`."""
 
 TEXT = ("question", "answer", "aliases", "passages")
-"""The keys of a record that hold the data set's text; an archive leaves them out."""
+"""The keys of a record that hold text of the data set. An archive leaves these keys out."""
 
 
 def text_of(question: Question) -> dict[str, Any]:
-    """Return the data set's text for a question's record, under the keys of `TEXT`."""
+    """Return the part of a question's record that holds text of the data set. Its keys are `TEXT`."""
     return {
         "question": question.text,
         "answer": question.answer,
@@ -26,5 +26,5 @@ def text_of(question: Question) -> dict[str, Any]:
 
 
 def with_text(record: Record, question: Question) -> Record:
-    """Put the text back into a record from an archive; a record that has its text stays as it is."""
+    """Return the record with the text of the question added. A record that has its text already does not change."""
     return {"id": record["id"], **text_of(question), **record}

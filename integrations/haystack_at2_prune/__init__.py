@@ -5,8 +5,8 @@
     pipeline.add_component("pruner", AT2DocumentPruner(top_n=3))
     pipeline.connect("retriever.documents", "pruner.documents")
 
-Use the component in place of a ranker, between a retriever and a prompt builder. To load a stored
-pipeline with this component, allow this module: `Pipeline.loads(text, allowed_modules=["haystack_at2_prune"])`.
+Use the component instead of a ranker, between a retriever and a prompt builder. To load a stored pipeline that has this
+component, allow this module: `Pipeline.loads(text, allowed_modules=["haystack_at2_prune"])`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""AT2DocumentPruner: a Haystack component, which runs between a retriever and the answer."""
+"""Define AT2DocumentPruner, a Haystack component, which runs between a retriever and the answer."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ class AT2DocumentPruner:
     """Keep the documents that the attention of the scoring model points to.
 
     `warm_up` or the first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the
-    same id. `score` holds the probability that the document is evidence, and `meta["raw_score"]` the method's score. If
-    the method gives no probabilities, `score` holds its score. A single document keeps its retrieval score, unless a
-    setting such as `min_score` asks for probabilities. Only some methods, for example `fusion`, read retrieval scores.
+    same id. `score` holds the probability that the document is evidence, and `meta["raw_score"]` holds the method's
+    score. If the method gives no probabilities, `score` holds the method's score, and there is no `raw_score`. A single
+    document is not scored and keeps its retrieval score, unless a setting such as `min_score` needs probabilities. Only
+    some methods, for example `fusion`, read retrieval scores.
 
     Args:
-        pruner: an `AT2Pruner` that is loaded already. Its granularity, order and overflow are used if these are not
-            given here. A component with a pruner cannot be serialised.
+        pruner: an `AT2Pruner` that is loaded already. The component takes the settings granularity, order and overflow
+            from the pruner, unless they are given here or set in the environment. A component with a pruner cannot be
+            serialised.
         settings: the fields of `at2_prune.PruneConfig`. Fields that are not given are read from the environment.
 
     Raises:
@@ -62,9 +64,9 @@ class AT2DocumentPruner:
         """Make a component with the settings of `config`.
 
         Args:
-            config: as in `PruneConfig.load`: a `PruneConfig`, a mapping of settings, or the name of a file. The
+            config: a `PruneConfig`, a mapping of settings, or the name of a file, as in `PruneConfig.load`. The
                 environment overrides a mapping and a file. With None, only the environment is read.
-            options: other arguments of this class.
+            options: arguments of this class. An option that is a setting overrides `config`.
         """
         return cls(**{**PruneConfig.load(config).to_dict(), **options})
 
@@ -82,16 +84,16 @@ class AT2DocumentPruner:
         Args:
             query: the question.
             documents: the retrieved documents, best first.
-            top_k: how many documents (or sentences) to keep in this call. With None, `top_n`, `max_tokens` or `keep`
-                decides, whichever is set.
+            top_k: the number of documents (or sentences) to keep in this call. With None, the component's setting
+                decides: `keep` or `max_tokens` if one of the two is set, else `top_n`.
             draft: an answer that your own generator wrote from these documents, for methods that read a draft. With
-                None, the reader writes one.
+                None, the reader writes a draft for such methods.
 
         Returns:
             `documents`: the kept documents.
 
         Raises:
-            InputError: `documents` is no list of `Document` objects. The message names the index of a wrong item.
+            InputError: `documents` is not a list of `Document` objects. The message names the index of a wrong item.
         """
         if not self.config.enabled:
             return {"documents": documents}
@@ -102,20 +104,20 @@ class AT2DocumentPruner:
     async def run_async(
         self, query: str, documents: list[Document], top_k: int | None = None, draft: str | None = None
     ) -> dict[str, Any]:
-        """Do the same as `run`, with the scoring model in a thread."""
+        """Do the same as `run`, but run the scoring model in a thread."""
         return await asyncio.to_thread(self.run, query, documents, top_k, draft)
 
     def prune(
         self, query: str, documents: Sequence[Document], top_k: K | None = None, draft: str | None = None
     ) -> Pruned:
-        """Return what is kept and what is dropped, with the reasons.
+        """Return the kept and the dropped documents, with the reasons for dropping.
 
-        `print(pruner.prune(query, documents).explain())` shows them. See `run` for the arguments.
+        `print(pruner.prune(query, documents).explain())` shows this result. See `run` for the arguments.
         """
         return self.step.run(query, [self._read(document) for document in _as_documents(documents)], draft, top_k)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as Haystack stores them in a pipeline.
+        """Return the settings in the form in which Haystack stores them in a pipeline.
 
         Raises:
             InputError: the component holds a pruner that is loaded already.
@@ -129,7 +131,7 @@ class AT2DocumentPruner:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AT2DocumentPruner:
-        """Make the component that `to_dict` described."""
+        """Make a component from the result of `to_dict`."""
         made: AT2DocumentPruner = default_from_dict(cls, data)
         return made
 

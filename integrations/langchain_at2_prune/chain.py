@@ -1,4 +1,4 @@
-"""A Runnable that drafts from all documents, prunes them, and answers from the kept documents."""
+"""A Runnable that writes a draft from all documents, prunes the documents, and answers from the kept documents."""
 
 from __future__ import annotations
 
@@ -30,20 +30,22 @@ def create_prune_chain(
     """Make a Runnable that takes a question with its documents and returns an answer.
 
     The steps `draft`, `prune` and `answer` are separate runs in a trace, and the answer streams. If `llm` wrote the
-    draft and every document is kept in its place, the draft is the answer, and `llm` is not called again. There is no
-    draft if pruning is off, if the method reads no draft, or if there is at most one document.
+    draft and every document is kept whole and in the same order, the draft is the answer, and `llm` is not called
+    again. There is no draft if pruning is off, if the method reads no draft, or if there is at most one document.
 
     Args:
-        llm: writes the draft and the answer: a chat model, an LLM, or a chain that takes `question` and `context`.
-        compressor: selects the documents. If it has a `draft_llm`, that model drafts instead of `llm`.
+        llm: the model that writes the draft and the answer: a chat model, an LLM, or a chain that takes `question` and
+            `context`.
+        compressor: the compressor that selects the documents. If it has a `draft_llm`, that model writes the draft
+            instead of `llm`.
         prompt: the prompt for a chat model or LLM, with `{context}` and `{question}`.
-        own_draft: True if the compressor's reader should draft in place of `llm`, which is then called only once. The
-            reader is the scoring model by default. `own_draft` has no effect if the compressor has a `draft_llm`.
+        own_draft: whether the compressor's reader writes the draft instead of `llm`. `llm` is then called only once.
+            The reader is the scoring model by default. `own_draft` has no effect if the compressor has a `draft_llm`.
 
     Returns:
-        A Runnable that takes `{"question": str, "documents": list[Document]}` and passes other keys through. It adds
-        `draft` (a text or None), `kept` (documents), `scores` (one for each document, or None), `dropped` (index,
-        reason and score of every other document) and `answer`.
+        A Runnable that takes `{"question": str, "documents": list[Document]}`. Other keys are passed through. The
+        Runnable adds these keys: `draft` (a text or None), `kept` (the kept documents), `scores` (a score or None for
+        each document), `dropped` (for every dropped document its index, reason, score and probability) and `answer`.
 
     Example:
         >>> from langchain_core.documents import Document
@@ -66,15 +68,15 @@ def create_prune_chain(
     return chain.with_config(run_name="at2_prune")
 
 
-# LangChain evaluates the annotations of the steps' functions to make schemas, and it cannot find names that this file
-# defines, such as a type alias. The functions below therefore write `dict[str, Any]` in full.
+# To make schemas, LangChain evaluates the annotations of the functions in a step. LangChain cannot find names that this
+# file defines, such as a type alias. The functions below therefore write `dict[str, Any]` in full.
 
 
 def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bool) -> Runnable[dict[str, Any], Any]:
-    """Make the step that drafts.
+    """Make the step that writes the draft, if the method reads a draft.
 
-    With `own_draft` the compressor's reader writes the draft. Otherwise `drafter` writes it if the method reads a
-    draft. The scoring model is loaded first; the async step loads it in a thread.
+    With `own_draft`, the compressor's reader writes the draft. Otherwise `drafter` writes the draft. The step first
+    loads the scoring model. If the step is called asynchronously, the model is loaded in a thread.
     """
 
     def first(state: dict[str, Any]) -> Callable[[], Any]:
@@ -95,7 +97,7 @@ def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bo
 
 
 def _prune_step(pruning: AT2DocumentCompressor) -> Runnable[dict[str, Any], dict[str, Any]]:
-    """Make the step that scores the documents and keeps the best."""
+    """Make the step that scores the documents and keeps the best documents."""
 
     def prune(state: dict[str, Any]) -> dict[str, Any]:
         question, documents = _read(state)
@@ -115,9 +117,10 @@ def _answer_step(pruning: AT2DocumentCompressor, writer: Runnable, *, same: bool
     """Make the step that answers from the kept documents.
 
     Args:
-        pruning: the compressor, which reads the documents.
-        writer: writes the answer.
-        same: whether `writer` wrote the draft. Then the draft is the answer if every document is kept in its place.
+        pruning: the compressor, which turns documents into passages.
+        writer: the Runnable that writes the answer.
+        same: whether `writer` also wrote the draft. If so, and if every document is kept whole and in the same order,
+            the draft is the answer.
     """
 
     def answer(state: dict[str, Any]) -> Any:

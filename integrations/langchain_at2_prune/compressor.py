@@ -1,4 +1,4 @@
-"""AT2DocumentCompressor: a LangChain document compressor, which runs between a retriever and the answer."""
+"""Define AT2DocumentCompressor, a LangChain document compressor, which runs between a retriever and the answer."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     """Keep the documents that the attention of the scoring model points to.
 
     The first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the same id and
-    metadata. `metadata["relevance_score"]` is the probability that the document is evidence. `metadata["raw_score"]`
-    is the method's score. If the method gives no probabilities, `relevance_score` is the score. A single document is
-    returned without them, unless a setting such as `min_score` asks for probabilities.
+    metadata. The metadata of a copy also has two scores. `relevance_score` is the probability that the document is
+    evidence. `raw_score` is the method's score. If the method gives no probabilities, `relevance_score` is the method's
+    score, and there is no `raw_score`. A single document is not scored, unless a setting such as `min_score` needs
+    probabilities.
 
     Example:
         >>> from langchain_core.documents import Document
@@ -45,22 +46,23 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     """
 
     draft_llm: SkipJsonSchema[Runnable | None] = Field(default=None, exclude=True)
-    """Writes the drafts: a chat model, an LLM, or a chain that takes `question` and `context`. The scoring model then
-    reads each draft in one forward pass. With None, the reader writes the drafts; see the setting
+    """The model that writes the drafts: a chat model, an LLM, or a chain that takes `question` and `context`. The
+    scoring model then reads each draft in one forward pass. With None, the reader writes the drafts; see the setting
     `reader`."""
     draft_prompt: SkipJsonSchema[BasePromptTemplate] = Field(default=QA_PROMPT, exclude=True)
-    """The prompt for `draft_llm`, with `{context}` and `{question}`. It is not used if `draft_llm` is a chain."""
+    """The prompt for `draft_llm`, with `{context}` and `{question}`. The prompt is not used if `draft_llm` is a
+    chain."""
     read: SkipJsonSchema[Callable[[Document], Passage] | None] = Field(default=None, exclude=True)
-    """Turns a document into a passage. The default reads `page_content`, the title and the retrieval score. With
-    `granularity="sentence"` the kept sentences are taken from the passage's text."""
+    """A function that turns a document into a passage. The default function reads `page_content`, the title and the
+    retrieval score. With `granularity="sentence"`, the kept sentences are sentences of the passage's text."""
     score_key: str = "relevance_score"
-    """The metadata key of the retrieval score; a higher score is better. Only some methods, for example `fusion`,
-    read this score."""
+    """The metadata key of the retrieval score. A higher score is better. Only some methods, for example `fusion`, read
+    this score."""
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """Return the documents to keep, as copies. With `enabled=False`, return `documents` itself."""
+        """Return copies of the documents to keep. With `enabled=False`, return `documents` unchanged."""
         if not self.enabled:
             return documents
         documents = as_documents(documents)
@@ -69,7 +71,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """Do the same as `compress_documents`, with the scoring model in a thread."""
+        """Do the same as `compress_documents`, but run the scoring model in a thread."""
         if not self.enabled:
             return documents
         documents = as_documents(documents)
@@ -84,18 +86,18 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         draft: str | Draft | None = None,
         top_n: K | None = None,
     ) -> Pruned:
-        """Return what is kept and what is dropped, with the reasons.
+        """Return the kept and the dropped documents, with the reasons for dropping.
 
-        `print(compressor.prune(documents, query).explain())` shows them.
+        `print(compressor.prune(documents, query).explain())` shows this result.
 
         Args:
             documents: the retrieved documents.
             query: the question.
             callbacks: LangChain callbacks for the run of `draft_llm`.
-            draft: a draft written from these documents. With None, `draft_llm` or the reader writes one if the
-                method reads a draft.
-            top_n: how many documents (or sentences) to keep in this call. With None, the compressor's `top_n`,
-                `max_tokens` or `keep` decides, whichever is set.
+            draft: a draft that was written from these documents. With None, `draft_llm` or the reader writes a draft if
+                the method reads drafts.
+            top_n: the number of documents (or sentences) to keep in this call. With None, the compressor's setting
+                decides: `keep` or `max_tokens` if one of the two is set, else `top_n`.
         """
         documents, drafter = as_documents(documents), self.drafter if draft is None else None
         if drafter and (asked := self.draft_input(documents, query)):
@@ -111,7 +113,7 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         draft: str | Draft | None = None,
         top_n: K | None = None,
     ) -> Pruned:
-        """Do the same as `prune`, with the scoring model in a thread."""
+        """Do the same as `prune`, but run the scoring model in a thread."""
         documents, drafter = as_documents(documents), self.drafter if draft is None else None
         if drafter and (asked := await run_in_executor(None, self.draft_input, documents, query)):
             draft = await drafter.ainvoke(asked, {"callbacks": callbacks})
@@ -119,14 +121,14 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
 
     @property
     def drafter(self) -> Runnable[dict[str, Any], str] | None:
-        """`draft_llm` as a Runnable from `draft_input` to a text, or None without a `draft_llm`."""
+        """A Runnable that takes the result of `draft_input` and returns a draft as text. None without a `draft_llm`."""
         return None if self.draft_llm is None else as_writer(self.draft_llm, self.draft_prompt)
 
     def draft_input(self, documents: Sequence[Document], query: str) -> dict[str, Any] | None:
-        """Return the input for the model that drafts, with each document once, or None if no draft is needed.
+        """Return the input for the model that writes the draft, or None if no draft is needed.
 
-        This loads the scoring model if there is something to select, because the method decides whether a draft is
-        needed.
+        Duplicates are left out, unless `drop_duplicates` is False. If there are at least two documents to choose from,
+        this loads the scoring model, because the method decides whether a draft is needed.
         """
         passages = self.passages(documents)
         indices = self.step.to_draft(passages, offered=self.draft_llm is not None)
@@ -135,11 +137,11 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
         return writer_input(query, [documents[i] for i in indices], [passages[i] for i in indices])
 
     def passages(self, documents: Sequence[Document]) -> list[Passage]:
-        """Return the documents as the passages that the scoring model reads."""
+        """Turn documents into passages, which the scoring model reads."""
         return [(self.read or self._read)(document) for document in as_documents(documents)]
 
     def kept_documents(self, documents: Sequence[Document], pruned: Pruned) -> list[Document]:
-        """Return copies of the documents that `pruned` keeps, with their scores in the metadata."""
+        """Return copies of the documents that `pruned` keeps. The metadata of the copies holds their scores."""
         kept = []
         for item in pruned.kept:
             document = documents[item.index]

@@ -30,11 +30,11 @@ QA_PROMPT: BasePromptTemplate = ChatPromptTemplate.from_messages(
 
 
 def as_writer(llm: Runnable, prompt: BasePromptTemplate = QA_PROMPT) -> Runnable[dict[str, Any], str]:
-    """Make a Runnable that takes `writer_input` and returns the text of an answer.
+    """Make a Runnable that takes the result of `writer_input` and returns the text of an answer.
 
     Args:
-        llm: a chat model or LLM, which gets the prompt; bound options, retries and fallbacks are allowed. Any other
-            Runnable, such as a chain, gets `writer_input` itself.
+        llm: a chat model or LLM, which gets the prompt. The model may have bound options, retries or fallbacks. Any
+            other Runnable, such as a chain, gets the result of `writer_input` instead of the prompt.
         prompt: the prompt for a chat model or LLM, with the variables `context` and `question`.
     """
     if _is_model(llm):
@@ -43,9 +43,9 @@ def as_writer(llm: Runnable, prompt: BasePromptTemplate = QA_PROMPT) -> Runnable
 
 
 def writer_input(question: str, documents: Sequence[Document], passages: Sequence[Passage]) -> dict[str, Any]:
-    """Make the input of a chain: `question` (also as `input`), `context` (the documents) and `passages`.
+    """Make the input of a chain, with the keys `question`, `input` (the question again), `context` and `passages`.
 
-    LangChain's own retrieval chains use the first three names.
+    `context` holds the documents. LangChain's own retrieval chains use the names `question`, `input` and `context`.
     """
     return {"question": question, "input": question, "context": list(documents), "passages": list(passages)}
 

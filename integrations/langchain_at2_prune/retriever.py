@@ -1,4 +1,4 @@
-"""AT2PruneRetriever: a LangChain retriever that prunes the results of another retriever."""
+"""Define AT2PruneRetriever, a LangChain retriever that prunes the results of another retriever."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ __all__ = ["AT2PruneRetriever"]
 
 
 class AT2PruneRetriever(PlainErrors, BaseRetriever):
-    """Retrieve with another retriever and keep the documents that the scoring model's attention points to.
+    """Retrieve with another retriever, and keep the documents that the scoring model's attention points to.
 
-    In place of a `compressor` it takes a compressor's settings, for example `method="at2"` or a `pruner`.
+    Instead of a `compressor`, the retriever also takes the settings of a compressor, for example `method="at2"` or a
+    `pruner`.
 
-    LangChain can switch pruning at run time, by its configurable fields and alternatives. With the example's retriever,
-    `retriever.invoke(question, {"configurable": {"prune": "off"}})` is the same as `base.invoke(question)`.
+    LangChain's configurable fields and alternatives can turn pruning on and off at run time. With the retriever of the
+    example, `retriever.invoke(question, {"configurable": {"prune": "off"}})` is the same as `base.invoke(question)`.
 
     Example:
         >>> retriever = AT2PruneRetriever(base_retriever=base, top_n=3)  # doctest: +SKIP
@@ -42,11 +43,11 @@ class AT2PruneRetriever(PlainErrors, BaseRetriever):
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     base_retriever: SkipJsonSchema[RetrieverLike]
-    """Finds the documents."""
+    """The retriever that finds the documents."""
     compressor: AT2DocumentCompressor = Field(default_factory=AT2DocumentCompressor)
-    """Selects the documents to keep."""
+    """The compressor that selects the documents to keep."""
     top_n: Annotated[int, Field(ge=1, strict=True)] | Literal["auto"] | None = None
-    """The number of documents to keep. With None, the compressor's `top_n`, `max_tokens` or `keep` decides.
+    """The number of documents to keep. With None, the compressor's `keep`, `max_tokens` or `top_n` decides.
     `invoke(question, top_n=2)` sets the number for one call."""
 
     if TYPE_CHECKING:  # a type checker must not refuse the settings of the compressor
@@ -65,8 +66,8 @@ class AT2PruneRetriever(PlainErrors, BaseRetriever):
             return values
         if "compressor" in values:
             raise InputError(
-                f"{', '.join(sorted(names))} and a compressor were given: set them on the compressor, or give no "
-                "compressor"
+                f"{', '.join(sorted(names))} and a compressor were given: give these settings to the compressor, or "
+                "give no compressor"
             )
         rest = {name: value for name, value in values.items() if name not in names}
         return {**rest, "compressor": AT2DocumentCompressor(**{name: values[name] for name in names})}
@@ -87,8 +88,8 @@ class AT2PruneRetriever(PlainErrors, BaseRetriever):
 
         Args:
             config: see `AT2DocumentCompressor.from_config`.
-            base_retriever: finds the documents.
-            options: other fields of `AT2DocumentCompressor`.
+            base_retriever: the retriever that finds the documents.
+            options: fields of `AT2DocumentCompressor`. An option that is a setting overrides `config`.
         """
         return cls(base_retriever=base_retriever, compressor=AT2DocumentCompressor.from_config(config, **options))
 

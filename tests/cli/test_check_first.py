@@ -175,7 +175,10 @@ def test_packages_of_sentences_and_measures(
         (["eval", "--out", "out", "--methods", "guess"], "no method 'guess'"),
         (["eval", "--out", "out", "--methods", "cross_encoder"], "needs a reranker"),
         (["eval", "--out", "out", "--reader", "no/such"], "the reader cannot be used: cannot load model 'no/such'"),
-        (["eval", "--out", "out", "--reader", "r", "--faithfulness", "3"], "measure one model that drafts and scores"),
+        (
+            ["eval", "--out", "out", "--reader", "r", "--faithfulness", "3"],
+            "need one model that both drafts and scores",
+        ),
         (["demo", "--reader", "no/such"], "the reader cannot be used: cannot load model 'no/such'"),
         (["eval", "--out", "file"], "file is a file; name a folder"),
         (["eval", "--out", "file/below"], "file is a file; name a folder"),
@@ -185,7 +188,7 @@ def test_packages_of_sentences_and_measures(
         (["train", "--data", "DATA", "--out", "out", "--holdout", "1"], "holdout must be"),
         (["cite", "?", "--passages", "passages.json", "--ablations", "2"], "ablations must be 0, or at least 3"),
         (["cite", "?", "--passages", "passages.json", "--thoughts", "own", "--reader", "r"], "leave out --reader"),
-        (["calibrate", "--limit", "5"], "--limit goes with --questions only"),
+        (["calibrate", "--limit", "5"], "--limit works only with --questions"),
         (["calibrate", "--max-new-tokens", "5"], "unrecognized arguments: --max-new-tokens"),
         (["index", "--merge", "a", "--out", "b", "--coefficients", "c"], "loads no model: leave out --coefficients"),
         (["index", "--merge", "a", "--out", "b", "--model", "c"], "loads no model: leave out --model"),
@@ -209,7 +212,7 @@ def test_outputs_and_settings(
 def test_few_questions_are_said(command: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AssertionError, match="the model is loaded"):
         main([command, "--data", str(sample_questions_path()), "--out", str(tmp_path / "out")])
-    assert "12 questions are few: with fewer than 50, " in caplog.text
+    assert "12 questions are few: with fewer than 50 questions, " in caplog.text
 
 
 @pytest.mark.usefixtures("no_model")
@@ -266,7 +269,7 @@ def test_too_few_questions_for_probabilities(
     assert "calibration needs at least 10 questions" in refused([*command, "--limit", "3"], capsys)
     with pytest.raises(AssertionError, match="the model is loaded"):
         main(command)
-    assert "12 questions are few: with fewer than 50, the probabilities depend" in caplog.text
+    assert "12 questions are few: with fewer than 50 questions, the probabilities depend" in caplog.text
 
 
 @pytest.mark.usefixtures("no_model")

@@ -110,7 +110,7 @@ def test_a_question_without_id_is_called_by_where_it_stands_whatever_folder_it_i
     ("row", "says"),
     [
         ([], "expected a JSON object, got list"),
-        ({"a": 1}, r"needs question and passages; .*MuSiQue's .*; the row has the fields \['a'\]"),
+        ({"a": 1}, r"a row needs question and passages; .*\(MuSiQue\); .*; the row has the fields \['a'\]"),
         ({"question": "Q?"}, "field 'context', 'paragraphs' or 'passages' is missing; the row has the fields"),
         ({"question": "Q?", "supporting_facts": []}, "field 'context' is missing"),
         ({key: value for key, value in MUSIQUE.items() if key != "question"}, "field 'question' is missing"),
@@ -132,7 +132,7 @@ def test_a_question_without_id_is_called_by_where_it_stands_whatever_folder_it_i
         ({**HUB, "supporting_facts": [[1, 0]]}, "field 'supporting_facts' must hold titles"),
         (
             {**HUB, "supporting_facts": [["D", 0], ["B", 0], ["C", 0]]},
-            r"field 'supporting_facts' names titles that are not in its context: \['C', 'D'\]",
+            r"field 'supporting_facts' names titles that are not in field 'context': \['C', 'D'\]",
         ),
         ({**PLAIN, "passages": "one"}, "field 'passages' must be a list"),
         ({**PLAIN, "passages": [5]}, "passage 0 must be a string"),
@@ -178,7 +178,7 @@ def test_errors_name_file_line_and_field(tmp_path: Any, row: Any, says: str) -> 
             "no entry of field 'paragraphs' has is_supporting",
         ),
         ({**PLAIN, "gold": []}, "'gold' is missing or empty"),
-        ({**DOLLY}, "'instruction' has one context and no gold passages"),
+        ({**DOLLY}, "'instruction' has only one context, so it names no gold passages"),
         ({**DOLLY, "response": ""}, "'response' is empty"),
     ],
 )

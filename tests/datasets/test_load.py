@@ -44,11 +44,11 @@ def test_kinds(tmp_path: Path) -> None:
     assert ids(kinds=["comparison"], limit=1) == ["1"]
     assert ids(kinds=("comparison", "3hop1")) == ["1", MUSIQUE["id"]]
     assert ids(kinds=None) == ids(kinds=[]) == ["0", "1", "2", "3", MUSIQUE["id"], "q.jsonl, line 6"]
-    there = r"there are 3hop1 \(1\), bridge \(2\), comparison \(1\), compositional \(1\)"
+    there = r"the types are 3hop1 \(1\), bridge \(2\), comparison \(1\), compositional \(1\)"
     for wanted in (["brigde"], ["bridge", "brigde"]):
-        with pytest.raises(InputError, match=rf"q\.jsonl: no question of type 'brigde'; {there}"):
+        with pytest.raises(InputError, match=rf"q\.jsonl: no question has the type 'brigde'; {there}"):
             ids(kinds=wanted)
-    with pytest.raises(InputError, match=r"no question of type 'bridge'; it has no types$"):
+    with pytest.raises(InputError, match=r"no question has the type 'bridge'; the data set gives no types$"):
         load(tmp_path, lines(PLAIN), kinds=["bridge"])
 
 
@@ -128,7 +128,7 @@ def test_musique_full_has_each_question_twice_and_one_can_be_answered(tmp_path: 
 
 def test_a_file_of_nothing_but_bad_rows_says_why(tmp_path: Path) -> None:
     text = lines({**HUB, "answer": 3}, {**HUB, "answer": 4})
-    with pytest.raises(DataError, match="holds no question; 2 rows left out: field 'answer' must be a string"):
+    with pytest.raises(DataError, match="holds no question; 2 rows were left out: field 'answer' must be a string"):
         load(tmp_path, text, skipped=Counter())
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_json_list_is_not_skipped_over(tmp_path: Path) -> None
 
 
 def test_unknown_requirement(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"require can hold answer and gold, got \['golden'\]"):
+    with pytest.raises(InputError, match=r"require can hold only answer and gold, got \['golden'\]"):
         load(tmp_path, lines(PLAIN), require=("golden",))
 
 

@@ -92,13 +92,13 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["no_such_file.jsonl", "no/such/file", "/no/such", "plain-name", ""])
 def test_no_such_file(source: str) -> None:
-    with pytest.raises(DataError, match="no such file, and not a Hub id of the form owner/name"):
+    with pytest.raises(DataError, match="there is no such file, and this is not a Hub id of the form owner/name"):
         load_questions(source)
 
 
 def test_hub_id_without_network() -> None:
     started = time.perf_counter()
-    with pytest.raises(DataError, match=r"^nobody/no-such-data-set: no such file, and it cannot be loaded"):
+    with pytest.raises(DataError, match=r"^nobody/no-such-data-set: there is no such file, and no data set can"):
         load_questions("nobody/no-such-data-set")
     assert time.perf_counter() - started < 30
 

@@ -71,7 +71,7 @@ def test_an_evaluation_goes_into_the_card(tmp_path: Path, results: dict[str, Any
 
     HeadCoefficients(coefficients.weight * 2, model_type="llama").save_pretrained(tmp_path / "other")
     before = (tmp_path / "other" / "README.md").read_bytes()
-    with pytest.raises(InputError, match="the results are of other head coefficients"):
+    with pytest.raises(InputError, match="the results belong to other head coefficients"):
         record_evaluation(tmp_path / "other", load_results(path))
     assert (tmp_path / "other" / "README.md").read_bytes() == before
 

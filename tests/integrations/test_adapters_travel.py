@@ -177,7 +177,7 @@ def test_a_retriever_takes_the_settings_of_its_compressor(tiny_pruner: AT2Pruner
     retriever = AT2PruneRetriever(base_retriever=base, pruner=tiny_pruner, order="score", top_n=2)
     compressor = AT2DocumentCompressor(pruner=tiny_pruner, order="score", top_n=2)
     assert retriever.invoke(question.text) == compressor.compress_documents(documents_of(question), question.text)
-    with pytest.raises(ValueError, match="order, pruner and a compressor were given: set them on the compressor"):
+    with pytest.raises(ValueError, match="order, pruner and a compressor were given: give these settings to the"):
         AT2PruneRetriever(base_retriever=base, compressor=compressor, pruner=tiny_pruner, order="score")
     with pytest.raises(ValueError, match="method='bm25' contradicts the given pruner"):
         AT2PruneRetriever(base_retriever=base, pruner=tiny_pruner, method="bm25")

@@ -37,7 +37,7 @@ def test_min_score_is_a_bound_below_top_n(tiny_lm: LanguageModel) -> None:
     third = sorted(chances)[1]
     pruned = step(tiny_lm, top_n=4, min_score=third).run(QUESTION, PASSAGES)
     assert {one.index for one in pruned.kept} == {i for i, p in enumerate(chances) if p >= third}
-    assert f"3 reach min_score={third}" in pruned.dropped[0].reason
+    assert f"3 sources reach min_score={third}" in pruned.dropped[0].reason
     assert len(step(tiny_lm, top_n=2, min_score=third).run(QUESTION, PASSAGES).kept) == 2
     assert len(step(tiny_lm, min_score=1.0).run(QUESTION, PASSAGES).kept) == 1  # min_documents
     assert len(step(tiny_lm, min_score=1.0, min_documents=2).run(QUESTION, PASSAGES).kept) == 2

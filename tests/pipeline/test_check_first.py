@@ -189,8 +189,8 @@ def test_options_of_a_command(
     [
         *((["--coefficients", one["coefficients"]], says) for one, says in WRONG[:6]),
         (["--coefficients", "prompt"], f"coefficients of the method prompt_scout cannot be used, because {REMOVED}"),
-        (["--coefficients", "at2=measured"], "measured belongs to the method contribution_learned, not at2: give"),
-        (["--coefficients", "at2", "gemma"], "another method is called at2 already"),
+        (["--coefficients", "at2=measured"], "measured belongs to the method contribution_learned, not to at2: give"),
+        (["--coefficients", "at2", "gemma"], "another method has the name at2 already"),
         (["--methods", "guess", "--coefficients", "at2"], "no method 'guess'"),
         (["--methods", "at2"], "no coefficients of the method at2 come with at2-prune for model"),
         ([], "no coefficients of the method scout come with at2-prune for model"),

@@ -138,7 +138,7 @@ def test_settings_that_agree_with_the_pruner(tiny_pruner: AT2Pruner) -> None:
     agreeing = {"method": "at2", "model": "tiny-random-llama", "device": "cpu", "dtype": "float32", "max_new_tokens": 8}
     PruneStep(PruneConfig(**agreeing, coefficients="somewhere"), tiny_pruner)
     bm25 = AT2Pruner(tiny_pruner.language_model, make_scorer("bm25"))
-    with pytest.raises(InputError, match="coefficients='x' contradict the given pruner, whose method bm25"):
+    with pytest.raises(InputError, match="coefficients='x' contradicts the given pruner: its method bm25"):
         PruneStep(PruneConfig(coefficients="x"), bm25)
 
 

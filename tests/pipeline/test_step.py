@@ -100,7 +100,7 @@ def test_token_budget_takes_the_best_that_fit(tiny_pruner: AT2Pruner, question: 
             left -= sizes[index]
     assert [item.index for item in pruned.kept] == expected
     assert len(expected) > 1
-    assert "too few of the 400 tokens are left for it" in pruned.dropped[0].reason
+    assert "too few of the 400 tokens are left for this source" in pruned.dropped[0].reason
     assert len(PruneStep(config, tiny_pruner).run(question.text, question.passages, k=2).kept) == 2
 
 

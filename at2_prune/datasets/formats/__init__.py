@@ -1,1 +1,1 @@
-"""Data formats, one in each file. A new format needs a file in this folder and an entry in `parse.FORMATS`."""
+"""Data formats. Each format has its own file. A new format needs a file in this folder and an entry in `FORMATS`."""

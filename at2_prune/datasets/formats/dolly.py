@@ -19,7 +19,7 @@ def _parse(row: Row, where: str) -> Question:
 
 
 def _wanted(row: Row) -> bool:
-    """Return whether AT2's authors trained on a row."""
+    """Return whether AT2's authors trained on this row. They chose rows by category and by length of the context."""
     return row["category"] in ("summarization", "closed_qa", "information_extraction") and len(row["context"]) < 20_000
 
 
@@ -28,6 +28,6 @@ DOLLY = Format(
     "response",
     _parse,
     answer="field 'response' is empty",
-    gold="a row with field 'instruction' has one context and no gold passages",
+    gold="a row with field 'instruction' has only one context, so it names no gold passages",
     hub=(HubDataset("databricks/databricks-dolly-15k", wanted=_wanted),),
 )

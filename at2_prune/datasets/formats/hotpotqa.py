@@ -37,7 +37,7 @@ def _passages(context: Any, where: str) -> tuple[Passage, ...]:
         else:  # the official files store pairs
             pairs = [(title, sentences) for title, sentences in context]
         if any(isinstance(sentences, str) for _, sentences in pairs):
-            raise TypeError("a passage's sentences are one string")
+            raise TypeError("the sentences of a passage are given as one string")
         split = _with_spaces([tuple(sentences) for _, sentences in pairs])
         return tuple(
             Passage("".join(sentences), title=title, id=str(index), sentences=sentences)
@@ -48,11 +48,11 @@ def _passages(context: Any, where: str) -> tuple[Passage, ...]:
 
 
 def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
-    """Return the sentences with spaces between them, so that they can be joined to the text of a passage.
+    """Return the sentences with spaces between them, so that joining the sentences gives the text of a passage.
 
-    The sentences of HotpotQA include the spaces. The sentences of 2WikiMultihopQA do not, so spaces are added.
-    Splitting errors left some sentences of HotpotQA without a space (`Go!" | on Broadway`). Spaces are therefore added
-    only if most neighbouring sentences of the row have no space between them.
+    The sentences of HotpotQA include the spaces. The sentences of 2WikiMultihopQA do not, so spaces are added there.
+    In HotpotQA, some sentences lack the space because of splitting errors (`Go!" | on Broadway`). Spaces are therefore
+    added only if most neighbouring sentences of the row have no space between them.
     """
     pairs = [pair for sentences in passages for pair in pairwise(sentences)]
     spaced = sum(before[-1:].isspace() or after[:1].isspace() for before, after in pairs)
@@ -64,9 +64,10 @@ def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...
 def _gold(facts: Any, passages: Sequence[Passage], where: str) -> tuple[int, ...]:
     """Return the indices of the passages that hold a supporting fact. A fact is a title and a sentence number.
 
-    If several passages have the title, each of these passages that has the sentence is gold, as in the official
-    scripts. A few facts name a sentence that no passage has. Then every passage with the title is gold. If no title
-    matches exactly, titles are compared without regard to case, as in 2WikiMultihopQA's script.
+    Several passages may have the title of a fact. A passage is then gold if it has a sentence with this number, as in
+    the official scripts. A few facts have a sentence number that no passage with the title has. Every passage with the
+    title is then gold. If no title matches exactly, titles are compared without regard to case, as in the script of
+    2WikiMultihopQA.
     """
     try:
         if facts is None:
@@ -88,7 +89,7 @@ def _gold(facts: Any, passages: Sequence[Passage], where: str) -> tuple[int, ...
             missing.add(title)
         gold.update([i for i in titled if sentence < len(passages[i].sentences or ())] or titled)
     if missing:
-        reason = "field 'supporting_facts' names titles that are not in its context"
+        reason = "field 'supporting_facts' names titles that are not in field 'context'"
         raise RowError(where, reason, f": {sorted(missing)}")
     return tuple(sorted(gold))
 
@@ -98,7 +99,7 @@ HOTPOTQA = Format(
     "supporting_facts",
     _parse,
     gold="field 'supporting_facts' is missing or empty, so there are no gold passages",
-    needs="HotpotQA's and 2WikiMultihopQA's question, context, answer and supporting_facts",
+    needs="question, context, answer and supporting_facts (HotpotQA, 2WikiMultihopQA)",
     hub=(
         HubDataset("hotpotqa/hotpot_qa", "validation", "distractor"),
         HubDataset("framolfese/2WikiMultihopQA", "validation"),

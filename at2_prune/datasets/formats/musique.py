@@ -29,7 +29,7 @@ def _parse(row: Row, where: str) -> Question:
     gold = tuple(index for index, entry in enumerate(paragraphs) if entry.get("is_supporting"))
     text, answer = string(row, "question", where), optional_string(row, "answer", where)
     aliases = strings(row, "answer_aliases", where)
-    if not answerable:  # in MuSiQue-Full: the official script does not score the answer to such a question
+    if not answerable:  # MuSiQue-Full has such questions, and its official script does not score their answers
         answer, gold, aliases = None, (), ()
     name = identifier(row, where)
     hops = _HOPS.match(name)
@@ -52,6 +52,6 @@ MUSIQUE = Format(
     _parse,
     answer="field 'answer' is missing or empty, or field 'answerable' is false",
     gold="no entry of field 'paragraphs' has is_supporting true, so there are no gold passages",
-    needs="MuSiQue's question, paragraphs and answer",
+    needs="question, paragraphs and answer (MuSiQue)",
     hub=(HubDataset("dgslibisey/MuSiQue", "validation"),),
 )

@@ -1,4 +1,4 @@
-"""Parsing a row of any known format into a question."""
+"""Parse a row of any known format into a question."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parse_question(row: Any, where: str, require: Collection[Required] = ()) -> 
 
     Args:
         row: a parsed JSON object.
-        where: the file and line, for errors.
+        where: the file and line, for error messages.
         require: the fields that the question must have: `answer`, `gold` or both.
 
     Raises:
@@ -44,13 +44,14 @@ def parse_question(row: Any, where: str, require: Collection[Required] = ()) -> 
 
 
 def _missing(row: Mapping[str, Any]) -> str:
-    """Name the missing field of a row that has one of the two `fields` of a format.
+    """Return the error for a row of no known format.
 
-    For a row that has no field of any format, list the `needs` of all formats.
+    If the row has one of the two `fields` of a format, the error names the other field, which is missing. If the row
+    has none of these fields, the error lists the `needs` of all formats.
     """
     near = [known for known in FORMATS if sum(field in row for field in known.fields) == 1]
     near = [known for known in near if known.telling in row] or near
     absent = list(dict.fromkeys(repr(field) for known in near for field in known.fields if field not in row))
     if not absent:
-        return "needs " + "; or ".join(sorted((known.needs for known in FORMATS if known.needs), key=len))
+        return "a row needs " + "; or ".join(sorted((known.needs for known in FORMATS if known.needs), key=len))
     return f"field {' or '.join([', '.join(absent[:-1]), absent[-1]] if absent[1:] else absent)} is missing"

@@ -1,4 +1,4 @@
-"""The parts of a data format, and the functions that every format's parser uses to read fields of a row."""
+"""Define the parts of a data format, and the functions with which the parsers of all formats read fields of a row."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Row = Mapping[str, Any]
 
 
 class RowError(DataError):
-    """A row cannot be used.
+    """The error for a row that cannot be used.
 
     Args:
         where: the file and line, for the message.
         reason: the field and its fault, without the value. Skipped rows are counted by this text.
-        detail: the value, for the message.
+        detail: further text for the message, such as the value.
     """
 
     def __init__(self, where: str, reason: str, detail: str = "") -> None:
@@ -44,7 +44,7 @@ class HubDataset:
     configuration: str | None = None
     """The configuration to load, if the data set has several."""
     wanted: Callable[[Row], bool] = _every
-    """True if a row is used."""
+    """Returns whether a row is used. By default every row is used."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +54,26 @@ class Format:
     fields: tuple[str, str]
     """A row with both of these fields has this format."""
     telling: str
-    """A field that only rows of this format have. In a row that lacks one of `fields`, this field shows that this
-    format was meant."""
+    """A field that only rows of this format have. If a row lacks one of `fields` but has this field, the error assumes
+    this format."""
     parse: Callable[[Row, str], Question]
-    """The function that makes a question from a row and its place (file and line)."""
+    """The function that makes a question from a row. Its second argument is the row's place (file and line)."""
     gold: str
     """The error for a row without gold passages."""
     answer: str = "field 'answer' is missing or empty"
     """The error for a row without an answer."""
     needs: str = ""
-    """The format's name and fields, for the error about a row of no known format."""
+    """The fields and the name of the format, for the error about a row of no known format."""
     hub: tuple[HubDataset, ...] = ()
-    """Data sets on the Hub with this format, and their default split and configuration. The format of a row does not
-    depend on this list: the fields of the row decide it."""
+    """The known data sets on the Hub that have this format. The format of a row does not depend on this list: the
+    fields of the row decide the format."""
 
 
 def identifier(row: Row, where: str) -> str:
-    """Return the row's id. For a row without an id, return the name of the file and the line.
+    """Return the row's id. For a row without an id, return the row's place: the name of the file, and the line.
 
-    The folders of the file are left out: the id decides whether training holds out a question, and the folders must not
-    change this.
+    The place does not include the folders of the file. The id decides whether training holds out a question, and a
+    file that is moved to another folder must give the same ids.
     """
     return next((str(row[key]) for key in ("id", "_id") if row.get(key) is not None), Path(where).name)
 

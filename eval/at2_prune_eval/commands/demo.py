@@ -1,4 +1,4 @@
-"""`at2-prune demo`: prune the passages of the sample questions."""
+"""The command `at2-prune demo`, which prunes the passages of the sample questions."""
 
 from __future__ import annotations
 

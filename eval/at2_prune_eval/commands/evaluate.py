@@ -1,4 +1,4 @@
-"""`at2-prune eval`: measure what pruning does to answers."""
+"""The command `at2-prune eval`, which measures the effect of pruning on answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from at2_prune.scorers import Scorer
     from at2_prune_eval import CachedLoop, Experiment, Processes
 
-HELP = "Measure what pruning does to answers: methods x k, with 95 % intervals, figures and a report."
+HELP = "Measure the effect of pruning on answers, for methods x k, with 95 % intervals, figures and a report."
 EXAMPLES = f"""examples:
   at2-prune eval --out runs/sample                      (the dozen questions that come with at2-prune)
   at2-prune eval --data hotpot_dev_distractor_v1.json --limit 200 --methods all --k 1 2 3 4 5 7 --out runs/hotpotqa
@@ -43,9 +43,10 @@ methods:
 {textwrap.fill(", ".join(scoring_methods()), 116, initial_indent="  ", subsequent_indent="  ")};
   and the methods that --coefficients names. Every run also compares none (no pruning) and oracle (gold passages only).
 
-The command writes into DIR: questions.jsonl, with a line for each finished question; results.json; table.md; figures;
-and report.html. To continue an interrupted run, give the same command again. The file of --cache keeps drafts,
-ablations, scores and answers. A later run with more methods computes only what this file does not hold."""
+The command writes these files into DIR: questions.jsonl, with a line for each finished question; results.json;
+table.md; figures; and report.html. To continue an interrupted run, give the same command again. The file of --cache
+keeps drafts, ablations, scores and answers. A later run with more methods computes only the values that are not in this
+file."""
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     scorers = choose_scorers(choice, language_model)
     reader = load_reader(args.reader, language_model, args.device, args.dtype)
     for model in (language_model, reader):
-        model.compatibility.measure()  # before any method, because this runs forward passes
+        model.compatibility.measure()  # this runs forward passes, which must not count as the work of a method
     loop = CachedLoop(language_model, ModelCache(cache_file), args.max_new_tokens, reader)
     if args.skip_invalid:
         questions = _only_fitting(questions, loop, scorers, skipped)
@@ -77,7 +78,7 @@ def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
     """Check options, paths and packages before the model is loaded, and return the path of the cache.
 
     Raises:
-        InputError: a method, a path or two options together cannot be used.
+        InputError: a method or a path cannot be used, or two options cannot be used together.
         CacheError: there is no permission to write to a path.
         MissingExtraError: a package is missing.
     """
@@ -85,7 +86,9 @@ def _check_first(args: argparse.Namespace, choice: MethodChoice) -> Path:
     from at2_prune_eval import check_document
 
     if args.reader and (args.faithfulness or args.sentences):
-        raise InputError("--faithfulness and --sentences measure one model that drafts and scores: leave out --reader")
+        raise InputError(
+            "--faithfulness and --sentences need one model that both drafts and scores: leave out --reader"
+        )
     check_folder(args.out)
     if args.document:
         check_document(args.document)
@@ -107,7 +110,7 @@ def _source(args: argparse.Namespace) -> str | Path:
 
 
 def _load_questions(args: argparse.Namespace) -> tuple[list[Question], Counter[str]]:
-    """Return the questions, and the number of rows that are left out, by reason."""
+    """Return the questions, and for each reason the number of rows that are left out."""
     from at2_prune.datasets import load_questions
 
     skipped: Counter[str] = Counter()
@@ -129,7 +132,7 @@ def _load_questions(args: argparse.Namespace) -> tuple[list[Question], Counter[s
 def _only_fitting(
     questions: list[Question], loop: CachedLoop, scorers: list[Scorer], skipped: Counter[str]
 ) -> list[Question]:
-    """Return the questions that fit into the context of the models. Count the others in `skipped`."""
+    """Return the questions that fit the context of the models. Count the other questions in `skipped`."""
     from at2_prune_eval.run.experiment import models_to_fit, too_long
 
     models = models_to_fit(loop.language_model, loop.reader, scorers)
@@ -159,7 +162,7 @@ def _experiment(
 
 
 def _measure(args: argparse.Namespace, loop: CachedLoop, experiment: Experiment, processes: Processes) -> None:
-    """Answer the questions, and measure faithfulness if it is asked for."""
+    """Answer the questions. Measure faithfulness if the options ask for it."""
     from at2_prune_eval import ProgressBar, Workers, evaluate
 
     total = len(processes.share(experiment.questions))
@@ -204,10 +207,10 @@ def _print_results(results: Mapping[str, Any]) -> None:
     print(f"\n{reading(results)}")
     print("The numbers are means over questions, with 95 % bootstrap intervals.")
     for reason, count in results["skipped"].items():
-        print(f"{count} rows left out: {reason}")
+        print(f"{count} rows were left out: {reason}")
     if results["empty_drafts"]:
         print(
-            f"The model drafted nothing for {results['empty_drafts']} questions. For these questions, methods "
+            f"The model wrote an empty draft for {results['empty_drafts']} questions. For these questions, methods "
             "that read the draft kept the first k passages."
         )
 
@@ -215,7 +218,7 @@ def _print_results(results: Mapping[str, Any]) -> None:
 def _write_pages(
     args: argparse.Namespace, results: Mapping[str, Any], experiment: Experiment, language_model: LanguageModel
 ) -> None:
-    """Write figures, the report and the Markdown page, and print where they are."""
+    """Write the figures, the report and the Markdown page, and print their paths."""
     from at2_prune.models.compatibility import layer_types
     from at2_prune.scorers import LearnedScorer
     from at2_prune_eval import write_document, write_figures, write_report

@@ -26,19 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sentences",
         type=positive,
         metavar="N",
-        help="measure the same with sentences as sources, on the first N questions (default: not measured)",
+        help="measure faithfulness with sentences as sources, on the first N questions (default: not measured)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="write the results into this folder")
     parser.add_argument(
         "--document",
         metavar="FILE",
-        help="also write the results to this Markdown page, with the figures beside it; the page's folder must exist "
-        "(default: no page)",
+        help="also write the results to this Markdown page, with the figures beside the page; the folder of the page "
+        "must exist (default: no page)",
     )
     parser.add_argument(
         "--cache",
         metavar="FILE",
-        help="the file that keeps results between runs; its folder must exist (default: in the user's cache)",
+        help="the file that keeps results between runs; the folder of the file must exist (default: a file in the "
+        "user's cache)",
     )
     add_model_options(parser, reader=True)
 
@@ -56,7 +57,8 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
     data.add_argument(
         "--ids",
         metavar="FILE",
-        help="use only the questions with the ids in this file, in this order; each line holds one id (default: all)",
+        help="a file with one id on each line. Only the questions with these ids are used, in the order of the file "
+        "(default: all questions)",
     )
     data.add_argument("--limit", type=positive, metavar="N", help="use the first N questions (default: all)")
     data.add_argument("--offset", type=int, default=0, metavar="N", help="leave out the first N questions (default: 0)")
@@ -76,8 +78,8 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
         "--shuffle-passages",
         type=int,
         metavar="S",
-        help="shuffle each question's passages with this seed, because the order of passages can change answers "
-        "(default: the order of the data)",
+        help="shuffle the passages of each question with this seed. The order of passages can change answers (default: "
+        "the order of the data)",
     )
     data.add_argument("--skip-invalid", action="store_true", help="leave out rows that cannot be used, and count them")
 
@@ -87,8 +89,8 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         "--methods",
         nargs="+",
         metavar="M",
-        help=f"the methods to compare (default: {', '.join(RIVALS)}, and {' and '.join(MAIN)} if they have "
-        "coefficients; one of them must); all: every method that can run here",
+        help=f"the methods to compare. all: every method that can run here (default: {', '.join(RIVALS)}, and "
+        f"{' and '.join(MAIN)}, each if there are coefficients for the model; one of the two must have coefficients)",
     )
     methods.add_argument(
         "--k",
@@ -96,17 +98,17 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         nargs="+",
         default=[1, 2, 3, 5],
         metavar="K",
-        help="how many passages to keep (default: 1 2 3 5); auto takes the most confident of the answers from the best "
-        "1, 2, 3 and 5 passages",
+        help="the numbers of passages to keep. auto: the reader answers from the best 1, 2, 3 and 5 passages, and the "
+        "most confident answer is taken (default: 1 2 3 5)",
     )
     methods.add_argument(
         "--coefficients",
         nargs="+",
         default=[],
         metavar="[NAME=]DIR_OR_ID",
-        help="coefficients, and the name of the method that uses them (default: the coefficients that come with the "
-        "model). Without a name, the coefficients decide the method. It is scout for coefficients of at2-prune "
-        "train-scout. For head coefficients, it is at2 (attention), contribution_learned (contribution) or "
-        "effective_attention_learned (effective attention)",
+        help="coefficients, and the name of the method that uses them. Without a name, the kind of coefficients "
+        "decides the method: scout for coefficients of at2-prune train-scout; for head coefficients, at2 (attention), "
+        "contribution_learned (contribution) or effective_attention_learned (effective attention) (default: the "
+        "coefficients that at2-prune ships for the model)",
     )
     add_settings(methods, "embedder", "cross_encoder")

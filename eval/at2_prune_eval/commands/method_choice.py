@@ -1,4 +1,4 @@
-"""The methods that the options of `at2-prune eval` ask for.
+"""Choose the methods that the options of `at2-prune eval` ask for.
 
 Importing this module does not import torch, so that `at2-prune eval --help` is quick.
 """
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from at2_prune.scorers import Scorer
 
     ReadCoefficients = Callable[..., AnyCoefficients]
-    """Returns the coefficients at a path, or for None and a method the coefficients that come with the model."""
+    """A function that returns the coefficients at a path. If the path is None, a second argument names a method, and
+    the function returns the coefficients that at2-prune ships for this method and the model."""
 
 __all__ = ["MAIN", "RIVALS", "MethodChoice", "check_choice", "choose_scorers"]
 
 logger = logging.getLogger(__name__)
 
 MAIN = (DEFAULT_METHOD, "at2")
-"""The methods that are compared by default if they have coefficients."""
+"""The methods that are compared by default if there are coefficients for the model."""
 RIVALS = ("average_attention", "bm25", "retriever_order", "random")
 """The other methods that are compared by default."""
 
@@ -38,28 +39,29 @@ class MethodChoice:
     """The options that choose methods."""
 
     methods: Sequence[str] = ()
-    """The value of `--methods`; empty for the default methods, `["all"]` for every method that can run here."""
+    """The value of `--methods`. An empty value stands for the default methods, and `["all"]` for every method that can
+    run here."""
     coefficients: Sequence[str] = ()
-    """The value of `--coefficients`: folders or Hub ids, each with or without `NAME=` before it."""
+    """The value of `--coefficients`: folders or Hub ids. Each may have `NAME=` before it."""
     embedder: str | None = None
     cross_encoder: str | None = None
 
     @property
     def everything(self) -> bool:
-        """Return whether every method that can run here is asked for."""
+        """Return whether the options ask for every method that can run here."""
         return list(self.methods) == ["all"]
 
 
 def check_choice(choice: MethodChoice, model: str | None) -> None:
-    """Check the methods and the coefficients that are asked for, before a model is loaded.
+    """Check the methods and the coefficients that the options name, before a model is loaded.
 
     Args:
         choice: the options.
-        model: the model that will be loaded, as in `LanguageModel.load`.
+        model: the model that will be loaded, in a form that `LanguageModel.load` takes.
 
     Raises:
-        InputError: there is no such method or model, two coefficients make methods of the same name, or an option is
-            missing or cannot be used.
+        InputError: a method or the model does not exist, two coefficients make methods of the same name, or an option
+            is missing or cannot be used.
         CoefficientsError: coefficients cannot be read, or a method has none for this model.
         MissingExtraError: a package that a method needs is not installed.
     """
@@ -69,10 +71,11 @@ def check_choice(choice: MethodChoice, model: str | None) -> None:
     from at2_prune.models.loading import load_config
 
     name = recorded_name(model)
-    _given_coefficients(choice, partial(read_coefficients, name, None))  # before the Hub is asked for the model
+    # Wrong coefficients raise an error here, before the Hub is asked for the model.
+    _given_coefficients(choice, partial(read_coefficients, name, None))
     config = None if name == EMBEDDED_MODEL_ID else load_config(name, {})
     read = partial(read_coefficients, name, config)
-    if choice.everything:  # a method that cannot run is left out with a warning, when the model is loaded
+    if choice.everything:  # `choose_scorers` later leaves out methods that cannot run, with a warning
         _given_coefficients(choice, read)
         return
     for scorer in _make_scorers(choice, name, read):
@@ -80,14 +83,14 @@ def check_choice(choice: MethodChoice, model: str | None) -> None:
 
 
 def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[Scorer]:
-    """Make the methods that are asked for.
+    """Make the scorers of the methods that the options name.
 
     Args:
         choice: the options. With `all`, a method that cannot run here is left out with a warning.
-        language_model: the model whose head coefficients are loaded.
+        language_model: the scoring model, for which coefficients are loaded.
 
     Raises:
-        InputError: there is no such method, two coefficients make methods of the same name, or an option is missing.
+        InputError: a method does not exist, two coefficients make methods of the same name, or an option is missing.
         CoefficientsError: a method has no coefficients for this model.
         MissingExtraError: a package that a method needs is not installed.
     """
@@ -97,7 +100,13 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
 
 
 def _make_scorers(choice: MethodChoice, model: str, read: ReadCoefficients) -> list[Scorer]:
-    """Make the methods that are asked for. `model` is the model's name, and `read` reads coefficients."""
+    """Make the scorers of the methods that the options name.
+
+    Args:
+        choice: the options.
+        model: the name of the scoring model.
+        read: the function that reads coefficients.
+    """
     from at2_prune.scorers import ScorerOptions, make_scorer
 
     given = _given_coefficients(choice, read)
@@ -120,7 +129,7 @@ def _make_scorers(choice: MethodChoice, model: str, read: ReadCoefficients) -> l
 
 
 def _given_coefficients(choice: MethodChoice, read: ReadCoefficients) -> dict[str, AnyCoefficients]:
-    """Read the coefficients that the user gives, and return them by the name of the method that uses them."""
+    """Read the coefficients that the user gives. Return them by the name of the method that uses them."""
     from at2_prune.coefficients.loading import method_of
 
     coefficients: dict[str, AnyCoefficients] = {}
@@ -132,11 +141,11 @@ def _given_coefficients(choice: MethodChoice, read: ReadCoefficients) -> dict[st
         name = named[1] if named else own
         if name != own and name in METHODS:
             raise InputError(
-                f"--coefficients {entry}: {path} belongs to the method {own}, not {name}: give another name"
+                f"--coefficients {entry}: {path} belongs to the method {own}, not to {name}: give another name"
             )
         if name in coefficients:
             raise InputError(
-                f"--coefficients {entry}: another method is called {name} already: give another name, NAME={path}"
+                f"--coefficients {entry}: another method has the name {name} already: give another name, NAME={path}"
             )
         coefficients[name] = loaded
     return coefficients
@@ -152,7 +161,7 @@ def _default_methods(given: dict[str, AnyCoefficients], model: str) -> list[str]
 def _shipped_coefficients(
     choice: MethodChoice, methods: Sequence[str], given: dict[str, AnyCoefficients], read: ReadCoefficients
 ) -> dict[str, AnyCoefficients]:
-    """Read the coefficients that come with the model, for methods that got none from the user."""
+    """Read the coefficients that at2-prune ships for the model, for methods without coefficients from the user."""
     wanted = {*methods, *(METHODS[name].coefficients for name in methods if name in METHODS)}
     coefficients: dict[str, AnyCoefficients] = {}
     for name in learned_methods():
@@ -161,6 +170,6 @@ def _shipped_coefficients(
                 coefficients[name] = read(None, name)
             except CoefficientsError as error:
                 if not choice.everything:
-                    raise CoefficientsError(f"{error}; or leave {name} out of --methods") from None
+                    raise CoefficientsError(f"{error}; or leave out {name} in --methods") from None
                 logger.warning("%s is left out: %s", name, error)
     return coefficients

@@ -1,4 +1,4 @@
-"""`at2-prune study`: readers x data sets x methods x k, as one page."""
+"""The command `at2-prune study`, which compares readers x data sets x methods x k on one page."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EXAMPLES = """examples:
   at2-prune study research/study.yaml --out runs/study
   at2-prune study research/study.yaml --out runs/study --stage rank               (each stage on its own machine)
   at2-prune study research/study.yaml --out runs/study --stage answer --only "qwen/*" --batch-size 128
-  at2-prune study research/study.yaml --out runs/study --stage page               (needs the files in DIR only)
+  at2-prune study research/study.yaml --out runs/study --stage page               (needs only the files in DIR)
 
-An interrupted stage goes on when the same command is given again. docs/evaluation.md describes the file."""
+To continue an interrupted stage, give the same command again. docs/evaluation.md describes the YAML file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,20 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="the folder for the study's files and page"
     )
-    parser.add_argument("--stage", choices=STAGES, help="run this stage only (default: all three)")
+    parser.add_argument("--stage", choices=STAGES, help="run only this stage (default: all three stages)")
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
         metavar="NAME/DATA",
-        help="with --stage rank, these methods and data sets; with --stage answer, these readers and data sets. * "
-        "stands for any name (default: all)",
+        help="with --stage rank, run only these methods and data sets; with --stage answer, run only these readers and "
+        "data sets. * stands for any name (default: all)",
     )
     parser.add_argument(
         "--batch-size",
         type=positive,
         metavar="N",
-        help="answer up to N prompts at once (default: as in the study, and 1 on a CPU)",
+        help="answer up to N prompts at once (default: the batch_size of the study on a GPU, and 1 on a CPU)",
     )
 
 
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 class _Bar:
-    """Shows the progress of a stage, with a bar for each part."""
+    """Shows the progress of a stage, with one bar for each part of the stage."""
 
     def __init__(self) -> None:
         self._bar: tqdm[None] | None = None

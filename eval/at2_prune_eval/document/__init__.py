@@ -1,4 +1,4 @@
-"""Results as a Markdown page, and in the cards of head coefficients.
+"""Write results as a Markdown page, and record results in the cards of head coefficients.
 
 The command `python -m at2_prune_eval.document` writes the page.
 """

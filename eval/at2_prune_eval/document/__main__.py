@@ -11,11 +11,11 @@ from .writing import write_document
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the Markdown page of a run's results, and copy the results and figures beside the page."""
+    """Write a Markdown page with the results of a run, and copy the results and figures beside the page."""
     parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.document", description=main.__doc__)
     parser.add_argument("results", metavar="RESULTS_JSON", help="the results.json of a run")
     parser.add_argument(
-        "out", metavar="OUT", help="the page, for example results.md; figures go into figures/ beside it"
+        "out", metavar="OUT", help="the page, for example results.md. Figures go into figures/ beside the page"
     )
     parsed = parser.parse_args(arguments)
     try:

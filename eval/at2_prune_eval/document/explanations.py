@@ -21,19 +21,19 @@ EARLIER_SCOUT = (
 COST = (
     "These costs are measured, per question. One pass is the model's work for a forward pass over the whole prompt; a "
     "backward pass counts as two passes. A method that needs the draft pays one more pass for the draft, in which "
-    "attention is read as well. The work of encoders is counted in seconds, but not in passes. Seconds depend on what "
-    "else the machine did; passes do not. The seconds in all are means, and include the draft if the method needs it. "
-    "The writing of the answer from the kept passages is not included. Memory is the peak above the model's own "
-    "memory, if the system reports it."
+    "attention is read as well. The work of encoders is counted in seconds, but not in passes. Seconds depend on the "
+    "other work of the machine, but passes do not. The seconds in all are means, and include the draft if the method "
+    "needs a draft. The writing of the answer from the kept passages is not included. Memory is the peak above the "
+    "model's own memory, if the system reports the peak."
 )
 READ_APART = (
     "Contribution and effective attention were each read in a separate pass. The seconds of this pass are counted. The "
-    "pass itself is not, because a pruner reads these measures while the draft is written."
+    "pass itself is not counted, because a pruner reads these measures while the draft is written."
 )
 TWO_MODELS = (
-    "Two models share the work, each with its own prompt. The passes of the scorer are those of {scorer}, which "
-    "chooses the passages. The passes of the reader are those of {reader}, which drafts and answers. The scorer reads "
-    "the finished draft in a pass of its own. The seconds of both models include the reader's draft."
+    "Two models share the work, each with its own prompt. The scorer is {scorer}, which chooses the passages. The "
+    "reader is {reader}, which writes drafts and answers. The scorer reads the finished draft in a pass of its own. "
+    "The seconds of both models include the reader's draft."
 )
 ABLATED = (
     "Ablations run in batches, in which shared prefixes run once. The cost of an ablation is its share of the cost of "
@@ -45,8 +45,8 @@ FAITHFULNESS = (
     "as on their order. "
     "Top-k drop is the draft's log-probability from all sources, minus its log-probability without the k best sources. "
     "τ is Kendall's rank correlation between a method's scores and the scores of another method. "
-    "Same answer is the share of questions for which the answer from the k best sources is the draft. It is given for "
-    "the scores, and for the scores after they were permuted among the sources. "
+    "Same answer is the share of questions for which the answer from the k best sources is the draft. This share is "
+    "given for the scores, and for the scores after they were permuted among the sources. "
     "If the interval of the difference contains 0, this test does not show that the scores matter. "
     "τ by content and τ by position compare the scores before and after the passages are shuffled. By content, each "
     "source is matched with itself. By position, each source is matched with the source that took its place."
@@ -56,11 +56,13 @@ MODES = (
     "sum of two costs: the passes to choose passages, with a draft if the mode writes a draft, and the passes to read "
     "the kept passages before the answer is written. No pruning reads all passages once. `auto` reads the best 1, 2, 3 "
     "and 5 passages, with their shared prefix once, and takes the most confident answer. The work of an embedder and "
-    "the writing of answers are not counted. `auto` writes four answers, so it takes more time than its passes say. "
-    "The part of the way to the oracle is the gain in F1 over no pruning, divided by the oracle's gain. Its interval "
-    "is the interval of this ratio on the same questions."
+    "the writing of answers are not counted. `auto` writes four answers, so it takes more time than its number of "
+    "passes suggests. The part of the way to the oracle is the gain in F1 over no pruning, divided by the oracle's "
+    "gain. The interval is the interval of this ratio on the same questions."
 )
-MODES_OF_READER = " These passes are the reader's; those of the scoring model are in the table of the cost of choosing."
+MODES_OF_READER = (
+    " These passes are passes of the reader. The passes of the scoring model are in the table of the cost of choosing."
+)
 KEPT = (
     "These are the precision, recall and F1 of the gold passages among the kept passages. `both gold` is the share of "
     "questions for which every gold passage was kept."

@@ -1,4 +1,4 @@
-"""The results of an evaluation, recorded in the cards of the evaluated head coefficients."""
+"""Record the results of an evaluation in the cards of the evaluated head coefficients."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ __all__ = ["evaluation_of", "record_evaluation", "write_card"]
 
 
 def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, Any]:
-    """Return the results of a method for its card: F1, F1 of no pruning and of the oracle, gold recall, and LDS.
+    """Return the results of a method for the card of its coefficients.
+
+    The results are F1, F1 of no pruning and of the oracle, gold recall, and LDS, as far as the run measured them.
 
     Args:
         results: the content of `results.json`.
         name: the method.
-        k: how many passages are kept.
+        k: the number of passages to keep.
 
     Returns:
-        JSON values; every measurement is `{mean, low, high}`.
+        JSON values. Every measurement has the keys `mean`, `low` and `high`.
 
     Raises:
         InputError: the results have no such method or k.
@@ -55,10 +57,10 @@ def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any]
     Args:
         folder: the folder that `HeadCoefficients.save_pretrained` wrote.
         results: the content of `results.json`.
-        k: how many passages are kept.
+        k: the number of passages to keep.
 
     Raises:
-        InputError: the results are of other coefficients, or have no such k.
+        InputError: the results belong to other coefficients, or have no such k.
         CoefficientsError: the folder holds no head coefficients.
     """
     coefficients = HeadCoefficients.from_pretrained(folder)
@@ -70,14 +72,16 @@ def record_evaluation(folder: str | os.PathLike[str], results: Mapping[str, Any]
     }
     name = next((name for name, one in known.items() if one == digest), None)
     if name is None:
-        raise InputError(f"{folder}: the results are of other head coefficients ({known}) than these ({digest})")
+        raise InputError(
+            f"{folder}: the results belong to other head coefficients ({known}) than the coefficients here ({digest})"
+        )
     coefficients.training["evaluation"] = evaluation_of(results, name, k)
-    (user_path(folder) / "README.md").unlink(missing_ok=True)  # saving would keep the old card
+    (user_path(folder) / "README.md").unlink(missing_ok=True)  # `save_pretrained` would keep the old card
     coefficients.save_pretrained(user_path(folder))
 
 
 def write_card(folder: str | os.PathLike[str]) -> None:
-    """Write the card of coefficients again, from their config.
+    """Write the card of coefficients again, from the config in their folder.
 
     Args:
         folder: a folder with head coefficients or with scout's coefficients.

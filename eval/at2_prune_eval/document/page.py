@@ -1,4 +1,4 @@
-"""The Markdown page of a run: every number with its interval, and the clear differences in words."""
+"""Write the Markdown page of a run: all numbers with their intervals, and a description of the clear differences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ DIFFERENCES = {
     "dense": "dense retrieval at the same k",
     "surrogate_32": "a surrogate of 32 ablations at the same k",
 }
-"""The sections on differences, in the order of the page: the reference method, and its name in the heading."""
+"""The sections on differences, in the order of the page. A key is the reference method. A value is its name in the
+heading."""
 
 
 def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), command: str = "") -> str:
@@ -35,8 +36,8 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
 
     Args:
         results: the content of `results.json`.
-        figures: paths of PNG files, relative to the page. The name of a file says which figure it is.
-        command: the command that writes the page; the page names it.
+        figures: the paths of PNG files, relative to the page. The name of a file is the name of its figure.
+        command: the command that writes the page. The page names the command.
 
     Returns:
         Markdown that ends with a line break.

@@ -1,4 +1,4 @@
-"""Writing a page of results, with the results and figures beside it."""
+"""Write a page of results, and copy the results and figures beside the page."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ def check_document(path: str | os.PathLike[str]) -> Path:
     out = user_path(path)
     if out.suffix == ".json":
         raise InputError(
-            f"{out}: the page is Markdown, and a .json file beside the page holds its results; name it .md"
+            f"{out}: the page is Markdown, and a .json file beside the page holds the results; give the page a name "
+            "that ends with .md"
         )
     return check_file(out, "the page")
 
 
 def write_document(results_path: str | os.PathLike[str], out_path: str | os.PathLike[str]) -> Path:
-    """Write the page, and copy the results and the run's `figures/` beside it.
+    """Write the page of a run, and copy the run's results and its folder `figures/` beside the page.
 
     Args:
-        results_path: a `results.json`.
-        out_path: the page.
+        results_path: the path of a `results.json`.
+        out_path: the path of the page.
 
     Returns:
         The path of the page.
@@ -62,7 +63,7 @@ def write_document(results_path: str | os.PathLike[str], out_path: str | os.Path
 
 
 def _copy_figures(source: Path, target: Path) -> list[str]:
-    """Copy the PNG and SVG files, and return the paths of the PNG files relative to the page."""
+    """Copy the PNG and SVG files. Return the paths of the PNG files, relative to the page."""
     figures = []
     for path in sorted(source.glob("*.*")):
         if path.suffix in (".png", ".svg"):

@@ -1,4 +1,4 @@
-"""The ablations on which methods are measured, and LDS, which is computed from their outcomes."""
+"""Run the ablations on which methods are measured, and compute LDS from the outcomes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from .ranks import spearman
 __all__ = ["Ablator", "Mask", "held_out_masks", "lds", "log_probability", "mask_of"]
 
 MIN_HELD_OUT = 8
-"""The smallest number of different ablations for which a rank correlation means something."""
+"""The smallest number of different ablations for which LDS is computed. Fewer ablations give no useful rank
+correlation."""
 
 Mask = tuple[bool, ...]
 """One entry for each source: True if the source is kept."""
 
 
 class Ablator:
-    """Runs ablations of one prompt, and records the ablations and the number of calls."""
+    """Runs ablations of one prompt, and records which ablations were run and how many calls were made."""
 
     def __init__(self, loop: CachedLoop, prompt: EncodedPrompt, target: Sequence[int]) -> None:
         self._loop = loop
@@ -43,13 +44,13 @@ class Ablator:
 
 
 def held_out_masks(sources: int, count: int, seen: Collection[Mask], generator: torch.Generator) -> list[Mask]:
-    """Draw random ablations that are not in `seen`. There may be fewer than `count` if few others exist."""
+    """Draw up to `count` random ablations that are not in `seen`. There are fewer if few such ablations exist."""
     drawn = [tuple(mask) for mask in random_masks(sources, 50 * count, generator).tolist()]
     return [mask for mask in drawn if mask not in seen][:count]
 
 
 def mask_of(sources: int, chosen: Collection[int], keep: bool = True) -> Mask:
-    """Return the mask that keeps only the chosen sources, or with `keep=False` all other sources.
+    """Return the mask that keeps only the chosen sources. With `keep=False`, the mask keeps all other sources.
 
     Example:
         >>> mask_of(3, [1]), mask_of(3, [1], keep=False)
@@ -59,7 +60,9 @@ def mask_of(sources: int, chosen: Collection[int], keep: bool = True) -> Mask:
 
 
 def lds(scores: Sequence[float], masks: Sequence[Mask], log_odds: Mapping[Mask, float]) -> float | None:
-    """Return Spearman's correlation of log-odds and the sum of kept scores; None for fewer than 8 different masks.
+    """Return LDS: Spearman's correlation, over ablations, of the log-odds and the sum of the kept sources' scores.
+
+    Return None if there are fewer than 8 different masks.
 
     Example:
         >>> masks = [tuple(bool(bits >> i & 1) for i in range(3)) for bits in range(8)]

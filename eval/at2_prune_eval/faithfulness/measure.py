@@ -1,17 +1,17 @@
-r"""Measure how faithful one question's scores are to the sources that the model used.
+r"""Measure for one question how faithful the scores of methods are: do they show which sources the model used?
 
-For a draft of probability :math:`p` and scores :math:`s` of the sources,
+Let :math:`p` be the probability of the draft, and :math:`s` the scores of the sources.
 
 - **LDS** (linear datamodeling score) is Spearman's correlation, over random ablations, between the draft's measured
-  log-odds :math:`\log p - \log(1 - p)` and :math:`\sum_{i \in kept} s_i`;
-- **top-k drop** is :math:`\log p(draft \mid all) - \log p(draft \mid all\ but\ the\ k\ highest)`, for the whole draft,
-  in nats (both: ContextCite, arXiv 2409.00729, section 3; AT2, arXiv 2504.13752);
-- **Kendall's tau** is taken with gradient x input and with leave-one-out, if these are among the methods (Jain and
-  Wallace 2019, arXiv 1902.10186, section 4.1).
+  log-odds :math:`\log p - \log(1 - p)` and :math:`\sum_{i \in kept} s_i`.
+- **Top-k drop** is :math:`\log p(draft \mid all) - \log p(draft \mid all\ but\ the\ k\ highest)`, for the whole draft,
+  in nats. LDS and top-k drop are from ContextCite (arXiv 2409.00729, section 3) and AT2 (arXiv 2504.13752).
+- **Kendall's tau** correlates a method's scores with the scores of gradient x input and of leave-one-out, if these are
+  among the methods (Jain and Wallace 2019, arXiv 1902.10186, section 4.1).
 
-The ablations of LDS have another seed than the ablations of the methods. Ablations that a surrogate or leave-one-out
-ran are left out, so that no method has seen the ablations of LDS. Sources are removed by mask, with positions kept, as
-in the papers.
+The ablations of LDS have another seed than the ablations of the methods. An ablation that a method (a surrogate, or
+leave-one-out) has run is not used for LDS. No method has therefore seen the ablations of LDS. Sources are removed by an
+attention mask, and all positions are kept, as in the papers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .settings import FaithfulnessSettings
 __all__ = ["ONE_MODEL", "REFERENCES", "measure_faithfulness"]
 
 REFERENCES = ("gradient_x_input", "leave_one_out")
-"""The methods that all others are correlated with."""
+"""The methods with whose scores the scores of all other methods are correlated."""
 ONE_MODEL = (
     "faithfulness is about the model that wrote the draft, which must score too: measure it with one model, without a "
     "reader"
@@ -51,29 +51,37 @@ def measure_faithfulness(
     question: Question,
     settings: FaithfulnessSettings | None = None,
 ) -> Record:
-    """Score a question's sources with every method, and measure the scores.
+    """Score a question's sources with every method, and measure how faithful the scores are.
 
-    All ablations that the methods did not run themselves are run in one call, so that shared prefixes run once.
+    The ablations that the measures need are run in one call after all methods have run, so that shared prefixes run
+    only once.
 
     Args:
         loop: the pruning loop, which caches its results.
         scorers: the methods, with different names.
-        question: the question; its gold passages and its answer are not used.
-        settings: by default `FaithfulnessSettings()`.
+        question: the question. Its gold passages and its answer are not used.
+        settings: the settings of the measures. The default is `FaithfulnessSettings()`.
 
     Returns:
-        JSON values: `id`, `draft`, and `sources`, the number of sources;
-        `left_out`: None, or the reason why nothing was measured (an empty draft, fewer than two sources);
+        JSON values with these keys:
+
+        `id`, `draft`: the question's id, and the text of the draft;
+        `sources`: the number of sources;
+        `left_out`: None, or the reason why nothing was measured (an empty draft, or fewer than two sources);
         `ablations`: the number of ablations of LDS;
         `log_p`: the draft's log-probability with all sources;
-        `order_skipped`: the methods that do not take the order test. They run ablations, or their scores are random
-        numbers that depend on positions;
-        `methods.<name>`: `scores`, `lds` (None if too few ablations are left that no method has seen),
-        `top_k_drop.<k>`, `kendall.<reference>`, `permutation`, and `order` with `content` and `position`, or None.
+        `order_skipped`: the methods that do not take the order test. Such a method runs ablations, or its scores are
+        random numbers that depend on positions;
+        `methods.<name>`: the measurements of a method, under the keys `scores`, `lds`, `top_k_drop.<k>`,
+        `kendall.<reference>`, `permutation` and `order`.
 
-        `permutation` holds `kept` (the top k), `scores` and `permuted`. `scores` holds `same` and `log_p` for the
-        method's scores, and `permuted` holds the means of both over permuted scores. `same` is 1 if the normalised
-        answer from the top k is the draft, else 0. `log_p` is the draft's log-probability if only the top k are left.
+        `lds` is None if too few ablations are left that no method has seen. `order` is None if the method did not take
+        the test. Otherwise it holds `content` and `position`.
+
+        `permutation` holds `kept`, `scores` and `permuted`. `kept` holds the top k sources. `scores` holds the values
+        `same` and `log_p` for the method's scores. `permuted` holds the means of these two values over permuted scores.
+        `same` is 1 if the normalised answer from the top k is the draft, else 0. `log_p` is the draft's log-probability
+        if only the top k are kept.
 
     Raises:
         InputError: `order_for` names an unknown method, or the loop has a separate reader.
@@ -124,7 +132,7 @@ def _entry(
     log_odds: Mapping[Mask, float],
     same: Mapping[tuple[int, ...], float],
 ) -> dict[str, Any]:
-    """Return the part of a question's record that belongs to one method."""
+    """Return the measurements of one method for a question's record."""
     own, count = scores[name], len(plan.everything)
     log_p = {mask: log_probability(value) for mask, value in log_odds.items()}
     outcomes = [{"same": same[one], "log_p": log_p[mask_of(count, one)]} for one in plan.kept[name]]
@@ -141,7 +149,7 @@ def _entry(
 def _same_answers(
     loop: CachedLoop, task: Task, kept: Sequence[tuple[int, ...]], granularity: Granularity
 ) -> dict[tuple[int, ...], float]:
-    """Return for each set of kept sources 1 if the normalised answer from these sources is the draft, else 0."""
+    """Return a number for each set of kept sources: 1 if the normalised answer from the set is the draft, else 0."""
     shown = [only_kept(task.passages, one, granularity) for one in kept]
     prompts = [loop.language_model.encode(task.question, passages) for passages in shown]
     draft = normalize_answer(task.draft.text)

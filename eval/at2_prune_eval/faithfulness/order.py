@@ -1,9 +1,10 @@
-"""The order test: do scores follow content or position?
+"""The order test: do scores follow the content of sources, or their position?
 
-The passages are shuffled, and the same draft is scored again, as if the model had written it from the shuffled
-passages. Kendall's tau between the scores before and after is computed twice. By content, a source is matched with
-itself. By position, a source is matched with the source that took its place. Scores that depend only on the text
-have a tau of 1 by content and near 0 by position; for scores that depend only on the position, it is the reverse.
+The passages are shuffled, and the same draft is scored again, as if the model had written the draft from the shuffled
+passages. Kendall's tau between the scores before and after the shuffle is computed twice. By content, a source is
+matched with itself. By position, a source is matched with the source that took its place. If scores depend only on the
+text, tau is 1 by content and near 0 by position. If scores depend only on the position, tau is near 0 by content and 1
+by position.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["order_test", "shuffled_order"]
 
 
 def shuffled_order(passages: int, generator: torch.Generator) -> list[int]:
-    """Draw a random order of two or more passages that differs from the present order."""
+    """Draw a random order of at least two passages. It differs from the present order."""
     order = list(range(passages))
     while order == list(range(passages)):
         order = torch.randperm(passages, generator=generator).tolist()
@@ -43,8 +44,8 @@ def order_test(
 
     Args:
         loop: the pruning loop, which caches its results.
-        task: the question as it was scored.
-        scores: the scores before, by method.
+        task: the question as it was scored first.
+        scores: the scores in the first order, by method.
         scorers: the methods to test.
         order: the indices of the passages in their new order.
         granularity: whether the sources are passages or sentences.

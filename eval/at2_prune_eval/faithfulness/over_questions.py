@@ -1,4 +1,4 @@
-"""Measuring faithfulness on many questions, in one process or several. An interrupted run can be continued."""
+"""Measure faithfulness on many questions, in one process or several. An interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_faithfulness(
     settings: FaithfulnessSettings | None = None,
     workers: Workers | None = None,
 ) -> dict[str, Any]:
-    """Measure every method's scores on every question.
+    """Measure how faithful the scores of every method are, on every question.
 
     This writes a line to `out/faithfulness_<granularity>.jsonl` when a question is done, and the summary to
     `out/faithfulness_<granularity>.json` at the end. A call with the same arguments continues an interrupted run.
@@ -39,13 +39,14 @@ def run_faithfulness(
     Args:
         loop: the pruning loop, which caches its results.
         experiment: the methods and questions. Leave out methods that cost too much at this granularity.
-        out: a folder. It may be the folder of an evaluation.
+        out: the folder for the files. It may be the folder of an evaluation.
         config: the config of the evaluation. A folder that holds another config or other settings is refused.
-        settings: by default `FaithfulnessSettings()`.
-        workers: by default the processes that `torchrun` started, without reports of their progress.
+        settings: the settings of the measures. The default is `FaithfulnessSettings()`.
+        workers: the processes, and how they report progress. The default is the processes that `torchrun` started,
+            without reports.
 
     Returns:
-        The summary (see `summarize_faithfulness`) with the `settings`; the same in every process.
+        The summary (see `summarize_faithfulness`), with the `settings` added. It is the same in every process.
 
     Raises:
         InputError: two methods have the same name, `order_for` names an unknown method, or the folder holds another
@@ -55,11 +56,11 @@ def run_faithfulness(
     """
     settings, workers = settings or FaithfulnessSettings(), workers or Workers()
     processes, questions, scorers = workers.processes, experiment.questions, experiment.scorers
-    as_methods(scorers)  # checks their names
+    as_methods(scorers)  # raises an error if two methods have the same name
     if not questions or len({question.id for question in questions}) < len(questions):
         raise DataError("there are no questions to measure faithfulness on, or two questions have the same id")
     described = settings.as_json()
-    methods = {"methods": [scorer.name for scorer in scorers]}  # questions are not named: a later run may add some
+    methods = {"methods": [scorer.name for scorer in scorers]}  # no questions here: a later run may add questions
     with processes.first_then_others():
         kind = _store(settings.granularity)
         store = kind(out, {**config, "faithfulness": described | methods}, part=processes.rank)
@@ -77,7 +78,7 @@ def run_faithfulness(
 
 
 def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Add the faithfulness that was measured in a run's folder to `results.json`, and return the results."""
+    """Add the faithfulness that was measured in a run's folder to the folder's `results.json`. Return the results."""
     path = user_path(folder) / RunStore.RESULTS_FILE
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     kinds: tuple[Granularity, ...] = ("passage", "sentence")
@@ -89,7 +90,7 @@ def add_faithfulness(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _store(granularity: Granularity) -> type[RunStore]:
-    """Return a `RunStore` class whose file names hold `faithfulness` and the granularity."""
+    """Return a `RunStore` class for faithfulness. Its file names contain `faithfulness` and the granularity."""
     name = f"faithfulness_{granularity}"
 
     class FaithfulnessStore(RunStore):

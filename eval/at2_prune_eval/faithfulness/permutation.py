@@ -1,9 +1,10 @@
-"""The permutation test: does it matter to which sources the scores are given?
+"""The permutation test: does it matter which source has which score?
 
-Jain and Wallace (2019, section 4.2.1) permute attention weights inside the model, and observe whether its output
-changes. Scores are not part of the model, but they decide which passages it reads after pruning. The test therefore
-writes the answer from the top k, and again from the top k after the scores were permuted among the sources. If permuted
-scores give the draft as often, it did not matter to which sources the scores were given.
+Jain and Wallace (2019, section 4.2.1) permute attention weights inside the model, and observe whether the model's
+output changes. Scores are not part of the model, but they decide which passages the model reads after pruning. The test
+therefore writes two answers: from the top k sources by the scores, and from the top k after the scores were permuted
+among the sources. If permuted scores give the draft as often as the method's scores, it does not matter which source
+has which score.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ __all__ = ["compare", "kept_sets", "permute", "random_rankings"]
 
 
 def random_rankings(sources: int, count: int, generator: torch.Generator) -> list[list[int]]:
-    """Draw the rankings into which scores are permuted. All methods use the same rankings, so chance is equal."""
+    """Draw the random rankings of the permutation test. All methods use the same rankings, so chance is equal."""
     return [torch.randperm(sources, generator=generator).tolist() for _ in range(count)]
 
 
 def permute(scores: Sequence[float], ranking: Sequence[int]) -> list[float]:
-    """Give the same scores to the sources in the order of `ranking`, best first.
+    """Return the same scores in another order, so that they rank the sources as `ranking` does, best first.
 
     Example:
         >>> permute([0.1, 0.7, 0.2], ranking=[2, 0, 1])
@@ -38,14 +39,14 @@ def permute(scores: Sequence[float], ranking: Sequence[int]) -> list[float]:
 
 
 def kept_sets(scores: Sequence[float], rankings: Sequence[Sequence[int]], k: int) -> list[tuple[int, ...]]:
-    """Return the top k by the scores, and then the top k by the scores permuted into each ranking."""
+    """Return the top k sources by the scores, and then the top k by the permuted scores for each ranking."""
     return [tuple(top_k(given, k)) for given in (scores, *(permute(scores, ranking) for ranking in rankings))]
 
 
 def compare(kept: Sequence[tuple[int, ...]], outcomes: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Return the outcomes of the scores, and the mean outcomes of the permuted scores.
+    """Return the kept sources and the outcomes for the method's scores, and the mean outcomes for permuted scores.
 
-    `kept` and `outcomes` have the order of `kept_sets`.
+    `kept` and `outcomes` have the order of `kept_sets`: the method's scores first.
     """
     own, *permuted = outcomes
     means = {key: math.fsum(outcome[key] for outcome in permuted) / len(permuted) for key in own}

@@ -1,4 +1,4 @@
-"""The ablations and the sets of kept sources on which one question's scores are measured."""
+"""Choose the ablations and the sets of kept sources on which the scores of one question are measured."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ __all__ = ["Plan", "make_plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The ablations and sets of one question."""
+    """The ablations and the sets of kept sources of one question."""
 
     everything: Mask
     """The mask that keeps all sources."""
     held_out: list[Mask]
     """Random ablations that no method has seen, for LDS."""
     without: dict[str, dict[int, Mask]]
-    """For each method and k: the mask that keeps all sources but the k best, for the top-k drop."""
+    """The masks for the top-k drop, by method and k. Such a mask keeps all sources except the k best."""
     kept: dict[str, list[tuple[int, ...]]]
-    """For each method: the best sources by its scores, then by its permuted scores, for the permutation test."""
+    """The sets of sources for the permutation test, by method: first the best sources by the method's scores, and then
+    the best sources by its permuted scores."""
 
     @property
     def different(self) -> list[tuple[int, ...]]:
-        """The different sets of `kept`."""
+        """The sets in `kept` of all methods, without repetitions."""
         return sorted({one for sets in self.kept.values() for one in sets})
 
     @property
@@ -50,15 +51,15 @@ def make_plan(
     question: str,
     settings: FaithfulnessSettings,
 ) -> Plan:
-    """Choose the ablations and sets.
+    """Choose the ablations and the sets of kept sources.
 
     Args:
         count: the number of sources.
         scores: one score for each source, by method.
         seen: the ablations that methods have run.
-        question: the question's text. With the settings' seed, it seeds each random choice separately, so that
-            more ablations do not change the other tests.
-        settings: the settings.
+        question: the text of the question. This text and the settings' seed seed each random choice separately. A
+            change of the number of ablations therefore does not change the other tests.
+        settings: the settings of the measures.
     """
     ablations = seeded_generator(settings.seed, f"faithfulness ablations {question}")
     permutations = seeded_generator(settings.seed, f"faithfulness permutations {question}")

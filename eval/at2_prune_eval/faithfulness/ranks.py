@@ -1,4 +1,4 @@
-"""Rank correlations that are defined for all scores that a method may return."""
+"""Compute rank correlations, which are defined even if all scores are equal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["kendall", "spearman"]
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return Kendall's tau-b, or 0 if all values of one side are equal, where tau is not defined.
+    """Return Kendall's tau-b. If all values of one argument are equal, tau is not defined, and 0 is returned.
 
-    A method that gives every source the same score carries no information. If such questions were left out, the method
-    would be measured on fewer questions than others.
+    A method may give all sources of a question the same score, which carries no information. If such questions were
+    left out, the method would be measured on fewer questions than other methods.
 
     Raises:
         MissingExtraError: scipy is not installed.
 
     Example:
-        >>> round(kendall([1, 2, 3], [1, 3, 2]), 3)  # two pairs agree, one does not
+        >>> round(kendall([1, 2, 3], [1, 3, 2]), 3)  # two pairs agree, and one pair does not agree
         0.333
         >>> kendall([1, 2, 3], [0, 0, 0])
         0.0
@@ -28,7 +28,7 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return Spearman's rho, or 0 if all values of one side are equal, where rho is not defined.
+    """Return Spearman's rho. If all values of one argument are equal, rho is not defined, and 0 is returned.
 
     Raises:
         MissingExtraError: scipy is not installed.

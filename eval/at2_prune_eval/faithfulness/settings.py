@@ -20,7 +20,7 @@ class FaithfulnessSettings:
     """The settings with which faithfulness is measured on each question.
 
     Raises:
-        InputError: a k, the granularity or a number is wrong.
+        InputError: a k, the granularity, or the number of ablations or permutations is wrong.
 
     Example:
         >>> FaithfulnessSettings(ks=[3, 1]).as_json()["ks"]
@@ -28,19 +28,21 @@ class FaithfulnessSettings:
     """
 
     granularity: Granularity = "passage"
-    """The sources that are scored: passages or their sentences."""
+    """The kind of source that is scored: passages, or sentences of passages."""
     ablations: int = 32
-    """The number of ablations of LDS."""
+    """The number of ablations for LDS."""
     ks: Sequence[int] = (1, 3, 5)
-    """The values of k of the top-k drop."""
+    """The values of k for the top-k drop."""
     permutation_k: int = 2
     """The number of sources that the permutation test keeps."""
     permutations: int = 3
-    """The number of permutations that the permutation test averages over."""
+    """The number of permutations over which the permutation test averages."""
     order_for: Collection[str] = ()
-    """Methods that take the order test although they run ablations. The test runs their ablations again."""
+    """The methods that take the order test although they would be left out, for example because they run ablations. The
+    test runs such a method again, with its ablations."""
     seed: int = 0
-    """The seed of ablations, permutations and order, together with the question's text."""
+    """The seed of the ablations, the permutations and the new order. Each random choice depends on this seed and on the
+    question's text."""
 
     def __post_init__(self) -> None:
         check_ks(self.ks)

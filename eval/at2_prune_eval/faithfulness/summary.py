@@ -1,4 +1,4 @@
-"""The summary of faithfulness over questions: means with 95 % bootstrap intervals."""
+"""Summarize faithfulness over questions, as means with 95 % bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
     """Average faithfulness over questions.
 
     Args:
-        records: the records of `measure_faithfulness`, all with the same methods.
+        records: the records that `measure_faithfulness` returned, all with the same methods.
 
     Returns:
+        A dictionary with these keys. Estimates have the keys `mean`, `low` and `high`. A key is missing if no question
+        has a value for it.
+
         `n`: the number of questions that were measured;
-        `left_out`: the questions that were not measured, counted by reason;
-        `ablations`: the number of ablations of LDS;
-        `ks`: the values of k of the top-k drop;
-        `lds.<method>`, `top_k_drop.<method>.<k>`, `kendall.<reference>.<method>`;
-        `permutation.<method>.<scores, permuted, difference>`: the share of questions whose answer from the top k is the
-        draft, and under `log_p` the same three values for the draft's log-probability given the top k;
-        `paired.<method>`: `lds` and `top_k_drop.<k>`, minus AT2's values on the same questions, if AT2 was measured;
-        `order.<method>.<content, position>`;
+        `left_out`: the number of questions that were not measured, by reason;
+        `ablations`: the number of ablations for LDS, as the maximum over questions;
+        `ks`: the values of k for the top-k drop;
+        `lds.<method>`, `top_k_drop.<method>.<k>`, `kendall.<reference>.<method>`: the means of these measures;
+        `permutation.<method>`: for the method's `scores`, for `permuted` scores and for their `difference`, the share
+        of questions whose answer from the top k is the draft. The key `log_p` holds the same three values for the
+        draft's log-probability given the top k;
+        `paired.<method>`: `lds` and `top_k_drop.<k>`, minus the values of AT2 on the same questions, if AT2 was
+        measured;
+        `order.<method>`: the two values `content` and `position` of the order test;
         `order_skipped`: the methods that did not take the order test.
-        Estimates are `mean, low, high`. Keys without a value on any question are missing.
     """
     measured = [record for record in records if record["left_out"] is None]
     names = list(measured[0]["methods"]) if measured else []

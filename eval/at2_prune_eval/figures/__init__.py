@@ -1,4 +1,4 @@
-"""Figures of a run's results, as matplotlib figures or as a folder of PNG and SVG files."""
+"""Draw a run's results, as matplotlib figures or as a folder of PNG and SVG files."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ CAPTIONS = {
     "f1_by_k": "Answer F1 against the number of passages kept. BM25 is drawn faintly in every panel. Bars are 95 % "
     "bootstrap intervals over questions; the bands are the intervals of no pruning and of the oracle, which keeps "
     "only the gold passages.",
-    "f1_by_cost": "Answer F1 against the cost of choosing passages, in forward passes over the whole prompt, with the "
-    "draft's pass if a method needs a draft. Methods that cost at most one pass stand in columns. The place within "
-    "a column has no meaning.",
+    "f1_by_cost": "Answer F1 against the cost of choosing passages, in forward passes over the whole prompt. If a "
+    "method needs a draft, the pass of the draft is included. Methods that cost at most about one pass stand in "
+    "columns. The place within a column has no meaning.",
     "faithfulness": "Left: LDS, the rank correlation, over random ablations, between the measured log-odds of the "
     "draft and the sum of the kept sources' scores. Right: the fall of the draft's log-probability when the k best "
     "sources are left out. Lines are 95 % bootstrap intervals; a longer bar is better.",
 }
 HEADS = "coefficients_"
-"""The prefix of the name of a heat map of head coefficients."""
+"""The names of heat maps of head coefficients begin with this prefix."""
 
 
 def caption_of(name: str) -> str:
-    """Return the caption of a figure by the figure's name.
+    """Return the caption of the figure with this name.
 
     Example:
         >>> caption_of("coefficients_at2")
@@ -71,15 +71,15 @@ def all_figures(
     coefficients: Mapping[str, HeadCoefficients] | None = None,
     layer_types: Sequence[str] = (),
 ) -> Iterator[tuple[str, Figure]]:
-    """Draw every figure that the results have the numbers for.
+    """Draw all figures for which the results have the numbers.
 
     Args:
         results: the content of `results.json`.
-        coefficients: learned head coefficients by the method that uses them.
-        layer_types: `layer_types` of the model's config; see `coefficients_figure`.
+        coefficients: learned head coefficients, by the method that uses them.
+        layer_types: the `layer_types` of the model's config; see `coefficients_figure`.
 
     Returns:
-        The name and the figure, one pair for each figure.
+        A pair of a name and a figure, for each figure.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -99,16 +99,16 @@ def write_figures(
     folder: str | os.PathLike[str],
     layer_types: Sequence[str] = (),
 ) -> list[Path]:
-    """Write every figure as PNG and SVG; the same numbers give the same bytes.
+    """Write every figure as PNG and SVG. The same numbers give the same bytes.
 
     Args:
         results: see `all_figures`.
         coefficients: see `all_figures`.
-        folder: the folder of the files; it is made if it does not exist.
+        folder: the folder for the files. A folder that does not exist is made.
         layer_types: see `all_figures`.
 
     Returns:
-        The paths of the files, `f1_by_k.png` first.
+        The paths of the files. The first is `f1_by_k.png`, if it was drawn.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

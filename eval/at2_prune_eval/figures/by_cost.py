@@ -1,4 +1,4 @@
-"""Answer F1 against the cost of choosing passages, in forward passes."""
+"""Draw answer F1 against the cost of choosing passages, in forward passes."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 __all__ = ["f1_by_cost_figure"]
 
 COLUMN = 0.21
-"""The width of a label that is written upwards, in inches."""
+"""The width in inches that a method's label takes on the horizontal axis. Labels are written upwards."""
 FREE, DRAFT = 0.05, 1.15
-"""The most passes of a method that is drawn as free, and of a method that is drawn as costing the draft only."""
+"""Two limits, in forward passes. Methods that take at most `FREE` passes stand in the column of methods that cost
+nothing. `DRAFT` is the same limit for the column of methods that cost only the draft."""
 LEFT, RIGHT, BOTTOM, TOP, HEIGHT = 0.66, 0.75, 0.62, 0.5, 3.1  # inches
 
 
 @styled
 def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figure:
-    """Draw F1 at one k against the forward passes to choose passages, with the draft's pass if a method needs it.
+    """Draw F1 at one k against the number of forward passes that a method takes to choose passages.
 
-    A logarithmic axis cannot show 0, and many methods cost the same: nothing, or only the draft. There is a column for
-    methods that cost nothing, for methods that cost less than a pass, and for methods that cost only the draft. In a
-    column, only the height has a meaning. The rest of the axis is logarithmic. Methods of about the same cost are drawn
-    side by side.
+    If a method needs a draft, the pass of the draft is included. A logarithmic axis cannot show 0, and many methods
+    cost the same: nothing, or only the draft. There are therefore three columns: for methods that cost nothing, for
+    methods that cost less than a pass, and for methods that cost only the draft. In a column, only the height has a
+    meaning. The rest of the axis is logarithmic. Methods of about the same cost are drawn side by side.
 
     Args:
         results: the content of `results.json`.
-        k: the k to show; by default `middle_k(results)`.
+        k: the k to show. The default is `middle_k(results)`.
 
     Raises:
         InputError: no method was run at this k.
@@ -94,7 +95,7 @@ def _points(axes: Axes, places: Mapping[str, float], values: Mapping[str, Estima
 
 
 def _references(axes: Axes, results: Mapping[str, Any], values: Mapping[str, Estimates], inches: float) -> None:
-    """Draw no pruning and the oracle, with their names at the right edge."""
+    """Draw lines for no pruning and for the oracle, with their names at the right edge."""
     ends = reference_lines(axes, results["methods"])
     _limits(axes, results, values)
     low, high = axes.get_ylim()
@@ -104,7 +105,7 @@ def _references(axes: Axes, results: Mapping[str, Any], values: Mapping[str, Est
 
 
 def _labels(axes: Axes, places: Mapping[str, float], values: Mapping[str, Estimates]) -> None:
-    """Write each method's name upwards, above its interval."""
+    """Write the name of each method above the method's interval. The names are written upwards."""
     from matplotlib.patheffects import withStroke
 
     halo = withStroke(linewidth=2.5, foreground="white")
@@ -122,7 +123,7 @@ def _labels(axes: Axes, places: Mapping[str, float], values: Mapping[str, Estima
 
 
 def middle_k(results: Mapping[str, Any]) -> str:
-    """Return 3 if k = 3 was run, else the middle value of k; `auto` if no number was run.
+    """Return 3 if k = 3 was run, else the middle one of the numbers that were run. If no number was run, return `auto`.
 
     Example:
         >>> middle_k({"methods": {"at2": {"at": {"1": {}, "2": {}, "5": {}}}}})
@@ -133,7 +134,7 @@ def middle_k(results: Mapping[str, Any]) -> str:
 
 
 def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str, float]:
-    """Draw the columns and the ticks, and return the place of each method in inches from the left."""
+    """Draw the columns and the ticks. Return the place of each method, in inches from the left."""
     free = [name for name, cost in passes.items() if cost <= FREE]
     part = [name for name, cost in passes.items() if FREE < cost < 1 - FREE]
     draft = [name for name, cost in passes.items() if 1 - FREE <= cost <= DRAFT]
@@ -162,7 +163,7 @@ def _places(axes: Axes, passes: Mapping[str, float], inches: float) -> dict[str,
         start = left
         places |= _side_by_side(dear, along, start)
         while (hidden := left + COLUMN * 0.6 - min(places[name] for name in dear)) > 0 and start < inches / 2:
-            start += hidden  # the leftmost method would be drawn in the previous column
+            start += hidden  # without this, the leftmost method would be drawn in the previous column
             places |= _side_by_side(dear, along, start)
         for tick in (2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000):
             if low <= math.log(tick) <= high:
@@ -177,13 +178,13 @@ def _side_by_side(costs: Mapping[str, float], along: Callable[[float, float], fl
 
 
 def _limits(axes: Axes, results: Mapping[str, Any], values: Mapping[str, Estimates]) -> None:
-    """Set the limits of the axis, with room for each name above its interval."""
+    """Set the limits of the vertical axis, so that each name has room above the interval of its method."""
     references = [
         next(iter(results["methods"][name]["at"].values()))["f1"] for name in REFERENCES if name in results["methods"]
     ]
     low = min(value["low"] for value in (*values.values(), *references))
     high = max(value["high"] for value in references) if references else low
-    # the width of a letter is about 0.6 of its size
+    # The width of a letter is about 0.6 times the font size.
     for name, value in values.items():
         room = (len(label_of(name)) * 0.6 * SIZE + 8) / 72 / HEIGHT
         high = max(high, low + (value["high"] - low) / (1 - room))

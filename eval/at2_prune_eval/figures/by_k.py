@@ -1,4 +1,4 @@
-"""Answer F1 against k, with a line for each method (as in AT2, arXiv 2504.13752, figure 5)."""
+"""Draw answer F1 against k, with a line for each method (as in AT2, arXiv 2504.13752, figure 5)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEFT, LABELS, TOP, BOTTOM, PANEL, GAP = 0.64, 1.42, 0.3, 0.42, 1.85, 0.45  # inc
 
 
 COMMON, FAINT = "bm25", "#8c8c8c"
-"""The method that is drawn in every panel, so that panels can be compared, and its colour there."""
+"""The method that is drawn in every panel, so that readers can compare the panels, and the colour of its line."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class LineEnd:
 
 @styled
 def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
-    """Draw F1 with its interval against k, with a panel for each family.
+    """Draw F1 and its interval against k. There is a panel for each family of methods.
 
-    No pruning, the oracle and BM25 (faint, without intervals) are in every panel.
+    Every panel also shows no pruning, the oracle, and BM25 as a faint line without intervals.
 
     Args:
         results: the content of `results.json`.
@@ -79,7 +79,7 @@ def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
 
 
 def reference_lines(axes: Axes, methods: Mapping[str, Any]) -> list[LineEnd]:
-    """Draw no pruning and the oracle as lines, with their intervals as bands, and return the lines' ends."""
+    """Draw no pruning and the oracle as lines, with their intervals as bands. Return the ends of the lines."""
     ends = []
     looks = (("none", ALL, "#555555", (0, (4, 2)), 0.13), ("oracle", GOLD, "#000000", (0, (1, 1.5)), 0.05))
     for name, k, color, line, shade in looks:
@@ -119,7 +119,7 @@ def _line(axes: Axes, name: str, method: Mapping[str, Any], ks: list[str], place
 
 
 def _labels(axes: Axes, ends: list[LineEnd], gap: float) -> None:
-    """Write the names at the right edge, each with a line to the end of its curve."""
+    """Write the names of the methods at the right edge. A short line joins each name to the end of its curve."""
     edge = axes.get_xlim()[1]
     unit = edge - axes.get_xlim()[0]
     for end, moved in zip(ends, spread([end.height for end in ends], gap), strict=True):

@@ -1,4 +1,7 @@
-"""LDS and top-k drop: how well scores predict the effect of leaving sources out (AT2, arXiv 2504.13752, figure 4)."""
+"""Draw LDS and top-k drop, which say how well scores predict the effect of leaving sources out.
+
+The figure follows AT2 (arXiv 2504.13752), figure 4.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ HATCHES = {"retrieval": "", "attention": "////", "gradient": "....", "learned": 
 
 @styled
 def faithfulness_figure(results: Mapping[str, Any]) -> Figure:
-    """Draw a bar for each method, with its interval: LDS, then top-k drop at each k; passages above, sentences below.
+    """Draw a bar with its interval for each method. The panels are LDS and then the top-k drop at each k.
+
+    If both passages and sentences were measured, the panels of passages stand above the panels of sentences.
 
     Args:
         results: the content of `results.json`.
@@ -62,7 +67,7 @@ def faithfulness_figure(results: Mapping[str, Any]) -> Figure:
 
 
 def measured(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the measured parts of the results, by unit: passages and sentences."""
+    """Return the measured parts of the results. The keys are the units `passage` and `sentence`."""
     parts = (results.get("faithfulness") or {}).items()
     return {unit: part for unit, part in parts if part and (part["lds"] or part["top_k_drop"])}
 

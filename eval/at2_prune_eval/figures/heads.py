@@ -1,4 +1,4 @@
-"""Learned head coefficients as a heat map of layers x heads, with a panel for each row group."""
+"""Draw learned head coefficients as a heat map of layers x heads, with a panel for each row group."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ __all__ = ["coefficients_figure"]
 
 LEFT, RIGHT, TOP, BOTTOM, GAP, CELL = 0.55, 0.95, 0.6, 0.5, 0.35, 0.26  # inches
 FULL = ("full_attention", "global", "attention")
-"""The names in `layer_types` of a model's config for a layer that attends to the whole context."""
+"""The values in `layer_types` of a model's config that stand for a layer that attends to the whole context."""
 
 
 @styled
 def coefficients_figure(coefficients: HeadCoefficients, title: str = "", layer_types: Sequence[str] = ()) -> Figure:
-    """Draw coefficients on one scale, blue below 0 and red above 0. Coefficients below 0 are also dotted, for print.
+    """Draw coefficients on one scale, with blue below 0 and red above 0.
+
+    Coefficients clearly below 0 also get a dot, so that they can be told apart in a print without colour.
 
     Args:
         coefficients: the head coefficients, with weights of shape `(row groups, layers, heads)`.
         title: the text above the figure.
-        layer_types: `layer_types` of the model's config, one entry for each layer of the model. If some layers attend
-            to a window only, the layers that attend to the whole context are marked.
+        layer_types: the `layer_types` of the model's config, with one entry for each layer of the model. If some layers
+            attend only to a window, the layers that attend to the whole context are marked.
     """
     weight = coefficients.weight.float().cpu().numpy()
     groups, layers, heads = weight.shape

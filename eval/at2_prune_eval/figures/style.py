@@ -1,7 +1,7 @@
-"""The style of all figures, and the functions that write figures: the same numbers give the same bytes.
+"""The style of all figures, and the functions that write figures. The same numbers give the same bytes.
 
-The colours are from Okabe and Ito, which colour-blind readers can tell apart. Markers, line styles and labels carry
-the same information without colour. Text has 8 points or more at the width of a page's text.
+The colours are the colours of Okabe and Ito, which colour-blind readers can tell apart. Markers, line styles and labels
+carry the same information without colour. If a figure is as wide as the text of a page, its text has 8 points or more.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ R = TypeVar("R")
 
 
 def styled(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function to run with this style on matplotlib's defaults, whatever the user's settings are."""
+    """Decorate a function to run with this style and matplotlib's defaults. The user's own settings are ignored."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -97,7 +97,7 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Make a figure that belongs to no window and to no list of open figures. The sizes are in inches."""
+    """Make a figure without a window, which pyplot does not keep open. Height and width are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -108,7 +108,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 @styled
 def svg(figure: Figure) -> str:
-    """Return the figure as SVG, with text drawn as shapes, so that it looks the same on every machine."""
+    """Return the figure as SVG. Text is drawn as shapes, so that the figure looks the same on every machine."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
@@ -133,7 +133,7 @@ def save_figure(figure: Figure, folder: str | os.PathLike[str], name: str) -> li
 
 
 def error(estimates: Sequence[Mapping[str, float]]) -> list[list[float]]:
-    """Return the distances from the means to both ends of the intervals, in the form that `errorbar` takes."""
+    """Return the distances from each mean to both ends of its interval, in the form that `errorbar` takes."""
     return [
         [max(0.0, value["mean"] - value["low"]) for value in estimates],
         [max(0.0, value["high"] - value["mean"]) for value in estimates],
@@ -141,7 +141,7 @@ def error(estimates: Sequence[Mapping[str, float]]) -> list[list[float]]:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move places as little as needed to be `gap` apart, in the same order.
+    """Return places that are at least `gap` apart, in the same order and as near as possible to the given places.
 
     Example:
         >>> spread([0.0, 0.1, 5.0], gap=1.0)

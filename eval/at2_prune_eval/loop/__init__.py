@@ -1,1 +1,1 @@
-"""The pruning loop with a cache and a meter: every draft, score, ablation and answer is computed and measured once."""
+"""The pruning loop with a cache and a meter. Every draft, score, ablation and answer is computed and measured once."""

@@ -1,9 +1,10 @@
 """A cache of drafts, ablation outcomes, scores and answers in one file.
 
-A key is the digest of everything that the value depends on: the model's weights, precision, device and library
-versions, the token ids that it read, and the code that decides the value (`code`). Every method therefore shares one
-draft and one set of ablation outcomes, and a method that is added later adds only its own cost. After an edit of code,
-the values that depend on this code are computed again. Other values are still found.
+A key is the digest of everything that the value depends on: the model's weights, precision and device, the library
+versions, the token ids that the model read, and the code that decides the value (see the module `code`). All methods
+therefore share one draft and one set of ablation outcomes. For a method that is added later, only the values of this
+method are computed. After an edit of code, the values that depend on this code are computed again. Other values are
+still found.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from at2_prune.models.language_model import LanguageModel
 __all__ = ["ModelCache", "kernel_switches", "model_fingerprint"]
 
 SWITCHES = ("TRANSFORMERS_SDPA_FORCE_GQA",)
-"""Environment variables. With the value 1, transformers uses another kernel, which rounds differently."""
+"""Environment variables that make transformers use another kernel. They do so if they have the value 1. The other
+kernel rounds differently."""
 SAMPLES = 16
-"""The number of values of each parameter that go into a model's fingerprint."""
+"""About this many values of each parameter go into the fingerprint of a model."""
 
 
 def model_fingerprint(language_model: LanguageModel) -> str:
-    """Return a digest of a model's content: config, precision, device, versions and a sample of every parameter."""
+    """Return a digest of a model: config, precision, device, library versions, and a sample of every parameter."""
     model = language_model.model
     config = {
         key: value for key, value in model.config.to_dict().items() if key not in ("_name_or_path", "name_or_path")
@@ -47,7 +49,7 @@ def model_fingerprint(language_model: LanguageModel) -> str:
 
 
 def kernel_switches() -> dict[str, str]:
-    """Return the `SWITCHES` that are on."""
+    """Return the variables of `SWITCHES` that have the value 1."""
     return {name: os.environ[name] for name in SWITCHES if os.environ.get(name) == "1"}
 
 
@@ -55,7 +57,8 @@ class ModelCache:
     """A file of keys and values that the processes of one machine can share.
 
     Args:
-        path: the path of the file, in a folder that exists; None keeps everything in memory, for one process.
+        path: the path of the file, in a folder that exists. With None, everything is kept in the memory of this
+            process.
 
     Raises:
         InputError: the path is a folder, or its folder does not exist.
@@ -69,7 +72,7 @@ class ModelCache:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        # The lock would make a folder that does not exist.
+        # `check_file` refuses a folder that does not exist. The lock would make such a folder.
         self.path = path = None if path is None else check_file(path, "the cache")
         try:
             with nullcontext() if path is None else FileLock(f"{os.fspath(path)}.lock"):  # one process makes the table
@@ -89,13 +92,13 @@ class ModelCache:
         return None if row is None else row[0]
 
     def put(self, key: str, value: bytes) -> None:
-        """Store a value. It replaces an earlier value of the key."""
+        """Store a value under a key. The value replaces an earlier value of the key."""
         try:
             self._file.execute("INSERT OR REPLACE INTO cache VALUES (?, ?)", (key, value))
         except sqlite3.Error as error:
             raise CacheError(f"cannot write the cache {self.path}: {error}") from error
 
     def many(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the values by key, without the keys that have no value."""
+        """Return the values of these keys, by key. Keys without a value are left out."""
         found = ((key, self.get(key)) for key in keys)
         return {key: value for key, value in found if value is not None}

@@ -1,4 +1,4 @@
-"""The pruning loop of the evaluator, which caches drafts, scores, ablations and answers, and measures their cost."""
+"""The pruning loop of the evaluator. It caches drafts, scores, ablations and answers, and measures their cost."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ DECIDES = {
     "answer": ("at2_prune.models.shared_prefix",),
     "scores": ("at2_prune.models.drafts", "at2_prune.ablation", _METER),
 }
-"""For each kind of value, the modules that decide it. The digest of their code includes all modules that they import.
-The modules of a scorer decide its scores too."""
+"""The modules that decide a value, by the kind of value. The code digest of a kind covers these modules and all modules
+that they import. The scores of a method also depend on the modules of its scorer."""
 GLUE = (PruningLoop.__module__, CostlyScored.__module__, __name__)
-"""The modules that call the modules of `DECIDES`. The digest includes their code, but not the modules that they
+"""The modules that call the modules of `DECIDES`. The code digest covers these modules, but not the modules that they
 import."""
 NEVER = -1e9
-"""Stands in for a log-probability of minus infinity, which JSON cannot hold."""
+"""The number that replaces a log-probability of minus infinity, because JSON cannot hold infinity."""
 
 
 class CachedLoop(PruningLoop):
     """A pruning loop that caches its results and measures their cost.
 
     Args:
-        language_model: the scoring model, which is ablated too.
-        cache: where results are kept; None keeps them in memory.
+        language_model: the scoring model. Ablations are run on this model too.
+        cache: the cache that keeps the results. With None, results are kept in memory.
         max_new_tokens: the maximum number of tokens in a draft or an answer.
-        reader: drafts and answers; by default the scoring model.
+        reader: the model that writes drafts and answers. The default is the scoring model.
 
     Raises:
         InputError: `max_new_tokens` is below 1.
@@ -74,7 +74,8 @@ class CachedLoop(PruningLoop):
         self.cache = ModelCache(None) if cache is None else cache
         self.switches = kernel_switches()
         self.fingerprint = self._fingerprint(language_model)
-        """A digest of the scoring model and its kernels, which is part of the key of every value that it computes."""
+        """A digest of the scoring model and its kernels. The key of every value that this model computes includes this
+        digest."""
         writer = self._fingerprint(self.reader) if self.two_models else self.fingerprint
         self._writing = [writer, max_new_tokens, list(self.reader.template.stop)]
         self._code = {kind: code_digest(modules, GLUE) for kind, modules in DECIDES.items()}
@@ -89,16 +90,16 @@ class CachedLoop(PruningLoop):
         """Write a draft, read the attention of `groups`, and measure the cost.
 
         With one model, the attention of all row groups is read while the draft is written. A pruner reads other
-        measures at the same time. Here each other measure takes a forward pass over the finished draft, so that only
-        methods that use the measure pay for it. The seconds of that pass are counted; its tokens are not.
+        measures at the same time. Here, each other measure takes its own forward pass over the finished draft. The
+        seconds of this pass are counted only for methods that use the measure. The tokens of this pass are not counted.
 
-        With a separate reader, the scoring model reads the finished draft in a forward pass for each measure, as in a
-        pruner. All of its cost is counted.
+        With a separate reader, the scoring model reads the finished draft in one forward pass for each measure, as in a
+        pruner. The seconds and the tokens of these passes are counted.
 
         Args:
-            prompt: the scoring model's prompt.
-            groups: row groups to read.
-            asked: the reader's prompt from the same passages; with one model, it is `prompt`.
+            prompt: the prompt of the scoring model.
+            groups: the row groups to read.
+            asked: the reader's prompt from the same passages. The default is `prompt`, for a loop with one model.
         """
         key, value = self._write(prompt if asked is None else asked)
         ids, layers = value["ids"], value["layers"]
@@ -121,8 +122,8 @@ class CachedLoop(PruningLoop):
         return CostlyDraft(draft, Cost(**value["cost"]), reads)
 
     def _write(self, prompt: EncodedPrompt) -> tuple[str, dict[str, Any]]:
-        """Let the reader write a draft. Return the key under which it is kept, and the draft as JSON values."""
-        alone = ["reader"] if self.two_models else []  # no attention is read
+        """Let the reader write a draft. Return the draft's key in the cache, and the draft as JSON values."""
+        alone = ["reader"] if self.two_models else []  # a separate reader writes the draft, and no attention is read
         key = digest("draft", self._code["draft"], self._writing, prompt.ids, prompt.sources, *alone)
         known = self.cache.get(key)
         if known is None:
@@ -145,7 +146,10 @@ class CachedLoop(PruningLoop):
     def _read(
         self, key: str, prompt: EncodedPrompt, ids: list[int], groups: Sequence[RowGroup]
     ) -> tuple[dict[RowGroup, torch.Tensor], Cost, list[int]]:
-        """Return the mass of row groups, `(layers, heads, sources)` each, the cost of reading it, and the layers."""
+        """Read the attention mass of row groups over a finished draft.
+
+        Return the mass of each row group, `(layers, heads, sources)`, the cost of reading the mass, and the layers.
+        """
         data = self.cache.get(key)
         known, cost, layers = ({}, Cost(), []) if data is None else _unpack(data)
         if any(group.name not in known for group in groups):
@@ -165,12 +169,14 @@ class CachedLoop(PruningLoop):
         return packed
 
     def score(self, scorer: Scorer, task: Task) -> CostlyScored:
-        """Score a task as a pruner does, and measure the cost. Cached scores keep the cost that was measured first.
+        """Score a task as a pruner does, and measure the cost.
+
+        If the scores come from the cache, their cost is the cost that was measured when they were computed.
 
         Args:
-            scorer: a method. The key of the scores holds the method's name, settings and code. A method with settings
-                that cannot be written as JSON is run again every time.
-            task: the question. The outcomes of its ablations are cached too.
+            scorer: a method. The key of the scores includes the method's name, settings and code. A method with
+                settings that cannot be written as JSON is run again every time.
+            task: the question to score. The outcomes of its ablations are cached too.
 
         Raises:
             InputError: a score is not a finite number.
@@ -206,13 +212,13 @@ class CachedLoop(PruningLoop):
 
         Args:
             prompt: the prompt.
-            target: the tokens that follow it.
+            target: the tokens that follow the prompt.
             masks: `(ablations, sources)` bool, True where a source is kept.
-            positions: whether left-out sources keep their places; see `at2_prune.ablation.ablation_outcomes`.
+            positions: whether the positions of left-out sources stay free; see `at2_prune.ablation.ablation_outcomes`.
 
         Returns:
-            The log-odds, `(ablations,)` float64, and the cost of all ablations. The cost of an ablation is its share of
-            the call that measured it, because ablations with a common prefix share work.
+            The log-odds, `(ablations,)` float64, and the cost of all ablations. Ablations with a common prefix share
+            work. The cost of a call is therefore divided equally among the ablations that it measured.
         """
         known_by = [self.fingerprint, prompt.ids, prompt.sources, list(target), positions]
         key = digest("outcomes", self._code["outcomes"], *known_by)
@@ -239,7 +245,7 @@ class CachedLoop(PruningLoop):
         layers: Collection[int] | None = None,
         prefix: Prefix | None = None,
     ) -> list[Draft]:
-        """Return the draft of every prompt of the reader. All layers are read; `layers` and `prefix` are not used."""
+        """Return the reader's draft for every prompt. All layers are read: `layers` and `prefix` are ignored."""
         if not self.two_models:
             return [self.draft(prompt, groups).draft for prompt in prompts]
         written = [self._write(prompt)[1] for prompt in prompts]
@@ -251,7 +257,7 @@ class CachedLoop(PruningLoop):
     def write_answers(
         self, prompts: Sequence[EncodedPrompt], guess: Sequence[int] = (), prefix: Prefix | None = None
     ) -> list[Answer]:
-        """Return the answer to every prompt. Answers that are not in the cache are written together and share work."""
+        """Return the answer to every prompt. Answers that are not in the cache are written together, to share work."""
         keys = [digest("answer", self._code["answer"], self._writing, prompt.ids) for prompt in prompts]
         known: dict[str, dict[str, Any]] = {key: json.loads(data) for key, data in self.cache.many(keys).items()}
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}

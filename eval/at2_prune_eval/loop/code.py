@@ -1,7 +1,7 @@
-"""A digest of the code that decides a value, for the key under which the value is cached.
+"""Compute a digest of the code that decides a value. The key of a cached value includes this digest.
 
-The digest covers some modules, and every module of at2-prune that these import, directly or indirectly. Comments,
-docstrings and imports for type checkers decide nothing, so the digest leaves them out.
+The digest covers the given modules, and every module of at2-prune that they import, directly or indirectly. Comments,
+docstrings and imports for type checkers do not change a value, so the digest leaves them out.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import at2_prune
 __all__ = ["code_digest"]
 
 _FOLDERS = {"at2_prune": Path(at2_prune.__file__).parent, "at2_prune_eval": Path(__file__).parents[1]}
-"""The packages whose modules are followed."""
+"""The folders of the packages of at2-prune. Only imports of modules in these packages are followed."""
 
 
 def code_digest(modules: Sequence[str], alone: Sequence[str] = ()) -> str:
-    """Return a digest of the code of some modules, and of all modules of at2-prune that these import.
+    """Return a digest of the code of some modules, and of all modules of at2-prune that they import.
 
     Args:
-        modules: names of modules. Modules of other packages must have been imported.
-        alone: names of modules that count without the modules that they import.
+        modules: the names of modules. A module of another package must have been imported already.
+        alone: the names of further modules. The modules that these modules import are not followed.
 
     Raises:
         OSError: the source of a module cannot be read.
-        TypeError: a module has no source, for example one that was typed into an interpreter.
+        TypeError: a module has no source, for example because its code was typed into an interpreter.
 
     Example:
         >>> code_digest(["at2_prune.bootstrap"]) == code_digest(["at2_prune.errors"])
@@ -77,7 +77,7 @@ def _code(source: str) -> str:
 
 @functools.cache
 def _imports(name: str, source: str) -> list[str]:
-    """Return the modules of at2-prune that a module imports, also inside functions."""
+    """Return the names of the modules of at2-prune that a module imports, including imports inside functions."""
     path = _path(name)
     package = name.split(".")
     package = package if path is not None and path.name == "__init__.py" else package[:-1]

@@ -1,4 +1,4 @@
-"""The measured cost of a method: seconds, tokens that the model computed, extra memory."""
+"""Measure the cost of a method: seconds, tokens that the model computed, and extra memory."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ class Cost:
 
     seconds: float = 0.0
     tokens: float = 0.0
-    """The tokens that the model computed. A token that ran through half of the layers counts half; a token with
-    gradients counts three times, because the backward pass does twice the work of the forward pass."""
+    """The number of tokens that the model computed. A token that ran through half of the layers counts as half a
+    token. A token with gradients counts as three tokens, because the backward pass does twice the work of the forward
+    pass."""
     memory: int = 0
-    """The peak of memory in bytes, above the memory at the start; 0 if the system does not report it."""
+    """The peak of memory in bytes, above the memory at the start. It is 0 if the system does not report the peak."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.seconds + other.seconds, self.tokens + other.tokens, max(self.memory, other.memory))
 
     def share(self, parts: int) -> Cost:
-        """Return the cost of one of `parts` equal parts of work that was done as one batch."""
+        """Return the cost of one part of a batch that has `parts` equal parts. All parts share the peak of memory."""
         return Cost(self.seconds / parts, self.tokens / parts, self.memory)
 
 
 @dataclass
 class Meter:
-    """The result of `metered`, which is complete when the `with` block has ended."""
+    """The result of `metered`. The result is complete when the `with` block has ended."""
 
     cost: Cost = Cost()
     tokens: float = 0.0
@@ -47,8 +48,9 @@ class Meter:
 def metered(language_model: LanguageModel) -> Iterator[Meter]:
     """Measure the work that this model does in the `with` block.
 
-    Hooks on the model's layers count tokens, so that no method can forget any. Memory is the peak of the allocator on
-    CUDA, and the peak of the process's resident set on Linux.
+    Hooks on the model's layers count the tokens, so that all tokens are counted, whatever a method does. On CUDA, the
+    memory is the peak of the allocator. Elsewhere, it is the peak of the resident set of the process, if the system
+    reports this peak as Linux does.
 
     Example:
         >>> with metered(language_model) as meter:  # doctest: +SKIP
@@ -78,7 +80,7 @@ def metered(language_model: LanguageModel) -> Iterator[Meter]:
 
 
 def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return one module for each layer: the outermost module that has a `layer_idx`."""
+    """Return one module for each layer. It is the outermost module with the layer's `layer_idx`."""
     found: dict[int, torch.nn.Module] = {}
     for module in model.modules():
         index = getattr(module, "layer_idx", None)
@@ -88,7 +90,7 @@ def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def reset_peak(device: torch.device) -> int:
-    """Reset the peak of memory, and return the bytes in use."""
+    """Reset the peak of memory, and return the number of bytes in use."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
@@ -98,7 +100,10 @@ def reset_peak(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the peak bytes of the allocator on CUDA, else of the process; 0 if the system does not report them."""
+    """Return the peak of memory in bytes: of the allocator on CUDA, else of the process.
+
+    Return 0 if the system does not report the peak.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

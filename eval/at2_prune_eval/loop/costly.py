@@ -1,4 +1,4 @@
-"""Drafts and scores with their cost, and the cost of ablations that several methods share."""
+"""Classes for drafts and scores with their cost, and for the cost of ablations that several methods share."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ class CostlyDraft:
     draft: Draft
     cost: Cost
     reads: dict[str, Cost]
-    """For each measure, the cost of reading it, on top of the cost of writing the draft."""
+    """The cost of reading each measure, by the measure's name. This cost does not include `cost`, the cost of writing
+    the draft."""
 
     def reading(self, groups: Sequence[RowGroup]) -> Cost:
-        """Return the cost of reading these row groups, on top of the cost of writing the draft."""
+        """Return the cost of reading these row groups, without the cost of writing the draft."""
         return sum((self.reads[measure] for measure in dict.fromkeys(group.measure for group in groups)), Cost())
 
 
 @dataclass(frozen=True)
 class CostlyScored(Scored):
-    """Scores and their cost, on top of the cost of the draft."""
+    """Scores and their cost, without the cost of the draft."""
 
     cost: Cost = field(default_factory=Cost)
 
 
 class SharedAblations:
-    """Runs a method's ablations, and corrects the method's cost.
+    """Runs a method's ablations, and corrects the method's measured cost.
 
-    An ablation from the cache takes no time now, but it is part of the method's cost.
+    An ablation that is taken from the cache takes no time now. Its cost still belongs to the cost of the method.
 
     Args:
         language_model: the model that is measured.
-        outcomes: a function that takes masks, `(ablations, sources)` bool, and returns the log-odds of each ablation
-            and the cost of all.
+        outcomes: a function that takes masks, `(ablations, sources)` bool. It returns the log-odds of each ablation,
+            and the cost of all ablations together.
     """
 
     def __init__(
@@ -64,7 +65,11 @@ class SharedAblations:
         return outcomes
 
     def correct(self, measured: Cost) -> Cost:
-        """Return the cost of a method, corrected as if all its ablations had been run now."""
+        """Return the cost that the method would have had if all its ablations had been run now.
+
+        Args:
+            measured: the cost that was measured while the method ran.
+        """
         return Cost(
             max(0.0, measured.seconds - self._spent.seconds) + self._due.seconds,
             max(0.0, measured.tokens - self._spent.tokens) + self._due.tokens,

@@ -1,4 +1,4 @@
-"""Short digests of JSON values, for cache keys and for a run's config."""
+"""Compute short digests of JSON values, for cache keys and for a run's config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ __all__ = ["coefficients_digest", "digest", "json_digest"]
 
 
 def json_digest(value: Any, length: int = 16) -> str:
-    """Return the first `length` hexadecimal digits of the SHA-256 of a JSON value. Other values are read as text."""
+    """Return the first `length` hexadecimal digits of the SHA-256 of a JSON value.
+
+    A value that JSON cannot hold is first turned into text.
+    """
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
@@ -31,7 +34,7 @@ def digest(*parts: Any) -> str:
 
 
 def coefficients_digest(coefficients: HeadCoefficients | ScoutCoefficients) -> str:
-    """Return a digest of the weights of coefficients, and of all else that their scores depend on."""
+    """Return a digest of coefficients: of their weights, and of their layers and row groups."""
     if isinstance(coefficients, ScoutCoefficients):
         weights = (coefficients.first, coefficients.following, coefficients.links)
         return json_digest([coefficients.layers, coefficients.link_layers, *map(_hex, weights)])

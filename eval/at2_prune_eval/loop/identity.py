@@ -1,4 +1,4 @@
-"""A method's identity: its settings in a run's config, and its part of the keys under which scores are cached."""
+"""Describe a method: its settings for a run's config, and its identity for the cache keys of its scores."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ from .digests import coefficients_digest
 __all__ = ["describe_scorer", "package_versions", "scorer_identity"]
 
 _PACKAGES = {"bm25s": "bm25s", "onnxruntime": "onnxruntime", "scikit-learn": "sklearn", "scipy": "scipy"}
-"""The packages that methods compute with, and the module by which each is found."""
+"""The packages that methods compute with. A value is the module whose presence shows that the package is installed."""
 
 
 def describe_scorer(scorer: Scorer) -> dict[str, Any]:
-    """Return a method's own settings as JSON values.
+    """Return a method's own settings as JSON values, for people who read a run's config.
 
-    Coefficients become digests, and the path of a folder becomes its last two names.
-
-    Settings that JSON cannot hold, and lists of anything but plain values, are left out.
+    Coefficients are described by their model, their row groups or layers, and a digest. A path is shortened to its last
+    two names. Other settings that JSON cannot hold are left out, and so are lists that hold more than plain values.
     """
     return {name: _described(value) for name, value in _settings(scorer).items() if _is_told(value)}
 
 
 def scorer_identity(scorer: Scorer) -> list[Any] | None:
-    """Return all that a method's scores depend on, except the task; None if a part cannot be determined."""
+    """Return everything that a method's scores depend on, except the task. Return None if this cannot be determined."""
     try:
         return [_exact(scorer), code_digest(sorted({*_modules(scorer)})), package_versions()]
-    except (KeyError, OSError, TypeError):  # the class was written in an interpreter, or a setting is no JSON value
+    except (KeyError, OSError, TypeError):  # the class was typed into an interpreter, or a setting is no JSON value
         return None
 
 
@@ -50,7 +49,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _settings(scorer: Scorer) -> dict[str, Any]:
-    """Return the public attributes of a scorer, except attributes that follow from its name or coefficients."""
+    """Return the public attributes of a scorer, except its name and attributes that its coefficients decide."""
     told = {"name", "row_groups"}
     if any(isinstance(value, HeadCoefficients) for value in vars(scorer).values()):
         told.add("layers")
@@ -75,13 +74,15 @@ def _described(value: Any) -> Any:
         return {"model": value.model_name, "layers": list(value.layers), "sha256": coefficients_digest(value)}
     if isinstance(value, Scorer):
         return {"name": value.name, **describe_scorer(value)}
-    if isinstance(value, Path):  # the folder of a model, which lies elsewhere on other machines
+    if isinstance(value, Path):  # the folder of a model; on another machine, its parent folder may differ
         return "/".join(value.parts[-2:])
     return list(value) if isinstance(value, tuple) else value
 
 
 def _exact(value: Any) -> Any:
-    """Return a setting as JSON, with nothing shortened. A scorer becomes its class, name and settings.
+    """Return a setting as JSON values that identify it. A scorer becomes its class, name and settings.
+
+    Coefficients become a digest. For a folder, the date of its newest file is added.
 
     Raises:
         TypeError: the setting cannot be written as JSON.
@@ -106,7 +107,7 @@ def _exact(value: Any) -> Any:
 
 
 def _all_settings(scorer: Scorer) -> dict[str, Any]:
-    """Return the public attributes of a scorer, and the constructor's arguments that private attributes hold."""
+    """Return the public attributes of a scorer, and constructor arguments that are kept in private attributes."""
     kept = vars(scorer)
     public = {name: value for name, value in kept.items() if name != "name" and name[0] != "_"}
     arguments = inspect.signature(type(scorer).__init__).parameters
@@ -114,7 +115,7 @@ def _all_settings(scorer: Scorer) -> dict[str, Any]:
 
 
 def _modules(value: Any) -> Iterator[str]:
-    """Yield the modules of a scorer's class, of its base classes, and of the scorers among its settings."""
+    """Yield the modules that define a scorer: of its class and base classes, and of the scorers among its settings."""
     if isinstance(value, Scorer):
         yield from (one.__module__ for one in type(value).__mro__ if issubclass(one, Scorer))
         value = list(_all_settings(value).values())

@@ -1,6 +1,6 @@
-"""Scores of answers and of kept passages, and an `evaluate.Metric` of both.
+"""Score answers and kept passages, with functions or with an `evaluate.Metric`.
 
-Importing this package does not import `evaluate`, which only `HotpotQAMetric` needs.
+Importing this package does not import `evaluate`, because only `HotpotQAMetric` needs `evaluate`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 METRIC_PATH = str(Path(__file__).with_name("hotpotqa.py"))
-"""The path for `evaluate.load(METRIC_PATH)`, which needs no network."""
+"""The path of the file that defines the metric. `evaluate.load(METRIC_PATH)` needs no network."""
 
 if TYPE_CHECKING:
     from .hotpotqa import HotpotQAMetric

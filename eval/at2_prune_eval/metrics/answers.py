@@ -1,8 +1,8 @@
-"""Answer EM, F1, precision and recall as the official HotpotQA script computes them.
+"""Compute EM, F1, precision and recall of answers as the official HotpotQA script does.
 
-The official script is `hotpot_evaluate_v1.py` of https://github.com/hotpotqa/hotpot. Two special cases are kept. An
-answer that is yes, no or noanswer scores 0 unless it matches as a whole. Two answers that are empty after normalisation
-match exactly but share no token, so EM is 1 and F1 is 0.
+The official script is `hotpot_evaluate_v1.py` of https://github.com/hotpotqa/hotpot. This module keeps two special
+cases of the script. If one of the two answers is yes, no or noanswer, all scores are 0 unless the answers are equal. If
+both answers are empty after normalisation, they match exactly but share no token, so EM is 1 and F1 is 0.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _WHOLE = ("yes", "no", "noanswer")
 
 @dataclass(frozen=True)
 class AnswerScores:
-    """Measures of how well an answer matches the true one, each between 0 and 1."""
+    """Measures of how well an answer matches the true answer. Each value is between 0 and 1."""
 
     em: float
-    """Exact match after normalisation."""
+    """Exact match: 1 if the answers are equal after normalisation, else 0."""
     f1: float
     precision: float
     recall: float
 
 
 def normalize_answer(text: str) -> str:
-    """Write a text in lower case, without ASCII punctuation and the articles a, an, the, and with single spaces.
+    """Normalise a text: lower case, no ASCII punctuation, no articles (a, an, the), and single spaces.
 
     Example:
         >>> normalize_answer("The  Meuse, (a river)")
@@ -44,12 +44,12 @@ def normalize_answer(text: str) -> str:
 
 
 def answer_scores(prediction: str, truths: str | Iterable[str]) -> AnswerScores:
-    """Score one answer by the tokens that it shares with the true one.
+    """Score an answer by the tokens that it shares with the true answer.
 
     Args:
-        prediction: the answer.
-        truths: the true answer, or several that are equally right. Each score is then the maximum over these answers,
-            as in the official scripts of MuSiQue and 2WikiMultihopQA.
+        prediction: the answer to score.
+        truths: the true answer, or several answers that are equally right. With several answers, each score is the
+            maximum over these answers, as in the official scripts of MuSiQue and 2WikiMultihopQA.
 
     Raises:
         InputError: there is no true answer.

@@ -1,4 +1,4 @@
-"""Answer and supporting-passage scores as a metric of Hugging Face `evaluate`.
+"""Define a metric of Hugging Face `evaluate` that scores answers and supporting passages.
 
 `evaluate.load(METRIC_PATH)` copies this file to another folder and runs the copy, so all imports are absolute.
 """
@@ -17,17 +17,17 @@ from at2_prune.errors import InputError
 from at2_prune_eval.metrics.answers import answer_scores
 from at2_prune_eval.metrics.support import support_scores
 
-_DESCRIPTION = """Answer EM, F1, precision and recall as the official HotpotQA script computes them (yes and no count
-only as the whole answer); recall, precision and F1 of the supporting passages among the kept passages, and whether
-all supporting passages were kept. The values are means over questions."""
+_DESCRIPTION = """The metric gives answer EM, F1, precision and recall as the official HotpotQA script computes them
+(yes and no count only as the whole answer). It also gives the recall, precision and F1 of the supporting passages among
+the kept passages, and whether all supporting passages were kept. The values are means over questions."""
 _INPUTS = """
 Args:
-    predictions: a list of {"id": str, "answer": str, "kept": [int, ...]}; kept holds indices of passages.
-    references: a list of {"id": str, "answers": [str, ...], "gold": [int, ...]}, matched to the predictions by id;
-        answers holds answers that are equally right (HotpotQA has one, MuSiQue several); gold holds indices of the
-        supporting passages.
-    ks: values of k. With ks, kept is a ranking, best first, and its first k passages are scored for each k. By default
-        all kept passages are scored.
+    predictions: a list of {"id": str, "answer": str, "kept": [int, ...]}. kept holds the indices of the kept passages.
+    references: a list of {"id": str, "answers": [str, ...], "gold": [int, ...]}, matched to the predictions by id.
+        answers holds answers that are equally right. HotpotQA has one answer for a question, and MuSiQue has several.
+        gold holds the indices of the supporting passages.
+    ks: values of k. With ks, kept must be a ranking, best first. For each k, the first k passages of the ranking are
+        scored. By default, all kept passages are scored.
 """
 _CITATION = """@inproceedings{yang2018hotpotqa,
   title={{HotpotQA}: A Dataset for Diverse, Explainable Multi-hop Question Answering},
@@ -39,11 +39,11 @@ _CITATION = """@inproceedings{yang2018hotpotqa,
 
 
 class HotpotQAMetric(evaluate.Metric):
-    """Answer and supporting-passage scores, averaged over questions.
+    """The mean scores of answers and of supporting passages over questions.
 
-    `compute(predictions=, references=, ks=None)` returns `em, f1, precision, recall` and `gold_recall, gold_precision,
-    gold_f1, both_gold`; with `ks`, the last four for each k, as `gold_recall@k` and so on. `inputs_description`
-    describes the inputs.
+    `compute(predictions=, references=, ks=None)` returns `em`, `f1`, `precision`, `recall`, `gold_recall`,
+    `gold_precision`, `gold_f1` and `both_gold`. With `ks`, the last four scores are given for each k, under names such
+    as `gold_recall@3`. `inputs_description` describes the inputs.
 
     Raises:
         InputError: ids repeat or do not match, a reference has no answer or no gold passage, or a k is below 1.

@@ -1,7 +1,7 @@
-"""Scores of the kept passages against the supporting (gold) passages.
+"""Compare the kept passages with the supporting (gold) passages.
 
-The scores are the supporting-fact scores of the official script (`update_sp` in `hotpot_evaluate_v1.py`), with passages
-in place of sentences. `gold_recall` of the k kept passages is often called `R@k`.
+The scores are the supporting-fact scores of the official script (`update_sp` in `hotpot_evaluate_v1.py`), computed for
+passages instead of sentences. If k passages are kept, `gold_recall` is often called `R@k`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ __all__ = ["SupportScores", "both_gold", "gold_precision", "gold_recall", "suppo
 
 @dataclass(frozen=True)
 class SupportScores:
-    """Measures of how well the kept passages match the gold ones, each between 0 and 1."""
+    """Measures of how well the kept passages match the gold passages. Each value is between 0 and 1."""
 
     gold_recall: float
-    """The part of the gold passages that was kept."""
+    """The share of the gold passages that were kept."""
     gold_precision: float
-    """The part of the kept passages that is gold."""
+    """The share of the kept passages that are gold; 0 if no passage was kept."""
     gold_f1: float
     """The harmonic mean of `gold_recall` and `gold_precision`."""
     both_gold: float
-    """1 if every gold passage was kept; HotpotQA has two."""
+    """1 if every gold passage was kept, else 0. A question of HotpotQA has two gold passages."""
 
 
 def support_scores(kept: Collection[int], gold: Collection[int]) -> SupportScores:
-    """Score the kept passages.
+    """Score the kept passages against the gold passages.
 
     Args:
-        kept: indices of the kept passages, in any order; an index that repeats counts once.
-        gold: indices of the gold passages, at least one.
+        kept: the indices of the kept passages, in any order. A repeated index counts once.
+        gold: the indices of the gold passages, at least one.
 
     Raises:
         InputError: there are no gold passages.
@@ -43,7 +43,7 @@ def support_scores(kept: Collection[int], gold: Collection[int]) -> SupportScore
         SupportScores(gold_recall=0.5, gold_precision=0.25, gold_f1=0.3333333333333333, both_gold=0.0)
     """
     if not gold:
-        raise InputError("there are no gold passages to compare the kept ones with")
+        raise InputError("there are no gold passages to compare the kept passages with")
     kept, gold = set(kept), set(gold)
     found = len(kept & gold)
     recall, precision = found / len(gold), found / max(1, len(kept))
@@ -52,7 +52,7 @@ def support_scores(kept: Collection[int], gold: Collection[int]) -> SupportScore
 
 
 def gold_recall(kept: Collection[int], gold: Collection[int]) -> float:
-    """Return the part of the gold passages that was kept. For arguments and errors, see `support_scores`.
+    """Return the share of the gold passages that were kept. For arguments and errors, see `support_scores`.
 
     Example:
         >>> gold_recall([2, 5, 7], [5, 8])
@@ -62,7 +62,9 @@ def gold_recall(kept: Collection[int], gold: Collection[int]) -> float:
 
 
 def gold_precision(kept: Collection[int], gold: Collection[int]) -> float:
-    """Return the part of the kept passages that is gold; 0 if none was kept. See `support_scores` for arguments.
+    """Return the share of the kept passages that are gold, or 0 if no passage was kept.
+
+    For arguments and errors, see `support_scores`.
 
     Example:
         >>> gold_precision([2, 5, 7, 9], [5, 8])
@@ -72,7 +74,7 @@ def gold_precision(kept: Collection[int], gold: Collection[int]) -> float:
 
 
 def both_gold(kept: Collection[int], gold: Collection[int]) -> bool:
-    """Return whether every gold passage was kept; HotpotQA has two. See `support_scores` for arguments.
+    """Return whether every gold passage was kept. For arguments and errors, see `support_scores`.
 
     Example:
         >>> both_gold([2, 5, 8], [5, 8]), both_gold([2, 5], [5, 8])

@@ -1,4 +1,4 @@
-"""A run as an HTML page: tables, figures, costs, faithfulness, and twenty questions to browse."""
+"""Write a run as an HTML page with tables, figures, costs, faithfulness, and twenty questions to browse."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The HTML report of a run: one file without network access or libraries, safe to open even if a passage is hostile.
+"""Write the HTML report of a run as one file, which needs no network and no libraries.
 
-All text passes through `visible` and Jinja's escaping. The page's content security policy allows the pictures inside
-the page and one script, which sorts tables, and nothing else. Style rules switch the shown method and k.
+The page is safe to open even if a passage is hostile. All text passes through `visible` and Jinja's escaping. The
+content security policy of the page allows only the pictures inside the page and one script, which sorts tables. The
+page chooses the shown method and k by style rules, without a script.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def write_report(
 
     Args:
         folder: the run's folder.
-        coefficients: learned head coefficients by the method that uses them; drawn if given.
-        layer_types: `layer_types` of the model's config; see `at2_prune_eval.figures.coefficients_figure`.
+        coefficients: learned head coefficients to draw, by the method that uses them.
+        layer_types: the `layer_types` of the model's config; see `at2_prune_eval.figures.coefficients_figure`.
 
     Returns:
         The path of the page.
@@ -81,7 +82,7 @@ def report_page(
     coefficients: Mapping[str, HeadCoefficients] | None = None,
     layer_types: Sequence[str] = (),
 ) -> str:
-    """Write the page.
+    """Return the HTML of the report.
 
     Args:
         results: the content of `results.json`.
@@ -90,7 +91,7 @@ def report_page(
         layer_types: see `write_report`.
 
     Returns:
-        HTML.
+        The page as HTML.
     """
     methods = rivals(results["methods"])
     ks = sorted_ks(k for name in methods for k in results["methods"][name]["at"])
@@ -134,7 +135,7 @@ def _differences(results: Mapping[str, Any]) -> list[tuple[str, Rows]]:
 
 
 def _faithfulness(results: Mapping[str, Any]) -> dict[str, tuple[str, Rows, Rows, Rows]]:
-    """Return, for passages and for sentences, the settings in words and three tables."""
+    """Return the settings in words and three tables. The keys are the measured kinds of source: passage, sentence."""
     return {
         unit: (faithfulness_line(part), ablation_rows(part), faithfulness_rows(part), ablation_difference_rows(part))
         for unit, part in (results.get("faithfulness") or {}).items()
@@ -151,7 +152,7 @@ def _template() -> Template:
         return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     def marked(cell: str) -> Markup:
-        """Escape a cell, with Markdown's bold and code as HTML."""
+        """Escape a cell, and turn the bold and code of Markdown into HTML."""
         text = re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", str(escape(visible(cell))))
         return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", text))
 

@@ -1,4 +1,4 @@
-"""Twenty questions of a run to browse: questions for which pruning helped, hurt, or changed nothing."""
+"""Choose twenty questions of a run to browse: questions for which pruning raised, lowered or did not change F1."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ OUTCOMES = {"helped": "pruning helped", "hurt": "pruning hurt", "unchanged": "F1
 
 @dataclass(frozen=True)
 class SourceScore:
-    """One method's score of one passage."""
+    """The score that one method gave to one passage."""
 
     score: str
     rank: int
     bar: Bar | None
     kept: str
-    """The CSS classes of the values of k at which the passage is kept."""
+    """The CSS classes that name the values of k at which the passage is kept."""
 
 
 @dataclass(frozen=True)
 class MethodOnQuestion:
-    """One method on one question."""
+    """The scores and answers of one method for one question."""
 
     sources: list[SourceScore]
     answers: list[tuple[str, str, str]]
-    """For each k: the new answer, its F1, and the number of kept passages."""
+    """For each k: the answer from the kept passages, the F1 of the answer, and the number of kept passages."""
     note: str
 
 
@@ -52,10 +52,11 @@ class QuestionCard:
 def choose_questions(
     records: Sequence[Mapping[str, Any]], method: str, k: str, total: int = 20
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Choose questions by the effect that pruning with this method had on their F1.
+    """Choose questions by the effect of pruning with one method at one k on their F1.
 
-    Each outcome gets a third of the places, and also the places that another outcome cannot fill. Within an outcome,
-    the questions are evenly spaced in the run's order. The same records give the same choice.
+    The places are shared evenly among the three outcomes. If an outcome has too few questions, the other outcomes get
+    its places. Within an outcome, the chosen questions are evenly spaced in the run's order. The same records give the
+    same choice.
 
     Returns:
         The outcome (`helped`, `hurt` or `unchanged`) and the record of each question, outcome by outcome.
@@ -83,7 +84,7 @@ def choose_questions(
 def question_cards(
     chosen: Sequence[tuple[str, Mapping[str, Any]]], methods: Sequence[str], ks: Sequence[str]
 ) -> list[QuestionCard]:
-    """Return a card for each of these questions, with every method at every k."""
+    """Return a card for each chosen question. A card shows every method at every k."""
     made = []
     for outcome, record in chosen:
         gold = record["methods"].get("oracle", {}).get("at", {}).get(GOLD)
@@ -131,5 +132,5 @@ def _on_question(record: Mapping[str, Any], entry: Mapping[str, Any], ks: Sequen
 
 
 def _even(length: int, places: int) -> list[int]:
-    """Return `places` of the indices below `length`, evenly spaced."""
+    """Return `places` evenly spaced indices below `length`."""
     return [(2 * place + 1) * length // (2 * places) for place in range(places)]

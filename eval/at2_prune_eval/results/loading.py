@@ -1,4 +1,4 @@
-"""Reading `results.json`."""
+"""Read a run's `results.json`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def load_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(results, dict) or results.get("format") != FORMAT:
         found = results.get("format") if isinstance(results, dict) else type(results).__name__
         raise DataError(
-            f"{path}: results of format {found!r}; this version reads format {FORMAT}: run the evaluation again"
+            f"{path}: the results have format {found!r}, but this version reads format {FORMAT}: run the evaluation "
+            "again"
         )
     return results

@@ -1,4 +1,4 @@
-"""The summary of a run's records: means with 95 % bootstrap intervals, and paired differences on the same questions."""
+"""Summarize a run's records as means with 95 % bootstrap intervals, and as paired differences on the same questions."""
 
 from __future__ import annotations
 
@@ -33,32 +33,37 @@ PAIRED = ("f1", "em", "precision", "recall", "gold_recall", "both_gold")
 """The metrics for which differences on the same questions are computed."""
 COSTS = ("seconds", "passes", "memory")
 COMPARED_TO = ("none", DEFAULT_METHOD, "at2", "bm25", "dense", "surrogate_32")
-"""The references of differences: no pruning, the default method, the method of the AT2 paper, the usual rerankers, and
-pruning by ablations. A method is compared with a reference at the same k, or with no pruning."""
+"""The references, with which all methods are compared: no pruning, the default method, the method of the AT2 paper, the
+usual rerankers, and pruning by ablations. A method at one k is compared with no pruning, and with the other references
+at the same k."""
 
 
 def summarize(records: Sequence[Record], config: Mapping[str, Any], skipped: Mapping[str, int]) -> dict[str, Any]:
     """Summarize the records of a run as the content of `results.json`.
 
-    Every interval is a 95 % percentile bootstrap over questions, with the same 2,000 resamples.
+    Every interval is a 95 % percentile bootstrap interval over questions. All intervals use the same 2,000 resamples.
 
     Args:
         records: the lines of `questions.jsonl`, at least one.
         config: the run's config.
-        skipped: the rows of the data that were left out, by reason.
+        skipped: the number of rows of the data that were left out, by reason.
 
     Returns:
-        `config`, `skipped`, and `bootstrap`, the settings of the intervals;
+        A dictionary with these keys, among others:
+
+        `config`, `skipped`: the arguments;
+        `bootstrap`: the settings of the intervals;
         `n`: the number of questions;
-        `empty_drafts`: the number of questions for which the model drafted nothing, so that methods that read the draft
-        kept the first k;
-        `methods.<name>.at.<k>.<metric>`: `mean, low, high`;
-        `methods.<name>.cost`: the cost of choosing, on top of the draft: `seconds`, `passes` and `memory` in bytes.
-        Passes are forward passes of the scoring model over the whole prompt; a backward pass counts as two;
+        `empty_drafts`: the number of questions for which the model drafted nothing. For these questions, methods that
+        read the draft kept the first k passages;
+        `methods.<name>.at.<k>.<metric>`: a mean and its interval, under the keys `mean`, `low` and `high`;
+        `methods.<name>.cost`: the cost of choosing passages, without the cost of the draft: `seconds`, `passes`, and
+        `memory` in bytes. Passes are forward passes of the scoring model over the whole prompt. A backward pass counts
+        as two passes;
         `paired.<reference>.<name>.<k>.<metric>`: the difference on the same questions, for the metrics of `PAIRED`. A
-        difference counts only if its interval does not contain 0;
-        `gap.<name>.<k>`: the gain in F1 over no pruning as a part of the oracle's gain; None if the oracle gains
-        nothing.
+        difference is clear only if its interval does not contain 0;
+        `gap.<name>.<k>`: the method's gain in F1 over no pruning, divided by the oracle's gain. It is None if the
+        oracle gains nothing.
 
     Raises:
         InputError: there are no records.
@@ -102,7 +107,10 @@ def _method(records: Sequence[Record], name: str) -> dict[str, Any]:
 
 
 def _paired(records: Sequence[Record], name: str, reference: str) -> dict[str, Any]:
-    """Return the differences at every k to the reference at the same k, or to no pruning, which keeps all passages."""
+    """Return the differences between a method and a reference at every k.
+
+    The reference is taken at the same k, or, if the reference is no pruning, with all passages.
+    """
     known = records[0]["methods"][reference]["at"]
     differences = {}
     for k in records[0]["methods"][name]["at"]:
@@ -121,7 +129,7 @@ def _differences(records: Sequence[Record], metric: str, of: tuple[str, str], to
 
 
 def _gap(records: Sequence[Record], name: str, k: str) -> dict[str, float] | None:
-    """Return the gain in F1 over no pruning, as a part of the oracle's gain."""
+    """Return the method's gain in F1 over no pruning, divided by the oracle's gain."""
     none = ("none", ALL)
     gained = _differences(records, "f1", (name, k), none)
     ratio = bootstrap_ratio(gained, _differences(records, "f1", ("oracle", GOLD), none))
@@ -133,9 +141,12 @@ def _values(records: Sequence[Record], name: str, k: str, metric: str) -> list[f
 
 
 def _cost(record: Record, cost: Mapping[str, float], which: str, scoring: bool = False) -> float:
-    """Return a cost of the reader, or with `scoring` of the scoring model. Passes are over this model's own prompt."""
+    """Return one cost of the reader or, if `scoring` is true, of the scoring model.
+
+    A pass is a forward pass over the prompt of that model.
+    """
     whole = record["prompt_tokens"]
-    if scoring:  # the key is missing if the reader scores
+    if scoring:  # a record of a run without a separate reader lacks this key
         whole = record.get("scoring_prompt_tokens", whole)
     return cost["tokens"] / whole if which == "passes" else cost[which]
 

@@ -1,1 +1,1 @@
-"""A run of the experiment: its methods, its questions, and its folder on disk."""
+"""A run of the experiment: the methods and questions, and the folder on disk."""

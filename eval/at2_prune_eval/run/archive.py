@@ -1,10 +1,10 @@
-"""Packing a run's folder into one small file, to publish the run or to continue it elsewhere.
+"""Pack a run's folder into one small file, to publish the run, or to continue the run on another machine.
 
     >>> write_archive("runs/hotpotqa", "docs/run.tar.gz")  # doctest: +SKIP
 
-The archive holds every method's scores, kept passages, answers and costs, so that another method can be compared on
-the same questions. It leaves out the data set's text. If the same `at2-prune eval` command continues the
-unpacked run, the command takes the text from the data again.
+The archive holds the scores, kept passages, answers and costs of every method, so that another method can be compared
+on the same questions. The archive does not hold the text of the data set. If the same `at2-prune eval` command
+continues the unpacked run, the command reads the text from the data set again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def write_archive(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -
 
 def _without_text(path: Path) -> bytes:
     lines = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # the last line is torn, or empty
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # the last line is empty, or not complete
         record = {key: value for key, value in json.loads(line).items() if key not in TEXT}
         lines.append(json.dumps(record, ensure_ascii=False) + "\n")
     return "".join(lines).encode()

@@ -1,4 +1,4 @@
-"""A run's config: everything that the run's numbers depend on."""
+"""Make the config of a run, which records everything that the run's numbers depend on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["prompt_digest", "prompt_text", "run_config"]
 
 
 def run_config(loop: CachedLoop, experiment: Experiment) -> dict[str, Any]:
-    """Return the config of a run as JSON values. Runs of the same code with equal configs give equal answers.
+    """Return the config of a run as JSON values. Two runs of the same code with equal configs give equal answers.
 
-    Content is recorded by digest. The config therefore changes if a data file, the coefficients or the prompt changes
-    under the same name. The code of a user's own method is not part of the config.
+    Data, coefficients and prompts are recorded with a digest of their content. The config therefore changes if, for
+    example, a data file changes but keeps its name. The code of a user's own method is not part of the config.
     """
     language_model = loop.language_model
     return {
@@ -67,19 +67,20 @@ def _described(language_model: LanguageModel) -> dict[str, Any]:
 
 
 def prompt_text(template: PromptTemplate) -> str:
-    """Return the prompt of one passage, with `{question}`, `{title}` and `{text}` in place of the texts."""
+    """Return the prompt for one passage. It has `{question}`, `{title}` and `{text}` where the texts would be."""
     before, after = template.around("{question}")
     return "".join(piece.text for piece in before) + template.passage + "".join(piece.text for piece in after)
 
 
 def _device(language_model: LanguageModel) -> str:
-    """Return the kind of device. Its number is left out, because each GPU of a run has its own process."""
+    """Return the kind of device, with the GPU's name. The GPU's number is left out, because the processes of a run use
+    different GPUs."""
     device = language_model.device
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 def prompt_digest(template: PromptTemplate) -> str:
-    """Return a digest of the text that a template shows. It can be computed for any template."""
+    """Return a digest of the texts of a template. This works for templates of every class."""
     before, after = template.around("?")
     pieces = [[piece.kind, piece.text] for piece in (*before, *after)]
     return json_digest([pieces, template.passage, template.answer_prefix, list(template.stop)])

@@ -1,4 +1,4 @@
-"""An experiment: the methods, questions and values of k to compare."""
+"""Define an experiment: the methods, questions and values of k to compare."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ class Experiment:
     """The settings that decide what a run measures."""
 
     scorers: Sequence[Scorer]
-    """The methods that score, with different names. No pruning and the oracle are always compared too."""
+    """The scorers of the methods, with different names. No pruning and the oracle are always compared too."""
     questions: Sequence[Question]
     """Questions with an answer and gold passages, and with different ids."""
     ks: Sequence[K] = (1, 2, 3, 5)
-    """The numbers of passages to keep. If a question has at most k passages, all are kept. `auto` answers from the best
-    1, 2, 3 and 5, and takes the most confident answer."""
+    """The numbers of passages to keep. If a question has at most k passages, all passages are kept. With `auto`, the
+    reader answers from the best 1, 2, 3 and 5 passages, and the most confident answer is taken."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """The origin of the questions, as JSON values. It is part of the run's config. Errors show its key `name`."""
+    """The origin of the questions, as JSON values, which become part of the run's config. Error messages show the value
+    of the key `name`."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """The rows of the data that were left out, counted by reason. The results repeat these counts."""
+    """The number of rows of the data that were left out, by reason. The results repeat these numbers."""
 
 
 def check_questions(experiment: Experiment) -> None:
-    """Check that answers and kept passages can be scored on every question.
+    """Check that the answer and the kept passages can be scored for every question.
 
     Raises:
         DataError: there is no question, two questions have the same id, or a question has no answer or no gold
@@ -59,17 +60,20 @@ def check_questions(experiment: Experiment) -> None:
 def models_to_fit(
     language_model: LanguageModel, reader: LanguageModel, scorers: Sequence[Scorer]
 ) -> list[LanguageModel]:
-    """Return the reader, and the scoring model if a method reads its prompt. Their contexts must hold all passages."""
+    """Return the models whose contexts must hold all passages of a question.
+
+    These are the reader and, if a method reads the scoring model's prompt, the scoring model.
+    """
     reads = any(scorer.reads_prompt for scorer in scorers)
     return [reader, language_model] if reads and language_model is not reader else [reader]
 
 
 def too_long(language_model: LanguageModel, question: Question, max_new_tokens: int = 48) -> str | None:
-    """Return the reason why a question and its passages do not fit into the model's context; None if they fit."""
+    """Return the reason why a question and its passages do not fit the model's context, or None if they fit."""
     tokens = len(language_model.encode(question.text, question.passages))
     try:
         language_model.check_length(tokens, max_new_tokens)
-    except ContextTooLongError:  # the error's message gives advice for pipelines
+    except ContextTooLongError:  # the message of this error gives advice for pipelines, which does not help here
         limit = language_model.context_length
         return (
             f"question {question.id!r} and its passages take {tokens} tokens and the answer may take {max_new_tokens}, "

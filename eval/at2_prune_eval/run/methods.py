@@ -1,4 +1,4 @@
-"""The methods of a run, which choose the passages of a question to keep at every k."""
+"""The methods of a run. A method chooses which passages of a question to keep at every k."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ __all__ = ["Choice", "Method", "NoPruning", "Oracle", "Pruning", "as_methods"]
 
 @dataclass(frozen=True)
 class Choice:
-    """The passages of one question that a method keeps."""
+    """The passages that a method keeps of one question."""
 
     kept: dict[str, list[int]]
     """The indices of the kept passages, in the order in which they are shown. A key is k as a string, `all` or `gold`.
-    There is no key `auto`, because `auto` takes the passages of the most confident answer at the k of `AUTO_KS`."""
+    There is no key `auto`: the answers decide later which k of `AUTO_KS` the value `auto` takes."""
     scores: list[float] | None = None
-    """One score for each passage; None if the method does not score."""
+    """One score for each passage. None if the method does not score, or if there was no draft to score by."""
     cost: Cost = field(default_factory=Cost)
-    """The cost of choosing, on top of the cost of the draft and of the attention that was read with the draft."""
+    """The cost of choosing. It does not include the cost of the draft and of the attention that was read with the
+    draft."""
     fell_back: bool = False
-    """True if the draft was empty, so that there were no scores and the first k passages are kept."""
+    """True if the draft was empty. There are then no scores, and the first k passages are kept."""
 
 
 class Method(Protocol):
@@ -41,16 +42,16 @@ class Method(Protocol):
     row_groups: tuple[RowGroup, ...]
     """The row groups whose attention is read with the draft."""
     uses_draft: bool
-    """True if the draft is part of the method's cost."""
+    """True if the method needs the draft, so that the draft is part of the method's cost."""
     scores: bool
-    """True if the method ranks the passages, so that any number can be kept."""
+    """True if the method ranks the passages, so that any number of passages can be kept."""
 
     def choose(self, loop: CachedLoop, task: Task, question: Question, ks: Sequence[int]) -> Choice:
         """Choose the passages to keep at every k.
 
         Args:
             loop: the pruning loop, which measures the cost.
-            task: the prompt, the draft and its attention.
+            task: the prompt, the draft, and the attention that was read with the draft.
             question: the question with its passages.
             ks: the numbers of passages to keep.
         """
@@ -58,7 +59,7 @@ class Method(Protocol):
 
 
 class NoPruning:
-    """Keeps every passage: the answer is the draft."""
+    """Keeps every passage. The draft is then the answer."""
 
     name = "none"
     row_groups: tuple[RowGroup, ...] = ()
@@ -70,7 +71,7 @@ class NoPruning:
 
 
 class Oracle:
-    """Keeps the gold passages, as a perfect method would.
+    """Keeps exactly the gold passages.
 
     Raises:
         DataError: the question names no gold passages.
@@ -91,7 +92,7 @@ class Pruning:
     """Keeps the k passages with the highest scores, in their original order.
 
     Args:
-        scorer: gives the scores. Its name becomes the method's name.
+        scorer: the scorer that gives the scores. The method has the scorer's name.
     """
 
     scores = True

@@ -1,4 +1,4 @@
-"""A progress bar over questions, with the F1 so far."""
+"""Show a progress bar over questions, with the mean F1 so far."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """A bar that shows the time left, and the F1 so far with and without pruning. It is the `progress` of `Workers`.
+    """A progress bar with the time left and the mean F1 so far, with and without pruning.
+
+    Pass the bar as `progress` to `Workers`.
 
     Args:
         total: the number of questions.
-        ks: the values of k of the run; the middle value is shown.
+        ks: the values of k of the run. The F1 at the middle value is shown.
         method: the pruning method to show.
-        shown: whether to draw the bar; False for all but one of several processes.
+        shown: whether to draw the bar. If several processes run, only one of them should draw it.
     """
 
     def __init__(self, total: int, ks: Sequence[K], method: str = DEFAULT_METHOD, shown: bool = True) -> None:
@@ -38,7 +40,7 @@ class ProgressBar:
     def __call__(self, record: Record, resumed: bool) -> None:
         if self._bar.disable:
             return
-        if resumed:  # a resumed record says nothing about the speed
+        if resumed:  # an earlier run made the record, so the record must not count for the speed
             self._bar.initial += 1
         self._bar.update()
         self._count += 1

@@ -1,4 +1,4 @@
-"""One question, answered with every method: one draft, and one answer for every different set of kept passages."""
+"""Answer one question with every method: one draft, and one answer for every different set of kept passages."""
 
 from __future__ import annotations
 
@@ -24,28 +24,32 @@ Answers = Mapping[tuple[int, ...], Answer]
 
 
 def answer_question(loop: CachedLoop, methods: Sequence[Method], question: Question, ks: Sequence[K]) -> Record:
-    """Draft once, let every method choose, and answer every different set of kept passages once.
+    """Write one draft, let every method choose passages, and answer once from every different set of kept passages.
 
     Args:
         loop: the pruning loop, which caches its results.
         methods: the methods to compare.
         question: a question with an answer and gold passages.
-        ks: how many passages to keep. With `auto`, every method also answers from the best 1, 2, 3 and 5, and the most
-            confident answer is taken.
+        ks: the numbers of passages to keep. With `auto`, the reader also answers from the best 1, 2, 3 and 5 passages
+            of every method, and the most confident answer is taken.
 
     Returns:
-        JSON values: `id, question, answer, aliases, kind, gold, passages, draft, draft_cost`;
+        JSON values with these keys:
+
+        `id`, `question`, `answer`, `aliases`, `kind`, `gold`, `passages`: the question;
+        `draft`, `draft_cost`: the text of the draft, and the cost of writing it;
         `prompt_tokens`: the number of tokens in the reader's prompt from all passages;
         `scoring_prompt_tokens`: with a separate reader, the number of tokens in the scoring model's prompt;
-        and `methods.<name>`, with the keys
-        `scores`: one for each passage, or None;
+        `methods.<name>`: the results of a method. They have the following keys.
+
+        `scores`: one score for each passage, or None;
         `uses_draft`: whether the method reads the draft;
-        `cost`: the cost of choosing, on top of the cost of the draft;
-        `fell_back`: whether there was no draft to score;
-        `at.<k>`: `kept` (the indices of the kept passages, in the order shown), `passages` (the number of kept
-        passages), `answer`, the scores of the answer and of the kept passages, and `prompt_tokens` (the tokens to
-        answer from). For `auto`, `prompt_tokens` is the number of tokens in the prompts of all its answers, with shared
-        prefixes counted once.
+        `cost`: the cost of choosing, without the cost of writing the draft;
+        `fell_back`: whether the draft was empty, so that there was nothing to score;
+        `at.<k>`: the result at one k. It holds `kept` (the indices of the kept passages, in the order shown),
+        `passages` (the number of kept passages), `answer`, the scores of the answer and of the kept passages, and
+        `prompt_tokens` (the number of tokens in the prompt of the answer). For `auto`, `prompt_tokens` is the number of
+        tokens in the prompts of all answers that `auto` compares. Shared prefixes are counted once.
     """
     tried = {*(k for k in ks if k != AUTO), *(AUTO_KS if AUTO in ks else ())}
     groups = tuple(dict.fromkeys(group for method in methods for group in method.row_groups))
@@ -91,7 +95,7 @@ def _answers(
 def _entries(
     question: Question, method: Method, choice: Choice, answers: Answers, ks: Sequence[K]
 ) -> dict[str, dict[str, Any]]:
-    """Return for each k the passages that a method keeps, the answer from these passages, and the scores."""
+    """Return, by k, the passages that a method keeps, the answer from these passages, and the scores of both."""
     asked = {str(k) for k in ks}
     found = {k: _entry(question, kept, answers) for k, kept in choice.kept.items() if not k.isdigit() or k in asked}
     if AUTO in ks and method.scores:
@@ -120,12 +124,12 @@ def _auto_entry(question: Question, sets: Sequence[list[int]], answers: Answers)
 
 
 def _prompt(answer: Answer) -> EncodedPrompt:
-    assert answer.prompt is not None  # the loop records it
+    assert answer.prompt is not None  # `CachedLoop` records the prompt of every answer
     return answer.prompt
 
 
 def _distinct_tokens(sequences: Sequence[list[int]]) -> int:
-    """Return the number of tokens to run if shared prefixes are run once."""
+    """Return the number of tokens that a model runs for these sequences, if shared prefixes are run once."""
     total = 0
     before: list[int] = []
     for ids in sorted(sequences):

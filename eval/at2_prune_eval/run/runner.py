@@ -1,4 +1,4 @@
-"""Running every method at every k on all questions, in one process or several. An interrupted run can be continued."""
+"""Run every method at every k on all questions, in one process or several. An interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ def evaluate(
 
     This writes a line to `out/questions.jsonl` when a question is done, and `out/results.json` and `out/table.md` at
     the end. A call with the same arguments continues an interrupted run. With several processes (`torchrun`), each
-    process answers a share of the questions, and the first process writes the results. These are the same as the
-    results of a single process.
+    process answers a share of the questions, and the first process writes the results. A single process would give the
+    same results, except for the measured seconds and memory.
 
     Args:
         loop: the pruning loop, which caches its results.
         experiment: the methods, questions and values of k.
-        out: a folder, the same for all processes; a folder that holds a run with another config is refused.
-        workers: by default the processes that `torchrun` started, without reports of their progress.
+        out: the folder for the files, which is the same for all processes. A folder that holds a run with another
+            config is refused.
+        workers: the processes, and how they report progress. The default is the processes that `torchrun` started,
+            without reports.
 
     Returns:
-        The results (see `at2_prune_eval.summarize`); the same in every process.
+        The results (see `at2_prune_eval.summarize`). They are the same in every process.
 
     Raises:
         InputError: a k is wrong, two methods have the same name, or the folder holds another run.
         DataError: a question has no answer or no gold passages, ids repeat, or the folder is damaged.
-        ContextTooLongError: a question does not fit into the context of a model that reads it. It is raised before the
-            first draft.
+        ContextTooLongError: a question does not fit the context of a model that reads it. This error is raised before
+            the first draft is written.
         CacheError: the folder cannot be written to.
     """
     workers = workers or Workers()
@@ -54,7 +56,7 @@ def evaluate(
     ks = check_ks(experiment.ks)
     methods = as_methods(experiment.scorers)
     _check(loop, experiment)
-    for scorer in experiment.scorers:  # so that no question's seconds include the preparation
+    for scorer in experiment.scorers:  # prepare now, so that the seconds of no question include the preparation
         scorer.prepare(loop.language_model.device)
     config = run_config(loop, experiment)
     with processes.first_then_others():
@@ -75,7 +77,7 @@ def evaluate(
 def _check(loop: CachedLoop, experiment: Experiment) -> None:
     check_questions(experiment)
     models = models_to_fit(loop.language_model, loop.reader, experiment.scorers)
-    for question in experiment.questions:  # a run of hours should not stop at a late question that does not fit
+    for question in experiment.questions:  # else a run could stop after hours, at a question that does not fit
         for model in models:
             if fault := too_long(model, question, loop.max_new_tokens):
                 raise ContextTooLongError(fault)

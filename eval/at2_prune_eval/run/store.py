@@ -1,4 +1,4 @@
-"""A run on disk: its config, a JSON line for each question that is done, and the results at the end."""
+"""Keep a run on disk: its config, a JSON line for each question that is done, and the results at the end."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["RunStore"]
 logger = logging.getLogger(__name__)
 
 EQUAL_RESULTS = ("0.1.0", "0.2.0")
-"""The versions of at2-prune that give the same results, so that one version can continue a run of another."""
+"""The versions of at2-prune that give the same results. Each of these versions can continue a run of the others."""
 
 
 class RunStore:
     """The folder of a run. An interrupted run can be continued in its folder.
 
     Args:
-        folder: the run's folder; it is made if it does not exist.
-        config: everything that the results depend on. A folder that was begun with another config is refused.
+        folder: the run's folder. A folder that does not exist is made.
+        config: everything that the results depend on. A folder that holds another config is refused.
         part: the number of the process that adds lines. Each process writes its own file until the files are merged.
 
     Raises:
-        InputError: the folder holds another run; the message names every difference.
+        InputError: the folder holds another run. The message names every difference.
         DataError: a file of the folder cannot be read.
         CacheError: the folder cannot be written to.
     """
@@ -52,7 +52,7 @@ class RunStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         except ValueError as error:
-            raise DataError(f"{path}: not valid JSON ({error}); remove the folder or use another") from None
+            raise DataError(f"{path}: not valid JSON ({error}); remove the folder, or use another folder") from None
         except OSError as error:
             raise CacheError(f"cannot use {self.folder}: {error}") from error
         if known is None:
@@ -96,22 +96,22 @@ class RunStore:
             lock.acquire()
         except Timeout:
             raise InputError(
-                f"{self.folder}: another run is writing there; wait for it, or use another folder"
+                f"{self.folder}: another run is writing to this folder; wait for that run, or use another folder"
             ) from None
         except OSError as error:
             raise CacheError(f"cannot write {path}: {error}") from error
         try:
             yield
         finally:
-            lock.release()  # the file stays: the next run may have opened it already
+            lock.release()  # the lock's file is not removed, because the next run may have opened it already
 
     def load(self) -> dict[str, Record]:
-        """Read the records of the questions that are done, by question id.
+        """Read the records of the questions that are done. Return them by question id.
 
-        A last line that is not whole, which a killed run may leave, is ignored.
+        A killed run may leave a last line that is not complete. Such a line is ignored.
 
         Raises:
-            DataError: another line is damaged; the message names it.
+            DataError: a line before the last line is damaged. The message names the line.
             CacheError: the folder cannot be read.
         """
         records: dict[str, Record] = {}
@@ -136,7 +136,7 @@ class RunStore:
                     raise DataError(f"{path}, line {number}: not a record of this run ({error})") from None
                 whole = whole[: -len(line)]
         if len(whole) < len(data) and path == self._mine:  # another process may be in the middle of its line
-            logger.info("%s: the last line is not whole; the question of this line is answered again", path)
+            logger.info("%s: the last line is not complete; the question of this line is answered again", path)
             try:
                 os.truncate(path, len(whole))
             except OSError as error:
@@ -144,7 +144,7 @@ class RunStore:
         return records
 
     def add(self, record: Record) -> None:
-        """Append a line. A run that is killed at any moment loses this line at most."""
+        """Append a record as a line. If the run is killed meanwhile, at most this line is lost."""
         try:
             with open(self._mine, "ab") as file:
                 file.write(_line(record))
@@ -152,7 +152,7 @@ class RunStore:
             raise CacheError(f"cannot write {self._mine}: {error}") from error
 
     def records(self, question_ids: Sequence[str]) -> list[Record]:
-        """Read the records of these questions, once all processes are done.
+        """Read the records of these questions. Call this when all processes are done.
 
         Raises:
             DataError: a record is missing.
@@ -161,16 +161,16 @@ class RunStore:
         missing = [i for i in question_ids if i not in known]
         if missing:
             raise DataError(
-                f"{self.folder}: {len(missing)} of {len(question_ids)} questions are missing there ({missing[0]!r}, "
-                "...): if several machines share a run, all machines must see this folder"
+                f"{self.folder}: {len(missing)} of {len(question_ids)} questions are missing in this folder "
+                f"({missing[0]!r}, ...): if several machines share a run, all machines must see this folder"
             )
         return [known[i] for i in question_ids]
 
     def merge(self, question_ids: Sequence[str], complete: Callable[[Record], Record] = lambda record: record) -> Path:
-        """Put the lines of all processes into one file and return its path.
+        """Put the lines of all processes into one file, and return the path of this file.
 
         Args:
-            question_ids: the run's questions. Their records come first, in this order.
+            question_ids: the ids of the run's questions. The records of these questions come first, in this order.
             complete: a function that adds missing keys to a record, such as the text that an archive leaves out.
         """
         records = {name: complete(record) for name, record in self.load().items()}
@@ -182,11 +182,11 @@ class RunStore:
         return path
 
     def write_results(self, results: Mapping[str, Any]) -> Path:
-        """Write `results.json`, whole or not at all, and return its path."""
+        """Write `results.json` completely or not at all, and return its path."""
         return self.write(self.RESULTS_FILE, _json(results))
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file of the run, whole or not at all, and return its path."""
+        """Write a file of the run completely or not at all, and return its path."""
         path = self.folder / name
         write_atomically(path, text)
         return path
@@ -201,7 +201,7 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config to compare. All versions of at2-prune that give the same results are equal in it."""
+    """Return the config in the form in which configs are compared. All versions in `EQUAL_RESULTS` count as one."""
     versions = config.get("versions", {})
     if versions.get("at2-prune") not in EQUAL_RESULTS:
         return dict(config)
@@ -209,7 +209,7 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings under dotted names."""
+    """Yield the name and value of each setting. The names of nested settings are joined with dots."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")

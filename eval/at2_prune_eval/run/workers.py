@@ -25,7 +25,8 @@ class Workers:
     processes: Processes = field(default_factory=Processes)
     """The processes. By default these are the processes that `torchrun` started."""
     progress: Callable[[Record, bool], None] = _report_nothing
-    """A function that is called with each record of this process, and with whether an earlier run made the record."""
+    """A function that is called for each record of this process. The second argument is True if an earlier run made the
+    record."""
 
 
 def make_records(
@@ -36,19 +37,19 @@ def make_records(
     Args:
         store: the run's folder, open for writing. A record is added as soon as it is made.
         questions: all questions of the run, the same in every process.
-        make_record: makes the record of one question.
-        workers: the processes.
+        make_record: the function that makes the record of a question.
+        workers: the processes, and the function that reports progress.
 
     Returns:
-        One record for each question, in the same order, after every process is done.
+        One record for each question, in the order of the questions. This function returns when every process is done.
 
     Raises:
-        DataError: the folder is damaged, or not all processes see it.
+        DataError: the folder is damaged, or some processes do not see it.
         CacheError: the folder cannot be written to.
     """
     processes = workers.processes
     done = store.load()
-    processes.wait()  # no process adds a line before all have seen which questions are done
+    processes.wait()  # no process may add a line before all processes have seen which questions are done
     for question in processes.share([question for question in questions if question.id in done]):
         workers.progress(done[question.id], True)
     for question in processes.share([question for question in questions if question.id not in done]):

@@ -1,5 +1,6 @@
-"""A study compares methods for several readers, data sets and values of k, and writes one page.
+"""Compare methods for several readers, data sets and values of k in a study, and write one page.
 
-The stages are `rank` (order the passages by every method), `answer` (answer from every different set of kept passages)
-and `page`. An interrupted stage continues where it stopped. The stage `page` needs only the files of the other stages.
+A study has three stages. The stage `rank` orders the passages by every method. The stage `answer` answers from every
+different set of kept passages. The stage `page` writes the page, and needs only the files of the other two stages. An
+interrupted stage continues where it stopped.
 """

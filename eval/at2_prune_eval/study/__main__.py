@@ -13,11 +13,14 @@ from .page import write_cells
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the Markdown page of a study's results, and its figures beside the page."""
+    """Write the Markdown page of a study's results, and the figures beside the page."""
     parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.study", description=main.__doc__)
     parser.add_argument("results", type=Path, metavar="RESULTS_JSON", help="the results.json of a study")
     parser.add_argument(
-        "out", type=Path, metavar="OUT", help="the page, for example results.md; figures go into figures/ beside it"
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="the page, for example results.md. Figures go into figures/ beside the page",
     )
     parsed = parser.parse_args(arguments)
     try:

@@ -1,4 +1,4 @@
-"""The stage `answer`: a reader answers from every different set of kept passages, in batches."""
+"""Run the stage `answer`: a reader answers from every different set of kept passages, in batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ __all__ = ["NEEDED", "answer"]
 logger = logging.getLogger(__name__)
 
 NEEDED = ("id", "kept", "answer", "prompt_tokens", "seconds")
-"""The keys of an answer's record. `seconds` is the time of the batch, divided by the number of its prompts."""
+"""The keys that the record of an answer must have. `seconds` is the time of the batch, divided by the number of
+prompts in the batch."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,19 +41,19 @@ class _Prompt:
 
 
 def answer(folder: StudyFolder, only: Sequence[str], batch_size: int | None, progress: Progress) -> None:
-    """Answer from every set of passages that some method keeps at some k.
+    """Let the readers answer from every set of passages that a method keeps at a k.
 
-    If several methods keep the same set, it is answered once. The prompts, the generation settings and the rules for an
-    answer's end are those of `AT2Pruner.answer_batch`.
+    If several methods keep the same set, the reader answers once. The prompts, the generation settings, and the rules
+    that end an answer are the same as in `AT2Pruner.answer_batch`.
 
     Args:
-        folder: the study's folder, with its rankings.
-        only: patterns `READER/DATA` that choose readers and data sets. Without patterns, all are chosen. Processes may
-            answer different parts at the same time.
+        folder: the study's folder, which must have the rankings.
+        only: patterns `READER/DATA` that choose readers and data sets. Without patterns, all readers and data sets are
+            chosen. Several processes may run different parts at the same time.
         batch_size: the largest number of prompts in a batch. A batch that does not fit the GPU's memory is made
-            smaller. With None, the number is the study's `batch_size` on a GPU, and 1 on a CPU: there, padding costs
-            more time than a batch saves.
-        progress: called after every batch.
+            smaller. With None, the number is the study's `batch_size` on a GPU, and 1 on a CPU, because on a CPU
+            padding costs more time than a batch saves.
+        progress: a function that is called after every batch.
 
     Raises:
         InputError: a reader or a data set cannot be used.
@@ -74,7 +75,7 @@ def answer(folder: StudyFolder, only: Sequence[str], batch_size: int | None, pro
 
 
 def _waiting(folder: StudyFolder, pair: tuple[str, str]) -> dict[str, list[Kept]]:
-    """Return the sets of passages that are not answered yet, by question id."""
+    """Return the sets of passages from which the reader has not answered yet, by question id."""
     reader, data = pair
     questions = folder.questions(data)
     records = read_lines(folder.answers_file(reader, data), NEEDED).records
@@ -90,10 +91,10 @@ def _waiting(folder: StudyFolder, pair: tuple[str, str]) -> dict[str, list[Kept]
 def _encoded(
     folder: StudyFolder, language_model: LanguageModel, pair: tuple[str, str], waiting: Mapping[str, Sequence[Kept]]
 ) -> list[_Prompt]:
-    """Return the prompts, the longest first. If a batch is too large for the memory, the first batch shows it.
+    """Return the prompts, the longest first. If batches are too large for the memory, the first batch already fails.
 
     Raises:
-        InputError: a prompt does not fit the reader's context, or its template cannot show it.
+        InputError: a prompt does not fit the reader's context, or the reader's template cannot show a question.
     """
     from at2_prune.passages import only_kept
 
@@ -110,8 +111,8 @@ def _encoded(
                 language_model.check_length(len(prompt), folder.study.max_new_tokens)
             except ContextTooLongError as error:
                 raise InputError(
-                    f"reader {reader}, data {data}, question {name}, {len(kept)} passages: {error}; nothing of {data} "
-                    f"was answered; leave {reader} or {data} out of the study"
+                    f"reader {reader}, data {data}, question {name}, {len(kept)} passages: {error}; no question of "
+                    f"{data} was answered; leave out {reader} or {data} in the study"
                 ) from None
             except AT2PruneError as error:
                 raise InputError(f"reader {reader}, data {data}, question {name}: {error}") from error
@@ -120,7 +121,7 @@ def _encoded(
 
 
 def _check_same(folder: StudyFolder, data: str, questions: Mapping[str, Question]) -> None:
-    """Raise `InputError` if the questions differ from the questions that were ranked."""
+    """Raise `InputError` unless the questions include all questions that were ranked, with the same text."""
     if missing := next((one.id for one in folder.questions(data) if one.id not in questions), None):
         raise InputError(f"data {data}: question {missing!r} was ranked, but {folder.study.data[data].path} lacks it")
     folder.keep_questions(data, [questions[one.id] for one in folder.questions(data)])
@@ -156,16 +157,19 @@ def _answer(
 def _batches(
     loop: PruningLoop, reader: str, prompts: Sequence[_Prompt], batch_size: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Answer in batches. If a batch does not fit the GPU's memory, later batches have at most half its tokens.
+    """Answer the prompts in batches, and yield the records of each batch.
+
+    If a batch does not fit the GPU's memory, it is tried again with at most half of its tokens. Later batches have no
+    more tokens than that.
 
     Raises:
-        InputError: a batch of one prompt does not fit the memory.
+        InputError: a batch of one prompt does not fit the GPU's memory.
     """
     import torch
 
     start, most = 0, math.inf
     while start < len(prompts):
-        longest = len(prompts[start].prompt)  # the prompts are sorted
+        longest = len(prompts[start].prompt)  # the prompts are sorted, the longest first
         batch = prompts[start : start + int(max(1, min(batch_size, most // longest)))]
         started = time.perf_counter()
         drafts = None
@@ -174,9 +178,9 @@ def _batches(
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise InputError(
-                    f"reader {reader}: a prompt of {longest} tokens does not fit the GPU's memory; take a smaller model"
+                    f"reader {reader}: a prompt of {longest} tokens does not fit the GPU's memory; use a smaller model"
                 ) from error
-        if drafts is None:  # not inside `except`: the error keeps the memory in use
+        if drafts is None:  # this is not inside `except`, because there the error object keeps the memory in use
             torch.cuda.empty_cache()
             most = longest * len(batch) // 2
             continue

@@ -1,7 +1,7 @@
-"""Computes the numbers of a study's page from its files: cells, pooled means and paired differences.
+"""Compute the numbers of a study's page from the study's files: cells, pooled means and paired differences.
 
-The cells hold numbers only, without texts of the data sets. So they can be published, as `results.json`, and the page
-can be written again from them.
+The cells hold only numbers, and no text of the data sets. They can therefore be published, as `results.json`. The page
+can be written again from the published cells.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .lines import read_lines
 __all__ = ["BASELINES", "Cell", "Cells", "Key", "Part", "as_json", "load_cells", "read_cells"]
 
 BASELINES = ("none", "bm25", "cross_encoder")
-"""The methods of the catalogue that other methods are compared with."""
+"""The methods of the catalogue with which other methods are compared."""
 Key = tuple[str, str]
-"""A method and its k as a string."""
+"""The name of a method, and a value of k as a string."""
 
 
 @dataclass
 class Cell:
-    """The results of a method at one k, for one reader and one data set. Each list has one value per question."""
+    """The results of a method at one k, for one reader and one data set. A list has one value for each question."""
 
     f1: list[float] = field(default_factory=list)
     tokens: list[float] = field(default_factory=list)
@@ -42,8 +42,9 @@ class Cell:
     choosing: list[float] = field(default_factory=list)
     """The seconds that the method took to order the passages."""
     answering: list[float] = field(default_factory=list)
+    """The seconds that the reader took to answer."""
     recall: list[float] = field(default_factory=list)
-    """The share of the gold passages that are kept. Questions without gold passages are left out."""
+    """The share of the gold passages that were kept. This list leaves out questions without gold passages."""
 
 
 @dataclass
@@ -57,26 +58,27 @@ class Part:
     answers: int
     """The number of answers."""
     about: dict[str, Any]
-    """The reader's settings."""
+    """The settings of the reader."""
     where: list[dict[str, Any]]
-    """The devices and batch sizes with which the answers were written."""
+    """The devices and batch sizes with which the reader wrote the answers."""
 
 
 @dataclass
 class Cells:
-    """The complete parts of a study, and the other facts that its page states."""
+    """The complete parts of a study, and the other facts that the study's page states."""
 
     title: str
     parts: dict[tuple[str, str], Part]
     """The complete parts, by reader and data set."""
     missing: dict[tuple[str, str], tuple[int, int]]
-    """The parts that are not complete: for each, the number of answers in the file and the number needed."""
+    """The parts that are not complete, by reader and data set. The two numbers are the number of needed answers that
+    the file has, and the number of needed answers."""
     labels: dict[str, str]
     """The label of each method."""
     subject: str
     """The name of the method that the forest plot compares with the baselines."""
     baselines: list[str]
-    """The names of the methods that other methods are compared with."""
+    """The names of the methods with which other methods are compared."""
     devices: dict[str, list[str]]
     """The devices on which each method ordered the passages."""
 
@@ -86,16 +88,16 @@ class Cells:
 
     @property
     def keys(self) -> list[Key]:
-        """The methods with their values of k, in the order of the study."""
+        """The pairs of a method and a k, in the order of the study."""
         return list(next(iter(self.parts.values())).cells)
 
     def data_of(self, readers: Sequence[str]) -> list[str]:
-        """Return the data sets that all of these readers answered."""
+        """Return the data sets whose questions all of these readers have answered."""
         names = dict.fromkeys(data for _, data in self.parts)
         return [data for data in names if all((reader, data) in self.parts for reader in readers)]
 
     def groups(self, key: Key, what: str, readers: Sequence[str], data: Sequence[str]) -> list[list[float]]:
-        """Return one list per data set. It holds one value per question, which is the mean over the readers."""
+        """Return one list for each data set. A list holds one value for each question: the mean over the readers."""
         found = []
         for one in data:
             values = [getattr(self.parts[reader, one].cells[key], what) for reader in readers]
@@ -106,7 +108,10 @@ class Cells:
         return bootstrap_pooled(self.groups(key, what, readers, data))
 
     def difference(self, key: Key, baseline: str, readers: Sequence[str], data: Sequence[str]) -> Estimate:
-        """Estimate the mean paired difference in F1 to a baseline at the same k, or to no pruning."""
+        """Estimate the mean paired difference in F1 between a method and a baseline.
+
+        The baseline is taken at the same k. If the baseline is no pruning, it keeps all passages.
+        """
         other = (baseline, ALL) if (baseline, ALL) in self.keys else (baseline, key[1])
         groups = [self.groups(one, "f1", readers, data) for one in (key, other)]
         return bootstrap_pooled(
@@ -115,7 +120,7 @@ class Cells:
 
 
 def load_cells(folder: StudyFolder) -> Cells:
-    """Read the files of a study.
+    """Read the files of a study, and compute its cells.
 
     Raises:
         DataError: a file is missing or damaged, or no reader has answered a whole data set.
@@ -139,7 +144,7 @@ def load_cells(folder: StudyFolder) -> Cells:
 
 
 def as_json(cells: Cells) -> str:
-    """Return the cells as the text of a `results.json`."""
+    """Return the text of a `results.json` that holds the cells."""
     parts = []
     for (reader, data), part in cells.parts.items():
         found = [{"method": name, "k": k, **asdict(cell)} for (name, k), cell in part.cells.items()]
@@ -154,7 +159,7 @@ def read_cells(path: Path) -> Cells:
     """Read the cells from a `results.json` of a study.
 
     Raises:
-        DataError: the file cannot be read, or is no such file.
+        DataError: the file cannot be read, or it does not hold the results of a study.
     """
     try:
         found: Mapping[str, Any] = json.loads(read_text(path))
@@ -167,12 +172,14 @@ def read_cells(path: Path) -> Cells:
         missing = {(reader, data): (done, needed) for reader, data, done, needed in found["missing"]}
         return Cells(**{**found, "parts": parts, "missing": missing})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: no results of a study ({type(error).__name__}: {error})") from None
+        raise DataError(f"{path}: does not hold results of a study ({type(error).__name__}: {error})") from None
 
 
 def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tuple[int, int]]:
-    """Return the part, or None if it is not complete. Also return the number of answers in the file, and the number
-    needed."""
+    """Return the part, or None if the part is not complete.
+
+    Also return the number of needed answers that the file has, and the number of needed answers.
+    """
     questions = folder.questions(data)
     lines = read_lines(folder.answers_file(reader, data), NEEDED)
     answers = {(record["id"], tuple(record["kept"])): record for record in lines.records}
@@ -199,6 +206,6 @@ def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tup
 
 
 def _devices(folder: StudyFolder, method: str) -> list[str]:
-    """Return the devices on which a method ordered the passages, each once."""
+    """Return the devices on which a method ordered the passages, without repetitions."""
     files = [folder.rankings_file(method, data) for data in folder.study.data]
     return list(dict.fromkeys(str(where.get("device")) for file in files for where in read_lines(file).where))

@@ -1,4 +1,4 @@
-"""A study's figures: the paired differences as a forest plot, and F1 against the tokens that the reader read."""
+"""Draw a study's figures: paired differences as a forest plot, and F1 against the tokens that the reader read."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["curve_figure", "forest_figure", "forest_rows"]
 ROW, TOP, BOTTOM, LEFT, GAP, RIGHT = 0.165, 0.36, 0.45, 1.6, 0.52, 0.5  # inches
 FADED = "#555555"
 Row = tuple[str, Key, list[str], list[str]]
-"""A row of the forest plot: a label, a method with its k, the readers and the data sets."""
+"""A row of the forest plot: a label, a method and a k, the readers, and the data sets."""
 
 
 def forest_rows(cells: Cells) -> list[list[Row]]:
-    """Return the rows of the forest plot, as one list per k.
+    """Return the rows of the forest plot, as one list for each k.
 
-    First, there is one row for each reader and data set. Rows that pool data sets or readers follow.
+    A list begins with one row for each reader and data set. Rows that pool data sets or readers follow.
     """
     blocks = []
     for key in (key for key in cells.keys if key[0] == cells.subject):
@@ -42,7 +42,7 @@ def forest_rows(cells: Cells) -> list[list[Row]]:
 
 @styled
 def forest_figure(cells: Cells) -> Figure:
-    """Draw the subject's paired differences in F1, one panel per baseline. Pooled differences are bold."""
+    """Draw the subject's paired differences in F1, with one panel for each baseline. Pooled differences are bold."""
     baselines = [name for name in cells.baselines if name != cells.subject]
     blocks = forest_rows(cells)
     count = sum(len(rows) + 1 for rows in blocks)
@@ -68,7 +68,7 @@ def forest_figure(cells: Cells) -> Figure:
 
 
 def _panel(axes: Axes, cells: Cells, blocks: list[list[Row]], baseline: str, labelled: bool) -> float:
-    """Draw one panel, and return the largest distance of an interval's end from 0."""
+    """Draw one panel. Return the largest distance between 0 and an end of an interval."""
     ticks, names, limit, place = [], [], 0.0, 0
     for rows in blocks:
         ticks.append(place)
@@ -103,7 +103,10 @@ def _short(cells: Cells, baseline: str) -> str:
 
 @styled
 def curve_figure(cells: Cells) -> Figure:
-    """Draw F1 against the tokens that the reader read, pooled over data sets: a panel per reader, a line per method."""
+    """Draw F1 against the tokens that the reader read, pooled over data sets.
+
+    There is a panel for each reader, and a line for each method.
+    """
     readers = cells.readers
     columns = min(2, len(readers))
     rows = math.ceil(len(readers) / columns)

@@ -1,4 +1,4 @@
-"""Reads and writes the files of a study: the questions, the rankings, and the passages that each method keeps."""
+"""Read and write the questions and rankings of a study, and find the passages that each method keeps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Asked:
 
     id: str
     answers: list[str]
-    """The answers that are right."""
+    """The right answers."""
     gold: list[int]
     passages: int
     """The number of the question's passages."""
@@ -62,37 +62,39 @@ class StudyFolder:
         return self.path / "questions" / f"{data}.jsonl"
 
     def questions(self, data: str) -> list[Asked]:
-        """Read the questions of a data set.
+        """Read the questions of a data set from the folder.
 
         Raises:
-            DataError: there is no file with the questions, or it is damaged.
+            DataError: the file with the questions does not exist, or it is damaged.
         """
         file = self.questions_file(data)
         found = read_lines(file, ("id", "answers", "gold", "passages", "sha256")).records
         if not found:
-            raise DataError(f"there is no {file}; run the stage rank first")
+            raise DataError(f"{file}: does not exist or holds no questions; run the stage rank first")
         return [Asked(**record) for record in found]
 
     def keep_questions(self, data: str, questions: Sequence[Question]) -> None:
-        """Write the questions of a data set.
+        """Write the questions of a data set into the folder.
 
         Raises:
-            InputError: the folder holds another question under the same id.
+            InputError: the folder holds another question with the same id.
         """
         asked = [_asked(question) for question in questions]
         file = self.questions_file(data)
         known = {record["id"]: record for record in read_lines(file).records}
         for one in asked:
             if one.id in known and known[one.id] != asdict(one):
-                raise InputError(f"{file}: holds another question {one.id!r} of {data}; use another folder")
+                raise InputError(f"{file}: holds another question of {data} with the id {one.id!r}; use another folder")
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, as_lines(asdict(one) for one in asked))
 
     def rankings(self, method: str, data: str, questions: Sequence[Asked]) -> dict[str, dict[str, Any]]:
-        """Read a method's rankings of these questions, by question id. A record has the keys `ranking` and `seconds`.
+        """Read the records of a method's rankings of these questions. Return the records by question id.
+
+        A record has the key `ranking`, and `seconds` if the time was measured.
 
         Raises:
-            DataError: a ranking is missing, or it is not an order of the question's passages.
+            DataError: a ranking is missing, or a ranking is not an order of the question's passages.
         """
         name = self.study.methods[method].method
         if name in ("none", "oracle"):
@@ -101,12 +103,12 @@ class StudyFolder:
         known = {record["id"]: record for record in read_lines(file, ("id", "ranking")).records}
         for one in questions:
             if one.id not in known:
-                raise DataError(f"{file}: no ranking of question {one.id!r}; run the stage rank first")
+                raise DataError(f"{file}: there is no ranking of question {one.id!r}; run the stage rank first")
             check_ranking(known[one.id], one, file)
         return known
 
     def kept(self, data: str, questions: Sequence[Asked]) -> dict[str, dict[tuple[str, str], Kept]]:
-        """Return the passages that are kept, by question id, and then by method and k. Each k is a string."""
+        """Return the sets of kept passages, by question id, and then by method and k. Each k is a string."""
         sets: dict[str, dict[tuple[str, str], Kept]] = {one.id: {} for one in questions}
         for name, method in self.study.methods.items():
             rankings = self.rankings(name, data, questions)
@@ -118,7 +120,7 @@ class StudyFolder:
 
 
 def check_ranking(record: Mapping[str, Any], asked: Asked, file: Path) -> None:
-    """Raise `DataError` unless a ranking is an order of all passages of its question."""
+    """Raise `DataError` unless the ranking in a record is an order of all passages of its question."""
     ranking = record["ranking"]
     whole = isinstance(ranking, list) and all(isinstance(index, int) for index in ranking)
     if not whole or sorted(ranking) != list(range(asked.passages)):
@@ -129,7 +131,7 @@ def check_ranking(record: Mapping[str, Any], asked: Asked, file: Path) -> None:
 
 
 def kept_sets(study: Study, method: Method, ranking: Sequence[int]) -> Iterator[tuple[str, Kept]]:
-    """Yield each k, as a string, and the passages that are kept, in the order in which the reader sees them."""
+    """Yield each k as a string, with the passages that a method keeps, in the order in which the reader sees them."""
     if method.method == "none":
         yield ALL, tuple(range(len(ranking)))
     else:
@@ -163,7 +165,7 @@ def load_data(study: Study, name: str) -> list[Question]:
 
 
 def chosen(names: Mapping[str, Any], data: Mapping[str, Any], only: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of a name and a data set that match one of the patterns `NAME/DATA`.
+    """Return the pairs of a name and a data set that match at least one of the patterns `NAME/DATA`.
 
     Without patterns, return all pairs.
 

@@ -1,6 +1,6 @@
-"""Reads and writes files of JSON lines, which an interrupted run continues.
+"""Read and write files of JSON lines, which a later run can continue after an interruption.
 
-A line with the key `about` holds the settings of the lines after it. All other lines are records.
+A line with the key `about` holds the settings of the lines that follow. All other lines are records.
 """
 
 from __future__ import annotations
@@ -31,21 +31,23 @@ class Lines:
     about: dict[str, Any] = field(default_factory=dict)
     """The settings that all records depend on."""
     where: list[dict[str, Any]] = field(default_factory=list)
-    """The devices and batch sizes with which the records were written, each once."""
+    """The devices and batch sizes with which the records were written, without repetitions."""
     whole: int = 0
     """The number of bytes up to the end of the last complete line."""
 
 
 def read_lines(path: Path, needed: Sequence[str] = ()) -> Lines:
-    """Read a file. A file that does not exist has no lines. If the last line is not complete, it is left out.
+    """Read a file of JSON lines. If the last line is not complete, it is left out.
+
+    For a file that does not exist, the result has no records.
 
     Args:
         path: the file.
         needed: the keys that every record must have.
 
     Raises:
-        DataError: a line before the last one is damaged, or the lines have different settings. The message names the
-            line.
+        DataError: a line before the last line is damaged, or the file has lines with different settings. The message
+            names the line.
         CacheError: the file cannot be read.
     """
     try:
@@ -64,10 +66,10 @@ def read_lines(path: Path, needed: Sequence[str] = ()) -> Lines:
             if last:
                 break
             raise DataError(
-                f"{path}, line {number}: damaged ({error}); delete this line, and the next run writes it again"
+                f"{path}, line {number}: damaged ({error}); delete this line, and the next run makes its record again"
             ) from None
         if last and not line.endswith(b"\n"):
-            break  # a new record would be written on the same line
+            break  # without a line break at the end, a new record would be written on the same line
         found.whole += len(line)
         if "about" not in value:
             found.records.append(value)
@@ -87,7 +89,7 @@ def adding(path: Path, about: Mapping[str, Any], where: Mapping[str, Any]) -> It
     Args:
         path: the file.
         about: the settings that the records depend on. A file with records of other settings raises an error.
-        where: the conditions that may change during a run, such as the device.
+        where: the conditions that may differ between the records of a file, such as the device.
 
     Raises:
         InputError: the file has records of other settings, or another process is writing to it.
@@ -113,7 +115,7 @@ def adding(path: Path, about: Mapping[str, Any], where: Mapping[str, Any]) -> It
                 yield add
     except Timeout:
         raise InputError(
-            f"{path}: another process is writing it; wait for that process, or choose another part"
+            f"{path}: another process is writing this file; wait for that process, or choose another part with --only"
         ) from None
     except OSError as error:
         if isinstance(error, CacheError):

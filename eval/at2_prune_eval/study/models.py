@@ -1,4 +1,4 @@
-"""Loads a study's models, and describes models and coefficients for its files."""
+"""Load the models of a study, and describe models and devices for the study's files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .settings import DEFAULT, Model, in_full
 __all__ = ["checked_name", "describe_device", "describe_model", "load_language_model"]
 
 SAMPLES = 64
-"""The number of values of each parameter that a digest of weights reads."""
+"""A digest of weights reads about this many values of each parameter."""
 
 
 def checked_name(settings: Model, role: str) -> str | None:
-    """Check the model's config and tokenizer, and return the name that `LanguageModel.load` takes.
+    """Check the config and tokenizer of a model, and return the name that `LanguageModel.load` takes.
 
     Args:
         settings: the model.
-        role: as in `load_language_model`.
+        role: the words that error messages use for the model, such as "reader qwen".
 
     Raises:
         InputError: the model cannot be used. The message begins with the role.
@@ -46,7 +46,7 @@ def load_language_model(settings: Model, role: str) -> LanguageModel:
 
     Args:
         settings: the model.
-        role: the words that errors use for the model, such as "reader qwen".
+        role: the words that error messages use for the model, such as "reader qwen".
 
     Raises:
         InputError: the model cannot be loaded. The message begins with the role.
@@ -59,7 +59,10 @@ def load_language_model(settings: Model, role: str) -> LanguageModel:
 
 
 def describe_model(language_model: LanguageModel) -> dict[str, Any]:
-    """Return a model's name, precision, prompt and a digest of its weights, which are the same on every machine."""
+    """Return the name, size, precision and prompt of a model, and a digest of its weights.
+
+    The values are the same on every machine.
+    """
     model, state = language_model.model, hashlib.sha256()
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()

@@ -1,4 +1,4 @@
-"""Writes a study's page in Markdown, and its figures, from the study's files or from its `results.json` alone."""
+"""Write a study's page in Markdown, with its figures, from the study's files or only from its `results.json`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_page(folder: StudyFolder) -> str:
 
 
 def write_cells(cells: Cells, page: Path) -> None:
-    """Write a page of cells, and its figures into the folder `figures` beside it.
+    """Write the page for a study's cells, and write the figures into the folder `figures` beside the page.
 
     Raises:
         CacheError: the page cannot be written.
@@ -83,7 +83,8 @@ def _head(cells: Cells) -> str:
         text.append(f"Left out: {reader} has answered {done} of {needed} prompts of {data}.")
     for (reader, data), part in cells.parts.items():
         if part.empty:
-            text.append(f"{reader} wrote nothing for {part.empty} of {part.answers} prompts of {data}; these score 0.")
+            empty = f"{reader} wrote nothing for {part.empty} of {part.answers} prompts of {data}."
+            text.append(f"{empty} Empty answers score 0.")
     return "\n\n".join(text)
 
 

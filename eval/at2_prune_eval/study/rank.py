@@ -1,4 +1,4 @@
-"""The stage `rank`: every method orders the passages of every question, once."""
+"""Run the stage `rank`: every method orders the passages of every question, once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["rank"]
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
-"""Called with a title, the number of entries that are done, and their total."""
+"""A function that is called with a title, the number of questions that are done, and the number of all questions."""
 
 
 def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
@@ -34,12 +34,13 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
 
     Args:
         folder: the study's folder.
-        only: patterns `METHOD/DATA` that choose methods and data sets. Without patterns, all are chosen.
-        progress: called after every question.
+        only: patterns `METHOD/DATA` that choose methods and data sets. Without patterns, all methods and data sets are
+            chosen.
+        progress: a function that is called after every question.
 
     Raises:
         InputError: a method or a data set cannot be used.
-        DataError: rankings from a file do not fit the questions.
+        DataError: rankings from a file do not belong to the questions.
         CacheError: the folder cannot be written.
     """
     study = folder.study
@@ -63,7 +64,7 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
 
 
 def _missing(folder: StudyFolder, name: str, data: str, questions: Sequence[Question]) -> list[Question]:
-    """Return the questions whose passages a scorer has to order. There are none if the method has no scorer."""
+    """Return the questions whose passages a scorer still has to order. Without a scorer, there are none."""
     method = folder.study.methods[name]
     if method.file is not None or method.method in ("none", "oracle"):
         return []
@@ -72,7 +73,7 @@ def _missing(folder: StudyFolder, name: str, data: str, questions: Sequence[Ques
 
 
 def _check_methods(folder: StudyFolder, names: Sequence[str]) -> None:
-    """Check before a model is loaded that the methods and their scoring model can be used, as far as this is known."""
+    """Check that the methods and their scoring model can be used, as far as this is known before a model is loaded."""
     from at2_prune.scorers import ScorerOptions
     from at2_prune.scorers.registry import check_scorer
 
@@ -94,12 +95,12 @@ def _scoring_model(folder: StudyFolder) -> LanguageModel:
     from .models import load_language_model
 
     language_model = load_language_model(folder.study.scorer, "scorer")
-    language_model.compatibility.measure()  # these forward passes must not count as a method's time
+    language_model.compatibility.measure()  # the time of these forward passes must not count as a method's time
     return language_model
 
 
 def _pruner(folder: StudyFolder, name: str, language_model: LanguageModel) -> AT2Pruner:
-    """Make a pruner with this method, the same as a user would make."""
+    """Make a pruner with this method, as a user would make it."""
     from at2_prune.pruning.pruner import AT2Pruner
 
     try:
@@ -121,7 +122,7 @@ def _scorer(method: Method, language_model: LanguageModel) -> Scorer:
 
 
 def _as_path(name: str | None) -> Any:
-    """Return a folder as a `Path`, and a Hub id as it is. For a `Path`, the study's files name only its end."""
+    """Return a folder as a `Path`, and a Hub id unchanged. The study's files record only the end of a `Path`."""
     return user_path(name) if name is not None and user_path(name).exists() else name
 
 
@@ -166,22 +167,22 @@ def _about(folder: StudyFolder, name: str, data: str, pruner: AT2Pruner) -> dict
 
 
 def _copy(folder: StudyFolder, name: str, data: str) -> None:
-    """Check rankings that were made elsewhere, and copy them into the folder."""
+    """Check the rankings in a file that the study names, and copy them into the study's folder."""
     given = Path(str(in_full(folder.study.methods[name], f"method {name}").file).replace("{data}", data))
     if not given.is_file():
-        raise DataError(f"method {name}: there is no file {given} with rankings of {data}")
+        raise DataError(f"method {name}: the file {given} with rankings of {data} does not exist")
     known = read_lines(given, ("id", "ranking"))
     records = {record["id"]: record for record in known.records}
     questions = folder.questions(data)
     for one in questions:
         if one.id not in records:
-            raise DataError(f"{given}: no ranking of question {one.id!r} of {data}")
+            raise DataError(f"{given}: there is no ranking of question {one.id!r} of {data}")
         check_ranking(records[one.id], one, given)
     file = folder.rankings_file(name, data)
     done = {record["id"]: record for record in read_lines(file, ("id", "ranking")).records}
     changed = next((one for one in questions if one.id in done and done[one.id] != records[one.id]), None)
     if changed is not None:
-        raise InputError(f"{file}: question {changed.id!r} has another ranking than in {given}; remove {file}")
+        raise InputError(f"{file}: the ranking of question {changed.id!r} differs from {given}; remove {file}")
     about = {"method": "file", "data": data, "file": given.name, "made_with": known.about}
     with adding(file, about, known.where[-1] if known.where else {"device": "unknown"}) as add:
         add(records[one.id] for one in questions if one.id not in done)

@@ -1,4 +1,4 @@
-"""Reads and checks a study's YAML file: readers, data sets, methods and the values of k."""
+"""Read and check the YAML file of a study: readers, data sets, methods and values of k."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..k_values import check_ks
 __all__ = ["DEFAULT", "Data", "Method", "Model", "Study", "in_full", "load_study"]
 
 DEFAULT = "default"
-"""The name of the embedded model in a study."""
+"""The name that stands for the embedded model in a study."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 T = TypeVar("T")
@@ -50,14 +50,14 @@ class Method:
     """A method that orders passages."""
 
     method: str = ""
-    """A method of the catalogue. By default, it is the method's name in the study."""
+    """A method of the catalogue. The default is the name that the study gives to the method."""
     coefficients: str | None = None
     embedder: str | None = None
     cross_encoder: str | None = None
     seed: int = 0
     file: str | None = None
-    """A file with rankings that were made elsewhere, in the study's own format. `{data}` in the path is replaced by the
-    data set's name."""
+    """A file with rankings that another program or machine made, in the format of a study's rankings. The name of the
+    data set replaces `{data}` in the path."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,16 @@ class Study:
     k: list[int]
     title: str = "Pooled evidence"
     scorer: Model = field(default_factory=Model)
-    """The model that methods score with."""
+    """The scoring model of all methods."""
     subject: str = ""
-    """The method that the forest plot compares with the baselines; by default the study's main method."""
+    """The method that the forest plot compares with the baselines. The default is the study's main method."""
     max_new_tokens: int = 48
     batch_size: int = 64
     """The largest number of prompts that are answered at once on a GPU."""
 
 
 def load_study(path: str | os.PathLike[str]) -> Study:
-    """Read a study from a YAML file. Environment variables in it are replaced later, by `in_full`.
+    """Read a study from a YAML file. `in_full` later replaces the environment variables in its values.
 
     Raises:
         DataError: the file cannot be read.
@@ -114,9 +114,10 @@ def load_study(path: str | os.PathLike[str]) -> Study:
 
 
 def in_full(settings: T, where: str) -> T:
-    """Return the settings. In each value, `${NAME}` becomes the environment variable, and `~` the home folder.
+    """Return the settings with `${NAME}` replaced by the environment variable, and a leading `~` by the home folder.
 
-    A stage replaces only the settings that it uses, so a machine needs no variables for the other stages.
+    A stage calls this only for the settings that the stage uses. A machine that runs one stage therefore needs no
+    variables of the other stages.
 
     Raises:
         InputError: a variable is not set.
@@ -126,30 +127,36 @@ def in_full(settings: T, where: str) -> T:
     for name, value in texts.items():
         for variable in _VARIABLE.findall(value):
             if variable not in os.environ:
-                raise InputError(f"{where}: the environment variable {variable} is not set; {name}: {value} needs it")
+                raise InputError(
+                    f"{where}: the environment variable {variable} is not set, but {name}: {value} needs this variable"
+                )
         texts[name] = os.path.expanduser(_VARIABLE.sub(lambda found: os.environ[found[1]], value))
     return type(settings)(**{**given, **texts})
 
 
 def _checked(method: Method, name: str, where: str) -> Method:
-    """Check a method's settings, and return them with the method of the catalogue filled in."""
+    """Check the settings of a method. Return the settings with the method of the catalogue filled in."""
     kind = method.method or ("" if method.file else name)
     known = [*REFERENCES, *scoring_methods()]
-    removed = kind in REMOVED  # its finished rankings can still be answered and shown; the stage rank refuses others
+    removed = kind in REMOVED  # finished rankings of a removed method can be used, but the stage rank makes no new ones
     if method.file is None and kind not in known and not removed:
-        raise InputError(f"{where}: methods.{name}: no method {kind!r}; there are {', '.join(known)}, or give a file")
+        raise InputError(
+            f"{where}: methods.{name}: there is no method {kind!r}; use one of {', '.join(known)}, or give a file"
+        )
     for option, wanted in (("embedder", "dense"), ("cross_encoder", "cross_encoder")):
         if getattr(method, option) is not None and kind != wanted:
             raise InputError(
                 f"{where}: methods.{name}: {option} belongs to the method {wanted}, not to {kind or 'file'}"
             )
     if method.coefficients is not None and not removed and not (kind in METHODS and METHODS[kind].coefficients):
-        raise InputError(f"{where}: methods.{name}: the method {kind or name} has no coefficients; leave them out")
+        raise InputError(
+            f"{where}: methods.{name}: the method {kind or name} has no coefficients; leave out coefficients"
+        )
     return Method(kind, method.coefficients, method.embedder, method.cross_encoder, method.seed, method.file)
 
 
 def _named(kind: type[T], value: Any, where: str) -> dict[str, T]:
-    """Return a mapping of names to settings. File names contain the names, so few characters are allowed."""
+    """Return a mapping of names to settings. The names become parts of file names, so few characters are allowed."""
     if not isinstance(value, Mapping) or not value:
         raise InputError(f"{where} must be a mapping of names to settings, got {value!r:.80}")
     for name in value:

@@ -26,9 +26,9 @@ FEW_QUESTIONS = 30
 TOO_FEW = f"With fewer than {FEW_QUESTIONS} questions, the intervals are too narrow to rely on."
 
 Estimates = Mapping[str, Any]
-"""`mean, low, high`: a mean and its 95 % interval."""
+"""A mean and its 95 % interval, under the keys `mean`, `low` and `high`."""
 Rows = list[list[str]]
-"""The rows of a table; the first is the header."""
+"""The rows of a table. The first row is the header."""
 
 
 def estimate(value: Estimates | None, sign: str = "", decimals: int = 3, bold: bool = False) -> str:
@@ -36,9 +36,9 @@ def estimate(value: Estimates | None, sign: str = "", decimals: int = 3, bold: b
 
     Args:
         value: the mean and its interval.
-        sign: `+` shows the sign of positive numbers too.
+        sign: with `+`, positive numbers have a sign too.
         decimals: the number of decimals.
-        bold: mark the mean as bold in Markdown.
+        bold: whether Markdown shows the mean in bold.
 
     Example:
         >>> estimate({"mean": 0.05, "low": 0.01, "high": 0.09}, sign="+", decimals=2)
@@ -56,23 +56,25 @@ def is_outside(difference: Estimates) -> bool:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Write a header row and further rows as a Markdown table. No text in a cell can break the table."""
+    """Write rows as a Markdown table, the header first. Characters that would break the table are escaped."""
     header, *rest = [[" ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rest])
 
 
 def rivals(names: Iterable[str]) -> list[str]:
-    """Return all methods except no pruning and the oracle, family by family."""
+    """Return all methods except no pruning and the oracle, grouped by family."""
     return [name for members in by_family(names).values() for name in members]
 
 
 def ordered(names: Mapping[str, Any]) -> list[str]:
-    """Return the methods in the order of tables: no pruning, family by family, the oracle."""
+    """Return the methods in the order of tables: no pruning, then the methods of each family, then the oracle."""
     return [name for name in ("none", *rivals(names), "oracle") if name in names]
 
 
 def main_method(names: Iterable[str]) -> str:
-    """Return the main method of a run: the default method, else AT2, else the first method; empty if there is none.
+    """Return the main method of a run: the default method, else AT2, else the first method.
+
+    Return an empty text if the run has only no pruning and the oracle.
 
     Example:
         >>> main_method(["none", "at2", "scout"]), main_method(["none", "bm25", "at2"]), main_method(["none", "bm25"])
@@ -83,12 +85,12 @@ def main_method(names: Iterable[str]) -> str:
 
 
 def references(paired: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the methods that others are compared with, each with its name in a sentence.
+    """Return the methods with which other methods are compared: no pruning and the main method.
 
-    These are no pruning and the main method.
+    The second value of each pair is the method's name in a sentence.
 
     Args:
-        paired: the differences of a run, by reference.
+        paired: the differences of a run, by the method that other methods are compared with.
 
     Example:
         >>> references({"none": {}, "at2": {}, "scout": {}, "bm25": {}})

@@ -1,4 +1,4 @@
-"""Tables of cost: the cost of choosing passages, and the whole cost of each mode."""
+"""Tables of cost: the cost of choosing passages, and the whole cost of no pruning and of learned methods."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ __all__ = [
 
 
 def has_reader(results: Mapping[str, Any]) -> bool:
-    """Return whether another model than the scoring one wrote drafts and answers."""
+    """Return whether a reader wrote drafts and answers that is not the scoring model."""
     return "reader" in results.get("config", {})
 
 
 def passes_in_all(method: Mapping[str, Any]) -> dict[str, float]:
-    """Return the forward passes over the whole prompt to choose passages, with their interval. A draft counts as
-    one pass."""
+    """Return the number of forward passes over the whole prompt that a method takes to choose passages.
+
+    The number is a mean with its interval. If the method reads a draft, the draft counts as one pass.
+    """
     return {key: value + bool(method["uses_draft"]) for key, value in method["cost"]["passes"].items()}
 
 
@@ -39,7 +41,7 @@ def forward_passes(method: Mapping[str, Any]) -> float:
 
 
 def seconds_to_choose(results: Mapping[str, Any], name: str) -> float:
-    """Return the mean seconds to choose passages, with the draft's seconds if the method reads a draft."""
+    """Return the mean seconds to choose passages. They include the draft's seconds if the method reads a draft."""
     method = results["methods"][name]
     seconds: float = method["cost"]["seconds"]["mean"]
     return seconds + (results["draft"]["seconds"]["mean"] if method["uses_draft"] else 0.0)
@@ -48,10 +50,11 @@ def seconds_to_choose(results: Mapping[str, Any], name: str) -> float:
 def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, float] | None:
     """Return the whole cost of a method at one k, in forward passes over the prompt with all passages.
 
-    With a separate reader, the passes are the reader's.
+    With a separate reader, only the passes of the reader are counted.
 
     Returns:
-        The passes to choose passages, and the passes to read the kept passages. None if the run did not record these.
+        The passes to choose passages, and the passes to read the kept passages. None if the run did not record the
+        tokens of its prompts.
     """
     methods = results["methods"]
     if name == "none":  # the draft is the answer
@@ -65,15 +68,18 @@ def whole_passes(results: Mapping[str, Any], name: str, k: str) -> tuple[float, 
 
 
 def reader_tokens(results: Mapping[str, Any], name: str, k: str) -> float:
-    """Return the mean number of tokens that the reader reads for an answer, with the prompt of a draft."""
+    """Return the mean number of tokens that the reader reads for an answer.
+
+    If the method reads a draft, the tokens of the draft's prompt are included.
+    """
     methods = results["methods"]
     read: float = methods[name]["at"][k]["prompt_tokens"]["mean"]
-    drafts = methods[name]["uses_draft"] and name != "none"  # the draft of no pruning is the answer
+    drafts = methods[name]["uses_draft"] and name != "none"  # with no pruning, the draft is the answer
     return read + (methods["none"]["at"][ALL]["prompt_tokens"]["mean"] if drafts else 0.0)
 
 
 def cost_rows(results: Mapping[str, Any]) -> Rows:
-    """Return the rows of the table of costs: the cost of choosing by method, per question.
+    """Return the rows of the table of costs: for each method, the mean cost of choosing passages for one question.
 
     With a separate reader, the passes of the two models are in separate columns.
     """
@@ -103,7 +109,10 @@ def cost_rows(results: Mapping[str, Any]) -> Rows:
 
 
 def mode_rows(results: Mapping[str, Any]) -> Rows:
-    """Return the rows of the table of modes: F1 and whole cost of no pruning, and of learned methods at each k."""
+    """Return the rows of the table of modes. A mode is no pruning, or a learned method at one k.
+
+    A row has the F1 and the whole cost of the mode.
+    """
     methods = results["methods"]
     names = by_family(methods).get("learned", [])
     header = ["mode", "k", "F1", "against no pruning", "part of the way to the oracle"]

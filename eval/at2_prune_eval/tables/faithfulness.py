@@ -1,4 +1,4 @@
-"""Tables of faithfulness: LDS and top-k drop, and the three tests."""
+"""Tables of faithfulness: LDS and top-k drop, and the three tests of "Attention is not Explanation"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ablation_difference_rows", "ablation_rows", "faithfulness_line", "fa
 
 
 def faithfulness_line(part: Mapping[str, Any]) -> str:
-    """Return the settings with which faithfulness was measured, in sentences."""
+    """Describe in sentences how faithfulness was measured."""
     left_out = ", ".join(f"{count} {reason}" for reason, count in part["left_out"].items())
     settings = part["settings"]
     skipped = ", ".join(label_of(name) for name in part.get("order_skipped", ()))
@@ -27,7 +27,7 @@ def faithfulness_line(part: Mapping[str, Any]) -> str:
 
 
 def ablation_rows(part: Mapping[str, Any]) -> Rows:
-    """Return the rows of LDS and top-k drop by method."""
+    """Return the rows of the table of LDS and top-k drop, one row for each method."""
     ks = [str(k) for k in part["ks"]]
     rows = [["method", "LDS", *(f"top-{k} drop" for k in ks)]]
     for name in _measured(part["lds"], part["top_k_drop"]):
@@ -37,9 +37,10 @@ def ablation_rows(part: Mapping[str, Any]) -> Rows:
 
 
 def ablation_difference_rows(part: Mapping[str, Any]) -> Rows:
-    """Return the rows of LDS and top-k drop by method, minus AT2's values on the same questions.
+    """Return the rows of the table of differences in LDS and top-k drop, one row for each method.
 
-    A difference is bold if its interval does not contain 0.
+    A difference is the value of a method minus the value of AT2 on the same questions. It is bold if its interval does
+    not contain 0.
     """
     differences = part.get("paired") or {}
     ks = [str(k) for k in part["ks"]]
@@ -55,7 +56,10 @@ def ablation_difference_rows(part: Mapping[str, Any]) -> Rows:
 
 
 def faithfulness_rows(part: Mapping[str, Any]) -> Rows:
-    """Return the rows of the three tests of "Attention is not Explanation". A dash stands for a missing test."""
+    """Return the rows of the table of the three tests, one row for each method.
+
+    A dash stands for a test that the method did not take.
+    """
     kendall, permutation, order = (part.get(test) or {} for test in ("kendall", "permutation", "order"))
     header = ["method", *(f"τ with {label_of(other).lower()}" for other in kendall)]
     if permutation:

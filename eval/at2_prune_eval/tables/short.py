@@ -1,4 +1,4 @@
-"""The short table of docs/findings.md."""
+"""Write the short table of docs/findings.md."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["short_table"]
 
 
 def short_table(results: Mapping[str, Any], k: str = "3") -> str:
-    """Return a table of F1 by method and k, without intervals, and of the passes at one k.
+    """Return a table of F1 by method and k, without intervals. The last column has the forward passes at one k.
 
     A line below the table explains the marks.
 
     Args:
         results: the content of `results.json`.
-        k: the value of k for which passes are shown.
+        k: the value of k for which forward passes are shown.
 
     Returns:
         Markdown.

@@ -105,7 +105,7 @@ def test_data_options(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[
         assert gold[0] == gold[1]
     capsys.readouterr()
     assert main([*command, "--out", str(tmp_path / "none"), "--type", "quiz"]) == 2
-    assert "no question of type 'quiz'; there are" in capsys.readouterr().err
+    assert "no question has the type 'quiz'; the types are" in capsys.readouterr().err
 
 
 def test_rows_that_cannot_be_used(
@@ -140,7 +140,7 @@ def test_rows_that_cannot_be_used(
     assert "gold" in error
     assert not (tmp_path / "out").exists()
     assert main([*command, "--skip-invalid"]) == 0
-    assert "1 rows left out: " in capsys.readouterr().out
+    assert "1 rows were left out: " in capsys.readouterr().out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (results["n"], sum(results["skipped"].values())) == (1, 1)
 
@@ -215,7 +215,7 @@ def test_rows_too_long_for_the_model(model: str, tmp_path: Path, capsys: pytest.
     assert "--skip-invalid" in error
     assert not out.exists()
     assert main([*command, "--skip-invalid"]) == 0
-    assert "1 rows left out: longer than the model's context" in capsys.readouterr().out
+    assert "1 rows were left out: longer than the model's context" in capsys.readouterr().out
     results = json.loads((out / "results.json").read_text())
     assert (results["n"], results["skipped"]) == (1, {"longer than the model's context": 1})
 
@@ -258,10 +258,10 @@ def test_coefficients_by_name(model: str, trained: str, tmp_path: Path, capsys: 
     command = ["eval", "--limit", "1", "--k", "1", "--max-new-tokens", "2", "--model", model, "--methods", "random"]
     command += ["--cache", str(tmp_path / "cache.sqlite"), "--out", str(tmp_path / "out"), "--coefficients"]
     assert main([*command, trained, str(other)]) == 2
-    assert "another method is called at2 already: give another name, NAME=" in capsys.readouterr().err
+    assert "another method has the name at2 already: give another name, NAME=" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert main([*command, f"scout={other}"]) == 2
-    assert "belongs to the method at2, not scout: give another name" in capsys.readouterr().err
+    assert "belongs to the method at2, not to scout: give another name" in capsys.readouterr().err
     assert main([*command, trained, f"flat-0.5={other}"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(results["methods"]) == ["none", "random", "at2", "flat-0.5", "oracle"]

@@ -184,7 +184,7 @@ def test_results_of_a_method_that_was_removed_are_drawn(results: dict[str, Any],
 def test_a_page_is_not_written_over_its_own_results(results: dict[str, Any], tmp_path: Path) -> None:
     path = write_run(tmp_path, [], results) / "results.json"
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"name it \.md"):
+    with pytest.raises(InputError, match=r"ends with \.md"):
         write_document(path, path)
     assert path.read_bytes() == before
 

@@ -198,7 +198,7 @@ def test_two_runs_do_not_write_into_one_folder(
     loop: CachedLoop, scorers: list[Scorer], questions: list[Question], tmp_path: Path
 ) -> None:
     def another(record: dict[str, Any], resumed: bool) -> None:
-        with pytest.raises(InputError, match="another run is writing there"):
+        with pytest.raises(InputError, match="another run is writing to this folder"):
             run(loop, scorers, questions, tmp_path)
 
     run(loop, scorers, questions, tmp_path, progress=another)

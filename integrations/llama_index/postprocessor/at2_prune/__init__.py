@@ -4,7 +4,7 @@
 
     query_engine = index.as_query_engine(similarity_top_k=10, node_postprocessors=[AT2Postprocessor(top_n=3)])
 
-`AT2Synthesizer` lets the query engine's own LLM write a draft, prunes the nodes, and lets the LLM answer from the kept
+`AT2Synthesizer` lets the LLM of the query engine write a draft, prunes the nodes, and lets the LLM answer from the kept
 nodes.
 """
 

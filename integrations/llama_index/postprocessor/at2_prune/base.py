@@ -1,4 +1,4 @@
-"""AT2Postprocessor: a LlamaIndex node postprocessor, which runs between a retriever and the answer."""
+"""Define AT2Postprocessor, a LlamaIndex node postprocessor, which runs between a retriever and the answer."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ dispatcher = get_dispatcher(__name__)
 class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     """Keep the nodes that the attention of the scoring model points to.
 
-    The first call loads the scoring model, by default Gemma 3 270M. The scoring model reads the text that the LLM will
-    get, with the metadata. With `granularity="sentence"` the scoring model reads only title and text.
+    The first call loads the scoring model, by default Gemma 3 270M. The scoring model reads the same text as the LLM:
+    the text of the node, with the metadata that the LLM sees. With `granularity="sentence"`, the scoring model reads
+    only the title and the text.
 
-    `NodeWithScore.score` holds the probability that the node is evidence, or the score if the method gives no
-    probabilities; `prune` returns both. A single node keeps its retrieval score, unless a setting such as `min_score`
-    asks for probabilities. Only some methods, for example `fusion`, read retrieval scores.
+    `NodeWithScore.score` holds the probability that the node is evidence. If the method gives no probabilities, it
+    holds the method's score. `prune` returns both numbers. A single node is not scored and keeps its retrieval score,
+    unless a setting such as `min_score` needs probabilities. Only some methods, for example `fusion`, read retrieval
+    scores.
 
     Example:
         >>> from llama_index.core.schema import NodeWithScore, TextNode
@@ -53,8 +55,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     """
 
     draft_llm: SkipJsonSchema[LLM | None] = Field(default=None, exclude=True)
-    """Writes the drafts. The scoring model then reads each draft in one forward pass. With None, the reader writes
-    the drafts; see the setting `reader`."""
+    """The LLM that writes the drafts. The scoring model then reads each draft in one forward pass. With None, the
+    reader writes the drafts; see the setting `reader`."""
     draft_prompt: SkipJsonSchema[BasePromptTemplate] = Field(default=DEFAULT_TEXT_QA_PROMPT_SEL, exclude=True)
     """The prompt for `draft_llm`, with `{context_str}` and `{query_str}`."""
 
@@ -64,15 +66,15 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         return "AT2Postprocessor"
 
     def prune(self, nodes: Sequence[NodeWithScore], query: str, *, draft: str | Draft | None = None) -> Pruned:
-        """Return what is kept and what is dropped, with the reasons.
+        """Return the kept and the dropped nodes, with the reasons for dropping.
 
-        `print(postprocessor.prune(nodes, query).explain())` shows them.
+        `print(postprocessor.prune(nodes, query).explain())` shows this result.
 
         Args:
             nodes: the retrieved nodes.
             query: the question.
-            draft: a draft written from these nodes. With None, `draft_llm` or the reader writes one if the
-                method reads a draft.
+            draft: a draft that was written from these nodes. With None, `draft_llm` or the reader writes a draft if the
+                method reads drafts.
         """
         nodes, drafter = as_nodes(nodes), self.draft_llm if draft is None else None
         if drafter is not None and (read := self.to_draft_from(nodes)):
@@ -80,23 +82,25 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         return self.step.run(query, self.passages(nodes), draft)
 
     async def aprune(self, nodes: Sequence[NodeWithScore], query: str, *, draft: str | Draft | None = None) -> Pruned:
-        """Do the same as `prune`, with the scoring model in a thread."""
+        """Do the same as `prune`, but run the scoring model in a thread."""
         nodes, drafter = as_nodes(nodes), self.draft_llm if draft is None else None
         if drafter is not None and (read := await asyncio.to_thread(self.to_draft_from, nodes)):
             draft = await drafter.apredict(self.draft_prompt, **_variables(read, query))
         return await asyncio.to_thread(self.step.run, query, self.passages(nodes), draft)
 
     def to_draft_from(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
-        """Return the nodes to write a draft from, each once, or an empty list if no draft is needed.
+        """Return the nodes to write a draft from. The list is empty if no draft is needed.
 
-        This loads the scoring model if there is something to select, because the method decides whether a draft is
-        needed.
+        Duplicates are left out, unless `drop_duplicates` is False. If there are at least two nodes to choose from, this
+        loads the scoring model, because the method decides whether a draft is needed.
         """
         return [nodes[index] for index in self.step.to_draft(self.passages(nodes), self.draft_llm is not None)]
 
     def passages(self, nodes: Sequence[NodeWithScore]) -> list[Passage]:
-        """Return the nodes as the passages that the scoring model reads. A node without text becomes a passage without
-        text."""
+        """Turn nodes into passages, which the scoring model reads.
+
+        A node without text becomes a passage without text.
+        """
         return [replace(self._read(node.node), score=node.score) for node in as_nodes(nodes)]
 
     def kept_nodes(self, nodes: Sequence[NodeWithScore], pruned: Pruned) -> list[NodeWithScore]:
@@ -131,7 +135,7 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
             return done(await self.aprune(nodes, query))
 
     def _question(self, nodes: Sequence[NodeWithScore], query_bundle: QueryBundle | None) -> str | None:
-        """Return the question to prune for, or None if all nodes are returned as they are."""
+        """Return the question for which nodes are pruned, or None if all nodes are to be returned unchanged."""
         if not self.enabled:
             return None
         if query_bundle is None:
@@ -140,10 +144,10 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
 
     @contextmanager
     def events(self, nodes: list[NodeWithScore], query: str) -> Iterator[Callable[[Pruned], list[NodeWithScore]]]:
-        """Send the events that LlamaIndex expects around a reranker, to its dispatcher and to its callbacks.
+        """Send the events that LlamaIndex expects from a reranker, to LlamaIndex's dispatcher and to the callbacks.
 
         Yields:
-            A function to call with the result. It sends the closing events and returns the kept nodes.
+            A function that takes the result of pruning, sends the closing events, and returns the kept nodes.
         """
         model = self.step.model_name
         most = max(as_ks(self.top_n))
@@ -170,16 +174,16 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         if not (isinstance(title, str) and title):
             title = None
         text = node.get_content(MetadataMode.NONE)
-        if self.granularity == "sentence" or not text.strip():  # an image's metadata must not be ranked as its text
+        if self.granularity == "sentence" or not text.strip():  # the metadata of an image must not be ranked as text
             return Passage(text, title=title)
-        if title is not None:  # the prompt shows the title before the text, so the metadata must not repeat it
+        if title is not None:  # the prompt shows the title before the text, so the metadata must not repeat the title
             hidden = [*node.excluded_llm_metadata_keys, key]
             node = node.model_copy(update={"excluded_llm_metadata_keys": hidden})
         return Passage(node.get_content(MetadataMode.LLM), title=title)
 
 
 def _variables(nodes: Sequence[NodeWithScore], query: str) -> dict[str, str]:
-    """Return the variables of `draft_prompt`."""
+    """Return the values of the variables in `draft_prompt`."""
     context = "\n\n".join(node.get_content(MetadataMode.LLM) for node in nodes)
     return {"context_str": context, "query_str": query}
 

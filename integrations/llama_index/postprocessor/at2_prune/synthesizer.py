@@ -1,4 +1,4 @@
-"""AT2Synthesizer: a LlamaIndex response synthesizer that drafts, prunes, and answers from the kept nodes."""
+"""Define AT2Synthesizer, a LlamaIndex response synthesizer that drafts, prunes, and answers from the kept nodes."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ KEY = "at2_prune"
 
 
 class AT2Synthesizer(BaseSynthesizer):
-    """Draft with another synthesizer from all nodes, prune the nodes, and answer from the kept nodes.
+    """Write a draft from all nodes with another synthesizer, prune the nodes, and answer from the kept nodes.
 
-    `source_nodes` of the response are the kept nodes. `metadata["at2_prune"]` of the response holds four keys:
-    `draft`, the text; `kept`, the ids of the kept nodes; `dropped`, the reason for dropping each of the others; and
-    `scores`. The keys of `dropped` and `scores` are node ids.
+    The `source_nodes` of the response are the kept nodes. The `metadata["at2_prune"]` of the response holds four keys:
+    `draft` (the text), `kept` (the ids of the kept nodes), `dropped` (the reasons for dropping) and `scores`. `dropped`
+    and `scores` are dictionaries with node ids as keys.
 
-    If every node is kept in its place, the draft is the answer. If the method reads no draft, no draft is written. If
-    pruning is off, or if there is at most one node, the response of the other synthesizer is returned unchanged.
+    If every node is kept whole and in the same order, the draft is the answer. If the method reads no draft, no draft
+    is written. If pruning is off, or if there is at most one node, the response of the other synthesizer is returned
+    unchanged.
 
     Args:
-        synthesizer: writes the draft and the answer. The default is `get_response_synthesizer(llm=llm, **options)`.
-        postprocessor: selects the nodes. The default is `AT2Postprocessor()`.
+        synthesizer: the other synthesizer, which writes the draft and the answer. The default is
+            `get_response_synthesizer(llm=llm, **options)`.
+        postprocessor: the postprocessor that selects the nodes. The default is `AT2Postprocessor()`.
         llm: the LLM of the default synthesizer.
         options: other arguments of `get_response_synthesizer`, such as `text_qa_template` or `streaming`.
 
@@ -80,13 +82,13 @@ class AT2Synthesizer(BaseSynthesizer):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
-        """Draft, prune, and answer from the kept nodes.
+        """Write a draft, prune the nodes, and answer from the kept nodes.
 
         Args:
             query: the question.
             nodes: the retrieved nodes.
-            additional_source_nodes: nodes that the response names as sources too. They are not pruned.
-            response_kwargs: other arguments of the synthesizer that drafts and answers.
+            additional_source_nodes: further nodes that the response lists as sources. These nodes are not pruned.
+            response_kwargs: other arguments of the synthesizer that writes the draft and the answer.
         """
         nodes = as_nodes(nodes) if self._postprocessor.enabled else nodes
         if self._returns_all(nodes):
@@ -111,7 +113,7 @@ class AT2Synthesizer(BaseSynthesizer):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
-        """Do the same as `synthesize`, with the scoring model in a thread."""
+        """Do the same as `synthesize`, but run the scoring model in a thread."""
         nodes = as_nodes(nodes) if self._postprocessor.enabled else nodes
         if self._returns_all(nodes):
             return await self._inner.asynthesize(query, nodes, additional_source_nodes, **response_kwargs)
@@ -128,22 +130,22 @@ class AT2Synthesizer(BaseSynthesizer):
         return _with_details(response, nodes, kept, additional_source_nodes, pruned)
 
     def _returns_all(self, nodes: Sequence[NodeWithScore]) -> bool:
-        """Return whether there is nothing to prune, so that the other synthesizer answers alone."""
+        """Return whether there is nothing to prune. The other synthesizer then answers from all nodes."""
         return not self._postprocessor.enabled or len(nodes) < 2
 
     def get_response(self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any) -> RESPONSE_TEXT_TYPE:
-        """Call the other synthesizer. Texts without nodes are not pruned."""
+        """Return the response of the other synthesizer to these texts. Texts are not pruned; only nodes are pruned."""
         return self._inner.get_response(query_str, text_chunks, **response_kwargs)
 
     async def aget_response(
         self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any
     ) -> RESPONSE_TEXT_TYPE:
-        """Do the same as `get_response`."""
+        """Do the same as `get_response`, asynchronously."""
         return await self._inner.aget_response(query_str, text_chunks, **response_kwargs)
 
     @property
     def callback_manager(self) -> CallbackManager:
-        """The callback manager of the other synthesizer, which the postprocessor uses too."""
+        """The callback manager of the other synthesizer. The postprocessor uses the same callback manager."""
         return self._inner.callback_manager
 
     @callback_manager.setter
@@ -163,7 +165,7 @@ def _question(query: QueryType) -> str:
 
 
 def _text(draft: RESPONSE_TYPE | None) -> str | None:
-    """Return the text of a finished response. A structured response becomes JSON."""
+    """Return the text of a finished response. The text of a structured response is JSON."""
     if draft is None:
         return None
     if isinstance(draft, PydanticResponse):
@@ -172,11 +174,11 @@ def _text(draft: RESPONSE_TYPE | None) -> str | None:
 
 
 def _draft_as_answer(first: RESPONSE_TYPE | None, pruned: Pruned) -> RESPONSE_TYPE | None:
-    """Return the draft as the response if every node is kept in its place, else None.
+    """Return the response that holds the draft if every node is kept whole and in the same order, else None.
 
     Args:
-        first: the response that holds the draft. A response that is a stream has been read, and a new stream replaces
-            it.
+        first: the response that holds the draft. A stream has been read already, so a new stream with the same text is
+            returned.
         pruned: the result of pruning.
     """
     if first is None or not pruned.unchanged:
