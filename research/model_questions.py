@@ -57,8 +57,8 @@ def write_question(model: LanguageModel, evidence: Sequence[Passage]) -> str | N
     ids = model.tokenizer(prompt_of(evidence))["input_ids"]
     prompt = EncodedPrompt(ids, [], [], [], [], (0, 0))
     generations, _ = model.generate([prompt], TOKENS)
-    text = model.tokenizer.decode(generations[0].ids, skip_special_tokens=True).strip()
-    line = text.split("\n", 1)[0]
+    text = str(model.tokenizer.decode(generations[0].ids, skip_special_tokens=True))
+    line = text.strip().split("\n", 1)[0]
     question, mark, _ = line.partition("?")
     return question + mark if mark and question.strip() else None
 

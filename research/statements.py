@@ -239,10 +239,10 @@ def show(folder: Path) -> None:
         right = [one for one in records if (one["f1"] or 0) >= 0.5]
         groups = [("all answers", records), ("right answers", right)]
         for label, some in groups if len(right) < len(records) else groups[:1]:
-            for title, values in _citations(some, name):
-                base = first.setdefault((title, label), [values])[0]
-                less = "" if base is values else f"   less {names[0]}: {bootstrap_difference(values, base)}"
-                print(f"  {title:28} {bootstrap_mean(values)}{less}  ({label}, N = {len(some)})")
+            for title, each in _citations(some, name):
+                base = first.setdefault((title, label), each)
+                less = "" if base is each else f"   less {names[0]}: {bootstrap_difference(each, base)}"
+                print(f"  {title:28} {bootstrap_mean(each)}{less}  ({label}, N = {len(some)})")
 
 
 def _faithfulness(
