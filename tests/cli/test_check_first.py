@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -293,8 +294,10 @@ def test_training_without_held_out_questions_says_so(
 ) -> None:
     command = ["train", "--model", str(model_folder), "--data", str(sample_questions_path()), "--limit", "3"]
     command += ["--ablations", "2", "--max-new-tokens", "4", "--out", str(tmp_path / "out")]
-    assert main([*command, "--holdout", "0"]) == 0
-    assert "fitted to 3 questions; no question is held out, so nothing is measured\n" in capsys.readouterr().out
+    assert main([*command, "--holdout", "0", "--steps", "7"]) == 0
+    printed = capsys.readouterr().out
+    assert "fitted to 3 questions; no question is held out, so nothing is measured\n" in printed
+    assert re.search(r"by step: 0: -?\d\.\d{3}, 6: ", printed)  # the last of 7 steps has the index 6
     scout = ["train-scout", *command[1:5], "--limit", "3", "--out", str(tmp_path / "scout"), "--holdout", "0"]
     assert main(scout) == 0
     assert "fitted to 3 questions; no question is held out, so nothing is measured\n" in capsys.readouterr().out
