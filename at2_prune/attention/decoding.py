@@ -34,7 +34,7 @@ class CurrentStep:
         """Return whether the step's row is known to attend to every key of a layer.
 
         The result is True without a mask. It is False for a mask that is not boolean. It is also False for a mask on a
-        GPU, because the program would have to wait for the GPU to read the mask.
+        GPU, because reading the mask would make the program wait for the GPU.
         """
         if mask is None:
             return True

@@ -1,4 +1,5 @@
-"""Hooks into transformers. Attention functions pass their inputs to a listener, and mask functions use given positions.
+"""Hooks into transformers. A listener gets the inputs of each attention layer. `original_positions` sets the positions
+that attention masks use.
 
 No other module replaces a function of transformers. In transformers, each attention layer calls a function that
 `AttentionInterface` finds by name. The function gets the query, the key and the value. Projections, q/k norm, rotary

@@ -31,18 +31,17 @@ CARD_FILE = "README.md"
 FORMAT = 1
 KIND = "passage_index"
 FOLLOWED = 4
-"""The number of first choices in the sum of the score; see `ScoutCoefficients`. These are the most probable first
-choices. The links from other sources are not computed."""
+"""The sum in the score of `ScoutCoefficients` runs over this many sources R, the most probable first choices. These are
+the most probable first choices. The links from other sources are not computed."""
 
 
 @dataclass(frozen=True)
 class ScoutCoefficients:
     r"""Learned coefficients of scout for one model.
 
-    Scout models a first and a second choice of a supporting source. Let :math:`x(S)` be the features of source S from
-    the question's rows. The first choice is S with probability
-    :math:`p(S) = \mathrm{softmax}_S\ \theta \cdot x(S)`. If the first choice was R, the second choice is S with
-    probability
+    The method scout assumes that two supporting sources are chosen, one after the other. Let :math:`x(S)` be the
+    features of source S from the question's rows. The first choice is S with probability :math:`p(S) =
+    \mathrm{softmax}_S\ \theta \cdot x(S)`. If the first choice was R, the second choice is S with probability
 
     .. math:: p(S \mid R) = \mathrm{softmax}_{S \ne R}\ \big(\eta \cdot x(S) + \varphi \cdot \lambda(S, R)\big),
 

@@ -215,7 +215,8 @@ class Compatibility:
             own_class
             and types <= TESTED_TYPES
             and kinds <= ATTENTION_KINDS | RECURRENT_KINDS
-            and not (bidirectional or shares_keys)  # configs of tested types may have these settings, but no test does
+            # A config of a tested type may have these settings, but no test covers them.
+            and not (bidirectional or shares_keys)
         )
 
     @cached_property

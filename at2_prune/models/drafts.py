@@ -34,8 +34,8 @@ class Draft:
     ids: list[int] = field(repr=False)
     """The token ids of the final answer. Methods that read a draft score sources by their influence on these tokens."""
     log_probability: float = field(repr=False, default=-math.inf)
-    """The log-probability of the final answer; see `Generation.log_probability`. It is minus infinity for a
-    given draft."""
+    """The log-probability of the final answer; see `Generation.log_probability`. It is minus infinity for a draft that
+    the caller passed in."""
     thoughts: str = field(repr=False, default="")
     """The text that a reasoning model wrote before its answer."""
     prompt_ids: Sequence[int] = field(repr=False, default=())

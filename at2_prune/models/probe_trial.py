@@ -109,7 +109,7 @@ class Trial:
     def shares_prefixes(self) -> Iterator[tuple[Seen, Seen]]:
         """Compare passes that continue a shared prefix with one pass over the whole sequence.
 
-        In the last comparison, some tokens of the sequence are dropped in both ways.
+        In the last comparison, both passes run the sequence without some of its tokens.
         """
         ids, half, last, sources = self.long, self._half, len(self.long) - ROWS, self._quarters(self.long)
         places = torch.arange(len(ids), device=self._device)

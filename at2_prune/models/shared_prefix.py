@@ -37,8 +37,8 @@ WORTH_BATCHING = 8
 """The minimum number of different prompts whose answers are written together. With fewer prompts, it takes less time to
 finish each answer before the next answer starts."""
 KEYS_AT_ONCE = 2**28
-"""The number of bytes of keys and values at which waiting answers are written, on a CPU. On a GPU, the number is eight
-times as large."""
+"""On a CPU, writing starts when the caches of all unfinished answers together reach this number of bytes. On a GPU, the
+number is eight times as large."""
 
 
 @torch.inference_mode()
@@ -218,7 +218,7 @@ class _Writer:
         while True:
             going_on = [index for index, answer in enumerate(answers) if not self.ended(answer)]
             # It takes as long as a step to remove ended answers from the cache. So they are removed only when a quarter
-            # of the answers have ended, or enough answers for this call.
+            # of the answers have ended, or when this call can stop.
             if len(going_on) <= max(enough, len(answers) * 3 // 4):
                 for answer in answers:
                     if self.ended(answer):

@@ -129,8 +129,8 @@ def split_readout(readout: Readout, parts: Sequence[Span], groups: Sequence[RowG
     """Return the readout of every part of a draft, from the rows that were read while the model wrote the draft.
 
     Returns:
-        One readout for each part. It is None if the readout has no single rows, or if a group of draft rows has another
-        measure than attention.
+        One readout for each part. The result is None if the readout has no `row_mass`. It is also None if a group of
+        draft rows has a measure other than attention.
     """
     rows = readout.row_mass
     draft_groups = [group for group in groups if group.rows == "draft"]

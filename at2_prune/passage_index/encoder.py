@@ -25,7 +25,7 @@ _BITS: dict[Precision, Bits] = {"int4": 4, "int8": 8, "float32": 32}
 
 @dataclass(frozen=True)
 class LayerRows:
-    """The queries of a text in one layer, and the log-sum-exp of each query's attention logits to the text itself."""
+    """The queries of a text in one layer, and for each query a log-sum-exp of attention logits; see `own`."""
 
     rows: torch.Tensor
     """The queries, `(heads, rows, width)` float32, multiplied by the layer's scaling."""

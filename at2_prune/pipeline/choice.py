@@ -33,7 +33,7 @@ class Limits:
     k: int | None
     """The maximum number of sources. With None, the best sources that fit into `max_tokens` are kept."""
     bound: int | None = None
-    """The number of best sources to which `min_score` and `keep` limit the choice. None means no such limit."""
+    """`min_score` and `keep` allow at most this many of the best sources. With None, they set no limit."""
 
 
 def choose(

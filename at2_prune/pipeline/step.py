@@ -40,8 +40,9 @@ class PruneStep:
 
     Args:
         config: the settings. With None, the settings are read from the environment.
-        pruner: a pruner that is loaded already. The step uses the pruner's models, scorer and `max_new_tokens`, and
-            ignores these settings of the config. With None, the config's model is loaded when it is first needed.
+        pruner: a pruner that is loaded already. The step takes models, scorer and `max_new_tokens` from the pruner.
+            Most non-default settings of the config that contradict the pruner raise an error. With None, the config's
+            model is loaded when it is first needed.
 
     Raises:
         InputError: `pruner` is not an `AT2Pruner`, or the config gives a method, model or other setting that

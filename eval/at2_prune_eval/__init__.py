@@ -98,7 +98,7 @@ _HOME = dict.fromkeys(_METRICS, "metrics") | {
     "write_figures": "figures",
     "write_report": "report",
 }
-"""The module that defines each name, relative to this package."""
+"""The module from which each name is imported, relative to this package."""
 
 __all__ = sorted(_HOME)
 

@@ -89,8 +89,8 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         "--methods",
         nargs="+",
         metavar="M",
-        help=f"the methods to compare. all: every method that can run here (default: {', '.join(RIVALS)}, and "
-        f"{' and '.join(MAIN)}, each if there are coefficients for the model; one of the two must have coefficients)",
+        help=f"the methods to compare. all: every method that can run here (default: {', '.join(RIVALS)}, and those of "
+        f"{' and '.join(MAIN)} that have coefficients for the model; at least one of these two must have them)",
     )
     methods.add_argument(
         "--k",
@@ -107,8 +107,8 @@ def _add_method_options(methods: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="[NAME=]DIR_OR_ID",
         help="coefficients, and the name of the method that uses them. Without a name, the kind of coefficients "
-        "decides the method: scout for coefficients of at2-prune train-scout; for head coefficients, at2 (attention), "
-        "contribution_learned (contribution) or effective_attention_learned (effective attention) (default: the "
-        "coefficients that at2-prune ships for the model)",
+        "decides the method: scout for coefficients of at2-prune train-scout. For head coefficients, the measure "
+        "decides: at2 for attention, contribution_learned for contribution, effective_attention_learned for effective "
+        "attention (default: the coefficients that at2-prune ships for the model)",
     )
     add_settings(methods, "embedder", "cross_encoder")

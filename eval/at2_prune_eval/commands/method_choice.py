@@ -60,10 +60,9 @@ def check_choice(choice: MethodChoice, model: str | None) -> None:
         model: the model that will be loaded, in a form that `LanguageModel.load` takes.
 
     Raises:
-        InputError: a method or the model does not exist, two coefficients make methods of the same name, or an option
-            is missing or cannot be used.
-        CoefficientsError: coefficients cannot be read, or a method has none for this model.
-        MissingExtraError: a package that a method needs is not installed.
+        InputError: a method or the model does not exist, two values of `--coefficients` give methods of the same name,
+            or an option is missing or cannot be used. CoefficientsError: coefficients cannot be read, or a method has
+            none for this model. MissingExtraError: a package that a method needs is not installed.
     """
     from at2_prune.coefficients.loading import read_coefficients
     from at2_prune.models.default_model import EMBEDDED_MODEL_ID
@@ -90,9 +89,9 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
         language_model: the scoring model, for which coefficients are loaded.
 
     Raises:
-        InputError: a method does not exist, two coefficients make methods of the same name, or an option is missing.
-        CoefficientsError: a method has no coefficients for this model.
-        MissingExtraError: a package that a method needs is not installed.
+        InputError: a method does not exist, two values of `--coefficients` give methods of the same name, or an option
+            is missing. CoefficientsError: a method has no coefficients for this model. MissingExtraError: a package
+            that a method needs is not installed.
     """
     from at2_prune.coefficients.loading import load_coefficients
 
@@ -134,7 +133,8 @@ def _given_coefficients(choice: MethodChoice, read: ReadCoefficients) -> dict[st
 
     coefficients: dict[str, AnyCoefficients] = {}
     for entry in choice.coefficients:
-        named = re.fullmatch(r"([^=/\\]+)=(.+)", entry)  # a path that contains = may begin with ./
+        # A path that contains = must begin with ./ or another folder, else it is read as NAME=PATH.
+        named = re.fullmatch(r"([^=/\\]+)=(.+)", entry)
         path = named[2] if named else entry
         loaded = read(path)
         own = method_of(loaded)

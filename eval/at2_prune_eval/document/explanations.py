@@ -15,16 +15,16 @@ NOT_INDEPENDENT = (
     "widened for the number of comparisons."
 )
 EARLIER_SCOUT = (
-    "Scout is here the form of version 0.1, which read all passages in one prompt. This form is removed, and so are "
-    "its rows. The scout of today is measured on other pages."
+    "Scout is here the form of version 0.1, which read all passages in one prompt. This form has been removed from "
+    "at2-prune. The scout of today is measured on other pages."
 )
 COST = (
     "These costs are measured, per question. One pass is the model's work for a forward pass over the whole prompt; a "
     "backward pass counts as two passes. A method that needs the draft pays one more pass for the draft, in which "
     "attention is read as well. The work of encoders is counted in seconds, but not in passes. Seconds depend on the "
-    "other work of the machine, but passes do not. The seconds in all are means, and include the draft if the method "
-    "needs a draft. The writing of the answer from the kept passages is not included. Memory is the peak above the "
-    "model's own memory, if the system reports the peak."
+    "other work of the machine, but passes do not. The column `seconds in all` holds means. It includes the draft if "
+    "the method needs one. The writing of the answer from the kept passages is not included. Memory is the peak above "
+    "the model's own memory, if the system reports the peak."
 )
 READ_APART = (
     "Contribution and effective attention were each read in a separate pass. The seconds of this pass are counted. The "
@@ -52,13 +52,13 @@ FAITHFULNESS = (
     "source is matched with itself. By position, each source is matched with the source that took its place."
 )
 MODES = (
-    "This is the whole cost of each mode, per question, in forward passes over the prompt with all passages. It is the "
-    "sum of two costs: the passes to choose passages, with a draft if the mode writes a draft, and the passes to read "
-    "the kept passages before the answer is written. No pruning reads all passages once. `auto` reads the best 1, 2, 3 "
-    "and 5 passages, with their shared prefix once, and takes the most confident answer. The work of an embedder and "
-    "the writing of answers are not counted. `auto` writes four answers, so it takes more time than its number of "
-    "passes suggests. The part of the way to the oracle is the gain in F1 over no pruning, divided by the oracle's "
-    "gain. The interval is the interval of this ratio on the same questions."
+    "This is the whole cost of each mode, per question, in forward passes over the prompt with all passages. It is "
+    "the sum of two costs: the passes to choose passages, with a draft if the mode writes a draft, and the passes to "
+    "read the kept passages before the answer is written. Without pruning, all passages are read once. `auto` reads "
+    "the best 1, 2, 3 and 5 passages, with their shared prefix once, and takes the most confident answer. The work of "
+    "an embedder and the writing of answers are not counted. `auto` writes four answers, so it takes more time than "
+    "its number of passes suggests. The part of the way to the oracle is the gain in F1 over no pruning, divided by "
+    "the oracle's gain. The interval is the interval of this ratio on the same questions."
 )
 MODES_OF_READER = (
     " These passes are passes of the reader. The passes of the scoring model are in the table of the cost of choosing."

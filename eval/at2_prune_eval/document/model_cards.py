@@ -20,7 +20,7 @@ __all__ = ["evaluation_of", "record_evaluation", "write_card"]
 def evaluation_of(results: Mapping[str, Any], name: str, k: str) -> dict[str, Any]:
     """Return the results of a method for the card of its coefficients.
 
-    The results are F1, F1 of no pruning and of the oracle, gold recall, and LDS, as far as the run measured them.
+    The main results are F1, F1 of no pruning and of the oracle, gold recall, and LDS, as far as the run measured them.
 
     Args:
         results: the content of `results.json`.

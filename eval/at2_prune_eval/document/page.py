@@ -75,7 +75,7 @@ def results_document(results: Mapping[str, Any], figures: Sequence[str] = (), co
 
 
 def _earlier_scout(results: Mapping[str, Any]) -> bool:
-    """Return whether the run's scout is that of version 0.1, whose coefficients belong to rows of one prompt."""
+    """Return whether the run used scout of version 0.1. Only the coefficients of that version have row groups."""
     scout = results["config"].get("methods", {}).get("scout", {})
     return "row_groups" in (scout.get("coefficients") or {})
 

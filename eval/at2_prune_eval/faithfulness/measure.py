@@ -38,7 +38,7 @@ from .settings import FaithfulnessSettings
 __all__ = ["ONE_MODEL", "REFERENCES", "measure_faithfulness"]
 
 REFERENCES = ("gradient_x_input", "leave_one_out")
-"""The methods with whose scores the scores of all other methods are correlated."""
+"""Kendall's tau compares every other method's scores with the scores of these methods."""
 ONE_MODEL = (
     "faithfulness is about the model that wrote the draft, which must score too: measure it with one model, without a "
     "reader"

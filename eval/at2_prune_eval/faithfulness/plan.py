@@ -57,8 +57,8 @@ def make_plan(
         count: the number of sources.
         scores: one score for each source, by method.
         seen: the ablations that methods have run.
-        question: the text of the question. This text and the settings' seed seed each random choice separately. A
-            change of the number of ablations therefore does not change the other tests.
+        question: the text of the question. Each random choice has its own generator, seeded with this text and the
+            settings' `seed`. A change of the number of ablations therefore does not change the other tests.
         settings: the settings of the measures.
     """
     ablations = seeded_generator(settings.seed, f"faithfulness ablations {question}")

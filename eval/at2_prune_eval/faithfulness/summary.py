@@ -22,17 +22,17 @@ def summarize_faithfulness(records: Sequence[Record]) -> dict[str, Any]:
         records: the records that `measure_faithfulness` returned, all with the same methods.
 
     Returns:
-        A dictionary with these keys. Estimates have the keys `mean`, `low` and `high`. A key is missing if no question
-        has a value for it.
+        A dictionary with these keys. Estimates have the keys `mean`, `low` and `high`. A key is missing, or its value
+        is None, if no question has a value for it.
 
         `n`: the number of questions that were measured;
         `left_out`: the number of questions that were not measured, by reason;
         `ablations`: the number of ablations for LDS, as the maximum over questions;
         `ks`: the values of k for the top-k drop;
         `lds.<method>`, `top_k_drop.<method>.<k>`, `kendall.<reference>.<method>`: the means of these measures;
-        `permutation.<method>`: for the method's `scores`, for `permuted` scores and for their `difference`, the share
-        of questions whose answer from the top k is the draft. The key `log_p` holds the same three values for the
-        draft's log-probability given the top k;
+        `permutation.<method>`: the share of questions whose answer from the top k is the draft: with the method's
+        `scores`, with `permuted` scores, and the `difference` of both. The key `log_p` holds the same three values for
+        the draft's log-probability given the top k;
         `paired.<method>`: `lds` and `top_k_drop.<k>`, minus the values of AT2 on the same questions, if AT2 was
         measured;
         `order.<method>`: the two values `content` and `position` of the order test;

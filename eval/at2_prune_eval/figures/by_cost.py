@@ -56,7 +56,7 @@ def f1_by_cost_figure(results: Mapping[str, Any], k: str | None = None) -> Figur
     axes.set(xlim=(0, inches), ylabel=f"answer F1 at k = {k}")
     whose = " of both models" if has_reader(results) else ""
     axes.set_xlabel(
-        f"forward passes{whose} over the whole prompt to choose the passages, the draft's included", labelpad=3
+        f"forward passes{whose} over the whole prompt to choose the passages (including the draft)", labelpad=3
     )
     places = _places(axes, {name: forward_passes(methods[name]) for name in names}, inches)
     values = {name: methods[name]["at"][k]["f1"] for name in names}

@@ -45,12 +45,12 @@ def f1_by_k_figure(results: Mapping[str, Any]) -> Figure:
         results: the content of `results.json`.
 
     Raises:
-        InputError: the run compares only no pruning and the oracle.
+        InputError: the run has no methods except none and oracle.
     """
     methods = results["methods"]
     families = by_family(methods)
     if not families:
-        raise InputError("there is no method to draw: the run compares only no pruning and the oracle")
+        raise InputError("there is no method to draw: the run has no methods except none and oracle")
     ks = sorted_ks(k for names in families.values() for name in names for k in methods[name]["at"])
     columns = min(2, len(families))
     rows = math.ceil(len(families) / columns)

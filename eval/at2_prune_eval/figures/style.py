@@ -97,7 +97,8 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Make a figure without a window, which pyplot does not keep open. Height and width are in inches."""
+    """Make a figure without pyplot. The figure has no window, and pyplot does not keep it in memory. Height and width
+    are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -89,9 +89,10 @@ class CachedLoop(PruningLoop):
     ) -> CostlyDraft:
         """Write a draft, read the attention of `groups`, and measure the cost.
 
-        With one model, the attention of all row groups is read while the draft is written. A pruner reads other
-        measures at the same time. Here, each other measure takes its own forward pass over the finished draft. The
-        seconds of this pass are counted only for methods that use the measure. The tokens of this pass are not counted.
+        With one model, the attention of all row groups is read while the draft is written. Other measures, such as
+        contribution, are each read in a separate forward pass over the finished draft. `AT2Pruner` needs no such pass.
+        The seconds of this pass are counted only for methods that use the measure. The tokens of this pass are not
+        counted.
 
         With a separate reader, the scoring model reads the finished draft in one forward pass for each measure, as in a
         pruner. The seconds and the tokens of these passes are counted.
@@ -214,7 +215,8 @@ class CachedLoop(PruningLoop):
             prompt: the prompt.
             target: the tokens that follow the prompt.
             masks: `(ablations, sources)` bool, True where a source is kept.
-            positions: whether the positions of left-out sources stay free; see `at2_prune.ablation.ablation_outcomes`.
+            positions: with `kept`, the remaining tokens keep their positions. With `closed`, they move up to close the
+                gaps. See `at2_prune.ablation.ablation_outcomes`.
 
         Returns:
             The log-odds, `(ablations,)` float64, and the cost of all ablations. Ablations with a common prefix share

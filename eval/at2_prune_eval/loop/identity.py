@@ -87,7 +87,7 @@ def _exact(value: Any) -> Any:
     Raises:
         TypeError: the setting cannot be written as JSON.
     """
-    if isinstance(value, HeadCoefficients):
+    if isinstance(value, (HeadCoefficients, ScoutCoefficients)):
         return coefficients_digest(value)
     if isinstance(value, RowGroup):
         return value.name

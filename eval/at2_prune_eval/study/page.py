@@ -123,7 +123,7 @@ def _differences(cells: Cells, drawn: bool) -> str:
     if len(scopes) > 1 and cells.data_of(cells.readers):
         scopes.insert(0, ("all readers", cells.readers, cells.data_of(cells.readers)))
     for title, readers, data in scopes:
-        rows = [["method", "k", *(f"less {_named(cells, name)}" for name in cells.baselines)]]
+        rows = [["method", "k", *(f"F1 minus {_named(cells, name)}" for name in cells.baselines)]]
         for key in cells.keys:
             if key[1] == ALL:
                 continue

@@ -74,7 +74,7 @@ def ordered(names: Mapping[str, Any]) -> list[str]:
 def main_method(names: Iterable[str]) -> str:
     """Return the main method of a run: the default method, else AT2, else the first method.
 
-    Return an empty text if the run has only no pruning and the oracle.
+    Return an empty text if the run has no methods except `none` and `oracle`.
 
     Example:
         >>> main_method(["none", "at2", "scout"]), main_method(["none", "bm25", "at2"]), main_method(["none", "bm25"])

@@ -23,7 +23,7 @@ __all__ = [
 
 
 def has_reader(results: Mapping[str, Any]) -> bool:
-    """Return whether a reader wrote drafts and answers that is not the scoring model."""
+    """Return whether a model other than the scoring model wrote the drafts and answers."""
     return "reader" in results.get("config", {})
 
 

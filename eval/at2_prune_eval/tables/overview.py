@@ -14,13 +14,14 @@ from .cost import has_reader, reader_tokens, seconds_to_choose, whole_passes
 __all__ = ["about_costs", "markdown_table", "text_table"]
 
 ABOUT_COST = (
-    "Passes are forward passes over the whole prompt, to choose passages and to read the kept passages. A draft counts "
-    "as one pass. The seconds to choose include the draft, but not the writing of the answer."
+    "Passes count the work to choose passages and to read the kept passages. One pass is one forward pass over the "
+    "whole prompt. A draft counts as one pass. The seconds to choose include the draft, but not the writing of the "
+    "answer."
 )
 ABOUT_TWO_MODELS = (
-    "Passes are forward passes of the reader over the whole prompt, to draft and to read the kept passages. Reader "
-    "tokens are the tokens of these passes. The seconds to choose include the draft and the scoring model's work, but "
-    "not the writing of the answer."
+    "Passes count the reader's work to draft and to read the kept passages. One pass is one forward pass over the "
+    "whole prompt. Reader tokens are the tokens of these passes. The seconds to choose include the draft and the "
+    "scoring model's work, but not the writing of the answer."
 )
 
 _SHARES = {"f1": "F1", "em": "EM", "gold_recall": "gold recall", "both_gold": "both gold"}

@@ -124,6 +124,14 @@ def test_settings_that_cannot_be_told_are_left_out() -> None:
         }
 
 
+def test_scores_of_scout_have_an_identity() -> None:
+    made = ScoutCoefficients.from_pretrained(shipped_coefficients()["gemma-3-270m"]["scout"])
+    other = replace(made, first=made.first + 1)
+    identities = [scorer_identity(ScoutScorer(one)) for one in (made, other, made)]
+    assert identities[0] is not None  # else its scores would never be cached
+    assert identities[0] == identities[2] != identities[1]
+
+
 def test_other_coefficients_of_scout_are_other_settings() -> None:
     made = ScoutCoefficients.from_pretrained(shipped_coefficients()["gemma-3-270m"]["scout"])
     other = replace(made, first=made.first + 1)
