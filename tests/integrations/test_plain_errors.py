@@ -90,7 +90,7 @@ def test_arguments_of_a_framework() -> None:
     assert text == "AT2DocumentCompressor: draft_llm: Input should be an instance of Runnable, got int: 3"
     assert said(AT2PruneRetriever) == "AT2PruneRetriever needs base_retriever="
     both = said(retriever, compressor=AT2DocumentCompressor(), order="score")
-    assert both == "order and a compressor were given: set them on the compressor, or give no compressor"
+    assert both == "order and a compressor were given: give these settings to the compressor, or give no compressor"
 
 
 def test_a_setting_that_is_configured_at_run_time() -> None:

@@ -116,7 +116,7 @@ def test_results_name_the_reader(
     assert f"The reader is {both.reader.name}, and {both.language_model.name} scores." in about_costs(results)
     assert about_costs(results) in (tmp_path / "run" / "table.md").read_text()
     page = results_document(results)
-    assert f"those of {both.reader.name}, which drafts" in page
+    assert f"reader is {both.reader.name}, which writes drafts" in page
     records = [json.loads(line) for line in (tmp_path / "run" / "questions.jsonl").read_text().splitlines()]
     assert f'<h1 class="input" dir="auto" lang="">{both.reader.name}, with passages' in report_page(results, records)
     columns = {row[0]: dict(zip(cost_rows(results)[0], row, strict=True)) for row in cost_rows(results)}
