@@ -149,7 +149,7 @@ def main() -> int:
     for device, some in devices.items():
         print("\n".join(["", device, *targets(some)]))
     if page:
-        command = f"python benchmarks/attribution.py {shlex.join(sys.argv[1:])}".strip()
+        command = f"python benchmarks/attribution.py {shlex.join(map(_shown, sys.argv[1:]))}".strip()
         drawn = picture(devices["cpu"], "figures")
         if drawn:
             save_figure(attribution_cost(devices["cpu"]), page.parent / "figures", NAME)
@@ -158,6 +158,11 @@ def main() -> int:
             save_figure(passages_cost(devices["cpu"]), page.parent / "figures", PASSAGES)
         page.write_text(write_page(everything, command, drawn + more))
     return int(any(over_limit(m) and not explained(m) for m in measured))
+
+
+def _shown(argument: str) -> str:
+    """Return an argument as the page shows it: an absolute path becomes DIR."""
+    return "DIR" if Path(argument).is_absolute() else argument
 
 
 if __name__ == "__main__":

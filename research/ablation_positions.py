@@ -11,7 +11,6 @@ passages among the top two. Then the halves are swapped, so that every question 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -26,9 +25,7 @@ from at2_prune.training.examples import Example, ExampleStore
 
 def examples(folder: Path) -> list[Example]:
     """Return all examples of a run of at2-prune train, in an order that depends only on their ids."""
-    store = ExampleStore(folder, json.loads((folder / "settings.json").read_text(encoding="utf-8")))
-    files = sorted((folder / "examples").glob("*.safetensors"))
-    return [example for file in files for example in store.read(file)]
+    return list(ExampleStore.open(folder).every())
 
 
 def recalls(held: list[Example], weight: torch.Tensor) -> list[float]:

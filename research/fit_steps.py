@@ -14,11 +14,10 @@ import argparse
 from collections.abc import Sequence
 
 import torch
-from without_labels import examples_of
 
 from at2_prune.attention.rows import RowGroup
 from at2_prune.bootstrap import bootstrap_difference, bootstrap_mean
-from at2_prune.training import Example, FitSettings, fidelity, fit
+from at2_prune.training import Example, ExampleStore, FitSettings, fidelity, fit
 
 FOLDS = 5
 STEPS = (10, 30, 100, 300, 1000)
@@ -43,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="DIR", help="the --out folder of at2-prune train")
     args = parser.parse_args()
-    examples = [one for one in examples_of(args.folder) if bool((one.outcomes.std(0) > 0).any())]
+    examples = [one for one in ExampleStore.open(args.folder).every() if bool((one.outcomes.std(0) > 0).any())]
     base = cross_validated(examples, 0)
     print(f"{len(examples)} questions, {FOLDS} folds; LDS, and the difference to average attention")
     print(f"average attention  {bootstrap_mean(base)}")

@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a folder of at2-prune train-scout")
     parser.add_argument("--data", nargs="+", required=True, help="the data sets of that run, in its order")
     args = parser.parse_args()
-    store = ExampleStore(args.run, json.loads((args.run / "settings.json").read_text(encoding="utf-8")))
+    store = ExampleStore.open(args.run)
     data = [
         [e for e in store.load([q.id for q in load_questions(name)]) if e.gold.any() and not e.gold.all()]
         for name in args.data

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from side_levers import FOLDS, LEVERS, Values, case, measured, open_store, report
+from side_levers import FOLDS, LEVERS, Values, case, measured, report
 from side_models import BALANCE, Case, Fitted, Lever, Model
 from torch import Tensor
 
@@ -116,7 +116,7 @@ def row_columns(question: Question, index: PassageIndex) -> dict[str, Tensor]:
 
 def reads(run: Path, names: Sequence[str]) -> dict[str, list[Read]]:
     """Return the usable questions of a run by data set. Passages are read again unless their vectors are kept."""
-    store = open_store(run)
+    store = ExampleStore.open(run)
     layers = next(store.load([question.id for question in load_questions(names[0])])).layers
     vectors = ExampleStore(run / "rows", {"layers": layers})
     index = PassageIndex(LanguageModel.load(dtype="float32"), layers, layers[-1:], store=MemoryStore(2**28))

@@ -15,7 +15,6 @@ Intervals are 95 %, by bootstrap over questions, which are resampled within data
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -105,7 +104,7 @@ def _with_standardised(cosine: Tensor) -> Tensor:
 
 def cases(run: Path, names: Sequence[str], embedder: str) -> dict[str, list[Case]]:
     """Return the usable questions of a run by data set. Columns that the run does not have yet are collected."""
-    store = open_store(run)
+    store = ExampleStore.open(run)
     columns = ExampleStore(run / "texts", {"embedder": Path(embedder).name})
     bge = OnnxEncoder(embedder)
     found: dict[str, list[Case]] = {}
@@ -118,10 +117,6 @@ def cases(run: Path, names: Sequence[str], embedder: str) -> dict[str, list[Case
                 if example.gold.any() and not example.gold.all():
                     found.setdefault(Path(name).parent.name, []).append(case(example, more, question.kind or ""))
     return found
-
-
-def open_store(run: Path) -> ExampleStore:
-    return ExampleStore(run, json.loads((run / "settings.json").read_text(encoding="utf-8")))
 
 
 def case(example: Example, more: Mapping[str, Tensor], kind: str) -> Case:

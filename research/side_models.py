@@ -38,7 +38,8 @@ class Lever:
     pairs: tuple[str, ...] = ()
     penalty: float = ScoutSettings.penalty
     third: str = ""
-    """How a third choice joins the links of the first two: `last`, `mean` or `max`. By default there is none."""
+    """The way to join the links of two known passages for a third choice: `last`, `mean` or `max`. By default, there is
+    no third choice."""
     fit_third: bool = False
     """True if choices after two known passages are fitted too."""
     hops: int = 0

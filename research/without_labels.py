@@ -20,9 +20,9 @@ floors follow the fits:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import torch
 
@@ -39,21 +39,11 @@ from at2_prune.training.scout_fit import fit_scout
 KS = (1, 2, 3, 4)
 
 
-def examples_of(folder: str) -> list[Example]:
-    """Return all examples of a folder."""
-    store = ExampleStore.__new__(ExampleStore)
-    store.folder = Path(folder)
-    return [one for path in sorted((store.folder / "examples").glob("*.safetensors")) for one in store.read(path)]
-
-
 def read(place: str) -> list[Example]:
     """Return the examples of a folder that have both evidence and others; `FOLDER:PREFIX` chooses ids."""
     folder, _, prefix = place.partition(":")
-    return [
-        e
-        for e in examples_of(folder)
-        if e.question_id.startswith(prefix) and bool(e.gold.any()) and not bool(e.gold.all())
-    ]
+    found = [one for one in ExampleStore.open(folder).every() if one.question_id.startswith(prefix)]
+    return [one for one in found if bool(one.gold.any()) and not bool(one.gold.all())]
 
 
 def recalls(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> list[list[float]]:
@@ -88,7 +78,7 @@ def by_weights(weights: torch.Tensor, examples: Sequence[Example]) -> list[list[
     return [[recall_at(s, one.gold, k) for k in KS] for s, one in zip(scores, examples, strict=True)]
 
 
-def equal_weights(examples: Sequence[Example], layer: int) -> list[list[float]]:
+def equal_weights(layer: int, examples: Sequence[Example]) -> list[list[float]]:
     """Score by the mean share of the heads of one layer."""
     found = []
     for example in examples:
@@ -108,20 +98,21 @@ def main() -> None:
     tests = {place: read(place) for place in args.test}
     layers = tuple(next(iter(fits.values()))[0][0].layers)
     settings = ScoutSettings(layers=layers, link_layers=layers[-1:])
+    ways: dict[str, Callable[[Sequence[Example]], list[list[float]]]] = {}
+    for penalty in args.penalty:
+        for name, some in fits.items():
+            title = f"{name}, {sum(map(len, some))} questions, penalty {penalty:g}"
+            ways[title] = partial(recalls, fit_scout(some, replace(settings, penalty=penalty)))
+    features = next(iter(fits.values()))[0]
+    if args.ablations:
+        weights, count = taught_by_ablations(features, list(ExampleStore.open(args.ablations).every()))
+        ways[f"ablations, {count} questions, no links"] = partial(by_weights, weights)
+    best = max(range(len(layers)), key=lambda i: sum(row[1] for row in equal_weights(i, features)))
+    ways[f"equal weights, layer {layers[best]}"] = partial(equal_weights, best)
     for place, examples in tests.items():
         print(f"{place}: {len(examples)} questions")
         first: list[list[float]] | None = None
-        rows: dict[str, list[list[float]]] = {}
-        for penalty in args.penalty:
-            for name, some in fits.items():
-                coefficients = fit_scout(some, replace(settings, penalty=penalty))
-                rows[f"{name}, {sum(map(len, some))} questions, penalty {penalty:g}"] = recalls(coefficients, examples)
-        if args.ablations:
-            first_folder = next(iter(fits.values()))[0]
-            weights, count = taught_by_ablations(first_folder, examples_of(args.ablations))
-            rows[f"ablations, {count} questions, no links"] = by_weights(weights, examples)
-        best = max(range(len(layers)), key=lambda i: sum(row[1] for row in equal_weights(fits[next(iter(fits))][0], i)))
-        rows[f"equal weights, layer {layers[best]}"] = equal_weights(examples, best)
+        rows = {title: way(examples) for title, way in ways.items()}
         for title, found in rows.items():
             first = found if first is None else first
             cells = []

@@ -75,10 +75,7 @@ class ExampleStore:
             (self.folder / "examples").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CacheError(f"cannot write to {self.folder}: {error}") from error
-        try:
-            known = parse_json(read_text(path)) if path.exists() else None
-        except ParseError as error:
-            raise DataError(f"{path}: not valid JSON ({error}); use another folder") from None
+        known = _read_settings(path) if path.exists() else None
         if not path.exists():
             write_atomically(path, json.dumps(settings, indent=2) + "\n")
         elif not isinstance(known, dict):
@@ -87,6 +84,22 @@ class ExampleStore:
             keys = sorted(k for k in {*known, *settings} if known.get(k) != settings.get(k))
             difference = "; ".join(f"{k}: {known.get(k)!r} there, {settings.get(k)!r} now" for k in keys)
             raise InputError(f"{self.folder} was begun with other settings ({difference}); use another folder")
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> ExampleStore:
+        """Open the store of an earlier run, with the settings of that run.
+
+        Raises:
+            InputError: the folder holds no examples of an earlier run.
+            DataError: the folder's settings cannot be read.
+        """
+        check_store(folder)
+        return cls(folder, _read_settings(user_path(folder) / SETTINGS_FILE))
+
+    def every(self) -> Iterator[Example]:
+        """Yield all examples, in an order that depends only on the ids of their questions."""
+        for path in sorted((self.folder / "examples").glob("*.safetensors")):
+            yield from self.read(path)
 
     def has(self, question_id: str) -> bool:
         """Return whether the store holds a readable example of this question. A damaged file is removed."""
@@ -133,3 +146,10 @@ class ExampleStore:
 
     def _path(self, question_id: str) -> Path:
         return self.folder / "examples" / f"{hashlib.sha256(question_id.encode()).hexdigest()[:24]}.safetensors"
+
+
+def _read_settings(path: Path) -> Any:
+    try:
+        return parse_json(read_text(path))
+    except ParseError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); use another folder") from None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,16 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.pipeline.config import PruneConfig
 from at2_prune.pipeline.step import PruneStep
 from at2_prune.pruning.pruner import AT2Pruner
+
+
+@pytest.fixture(autouse=True)
+def own_log_format() -> Iterator[None]:
+    """Undo what `at2-prune serve` does to the handlers of the root logger, which pytest keeps for all tests."""
+    formats = [(handler, handler.formatter) for handler in logging.getLogger().handlers]
+    yield
+    logging.captureWarnings(False)
+    for handler, form in formats:
+        handler.setFormatter(form)
 
 
 @pytest.fixture

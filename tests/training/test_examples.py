@@ -147,3 +147,15 @@ def test_a_disk_that_fills_up_leaves_the_rest_whole(tmp_path: Path) -> None:
     assert len(list((tmp_path / "examples").iterdir())) == 1
     (whole,) = store.load(["a"])
     assert_same(whole, example("a"))
+
+
+def test_a_finished_store_is_opened_with_its_own_settings(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no examples of an earlier run"):
+        ExampleStore.open(tmp_path)
+    store = ExampleStore(tmp_path, SETTINGS)
+    for name in ("b", "a"):
+        store.add(example(name))
+    assert sorted(one.question_id for one in ExampleStore.open(tmp_path).every()) == ["a", "b"]
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(DataError, match="not valid JSON"):
+        ExampleStore.open(tmp_path)
