@@ -31,8 +31,8 @@ CARD_FILE = "README.md"
 FORMAT = 1
 KIND = "passage_index"
 FOLLOWED = 4
-"""The sum in the score of `ScoutCoefficients` runs over this many sources R, the most probable first choices. These are
-the most probable first choices. The links from other sources are not computed."""
+"""The sum in the score of `ScoutCoefficients` runs over this many sources R, the most probable first choices. The links
+from other sources are not computed."""
 
 
 @dataclass(frozen=True)

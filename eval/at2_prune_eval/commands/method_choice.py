@@ -61,8 +61,9 @@ def check_choice(choice: MethodChoice, model: str | None) -> None:
 
     Raises:
         InputError: a method or the model does not exist, two values of `--coefficients` give methods of the same name,
-            or an option is missing or cannot be used. CoefficientsError: coefficients cannot be read, or a method has
-            none for this model. MissingExtraError: a package that a method needs is not installed.
+            or an option is missing or cannot be used.
+        CoefficientsError: coefficients cannot be read, or a method has none for this model.
+        MissingExtraError: a package that a method needs is not installed.
     """
     from at2_prune.coefficients.loading import read_coefficients
     from at2_prune.models.default_model import EMBEDDED_MODEL_ID
@@ -90,8 +91,9 @@ def choose_scorers(choice: MethodChoice, language_model: LanguageModel) -> list[
 
     Raises:
         InputError: a method does not exist, two values of `--coefficients` give methods of the same name, or an option
-            is missing. CoefficientsError: a method has no coefficients for this model. MissingExtraError: a package
-            that a method needs is not installed.
+            is missing.
+        CoefficientsError: a method has no coefficients for this model.
+        MissingExtraError: a package that a method needs is not installed.
     """
     from at2_prune.coefficients.loading import load_coefficients
 
