@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "DEFAULT_EMBEDDER",
     "DEFAULT_METHOD",
     "FAMILIES",
     "METHODS",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 DEFAULT_METHOD = "scout"
+DEFAULT_EMBEDDER = "BAAI/bge-small-en"
+"""The Hub id of the embedder of the method scout_dense."""
 
 FAMILIES = {
     "retrieval": "Rankers that read no draft",
@@ -65,13 +68,23 @@ class MethodInfo:
     train_command: str = "train"
     """The subcommand of `at2-prune` that trains the method's coefficients."""
     train: tuple[str, ...] = ()
-    """The options of `at2-prune train` for this method, in addition to the options for model, data and output."""
+    """The options of `train_command` for this method, in addition to the options for model, data and output."""
     configurable: bool = True
     """True if `PruneConfig` and the command line accept the method. It is False for the methods in `REFERENCES`."""
 
     slow: bool = False
     """True if the method is too slow for many questions. `at2-prune eval --methods all` leaves a slow method out, but
     `--methods NAME` runs it."""
+
+    @property
+    def uses_index(self) -> bool:
+        """Return whether the method reads passages through the passage index."""
+        return bool(self.coefficients) and METHODS[self.coefficients].train_command == "train-scout"
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Return whether the method's scores come with probabilities, if its coefficients are calibrated."""
+        return self.learned and self.uses_index
 
     @property
     def learned(self) -> bool:
@@ -131,6 +144,17 @@ _ENTRIES = (
         "scout.ScoutScorer",
         coefficients="scout",
         train_command="train-scout",
+    ),
+    MethodInfo(
+        "scout_dense",
+        "Scout and embedder",
+        "learned",
+        "The score of scout with one more feature: the cosine of the question's embedding and the passage's embedding.",
+        "part of 1 for new passages; only the question for passages in the index",
+        "scout.ScoutScorer",
+        coefficients="scout_dense",
+        train_command="train-scout",
+        train=("--embedder", DEFAULT_EMBEDDER),
     ),
     MethodInfo(
         "fusion",

@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
     if "answering" in parts:
         yield from answering(lm, some, pairs, 1.05)
     if "index" in parts:
-        yield from index_cost(lm, some, pairs, args.cross_encoder)
+        yield from index_cost(lm, some, pairs, args.cross_encoder, args.embedder)
         sizes_kept = [5, 10] if quick else [10, 20, 50, 100, 200, 1000]
         yield from kept_passages(lm, sizes_kept, 1 if quick else 3, args.cross_encoder)
     if "larger" in parts:
@@ -126,6 +126,7 @@ def main() -> int:
     )
     parser.add_argument("--at2-path", type=Path, metavar="PATH", help="folder with the published package at2")
     parser.add_argument("--cross-encoder", metavar="NAME", help="a reranker, timed beside scout in the part index")
+    parser.add_argument("--embedder", metavar="NAME", help="an embedder for scout_dense, timed in the part index")
     parser.add_argument(
         "--out",
         type=Path,

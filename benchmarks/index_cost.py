@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,8 @@ from workload import Case, asked, described, device_of, untouched
 
 from at2_prune import AT2Pruner, LanguageModel, Passage
 from at2_prune.coefficients.loading import load_coefficients
-from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.coefficients.scout_coefficients import CosineFeature, ScoutCoefficients
+from at2_prune.encoders.embedder import Embedder
 from at2_prune.errors import CoefficientsError
 from at2_prune.passage_index.encoder import Encoder
 from at2_prune.passage_index.features import LINKS, QUESTION
@@ -54,7 +56,9 @@ def scout_coefficients_of(lm: LanguageModel) -> tuple[ScoutCoefficients, str]:
         return made, "random"
 
 
-def index_cost(lm: LanguageModel, some: Case, pairs: int, cross_encoder: str | None) -> Iterator[Measurement]:
+def index_cost(
+    lm: LanguageModel, some: Case, pairs: int, cross_encoder: str | None, embedder: str | None
+) -> Iterator[Measurement]:
     """Time scout on kept and on new passages, divided by a forward pass, a generation or a cross-encoder."""
     coefficients, origin = scout_coefficients_of(lm)
     pruner = AT2Pruner(lm, ScoutScorer(coefficients))
@@ -88,9 +92,29 @@ def index_cost(lm: LanguageModel, some: Case, pairs: int, cross_encoder: str | N
         reranker = _ranking(lm, CrossEncoderScorer(cross_encoder), some.question, some.passages)
         named = {**inputs, "cross-encoder": cross_encoder.rstrip("/").rsplit("/", 1)[-1]}
         yield paired("scout: kept passages / cross-encoder", named, kept, reranker, pairs, 0.1)
+    if embedder:
+        yield from _with_embedder(lm, coefficients, embedder, some, {"forward": forward, "scout": kept}, pairs)
     records = [record for records in pruner_index(pruner).records(some.passages) for record in records]
     size = sum(record.nbytes for record in records) / sum(record.tokens for record in records)
     yield Measurement(BYTES, {"model": lm.name, "device": device_of(lm)}, size, size, size, 1024)
+
+
+def _with_embedder(
+    lm: LanguageModel, coefficients: ScoutCoefficients, name: str, some: Case, others: dict[str, Way], pairs: int
+) -> Iterator[Measurement]:
+    """Time scout_dense on kept and on new passages. The weights of the cosine do not change the time."""
+    embedder = Embedder(name)
+    embedder.load(lm.device)
+    weights = CosineFeature(1.0, 1.0, name, embedder.probe())
+    pruner = AT2Pruner(lm, ScoutScorer(replace(coefficients, cosine=weights)))
+    kept = partial(pruner.score, some.question, some.passages)
+    inputs = {**described(lm, some), "embedder": name.rstrip("/").rsplit("/", 1)[-1]}
+    forward = others["forward"]
+    yield paired("scout_dense: kept passages / forward pass", inputs, kept, forward, pairs, 0.05)
+    yield paired(
+        "scout_dense: new passages / forward pass", inputs, partial(_after_clearing, kept), forward, pairs, 0.40
+    )
+    yield paired("scout_dense: kept passages / scout", inputs, kept, others["scout"], pairs, None)
 
 
 def kept_passages(

@@ -28,8 +28,7 @@ from torch import Tensor
 from at2_prune import load_questions
 from at2_prune.bootstrap import bootstrap_pooled
 from at2_prune.datasets import Question
-from at2_prune.scorers.dense import BGE_INSTRUCTION
-from at2_prune.scorers.onnx_encoder import OnnxEncoder
+from at2_prune.encoders.embedder import Embedder
 from at2_prune.training import Example, ExampleStore
 
 FOLDS = 5
@@ -44,6 +43,16 @@ LEVERS = [
     Lever("bge-small alone", alone="bge"),
     Lever("score and bge-small, fused by 0.3", fused=0.3),
     Lever("score and bge-small, fused by 1", fused=1.0),
+    Lever("bge-small, cosine only", own=("bge_cosine",)),
+    Lever("bge-small, standardised only", own=("bge_standardised",)),
+    Lever("MiniLM", own=("minilm",)),
+    Lever("MiniLM, cosine only", own=("minilm_cosine",)),
+    Lever("MiniLM alone", alone="minilm"),
+    Lever("learned from bge-small, used with MiniLM", own=("bge",), used=("minilm",)),
+    Lever("learned from bge-small, used with MiniLM, cosine only", own=("bge_cosine",), used=("minilm_cosine",)),
+    Lever("learned from MiniLM, used with bge-small", own=("minilm",), used=("bge",)),
+    Lever("learned from MiniLM, used with bge-small, cosine only", own=("minilm_cosine",), used=("bge_cosine",)),
+    Lever("bge-small and MiniLM", own=("bge", "minilm")),
     Lever("lexical and bge-small", own=("lexical", "bge")),
     Lever("pairs: products of features", pairs=("product",)),
     Lever("pairs: products, penalty 0.1", pairs=("product",), penalty=0.1),
@@ -68,12 +77,12 @@ LEVERS = [
 ]
 
 
-def text_columns(question: Question, bge: OnnxEncoder) -> dict[str, Tensor]:
+def text_columns(question: Question, bge: Embedder, minilm: Embedder) -> dict[str, Tensor]:
     """Return columns from the texts.
 
     - `lexical`: the score of BM25 over the best one of the question; and the share of the question's words that a
       passage holds, each weighted by its inverse document frequency.
-    - `bge`: the cosine, and the cosine standardised over the passages.
+    - `bge` and `minilm`: the cosine, and the cosine standardised over the passages.
     - `uncovered`, of a pair: the share of the question's words that the known passage lacks and the other holds.
     - `near`, of a pair: the cosine of the passages; and the same times the cosine of question and known passage.
     """
@@ -86,13 +95,12 @@ def text_columns(question: Question, bge: OnnxEncoder) -> dict[str, Tensor]:
     count = holds.sum(0)
     weight = torch.log1p((len(holds) - count + 0.5) / (count + 0.5))
     weight /= weight.sum()
-    texts = [BGE_INSTRUCTION + question.text, *passages]
-    asks, *vectors = torch.nn.functional.normalize(torch.stack([bge(text)[0] for text in texts]), dim=-1)
-    places = torch.stack(vectors)
-    cosine, near = places @ asks, places @ places.T
+    places = bge.passages(passages)
+    cosine, near = places @ bge.question(question.text), places @ places.T
     return {
         "own.lexical": torch.stack([bm25 / bm25.max().clamp(min=1e-6), holds @ weight], -1),
         "own.bge": _with_standardised(cosine),
+        "own.minilm": _with_standardised(minilm.passages(passages) @ minilm.question(question.text)),
         "pairs.uncovered": (((1 - holds) * weight) @ holds.T)[..., None],
         "pairs.near": torch.stack([near, cosine[:, None] * near], -1),
     }
@@ -105,14 +113,16 @@ def _with_standardised(cosine: Tensor) -> Tensor:
 def cases(run: Path, names: Sequence[str], embedder: str) -> dict[str, list[Case]]:
     """Return the usable questions of a run by data set. Columns that the run does not have yet are collected."""
     store = ExampleStore.open(run)
-    columns = ExampleStore(run / "texts", {"embedder": Path(embedder).name})
-    bge = OnnxEncoder(embedder)
+    bge, minilm = Embedder(embedder), Embedder()
+    columns = ExampleStore(run / "texts", {"embedders": [Path(one.name).name for one in (bge, minilm)]})
+    for one in (bge, minilm):
+        one.load(torch.device("cpu"))
     found: dict[str, list[Case]] = {}
     for name in names:
         for question in load_questions(name):
             for example in store.load([question.id]):
                 if not columns.has(question.id):
-                    columns.add(replace(example, mass=text_columns(question, bge)))
+                    columns.add(replace(example, mass=text_columns(question, bge, minilm)))
                 more = next(columns.load([question.id])).mass
                 if example.gold.any() and not example.gold.all():
                     found.setdefault(Path(name).parent.name, []).append(case(example, more, question.kind or ""))
@@ -122,6 +132,8 @@ def cases(run: Path, names: Sequence[str], embedder: str) -> dict[str, list[Case
 def case(example: Example, more: Mapping[str, Tensor], kind: str) -> Case:
     features, links = example.mass["question"].flatten(0, 2).T, example.mass["links"].flatten(1, 3).transpose(1, 2)
     known = {"own.scout": features, "pairs.scout": links, **more}
+    for name in ("bge", "minilm"):
+        known[f"own.{name}_cosine"], known[f"own.{name}_standardised"] = known[f"own.{name}"].split(1, dim=1)
     known["pairs.product"] = features * features[:, None]
     known["pairs.maximum"] = torch.maximum(features[None], features[:, None])
     parts = [{k.partition(".")[2]: v for k, v in known.items() if k.startswith(part)} for part in ("own.", "pairs.")]

@@ -35,6 +35,8 @@ class Lever:
 
     title: str
     own: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
+    """The columns that take the place of `own` when passages are ranked, and not when the lever is fitted."""
     pairs: tuple[str, ...] = ()
     penalty: float = ScoutSettings.penalty
     third: str = ""
@@ -59,6 +61,7 @@ class Fitted:
 
     def __init__(self, data: Sequence[Sequence[Case]], lever: Lever) -> None:
         self.lever = lever
+        self.columns = lever.own
         cases = [(case, len(some) ** (BALANCE - 1)) for some in data for case in some]
         self.first = self._learn([Choice(self._own(case), case.gold, weight) for case, weight in cases])
         self.later = self._learn([choice for case, weight in cases for choice in self._later_choices(case, weight)])
@@ -70,6 +73,7 @@ class Fitted:
             rows = torch.cat([self._tree_columns(case) for case, _ in cases])
             weights = torch.cat([torch.full((len(case.gold),), weight) for case, weight in cases])
             self.trees.fit(rows.numpy(), torch.cat([case.gold for case, _ in cases]).numpy(), weights.numpy())
+        self.columns = lever.used or lever.own
 
     def recall(self, case: Case) -> list[float]:
         """Return the recall at `KS`."""
@@ -104,7 +108,7 @@ class Fitted:
         return scores.index_fill(0, torch.tensor(known), -torch.inf).softmax(0)
 
     def _own(self, case: Case) -> Tensor:
-        return torch.cat([case.own[name] for name in ("scout", *self.lever.own)], 1)
+        return torch.cat([case.own[name] for name in ("scout", *self.columns)], 1)
 
     def _after(self, case: Case, known: Sequence[int]) -> Tensor:
         pairs = torch.cat([case.pairs[name][list(known)] for name in ("scout", *self.lever.pairs)], -1)

@@ -15,6 +15,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModel,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     Gemma3ForCausalLM,
@@ -169,6 +171,15 @@ def tiny_reranker(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("reranker")
     BertForSequenceClassification(config).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder(tiny_reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random embedder, in the format of transformers. It pools by the mean."""
+    folder = tmp_path_factory.mktemp("embedder")
+    AutoModel.from_pretrained(tiny_reranker).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_reranker).save_pretrained(folder)
     return folder
 
 

@@ -22,6 +22,7 @@ ROOMS = (
     "bootstrap",
     "attention",
     "models",
+    "encoders",
     "datasets",
     "passage_index",
     "coefficients",

@@ -13,6 +13,7 @@ import pytest
 from at2_prune import AT2Pruner, PruneConfig
 from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import (
+    DEFAULT_EMBEDDER,
     DEFAULT_METHOD,
     FAMILIES,
     METHODS,
@@ -59,6 +60,9 @@ def test_entries_are_whole() -> None:
 def test_training_options_name_what_train_knows() -> None:
     for name in learned_methods():
         options = METHODS[name].train
+        if METHODS[name].train_command == "train-scout":
+            assert options in ((), ("--embedder", DEFAULT_EMBEDDER))
+            continue
         assert [*options[:1]] in ([], ["--rows"])
         assert all(RowGroup.from_name(group).rows == "draft" for group in options[1:])
     assert set(PROCEDURES) == set(get_args(LearnFrom))

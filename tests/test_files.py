@@ -16,12 +16,12 @@ from at2_prune.cli.options import data_name
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
 from at2_prune.datasets import load_questions, sample_questions_path
+from at2_prune.encoders.onnx_encoder import is_onnx_folder
 from at2_prune.errors import CacheError, DataError, InputError
 from at2_prune.files import check_file, check_folder, newest_change, read_text, write_atomically
 from at2_prune.models.default_model import cache_folder
 from at2_prune.passage_index.stores import DiskStore
 from at2_prune.report import write_html_report
-from at2_prune.scorers.onnx_encoder import is_onnx_folder
 from at2_prune.training.examples import ExampleStore, check_store
 
 

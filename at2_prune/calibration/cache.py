@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -16,9 +17,9 @@ from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..errors import CacheError, CoefficientsError, InputError
 from ..files import check_folder
 from ..models.default_model import cache_folder
+from ..models.fingerprint import fingerprint
 from ..models.language_model import LanguageModel
 from ..parsing import parse_switch
-from ..passage_index.index import fingerprint
 from ..progress import shown
 from ..training.settings import TrainingData
 from .calibrate import CalibrationReport, calibrate
@@ -32,9 +33,15 @@ SWITCH = "AT2_PRUNE_CALIBRATE"
 logger = logging.getLogger(__name__)
 
 
-def cached_folder(language_model: LanguageModel) -> Path:
-    """Return the folder in the cache for the coefficients of a model. Its name depends on the model's weights."""
-    return cache_folder() / "scout" / fingerprint(language_model.model)
+def cached_folder(language_model: LanguageModel, embedder: str | None = None) -> Path:
+    """Return the folder in the cache for the coefficients of a model.
+
+    The folder's name depends on the model's weights. With an embedder, it depends on the embedder's name too.
+    """
+    name = fingerprint(language_model.model)
+    if embedder is not None:
+        name += f"-{hashlib.sha256(embedder.encode()).hexdigest()[:16]}"
+    return cache_folder() / "scout" / name
 
 
 def switched_off() -> bool:
@@ -70,18 +77,23 @@ def check_cache(may_hold_coefficients: bool = False) -> None:
         ) from None
 
 
-def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:
+def calibrated_coefficients(language_model: LanguageModel, embedder: str | None = None) -> ScoutCoefficients:
     """Return the coefficients of a model from the cache. If the cache holds none, calibrate the model first.
 
     The first call for a model takes about as long as it takes to read 1,000 passages with a third of the model's
     layers. A progress bar counts the questions. If several processes need the same coefficients, one process calibrates
     and the other processes wait.
 
+    Args:
+        language_model: the model.
+        embedder: an embedder. With an embedder, the coefficients are those of the method scout_dense.
+
     Raises:
+        InputError: the embedder cannot be loaded.
         ModelNotSupportedError: the model's attention cannot be read.
         CacheError: the cache cannot be written.
     """
-    folder = cached_folder(language_model)
+    folder = cached_folder(language_model, embedder)
     if (found := _load(folder)) is not None:
         return found
     with _locked(language_model, folder):
@@ -89,18 +101,22 @@ def calibrated_coefficients(language_model: LanguageModel) -> ScoutCoefficients:
             return found
         data = shipped_data()
         logger.warning(
-            "no coefficients of scout come with at2-prune for %s: at2-prune now learns them from %d questions, and "
-            "keeps them in %s",
+            "no coefficients of %s come with at2-prune for %s: at2-prune now learns them from %d questions, and keeps "
+            "them in %s",
+            "scout" if embedder is None else f"scout_dense with {embedder}",
             language_model.name,
             len(data.questions),
             folder,
         )
         with tqdm(total=len(data.questions), desc="calibrating", unit="question", disable=shown() is False) as bar:
-            return _calibrate(language_model, [data], folder, bar.update).coefficients
+            return _calibrate(language_model, [data], folder, bar.update, embedder).coefficients
 
 
 def calibrate_in_cache(
-    language_model: LanguageModel, data: Sequence[TrainingData], progress: Callable[[], None] = lambda: None
+    language_model: LanguageModel,
+    data: Sequence[TrainingData],
+    progress: Callable[[], None] = lambda: None,
+    embedder: str | None = None,
 ) -> CalibrationReport:
     """Calibrate a model as `calibrate` does, and keep the coefficients in the cache.
 
@@ -110,13 +126,14 @@ def calibrate_in_cache(
         language_model: as in `calibrate`.
         data: as in `calibrate`.
         progress: as in `calibrate`.
+        embedder: as in `calibrate`.
 
     Raises:
-        DataError, ModelNotSupportedError, CacheError: as in `calibrate`.
+        DataError, InputError, ModelNotSupportedError, CacheError: as in `calibrate`.
     """
-    folder = cached_folder(language_model)
+    folder = cached_folder(language_model, embedder)
     with _locked(language_model, folder):
-        return _calibrate(language_model, data, folder, progress)
+        return _calibrate(language_model, data, folder, progress, embedder)
 
 
 @contextmanager
@@ -138,7 +155,11 @@ def _locked(language_model: LanguageModel, folder: Path) -> Iterator[None]:
 
 
 def _calibrate(
-    language_model: LanguageModel, data: Sequence[TrainingData], folder: Path, progress: Callable[[], None]
+    language_model: LanguageModel,
+    data: Sequence[TrainingData],
+    folder: Path,
+    progress: Callable[[], None],
+    embedder: str | None,
 ) -> CalibrationReport:
     """Calibrate a model in a work folder, then save the coefficients in `folder` and remove the work folder.
 
@@ -146,7 +167,7 @@ def _calibrate(
     the work folder depends on the questions, so a run with other questions does not use these examples.
     """
     work = folder.with_name(f"{folder.name}-{digest_of([question for one in data for question in one.questions])}")
-    report = calibrate(language_model, data, work, progress)
+    report = calibrate(language_model, data, work, progress, embedder)
     report.coefficients.save_pretrained(folder)
     shutil.rmtree(work, ignore_errors=True)
     return report

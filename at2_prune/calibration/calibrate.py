@@ -10,6 +10,7 @@ from typing import Any
 from ..coefficients.calibration import Calibration
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..datasets import Question
+from ..encoders.embedder import Embedder
 from ..errors import DataError
 from ..files import user_path
 from ..models.language_model import LanguageModel
@@ -51,6 +52,7 @@ def calibrate(
     data: Sequence[TrainingData],
     out: str | os.PathLike[str],
     progress: Callable[[], None] = lambda: None,
+    embedder: str | None = None,
 ) -> CalibrationReport:
     """Learn the coefficients of scout for a model, fit their probabilities, and save both.
 
@@ -63,14 +65,17 @@ def calibrate(
         data: one or more data sets of questions with supporting passages, for example `[shipped_data()]`.
         out: the folder for the coefficients.
         progress: a function that is called after every question.
+        embedder: an embedder. With an embedder, the coefficients are those of the method scout_dense.
 
     Raises:
         DataError: fewer than ten questions can be used.
+        InputError: the embedder cannot be loaded.
         ModelNotSupportedError: the model's attention cannot be read.
         CacheError: a file cannot be written.
     """
     check_enough([question for one in data for question in one.questions])
-    report = train_scout(language_model, data, out, ScoutSettings(penalty=PENALTY, holdout=0), progress)
+    settings = ScoutSettings(penalty=PENALTY, holdout=0, embedder=embedder)
+    report = train_scout(language_model, data, out, settings, progress)
     return CalibrationReport(report.coefficients, report.fitted)
 
 
@@ -81,6 +86,7 @@ def recalibrate(
     name: str,
     out: str | os.PathLike[str],
     progress: Callable[[], None] = lambda: None,
+    embedder: Embedder | None = None,
 ) -> CalibrationReport:
     """Fit the probabilities of given coefficients to a user's own questions. Save the coefficients and probabilities.
 
@@ -93,15 +99,18 @@ def recalibrate(
         name: the name of the questions. It is recorded with the coefficients.
         out: the folder for the coefficients and the examples.
         progress: a function that is called after every question.
+        embedder: the embedder that the coefficients were learned with, if they have a weight for its cosine.
 
     Raises:
         DataError: fewer than ten questions can be used.
+        CoefficientsError: the coefficients need an embedder, and none is given.
         CacheError: a file cannot be written.
     """
     check_enough(questions)
-    settings = {"method": "scout", "recalibrated": name, "model": language_model.name}
+    settings = {"method": coefficients.method, "recalibrated": name, "model": language_model.name}
     store = ExampleStore(out, {**settings, "layers": list(coefficients.layers)})
-    index = PassageIndex(language_model, coefficients.layers, coefficients.link_layers, store=MemoryStore(MEMORY))
+    layers, linked = coefficients.layers, coefficients.link_layers
+    index = PassageIndex(language_model, layers, linked, store=MemoryStore(MEMORY), embedder=embedder)
     collect_scout(index, questions, store, progress)
     examples = list(store.load([question.id for question in questions]))
     scored = score_examples(coefficients, [e for e in examples if bool(e.gold.any()) and not bool(e.gold.all())])

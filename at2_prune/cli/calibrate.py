@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..progress import shown
-from .options import add_model_options, add_settings, data_name, load_model, positive, read_passages, warn_of_few
+from .options import (
+    add_model_options,
+    add_settings,
+    data_name,
+    load_model,
+    method_of_scout,
+    positive,
+    read_passages,
+    warn_of_few,
+)
 
 if TYPE_CHECKING:
     from ..datasets import Question
@@ -59,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=positive, metavar="N", help="use only the first N questions of --questions (default: all)"
     )
     parser.add_argument("--out", metavar="DIR", help="the folder for the coefficients (default: the cache)")
+    parser.add_argument(
+        "--embedder",
+        metavar="FOLDER_OR_ID",
+        help="also learn a weight of this embedder's cosine. The coefficients are then those of the method scout_dense "
+        "(default: none)",
+    )
     add_settings(parser, "coefficients")
     add_model_options(parser, answers=False)
 
@@ -68,8 +83,10 @@ def run(args: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from ..calibration import cached_folder, calibrate, calibrate_in_cache, check_cache, check_enough, recalibrate
+    from ..encoders.embedder import Embedder
     from ..errors import InputError
     from ..files import check_folder
+    from ..scorers.base import ScorerOptions
     from ..scorers.registry import check_scorer, load_scorer
     from ..scorers.scout import ScoutScorer
     from ..training import check_evidence
@@ -82,13 +99,17 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--coefficients needs --questions: the probabilities are fitted to these questions")
     if args.limit and not args.questions:
         raise InputError("--limit works only with --questions: leave out --limit, or give --questions too")
+    if args.embedder:
+        Embedder(args.embedder).check()
     if args.out:
         check_folder(args.out)
     else:
         check_cache()
+    method = method_of_scout(args.coefficients, args.embedder)
+    options = ScorerOptions(embedder=args.embedder)
     data = _data(args)
     if args.questions:
-        check_scorer(args.model, "scout", args.coefficients)
+        check_scorer(args.model, method, args.coefficients, options)
         for one in data:
             check_evidence(one.questions, one.name)
             check_enough(one.questions)
@@ -97,21 +118,22 @@ def run(args: argparse.Namespace) -> None:
     total = sum(len(one.questions) for one in data)
     with tqdm(total=total, desc="reading", unit="question", smoothing=0.1, disable=shown() is False) as bar:
         if args.questions:
-            scorer = load_scorer(language_model, "scout", args.coefficients)
+            scorer = load_scorer(language_model, method, args.coefficients, embedder=args.embedder)
             assert isinstance(scorer, ScoutScorer)
-            one = data[0]
-            report = recalibrate(language_model, scorer.coefficients, one.questions, one.name, args.out, bar.update)
+            found, one = scorer.coefficients, data[0]
+            embedder = scorer.index(language_model).embedder
+            report = recalibrate(language_model, found, one.questions, one.name, args.out, bar.update, embedder)
         elif args.out:
-            report = calibrate(language_model, data, args.out, bar.update)
+            report = calibrate(language_model, data, args.out, bar.update, args.embedder)
         else:
-            report = calibrate_in_cache(language_model, data, bar.update)
+            report = calibrate_in_cache(language_model, data, bar.update, args.embedder)
     measured = report.measured
     print(f"{'fitted to' if args.questions else 'learned from'} {report.questions} questions")
     print("cross-validated measures:")
     for name, words in _MEASURES.items():
         if name in measured:
             print(f"  {words:<46}{measured[name]:.3f}")
-    print(f"saved to {args.out or cached_folder(language_model)}")
+    print(f"saved to {args.out or cached_folder(language_model, args.embedder)}")
 
 
 def _data(args: argparse.Namespace) -> list[TrainingData]:

@@ -6,7 +6,7 @@ import argparse
 
 from ..errors import InputError
 from ..progress import shown
-from .options import add_model_options, add_settings, load_model, read_passages
+from .options import add_model_options, add_settings, load_model, method_of_scout, read_passages
 
 HELP = "Read each passage once, and store its attention keys in a folder. The method scout then reuses the keys."
 EXAMPLES = """examples:
@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: none)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder of the index")
+    parser.add_argument(
+        "--embedder",
+        metavar="FOLDER_OR_ID",
+        help="also keep this embedder's embedding of each passage, for the method scout_dense (default: none)",
+    )
     add_settings(parser, "coefficients")
     add_model_options(parser, answers=False)
 
@@ -44,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     If several processes run the command, each process reads a share of these passages.
     """
     if args.merge:
-        for name in ("coefficients", "model", "device", "dtype"):
+        for name in ("coefficients", "embedder", "model", "device", "dtype"):
             if getattr(args, name) is not None:
                 raise InputError(f"--merge copies indexes and loads no model: leave out --{name}")
         from ..passage_index.stores import merge_folders
@@ -65,14 +70,15 @@ def run(args: argparse.Namespace) -> None:
     processes = Processes()
     if processes.count > 1 and args.passages == "-":
         raise InputError("with --passages -, only one process can read stdin, but several are running: name a file")
-    check_scorer(args.model, "scout", args.coefficients, ScorerOptions(index=args.out))
+    method = method_of_scout(args.coefficients, args.embedder)
+    check_scorer(args.model, method, args.coefficients, ScorerOptions(embedder=args.embedder, index=args.out))
     passages = read_passages(args.passages)
     check_some_text(passages)
     args.device = args.device or processes.device
     processes.wait()  # all processes must check the folder before the first one makes an index in it
     language_model = load_model(args)
     with processes.first_then_others():
-        scorer = load_scorer(language_model, "scout", args.coefficients, index=args.out)
+        scorer = load_scorer(language_model, method, args.coefficients, index=args.out, embedder=args.embedder)
     assert isinstance(scorer, ScoutScorer)
     index = scorer.index(language_model)
     mine = processes.share(index.unique(passages))

@@ -218,6 +218,23 @@ def scorer_options(args: argparse.Namespace) -> ScorerOptions:
     )
 
 
+def method_of_scout(coefficients: str | None, embedder: str | None) -> str:
+    """Return the method of a command that works with scout: scout, or scout_dense if an embedder is given.
+
+    A folder of coefficients decides too.
+
+    Raises:
+        CoefficientsError: the coefficients cannot be read.
+    """
+    from ..coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
+
+    if embedder is not None:
+        return "scout_dense"
+    if coefficients is not None and is_scout_folder(coefficients):
+        return ScoutCoefficients.from_pretrained(coefficients).method
+    return "scout"
+
+
 def _hide_progress(args: argparse.Namespace) -> None:
     """Hide the progress bars that transformers shows while it loads weights, unless --verbose is given."""
     from transformers.utils import logging as transformers_logging

@@ -11,6 +11,7 @@ HELP = "Train scout's coefficients for a model, from questions whose data name t
 EXAMPLES = """examples:
   at2-prune train-scout --data train.jsonl --out coefficients/
   at2-prune train-scout --data hotpotqa.jsonl nq.jsonl --limit 300 100 --out coefficients/
+  at2-prune train-scout --data hotpotqa.jsonl --embedder BAAI/bge-small-en --out scout-dense/
   at2-prune train-scout --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3-scout/
 
 If a run is interrupted, give the same command again: it continues where it stopped."""
@@ -59,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "another (default: the last layer of --layers)",
     )
     parser.add_argument(
+        "--embedder",
+        metavar="FOLDER_OR_ID",
+        help="also learn a weight of this embedder's cosine. The coefficients are then those of the method scout_dense "
+        "(default: none)",
+    )
+    parser.add_argument(
         "--holdout",
         type=float,
         default=0.15,
@@ -74,12 +81,17 @@ def run(args: argparse.Namespace) -> None:
 
     from ..calibration import shipped_data
     from ..datasets import load_questions
+    from ..encoders.embedder import Embedder
     from ..errors import InputError
     from ..files import check_folder, user_path
     from ..training import ScoutSettings, TrainingData, check_evidence, check_ids, train_scout
 
-    settings = ScoutSettings(tuple(args.layers or ()), tuple(args.link_layers or ()), holdout=args.holdout)
+    settings = ScoutSettings(
+        tuple(args.layers or ()), tuple(args.link_layers or ()), embedder=args.embedder, holdout=args.holdout
+    )
     settings.resolved(None)
+    if args.embedder:
+        Embedder(args.embedder).check()
     settings.resolved(known_depth(args))
     check_folder(args.out)
     limits = args.limit or [None]

@@ -26,7 +26,7 @@ def method_of(coefficients: AnyCoefficients) -> str:
     `effective_attention_learned`. All other head coefficients belong to the method `at2`.
     """
     if isinstance(coefficients, ScoutCoefficients):
-        return "scout"
+        return coefficients.method
     measures = {group.measure for group in coefficients.row_groups}
     if measures == {"contribution"}:
         return "contribution_learned"

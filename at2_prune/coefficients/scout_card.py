@@ -42,20 +42,25 @@ class DescribedScout(Protocol):
     def training(self) -> dict[str, Any]: ...
     @property
     def calibration(self) -> Calibration | None: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def embedder_name(self) -> str | None: ...
 
 
 def scout_card(coefficients: DescribedScout) -> ModelCard:
     """Return the model card of scout's coefficients, in Markdown with the header that the Hub reads."""
     data = ModelCardData(library_name="at2-prune", tags=["at2-prune", "context-attribution"])
-    name, training = coefficients.model_name, coefficients.training
+    name, training, embedder = coefficients.model_name, coefficients.training, coefficients.embedder_name
     parts = [
         f"---\n{data.to_yaml()}\n---",
-        f"# Coefficients of scout for {name or 'a model'}",
-        f"The method scout of at2-prune reads each passage once and alone, and keeps the passage's keys. A question's "
-        f"rows then attend to the kept keys, and these coefficients turn the attention into a score. The coefficients "
-        f"are for models of type `{coefficients.model_type or 'unknown'}` with {coefficients.model_layers} layers. "
-        f"Keys are kept in these layers: {_listed(coefficients.layers)}. Passages are linked by the attention in these "
-        f"layers: {_listed(coefficients.link_layers)}.",
+        f"# Coefficients of {coefficients.method} for {name or 'a model'}",
+        f"The method {coefficients.method} of at2-prune reads each passage once and alone, and keeps the passage's "
+        f"keys. A question's rows then attend to the kept keys, and these coefficients turn the attention into a "
+        f"score. The coefficients are for models of type `{coefficients.model_type or 'unknown'}` with "
+        f"{coefficients.model_layers} layers. Keys are kept in these layers: {_listed(coefficients.layers)}. Passages "
+        f"are linked by the attention in these layers: {_listed(coefficients.link_layers)}."
+        + (f" The score also uses the cosine of the embedder {embedder}." if embedder else ""),
         f'## Use\n\n```python\nfrom at2_prune import AT2Pruner\n\npruner = AT2Pruner.from_pretrained("{name}", '
         'coefficients="THIS_FOLDER")\n```',
     ]
@@ -128,6 +133,7 @@ def _command(coefficients: DescribedScout) -> str:
     named = list(zip(training["data"], selections, strict=True))
     given = [(str(name), selection) for name, selection in named if not {"shipped", "passages"} & {*selection}]
     model = ["--model", coefficients.model_name, "--dtype", str(training["dtype"]), "--out", "DIR"]
+    model += ["--embedder", coefficients.embedder_name] if coefficients.embedder_name else []
     if not given:
         passages = [str(selection["passages"]) for _, selection in named if "passages" in selection]
         return shlex.join(["at2-prune", "calibrate", *(["--passages", *passages] if passages else []), *model])

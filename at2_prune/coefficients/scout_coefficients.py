@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import ModelCard, hf_hub_download
@@ -23,16 +24,32 @@ from ..passage_index.features import LINKS, QUESTION
 from .calibration import Calibration
 from .scout_card import scout_card
 
-__all__ = ["ScoutCoefficients", "is_scout_folder"]
+__all__ = ["CosineFeature", "ScoutCoefficients", "is_scout_folder"]
 
 WEIGHTS_FILE = "scout_coefficients.safetensors"
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 FORMAT = 1
+COSINE_FORMAT = 2
+"""The format of coefficients with a weight for an embedder's cosine. Earlier versions cannot read this format."""
 KIND = "passage_index"
 FOLLOWED = 4
 """The sum in the score of `ScoutCoefficients` runs over this many sources R, the most probable first choices. The links
 from other sources are not computed."""
+
+
+@dataclass(frozen=True)
+class CosineFeature:
+    """The weights of the cosine of a source's embedding and the question's embedding, and the embedder they are for."""
+
+    first: float
+    """The weight in the first choice."""
+    following: float
+    """The weight in the second choice."""
+    embedder: str
+    """The name of the embedder: a Hub id or a path."""
+    probe: tuple[float, ...]
+    """The result of `Embedder.probe`. It tells whether another embedder is the same one."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,9 @@ class ScoutCoefficients:
     where :math:`\lambda(S, R)` are the features of the link between R and S. The score of a source is its expected
     reciprocal rank in the two choices, :math:`p(S) + \tfrac12 \sum_R p(R)\, p(S \mid R)`. The sum runs over the
     `FOLLOWED` most probable first choices R. In the sum, their probabilities :math:`p(R)` are scaled to a sum of 1.
+
+    With `cosine`, the logits of both choices have one more term: a weight times the cosine of the source's embedding
+    and the question's embedding. These coefficients belong to the method scout_dense.
     """
 
     first: torch.Tensor
@@ -65,6 +85,8 @@ class ScoutCoefficients:
     training: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     """The calibration, which turns scores into probabilities. Coefficients of earlier versions have no calibration."""
+    cosine: CosineFeature | None = None
+    """The weights of an embedder's cosine. They are None for the method scout."""
 
     def __post_init__(self) -> None:
         for name, tensor, groups, layers in (
@@ -82,19 +104,44 @@ class ScoutCoefficients:
         if not set(self.link_layers) <= set(self.layers):
             raise CoefficientsError(f"link layers {list(self.link_layers)} are not among layers {list(self.layers)}")
 
-    def first_scores(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the first score of each source, which is the logit :math:`\\theta \\cdot x(S)` of the first choice.
+    @property
+    def method(self) -> str:
+        """The name of the method that these coefficients belong to."""
+        return "scout" if self.cosine is None else "scout_dense"
+
+    @property
+    def embedder_name(self) -> str | None:
+        """The embedder whose cosine is a feature, or None."""
+        return None if self.cosine is None else self.cosine.embedder
+
+    def first_scores(self, features: torch.Tensor, cosines: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the first score of each source, which is the logit of the first choice.
 
         Args:
             features: the features of the question's rows, `(6, layers, heads, sources)`.
+            cosines: the cosine of each source, `(sources,)`. It is used if these coefficients have a weight for it.
 
         Returns:
             `(sources,)` float64.
+
+        Raises:
+            CoefficientsError: the coefficients have a weight for the cosine, and `cosines` is None.
+        """
+        return _weighed(self.first, features) + self._of_cosines("first", cosines)
+
+    def part_scores(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits that compare parts of the same passage, `(parts,)` float64.
+
+        They are first scores without the cosine, because all parts of a passage have the cosine of the passage.
         """
         return _weighed(self.first, features)
 
     def score(
-        self, features: torch.Tensor, links_of: Callable[[list[int]], torch.Tensor], followed: int = FOLLOWED
+        self,
+        features: torch.Tensor,
+        links_of: Callable[[list[int]], torch.Tensor],
+        followed: int = FOLLOWED,
+        cosines: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Score sources by their expected reciprocal rank in the two choices.
 
@@ -103,14 +150,18 @@ class ScoutCoefficients:
             links_of: a function that takes the indices of some sources. It returns the features of the links between
                 these sources and all sources, `(some, 6, link layers, heads, sources)`.
             followed: the number of first choices in the sum.
+            cosines: as in `first_scores`.
 
         Returns:
             The scores, `(sources,)` float64. A score lies between 0 and 1.
+
+        Raises:
+            CoefficientsError: as in `first_scores`.
         """
-        first = self.first_scores(features).softmax(0)
+        first = self.first_scores(features, cosines).softmax(0)
         if len(first) < 2:
             return first
-        own = _weighed(self.following, features)
+        own = _weighed(self.following, features) + self._of_cosines("following", cosines)
         leading = first.topk(min(followed, len(first)))
         second = torch.zeros_like(first)
         some, shares = leading.indices.tolist(), leading.values / leading.values.sum()
@@ -119,6 +170,16 @@ class ScoutCoefficients:
             later[source] = -torch.inf
             second += share * later.softmax(0)
         return first + second / 2
+
+    def _of_cosines(self, choice: Literal["first", "following"], cosines: torch.Tensor | None) -> torch.Tensor | float:
+        if self.cosine is None:
+            return 0.0
+        if cosines is None:
+            raise CoefficientsError(
+                f"these coefficients need the cosines of the embedder {self.cosine.embedder}: use the method "
+                "scout_dense with this embedder"
+            )
+        return getattr(self.cosine, choice) * cosines.double()
 
     def check_model(self, config: PretrainedConfig) -> None:
         """Check that these coefficients were made for a model of this kind.
@@ -147,7 +208,7 @@ class ScoutCoefficients:
         tensors = {"first": self.first, "following": self.following, "links": self.links}
         config = {
             "kind": KIND,
-            "format": FORMAT,
+            "format": FORMAT if self.cosine is None else COSINE_FORMAT,
             "model_name": self.model_name,
             "model_type": self.model_type,
             "model_layers": self.model_layers,
@@ -159,6 +220,8 @@ class ScoutCoefficients:
         }
         if self.calibration is not None:
             config["calibration"] = self.calibration.to_dict()
+        if self.cosine is not None:
+            config["cosine"] = asdict(self.cosine)
         write_atomically(path / WEIGHTS_FILE, save({name: t.float().contiguous() for name, t in tensors.items()}))
         write_atomically(path / CONFIG_FILE, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         write_atomically(path / CARD_FILE, str(self.generate_model_card()))
@@ -181,11 +244,11 @@ class ScoutCoefficients:
 
         try:
             config: Mapping[str, Any] = parse_json(locate(CONFIG_FILE).read_text(encoding="utf-8"))
-            wanted = (KIND, FORMAT, list(QUESTION), list(LINKS))
+            wanted = (KIND, COSINE_FORMAT if "cosine" in config else FORMAT, list(QUESTION), list(LINKS))
             found = tuple(config.get(key) for key in ("kind", "format", "question_features", "link_features"))
             if found != wanted:
                 raise CoefficientsError(
-                    f"{name}: this version reads coefficients of kind {KIND}, format {FORMAT}, with the features "
+                    f"{name}: this version reads coefficients of kind {KIND}, format {wanted[1]}, with the features "
                     f"{', '.join([*QUESTION, *LINKS])}; these coefficients have the kind {found[0]}, format {found[1]} "
                     "or other features: train new coefficients with at2-prune train-scout"
                 )
@@ -201,6 +264,7 @@ class ScoutCoefficients:
                 int(config["model_layers"]),
                 config["training"],
                 Calibration.from_dict(config["calibration"]) if "calibration" in config else None,
+                _cosine(config["cosine"]) if "cosine" in config else None,
             )
         except CoefficientsError:
             raise
@@ -211,6 +275,13 @@ class ScoutCoefficients:
 def is_scout_folder(folder: str | os.PathLike[str]) -> bool:
     """Return whether a folder holds coefficients of scout, and not head coefficients."""
     return (user_path(folder) / WEIGHTS_FILE).is_file()
+
+
+def _cosine(values: Mapping[str, Any]) -> CosineFeature:
+    first, following = float(values["first"]), float(values["following"])
+    if not (math.isfinite(first) and math.isfinite(following)):
+        raise ValueError("the weights of the cosine are not finite")
+    return CosineFeature(first, following, str(values["embedder"]), tuple(map(float, values["probe"])))
 
 
 def _integers(values: Sequence[Any]) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ def shipped_for_weights(weights: str, method: str, folder: str | os.PathLike[str
     """Return the folder of the coefficients that were trained on a model with given weights.
 
     Args:
-        weights: the digest of the model's weights, from `passage_index.index.fingerprint`.
+        weights: the digest of the model's weights, from `models.fingerprint.fingerprint`.
         method: the method of the coefficients.
         folder: the folder to look in. By default, it is the folder in this package.
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
+from ..encoders.embedder import Embedder
 from ..files import check_folder, user_path
+from ..models.fingerprint import fingerprint
 from ..models.language_model import LanguageModel
 from ..passages import Passage
 from ..progress import progress
 from .encoder import Encoder, LayerRows
-from .layout import HEAD, Piece, split_passage
+from .layout import HEAD, Piece, piece_text, split_passage
 from .records import DEFAULT_PRECISION, PieceRecord, Precision
 from .stores import INDEX_FILE, NOT_COMPARED, DiskStore, Key, MemoryStore, Store, shared_memory
 
-__all__ = ["PassageIndex", "check_index", "fingerprint"]
+__all__ = ["PassageIndex", "check_index"]
 
 FORMAT = 1
 PASSAGES_AT_ONCE = 16
@@ -38,6 +40,10 @@ class PassageIndex:
             between passages.
         precision: the precision of the kept vectors. Only `float32` gives exact scores.
         store: the store of the records. By default, it is the memory store that all indexes of the process share.
+        embedder: an embedder. It is loaded here. Each record then holds the embedding of its piece too.
+
+    Raises:
+        InputError: the embedder cannot be loaded.
     """
 
     def __init__(
@@ -47,14 +53,19 @@ class PassageIndex:
         link_layers: Sequence[int] = (),
         precision: Precision = DEFAULT_PRECISION,
         store: Store | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         self.language_model = language_model
+        self.embedder = embedder
         self.encoder = Encoder(language_model, layers, link_layers, precision)
         self.identity: dict[str, Any] = {
             **_settings(self.encoder.layers, self.encoder.link_layers, precision),
             "model": fingerprint(language_model.model),
             "dtype": str(language_model.model.dtype).removeprefix("torch."),
         }
+        if embedder is not None:
+            embedder.load(language_model.device)
+            self.identity["embedder"] = embedder.fingerprint
         self._name = hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()[:16]
         self.identity[NOT_COMPARED] = language_model.name
         self.store: Store = shared_memory if store is None else store
@@ -68,6 +79,7 @@ class PassageIndex:
         layers: Sequence[int],
         link_layers: Sequence[int] = (),
         precision: Precision = DEFAULT_PRECISION,
+        embedder: Embedder | None = None,
     ) -> PassageIndex:
         """Open the index in a folder. If the folder holds no index, make a new index there.
 
@@ -77,12 +89,14 @@ class PassageIndex:
             layers: see the class.
             link_layers: see the class.
             precision: see the class.
+            embedder: see the class.
 
         Raises:
-            InputError: the index in the folder was made for another model or with other settings.
+            InputError: the index in the folder was made for another model or with other settings, or the embedder
+                cannot be loaded.
             CacheError: the folder cannot be read or written.
         """
-        index = cls(language_model, layers, link_layers, precision)
+        index = cls(language_model, layers, link_layers, precision, embedder=embedder)
         index.store = DiskStore(folder, index.identity)
         return index
 
@@ -123,6 +137,16 @@ class PassageIndex:
         """Return the rows of a question; see `Encoder.question`."""
         return self.encoder.question(text)
 
+    def cosines(self, question: str, records: Sequence[PieceRecord]) -> torch.Tensor | None:
+        """Return the cosine of each record's embedding and the question's embedding, `(records,)` float64.
+
+        The result is None if the index has no embedder.
+        """
+        if self.embedder is None:
+            return None
+        kept = torch.stack([record.embedding for record in records if record.embedding is not None])
+        return kept.double() @ self.embedder.question(question).double()
+
     def softcaps(self, question: Mapping[int, LayerRows]) -> dict[int, float | None]:
         """Return the soft-cap of the logits in each link layer, as `passage_index.features.link_features` takes it."""
         return {layer: question[layer].softcap for layer in self.encoder.link_layers}
@@ -159,8 +183,13 @@ class PassageIndex:
         if not passages:
             return {}
         pieces = {key: self.pieces(passage) for key, passage in passages.items()}
-        read = iter(self.encoder.pieces([piece for some in pieces.values() for piece in some]))
-        found = {key: [next(read) for _ in some] for key, some in pieces.items()}
+        read = self.encoder.pieces([piece for some in pieces.values() for piece in some])
+        if self.embedder is not None and read:
+            texts = [piece_text(passages[key], piece) for key, some in pieces.items() for piece in some]
+            vectors = self.embedder.passages(texts)
+            read = [replace(record, embedding=vector.clone()) for record, vector in zip(read, vectors, strict=True)]
+        following = iter(read)
+        found = {key: [next(following) for _ in some] for key, some in pieces.items()}
         self.store.add(found)
         return found
 
@@ -203,13 +232,3 @@ def _settings(layers: Sequence[int], link_layers: Sequence[int], precision: Prec
         "link_layers": sorted(link_layers),
         "precision": precision,
     }
-
-
-def fingerprint(model: PreTrainedModel) -> str:
-    """Return a digest of a model's type and of some entries of each weight tensor."""
-    digest = hashlib.sha256(model.config.model_type.encode())
-    for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().flatten()
-        some = flat[:: max(1, len(flat) // 64)][:64].to("cpu", torch.float32)
-        digest.update(f"{name} {tuple(weight.shape)}".encode() + some.numpy().tobytes())
-    return digest.hexdigest()[:32]

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..models.text_codec import TextCodec
 from ..passages import Passage
 
-__all__ = ["HEAD", "Piece", "encode_head", "encode_question", "split_passage", "units_of"]
+__all__ = ["HEAD", "Piece", "encode_head", "encode_question", "piece_text", "split_passage", "units_of"]
 
 HEAD = "Documents:\n"
 """The opening text, which the model reads before every passage and every question."""
@@ -73,6 +73,18 @@ def split_passage(codec: TextCodec, passage: Passage) -> list[Piece]:
         Piece([*head, *body[start : start + step]], len(head), places[start : start + step])
         for start in range(0, max(1, len(body)), step)
     ]
+
+
+def piece_text(passage: Passage, piece: Piece) -> str:
+    """Return the text of a piece, after the title of its passage.
+
+    Example:
+        >>> piece_text(Passage("It is a city. It has trams.", title="Oslo"), Piece([], 0, [(0, 2), (2, 5)]))
+        'Oslo It is'
+    """
+    spans = piece.offsets or [(0, 0)]
+    text = passage.text[spans[0][0] : spans[-1][1]]
+    return f"{passage.title} {text}" if passage.title else text
 
 
 def units_of(pieces: Sequence[Piece], span: Span | None) -> list[tuple[int, int, int]]:

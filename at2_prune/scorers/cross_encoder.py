@@ -7,10 +7,10 @@ import os
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from ..encoders.encoder import Encoder, encoder_config, finite
+from ..encoders.onnx_encoder import OnnxEncoder, is_onnx_folder
 from ..errors import InputError
 from .base import Scorer, ScorerOptions, Task
-from .encoder import Encoder, encoder_config, finite
-from .onnx_encoder import OnnxEncoder, is_onnx_folder
 
 __all__ = ["CrossEncoderScorer"]
 

@@ -12,16 +12,16 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from ..calibration import calibrated_coefficients, check_cache, switched_off
-from ..catalogue import DEFAULT_METHOD, METHODS, REMOVED, MethodInfo, scoring_methods
+from ..catalogue import DEFAULT_EMBEDDER, DEFAULT_METHOD, METHODS, REMOVED, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of, read_coefficients
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..coefficients.shipped import shipped_coefficients, shipped_for_weights
 from ..errors import CoefficientsError, InputError
 from ..models.default_model import EMBEDDED_MODEL_ID
+from ..models.fingerprint import fingerprint
 from ..models.language_model import LanguageModel, recorded_name
 from ..models.loading import load_config
-from ..passage_index.index import fingerprint
 from .base import Scorer, ScorerOptions
 from .learned import LearnedScorer
 
@@ -109,7 +109,7 @@ def check_scorer(
         if name != EMBEDDED_MODEL_ID:
             config = load_config(name, dict(model_options or {}))
     if _must_calibrate(name, method, coefficients, options):
-        if not _may_have_shipped_weights(config):
+        if not _may_have_shipped_weights(config, METHODS[method or DEFAULT_METHOD].coefficients):
             check_cache(may_hold_coefficients=True)
         return method or DEFAULT_METHOD, None
     method, found = _resolved(method, coefficients, partial(read_coefficients, name, config))
@@ -160,8 +160,8 @@ def load_scorer(
         index: the folder of scout's passage index. By default, the index is kept in memory.
         cross_encoder: the reranker for the method `cross_encoder`; see `CrossEncoderScorer`. Other methods ignore this
             argument.
-        embedder: the embedder for the methods `dense` and `fusion`; see `DenseScorer`. Other methods ignore this
-            argument.
+        embedder: the embedder for the methods `dense`, `fusion` and `scout_dense`; see `Embedder`. Other methods ignore
+            this argument.
         calibrate: whether scout's coefficients are learned if the package has none for the model; see
             `at2_prune.calibration.calibrated_coefficients`.
 
@@ -176,8 +176,9 @@ def load_scorer(
     options = ScorerOptions(embedder=embedder, cross_encoder=cross_encoder, index=index, calibrate=calibrate)
     method = _named(method, coefficients, options)
     if _must_calibrate(language_model.name, method, coefficients, options):
-        coefficients = shipped_for_weights(fingerprint(language_model.model), "scout")
-        coefficients = coefficients or calibrated_coefficients(language_model)
+        wanted = METHODS[method or DEFAULT_METHOD].coefficients
+        coefficients = shipped_for_weights(fingerprint(language_model.model), wanted)
+        coefficients = coefficients or calibrated_coefficients(language_model, _embedder_of(wanted, options))
     method, found = _resolved(method, coefficients, partial(load_coefficients, language_model))
     _check_index(method, index)
     scorer = make_scorer(method, replace(options, coefficients=found))
@@ -192,24 +193,32 @@ def _must_calibrate(model: str, method: str | None, coefficients: object, option
     has none under this model's name. `load_scorer` then looks for the fingerprint of the weights, first in the package
     and then in the cache. If both have no coefficients for these weights, coefficients are learned.
     """
-    wanted = METHODS[method or DEFAULT_METHOD].coefficients
+    info = METHODS[method or DEFAULT_METHOD]
+    wanted = info.coefficients
     return (
         options.calibrate
         and not switched_off()
         and coefficients is None
-        and wanted == "scout"
+        and info.uses_index
         and wanted not in shipped_coefficients().get(model, {})
     )
 
 
-def _may_have_shipped_weights(config: PretrainedConfig | None) -> bool:
-    """Return whether the package may have coefficients for the weights of a model with this config."""
+def _embedder_of(method: str, options: ScorerOptions) -> str | None:
+    """Return the embedder to calibrate with, or None for a method without an embedder."""
+    if method != "scout_dense":
+        return None
+    return DEFAULT_EMBEDDER if options.embedder is None else os.fspath(options.embedder)
+
+
+def _may_have_shipped_weights(config: PretrainedConfig | None, method: str) -> bool:
+    """Return whether the package may have coefficients of a method for the weights of a model with this config."""
     if config is None:
         return True
     for methods in shipped_coefficients().values():
-        if "scout" in methods:
+        if method in methods:
             try:
-                ScoutCoefficients.from_pretrained(methods["scout"]).check_model(config)
+                ScoutCoefficients.from_pretrained(methods[method]).check_model(config)
             except CoefficientsError:
                 continue
             return True
@@ -217,7 +226,7 @@ def _may_have_shipped_weights(config: PretrainedConfig | None) -> bool:
 
 
 def _check_index(method: str, index: object) -> None:
-    if index is not None and METHODS[method].coefficients != "scout":
+    if index is not None and not METHODS[method].uses_index:
         raise InputError(
             f"the method {method} uses no passage index, but an index was given: {index!s:.80}; leave out the index, "
             "or use the method scout"

@@ -25,6 +25,10 @@ MASS = "mass."
 """The prefix in the name of a tensor that holds attention mass. The name of the row group follows the prefix."""
 
 
+COSINE = "cosine"
+"""The entry of `Example.mass` that holds the cosines of an embedder."""
+
+
 @dataclass(frozen=True)
 class Example:
     """The training data from one question."""
@@ -43,6 +47,11 @@ class Example:
     """The log-odds of each target under each ablation, `(ablations, parts)` float64."""
     gold: torch.Tensor
     """`(sources,)` bool, True where the source belongs to a supporting passage."""
+
+    @property
+    def cosines(self) -> torch.Tensor | None:
+        """The cosine of each source, `(sources,)`, or None if the example has none."""
+        return self.mass[COSINE].flatten() if COSINE in self.mass else None
 
 
 def check_store(folder: str | os.PathLike[str]) -> None:

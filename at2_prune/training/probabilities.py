@@ -58,8 +58,9 @@ def score_examples(coefficients: ScoutCoefficients, examples: Sequence[Example])
         absent = None
         if "absent" in example.mass and len(others):
             links = example.mass["links"][others][..., others]
-            absent = _scores(coefficients, example.mass["absent"], links)
-        whole = _scores(coefficients, example.mass["question"], example.mass["links"])
+            cosines = None if example.cosines is None else example.cosines[others]
+            absent = _scores(coefficients, example.mass["absent"], links, cosines)
+        whole = _scores(coefficients, example.mass["question"], example.mass["links"], example.cosines)
         found.append(ScoredQuestion(*whole, example.gold, absent))
     return found
 
@@ -132,9 +133,11 @@ def _calibration(folds: Sequence[Sequence[ScoredQuestion]]) -> Calibration:
     )
 
 
-def _scores(coefficients: ScoutCoefficients, features: torch.Tensor, links: torch.Tensor) -> tuple[torch.Tensor, float]:
-    total = float(coefficients.first_scores(features).logsumexp(0))
-    return coefficients.score(features, lambda chosen: links[chosen]), total
+def _scores(
+    coefficients: ScoutCoefficients, features: torch.Tensor, links: torch.Tensor, cosines: torch.Tensor | None
+) -> tuple[torch.Tensor, float]:
+    total = float(coefficients.first_scores(features, cosines).logsumexp(0))
+    return coefficients.score(features, lambda chosen: links[chosen], cosines=cosines), total
 
 
 def _fit(questions: Sequence[ScoredQuestion]) -> Calibration:

@@ -12,15 +12,17 @@ import transformers
 
 from ..bootstrap import Estimate, bootstrap_mean
 from ..coefficients.scout_coefficients import ScoutCoefficients
+from ..encoders.embedder import Embedder
 from ..errors import DataError
 from ..files import user_path
 from ..models.compatibility import attention_shape
+from ..models.fingerprint import fingerprint
 from ..models.language_model import LanguageModel
 from ..passage_index.features import LINKS, QUESTION
-from ..passage_index.index import PassageIndex, fingerprint
+from ..passage_index.index import PassageIndex
 from ..passage_index.stores import MemoryStore
 from .choices import recall_at
-from .examples import Example, ExampleStore
+from .examples import COSINE, Example, ExampleStore
 from .probabilities import fit_calibration
 from .scout_examples import collect_scout
 from .scout_fit import ScoutSettings, fit_scout
@@ -69,7 +71,8 @@ def train_scout(
         progress: a function that is called after every question.
 
     Raises:
-        InputError: a setting cannot be used, or the folder holds examples with other settings.
+        InputError: a setting cannot be used, the embedder cannot be loaded, or the folder holds examples with other
+            settings.
         DataError: no question gave an example, or two data sets have a question with the same id.
         CacheError: a file cannot be written.
     """
@@ -87,8 +90,14 @@ def train_scout(
         "features": [*QUESTION, *LINKS, "absent"],
         "data": [one.name for one in data],
     }
+    embedder = None
+    if settings.embedder is not None:
+        embedder = Embedder(settings.embedder)
+        described |= {"method": "scout_dense", "embedder": settings.embedder}
+        described["features"] = [*described["features"], COSINE]
     store = ExampleStore(out, described)
-    index = PassageIndex(language_model, settings.layers, settings.link_layers, settings.precision, MemoryStore(MEMORY))
+    layers, linked, memory = settings.layers, settings.link_layers, MemoryStore(MEMORY)
+    index = PassageIndex(language_model, layers, linked, settings.precision, memory, embedder)
     skipped = collect_scout(index, [question for one in data for question in one.questions], store, progress)
     held = TrainingSettings(holdout=settings.holdout)
     fitted, held_out = [], []
@@ -102,6 +111,8 @@ def train_scout(
             f"no example to fit: all {count} are held out (holdout={settings.holdout}); hold out less, or add data"
         )
     found = fit_scout(fitted, settings)
+    if embedder is not None and found.cosine is not None:
+        found = replace(found, cosine=replace(found.cosine, probe=embedder.probe()))
     recall = {one.name: _recall(found, some) for one, some in zip(data, held_out, strict=True) if some}
     training = {
         "procedure": PROCEDURE,
@@ -151,7 +162,11 @@ def _recall(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> dic
     found: dict[str, list[float]] = {"recall@2": [], "recall@3": []}
     for example in examples:
         links = example.mass["links"]
-        scores = coefficients.score(example.mass["question"], lambda chosen, links=links: links[chosen])  # type: ignore[misc]
+        scores = coefficients.score(
+            example.mass["question"],
+            lambda chosen, links=links: links[chosen],  # type: ignore[misc]
+            cosines=example.cosines,
+        )
         for name, values in found.items():
             values.append(recall_at(scores, example.gold, int(name[-1])))
     return {name: bootstrap_mean(values) for name, values in found.items()}

@@ -10,7 +10,7 @@ from ..datasets import Question
 from ..passage_index.features import QUESTION, best_units, links_from, question_features, question_sums
 from ..passage_index.index import PassageIndex
 from ..passage_index.sources import source_units
-from .examples import Example, ExampleStore
+from .examples import COSINE, Example, ExampleStore
 
 __all__ = ["collect_scout"]
 
@@ -53,6 +53,7 @@ def _example(index: PassageIndex, question: Question) -> Example:
     - `links`: the link features of all pairs of sources.
     - `absent`: the question features of the sources that do not support the answer, computed as if the question had no
       other sources.
+    - `cosine`: the cosine of each source's embedding and the question's embedding, if the index has an embedder.
     """
     texts = [passage.text for passage in question.passages]
     units, sources = source_units(index, question.passages, list(range(len(texts))), texts)
@@ -67,6 +68,9 @@ def _example(index: PassageIndex, question: Question) -> Example:
     links = torch.cat([links, links.transpose(0, -1)], 1)
     gold = torch.tensor([sources[i] in question.gold for i in best])
     mass = {"question": question_features(sums.of(best)), "links": links}
+    cosines = index.cosines(question.text, [unit.record for unit in some])
+    if cosines is not None:
+        mass[COSINE] = cosines.float()[None, None, None]
     others = [unit for unit, supports in zip(best, gold.tolist(), strict=True) if not supports]
     if others:
         mass["absent"] = question_features(sums.of(others))

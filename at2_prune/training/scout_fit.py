@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..coefficients.scout_coefficients import ScoutCoefficients
+from ..coefficients.scout_coefficients import CosineFeature, ScoutCoefficients
 from ..errors import DataError, InputError
 from ..passage_index.records import DEFAULT_PRECISION, Precision
 from .choices import Choice, fit_choices
@@ -41,6 +41,8 @@ class ScoutSettings:
     """The maximum number of steps of L-BFGS."""
     precision: Precision = DEFAULT_PRECISION
     """The precision in which keys are stored."""
+    embedder: str | None = None
+    """The embedder whose cosine is a feature too, for the method scout_dense. With None, there is no such feature."""
     holdout: float = 0.15
     """The share of questions that are held out. The coefficients are measured on these questions."""
 
@@ -78,8 +80,9 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
     if not usable:
         raise DataError("no example to fit: none has both supporting passages and other passages")
     for example, weight in usable:
-        first.append(Choice(_flat(example.mass["question"]), example.gold, weight))
+        first.append(Choice(_own(example), example.gold, weight))
     shape = usable[0][0].mass["question"].shape[:3]
+    size = shape.numel()
     theta = fit_choices(first, settings.penalty, settings.steps)
     later = [choice for example, weight in usable for choice in _later(example, theta, weight)]
     links = usable[0][0].mass["links"].shape[1:4]
@@ -87,10 +90,12 @@ def fit_scout(data: Sequence[Sequence[Example]], settings: ScoutSettings) -> Sco
         both = fit_choices(later, settings.penalty, settings.steps)
     else:  # every question has only one supporting passage
         both = torch.cat([theta, torch.zeros(links.numel())])
-    own, linked = both[: shape.numel()], both[shape.numel() :]
-    return ScoutCoefficients(
-        theta.reshape(shape), own.reshape(shape), linked.reshape(links), settings.layers, settings.link_layers
-    )
+    eta, linked = both[: len(theta)], both[len(theta) :]
+    weights, following = theta[:size].reshape(shape), eta[:size].reshape(shape)
+    found = ScoutCoefficients(weights, following, linked.reshape(links), settings.layers, settings.link_layers)
+    if usable[0][0].cosines is None:
+        return found
+    return replace(found, cosine=CosineFeature(float(theta[size]), float(eta[size]), settings.embedder or "", ()))
 
 
 def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]:
@@ -99,7 +104,7 @@ def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]
     The first fit gives each supporting passage a probability of being the known passage. The weight of an observation
     is the weight of the example times the probability of its known passage.
     """
-    features = _flat(example.mass["question"])
+    features = _own(example)
     known = example.gold.nonzero()[:, 0]
     if len(known) < 2:
         return []
@@ -110,6 +115,12 @@ def _later(example: Example, theta: torch.Tensor, weight: float) -> list[Choice]
         both = torch.cat([features, _flat(example.mass["links"][source])], 1)
         found.append(Choice(both[others], example.gold[others], weight * share))
     return found
+
+
+def _own(example: Example) -> torch.Tensor:
+    """Return the features of an example's sources, `(sources, features)`. If there is a cosine, it is the last one."""
+    features = _flat(example.mass["question"])
+    return features if example.cosines is None else torch.cat([features, example.cosines[:, None]], 1)
 
 
 def _flat(features: torch.Tensor) -> torch.Tensor:

@@ -18,12 +18,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from at2_prune.encoders.encoder import Encoder
 from at2_prune.errors import AT2PruneError, InputError
 from at2_prune.models.compatibility import loading_options
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import ChatTemplate, TextTemplate
 from at2_prune.pruning.pruner import AT2Pruner
-from at2_prune.scorers.encoder import Encoder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from exactness import eager_copy

@@ -195,7 +195,7 @@ import time
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.errors import AT2PruneError
 from at2_prune.models.language_model import LanguageModel
-from at2_prune.scorers.encoder import Encoder
+from at2_prune.encoders.encoder import Encoder
 from at2_prune.datasets import load_questions
 from transformers import AutoModel
 encoder = lambda name: Encoder(AutoModel, name, "cpu")

@@ -15,11 +15,11 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from at2_prune.encoders.onnx_encoder import OnnxEncoder
 from at2_prune.errors import InputError, MissingExtraError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.scorers import CrossEncoderScorer, DenseScorer
-from at2_prune.scorers.onnx_encoder import OnnxEncoder
 
 from .onnx_models import embeddings, write_embedder, write_reranker
 from .test_scorers_text import PASSAGES, QUESTION, task

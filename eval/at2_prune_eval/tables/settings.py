@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from at2_prune.catalogue import REFERENCES, label_of, learned_methods
+from at2_prune.catalogue import METHODS, REFERENCES, label_of, learned_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.datasets import sample_questions_path
@@ -76,14 +76,15 @@ def _method_options(methods: Mapping[str, Any], model: str) -> list[str]:
 
 def _shipped(model: str) -> dict[str, str]:
     """Return the digests of the head coefficients that come with the package for a model, by method."""
-    folders = {name: path for name, path in shipped_coefficients().get(model, {}).items() if name != "scout"}
+    shipped = shipped_coefficients().get(model, {})
+    folders = {name: path for name, path in shipped.items() if not METHODS[name].uses_index}
     digests = {name: coefficients_digest(HeadCoefficients.from_pretrained(path)) for name, path in folders.items()}
     return digests | EARLIER.get(model, {})
 
 
 def _embedder(methods: Mapping[str, Any]) -> str | None:
-    """Return the embedder of the method dense, or else of the method that fusion falls back to."""
-    found: str | None = methods.get("dense", {}).get("embedder")
+    """Return the embedder of the method dense or scout_dense, or else of the method that fusion falls back to."""
+    found: str | None = methods.get("dense", {}).get("embedder") or methods.get("scout_dense", {}).get("embedder")
     return found or methods.get("fusion", {}).get("fallback", {}).get("embedder")
 
 

@@ -272,7 +272,7 @@ def test_a_large_batch_computes_the_last_tokens_logits_only(tiny_lm: LanguageMod
         ({"data": {"first": {"path": "x", "limit": "2"}}}, "limit must be of type int, got '2'"),
         ({"data": {"first": {"path": "${NO_SUCH_FOLDER}/x"}}}, "the environment variable NO_SUCH_FOLDER is not set"),
         ({"methods": {"bm52": None}}, r"methods\.bm52: there is no method 'bm52'"),
-        ({"methods": {"bm25": {"embedder": "x"}}}, "embedder belongs to the method dense, not to bm25"),
+        ({"methods": {"bm25": {"embedder": "x"}}}, "embedder belongs to the method dense or scout_dense, not to bm25"),
         ({"methods": []}, "methods must be a mapping of names to settings"),
         ({"k": [0]}, "must be an integer of at least 1, got 0"),
         ({"k": 3}, "k must be a list of numbers"),

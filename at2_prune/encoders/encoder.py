@@ -1,4 +1,4 @@
-"""The encoders that some scorers load in addition to the language model."""
+"""Encoders of transformers, with their tokenizers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import InputError, ModelNotSupportedError, reason_of
+from ..models.fingerprint import fingerprint
 from ..models.hub import check_reachable
 
 __all__ = ["Encoder", "encoder_config", "finite"]
@@ -38,6 +39,11 @@ class Encoder:
             _check_vocabulary(self.tokenizer, self.model.config)
         positions = getattr(self.model.config, "max_position_embeddings", None) or 512
         self.max_length = min(self.tokenizer.model_max_length, positions)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the weights."""
+        return fingerprint(self.model)
 
     @torch.inference_mode()
     def __call__(self, *texts: list[str]) -> tuple[Any, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
@@ -64,6 +65,11 @@ class OnnxEncoder:
             self._check_vocabulary()
         except Exception as error:  # onnxruntime and tokenizers raise errors of many types
             raise InputError(f"cannot load the encoder {str(folder)!r}: {reason_of(error)}") from error
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the model's file."""
+        return hashlib.sha256((self._folder / MODEL_FILE).read_bytes()).hexdigest()[:32]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OnnxEncoder, (self._folder,)

@@ -1,0 +1,1 @@
+"""Encoders: small models that run beside the language model, such as embedders and rerankers."""
