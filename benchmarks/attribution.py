@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from comparisons import ablating, answering, drafting, loading, precision, scoring, starting
 from index_cost import index_cost, kept_passages
-from learning import learning
+from learning import calibrating, learning
 from measuring import Measurement, load, merged, save, show
 from memory import growth, peaks
 from own_time import own_time
@@ -27,7 +27,7 @@ from performance_figure import NAME, PASSAGES, attribution_cost, passages_cost, 
 from performance_page import by_device, explained, over_limit, targets, write_page
 from published import published
 from serving import serving
-from workload import RANDOM, case, load_model
+from workload import QWEN, RANDOM, case, load_model
 
 from at2_prune.training import CollectSettings
 from at2_prune_eval.figures.style import save_figure
@@ -42,6 +42,7 @@ PARTS = (
     "index",
     "larger",
     "learning",
+    "calibrating",
     "loading",
     "memory",
     "growth",
@@ -94,6 +95,9 @@ def measure(args: argparse.Namespace) -> Iterator[Measurement]:
             yield from scoring(on, larger, drafts[0], few, None)
     if "learning" in parts:
         yield from learning(lm, sizes[0], CollectSettings(ablations=8), 1 if quick else 3)
+    if "calibrating" in parts and not quick:
+        for dtype in ("float32", "bfloat16"):
+            yield from calibrating(load_model(QWEN, args.device, dtype))
     if "loading" in parts and args.model is None:
         yield from loading(3 if quick else 7, gguf=not quick)
         yield from starting(3 if quick else 7)

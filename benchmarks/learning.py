@@ -1,7 +1,8 @@
-"""Measure the time to learn head coefficients for a model."""
+"""Measure the time to learn coefficients for a model: of heads from ablations, and of scout without labels."""
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from measuring import Measurement, median
 from workload import case, device_of
 
 from at2_prune import LanguageModel
+from at2_prune.calibration import calibrate, shipped_data
 from at2_prune.datasets import Question
+from at2_prune.models.default_model import embedded_model_path, embedded_tokenizer
 from at2_prune.training import CollectSettings, TrainingData, TrainingSettings, train
 
-__all__ = ["learning"]
+__all__ = ["calibrating", "learning"]
 
 
 def learning(lm: LanguageModel, passages: int, settings: CollectSettings, questions: int) -> Iterator[Measurement]:
@@ -49,3 +52,31 @@ def learning(lm: LanguageModel, passages: int, settings: CollectSettings, questi
     }
     name = f"learning from {settings.learn_from}, minutes for 100 questions"
     yield Measurement(name, inputs, median(each), min(each), max(each), 30)
+
+
+def calibrating(lm: LanguageModel) -> Iterator[Measurement]:
+    """Measure the seconds of `at2-prune calibrate` with the questions that come with at2-prune, after loading.
+
+    The model is a random one of the same shape, with the vocabulary of the embedded model, because a small vocabulary
+    makes more tokens of a text.
+    """
+    tokenizer = embedded_tokenizer(embedded_model_path())
+    config = copy.deepcopy(lm.model.config)
+    config.vocab_size = len(tokenizer)
+    model = type(lm.model)(config).to(dtype=lm.model.dtype, device=lm.device).eval()
+    lm = LanguageModel(model, tokenizer, name=lm.name)
+    data = shipped_data()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        calibrate(lm, [data], folder)
+        taken = time.perf_counter() - started
+    tokens = sum(len(lm.codec.plain(p.text)[0]) for p in {p for q in data.questions for p in q.passages})
+    inputs = {
+        "model": lm.name,
+        "device": device_of(lm),
+        "questions": len(data.questions),
+        "tokens": tokens,
+        "times": 1,
+    }
+    dtype = str(model.dtype).removeprefix("torch.")
+    yield Measurement(f"calibrating a {dtype} model, seconds", inputs, taken, taken, taken, 120)

@@ -22,7 +22,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "own-model.md"
 
 
 def test_the_page_runs(
-    tiny_lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_lm: LanguageModel,
+    tiny_embedder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AT2_PRUNE_CACHE", str(tmp_path / "cache"))
@@ -40,6 +44,7 @@ def test_the_page_runs(
         encoding="utf-8",
     )
     text = PAGE.read_text(encoding="utf-8").replace("MODEL", str(model))
+    text = text.replace("EMBEDDER", str(tiny_embedder))
     names: dict[str, object] = {"MODEL": str(model)}
     printed, explained, shown = "", False, 0
     for language, block in re.findall(r"```(\w+)\n(.*?)```", text, re.S):

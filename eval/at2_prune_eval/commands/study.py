@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     if args.only and args.stage not in ("rank", "answer"):
         raise InputError("--only needs --stage rank or --stage answer")
     study = load_study(args.study)
-    folder = StudyFolder(check_folder(args.out), study)
+    folder = StudyFolder(check_folder(args.out), study, args.study)
     stages = [args.stage] if args.stage else list(STAGES)
     if not getattr(args, "verbose", False) and stages != ["page"]:
         from transformers.utils import logging as transformers_logging

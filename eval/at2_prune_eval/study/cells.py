@@ -26,7 +26,7 @@ from .lines import read_lines
 
 __all__ = ["BASELINES", "Cell", "Cells", "Key", "Part", "as_json", "load_cells", "read_cells"]
 
-BASELINES = ("none", "bm25", "cross_encoder")
+BASELINES = ("none", "bm25", "dense", "cross_encoder")
 """The methods of the catalogue with which other methods are compared."""
 Key = tuple[str, str]
 """The name of a method, and a value of k as a string."""
@@ -81,6 +81,8 @@ class Cells:
     """The names of the methods with which other methods are compared."""
     devices: dict[str, list[str]]
     """The devices on which each method ordered the passages."""
+    file: str = ""
+    """The YAML file of the study. It is empty if the file is not known."""
 
     @property
     def readers(self) -> list[str]:
@@ -140,7 +142,8 @@ def load_cells(folder: StudyFolder) -> Cells:
     labels = {name: label_of(kind if kind == name else name) for name, kind in kinds.items()}
     baselines = [name for one in BASELINES for name, kind in kinds.items() if kind == one]
     devices = {name: _devices(folder, name) for name in study.methods}
-    return Cells(study.title, parts, missing, labels, study.subject or main_method(kinds), baselines, devices)
+    subject = study.subject or main_method(kinds)
+    return Cells(study.title, parts, missing, labels, subject, baselines, devices, folder.file)
 
 
 def as_json(cells: Cells) -> str:

@@ -46,11 +46,13 @@ class StudyFolder:
     Args:
         path: the folder.
         study: the study's settings.
+        file: the YAML file of the settings, as the user named it. The page shows the name.
     """
 
-    def __init__(self, path: Path, study: Study) -> None:
+    def __init__(self, path: Path, study: Study, file: str = "") -> None:
         self.path = path
         self.study = study
+        self.file = file
 
     def rankings_file(self, method: str, data: str) -> Path:
         return self.path / "rankings" / f"{method}.{data}.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def write_cells(cells: Cells, page: Path) -> None:
         write_atomically(page.parent / "figures" / f"{name}.svg", drawing)
     sections = [_head(cells), _pooled(cells), _differences(cells, "forest" in figures), _curve(cells)]
     sections += [_reader(cells, reader) for reader in cells.readers]
+    sections += [_run(cells)] if cells.file else []
     write_atomically(page, "\n\n".join(sections) + "\n")
 
 
@@ -161,6 +163,10 @@ def _reader(cells: Cells, reader: str) -> str:
         f"{devices or 'no device'}."
     )
     return "\n\n".join(text)
+
+
+def _run(cells: Cells) -> str:
+    return f"## The run\n\n```console\n$ at2-prune study {shlex.quote(cells.file)} --out DIR\n```"
 
 
 def _row(cells: Cells, key: Key, reader: str, data: str) -> list[str]:
