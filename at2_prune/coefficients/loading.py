@@ -8,10 +8,11 @@ from transformers import PretrainedConfig
 
 from ..catalogue import DEFAULT_METHOD, METHODS
 from ..errors import CoefficientsError
+from ..models.fingerprint import fingerprint
 from ..models.language_model import LanguageModel
 from .head_coefficients import HeadCoefficients
 from .scout_coefficients import ScoutCoefficients, is_scout_folder
-from .shipped import shipped_coefficients
+from .shipped import shipped_coefficients, shipped_for_weights
 
 __all__ = ["AnyCoefficients", "load_coefficients", "method_of", "read_coefficients"]
 
@@ -44,13 +45,15 @@ def load_coefficients(
         language_model: the model that uses the coefficients.
         coefficients: `HeadCoefficients` or `ScoutCoefficients`, a folder or Hub id of saved coefficients, or an
             estimator that AT2's authors published (`madrylab/at2-*`, or a `.pt` file). `None` loads the coefficients
-            that come with at2-prune for this model.
+            that come with at2-prune for a model of this name or with these weights.
         method: the method of the coefficients. It is used only if `coefficients` is None.
 
     Raises:
         CoefficientsError: there are no coefficients, the coefficients cannot be read, or they were made for another
             kind of model.
     """
+    if coefficients is None and method not in shipped_coefficients().get(language_model.name, {}):
+        coefficients = shipped_for_weights(fingerprint(language_model.model), method)
     return read_coefficients(language_model.name, language_model.model.config, coefficients, method)
 
 

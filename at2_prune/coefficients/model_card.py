@@ -13,7 +13,9 @@ from ..attention.rows import RowGroup
 
 __all__ = ["fact", "model_card"]
 
-_NOT_SHOWN = ("curve", "versions")
+_NOT_SHOWN = ("curve", "versions", "weights")
+USUAL_STEPS = 1000
+"""The default of `training.fit.FitSettings.steps`."""
 _MADE = {
     "draft": "The coefficients were learned from ablations, by the method of AT2 ([arXiv 2504.13752]"
     "(https://arxiv.org/abs/2504.13752))",
@@ -109,4 +111,6 @@ def _command(coefficients: Described) -> str:
     ):
         if training.get(setting, usual) != usual:
             command += [option, str(training[setting])]
+    steps = training.get("fit", {}).get("steps", USUAL_STEPS)
+    command += [] if steps == USUAL_STEPS else ["--steps", str(steps)]
     return shlex.join([*command, "--dtype", str(training.get("dtype")), "--out", "DIR"])

@@ -15,7 +15,6 @@ from ..calibration import calibrated_coefficients, check_cache, switched_off
 from ..catalogue import DEFAULT_EMBEDDER, DEFAULT_METHOD, METHODS, REMOVED, MethodInfo, scoring_methods
 from ..coefficients.head_coefficients import HeadCoefficients
 from ..coefficients.loading import AnyCoefficients, load_coefficients, method_of, read_coefficients
-from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..coefficients.shipped import shipped_coefficients, shipped_for_weights
 from ..errors import CoefficientsError, InputError
 from ..models.default_model import EMBEDDED_MODEL_ID
@@ -111,6 +110,8 @@ def check_scorer(
     if _must_calibrate(name, method, coefficients, options):
         if not _may_have_shipped_weights(config, METHODS[method or DEFAULT_METHOD].coefficients):
             check_cache(may_hold_coefficients=True)
+        return method or DEFAULT_METHOD, None
+    if config is not None and _may_be_found_by_weights(name, method, coefficients, config):
         return method or DEFAULT_METHOD, None
     method, found = _resolved(method, coefficients, partial(read_coefficients, name, config))
     _check_index(method, options.index)
@@ -211,6 +212,14 @@ def _embedder_of(method: str, options: ScorerOptions) -> str | None:
     return DEFAULT_EMBEDDER if options.embedder is None else os.fspath(options.embedder)
 
 
+def _may_be_found_by_weights(name: str, method: str | None, coefficients: object, config: PretrainedConfig) -> bool:
+    """Return whether no coefficients are known by the model's name, and `load_coefficients` may know its weights."""
+    wanted = METHODS[method or DEFAULT_METHOD].coefficients
+    if coefficients is not None or not wanted or wanted in shipped_coefficients().get(name, {}):
+        return False
+    return _may_have_shipped_weights(config, wanted)
+
+
 def _may_have_shipped_weights(config: PretrainedConfig | None, method: str) -> bool:
     """Return whether the package may have coefficients of a method for the weights of a model with this config."""
     if config is None:
@@ -218,7 +227,7 @@ def _may_have_shipped_weights(config: PretrainedConfig | None, method: str) -> b
     for methods in shipped_coefficients().values():
         if method in methods:
             try:
-                ScoutCoefficients.from_pretrained(methods[method]).check_model(config)
+                read_coefficients("", config, methods[method])
             except CoefficientsError:
                 continue
             return True

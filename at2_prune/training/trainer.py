@@ -15,6 +15,7 @@ from ..coefficients.head_coefficients import HeadCoefficients
 from ..errors import DataError
 from ..files import user_path
 from ..models.compatibility import attention_shape
+from ..models.fingerprint import fingerprint
 from ..models.language_model import LanguageModel
 from .collect import collect_examples
 from .examples import Example, ExampleStore, check_store
@@ -101,6 +102,7 @@ def train(
     training = {
         "method": PROCEDURES[settings.collect.learn_from],
         "learn_from": settings.collect.learn_from,
+        "weights": fingerprint(language_model.model),
         **described,
         **data.given_selection,
         "holdout": settings.holdout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,7 +14,11 @@ from at2_prune.coefficients import shipped
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.coefficients.loading import load_coefficients
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
+from at2_prune.errors import CoefficientsError
+from at2_prune.models.fingerprint import fingerprint
 from at2_prune.models.language_model import LanguageModel
+from at2_prune.scorers.learned import LearnedScorer
+from at2_prune.scorers.registry import check_scorer, load_scorer
 
 SLASH = "Qwen/Qwen2.5-Coder-1.5B-Instruct"
 
@@ -23,8 +28,7 @@ def test_what_the_package_holds() -> None:
     smol = "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert shipped.shipped_coefficients() == {
         "gemma-3-270m": {method: folder / "gemma-3-270m" / method for method in sorted(learned_methods())},
-        smol: {"scout": folder / smol / "scout"},
-        SLASH: {"scout": folder / SLASH / "scout"},
+        **{name: {method: folder / name / method for method in ("at2", "scout")} for name in (smol, SLASH)},
     }
 
 
@@ -33,6 +37,25 @@ def test_coefficients_are_found_by_the_weights_of_their_model() -> None:
         weights = ScoutCoefficients.from_pretrained(methods["scout"]).training["weights"]
         assert shipped.shipped_for_weights(weights, "scout") == methods["scout"], name
     assert shipped.shipped_for_weights("0" * 32, "scout") is None
+
+
+def test_head_coefficients_are_found_by_the_weights_of_their_model(
+    tiny_lm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = HeadCoefficients(torch.randn(1, 2, 4), model_type="llama", training={"weights": fingerprint(tiny_lm.model)})
+    made.save_pretrained(tmp_path / "data" / "coefficients" / SLASH / "at2")
+    tiny_lm.model.save_pretrained(tmp_path / "model")
+    tiny_lm.tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(shipped, "files", lambda package: tmp_path)
+    assert check_scorer(tmp_path / "model", "at2") == ("at2", None)
+    found = load_scorer(LanguageModel.load(tmp_path / "model"), "at2")
+    assert isinstance(found, LearnedScorer)
+    assert torch.equal(found.coefficients.weight, made.weight)
+    other = copy.deepcopy(tiny_lm.model)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    with pytest.raises(CoefficientsError, match="no coefficients of the method at2"):
+        load_scorer(LanguageModel(other, tiny_lm.tokenizer, name="other"), "at2")
 
 
 @pytest.mark.parametrize("method", sorted(learned_methods()))
