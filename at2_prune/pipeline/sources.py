@@ -17,9 +17,17 @@ __all__ = ["checked_values", "read_environ", "read_file", "unknown_key"]
 SECTION = "at2-prune"
 SWITCH = "AT2_PRUNE"
 PREFIX = "AT2_PRUNE_"
-OTHER_VARIABLES = ("AT2_PRUNE_API_KEY", "AT2_PRUNE_CACHE", "AT2_PRUNE_DATA", "AT2_PRUNE_PROGRESS")
+OTHER_VARIABLES = (
+    "AT2_PRUNE_API_KEY",
+    "AT2_PRUNE_CACHE",
+    "AT2_PRUNE_DATA",
+    "AT2_PRUNE_MODELS",
+    "AT2_PRUNE_PROGRESS",
+    "AT2_PRUNE_RERANKERS",
+)
 """Environment variables that are not settings. In this order they give the key of a server, the folder of the cache,
-the folder of the test data, and whether progress bars are shown."""
+the folder of the test data, the folder of further models, whether progress bars are shown, and the folder of
+rerankers. The folders of models and rerankers are for `research/` and the tests."""
 
 Settings = Mapping[str, "Field[Any]"]
 """Fields by name, each with a `kind` in its metadata; see `at2_prune.pipeline.kinds.setting`."""
@@ -70,7 +78,8 @@ def read_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, An
         if variable not in names:
             close = [SWITCH] if variable == PREFIX + "ENABLED" else get_close_matches(variable, names, n=1)
             hint = f", did you mean {close[0]}?" if close else "."
-            raise InputError(f"unknown environment variable {variable}{hint} Allowed: {', '.join(names)}")
+            allowed = ", ".join([*names, *OTHER_VARIABLES])
+            raise InputError(f"unknown environment variable {variable}{hint} Allowed: {allowed}")
         kind = settings[names[variable]].metadata["kind"]
         value = kind.parse(text.strip())
         if not kind.accepts(value):

@@ -14,6 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from at2_prune.errors import InputError
 from at2_prune.pipeline.config import SETTINGS, PruneConfig
+from at2_prune.pipeline.results import Pruned
 from at2_prune.pipeline.settings import PlainErrors
 from at2_prune.pipeline.sources import checked_values
 from at2_prune.pruning.selection import K
@@ -92,6 +93,18 @@ class AT2PruneRetriever(PlainErrors, BaseRetriever):
             options: fields of `AT2DocumentCompressor`. An option that is a setting overrides `config`.
         """
         return cls(base_retriever=base_retriever, compressor=AT2DocumentCompressor.from_config(config, **options))
+
+    def prune(self, query: str, *, top_n: K | None = None) -> Pruned:
+        """Retrieve documents, and return the kept and the dropped ones, with the reasons for dropping.
+
+        `print(retriever.prune(query).explain())` shows this result.
+
+        Args:
+            query: the question.
+            top_n: as in `AT2DocumentCompressor.prune`. With None, the retriever's `top_n` is used first.
+        """
+        found = as_documents(self.base_retriever.invoke(query))
+        return self.compressor.prune(found, query, top_n=self._how_many(top_n))
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, top_n: K | None = None

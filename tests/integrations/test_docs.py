@@ -106,6 +106,10 @@ def test_snippets(names: dict[str, Any], question: Question, tmp_path: Path, mon
     assert (names["compressor"].top_n, names["postprocessor"].top_n) == (3, 3)
 
 
-def test_the_table_has_every_key() -> None:
-    table = re.findall(r"^\| (`.*?) \|", DOCS.read_text(encoding="utf-8"), re.M)
-    assert re.findall(r"`(\w+)`", " ".join(table)) == list(SETTINGS)
+def test_the_table_has_every_key_and_default() -> None:
+    rows = re.findall(r"^\| (`.*?) \| ?(.*?) ?\|", DOCS.read_text(encoding="utf-8"), re.M)
+    shown = {key: default.strip("`") for keys, default in rows for key in re.findall(r"`(\w+)`", keys)}
+    usual = {name: field.default for name, field in SETTINGS.items()}
+    wanted = {name: "" if value is None else str(value) for name, value in usual.items()}
+    wanted |= {name: str(value).lower() for name, value in usual.items() if isinstance(value, bool)}
+    assert list(shown.items()) == list(wanted.items())

@@ -131,3 +131,10 @@ def test_mistakes(retriever: AT2PruneRetriever, base_retriever: Any, question: Q
         AT2PruneRetriever(base_retriever=base_retriever, top_n=0)
     with pytest.raises(InputError, match="at least 1"):
         retriever.invoke(question.text, top_n=-1)
+
+
+def test_prune_says_what_is_kept_and_dropped(retriever: AT2PruneRetriever, question: Question) -> None:
+    pruned = retriever.prune(question.text, top_n=2)
+    kept = [document.page_content for document in retriever.invoke(question.text, top_n=2)]
+    assert [pruned.passages[item.index].text for item in pruned.kept] == kept
+    assert len(pruned.passages) == 8

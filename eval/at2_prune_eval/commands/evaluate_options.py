@@ -48,8 +48,9 @@ def _add_data_options(data: argparse._ArgumentGroup) -> None:
     data.add_argument(
         "--data",
         metavar="FILE_OR_ID",
-        help="questions with answers and gold passages: a HotpotQA, 2WikiMultihopQA or MuSiQue file, or a Hub data set "
-        "(default: the sample questions)",
+        help="questions with answers and gold passages: a file in the format of HotpotQA, 2WikiMultihopQA or MuSiQue, "
+        "your own JSON lines with question, passages, answer and gold, or a Hub data set (default: the sample "
+        "questions)",
     )
     data.add_argument(
         "--split", help="the split of a Hub data set (default: train, or validation for multi-hop data sets)"
