@@ -25,7 +25,7 @@ def shipped_coefficients(folder: str | os.PathLike[str] | None = None) -> dict[s
 
     Example:
         >>> sorted(shipped_coefficients()["gemma-3-270m"])
-        ['at2', 'contribution_learned', 'effective_attention_learned', 'scout']
+        ['at2', 'contribution_learned', 'effective_attention_learned', 'scout', 'scout_dense']
     """
     root = Path(str(files("at2_prune") / "data" / "coefficients")) if folder is None else Path(folder)
     shipped: dict[str, dict[str, Path]] = {}
