@@ -55,7 +55,7 @@ def forest_figure(cells: Cells) -> Figure:
         place = ((LEFT + index * (panel + GAP)) / WIDTH, BOTTOM / height, panel / WIDTH, ROW * count / height)
         axes = figure.add_axes(place)
         axes.set_ylim(count - 0.3, -0.7)
-        axes.set_title(f"{cells.labels[cells.subject]} − {_short(cells, baseline)}", fontsize=SIZE)
+        axes.set_title(f"− {_short(cells, baseline)}", fontsize=SIZE)
         axes.axvline(0, color="#000000", linewidth=0.8, zorder=1)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -63,7 +63,9 @@ def forest_figure(cells: Cells) -> Figure:
         panels.append(axes)
     for axes in panels:
         axes.set_xlim(-1.06 * limit, 1.06 * limit)
-        axes.set_xlabel("difference in answer F1")
+    told = f"difference in answer F1: {cells.labels[cells.subject]} − the method above the panel"
+    middle = (LEFT + (WIDTH - LEFT - RIGHT) / 2) / WIDTH
+    figure.text(middle, 0.08 / height, told, ha="center", va="bottom", fontsize=SIZE)
     return figure
 
 
