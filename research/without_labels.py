@@ -50,7 +50,11 @@ def recalls(coefficients: ScoutCoefficients, examples: Sequence[Example]) -> lis
     found = []
     for example in examples:
         links = example.mass["links"]
-        scores = coefficients.score(example.mass["question"], lambda chosen, links=links: links[chosen])  # type: ignore[misc]
+        scores = coefficients.score(
+            example.mass["question"],
+            lambda chosen, links=links: links[chosen],  # type: ignore[misc]
+            cosines=example.cosines,
+        )
         found.append([recall_at(scores, example.gold, k) for k in KS])
     return found
 
