@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..errors import CacheError, CoefficientsError, InputError
-from ..files import check_folder
+from ..files import check_folder, user_path
 from ..models.default_model import cache_folder
 from ..models.fingerprint import fingerprint
 from ..models.language_model import LanguageModel
@@ -36,11 +36,13 @@ logger = logging.getLogger(__name__)
 def cached_folder(language_model: LanguageModel, embedder: str | None = None) -> Path:
     """Return the folder in the cache for the coefficients of a model.
 
-    The folder's name depends on the model's weights. With an embedder, it depends on the embedder's name too.
+    The folder's name depends on the model's weights. With an embedder, it depends on the embedder's path or name too.
     """
     name = fingerprint(language_model.model)
     if embedder is not None:
-        name += f"-{hashlib.sha256(embedder.encode()).hexdigest()[:16]}"
+        path = user_path(embedder)
+        where = str(path.resolve()) if path.exists() else embedder
+        name += f"-{hashlib.sha256(where.encode()).hexdigest()[:16]}"
     return cache_folder() / "scout" / name
 
 

@@ -231,3 +231,24 @@ def test_lengths_say_nothing_about_evidence() -> None:
     distinct = {passage for question in questions for passage in question.passages}
     assert len(distinct) < 0.6 * 10 * len(questions)  # passages are shared, so that each is read once
     assert len(once) <= len(distinct)
+
+
+def test_an_embedder_has_coefficients_of_its_own(
+    few: Path,
+    model_folder: Path,
+    tiny_embedder: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with caplog.at_level("WARNING", logger="at2_prune.calibration.cache"):
+        pruner = AT2Pruner.from_pretrained(str(model_folder), method="scout_dense", embedder=str(tiny_embedder))
+        assert "scout_dense with" in caplog.text
+        caplog.clear()
+        monkeypatch.chdir(tiny_embedder.parent)  # a relative path names the same embedder
+        again = AT2Pruner.from_pretrained(str(model_folder), method="scout_dense", embedder=tiny_embedder.name)
+        assert not caplog.text
+        AT2Pruner.from_pretrained(str(model_folder))
+        assert f"learns them from {FEW} questions" in caplog.text
+    passages = ["Ghent is a city.", "Dinant lies on the Meuse."]
+    assert pruner.scorer.name == again.scorer.name == "scout_dense"
+    assert pruner.score("Where is Dinant?", passages) == pytest.approx(again.score("Where is Dinant?", passages))
