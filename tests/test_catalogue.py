@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -28,7 +29,7 @@ from at2_prune.catalogue import (
 )
 from at2_prune.cli import main
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
-from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.coefficients.scout_coefficients import CosineFeature, ScoutCoefficients
 from at2_prune.errors import InputError
 from at2_prune.scorers import Scorer, ScorerOptions, make_scorer
 from at2_prune.training.collect import LearnFrom
@@ -37,8 +38,9 @@ from at2_prune.training.trainer import PROCEDURES
 
 @pytest.mark.parametrize("name", scoring_methods())
 def test_every_method_that_scores_has_its_class(name: str, scout_coefficients: ScoutCoefficients) -> None:
-    heads = {one: HeadCoefficients.average(2, 4) for one in learned_methods() if one != "scout"}
-    coefficients = {**heads, "scout": scout_coefficients}
+    heads = {one: HeadCoefficients.average(2, 4) for one in learned_methods() if not METHODS[one].uses_index}
+    dense = replace(scout_coefficients, cosine=CosineFeature(1.0, 1.0, "some/encoder", ()))
+    coefficients = {**heads, "scout": scout_coefficients, "scout_dense": dense}
     scorer = make_scorer(name, ScorerOptions(coefficients, embedder="some/encoder", cross_encoder="some/reranker"))
     assert isinstance(scorer, Scorer)
     assert scorer.name == name

@@ -11,7 +11,7 @@ from ..coefficients.calibration import Calibration
 from ..coefficients.scout_coefficients import ScoutCoefficients
 from ..datasets import Question
 from ..encoders.embedder import Embedder
-from ..errors import DataError
+from ..errors import CoefficientsError, DataError
 from ..files import user_path
 from ..models.language_model import LanguageModel
 from ..passage_index.index import PassageIndex
@@ -107,10 +107,15 @@ def recalibrate(
         CacheError: a file cannot be written.
     """
     check_enough(questions)
-    settings = {"method": coefficients.method, "recalibrated": name, "model": language_model.name}
-    store = ExampleStore(out, {**settings, "layers": list(coefficients.layers)})
+    if coefficients.cosine is not None and embedder is None:
+        raise CoefficientsError(
+            f"these coefficients need the embedder {coefficients.cosine.embedder}: give it as embedder"
+        )
     layers, linked = coefficients.layers, coefficients.link_layers
     index = PassageIndex(language_model, layers, linked, store=MemoryStore(MEMORY), embedder=embedder)
+    settings = {"method": coefficients.method, "recalibrated": name, "model": language_model.name}
+    settings |= {} if embedder is None else {"embedder": embedder.fingerprint}
+    store = ExampleStore(out, {**settings, "layers": list(layers)})
     collect_scout(index, questions, store, progress)
     examples = list(store.load([question.id for question in questions]))
     scored = score_examples(coefficients, [e for e in examples if bool(e.gold.any()) and not bool(e.gold.all())])

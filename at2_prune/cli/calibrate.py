@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--coefficients needs --questions: the probabilities are fitted to these questions")
     if args.limit and not args.questions:
         raise InputError("--limit works only with --questions: leave out --limit, or give --questions too")
-    if args.embedder:
+    if args.embedder is not None:
         Embedder(args.embedder).check()
     if args.out:
         check_folder(args.out)

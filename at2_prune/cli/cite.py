@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from ..catalogue import METHODS
 from ..errors import InputError, need_package
 from .options import add_pruner_options, add_thoughts_option, load_pruner, positive, read_input, scorer_options
 
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
     check_ablations(args.ablations)
     passages = read_input(args)
     method, scorer = check_scorer(args.model, args.method, args.coefficients, scorer_options(args))
-    check_reads_answers(method, scorer is not None and scorer.uses_draft)
+    uses_draft = not METHODS[method].uses_index if scorer is None else scorer.uses_draft
+    check_reads_answers(method, uses_draft)
     pruner = load_pruner(args, "granularity", "overflow")
     if args.thoughts:
         options = {name: getattr(args, name) for name in ("granularity", "overflow", "max_new_tokens")}

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
         tuple(args.layers or ()), tuple(args.link_layers or ()), embedder=args.embedder, holdout=args.holdout
     )
     settings.resolved(None)
-    if args.embedder:
+    if args.embedder is not None:
         Embedder(args.embedder).check()
     settings.resolved(known_depth(args))
     check_folder(args.out)

@@ -82,8 +82,8 @@ class Embedder:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the embedder's weights. The embedder must be loaded."""
-        return self._loaded.fingerprint
+        """A digest of the embedder's weights and of the way it pools. The embedder must be loaded."""
+        return f"{self._loaded.fingerprint}{'-first' if self._by_first_token else '-mean'}"
 
     def question(self, text: str) -> torch.Tensor:
         """Return the embedding of a question, `(width,)` float32 on the CPU, of norm 1.
@@ -117,7 +117,8 @@ class Embedder:
 
     def is_same(self, probe: Sequence[float]) -> bool:
         """Return whether a probe was made by this embedder, perhaps in another format or with weights of fewer bits."""
-        return all(abs(a - b) <= PROBE_TOLERANCE for a, b in zip(self.probe(), probe, strict=True))
+        mine = self.probe()
+        return len(mine) == len(probe) and all(abs(a - b) <= PROBE_TOLERANCE for a, b in zip(mine, probe, strict=True))
 
     def _pooled(self, encoder: Encoder, texts: list[str]) -> torch.Tensor:
         output, mask = encoder(texts)

@@ -84,6 +84,8 @@ def piece_text(passage: Passage, piece: Piece) -> str:
     """
     spans = piece.offsets or [(0, 0)]
     text = passage.text[spans[0][0] : spans[-1][1]]
+    if not text.strip():  # a piece may hold only the line break at the end
+        text = passage.text
     return f"{passage.title} {text}" if passage.title else text
 
 

@@ -49,7 +49,7 @@ def make_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
         raise InputError(REMOVED[name].advice)
     options = options or ScorerOptions()
     given = options.coefficients.get(name)
-    if isinstance(given, HeadCoefficients) and name != "scout":
+    if isinstance(given, HeadCoefficients) and not (name in METHODS and METHODS[name].uses_index):
         return LearnedScorer(given, name)
     info = METHODS.get(name)
     if info is None or not info.scorer:

@@ -116,7 +116,7 @@ class ScoutScorer(Scorer):
             raise CoefficientsError(
                 f"the coefficients were learned with the embedder {named.embedder}, and the embedder "
                 f"{os.fspath(self._embedder.name)!r} gives other cosines: use {named.embedder}, or learn coefficients "
-                "for your embedder with at2-prune calibrate --embedder"
+                "for your embedder with at2-prune calibrate --embedder E --out DIR, and pass coefficients=DIR"
             )
 
     @property

@@ -80,6 +80,8 @@ def train_scout(
     config = language_model.model.config
     depth, _ = attention_shape(config)
     settings = (settings or ScoutSettings()).resolved(depth)
+    if settings.embedder is not None and user_path(settings.embedder).exists():
+        settings = replace(settings, embedder=str(user_path(settings.embedder).resolve()))
     described: dict[str, Any] = {
         "method": "scout",
         "model": language_model.name,
@@ -90,14 +92,13 @@ def train_scout(
         "features": [*QUESTION, *LINKS, "absent"],
         "data": [one.name for one in data],
     }
-    embedder = None
-    if settings.embedder is not None:
-        embedder = Embedder(settings.embedder)
-        described |= {"method": "scout_dense", "embedder": settings.embedder}
-        described["features"] = [*described["features"], COSINE]
-    store = ExampleStore(out, described)
+    embedder = None if settings.embedder is None else Embedder(settings.embedder)
     layers, linked, memory = settings.layers, settings.link_layers, MemoryStore(MEMORY)
-    index = PassageIndex(language_model, layers, linked, settings.precision, memory, embedder)
+    index = PassageIndex(language_model, layers, linked, settings.precision, memory, embedder)  # loads the embedder
+    if embedder is not None:
+        described |= {"method": "scout_dense", "embedder": settings.embedder}
+        described |= {"embedder_weights": embedder.fingerprint, "features": [*described["features"], COSINE]}
+    store = ExampleStore(out, described)
     skipped = collect_scout(index, [question for one in data for question in one.questions], store, progress)
     held = TrainingSettings(holdout=settings.holdout)
     fitted, held_out = [], []

@@ -67,7 +67,8 @@ def test_a_probe_tells_embedders_apart(tiny_embedder: Path, by_first_token: Path
     assert embedder.is_same(embedder.probe())
     assert embedder.is_same([value + PROBE_TOLERANCE / 2 for value in embedder.probe()])
     assert not embedder.is_same(other.probe())
-    assert embedder.fingerprint == other.fingerprint  # the weights are the same
+    assert embedder.fingerprint != other.fingerprint  # the weights are the same, and the embeddings are not
+    assert not embedder.is_same([0.5])
 
 
 def test_an_embedder_that_cannot_be_loaded(tmp_path: Path) -> None:

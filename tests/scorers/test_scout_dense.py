@@ -18,6 +18,7 @@ from at2_prune.encoders.embedder import Embedder
 from at2_prune.errors import CoefficientsError, InputError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passage_index.index import PassageIndex
+from at2_prune.passage_index.layout import Piece, piece_text
 from at2_prune.passage_index.stores import shared_memory
 from at2_prune.passages import Passage
 from at2_prune.scorers.scout import ScoutScorer
@@ -130,6 +131,10 @@ def test_every_piece_of_a_long_passage_has_an_embedding(tiny_lm: LanguageModel, 
     assert found.shape == (len(records),)
 
 
+def test_a_piece_without_words_has_the_embedding_of_its_passage() -> None:
+    assert piece_text(Passage("Oslo is a city.\n", "Oslo"), Piece([], 0, [(15, 16)])) == "Oslo Oslo is a city.\n"
+
+
 def test_an_index_on_disk_keeps_embeddings(
     tiny_lm: LanguageModel, coefficients: ScoutCoefficients, pruner: AT2Pruner, tmp_path: Path
 ) -> None:
@@ -174,7 +179,7 @@ def test_training_learns_a_weight_for_the_cosine(tiny_lm: LanguageModel, tiny_em
     settings = ScoutSettings((0, 1), (1,), holdout=0.0, embedder=str(tiny_embedder))
     found = train_scout(tiny_lm, [TrainingData(questions, "some")], tmp_path, settings).coefficients
     assert found.cosine is not None
-    assert found.cosine.embedder == str(tiny_embedder)
+    assert found.cosine.embedder == str(tiny_embedder.resolve())
     assert 0 not in (found.cosine.first, found.cosine.following)
     assert found.calibration is not None
     index = PassageIndex(tiny_lm, (0, 1), (1,), embedder=Embedder(tiny_embedder))

@@ -121,7 +121,10 @@ def _make_scorers(choice: MethodChoice, model: str, read: ReadCoefficients) -> l
     scorers = []
     for name in dict.fromkeys([*names, *given]):
         try:
-            scorers.append(make_scorer(name, options))
+            scorer = make_scorer(name, options)
+            if choice.everything:
+                scorer.check(model)  # for example, an embedder that cannot be downloaded
+            scorers.append(scorer)
         except (MissingExtraError, InputError) as error:
             if not choice.everything:
                 raise
