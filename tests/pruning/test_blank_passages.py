@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from at2_prune.attention.rows import RowGroup
 from at2_prune.catalogue import METHODS, configurable_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
-from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.coefficients.scout_coefficients import CosineFeature, ScoutCoefficients
+from at2_prune.encoders.embedder import Embedder
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.passages import Passage
 from at2_prune.pruning.pruner import AT2Pruner
@@ -34,10 +36,18 @@ def coefficients(method: str) -> HeadCoefficients:
 
 @pytest.mark.parametrize("method", configurable_methods())
 def test_every_method_ranks_them_last(
-    tiny_lm: LanguageModel, tiny_reranker: Path, scout_coefficients: ScoutCoefficients, method: str
+    tiny_lm: LanguageModel,
+    tiny_reranker: Path,
+    tiny_embedder: Path,
+    scout_coefficients: ScoutCoefficients,
+    method: str,
 ) -> None:
     wanted = METHODS[method].coefficients
     made = scout_coefficients if wanted == "scout" else coefficients(wanted)
+    if wanted == "scout_dense":
+        embedder = Embedder(tiny_embedder)
+        embedder.load(tiny_lm.device)
+        made = replace(scout_coefficients, cosine=CosineFeature(1.0, 1.0, str(tiny_embedder), embedder.probe()))
     options = ScorerOptions({wanted: made} if wanted else {}, cross_encoder=tiny_reranker)
     pruner = AT2Pruner(tiny_lm, make_scorer(method, options), max_new_tokens=4)
     scores = pruner.score(QUESTION, MIXED)
