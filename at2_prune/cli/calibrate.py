@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..progress import shown
 from .options import (
+    add_learned_embedder,
     add_model_options,
     add_settings,
     data_name,
@@ -68,12 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=positive, metavar="N", help="use only the first N questions of --questions (default: all)"
     )
     parser.add_argument("--out", metavar="DIR", help="the folder for the coefficients (default: the cache)")
-    parser.add_argument(
-        "--embedder",
-        metavar="FOLDER_OR_ID",
-        help="also learn a weight of this embedder's cosine. The coefficients are then those of the method scout_dense "
-        "(default: none)",
-    )
+    add_learned_embedder(parser)
     add_settings(parser, "coefficients")
     add_model_options(parser, answers=False)
 

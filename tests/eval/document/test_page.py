@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from at2_prune.catalogue import label_of, learned_methods
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
+from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
+from at2_prune.coefficients.shipped import shipped_coefficients
 from at2_prune.errors import DataError, InputError
 from at2_prune.scorers import DenseScorer
 from at2_prune_eval.commands.evaluate import add_arguments
@@ -20,10 +23,11 @@ from at2_prune_eval.document.__main__ import main
 from at2_prune_eval.document.page import results_document
 from at2_prune_eval.document.writing import write_document
 from at2_prune_eval.figures import write_figures
+from at2_prune_eval.loop.digests import coefficients_digest
 from at2_prune_eval.loop.identity import describe_scorer
 from at2_prune_eval.results.loading import load_results
 from at2_prune_eval.tables.cells import estimate
-from at2_prune_eval.tables.settings import OFFLINE_EMBEDDER, _shipped, run_command
+from at2_prune_eval.tables.settings import OFFLINE_EMBEDDER, run_command
 from at2_prune_eval.tables.short import short_table
 
 from ..synthetic import KS, METHODS, make_records, make_results, write_run
@@ -243,11 +247,15 @@ def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None
     assert (asked.ids, asked.embedder, asked.cross_encoder) == ("ids.txt", "a/b", "c")
     assert (asked.methods, asked.coefficients) == (list(methods), ["at2=DIR", "scout=DIR"])
     packaged = {
-        "at2": {"coefficients": {"sha256": _shipped("gemma-3-270m")["at2"]}},
+        **{
+            name: {"coefficients": {"sha256": coefficients_digest(load(shipped_coefficients()["gemma-3-270m"][name]))}}
+            for name, load in (("at2", HeadCoefficients.from_pretrained), ("scout", ScoutCoefficients.from_pretrained))
+        },
         "dense": {"embedder": OFFLINE_EMBEDDER},
+        "scout_dense": {"embedder": "BAAI/bge-small-en"},
     }
     asked = ask({**config, "methods": packaged})
-    assert (asked.methods, asked.coefficients, asked.embedder) == (["at2", "dense"], [], None)
+    assert (asked.methods, asked.coefficients, asked.embedder) == (list(packaged), [], None)
     fused = {"fusion": {"attention": {"name": "bm25"}, "fallback": {"name": "dense", "embedder": "a/b"}}}
     assert ask({**config, "methods": fused}).embedder == "a/b"
     asked = ask({**config, "data": {"name": "sample_questions.jsonl"}}, skipped={"no answer": 2})
