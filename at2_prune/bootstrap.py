@@ -73,8 +73,8 @@ def bootstrap_pooled(groups: Sequence[Sequence[float]], resamples: int = RESAMPL
     Each resample draws as many values from a group as the group has.
 
     Args:
-        groups: the values of each group. A group may hold the questions of one data set. Every value has the same
-            weight. If no group holds a value, the estimate is NaN.
+        groups: the values of each group. For example, a group holds one value for each question of one data set. Every
+            value has the same weight. If no group holds a value, the estimate is NaN.
         resamples: the number of resamples.
         seed: the seed of the resamples. Group i of the groups that are not empty uses seed + i.
 

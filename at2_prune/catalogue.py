@@ -1,4 +1,4 @@
-"""Every method, declared once: its name, label, family, score, cost and settings.
+"""Every pruning method, declared once: its name, label, family, score, cost and settings.
 
 The configuration, the scorer registry, the command line and the figures read this file. The table in
 docs/evaluation.md is generated from this file. This file imports neither torch nor any other module of the package. A
@@ -139,8 +139,9 @@ _ENTRIES = (
         "scout",
         "Scout",
         "learned",
-        "Attention of the question's rows to passages that were read alone, with learned coefficients; needs no draft.",
-        "part of 1 for new passages; only the question for passages in the index",
+        "Attention of the question's rows to the passages, with learned coefficients. The model reads each passage "
+        "separately, and needs no draft.",
+        "part of 1 for new passages; for passages in the index, only the question is run",
         "scout.ScoutScorer",
         coefficients="scout",
         train_command="train-scout",
@@ -150,7 +151,7 @@ _ENTRIES = (
         "Scout and embedder",
         "learned",
         "The score of scout with one more feature: the cosine of the question's embedding and the passage's embedding.",
-        "part of 1 for new passages; only the question for passages in the index",
+        "part of 1 for new passages; for passages in the index, only the question is run",
         "scout.ScoutScorer",
         coefficients="scout_dense",
         train_command="train-scout",
@@ -161,7 +162,7 @@ _ENTRIES = (
         "Fusion",
         "learned",
         "The standardised score of scout, plus 0.3 times the standardised score of the retriever.",
-        "part of 1 for new passages; only the question for passages in the index",
+        "part of 1 for new passages; for passages in the index, only the question is run",
         "fusion.FusionScorer",
         coefficients="scout",
     ),

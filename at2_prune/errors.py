@@ -33,11 +33,11 @@ class InputError(AT2PruneError, ValueError):
 
 
 class EmptyDraftError(InputError):
-    """The draft is empty: the model wrote nothing or only thoughts, or the given text was empty."""
+    """A draft or answer to attribute is empty, the model wrote only thoughts, or the thoughts to score are missing."""
 
 
 class OnlyThoughtsError(AT2PruneError):
-    """A reasoning model spent all its tokens on thoughts and wrote no answer."""
+    """There is no answer to return, because a reasoning model spent all its tokens on thoughts."""
 
 
 class ContextTooLongError(InputError):

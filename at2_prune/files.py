@@ -1,7 +1,9 @@
 """Functions that write files atomically, check output paths, and read text files of users.
 
-A command creates the folder that its option `--out` names. Other options name an output file, whose folder must exist.
-So a mistyped path is refused before the work begins. Every path may begin with `~`; see `user_path`.
+A command creates the folder that its option `--out` names. But an option for an output file, such as `--html`, needs a
+folder that exists. So a mistyped path is refused before the work begins.
+
+Every path may begin with `~`; see `user_path`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "fals
 
 
 class ParseError(ValueError):
-    """A text is not valid, or a parser would lose a part of it.
+    """A text is not valid, cannot be read, or gives a key twice.
 
     Args:
         reason: the fault, in one line.

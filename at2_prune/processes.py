@@ -49,7 +49,7 @@ class Processes:
     def share(self, items: Sequence[T]) -> list[T]:
         """Return the items of this process: every `count`-th item, starting at the index `rank`.
 
-        Neighbouring items may have similar lengths. Every process therefore gets items of all lengths.
+        Each process gets items from the whole list, because neighbouring items may have similar lengths.
         """
         return list(items[self.rank :: self.count])
 

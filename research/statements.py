@@ -14,8 +14,8 @@ these with the summed scores of the kept sources. The top-k drop is the log-prob
 its k best sources, in nats. Both are also measured for the whole answer, as one more statement. Where the data names
 supporting passages, the passages that each statement cites (`Statement.cited`) are compared with them.
 
-With --known, the data's answer is attributed instead of the model's own. With --long, an instruction asks for several
-sentences. With --thoughts, it asks for reasoning before the marker "Answer:", and the sources are the sentences before
+With --known, the data's answer is attributed instead of the model's own. With --long, the question also asks for three
+facts, in a sentence each, and answers of one sentence are left out. With --thoughts, it asks for reasoning before the marker "Answer:", and the sources are the sentences before
 the marker. A line is written to OUT/questions.jsonl when a question is done; the same command goes on from there.
 Intervals are 95 %, by bootstrap over questions.
 """
@@ -36,8 +36,8 @@ import torch
 from at2_prune.ablation import random_masks, seeded_generator
 from at2_prune.bootstrap import Estimate, bootstrap_difference, bootstrap_mean, bootstrap_ratio
 from at2_prune.datasets import Question, load_questions
-from at2_prune.errors import AT2PruneError
-from at2_prune.models.drafts import write_drafts
+from at2_prune.errors import AT2PruneError, InputError
+from at2_prune.models.drafts import Draft, write_drafts
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.models.prompts import EncodedPrompt
 from at2_prune.models.thoughts import thought_prompt
@@ -50,8 +50,15 @@ from at2_prune.scorers.registry import load_scorer
 from at2_prune_eval.faithfulness.ablations import Mask, lds, log_probability, mask_of
 from at2_prune_eval.metrics import answer_scores
 
-LONG = "Answer the question in three to five full sentences, using the documents.\n\n"
+LONG = "Answer the question below from the documents. Follow the form that the question asks for.\n\n"
+FORM = (
+    " First state three facts from the documents that help to answer, in one full sentence each. Then give the answer in "
+    "a last full sentence."
+)
+"""What --long appends to each question. An instruction before the documents alone gives answers of one sentence."""
 KS = (1, 3)
+BATCH = 8
+"""Answers written at once."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +115,11 @@ def run(args: argparse.Namespace) -> None:
     if args.long:
         model.template = replace(model.template, name="long", instruction=LONG)  # type: ignore[type-var]
     scorers = [load_scorer(model, name, args.coefficients if name == "at2" else None) for name in args.methods]
-    for question in questions:
+    for question, draft in drafted(model, questions, args):
         started = time.perf_counter()
         record: dict[str, Any] = {"id": question.id, "left_out": None}
         try:
-            case = written(model, question, args)
+            case = case_of(model, question, draft, args)
             record |= measured(model, scorers, case, args.ablations)
         except AT2PruneError as error:
             record["left_out"] = str(error)
@@ -129,20 +136,35 @@ def run(args: argparse.Namespace) -> None:
         done.add(question.id)
 
 
-def written(model: LanguageModel, question: Question, args: argparse.Namespace) -> Case:
-    """Let the model answer, and cut the answer into sentences."""
-    if args.passages:
-        question = fewer(question, args.passages)
+def drafted(
+    model: LanguageModel, questions: Sequence[Question], args: argparse.Namespace
+) -> Iterator[tuple[Question, Draft | None]]:
+    """Yield each question, as it is asked, with the answer that the model writes. Answers are written in batches."""
+    tokens = args.tokens or (200 if args.long or args.thoughts else 48)
+    for start in range(0, len(questions), BATCH):
+        batch = [fewer(one, args.passages) if args.passages else one for one in questions[start : start + BATCH]]
+        if args.long:
+            batch = [replace(one, text=one.text + FORM) for one in batch]
+        if args.known:
+            yield from ((one, None) for one in batch)
+            continue
+        prompts = [model.encode(one.text, list(one.passages)) for one in batch]
+        yield from zip(batch, write_drafts(model, prompts, max_new_tokens=tokens), strict=True)
+
+
+def case_of(model: LanguageModel, question: Question, draft: Draft | None, args: argparse.Namespace) -> Case:
+    """Cut the model's answer into sentences. Without a draft, the data's answer is one statement."""
     passages = list(question.passages)
     prompt = model.encode(question.text, passages)
-    if args.known:
+    if draft is None:
         known = question.answer or ""
         return Case(question, passages, prompt, answered(model, known, [(0, len(known))]), True)
-    tokens = args.tokens or (200 if args.long or args.thoughts else 48)
-    draft = write_drafts(model, [prompt], max_new_tokens=tokens)[0]
     if args.thoughts:
         prompt = thought_prompt(model, prompt, draft)
-    return Case(question, passages, prompt, with_whole(answered(model, draft, "sentence")), not args.thoughts)
+    answer = with_whole(answered(model, draft, "sentence"))
+    if args.long and len(answer.parts) == 1:
+        raise InputError("the answer is a single sentence")
+    return Case(question, passages, prompt, answer, not args.thoughts)
 
 
 def with_whole(answer: Answered) -> Answered:

@@ -174,7 +174,7 @@ class _ListeningKernel:
     def __call__(self, module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         _notify(module, query, key, value, attention_mask, self.kernel, options)
         if _positions.get() is not None and "flash" in self.kernel:
-            options.pop("position_ids", None)  # flash attention would start a new text at a gap in the ids
+            options.pop("position_ids", None)  # flash attention would start a new sequence at a gap in the ids
         return self.original(module, query, key, value, attention_mask, **options)
 
 

@@ -38,8 +38,8 @@ MANY_ROWS = 128
 """The minimum number of rows for `fused_sums`, which runs PyTorch's fused attention kernel. For fewer rows, the
 attention weights are computed in float32."""
 MOST_PARTS = 4
-"""The maximum number of passes of the fused kernel in one layer. One pass takes at most head-dim sources. If more
-passes are needed, it is faster to compute the attention weights instead."""
+"""The maximum number of passes of the fused kernel in one layer. The number of sources in one pass is at most the head
+dimension. If more passes are needed, it is faster to compute the attention weights instead."""
 
 
 class EnoughRead(Exception):

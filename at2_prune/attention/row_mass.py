@@ -109,7 +109,8 @@ class SourceSums:
 
         Args:
             item: the index of the sequence.
-            key: the keys of a layer, `(batch, key/value heads, keys, head dim)`. A part has head-dim columns.
+            key: the keys of a layer, `(batch, key/value heads, keys, head dim)`. The number of columns of a
+                part is the head dimension.
             dropped: see `of`.
         """
         keys, width = key.shape[2:]

@@ -23,7 +23,10 @@ ROWS: tuple[Literal["draft", "question", "last"], ...] = ("draft", "question", "
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A set of rows of the prompt or the draft. The rows have the same role and are read together."""
+    """A set of rows that have the same role and are read together.
+
+    The rows belong to the prompt or to the draft. A draft is a first answer to the question.
+    """
 
     rows: Literal["draft", "question", "last"]
     """The role of the rows. The rows `draft` predict the tokens of the draft. The rows `question` are at the tokens of

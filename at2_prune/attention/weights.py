@@ -71,8 +71,8 @@ def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Te
         inputs: the inputs of a layer that runs sdpa, without a position bias.
         item: the index of the sequence.
         rows: the rows.
-        indicators: the values of the keys, `(parts, keys, head dim)`. Each set of keys has one column. One pass of the
-            kernel takes at most head-dim columns, so the columns are divided into parts.
+        indicators: the values of the keys, `(parts, keys, head dim)`. Each set of keys has one column. The number of
+            columns in one pass of the kernel is at most the head dimension. So the columns are divided into parts.
 
     Returns:
         The sums, `(heads, rows, parts x head dim)` float32.

@@ -1,4 +1,7 @@
-"""Learns coefficients of scout for any model, from questions that come with at2-prune or from a user's own texts."""
+"""Learns the coefficients of the scoring method scout for any model.
+
+The questions come with at2-prune. More questions can be made from a user's own texts.
+"""
 
 from __future__ import annotations
 

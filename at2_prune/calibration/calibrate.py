@@ -1,4 +1,7 @@
-"""Calibrates a model: learns the coefficients of scout, and fits the probabilities of evidence."""
+"""Calibrates a model: learns the coefficients of the method scout, and fits a calibration of scout's scores.
+
+The calibration gives, for each passage, the probability that the passage is evidence; see `coefficients.calibration`.
+"""
 
 from __future__ import annotations
 
@@ -54,11 +57,12 @@ def calibrate(
     progress: Callable[[], None] = lambda: None,
     embedder: str | None = None,
 ) -> CalibrationReport:
-    """Learn the coefficients of scout for a model, fit their probabilities, and save both.
+    """Learn the coefficients of scout for a model, fit the calibration of the scores, and save both.
 
-    All questions are used for the coefficients. The measures are cross-validated in five folds: each question is scored
-    by coefficients that were learned from the other folds. If a call is interrupted, the next call continues where the
-    interrupted call stopped.
+    All questions are used for the coefficients. The measures in the report, such as the recall, are cross-validated in
+    five folds. Each question is scored by coefficients that were learned from the other folds.
+
+    If a call is interrupted, the next call continues where the interrupted call stopped.
 
     Args:
         language_model: any model whose attention can be read.
@@ -88,7 +92,7 @@ def recalibrate(
     progress: Callable[[], None] = lambda: None,
     embedder: Embedder | None = None,
 ) -> CalibrationReport:
-    """Fit the probabilities of given coefficients to a user's own questions. Save the coefficients and probabilities.
+    """Fit the calibration of the scores to a user's own questions. Save the given coefficients with this calibration.
 
     The coefficients themselves do not change. They must not have been learned from these questions.
 
@@ -99,7 +103,8 @@ def recalibrate(
         name: the name of the questions. It is recorded with the coefficients.
         out: the folder for the coefficients and the examples.
         progress: a function that is called after every question.
-        embedder: the embedder that the coefficients were learned with, if they have a weight for its cosine.
+        embedder: the embedder that the coefficients were learned with. It is needed only if the coefficients have a
+            weight for the embedder's cosine.
 
     Raises:
         DataError: fewer than ten questions can be used.

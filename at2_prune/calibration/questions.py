@@ -15,7 +15,7 @@ from ..training.settings import TrainingData
 __all__ = ["SHIPPED", "digest_of", "shipped_data", "shipped_questions", "vary_lengths"]
 
 SHIPPED = "at2_prune/calibration_questions.jsonl"
-"""The name of the questions in the record of a training."""
+"""The name of the questions as training data. It is saved with coefficients that are learned from these questions."""
 
 
 def shipped_questions() -> list[Question]:

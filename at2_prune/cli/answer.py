@@ -19,7 +19,7 @@ EXAMPLES = """examples:
   at2-prune answer "Which river flows through the birthplace of Adolphe Sax?" --passages passages.json --k 2
   retrieve "…" | at2-prune answer "…" --passages - --json
   at2-prune answer "…" --passages passages.json --html report.html
-  at2-prune answer "…" --passages passages.json --reader Qwen/Qwen3-4B   (the embedded model scores)
+  at2-prune answer "…" --passages passages.json --reader Qwen/Qwen3-4B   (the default model scores)
 
 --json prints one object: question, draft, answer, k, kept, scores and seconds. kept holds the indices of the kept
 passages, in the order of the prompt. scores holds one number for each passage, in input order. seconds holds the time
@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft",
         metavar="TEXT",
-        help="a draft to score passages by, for methods that read one (default: the reader writes one)",
+        help="the draft: a first answer, for methods that score passages by a draft (default: the reader writes the "
+        "draft)",
     )
     parser.add_argument(
         "--html",

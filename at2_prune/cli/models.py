@@ -6,7 +6,10 @@ import argparse
 import json
 from typing import Any
 
-HELP = "List the embedded model, the models in the Hub's cache, and the coefficients that come with at2-prune."
+HELP = (
+    "List the embedded model (the default, Gemma 3 270M), the models in the Hub's cache, and the coefficients that "
+    "come with at2-prune."
+)
 EXAMPLES = """examples:
   at2-prune models
   at2-prune models --json"""

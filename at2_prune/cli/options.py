@@ -229,9 +229,10 @@ def add_learned_embedder(parser: argparse.ArgumentParser) -> None:
 
 
 def method_of_scout(coefficients: str | None, embedder: str | None) -> str:
-    """Return the method of a command that works with scout: scout, or scout_dense if an embedder is given.
+    """Return the method of a command that works with scout.
 
-    A folder of coefficients decides too.
+    With an embedder, the method is scout_dense. Without an embedder, a folder with coefficients of scout determines the
+    method. In all other cases, the method is scout.
 
     Raises:
         CoefficientsError: the coefficients cannot be read.
@@ -291,7 +292,7 @@ def read_passages(name: str) -> list[Passage]:
 
 
 def _parsed(text: str, where: str, only_line: int | None = None) -> Any:
-    """Parse JSON text: a whole file, or the line of a file whose number is `only_line`."""
+    """Parse JSON text. The text is a whole file, or one line of a file. `only_line` is the number of this line."""
     try:
         return parse_json(text)
     except ParseError as error:

@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft",
         metavar="TEXT",
-        help="a draft to score passages by, for methods that read one (default: the reader writes one)",
+        help="the draft: a first answer, for methods that score passages by a draft (default: the reader writes the "
+        "draft)",
     )
 
 

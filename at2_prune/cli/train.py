@@ -188,7 +188,10 @@ def _print_report(report: TrainingReport) -> None:
         print(f"left out {count} questions: {reason}")
     if report.curve:
         shown = report.curve[:: len(report.curve) // 4 or 1]
-        print("correlation on the training questions by step: " + ", ".join(f"{s}: {c:.3f}" for s, c in shown))
+        print(
+            "correlation of scores and ablation outcomes on the training questions, by step: "
+            + ", ".join(f"{s}: {c:.3f}" for s, c in shown)
+        )
     measured = (
         f"held out {report.held_out}:"
         if report.held_out_measures

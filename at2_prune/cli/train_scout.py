@@ -7,7 +7,7 @@ import argparse
 from ..progress import shown
 from .options import add_learned_embedder, add_model_options, data_name, known_depth, load_model, positive, warn_of_few
 
-HELP = "Train scout's coefficients for a model, from questions whose data name the supporting passages."
+HELP = "Train scout's coefficients for a model, from questions with labelled supporting passages."
 EXAMPLES = """examples:
   at2-prune train-scout --data train.jsonl --out coefficients/
   at2-prune train-scout --data hotpotqa.jsonl nq.jsonl --limit 300 100 --out coefficients/

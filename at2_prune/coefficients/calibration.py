@@ -61,7 +61,7 @@ class Calibration:
     """The number of questions in the means of `misses`."""
     fewest: int = 0
     """The minimum number of sources for `probability_present`. It is half the 5th percentile of the number of sources
-    in the fitted questions. With fewer sources, z is lower, with or without evidence."""
+    in the fitted questions. Fewer sources give a lower z, whether or not one of them is evidence."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """The cross-validated measures of the calibration."""
     totals: tuple[float, ...] = ()

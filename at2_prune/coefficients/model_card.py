@@ -59,7 +59,7 @@ def model_card(coefficients: Described) -> ModelCard:
         parts.append(f"This command made the coefficients:\n\n```console\n$ {_command(coefficients)}\n```")
     if training.get("curve"):
         curve = ", ".join(f"{step}: {value:.3f}" for step, value in training["curve"])
-        parts.append(f"Correlation on the training questions by step: {curve}.")
+        parts.append(f"Correlation of scores and ablation outcomes on the training questions, by step: {curve}.")
     return ModelCard("\n\n".join(parts) + "\n")
 
 

@@ -56,7 +56,7 @@ def scout_card(coefficients: DescribedScout) -> ModelCard:
         f"---\n{data.to_yaml()}\n---",
         f"# Coefficients of {coefficients.method} for {name or 'a model'}",
         f"The method {coefficients.method} of at2-prune reads each passage once and alone, and keeps the passage's "
-        f"keys. A question's rows then attend to the kept keys, and these coefficients turn the attention into a "
+        f"keys. The question's tokens then attend to the kept keys, and these coefficients turn the attention into a "
         f"score. The coefficients are for models of type `{coefficients.model_type or 'unknown'}` with "
         f"{coefficients.model_layers} layers. Keys are kept in these layers: {_listed(coefficients.layers)}. Passages "
         f"are linked by the attention in these layers: {_listed(coefficients.link_layers)}."
@@ -109,9 +109,10 @@ def _probabilities(calibration: Calibration) -> str:
         f"The probabilities were fitted to {calibration.questions} questions. Each question was scored by coefficients "
         "that were fitted to other questions. The measures below are cross-validated too.",
         f"The expected calibration error is {measured['ece']:.3f}. Another probability says whether the passages hold "
-        "evidence at all. It separates questions with their evidence from questions without their evidence with an "
-        f"AUROC of {measured.get('auroc', float('nan')):.3f}. The recall of evidence among the best 1, 2 and 3 sources "
-        f"is {measured['recall@1']:.3f}, {measured['recall@2']:.3f} and {measured['recall@3']:.3f}.",
+        f"evidence at all. Its AUROC is {measured.get('auroc', float('nan')):.3f}. The AUROC says how well this "
+        "probability separates questions with their evidence from the same questions without it. The recall of "
+        f"evidence among the best 1, 2 and 3 sources is {measured['recall@1']:.3f}, {measured['recall@2']:.3f} and "
+        f"{measured['recall@3']:.3f}.",
         "| sources | mean probability | share of evidence |\n| --- | --- | --- |\n"
         + "\n".join(
             f"| {one['sources']} | {one['probability']:.3f} | {one['evidence']:.3f} |"

@@ -34,13 +34,16 @@ COSINE_FORMAT = 2
 """The format of coefficients with a weight for an embedder's cosine. Earlier versions cannot read this format."""
 KIND = "passage_index"
 FOLLOWED = 4
-"""The sum in the score of `ScoutCoefficients` runs over this many sources R, the most probable first choices. The links
-from other sources are not computed."""
+"""The number of sources R in the sum over R; see `ScoutCoefficients`. These sources are the most probable first
+choices. Links between two other sources are not computed."""
 
 
 @dataclass(frozen=True)
 class CosineFeature:
-    """The weights of the cosine of a source's embedding and the question's embedding, and the embedder they are for."""
+    """The weights of the cosine feature, and the embedder that the weights were learned with.
+
+    The cosine is that of a source's embedding and the question's embedding.
+    """
 
     first: float
     """The weight in the first choice."""
@@ -49,7 +52,7 @@ class CosineFeature:
     embedder: str
     """The name of the embedder: a Hub id or a path."""
     probe: tuple[float, ...]
-    """The result of `Embedder.probe`. It tells whether another embedder is the same one."""
+    """The result of `Embedder.probe`. It shows whether a loaded embedder is the one in `embedder`."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class SelectionOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Selection:
-    """The options that choose the questions to use from a data set, and the order of these questions.
+    """The options that choose questions from a data set, and that set the order of questions and passages.
 
     The fields apply in this order: `ids`, `kinds`, `seed`, `offset`, `limit`, `shuffle_passages`.
 

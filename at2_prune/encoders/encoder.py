@@ -1,4 +1,4 @@
-"""Encoders of transformers, with their tokenizers."""
+"""Encoders that the package transformers runs, with their tokenizers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     # If a folder has no tokenizer files, transformers makes a tokenizer that knows no words.
     if set(tokenizer("a passage", add_special_tokens=False)["input_ids"]) <= set(tokenizer.all_special_ids):
-        raise ValueError("it has no tokenizer files: copy them from the model")
+        raise ValueError("it has no tokenizer files: copy them from the encoder's source")
     return tokenizer
 
 

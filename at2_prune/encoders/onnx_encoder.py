@@ -50,7 +50,9 @@ class OnnxEncoder:
         self._folder = user_path(folder)
         file = self._folder / TOKENIZER_FILE
         if not file.is_file():
-            raise InputError(f"the ONNX folder {str(folder)!r} has no {TOKENIZER_FILE}: copy it from the model")
+            raise InputError(
+                f"the ONNX folder {str(folder)!r} has no {TOKENIZER_FILE}: copy it from the model's source"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:

@@ -138,8 +138,9 @@ def check_causal(config: PretrainedConfig) -> None:
     unless the config sets `is_decoder`. The config of an encoder-decoder, such as BART, is accepted here, because the
     decoder alone can write text.
     """
+    # An encoder that can also be a decoder, such as BERT, has both `add_cross_attention` and `is_decoder`.
     if (
-        hasattr(config, "add_cross_attention")  # only encoders that can also be decoders have both attributes
+        hasattr(config, "add_cross_attention")
         and getattr(config, "is_decoder", None) is False
         and not getattr(config, "is_encoder_decoder", False)
     ):
@@ -186,7 +187,7 @@ class Compatibility:
         """True if a forward pass takes position ids."""
 
     def measure(self) -> None:
-        """Decide every claim now, so that no later call spends time on a probe."""
+        """Decide every property that may need a probe now, so that no later call spends time on a probe."""
         for claim in ("shares_prefixes", "pads_exactly", "joins_caches", "carries_state"):
             getattr(self, claim)
 

@@ -117,8 +117,8 @@ def embedded_cache_path(cache_dir: str | os.PathLike[str] | None = None) -> Path
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of the cache, which holds only files that can be made again.
 
-    If `cache_dir` is given, it is this folder. Otherwise, it is the folder that the environment variable
-    AT2_PRUNE_CACHE names. If the variable is not set, it is a folder in the user's cache.
+    If `cache_dir` is given, it is returned. Otherwise, the folder is the one that the environment variable
+    AT2_PRUNE_CACHE names. If the variable is not set, the folder lies in the user's cache.
     """
     root = cache_dir or os.environ.get("AT2_PRUNE_CACHE")
     if not root:

@@ -39,7 +39,7 @@ class Draft:
     thoughts: str = field(repr=False, default="")
     """The text that a reasoning model wrote before its answer."""
     prompt_ids: Sequence[int] = field(repr=False, default=())
-    """The token ids of the draft's prompt. A draft with these ids cannot be scored with another prompt."""
+    """The token ids of the draft's prompt. If the ids are given, the draft can be scored only with this prompt."""
     readout: Readout | None = field(repr=False, default=None)
     """The attention mass that was read with the draft. It is None if no row group was requested."""
     thought_ids: Sequence[int] = field(repr=False, default=())

@@ -89,7 +89,7 @@ def load_weights(
         ModelNotSupportedError: the model is not a causal language model.
         MissingExtraError: the path or the Hub id holds a PEFT adapter, and peft is not installed.
     """
-    model_options = {"trust_remote_code": False, **model_options}  # by default, transformers would ask the user
+    model_options = {"trust_remote_code": False, **model_options}  # else transformers asks whether to run remote code
     hub_options = {key: value for key, value in model_options.items() if key in HUB_OPTIONS}
     gguf_file = model_options.get("gguf_file")
     check_reachable(path, [gguf_file] if gguf_file else ["config.json", ADAPTER_CONFIG], hub_options)

@@ -104,11 +104,11 @@ def encode_prompt(
 
 
 def _passage_frame(template: PromptTemplate, passage: Passage) -> tuple[str, str]:
-    """Return the text that the template shows before a passage's text, and the text that it shows after it."""
+    """Return the parts of the template's `passage` before and after the text, with the passage's title filled in."""
     if template.passage.count("{text}") != 1:
         raise InputError(f"template {template.name!r}: passage must contain {{text}} once, got {template.passage!r}")
     lead, trail = template.passage.split("{text}")
-    if not passage.title:  # without a title, the part before the text is left out if the title belongs there
+    if not passage.title:  # if the part before the text has a place for a title, the whole part is left out
         lead = "" if "{title}" in lead else lead
     return lead.replace("{title}", passage.title or ""), trail.replace("{title}", passage.title or "")
 

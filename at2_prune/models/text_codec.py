@@ -106,10 +106,11 @@ class TextCodec:
 
 
 def _copy(backend: Tokenizer) -> Tokenizer:
-    """Return a copy of the backend. The copy does not truncate or pad, and it shares the vocabulary with the backend.
+    """Return a copy of the backend. The copy does not truncate or pad.
 
-    `copy.deepcopy` would write the vocabulary as JSON and read it again. This takes seconds for a large vocabulary.
-    So it is used only if this function cannot make an equal copy.
+    The copy shares the vocabulary with the backend if the added tokens get the same ids again. Otherwise, the copy is
+    made by `copy.deepcopy`. It writes the vocabulary as JSON and reads it again, which takes seconds for a large
+    vocabulary.
     """
     result = Tokenizer(backend.model)
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
@@ -117,7 +118,7 @@ def _copy(backend: Tokenizer) -> Tokenizer:
             setattr(result, part, getattr(backend, part))
     added = backend.get_added_tokens_decoder()
     result.add_tokens([added[i] for i in sorted(added)])
-    if result.get_added_tokens_decoder() != added:  # `add_tokens` closes gaps between ids
+    if result.get_added_tokens_decoder() != added:  # `add_tokens` leaves no gap between ids, so ids may change
         result = copy.deepcopy(backend)
         result.no_truncation()
         result.no_padding()

@@ -13,8 +13,10 @@ each quantity over the question's rows:
           \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R}, \\quad
           \\frac{A_t(T_S)}{\\sum_R A_t(R) + O_t},
 
-The sums over :math:`R` are taken over all sources. The sums of sources are divided by their numbers of tokens, so that
-a long source does not win by its length. :math:`O_t` is divided by `USUAL_TOKENS`, 130, so that it has the same scale.
+The code computes the features of units. A unit is the part of a source that lies in one piece; see `Unit`. :math:`S`
+is one unit, and :math:`R` runs over all units that `question_features` gets. In `joint` and `share`, each sum of a unit
+is divided by the unit's number of tokens, so that a long source does not win by its length. In `joint`, :math:`O_t` is
+divided by `USUAL_TOKENS`, 130, so that it has the same scale.
 
 A link from one source to another is :math:`A_t(S) / (A_t(S) + O_t)`. The rows :math:`t` are those of the first source,
 and :math:`S` is the second source. Here, :math:`O_t` is the sum over the opening text, the tokens of the first source's
@@ -105,7 +107,7 @@ def question_sums(question: Mapping[int, LayerRows], units: Sequence[Unit]) -> S
 def question_features(sums: Sums) -> torch.Tensor:
     """Return the features `QUESTION` of each unit, `(6, layers, heads, units)` float32.
 
-    In the formulas of the features, the sums over R are taken over these units.
+    In the formulas at the top of this module, R runs over the units of `sums`.
     """
     per_token = sums.units - sums.tokens.log()
     together = per_token.logsumexp(-1, keepdim=True)

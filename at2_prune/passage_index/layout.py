@@ -76,7 +76,7 @@ def split_passage(codec: TextCodec, passage: Passage) -> list[Piece]:
 
 
 def piece_text(passage: Passage, piece: Piece) -> str:
-    """Return the text of a piece, after the title of its passage.
+    """Return the title of a piece's passage, if it has one, and then the text of the piece.
 
     Example:
         >>> piece_text(Passage("It is a city. It has trams.", title="Oslo"), Piece([], 0, [(0, 2), (2, 5)]))

@@ -126,7 +126,8 @@ class DiskStore:
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if identity is not None and not self._has_tables():
-                with FileLock(f"{self.path}.lock"):  # if two processes set the journal mode, SQLite does not wait
+                # SQLite does not wait while another process sets the journal mode. The lock makes this process wait.
+                with FileLock(f"{self.path}.lock"):
                     self._create(identity)
             self.identity: dict[str, Any] = json.loads(self._value("SELECT value FROM about WHERE name = 'identity'"))
         if identity is not None:

@@ -66,7 +66,7 @@ def choose(
     else:
         seeds, rule = ranking[: min(limits.k, bound)], f"the top {limits.k} are kept"
     if len(seeds) == bound < len(ranking):
-        rule = f"{bound} {'source is' if bound == 1 else 'sources are'} enough for {_asked(config)}"
+        rule = f"{bound} {'source is' if bound == 1 else 'sources are'} selected by {_asked(config)}"
         if config.keep is None:
             rule = f"{bound} {'source reaches' if bound == 1 else 'sources reach'} {_asked(config)}"
     seeds = _with_at_least(config.min_documents, ranking, seeds, owners)

@@ -51,7 +51,8 @@ class PruneConfig:
         "the method that scores the passages: scout, which needs no draft; at2, the method of the AT2 paper (arXiv "
         "2504.13752), which reads a draft; fusion, which adds the retriever's scores to the scores of scout; "
         f"cross_encoder, a reranker of your own. All methods: {', '.join(configurable_methods())}. If not given, the "
-        f"setting coefficients, cross_encoder or embedder decides; if none of these is given, {DEFAULT_METHOD}",
+        "method follows from the setting that is given: coefficients, cross_encoder or embedder; if none of these is "
+        f"given, {DEFAULT_METHOD}",
         "METHOD",
     )
     top_n: K = setting(
@@ -70,15 +71,15 @@ class PruneConfig:
     min_score: float | None = setting(
         None,
         probability(),
-        "keep only sources that are evidence with at least this probability. top_n or max_tokens still limits how much "
-        "is kept, and at least min_documents passages are kept; if not given, probabilities set no limit",
+        "keep only sources that are evidence with at least this probability; if not given, probabilities set no limit. "
+        "top_n or max_tokens still limits how much is kept, and at least min_documents passages are kept",
         "P",
     )
     keep: str | None = setting(
         None,
         checked("'recall>=R' with R between 0 and 1", parse_recall),
-        "the wanted recall. recall>=0.9 keeps the smallest number of best sources whose expected recall of the "
-        "evidence is at least 0.9. It replaces top_n; if not given, top_n or max_tokens decides",
+        "the wanted recall; if not given, top_n or max_tokens decides. recall>=0.9 keeps the smallest number of best "
+        "sources whose expected recall of the evidence is at least 0.9. This setting replaces top_n",
         "RECALL",
     )
     allow_empty: bool = setting(
@@ -125,22 +126,23 @@ class PruneConfig:
     coefficients: str | None = setting(
         None,
         TEXT,
-        "the coefficients for the scoring model, by Hub id or path; if not given, the coefficients in the package, or "
-        "for scout also the coefficients in the cache",
+        "the coefficients for the scoring model, by Hub id or path; if not given, the coefficients in the package. "
+        "If the package has none and calibrate is true, scout, scout_dense and fusion use the coefficients in the "
+        "cache",
         "DIR_OR_ID",
     )
     reader: str | None = setting(
         None,
         TEXT,
-        "the model that writes drafts and answers, by Hub id or path. device and dtype apply to the reader too; if not "
-        "given, the scoring model",
+        "the model that writes drafts and answers, by Hub id or path; if not given, the scoring model. device and "
+        "dtype apply to the reader too",
         "MODEL",
     )
     index: str | None = setting(
         None,
         TEXT,
-        "the folder of scout's passage index; the command at2-prune index makes such a folder. Passages that the index "
-        "does not hold yet are read and added; if not given, the index is kept in memory",
+        "the folder of scout's passage index; if not given, the index is kept in memory. The command at2-prune index "
+        "makes such a folder. Passages that the index does not hold yet are read and added",
         "DIR",
     )
     cross_encoder: str | None = setting(

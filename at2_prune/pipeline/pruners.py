@@ -132,7 +132,10 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     for name, wanted, value in has:
         said = getattr(config, name)
         if said != SETTINGS[name].default and wanted != value:
-            raise InputError(f"{name}={said!r} contradicts the given pruner, which has {value!r}: leave one out")
+            raise InputError(
+                f"{name}={said!r} contradicts the given pruner, which has {value!r}: leave out the setting, or the "
+                "pruner"
+            )
     info = METHODS.get(scorer.name)
     if config.coefficients is not None and info is not None and not info.coefficients:
         raise InputError(

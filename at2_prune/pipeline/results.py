@@ -50,8 +50,8 @@ class Pruned:
     """The passages to hand on, in the order in which they are shown."""
     dropped: tuple[DroppedPassage, ...] = ()
     draft: str | None = None
-    """The draft that the scoring model read. It is None if no draft was needed. It is empty if the model wrote an empty
-    draft, or if an empty draft was given."""
+    """The draft that was given or written. It is None if there is no draft, or if no passage was scored. It is empty if
+    the sources could not be scored because the draft was empty."""
     fallback: str | None = None
     """The reason why the sources could not be scored, or None if they were scored or needed no scores. If there is a
     reason, the first passages are kept."""

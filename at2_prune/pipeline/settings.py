@@ -26,8 +26,9 @@ __all__ = ["PlainErrors", "PruneSettings"]
 class PlainErrors(BaseModel):
     """A pydantic class whose constructor raises the errors of at2-prune as they are.
 
-    Pydantic would put an `InputError` into a `ValidationError` with text of its own. What pydantic itself refuses, such
-    as an unknown argument, becomes an `InputError`. `InputError` and `ValidationError` are both `ValueError`s.
+    Pydantic would wrap an `InputError` in a `ValidationError`, and would add words to the message. What pydantic itself
+    refuses, such as an unknown argument, becomes an `InputError`. `InputError` and `ValidationError` are both
+    `ValueError`s.
     `model_validate`, and a class that has an adapter as a field, give a `ValidationError` as usual.
     """
 

@@ -41,8 +41,8 @@ class PruneStep:
     Args:
         config: the settings. With None, the settings are read from the environment.
         pruner: a pruner that is loaded already. The step takes models, scorer and `max_new_tokens` from the pruner.
-            Most non-default settings of the config that contradict the pruner raise an error. With None, the config's
-            model is loaded when it is first needed.
+            `at2_prune.pipeline.pruners.check_given` lists the settings that must not contradict the pruner. With None,
+            the config's model is loaded when it is first needed.
 
     Raises:
         InputError: `pruner` is not an `AT2Pruner`, or the config gives a method, model or other setting that
@@ -155,7 +155,8 @@ class PruneStep:
             passages: the retrieved passages, best first, in a form that `at2_prune.passages.as_passages` takes.
             draft: a draft that any model wrote from the passages whose indices `to_draft` returns. The scoring model
                 reads the draft in one forward pass. With None, the reader writes a draft if the method reads drafts. If
-                the draft is empty and the method reads drafts, the first passages are kept.
+                a given text is blank, or if the method reads drafts and the draft is empty, the first passages are
+                kept.
             k: the number of sources to keep. If given, `k` replaces the config's `top_n` and `max_tokens`. The settings
                 `min_score` and `keep` can still lower the number.
 
@@ -185,7 +186,7 @@ class PruneStep:
         scored: Scored,
         k: K | None,
     ) -> Pruned:
-        """Return the result for a question of which the passages at `indices` were scored."""
+        """Return the result for a question. Only the passages at `indices` were scored."""
         from ..pruning.results import probabilities_by_passage, scored_sources  # this imports torch
 
         distinct = [passages[index] for index in indices]

@@ -44,8 +44,8 @@ class Attributor(Citing):
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
         """Write a draft from all passages. The attention that the scorer needs is read in the same forward passes.
 
-        If a separate reader writes the draft and the scorer reads its attention, the scoring model reads it in one more
-        forward pass.
+        If a separate reader writes the draft and the scorer needs the draft's attention, the scoring model reads the
+        draft in another forward pass.
 
         Raises:
             InputError: the question is empty, there are no passages, or a passage cannot be used.
@@ -227,7 +227,7 @@ class Attributor(Citing):
         items = self._passages(passages)
         try:
             return self._score_all([question], [items], None if draft is None else [draft])[0]
-        except EmptyDraftError as error:  # a given draft is empty; if a written draft is empty, `error` is set instead
+        except EmptyDraftError as error:  # the given draft is empty; an empty written draft only sets `Scored.error`
             prompt = self.encode(question, items)
             return Scored(prompt, Draft("", []), [0.0] * len(prompt.sources), error, whole=False)
 

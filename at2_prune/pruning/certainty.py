@@ -59,12 +59,12 @@ class Bounds:
         return bool(self.names)
 
     def count(self, probabilities: Sequence[float], most: int | None, calibration: Calibration | None) -> int:
-        """Return how many sources are kept if the most probable sources are kept. The number may be 0.
+        """Return the number of sources to keep. They are the most probable sources. The number may be 0.
 
         Args:
             probabilities: for each source, the probability that the source is evidence.
             most: the maximum number of sources, or None for no maximum. This maximum is ignored if `keep` is given.
-            calibration: the calibration of the probabilities. Only `keep` needs the calibration.
+            calibration: the calibration of the probabilities. Without `keep`, it is not used and may be None.
         """
         count = len(probabilities)
         if most is not None and self.keep is None:
@@ -115,5 +115,5 @@ def check_probabilities(
     method, scorer = check_scorer(model, method, coefficients, options)
     if scorer is not None:
         calibration_of(scorer, *needed_by)
-    elif not METHODS[method].gives_probabilities:  # coefficients that are learned on first use are calibrated
+    elif not METHODS[method].gives_probabilities:  # no scorer yet, so only the method can be checked
         raise no_probabilities(needed_by, method)

@@ -30,7 +30,7 @@ def read_for(
         drafts: the text or the token ids of each draft.
 
     Raises:
-        EmptyDraftError: a draft is empty, and the scorer reads draft rows.
+        EmptyDraftError: a draft is empty, and the scorer reads the draft's attention rows (see `RowGroup.rows`).
     """
     if scorer.draft_groups:
         return read_drafts(model, prompts, drafts, scorer.draft_groups, scorer.layers)

@@ -114,7 +114,7 @@ class AT2Pruner(Attributor):
 
         Args:
             model: the scoring model; see `LanguageModel.load`. The arguments device, dtype, template and model_options
-                are passed to this method too.
+                are passed to `LanguageModel.load`.
             coefficients: see `at2_prune.coefficients.loading.load_coefficients`.
             method: the name of the method that scores; see `at2_prune.catalogue`. With None, the other arguments decide
                 the method. Coefficients select the method that they belong to, `cross_encoder` selects cross_encoder,
@@ -254,9 +254,10 @@ class AT2Pruner(Attributor):
     ) -> list[PruneResult]:
         """Answer several questions, each as `answer` does. Drafts and scores are computed in batches.
 
-        If one k is given, the answers are written in a batch too. The time of a batch is divided equally among the
-        questions that the batch served, and `seconds` of each of their results holds one share. Batches save much time
-        on a GPU, but little on a CPU.
+        If one k is given, the answers are written in a batch too. Batches save much time on a GPU, but little on a CPU.
+
+        In `seconds` of the results, the time of a batch is divided equally among its questions. The time of the step
+        `answer` is always divided equally among the questions that needed a new answer.
 
         Args:
             questions: any number of questions.

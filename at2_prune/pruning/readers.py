@@ -89,7 +89,8 @@ def load_scoring_model(
     A model that is given without `template` and `model_options` is loaded once for each process, device and dtype.
 
     Args:
-        model: the scoring model; see `LanguageModel.load`. The last four arguments are passed to this method too.
+        model: the scoring model; see `LanguageModel.load`. The arguments `device`, `dtype`, `template` and
+            `model_options` are passed to `LanguageModel.load`.
         reader: the reader. `device` and `dtype` also apply to a reader that is given by name. They are then allowed
             even if the scoring model is loaded already.
 

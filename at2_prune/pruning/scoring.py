@@ -87,10 +87,10 @@ class Scoring:
         return self._reader_room.fits(question, passages)
 
     def _room_of(self, asked: _Asked) -> tuple[Room, str | Draft | None]:
-        """Return the room that the passages must fit, and the draft that must fit together with the passages.
+        """Return the `Room` of the model whose context must hold the passages, and the draft that it must hold too.
 
-        If the scorer reads the prompt or there is only one model, the room is that of the scoring model. Otherwise, the
-        room is that of the reader. The returned draft is then None, because the reader does not read a given draft.
+        If the scorer reads the prompt or there is only one model, this model is the scoring model. Otherwise, it is the
+        reader. The returned draft is then None, because the reader does not read a given draft.
         """
         if self.scorer.reads_prompt or not self.loop.two_models:
             return self._scoring_room, asked.draft
@@ -119,8 +119,8 @@ class Scoring:
             questions: any number of questions.
             passages: the passages of each question.
             drafts: the draft of each question. With None, drafts are written if the scorer reads drafts.
-            answers_follow: True if the questions are answered next. The prefix of a single prompt is then run once and
-                kept for the answers, if this saves time; see `run_prefix`.
+            answers_follow: True if the questions are answered next. If the batch has only one question, the prefix of
+                its prompt is then run once and kept for the answers, if this saves time; see `run_prefix`.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
@@ -185,8 +185,8 @@ class Scoring:
     def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
         """Score questions as one batch.
 
-        With `share_prefix`, the prefix of a single prompt is run once and kept for the answers, if this saves time; see
-        `run_prefix`.
+        With `share_prefix` and only one question, the prefix of its prompt is run once and kept for the answers, if
+        this saves time; see `run_prefix`.
         """
         clock, model, count = time.perf_counter, self.language_model, len(asked)
         started = clock() - sum(one.seconds for one in asked)

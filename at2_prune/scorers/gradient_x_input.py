@@ -23,7 +23,7 @@ __all__ = ["GradientXInputScorer"]
 class GradientXInputScorer(Scorer):
     """Scores sources by the gradient times the input embedding, summed over the tokens of each source.
 
-    A score takes one forward pass and one backward pass for all sources together.
+    One forward pass and one backward pass give the scores of all sources.
     """
 
     name = "gradient_x_input"

@@ -7,9 +7,8 @@ is the draft. The score of a block is equation 5 of the paper:
 
 - The semantic transition :math:`M` follows attention to the rows that predict the draft (section 4, M_T):
   :math:`M_j \\propto \\sum_{l,h} \\Phi^{(l,h)}_j \\lVert v^{(l,h)}_j W^{(l,h)}_O \\rVert_1`. The rollout of head
-  :math:`h` up to layer :math:`l` is the matrix :math:`\\prod_{l' \\le l} (A^{(l',h)} + 1)/2`, and
-  :math:`\\Phi^{(l,h)}` is the mean of its rows that predict the draft. The summaries of the paper (see below) do not
-  define :math:`\\Phi`, so its definition follows the authors' code.
+  :math:`h` up to layer :math:`l` is the matrix :math:`\\prod_{l' \\le l} (A^{(l',h)} + 1)/2`, where 1 is the identity
+  matrix. :math:`\\Phi^{(l,h)}` is the mean of the rows of this matrix that predict the draft.
   :math:`M` is normalised over the prompt's tokens, and :math:`M(S)` is the sum over the block.
 - The sensitivity is :math:`H(S) = \\frac1m \\sum_k \\lVert \\Pi_S \\nabla^2 \\log p(draft)\\, \\Pi_S r_k \\rVert_1`
   (equations 2 and 3). The :math:`r_k` are random signs, and :math:`\\Pi_S` sets all embeddings outside the block to
@@ -18,7 +17,8 @@ is the draft. The score of a block is equation 5 of the paper:
   predicts :math:`p_S` with the embeddings of the block set to zero.
 
 When this module was written, the full text of the paper was not available. The equations were taken from the code of
-the paper's authors and from summaries of the paper. The scores are never negative.
+the paper's authors and from summaries of the paper. The summaries do not define :math:`\\Phi`, so its definition
+follows the code. The scores are never negative.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class HetaScorer(Scorer):
     source. Memory grows with layers x heads x tokens x tokens.
 
     Args:
-        probes: the number of random sign vectors m. One probe is usually enough, because the norm averages over many
-            tokens of the block.
+        probes: the number of random sign vectors m. One probe is usually enough. The norm is a sum over many tokens of
+            the block, so it changes little from one probe to another.
         beta: the weight of the sensitivity.
         gamma: the weight of the information.
         seed: the seed of the probes. The probes also depend on the question's text.
@@ -135,8 +135,8 @@ def _transition(layers: list[LayerFlow], rows: slice) -> torch.Tensor:
     reached = torch.zeros(len(layers), heads, tokens, device=layers[0].weights.device)
     start = torch.zeros(heads, 1, tokens, device=reached.device)
     start[:, :, rows] = 1 / (rows.stop - rows.start)
-    # Go from the last layer down. `paths` holds one row for each rollout that has started. One matrix product moves all
-    # of these rows through a layer.
+    # Go from the last layer to the first. At each layer, the rollout up to this layer starts as a new row of `paths`.
+    # One matrix product then moves all rows of `paths` through the layer.
     paths = torch.zeros(heads, 0, tokens, device=reached.device)
     for layer in reversed(layers):
         paths = torch.cat([paths, start], dim=1)

@@ -26,7 +26,8 @@ class LearnedScorer(Scorer):
         self.coefficients = coefficients
         self.name = name
         self.row_groups = coefficients.row_groups
-        # The config of a run records a scorer's instance attributes. Configs of version 0.1.0 contain this attribute.
+        # The config of an evaluation run records a scorer's public instance attributes. `uses_draft` must stay one of
+        # them, because configs of version 0.1.0 contain it.
         self.uses_draft = True
         self._weighed = _without_zero_layers(coefficients)
         self.layers = self._weighed.layers

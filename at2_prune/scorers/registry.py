@@ -76,8 +76,8 @@ def check_scorer(
 ) -> tuple[str, Scorer | None]:
     """Check that `load_scorer` can make the scorer. The language model is not loaded.
 
-    The check reads the model's config, the coefficients, and the files of the index and the encoders. If coefficients
-    must be learned first, the index and the encoders are not checked.
+    The check reads the model's config, the coefficients, and the files of the index and the encoders. If the
+    coefficients can be chosen only after the model is loaded, the index and the encoders are not checked.
 
     Args:
         model: the model, as in `LanguageModel.load`, or a loaded model.
@@ -213,7 +213,10 @@ def _embedder_of(method: str, options: ScorerOptions) -> str | None:
 
 
 def _may_be_found_by_weights(name: str, method: str | None, coefficients: object, config: PretrainedConfig) -> bool:
-    """Return whether no coefficients are known by the model's name, and `load_coefficients` may know its weights."""
+    """Return whether the package has no coefficients under the model's name, but may have some for the model's weights.
+
+    Return False if coefficients are given, or if the method uses no coefficients.
+    """
     wanted = METHODS[method or DEFAULT_METHOD].coefficients
     if coefficients is not None or not wanted or wanted in shipped_coefficients().get(name, {}):
         return False
@@ -221,7 +224,10 @@ def _may_be_found_by_weights(name: str, method: str | None, coefficients: object
 
 
 def _may_have_shipped_weights(config: PretrainedConfig | None, method: str) -> bool:
-    """Return whether the package may have coefficients of a method for the weights of a model with this config."""
+    """Return whether the package has coefficients of this method that fit a model with this config.
+
+    Such coefficients may have been trained on the weights of the model. If the config is None, return True.
+    """
     if config is None:
         return True
     for methods in shipped_coefficients().values():

@@ -1,6 +1,7 @@
-"""Scout: score passages by the attention of the question's rows to them, weighted with learned coefficients.
+"""Scout: score passages by the attention from the question's tokens to the passages.
 
-The model reads each passage alone, without the question and the other passages.
+Learned coefficients weight the attention of each head. The model reads each passage alone, without the question and the
+other passages.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ sources rank after them, in the order of their first scores."""
 
 
 class ScoutScorer(Scorer):
-    """Scores sources by the attention of the question's rows to stored keys of passages; see docs/method.md.
+    """Scores sources by the attention from the question's tokens to the stored keys of passages; see docs/method.md.
 
     The model reads each passage once, alone, and the passage's keys are stored in the index. To score, the model runs
     only the question's tokens. The model's context does not limit the number of passages, and the order of the passages
@@ -221,7 +222,7 @@ def _shares(scores: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
 def _of_scout(coefficients: object) -> ScoutCoefficients:
     if not isinstance(coefficients, ScoutCoefficients):
         raise InputError(
-            "the method scout needs coefficients of the passage index, but head coefficients were given: train "
-            "coefficients for scout with at2-prune train-scout"
+            "the method scout needs scout's own coefficients, but head coefficients were given: train coefficients for "
+            "scout with at2-prune train-scout"
         )
     return coefficients

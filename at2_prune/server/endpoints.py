@@ -68,7 +68,7 @@ def work_routes(service: Backend) -> APIRouter:
 
     @router.post("/prune", tags=["prune"])
     async def prune_passages(request: Request, body: prune.PruneRequest) -> prune.PruneResponse:
-        """Keep the best passages or sentences, and give the reason why each other passage is dropped."""
+        """Keep the best passages or sentences, and give the reason for each passage that is dropped."""
         _refuse_misspelt(body.passages)
         passages = prune.as_passages(body.passages)
         others = ("question", body.question), ("draft", body.draft or "")

@@ -153,6 +153,6 @@ def _id_of(headers: Mapping[str, str]) -> str:
 
 
 def _same(given: bytes, expected: bytes) -> bool:
-    """Compare two headers, ignoring the case of the scheme. The time does not depend on the expected header."""
+    """Compare two headers in constant time, ignoring the case of the scheme."""
     scheme, _, key = given.partition(b" ")
     return secrets.compare_digest(scheme.capitalize() + b" " + key.strip(), expected)

@@ -118,9 +118,10 @@ async def _on_wrong_field(request: Request, error: Exception) -> JSONResponse:
 
 
 def _field(place: Sequence[int | str]) -> str:
-    """Return the name of a field: `body, documents, 2, <other>` is `documents.2`.
+    """Return the name of a field from its location in an error of pydantic.
 
-    A long name is cut, because an unknown field may have any name.
+    For example, the location `("body", "documents", 2, "<other>")` gives the name `documents.2`. A long part of a name
+    is cut, because an unknown field may have any name.
     """
     return ".".join(f"{part!s:.40}" for part in place[1:] if not str(part).startswith("<")) or "body"
 

@@ -25,7 +25,7 @@ Granularity = Literal["passage", "sentence"]
 
 
 class PassageBody(BaseModel):
-    """One retrieved text. Other keys have no effect, but a misspelling of one of these keys is refused."""
+    """One retrieved text. A misspelling of a key is refused. All other unknown keys have no effect."""
 
     model_config = ConfigDict(extra="allow")  # the endpoints look for misspellings among the other keys
 
@@ -47,7 +47,7 @@ class _Request(BaseModel):
         min_length=1, description="Texts, or objects with a `text`."
     )
     granularity: Granularity | None = Field(
-        None, description="The sources that are scored and kept. The default is the server's setting."
+        None, description="The kind of source that is scored and kept. The default is the server's setting."
     )
 
 

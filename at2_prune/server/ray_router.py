@@ -1,4 +1,7 @@
-"""The router of a Ray Serve deployment. It sends a request to the replica that keeps the keys of its passages.
+"""The router of a Ray Serve deployment. It sends requests about the same passages to the same replica.
+
+The replica's passage index usually holds the attention keys of these passages already. The model then need not read the
+passages again.
 
 This module uses an API that Ray marks as alpha. The module was tested with Ray 2.60.
 """
@@ -25,8 +28,8 @@ class PassageRouter(RequestRouter):
 
     Each passage votes for one replica. This is the replica that the passage was first sent to, if it still runs.
     Otherwise, it is the replica for which the hash of passage and replica is highest, so that all routers choose the
-    same replica. Among replicas with equally many votes, the first is the one for which the hash of all passages and
-    the replica is lowest. If a replica has no free place, the request goes to the replica with the next highest number
+    same replica. Replicas with the same number of votes are ordered by the hash of all passages and the replica, the
+    lowest hash first. If a replica has no free place, the request goes to the replica with the next highest number
     of votes.
 
     A request holds its passages in the keyword argument `passages`.
@@ -57,7 +60,7 @@ class PassageRouter(RequestRouter):
         return [[replica] for replica in ranked]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
-        """Remember this replica for each passage of the request that has no running replica yet."""
+        """Remember this replica for the request's passages. A passage keeps an earlier replica that still runs."""
         for key in passage_keys(pending_request.kwargs.get("passages", ())):
             if self.homes.get(key) not in self.curr_replicas:
                 self.homes[key] = replica_id

@@ -45,7 +45,11 @@ class Ranking:
 
 
 class Backend(Protocol):
-    """The methods that the endpoints call. `Service` does this work in the same process."""
+    """The methods that the endpoints call.
+
+    `Service` runs the model in the process of the endpoints. `RemoteService` sends the calls to replicas in other
+    processes.
+    """
 
     limits: Limits
     model: str

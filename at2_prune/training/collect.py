@@ -112,7 +112,7 @@ def collect_examples(
             outcome = example or (_OTHER_DRAFT if settings.thoughts else _NOT_READ_AGAIN)
         if isinstance(outcome, str):
             skipped[outcome] = skipped.get(outcome, 0) + 1
-            logger.info("question %s gives no example: %s", question.id, outcome)
+            logger.info("question %s gives no complete example: %s", question.id, outcome)
         progress()
     return skipped
 
@@ -183,7 +183,7 @@ def _example(
 def _by_name(readouts: Sequence[Readout]) -> dict[str, torch.Tensor]:
     """Return the attention mass of all parts, by the name of the row group.
 
-    A row group of the prompt has only one part.
+    Only row groups with the draft's rows can have several parts. Other row groups have one part.
     """
     return {
         group.name: torch.stack([one.mass[group] for one in readouts[: None if group.rows == "draft" else 1]])

@@ -37,8 +37,9 @@ class Example:
     draft: str
     mass: Mapping[str, torch.Tensor]
     """Attention mass by the name of the row group, `(parts, layers, heads, sources)` float32. A part is the whole
-    draft or one sentence of the draft. A row group of the prompt has one part. The examples of scout hold features
-    instead of attention mass; see `at2_prune.training.scout_examples`."""
+    draft or one sentence of the draft. Only row groups with the draft's rows can have several parts. Other row groups
+    have one part. The examples of scout hold features instead of attention mass; see
+    `at2_prune.training.scout_examples`."""
     layers: list[int]
     """The indices of the layers whose attention was read."""
     masks: torch.Tensor
@@ -58,8 +59,8 @@ def check_store(folder: str | os.PathLike[str]) -> None:
     """Raise `InputError` unless this folder holds the example store of an earlier run."""
     if not (user_path(folder) / SETTINGS_FILE).is_file():
         raise InputError(
-            f"{folder} holds no examples of an earlier run ({SETTINGS_FILE} is missing): give the --out folder of "
-            "that run, or leave out the option examples"
+            f"{folder} holds no examples of an earlier run ({SETTINGS_FILE} is missing): set `examples` to the --out "
+            "folder of that run, or do not set it"
         )
 
 

@@ -33,8 +33,8 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""`Calibration.totals` holds two limits of z, the log-sum-exp of the first scores. This share of the cases lies beyond
-each limit."""
+"""The share of the values of z that lie below the lower limit of z, and the share that lie above the upper limit.
+`Calibration.totals` holds these two limits. z is the log-sum-exp of the first scores of a question's sources."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ __all__ = ["AT2PruneRetriever"]
 class AT2PruneRetriever(PlainErrors, BaseRetriever):
     """Retrieve with another retriever, and keep the documents that the scoring model's attention points to.
 
-    Instead of a `compressor`, the retriever also takes the settings of a compressor, for example `method="at2"` or a
-    `pruner`.
+    The settings of a compressor, for example `method="at2"` or a `pruner`, can be given directly instead of
+    `compressor`.
 
     LangChain's configurable fields and alternatives can turn pruning on and off at run time. With the retriever of the
     example, `retriever.invoke(question, {"configurable": {"prune": "off"}})` is the same as `base.invoke(question)`.
@@ -101,7 +101,8 @@ class AT2PruneRetriever(PlainErrors, BaseRetriever):
 
         Args:
             query: the question.
-            top_n: as in `AT2DocumentCompressor.prune`. With None, the retriever's `top_n` is used first.
+            top_n: as in `AT2DocumentCompressor.prune`. With None, the retriever's `top_n` is used. If this is None too,
+                the compressor's setting decides.
         """
         found = as_documents(self.base_retriever.invoke(query))
         return self.compressor.prune(found, query, top_n=self._how_many(top_n))

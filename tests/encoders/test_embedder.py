@@ -93,4 +93,4 @@ def test_a_pooling_that_cannot_be_asked_for_is_told(
     monkeypatch.setattr(embedder_module, "hf_hub_download", fails)
     with caplog.at_level("WARNING"):
         assert not embedder_module._pools_by_first_token("an/embedder")
-    assert "the mean of its tokens is used" in caplog.text
+    assert "mean pooling is used" in caplog.text

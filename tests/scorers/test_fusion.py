@@ -72,7 +72,7 @@ def test_by_name(tiny_lm: LanguageModel, scout: ScoutScorer) -> None:
     assert (fusion.name, fusion.attention.name) == ("fusion", "scout")
     with pytest.raises(InputError, match="needs coefficients of scout, but the given coefficients belong to"):
         load_scorer(tiny_lm, "fusion", HeadCoefficients.average(2, 4, "llama"))
-    with pytest.raises(InputError, match="the method scout needs coefficients of the passage index, but head"):
+    with pytest.raises(InputError, match="the method scout needs scout's own coefficients, but head"):
         make_scorer("fusion", ScorerOptions({"scout": HeadCoefficients.average(2, 4)}))
     with pytest.raises(InputError, match=r"'fusion' needs coefficients: .*\(coefficients=\{'scout': \.\.\.\}\)"):
         make_scorer("fusion")

@@ -96,7 +96,7 @@ def test_folders_that_cannot_be_used(
     (mean / "1_Pooling").mkdir()
     (mean / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": false}')
     for scorer, message in (
-        (CrossEncoderScorer(bare), r"the ONNX folder '.*bare' has no tokenizer\.json: copy it from the model"),
+        (CrossEncoderScorer(bare), r"the ONNX folder '.*bare' has no tokenizer\.json: copy it from the model's source"),
         (DenseScorer(broken), r"cannot load the encoder '.*broken': \w+: "),
         (
             CrossEncoderScorer(three),
