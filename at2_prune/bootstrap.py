@@ -76,7 +76,8 @@ def bootstrap_pooled(groups: Sequence[Sequence[float]], resamples: int = RESAMPL
         groups: the values of each group. For example, a group holds one value for each question of one data set. Every
             value has the same weight. If no group holds a value, the estimate is NaN.
         resamples: the number of resamples.
-        seed: the seed of the resamples. Group i of the groups that are not empty uses seed + i.
+        seed: the seed of the resamples. The first group that is not empty uses `seed`. The next such group uses
+            `seed + 1`, and so on.
 
     Example:
         >>> print(bootstrap_pooled([[1.0, 1.0, 1.0], [0.0]]))

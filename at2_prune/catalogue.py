@@ -119,7 +119,7 @@ _ENTRIES = (
         "contribution_learned",
         "Contribution, learned",
         "learned",
-        "Contribution weights of the draft's rows, with a learned coefficient per head.",
+        "Attention × value magnitude × alignment in the draft's rows, with a learned coefficient per head.",
         "1",
         "learned.LearnedScorer",
         coefficients="contribution_learned",

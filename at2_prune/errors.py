@@ -33,7 +33,10 @@ class InputError(AT2PruneError, ValueError):
 
 
 class EmptyDraftError(InputError):
-    """A draft or answer to attribute is empty, the model wrote only thoughts, or the thoughts to score are missing."""
+    """There is nothing to attribute, because a draft or an answer is empty or holds only thoughts.
+
+    The error is also raised if the sources are the model's thoughts, and the model wrote no thoughts.
+    """
 
 
 class OnlyThoughtsError(AT2PruneError):

@@ -91,7 +91,7 @@ def check_file(path: str | os.PathLike[str], name: str) -> Path:
             raise InputError(f"cannot write {name} to {place}: it is a folder; name a file in it")
         if not place.parent.is_dir():
             raise InputError(f"cannot write {name} to {place}: there is no folder {place.parent}; create it first")
-    except OSError as error:  # the name is too long, or a parent folder may not be entered
+    except OSError as error:  # the name is too long, or there is no permission to enter a parent folder
         raise CacheError(f"cannot write {name} to {place}: {error.strerror}") from error
     if not os.access(place if in_place(place) else place.parent, os.W_OK):
         raise CacheError(

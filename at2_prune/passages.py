@@ -35,7 +35,8 @@ _KEYS = ("text", "title", "id", "score")
 class Passage:
     """One retrieved text.
 
-    Broken decoders leave half a surrogate pair in a text. It is replaced by U+FFFD, the replacement character.
+    Faulty UTF-16 decoding can leave half a surrogate pair in a text. This half is replaced by U+FFFD, the replacement
+    character.
 
     Example:
         >>> Passage("Canberra is the capital of Australia.", title="Canberra").text

@@ -15,9 +15,9 @@ its k best sources, in nats. Both are also measured for the whole answer, as one
 supporting passages, the passages that each statement cites (`Statement.cited`) are compared with them.
 
 With --known, the data's answer is attributed instead of the model's own. With --long, the question also asks for three
-facts, in a sentence each, and answers of one sentence are left out. With --thoughts, it asks for reasoning before the marker "Answer:", and the sources are the sentences before
-the marker. A line is written to OUT/questions.jsonl when a question is done; the same command goes on from there.
-Intervals are 95 %, by bootstrap over questions.
+facts, in a sentence each, and answers of one sentence are left out. With --thoughts, it asks for reasoning before the
+marker "Answer:", and the sources are the sentences before the marker. A line is written to OUT/questions.jsonl when a
+question is done; the same command goes on from there. Intervals are 95 %, by bootstrap over questions.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ from at2_prune_eval.metrics import answer_scores
 
 LONG = "Answer the question below from the documents. Follow the form that the question asks for.\n\n"
 FORM = (
-    " First state three facts from the documents that help to answer, in one full sentence each. Then give the answer in "
-    "a last full sentence."
+    " First state three facts from the documents that help to answer, in one full sentence each. Then give the answer "
+    "in a last full sentence."
 )
 """What --long appends to each question. An instruction before the documents alone gives answers of one sentence."""
 KS = (1, 3)

@@ -70,8 +70,12 @@ class DecodingSteps:
     def continues(self, key: torch.Tensor, position: int) -> bool:
         """Return whether a step can be added to the waiting steps.
 
-        A step can be added if it directly follows the newest step, if fewer than `STEPS_AT_ONCE` steps wait, and if no
-        key is missing between the keys of the first step and the keys `key` of the new step.
+        A step must directly follow the newest step, and fewer than `STEPS_AT_ONCE` steps may wait. Every key that the
+        waiting steps need must be in `key` or in `first_key`.
+
+        Args:
+            key: the keys of the new step.
+            position: the position of the new step's row.
         """
         begin = position + 1 - key.shape[2]
         kept = begin == self.begin if self.first_key is None else begin <= self.position + 1

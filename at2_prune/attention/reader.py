@@ -347,7 +347,8 @@ def read_attention(
         ...     _ = model(torch.arange(10)[None])
         >>> reader.mass("question").shape  # (layers, heads, sources)
         torch.Size([2, 4, 2])
-        >>> [round(x, 2) for x in reader.mass("question").mean((0, 1)).tolist()]  # an untrained model: near 3/10, 4/10
+        >>> # An untrained model attends to all tokens about equally. The sources have 3 and 4 of 10 tokens.
+        >>> [round(x, 2) for x in reader.mass("question").mean((0, 1)).tolist()]
         [0.32, 0.42]
     """
     enable_attention_reading(model)

@@ -46,7 +46,7 @@ _MEASURES = {
     "recall@2": "evidence found among the best 2 passages",
     "recall@3": "evidence found among the best 3 passages",
     "ece": "calibration error of the probabilities",
-    "auroc": "AUROC of 'the passages hold evidence'",
+    "auroc": "AUROC of questions with and without evidence",
 }
 """The description that the command prints for each measure."""
 

@@ -146,7 +146,7 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
 
 def warn_of_few(questions: int, learned: str = "coefficients") -> None:
-    """Warn if there are few questions to learn from. `learned` is the message's word for the result of learning."""
+    """Warn if there are few questions to learn from. In the warning, `learned` is the word for what is learned."""
     if questions < FEW_QUESTIONS:
         logger.warning(
             "%d questions are few: with fewer than %d questions, the %s depend strongly on which questions are chosen",
@@ -159,7 +159,8 @@ def warn_of_few(questions: int, learned: str = "coefficients") -> None:
 def known_depth(args: argparse.Namespace) -> int | None:
     """Return the number of layers of the model that the options name, without loading the model.
 
-    Return None for the embedded model, and for a model whose config `load_config` cannot read without the weights.
+    Return None for the embedded model and for a PEFT adapter. Also return None if the model's config does not give the
+    number.
 
     Raises:
         InputError, ModelNotSupportedError: the model does not exist, or the model cannot be used.

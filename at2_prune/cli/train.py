@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learn-from",
         choices=["draft", "answer"],
         default="draft",
-        help="the supervision: the text whose log-odds the ablations change. draft: the draft, as in the AT2 paper. "
-        "answer: the known answer (default: draft)",
+        help="the supervision. draft: ablations measure the log-odds of the draft, as in the AT2 paper. answer: "
+        "ablations measure the log-odds of the known answer (default: draft)",
     )
     parser.add_argument(
         "--rows",
@@ -111,8 +111,8 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         "--targets",
         choices=["draft", "sentence"],
         default="draft",
-        help="the text whose log-odds an ablation measures: the whole draft, or each sentence of the draft (default: "
-        "draft)",
+        help="the parts of the text that get separate log-odds. draft: the whole text is one part. sentence: each "
+        "sentence of the draft is a part; this needs --learn-from draft (default: draft)",
     )
     parser.add_argument(
         "--positions",

@@ -14,9 +14,11 @@ Both regressions are fitted to cross-validated scores: each question is scored b
 other folds. `at2_prune.calibration.recalibrate` scores all questions by the given coefficients instead.
 
 For very short texts, :math:`z` can be far below the :math:`z` of all fitted questions. So :math:`z` is first limited to
-the range of the fitted questions. The two regressions make different assumptions. The first regression assumes that one
-question in ten has no evidence among its sources. The second regression assumes that half of the questions have no
-evidence. So the probability that at least one source is evidence can be lower than the probability of a single source.
+the interval between the 1st and the 99th percentile of :math:`z` over the fitted questions.
+
+The two regressions make different assumptions. The first regression assumes that one question in ten has no evidence
+among its sources. The second regression assumes that half of the questions have no evidence. So the probability that at
+least one source is evidence can be lower than the probability of a single source.
 
 Sources are kept in the order of their probability, until their share of the summed probabilities reaches a level.
 Conformal risk control (Angelopoulos et al. 2022, arXiv 2208.02814, equation 4) finds the level for a wanted recall.

@@ -69,7 +69,8 @@ def read_coefficients(
         model: the model's name.
         config: the model's config. With None, the coefficients are not compared with the model. The weights of a
             published estimator are then all in one layer, because the number of layers is unknown.
-        coefficients: see `load_coefficients`.
+        coefficients: see `load_coefficients`. `None` loads the coefficients that come with at2-prune for a model of
+            this name. The model's weights are not compared.
         method: see `load_coefficients`.
 
     Raises:

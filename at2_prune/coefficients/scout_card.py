@@ -21,7 +21,7 @@ LIMITS = (
     "The coefficients were learned on the passages of the data above. Measure the recall on your own data before you "
     "use the coefficients with other kinds of text or other languages.",
     "Each passage is read alone, in pieces of at most 384 tokens, so no passage attends to another passage while it is "
-    "read. Passages are compared with each other only through the links.",
+    "read. Only the links use attention between passages.",
 )
 
 

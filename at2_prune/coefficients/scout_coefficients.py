@@ -34,8 +34,8 @@ COSINE_FORMAT = 2
 """The format of coefficients with a weight for an embedder's cosine. Earlier versions cannot read this format."""
 KIND = "passage_index"
 FOLLOWED = 4
-"""The number of sources R in the sum over R; see `ScoutCoefficients`. These sources are the most probable first
-choices. Links between two other sources are not computed."""
+"""The number of first choices that a score takes into account; see `ScoutCoefficients`. They are the most probable
+first choices. A link is computed only if at least one of its two sources is among them."""
 
 
 @dataclass(frozen=True)

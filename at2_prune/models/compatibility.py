@@ -187,7 +187,7 @@ class Compatibility:
         """True if a forward pass takes position ids."""
 
     def measure(self) -> None:
-        """Decide every property that may need a probe now, so that no later call spends time on a probe."""
+        """Decide every property that may need a probe. Later calls then spend no time on a probe."""
         for claim in ("shares_prefixes", "pads_exactly", "joins_caches", "carries_state"):
             getattr(self, claim)
 

@@ -1,4 +1,4 @@
-"""Writes drafts, which are first answers, or takes drafts as given text. Attention is read in the same pass."""
+"""Writes drafts, which are first answers, or reads drafts that were given. Attention is read in the same pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Draft", "read_drafts", "write_drafts"]
 
 @dataclass(frozen=True)
 class Draft:
-    """A first answer, written from all passages.
+    """A first answer to a question. A model wrote it from the passages, or the caller gave it.
 
     Example:
         >>> Draft("the Meuse", ids=[506, 1714]).readout is None  # because no attention was read

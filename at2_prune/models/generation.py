@@ -145,8 +145,7 @@ class OwnSettings(GenerationConfig):
     """Settings of `generate` that ignore the model's generation_config.json.
 
     That file may suppress or force tokens. Answers with a shared prefix are written without `generate`, so the file
-    does not affect them. If `generate` used the file, the same prompt could get another answer with a shared prefix
-    than without one.
+    does not affect them. If `generate` used the file, its answers could differ from answers with a shared prefix.
     """
 
     def update(self, defaults_only: bool = False, **settings: Any) -> dict[str, Any]:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""Probes a model: measures claims about caches and padding on short random sequences.
+"""Probes a model: measures claims about caches, padding and left-out tokens on short random sequences.
 
 Each claim says that two ways of running a model give the same numbers. The probe runs both ways and compares the logits
 and the attention mass of the last rows. Attention mass is compared too, because a difference in attention may hardly

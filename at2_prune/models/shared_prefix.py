@@ -178,7 +178,7 @@ class _Writer:
             if agreed == len(guess):
                 length += len(piece) + agreed
                 piece = chosen[-1:]
-            else:  # the new cache holds wrong guesses, so the pass continues from the cache before them
+            else:  # the new cache holds wrong guesses, so the next pass starts from the earlier cache
                 cache = before
                 piece = [*piece, *chosen[: agreed + 1]]
         self.known.append(answer.ids)

@@ -39,8 +39,8 @@ class Encoder:
     """Runs texts through the first layers of a model.
 
     A question attends to all kept keys, even in layers with sliding-window or chunked attention. Such a window limits
-    the distance between tokens. But a question and a passage start at the same position, so there is no distance
-    between the two texts.
+    the distance between tokens of one text. A question and a passage are two texts, which start at the same position.
+    No window is applied between them.
 
     Args:
         language_model: a model whose attention can be read.

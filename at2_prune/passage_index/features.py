@@ -57,7 +57,7 @@ tokens of a source, and the maximum over the rows of the attention to the title 
 USUAL_TOKENS = 130
 """The usual number of tokens of a passage. In the feature `joint`, the sum :math:`O_t` is divided by this number."""
 UNITS_AT_ONCE = 128
-"""The maximum number of units whose keys `question_sums` restores at a time."""
+"""The maximum number of units whose kept keys `question_sums` converts to float32 at a time."""
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def unpack(data: bytes) -> list[PieceRecord]:
         titles = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["titles"])
         tensors = load(data)
         records = [_record(i, title, tensors) for i, title in enumerate(titles)]
-        if not all(record.is_finite for record in records):  # an earlier version could store them
+        if not all(record.is_finite for record in records):  # an earlier version could store NaN and infinity
             raise ValueError("it holds numbers that are not finite")
         return records
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -46,7 +46,8 @@ def choose(
     """Choose passages by the scores of their sources.
 
     Args:
-        config: the settings. Granularity, neighbors, order, token budget and minimum number of passages are used.
+        config: the settings. `granularity`, `neighbors`, `order`, `max_tokens` and `min_documents` are applied here.
+            `min_score` and `keep` only appear in the reasons for dropping.
         passages: all passages.
         sources: the sources of the passages, with scores. With None, the first passages are kept whole.
         limits: the limits on the number of sources to keep.

@@ -242,9 +242,9 @@ class PruneConfig:
         The environment overrides the file or mapping. Keyword arguments override both.
 
         In a YAML or JSON file, the keys are in a section `at2-prune`. In a TOML file, the keys are in a table
-        `[tool.at2-prune]` or `[at2-prune]`. A file without such a section or table must hold only settings. There is
-        one exception: without such a table, a TOML file gives no settings if it has other `[tool]` tables or is named
-        `pyproject.toml`.
+        `[tool.at2-prune]` or `[at2-prune]`. A file without such a section or table must hold only settings. The
+        exception is a TOML file that belongs to other programs: it has other `[tool]` tables, or is named
+        `pyproject.toml`. Without a table for at2-prune, such a file gives no settings.
 
         The environment variable for `enabled` is `AT2_PRUNE`, with the value `on` or `off`. The variable for any other
         key is `AT2_PRUNE_<KEY>`. An empty variable counts as unset.

@@ -20,7 +20,8 @@ def as_items(items: Any, kind: type[T], name: str, hint: str, single: tuple[type
         kind: the class that every item must have.
         name: the word that error messages use for one item, such as "document".
         hint: the end of the error message about one item. The hint says how to make an item.
-        single: further classes whose objects are refused, because such an object is one item even if it is iterable.
+        single: further classes that `items` must not have. An object of such a class is one item, even if it is
+            iterable.
 
     Raises:
         InputError: `items` is not iterable, or an item has another class. The message names the index of the item.

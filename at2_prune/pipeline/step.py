@@ -67,7 +67,7 @@ class PruneStep:
         return PruneStep, (self.config, self.given)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PruneStep:
-        return self  # a step never changes, and a second copy of the model would be a waste
+        return self  # the config of a step never changes, and a second copy of the model would be a waste
 
     def with_config(self, config: PruneConfig) -> PruneStep:
         """Return a step for another config.

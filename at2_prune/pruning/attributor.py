@@ -56,7 +56,7 @@ class Attributor(Citing):
         prompt = self.encode(question, items)
         if not self.loop.two_models:
             return self._write_drafts([prompt])[0]
-        if self.scorer.draft_groups:  # before the draft is written
+        if self.scorer.draft_groups:  # the length is checked before the draft is written
             self.language_model.check_length(len(prompt), 1)
         written = reader_drafts(self.loop, self._reader_room, [question], [items], "error")[0]
         if not written.draft.text:

@@ -1,9 +1,9 @@
 """Choose k, the number of sources to keep. The chosen k gives the most confident answer.
 
-The reader answers the question several times, from its best :math:`k_1, k_2, \\dots` sources. Let :math:`S_k` be the
+The reader answers a question several times, from the best :math:`k_1, k_2, \\dots` sources. Let :math:`S_k` be the
 top k sources, and :math:`a_k` the greedy answer from these sources. The chosen number is
-:math:`k^* = \\arg\\max_k \\log p(a_k \\mid q, S_k)`, so the probability of each answer depends on its own sources only.
-The contexts are short and share a prefix. All of them together cost about one pass over all sources.
+:math:`k^* = \\arg\\max_k \\log p(a_k \\mid q, S_k)`. The probability of each answer is computed from its own sources
+only. The contexts are short and share a prefix. All of them together cost about one pass over all sources.
 """
 
 from __future__ import annotations

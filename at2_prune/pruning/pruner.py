@@ -256,8 +256,9 @@ class AT2Pruner(Attributor):
 
         If one k is given, the answers are written in a batch too. Batches save much time on a GPU, but little on a CPU.
 
-        In `seconds` of the results, the time of a batch is divided equally among its questions. The time of the step
-        `answer` is always divided equally among the questions that needed a new answer.
+        The results give the time of each step in `seconds`. The times of the steps `draft` and `score` of a batch are
+        divided equally among its questions. The time of the step `answer` is divided equally among the questions that
+        needed a new answer.
 
         Args:
             questions: any number of questions.

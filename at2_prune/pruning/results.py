@@ -58,8 +58,9 @@ class PruneResult:
     sources: list[ScoredSource]
     """All sources, in input order."""
     seconds: dict[str, float]
-    """The time of each of the steps `draft`, `score` and `answer`, in seconds. Attention is read in the step `draft`,
-    while the draft is written. If there is a separate reader, the scoring model reads the reader's draft in the step
+    """The time of each of the steps `draft`, `score` and `answer`, in seconds. The attention of the draft's rows is
+    read in the step `draft`. If a separate reader writes the draft, or passages are scored in windows, the scoring
+    model reads the draft in the step `score`. A method that needs no draft, such as scout, reads attention in the step
     `score`."""
     fallback: str | None = None
     """The reason why the first k sources were kept without scores. It is None if the sources were scored."""

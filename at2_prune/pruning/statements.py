@@ -116,8 +116,8 @@ def score_statements(
         model: the scoring model.
         task: the question, the passages and their prompt.
         answer: the answer.
-        outcomes: the outcomes of ablations of this prompt and answer. Pass them to share them with other calls. With
-            None, this call makes its own.
+        outcomes: the outcomes of ablations of this prompt and answer. Several calls can share them, so that the same
+            set of ablations is run only once. With None, this call makes its own.
     """
     question, passages, prompt = task
     readouts = _readouts(scorer, model, prompt, answer)

@@ -1,4 +1,4 @@
-"""Split passages that do not fit the model's context together into windows, which are sequences that fit."""
+"""Split passages into windows. A window is a sequence of consecutive passages that fits the model's context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Format texts and numbers for reports. Texts get no control characters, and numbers get equal precision."""
+"""Format texts and numbers for reports. Control characters in texts are replaced, and numbers get equal precision."""
 
 from __future__ import annotations
 

@@ -135,8 +135,8 @@ def _transition(layers: list[LayerFlow], rows: slice) -> torch.Tensor:
     reached = torch.zeros(len(layers), heads, tokens, device=layers[0].weights.device)
     start = torch.zeros(heads, 1, tokens, device=reached.device)
     start[:, :, rows] = 1 / (rows.stop - rows.start)
-    # Go from the last layer to the first. At each layer, the rollout up to this layer starts as a new row of `paths`.
-    # One matrix product then moves all rows of `paths` through the layer.
+    # Each row of `paths` becomes the rollout up to one layer. The loop goes from the last layer to the first. At each
+    # layer, it appends `start` as the row for this layer, and multiplies all rows by the matrix of this layer.
     paths = torch.zeros(heads, 0, tokens, device=reached.device)
     for layer in reversed(layers):
         paths = torch.cat([paths, start], dim=1)

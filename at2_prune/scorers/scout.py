@@ -28,8 +28,8 @@ __all__ = ["CANDIDATES", "ScoutScorer"]
 
 CANDIDATES = 20
 """The maximum number of sources that get a full score, which includes the links between sources. A source's first score
-is `theta . x(S)`; see `ScoutCoefficients`. The sources with the highest first scores get a full score. All other
-sources rank after them, in the order of their first scores."""
+is its logit in the first choice; see `ScoutCoefficients`. The sources with the highest first scores get a full score.
+All other sources rank after them, in the order of their first scores."""
 
 
 class ScoutScorer(Scorer):
@@ -159,7 +159,7 @@ class ScoutScorer(Scorer):
         return Judgement(scores.float(), probabilities, present)
 
     def _score_parts(self, index: PassageIndex, question: Mapping[int, LayerRows], task: Task) -> torch.Tensor:
-        """Return the first scores of sources that are parts of passages.
+        """Return the first scores of sources that are parts of passages. These scores do not include the cosine.
 
         A source without text gets the score minus infinity.
         """

@@ -129,7 +129,7 @@ def health_routes(service: Backend, metrics: Metrics) -> APIRouter:
         """Answer while the process is running."""
         return {"status": "ok"}
 
-    @router.get("/ready", responses={503: {"description": "Too many requests wait, or the server shuts down."}})
+    @router.get("/ready", responses={503: {"description": "The server does not accept requests now."}})
     async def ready() -> JSONResponse:
         """Return whether the server would accept a request now."""
         accepts, waiting = await service.state()
@@ -242,7 +242,7 @@ def _check(
 def _refuse_blank(field: str, passages: Sequence[Passage]) -> None:
     """Raise a problem if no document has text.
 
-    `/prune` does not call this, because it keeps passages without text.
+    `/prune` does not call this function, because `/prune` always keeps passages that have no text.
     """
     if not any(passage.text.strip() for passage in passages):
         raise Problem(422, f"{field} are all blank: give at least one with text", field)

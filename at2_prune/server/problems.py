@@ -30,7 +30,7 @@ _MEANINGS = {
     429: "Too many requests wait. Try again after the number of seconds in `Retry-After`.",
     500: "The server failed. Its log holds the request's id.",
     501: "The model or the installation of this server cannot do this.",
-    503: "The server is shutting down.",
+    503: "The server is shutting down, or no replica can answer.",
     504: "The answer took too long.",
 }
 

@@ -40,13 +40,15 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """The agreement of scores with ablation outcomes. Each field has one value for each target whose outcomes vary."""
+    """The agreement of scores with ablation outcomes. Each field has one value for each target whose outcomes vary.
+
+    The text at the top of this module defines predictions and outcomes.
+    """
 
     lds: torch.Tensor
-    """The linear datamodeling score: the Spearman correlation between the outcomes and the summed scores of the kept
-    sources."""
+    """The linear datamodeling score: the Spearman correlation of predictions and outcomes."""
     correlation: torch.Tensor
-    """The Pearson correlation between the outcomes and the summed scores of the kept sources."""
+    """The Pearson correlation of predictions and outcomes."""
 
 
 def _features(example: Example, groups: Sequence[RowGroup]) -> torch.Tensor:

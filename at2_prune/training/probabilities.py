@@ -33,8 +33,9 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The share of the values of z that lie below the lower limit of z, and the share that lie above the upper limit.
-`Calibration.totals` holds these two limits. z is the log-sum-exp of the first scores of a question's sources."""
+"""The level of the quantile that is the lower limit of z. The upper limit is the quantile at the level 1 - TAIL. z is
+the log-sum-exp of the first scores of a question's sources. The quantiles of z are taken over the fitted questions.
+`Calibration.totals` holds both limits."""
 
 
 @dataclass(frozen=True)

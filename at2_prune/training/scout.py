@@ -73,7 +73,7 @@ def train_scout(
     Raises:
         InputError: a setting cannot be used, the embedder cannot be loaded, or the folder holds examples with other
             settings.
-        DataError: no question gave an example, or two data sets have a question with the same id.
+        DataError: there is no example to fit, or two data sets have a question with the same id.
         CacheError: a file cannot be written.
     """
     check_ids(data)

@@ -35,8 +35,9 @@ class TrainingData:
     name: str
     """The name of the data. The run records this name."""
     selection: Mapping[str, Any] = field(default_factory=dict)
-    """The options of `at2-prune train` that chose the questions: `split`, `ids`, `limit`, `shuffle_passages`. The run
-    records these options, and the command on the model card contains them. `None` means that an option is absent."""
+    """The options of the command that chose the questions, such as `split`, `limit` and `passages`. For the questions
+    that come with at2-prune, the only entry is `shipped`. The run records these options, and the command on the model
+    card contains them. `None` means that an option is absent."""
     examples: str | os.PathLike[str] | None = None
     """The folder with the examples of an earlier run. These examples are used, and new examples are added to the
     folder. By default, the examples are in the folder of this run."""

@@ -79,7 +79,7 @@ def train(
 
     Raises:
         InputError: two settings contradict each other, or the folder holds examples with other settings.
-        DataError: no question gave an example.
+        DataError: there is no example to fit.
         CacheError: a file cannot be written.
         MissingExtraError: a package that the run needs is not installed; see `TrainingSettings.check_packages`.
     """

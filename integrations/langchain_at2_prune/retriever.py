@@ -61,7 +61,8 @@ class AT2PruneRetriever(PlainErrors, BaseRetriever):
         if not isinstance(values, dict):
             return values
         if values.get("top_n") is not None:
-            checked_values({"top_n": values["top_n"]}, SETTINGS)  # pydantic's error would list the types of the field
+            # Without this check, pydantic would report one problem for each type of the field.
+            checked_values({"top_n": values["top_n"]}, SETTINGS)
         names = (AT2DocumentCompressor.model_fields.keys() - cls.model_fields.keys()) & values.keys()
         if not names:
             return values

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from at2_prune import AT2Pruner
 from at2_prune.calibration import (
@@ -69,6 +70,21 @@ def test_a_model_without_coefficients_is_calibrated_once(
     again = AT2Pruner.from_pretrained(LanguageModel.load(str(model_folder)))
     assert caplog.text == ""
     assert again.score(question.text, question.passages) == pruner.score(question.text, question.passages)
+
+
+def test_passages_are_read_with_products_in_bfloat16(
+    tiny_lm: LanguageModel, few_questions: list[Question], tmp_path: Path
+) -> None:
+    seen: set[str] = set()
+    layer = tiny_lm.model.get_decoder().layers[0]
+    handle = layer.register_forward_hook(lambda *_: seen.add(torch.get_float32_matmul_precision()))
+    before = torch.get_float32_matmul_precision()
+    try:
+        calibrate(tiny_lm, [TrainingData(few_questions, "few")], tmp_path)
+    finally:
+        handle.remove()
+    assert seen == {"medium"}
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_calibration_can_be_switched_off(few: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,9 @@ def _with_spaces(passages: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...
     """Return the sentences with spaces between them, so that joining the sentences gives the text of a passage.
 
     The sentences of HotpotQA include the spaces. The sentences of 2WikiMultihopQA do not, so spaces are added there.
-    In HotpotQA, some sentences lack the space because of splitting errors (`Go!" | on Broadway`). Spaces are therefore
-    added only if most neighbouring sentences of the row have no space between them.
+    In HotpotQA, some sentences lack the space, because a text was split at a wrong place, for example between `Go!"`
+    and `on Broadway`. Spaces are therefore added only if most neighbouring sentences of the row have no space between
+    them.
     """
     pairs = [pair for sentences in passages for pair in pairwise(sentences)]
     spaced = sum(before[-1:].isspace() or after[:1].isspace() for before, after in pairs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ file."""
 
 
 def run(args: argparse.Namespace) -> None:
+    from at2_prune.progress import shown
     from at2_prune.pruning.readers import load_reader
     from at2_prune_eval import CachedLoop, ModelCache, Processes, add_faithfulness
 
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> None:
     questions, skipped = _load_questions(args)
     processes = Processes()
     args.device = args.device or processes.device
+    if processes.rank == 0 and shown() is not False:
+        print(f"{len(questions)} questions; loading the model ...", file=sys.stderr, flush=True)
     language_model = load_model(args)
     scorers = choose_scorers(choice, language_model)
     reader = load_reader(args.reader, language_model, args.device, args.dtype)

@@ -117,7 +117,7 @@ def run_facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Device", config.get("device")),
         ("Environment", ", ".join(f"{name}={value}" for name, value in config.get("environment", {}).items())),
         ("Questions", f"{results['n']}{f' (skipped: {skipped})' if skipped else ''}"),
-        ("Data", _hashed(data.get("name"), data)),
+        ("Data", _hashed(data.get("name"), data, "sha256 of the questions used")),
         ("Seed", "none, the data's own order" if data.get("seed") is None else data["seed"]),
         ("Limit", data.get("limit")),
         ("First questions left out", data.get("offset") or None),
@@ -152,10 +152,10 @@ def _read_from(described: Mapping[str, Any]) -> str:
     return f"rows {_joined(described.get('row_groups'))}"
 
 
-def _hashed(name: Any, described: Mapping[str, Any]) -> str | None:
+def _hashed(name: Any, described: Mapping[str, Any], label: str = "sha256") -> str | None:
     if name is None:
         return None
-    return f"{name} (sha256 {described['sha256']})" if described.get("sha256") else str(name)
+    return f"{name} ({label} {described['sha256']})" if described.get("sha256") else str(name)
 
 
 def _seeded(seed: int | None) -> str:

@@ -213,7 +213,7 @@ def test_data_names_cannot_break_a_table(results: dict[str, Any]) -> None:
     config = json.loads(json.dumps(results["config"]))
     config["data"]["name"] = "a | b\n<script>"
     lines = results_document({**results, "config": config}).splitlines()
-    assert "| Data | a \\| b &lt;script> (sha256 05f38ab71ed825a7) |" in lines
+    assert "| Data | a \\| b &lt;script> (sha256 of the questions used 05f38ab71ed825a7) |" in lines
 
 
 def test_the_command_of_a_run_asks_for_the_same(results: dict[str, Any]) -> None:

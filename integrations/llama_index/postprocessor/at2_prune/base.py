@@ -174,7 +174,8 @@ class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
         if not (isinstance(title, str) and title):
             title = None
         text = node.get_content(MetadataMode.NONE)
-        if self.granularity == "sentence" or not text.strip():  # the metadata of an image must not be ranked as text
+        # A node without text, such as an image, becomes a passage without text. Its metadata is not read as text.
+        if self.granularity == "sentence" or not text.strip():
             return Passage(text, title=title)
         if title is not None:  # the prompt shows the title before the text, so the metadata must not repeat the title
             hidden = [*node.excluded_llm_metadata_keys, key]
