@@ -76,7 +76,7 @@ def test_passages_are_read_with_products_in_bfloat16(
     tiny_lm: LanguageModel, few_questions: list[Question], tmp_path: Path
 ) -> None:
     seen: set[str] = set()
-    layer = tiny_lm.model.get_decoder().layers[0]
+    layer = tiny_lm.model.get_decoder().layers[0].self_attn.q_proj
     handle = layer.register_forward_hook(lambda *_: seen.add(torch.get_float32_matmul_precision()))
     before = torch.get_float32_matmul_precision()
     try:
