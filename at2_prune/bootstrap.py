@@ -117,7 +117,7 @@ def bootstrap_ratio(
     return _interval((above.mean() / below.mean()).item(), (tops / bottoms)[bottoms > 0])
 
 
-@functools.lru_cache(maxsize=8)  # estimates from equally many questions share their resamples
+@functools.lru_cache(maxsize=8)  # estimates from the same number of questions share their resamples
 def _counts(count: int, resamples: int, seed: int) -> torch.Tensor:
     """Count how often each question occurs in each resample, `(resamples, questions)`."""
     draws = torch.randint(count, (resamples, count), generator=torch.Generator().manual_seed(seed))

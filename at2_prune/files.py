@@ -93,10 +93,9 @@ def check_file(path: str | os.PathLike[str], name: str) -> Path:
             raise InputError(f"cannot write {name} to {place}: there is no folder {place.parent}; create it first")
     except OSError as error:  # the name is too long, or there is no permission to enter a parent folder
         raise CacheError(f"cannot write {name} to {place}: {error.strerror}") from error
-    if not os.access(place if in_place(place) else place.parent, os.W_OK):
-        raise CacheError(
-            f"cannot write {name} to {place}: no permission to write to {place.parent}; choose another folder"
-        )
+    written = place if in_place(place) else place.parent
+    if not os.access(written, os.W_OK):
+        raise CacheError(f"cannot write {name} to {place}: no permission to write to {written}; choose another folder")
     return place
 
 
@@ -122,7 +121,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def in_place(path: Path) -> bool:
-    """Return whether the path is a device, a pipe or a link, such as /dev/stdout.
+    """Return whether the path exists and is no regular file. Examples are links, and devices such as /dev/stdout.
 
     A caller must write to such a path itself. `write_atomically` would replace it by a new file.
     """

@@ -213,7 +213,7 @@ def only_kept(passages: Sequence[Passage], kept: Sequence[int], granularity: Gra
     for index in kept:
         chosen.setdefault(sentences[index][0], []).append(index)
     shown = []
-    for owner, indices in chosen.items():  # passages are in the order of their first sentences in `kept`
+    for owner, indices in chosen.items():  # in the order in which `kept` first names the passages
         texts = tuple(sentences[index][1] for index in sorted(indices))
         shown.append(replace(passages[owner], text="".join(texts), sentences=texts))
     return shown

@@ -32,8 +32,8 @@ class LayerFlow(NamedTuple):
 def read_flow(model: PreTrainedModel) -> Iterator[list[LayerFlow]]:
     """Keep the attention weights and the values of every layer that runs in this context, in the order of the layers.
 
-    The weights of all layers are layers x heads x tokens x tokens numbers in memory. The model must run one sequence
-    without a cache.
+    Memory must hold the weights of all layers. Their number is layers x heads x tokens x tokens. The model must run one
+    sequence without a cache.
 
     Raises:
         ModelNotSupportedError: the model's attention cannot be read, or the number of keys in a layer differs from the

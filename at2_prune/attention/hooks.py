@@ -133,9 +133,9 @@ def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch
 
 
 def options_of(options: dict[str, Any], new: int, rows: slice, item: int | None = None) -> dict[str, Any]:
-    """Return the options of a kernel for some of its `new` rows.
+    """Return the options of a kernel for some of its rows.
 
-    A tensor with an entry for each row is cut to these rows.
+    A tensor with an entry for each row is cut to these rows. The number of all rows is `new`.
     """
     return {
         name: rows_of(option, rows, item)
@@ -225,7 +225,7 @@ class _PositionedMask:
 
 
 def enable_attention_reading(model: PreTrainedModel) -> None:
-    """Prepare a model so that listeners are called for its attention layers. A second call does nothing.
+    """Prepare a model so that listeners are called for its attention layers. A second call changes nothing.
 
     The model's outputs do not change. The model keeps the kernel that it was loaded with: sdpa, flash attention, or the
     family's own eager attention. In a model for images or sound, only the language model inside it is prepared.

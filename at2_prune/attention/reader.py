@@ -7,9 +7,10 @@ source :math:`S` is
 .. math:: m_h(t, S) = \\sum_{j \\in S} \\mathrm{softmax}_j(s\\, q_{h,t} \\cdot k_{h,j} + \\mathrm{mask}_{t,j})
 
 The features of AT2 are such masses (arXiv 2504.13752, section 3). The model keeps its fast kernel. The reader computes
-the attention weights again, for the requested rows only, and sums these weights over the tokens of each source. For
-each group of rows, layers x heads x sources numbers stay in memory. With `reduce="none"`, a group keeps these numbers
-for each row. `at2_prune.attention.measures` defines other measures, which can replace the weights.
+the attention weights of the requested rows again, and sums these weights over the tokens of each source. If there are
+many such rows, a fused kernel computes the sums, and may run other rows too. For each group of rows, layers x heads x
+sources numbers stay in memory. With `reduce="none"`, a group keeps these numbers for each row.
+`at2_prune.attention.measures` defines other measures, which can replace the weights.
 """
 
 from __future__ import annotations
@@ -219,9 +220,9 @@ class AttentionReader:
     def _many(self, spans: Sequence[tuple[int, int]], item: int, width: int) -> bool:
         """Return whether the fused kernel is expected to take less time than the computation of the attention weights.
 
-        The fused kernel runs every row from the first wanted row to the last wanted row. The result is True if three
-        conditions hold: at least `MANY_ROWS` rows are wanted, at least half of the rows that run are wanted, and there
-        are few sources.
+        The fused kernel runs every row from the first wanted row to the last wanted row. With a causal mask of its own,
+        it also runs all earlier rows. The result is True if three conditions hold. At least `MANY_ROWS` rows are
+        wanted. At least half of the rows from the first to the last wanted row are wanted. There are few sources.
         """
         wanted = sum(last - first for first, last in spans)
         between = max((last for _, last in spans), default=0) - min((first for first, _ in spans), default=0)

@@ -26,8 +26,8 @@ class GroupMass:
         """The first row, as a position in the padded sequence."""
         self.stop = None if rows.stop is None else rows.stop + padding
         self.mass: dict[int, list[torch.Tensor]] = {}
-        """For each layer, a list of tensors. If rows are reduced, the list has one tensor, the reduced mass so far. If
-        rows are not reduced, the list has one tensor for each call of `add`."""
+        """For each layer, a list of tensors. For a mean, the list has one tensor, the sum so far. For a maximum, it has
+        one tensor, the maximum so far. If rows are not reduced, the list has one tensor for each call of `add`."""
         self.seen: dict[int, int] = {}
         """For each layer, the number of rows that were added."""
 

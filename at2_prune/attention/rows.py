@@ -17,7 +17,7 @@ from .measures import MEASURES, Measure
 __all__ = ["DRAFT_ROWS", "Reading", "RowGroup", "Rows", "Span"]
 
 Span = tuple[int, int]
-"""A pair of token positions, `(start, stop)`. The token at `stop` is not included."""
+"""A pair of positions of tokens or characters, `(start, stop)`. The position `stop` is not included."""
 ROWS: tuple[Literal["draft", "question", "last"], ...] = ("draft", "question", "last")
 
 

@@ -127,9 +127,10 @@ def add_thoughts_option(parser: argparse._ActionsContainer) -> None:
 
 
 def data_name(source: str) -> str:
-    """Return the name under which a data set is recorded: a Hub id, or for a file `FOLDER/FILE`.
+    """Return the name under which a data set is recorded.
 
-    The name holds only the last folder of the path, so that the name does not depend on the machine.
+    For a Hub data set, the name is the Hub id. For a file, the name is `FOLDER/FILE`. It holds only the last folder of
+    the path, so that the name does not depend on the machine.
     """
     path = user_path(source).absolute()
     return f"{path.parent.name}/{path.name}" if path.exists() else source
@@ -146,7 +147,7 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
 
 def warn_of_few(questions: int, learned: str = "coefficients") -> None:
-    """Warn if there are few questions to learn from. In the warning, `learned` is the word for what is learned."""
+    """Warn if there are few questions to learn from. The warning calls the learned values by the name `learned`."""
     if questions < FEW_QUESTIONS:
         logger.warning(
             "%d questions are few: with fewer than %d questions, the %s depend strongly on which questions are chosen",

@@ -74,7 +74,7 @@ def scout_card(coefficients: DescribedScout) -> ModelCard:
 
 
 def _data(training: Mapping[str, Any]) -> str:
-    """Return a table with one line for each data set.
+    """Return a table with one line for each data set, and the sentences before and after the table.
 
     The line has the data set's numbers of questions, and the recall on its held-out questions.
     """

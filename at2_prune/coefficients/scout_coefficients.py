@@ -52,7 +52,7 @@ class CosineFeature:
     embedder: str
     """The name of the embedder: a Hub id or a path."""
     probe: tuple[float, ...]
-    """The result of `Embedder.probe`. It shows whether a loaded embedder is the one in `embedder`."""
+    """The result of `Embedder.probe`. It shows whether a loaded embedder is the embedder of the training."""
 
 
 @dataclass(frozen=True)
@@ -252,8 +252,9 @@ class ScoutCoefficients:
             if found != wanted:
                 raise CoefficientsError(
                     f"{name}: this version reads coefficients of kind {KIND}, format {wanted[1]}, with the features "
-                    f"{', '.join([*QUESTION, *LINKS])}; these coefficients have the kind {found[0]}, format {found[1]} "
-                    "or other features: train new coefficients with at2-prune train-scout"
+                    f"{', '.join([*QUESTION, *LINKS])}; the kind of these coefficients is {found[0]}, "
+                    f"their format is {found[1]}, and their features may differ: train new coefficients with at2-prune "
+                    "train-scout"
                 )
             tensors = load_file(locate(WEIGHTS_FILE))
             return cls(

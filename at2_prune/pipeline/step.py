@@ -1,8 +1,8 @@
 """The prune step of a pipeline. It returns the passages to keep, and the dropped passages with the reasons.
 
-Every adapter runs this step, so that all frameworks keep the same passages of the same list. The model is loaded when
-a question first needs the model. If pruning is off, the model is never loaded. A question with only one passage needs
-the model only if a setting, such as `min_score`, needs probabilities.
+Every adapter runs this step. For the same list of passages, all frameworks therefore keep the same passages. The model
+is loaded when a question first needs the model. If pruning is off, the model is never loaded. A question with only one
+passage needs the model only if a setting, such as `min_score`, needs probabilities.
 """
 
 from __future__ import annotations

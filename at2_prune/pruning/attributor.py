@@ -227,7 +227,7 @@ class Attributor(Citing):
         items = self._passages(passages)
         try:
             return self._score_all([question], [items], None if draft is None else [draft])[0]
-        except EmptyDraftError as error:  # the given draft is empty; an empty written draft only sets `Scored.error`
+        except EmptyDraftError as error:  # only for a given draft; if the model writes nothing, no error is raised
             prompt = self.encode(question, items)
             return Scored(prompt, Draft("", []), [0.0] * len(prompt.sources), error, whole=False)
 
@@ -242,8 +242,8 @@ class Attributor(Citing):
             draft: a text, or a `Draft` that `self.draft` wrote.
 
         Returns:
-            The tokens of each passage as `(text, score)`. The joined texts of a passage's tokens are the passage as the
-            prompt shows it.
+            The tokens of each passage as `(text, score)`. If these texts are joined, they give the passage's part of
+            the prompt, which includes the title.
 
         Raises:
             InputError, EmptyDraftError, ContextTooLongError: as in `score`.

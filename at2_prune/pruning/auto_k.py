@@ -2,8 +2,9 @@
 
 The reader answers a question several times, from the best :math:`k_1, k_2, \\dots` sources. Let :math:`S_k` be the
 top k sources, and :math:`a_k` the greedy answer from these sources. The chosen number is
-:math:`k^* = \\arg\\max_k \\log p(a_k \\mid q, S_k)`. The probability of each answer is computed from its own sources
-only. The contexts are short and share a prefix. All of them together cost about one pass over all sources.
+:math:`k^* = \\arg\\max_k \\log p(a_k, \\text{end} \\mid q, S_k)`, where "end" is the token that ends the answer. The
+probability of each answer is computed from its own sources only. The contexts are short and share a prefix. All of them
+together cost about one pass over all sources.
 """
 
 from __future__ import annotations

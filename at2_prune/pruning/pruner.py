@@ -236,7 +236,8 @@ class AT2Pruner(Attributor):
                 error is also raised if `bounds` is not a `Bounds` object, or if bounds are given and the method gives
                 no probabilities.
             CoefficientsError: there are bounds, and the coefficients have no calibration.
-            OnlyThoughtsError: a reasoning model wrote only thoughts.
+            OnlyThoughtsError: a reasoning model wrote only thoughts. If several k are given, the error is raised
+                only if the answers for all k are like this.
             EmptyDraftError: the given draft is empty.
             ContextTooLongError: the question does not fit the model's context, or the kept passages do not fit the
                 reader's context. With `overflow="error"`, the error is also raised if the question and all passages

@@ -95,7 +95,7 @@ def load_scoring_model(
             even if the scoring model is loaded already.
 
     Raises:
-        InputError: an option for loading is given, but no model has to be loaded with this option.
+        InputError: the scoring model is loaded already, and an option that only loading can use is given.
         InputError, ModelNotSupportedError, MissingExtraError: as in `LanguageModel.load`.
     """
     if isinstance(model, LanguageModel):

@@ -87,10 +87,11 @@ class Scoring:
         return self._reader_room.fits(question, passages)
 
     def _room_of(self, asked: _Asked) -> tuple[Room, str | Draft | None]:
-        """Return the `Room` of the model whose context must hold the passages, and the draft that it must hold too.
+        """Return a `Room` and a draft. The `Room` belongs to the model whose context must hold the passages.
 
-        If the scorer reads the prompt or there is only one model, this model is the scoring model. Otherwise, it is the
-        reader. The returned draft is then None, because the reader does not read a given draft.
+        If the scorer reads the prompt or there is only one model, this model is the scoring model. Its context must
+        hold the given draft too, so this draft is returned. Otherwise, the model is the reader. The returned draft is
+        then None, because the reader does not read a given draft.
         """
         if self.scorer.reads_prompt or not self.loop.two_models:
             return self._scoring_room, asked.draft
@@ -120,7 +121,8 @@ class Scoring:
             passages: the passages of each question.
             drafts: the draft of each question. With None, drafts are written if the scorer reads drafts.
             answers_follow: True if the questions are answered next. If the batch has only one question, the prefix of
-                its prompt is then run once and kept for the answers, if this saves time; see `run_prefix`.
+                its prompt is then run once and kept for the answers, if this saves time; see `run_prefix`. If drafts
+                are given or the reader is a separate model, no prefix is kept.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)

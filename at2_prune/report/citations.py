@@ -1,4 +1,7 @@
-"""Reports on the citations of an answer. They show numbered citations after each statement, and the cited sources."""
+"""Format an answer and its citations, as text for the terminal and as an HTML page.
+
+A report shows the numbers of the cited sources after each statement. It also lists the cited sources.
+"""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ class Scale:
     """A linear scale from token scores to `LEVELS` shades."""
 
     top: float
-    """The absolute score that gets the darkest shade. It is the 99th percentile of the absolute scores of all tokens. A
-    model often puts most attention on a few tokens. If the maximum were the top, all other tokens would be pale. A
-    token with an absolute score above `top` gets an outline."""
+    """The absolute score that gets the darkest shade. It is the 99th percentile of the absolute finite scores of all
+    tokens, or the maximum if the percentile is 0. A model often puts most attention on a few tokens. If the maximum
+    were the top, all other tokens would be pale. A token with an absolute score above `top` gets an outline."""
     decimals: int
     negative: bool
     """True if any score is negative."""

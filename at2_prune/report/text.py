@@ -26,9 +26,9 @@ __all__ = [
     "visible",
 ]
 
-# The characters of the first class could change what a person sees. They are control characters except tab and line
-# feed, line separators, bidi controls, annotation controls, and invisible tags. The second class holds code points that
-# UTF-8 or HTML cannot represent.
+# The characters of the first class could change what a person sees. They are control characters, line separators, bidi
+# controls, annotation controls, and invisible tags. Tab and line feed are not in this class. The second class holds
+# code points that UTF-8 or HTML cannot represent.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]"
     "|[\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
@@ -71,7 +71,7 @@ def ranking(scores: Sequence[float]) -> list[int]:
 
 
 def decimals_for(values: Sequence[float]) -> int:
-    """Return the number of decimals that gives the largest value three significant digits."""
+    """Return the number of decimals that gives the largest value three significant digits, limited to 0 to 9."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return 2 if largest == 0 else min(9, max(0, 2 - math.floor(math.log10(largest))))
 

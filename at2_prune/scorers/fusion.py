@@ -22,7 +22,8 @@ class FusionScorer(Scorer):
     """Adds a retriever's weighted scores to the scores of another method.
 
     Both kinds of scores are first standardised over the question's sources. If every passage has a finite
-    `Passage.score`, these scores are the retriever's scores. Otherwise, `fallback` computes the retriever's scores.
+    `Passage.score`, the values of `Passage.score` are the retriever's scores. Otherwise, `fallback` computes the
+    retriever's scores.
 
     Args:
         attention: the scorer that reads attention, for example scout.

@@ -226,7 +226,7 @@ def _may_be_found_by_weights(name: str, method: str | None, coefficients: object
 def _may_have_shipped_weights(config: PretrainedConfig | None, method: str) -> bool:
     """Return whether the package has coefficients of this method that fit a model with this config.
 
-    Such coefficients may have been trained on the weights of the model. If the config is None, return True.
+    Such coefficients may have been learned for a model with the same weights. If the config is None, return True.
     """
     if config is None:
         return True

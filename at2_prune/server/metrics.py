@@ -24,7 +24,7 @@ class Metrics:
         self.requests = Counter("at2_prune_requests", "Answered requests.", labels, registry=self.registry)
         self.seconds = Histogram(
             "at2_prune_request_seconds",
-            "Seconds from the call of the application to the end of the answer.",
+            "Seconds from the arrival of a request's headers to the end of its answer.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self.registry,

@@ -158,7 +158,8 @@ def _taken(kind: type[D], given: dict[str, Any]) -> D:
     """Remove the fields of a dataclass from the arguments, and return the dataclass with these values.
 
     Raises:
-        InputError: a value is not a number, or it is below the minimum: 0 for `gpus`, and 1 for all other fields.
+        InputError: a value is not a number, or an integer field has a value that is not an integer. The error is also
+            raised if a value is below the minimum: 0 for `gpus`, and 1 for all other fields.
     """
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]

@@ -107,7 +107,8 @@ class RerankResult(BaseModel):
     index: int = Field(description="The document's index in the request.")
     relevance_score: float = Field(
         description="The probability that the document is evidence. If the server's method gives no probabilities, the "
-        "scores are scaled: the lowest score of the request becomes 0, and the highest score becomes 1."
+        "scores are scaled: the lowest score of the request becomes 0, and the highest score becomes 1. If all scores "
+        "are equal, they become 1."
     )
     document: RerankDocument | None = None
 

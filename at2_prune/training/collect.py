@@ -38,7 +38,7 @@ ROW_GROUPS = (
 """The row groups that are read for every example. Coefficients for any of these groups can be fitted later. It takes
 much longer to write the draft than to read all of these groups."""
 _NOT_READ_AGAIN = "the stored draft splits into other sentences when it is tokenised again"
-"""The reason why more row groups cannot be read for a stored example, unless its sources are thoughts."""
+"""The reason why more row groups cannot be read for a stored example whose sources are passages or their parts."""
 _OTHER_DRAFT = "the model now writes another draft"
 """The reason why more row groups cannot be read for a stored example whose sources are thoughts."""
 

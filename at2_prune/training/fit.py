@@ -1,4 +1,4 @@
-"""Fit head coefficients to ablation outcomes, and measure on other questions how well they predict the outcomes.
+"""Fit head coefficients to ablation outcomes. `fidelity` measures how well coefficients predict such outcomes.
 
 Source :math:`s` has attention mass :math:`m(s)`, one number for each row group, layer and head. The score of the source
 is :math:`\\theta \\cdot m(s)`, where :math:`\\theta` are the coefficients. Ablation :math:`i` has a mask :math:`v_i`.

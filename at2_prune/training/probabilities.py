@@ -33,9 +33,9 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The level of the quantile that is the lower limit of z. The upper limit is the quantile at the level 1 - TAIL. z is
-the log-sum-exp of the first scores of a question's sources. The quantiles of z are taken over the fitted questions.
-`Calibration.totals` holds both limits."""
+"""The quantile level for the limits of z. z is the log-sum-exp of the first scores of a question's sources. The lower
+limit is the quantile of z at the level TAIL. The upper limit is the quantile of z at the level 1 - TAIL. Both quantiles
+are taken over the fitted questions. `Calibration.totals` holds both limits."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,11 @@ def _question_row(scores: torch.Tensor, total: float) -> torch.Tensor:
 
 
 def _logistic(features: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the weights of a logistic regression, with a small L2 penalty on standardised features."""
+    """Return the weights of a logistic regression.
+
+    The first feature is the constant. The weights of the other features have a small L2 penalty. It applies to features
+    that are scaled to unit variance.
+    """
     scale = features.std(0)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     found = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)

@@ -45,7 +45,7 @@ class TrainingReport:
     held_out: int
     """The number of questions that the coefficients were measured on."""
     skipped: dict[str, int]
-    """The number of questions without an example, by reason."""
+    """The number of questions without a complete example, by reason; see `collect_examples`."""
     curve: list[tuple[int, float]]
     """The training curve: pairs of a step and the training correlation at this step."""
     held_out_measures: Measures

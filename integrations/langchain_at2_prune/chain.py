@@ -75,8 +75,9 @@ def create_prune_chain(
 def _draft_step(pruning: AT2DocumentCompressor, drafter: Runnable, own_draft: bool) -> Runnable[dict[str, Any], Any]:
     """Make the step that writes the draft, if the method reads a draft.
 
-    With `own_draft`, the compressor's reader writes the draft. Otherwise `drafter` writes the draft. The step first
-    loads the scoring model. If the step is called asynchronously, the model is loaded in a thread.
+    With `own_draft`, the compressor's reader writes the draft. Otherwise `drafter` writes the draft. If passages must
+    be scored, the step first loads the scoring model. If the step is called asynchronously, the model is loaded in a
+    thread.
     """
 
     def first(state: dict[str, Any]) -> Callable[[], Any]:
