@@ -81,11 +81,6 @@ def main() -> None:
     parser.add_argument("--model", metavar="ID_OR_PATH")
     parser.add_argument("--coefficients", metavar="DIR", help="the coefficients of the method at2")
     parser.add_argument("--dtype")
-    parser.add_argument(
-        "--fast-products",
-        action="store_true",
-        help="compute products of float32 matrices in bfloat16, where it is faster",
-    )
     parser.add_argument("--methods", nargs="+", default=["at2", "average_attention", "surrogate_32"], metavar="METHOD")
     parser.add_argument("--limit", type=int, metavar="N")
     parser.add_argument("--ablations", type=int, default=32, metavar="N", help="of LDS (default: 32); 0 for none")
@@ -115,8 +110,6 @@ def run(args: argparse.Namespace) -> None:
     done = {json.loads(line)["id"] for line in path.read_text().splitlines()} if path.exists() else set()
     questions = [one for one in load_questions(args.data, limit=args.limit)[args.offset :] if one.id not in done]
     model = LanguageModel.load(args.model, dtype=args.dtype)
-    if args.fast_products:
-        torch.set_float32_matmul_precision("medium")
     if args.thoughts:
         model = model.reasoning()
     if args.long:
