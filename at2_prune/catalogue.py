@@ -83,7 +83,7 @@ class MethodInfo:
 
     @property
     def gives_probabilities(self) -> bool:
-        """Return whether the method's scores come with probabilities, if its coefficients are calibrated."""
+        """Return whether calibrated coefficients of this method give probabilities."""
         return self.learned and self.uses_index
 
     @property

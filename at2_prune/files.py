@@ -46,8 +46,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str, name: s
     """Write a file completely or not at all.
 
     The content is written to a temporary file in the same folder. The temporary file then replaces the old file. A
-    reader finds either the old file or the new file, even after a crash. If writing fails, the temporary file is
-    removed.
+    reader finds either the old file or the new file, even if this process crashes. If writing fails, the temporary file
+    is removed.
 
     Args:
         path: the file to write. A symbolic link is replaced, not followed.

@@ -70,8 +70,8 @@ class DecodingSteps:
     def continues(self, key: torch.Tensor, position: int) -> bool:
         """Return whether a step can be added to the waiting steps.
 
-        A step must directly follow the newest step, and fewer than `STEPS_AT_ONCE` steps may wait. Every key that the
-        waiting steps need must be in `key` or in `first_key`.
+        A step can be added if three conditions hold. It directly follows the newest step. Fewer than `STEPS_AT_ONCE`
+        steps are waiting. Every key that the waiting steps need is in `key` or in `first_key`.
 
         Args:
             key: the keys of the new step.

@@ -250,8 +250,8 @@ class AttentionReader:
     def _put_off(self, layer: int, inputs: LayerInputs, kernel: str, position: int) -> bool:
         """Put a decoding step off, if its attention weights can be computed later from its query and keys alone.
 
-        It takes about twenty small operations per layer to read one step. To read many steps in one matrix product
-        takes little longer.
+        Reading one step takes about twenty small operations per layer. Reading many steps in one matrix product takes
+        little more time.
 
         Returns:
             True if the step need not be read now: it was put off, or no row group contains its row.

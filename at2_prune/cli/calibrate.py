@@ -46,7 +46,7 @@ _MEASURES = {
     "recall@2": "evidence found among the best 2 passages",
     "recall@3": "evidence found among the best 3 passages",
     "ece": "calibration error of the probabilities",
-    "auroc": "AUROC of questions with and without evidence",
+    "auroc": "AUROC of the probability that evidence exists",
 }
 """The description that the command prints for each measure."""
 

@@ -147,7 +147,7 @@ def load_model(args: argparse.Namespace) -> LanguageModel:
 
 
 def warn_of_few(questions: int, learned: str = "coefficients") -> None:
-    """Warn if there are few questions to learn from. The warning calls the learned values by the name `learned`."""
+    """Warn if there are few questions to learn from. The warning uses `learned` as the name of the learned values."""
     if questions < FEW_QUESTIONS:
         logger.warning(
             "%d questions are few: with fewer than %d questions, the %s depend strongly on which questions are chosen",
@@ -233,17 +233,17 @@ def add_learned_embedder(parser: argparse.ArgumentParser) -> None:
 def method_of_scout(coefficients: str | None, embedder: str | None) -> str:
     """Return the method of a command that works with scout.
 
-    With an embedder, the method is scout_dense. Without an embedder, a folder with coefficients of scout determines the
+    With an embedder, the method is scout_dense. Without an embedder, given coefficients of scout determine the
     method. In all other cases, the method is scout.
 
     Raises:
         CoefficientsError: the coefficients cannot be read.
     """
-    from ..coefficients.scout_coefficients import ScoutCoefficients, is_scout_folder
+    from ..coefficients.scout_coefficients import ScoutCoefficients, holds_scout
 
     if embedder is not None:
         return "scout_dense"
-    if coefficients is not None and is_scout_folder(coefficients):
+    if coefficients is not None and holds_scout(coefficients):
         return ScoutCoefficients.from_pretrained(coefficients).method
     return "scout"
 

@@ -111,8 +111,9 @@ def _add_ablation_options(parser: argparse.ArgumentParser) -> None:
         "--targets",
         choices=["draft", "sentence"],
         default="draft",
-        help="the parts of the text that get separate log-odds. draft: the whole text is one part. sentence: each "
-        "sentence of the draft is a part; this needs --learn-from draft (default: draft)",
+        help="the targets of the ablations. Each target gets its own log-odds. draft: the whole draft (or the known "
+        "answer) is one target. sentence: each sentence of the draft is a target; this needs --learn-from draft "
+        "(default: draft)",
     )
     parser.add_argument(
         "--positions",

@@ -152,8 +152,8 @@ class HeadCoefficients(
         """Check that these coefficients were made for a model of this kind.
 
         Raises:
-            CoefficientsError: the model type, the number of layers or the number of heads differs. The message names
-                the model that the coefficients were made for and the given model.
+            CoefficientsError: the model type, the number of layers or the number of heads differs. The message has the
+                name of the model that the coefficients were made for, and the type of the given model.
         """
         shape = attention_shape(config)
         mine = (self.model_layers, self.weight.shape[2])

@@ -11,7 +11,7 @@ from ..errors import CoefficientsError
 from ..models.fingerprint import fingerprint
 from ..models.language_model import LanguageModel
 from .head_coefficients import HeadCoefficients
-from .scout_coefficients import ScoutCoefficients, is_scout_folder
+from .scout_coefficients import ScoutCoefficients, holds_scout
 from .shipped import shipped_coefficients, shipped_for_weights
 
 __all__ = ["AnyCoefficients", "load_coefficients", "method_of", "read_coefficients"]
@@ -43,9 +43,9 @@ def load_coefficients(
 
     Args:
         language_model: the model that uses the coefficients.
-        coefficients: `HeadCoefficients` or `ScoutCoefficients`, a folder or Hub id of saved coefficients, or an
-            estimator that AT2's authors published (`madrylab/at2-*`, or a `.pt` file). `None` loads the coefficients
-            that come with at2-prune for a model of this name or with these weights.
+        coefficients: `HeadCoefficients` or `ScoutCoefficients`, the folder or the Hub id of saved coefficients, or an
+            estimator that AT2's authors published (`madrylab/at2-*`, or a `.pt` file). `None`
+            loads the coefficients that come with at2-prune for a model of this name or with these weights.
         method: the method of the coefficients. It is used only if `coefficients` is None.
 
     Raises:
@@ -85,7 +85,7 @@ def read_coefficients(
         name = os.path.expanduser(os.fspath(coefficients))
         if _is_estimator(name):
             coefficients = HeadCoefficients.from_at2_estimator(name, config, model)
-        elif is_scout_folder(name):
+        elif holds_scout(name):
             coefficients = ScoutCoefficients.from_pretrained(name)
         else:
             coefficients = HeadCoefficients.from_pretrained(name)

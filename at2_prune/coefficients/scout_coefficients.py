@@ -12,19 +12,21 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub import ModelCard, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import PretrainedConfig
 
-from ..errors import CoefficientsError
+from ..errors import CoefficientsError, InputError
 from ..files import user_path, write_atomically
 from ..models.compatibility import attention_shape
+from ..models.hub import check_reachable
 from ..parsing import parse_json
 from ..passage_index.features import LINKS, QUESTION
 from .calibration import Calibration
 from .scout_card import scout_card
 
-__all__ = ["CosineFeature", "ScoutCoefficients", "is_scout_folder"]
+__all__ = ["CosineFeature", "ScoutCoefficients", "holds_scout", "is_scout_folder"]
 
 WEIGHTS_FILE = "scout_coefficients.safetensors"
 CONFIG_FILE = "config.json"
@@ -188,8 +190,8 @@ class ScoutCoefficients:
         """Check that these coefficients were made for a model of this kind.
 
         Raises:
-            CoefficientsError: the model type, the number of layers or the number of heads differs. The message names
-                the model that the coefficients were made for and the given model.
+            CoefficientsError: the model type, the number of layers or the number of heads differs. The message has the
+                name of the model that the coefficients were made for, and the type of the given model.
         """
         layers, heads = attention_shape(config)
         mine = self.model_layers, self.first.shape[2]
@@ -279,6 +281,22 @@ class ScoutCoefficients:
 def is_scout_folder(folder: str | os.PathLike[str]) -> bool:
     """Return whether a folder holds coefficients of scout, and not head coefficients."""
     return (user_path(folder) / WEIGHTS_FILE).is_file()
+
+
+def holds_scout(name: str | os.PathLike[str]) -> bool:
+    """Return whether a folder, or a repository on the Hub, holds coefficients of scout, and not head coefficients.
+
+    The Hub is asked only if there is no file or folder of this name. If the Hub does not have the file that tells, or
+    cannot be reached, the result is False.
+    """
+    if user_path(name).exists():
+        return is_scout_folder(name)
+    try:
+        check_reachable(name, [CONFIG_FILE])
+        config = parse_json(Path(hf_hub_download(str(name), CONFIG_FILE)).read_text(encoding="utf-8"))
+    except (InputError, HfHubHTTPError, OSError, ValueError):
+        return False
+    return isinstance(config, Mapping) and config.get("kind") == KIND
 
 
 def _cosine(values: Mapping[str, Any]) -> CosineFeature:

@@ -54,7 +54,7 @@ def load_questions(
     A file is a JSON list or JSON Lines. Its rows have the format of HotpotQA, 2WikiMultihopQA, MuSiQue or Dolly, or
     this package's own format. The rows of HotpotQA and 2WikiMultihopQA have one structure on the Hub and another
     structure in the published files. Both structures can be read. The package's own format has the fields `question`
-    and `passages`, and optionally `answer`, `aliases`, `gold` and `type`. On the Hub, these data sets are known:
+    and `passages`, and optionally `id`, `answer`, `aliases`, `gold` and `type`. On the Hub, these data sets are known:
     `hotpotqa/hotpot_qa`, `framolfese/2WikiMultihopQA`, `dgslibisey/MuSiQue` and `databricks/databricks-dolly-15k`. Any
     other data set whose rows have one of these formats works too.
 

@@ -36,8 +36,9 @@ PROBE_PASSAGES = (
     "A bridge of stone crosses the river north of the market.",
 )
 PROBE_TOLERANCE = 0.05
-"""The maximum difference of a cosine between two formats of one embedder, such as weights of 32 and of 8 bits.
-`Embedder.probe` computes the cosines. The value is a choice, and was not measured."""
+"""The maximum difference between the cosines that two formats of one embedder give. For example, one format may have
+32-bit weights, and the other 8-bit weights. `Embedder.probe` computes the cosines. The value is a choice, and was not
+measured."""
 
 
 class Embedder:

@@ -115,9 +115,9 @@ def repository_files(name: str, hub_options: dict[str, Any]) -> list[str]:
     is empty if the repository is not found or cannot be reached.
     """
     options = {key: hub_options[key] for key in _WHERE if key in hub_options}
-    offline = constants.is_offline_mode() or bool(options.pop("local_files_only", False))
+    local = bool(options.pop("local_files_only", False))
     try:
-        if not offline:
+        if not (local or constants.is_offline_mode()):
             options.pop("cache_dir", None)
             return HfApi().list_repo_files(name, **options)
         folder = Path(snapshot_download(name, local_files_only=True, **options))

@@ -76,8 +76,8 @@ def measure(subject: Subject, claim: Claim) -> bool:
         record = _records.setdefault(subject.model, _Record())
     with record.lock:
         if claim not in record.answers:
-            # The caller may be reading attention. The caller's listener must not see the passes of the probe, so they
-            # run in a new context.
+            # The caller may be reading attention, with a listener in a context variable (see `attention.hooks`). The
+            # probe runs in an empty context, so this listener does not see the probe's passes.
             record.answers[claim] = contextvars.Context().run(_measure, subject, claim)
         return record.answers[claim]
 

@@ -1,8 +1,8 @@
 """Encodes a question and its passages as token ids, and finds the token span of every source.
 
 A template gives a list of pieces; see `at2_prune.models.templates`. Neighbouring pieces of plain text are tokenised
-together. A token belongs to the piece that holds the token's last character. So the spans are exact for any template,
-if the tokenizer reports character offsets.
+together. A token belongs to the piece that holds the token's last character. A token that crosses the end of a piece
+therefore belongs to the later piece. An example is a token of two line breaks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class EncodedPrompt:
     """For each source, the index of its passage."""
     source_texts: list[str]
     """The text of each source. With granularity `token`, a source is a token. Joining the texts of a passage's tokens
-    gives the passage as the template shows it."""
+    gives the passage as the template shows it, unless a token crosses the start or the end of the passage."""
     passages: list[Span]
     question: Span
 
@@ -60,14 +60,15 @@ def encode_prompt(
     Args:
         codec: the model's tokenizer.
         template: the template that shows the question and the passages.
-        question: a text that is not empty.
+        question: a text that is not blank.
         passages: the passages, in the order in which they are shown. The list may be empty.
         granularity: the kind of source. The span of a passage includes everything that the template shows for it, such
-            as the title and the line break. The span of a sentence includes neither.
+            as the title and the line break. The span of a sentence includes neither. A token that crosses the end of a
+            span is not in this span.
 
     Raises:
-        InputError: the question is empty, or the template does not show the question exactly once. The error is also
-            raised if the template's `passage` does not contain `{text}` exactly once.
+        InputError: the question is blank or holds half a surrogate pair. The error is also raised if the template does
+            not show the question exactly once, or if its `passage` does not contain `{text}` exactly once.
         ModelNotSupportedError: the tokenizer's character offsets are not in order.
     """
     check_question(question)

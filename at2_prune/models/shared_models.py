@@ -34,7 +34,8 @@ def shared_model(
     The arguments are those of `LanguageModel.load`.
 
     Raises:
-        InputError, ModelNotSupportedError, MissingExtraError: for the same reasons as in `LanguageModel.load`.
+        InputError, ModelNotSupportedError, MissingExtraError, CacheError: for the same reasons as in
+            `LanguageModel.load`.
     """
     target = choose_device(device)
     path = os.path.expanduser(EMBEDDED_MODEL_ID if name is None else os.fspath(name))

@@ -217,8 +217,8 @@ class _Writer:
         del caches
         while True:
             going_on = [index for index, answer in enumerate(answers) if not self.ended(answer)]
-            # It takes as long as a step to remove ended answers from the cache. So they are removed only when a quarter
-            # of the answers have ended, or when this call can stop.
+            # Removing ended answers from the cache takes as long as a decoding step. So they are removed only when a
+            # quarter of the answers have ended, or when this call can stop.
             if len(going_on) <= max(enough, len(answers) * 3 // 4):
                 for answer in answers:
                     if self.ended(answer):

@@ -108,9 +108,9 @@ class TextCodec:
 def _copy(backend: Tokenizer) -> Tokenizer:
     """Return a copy of the backend. The copy does not truncate or pad.
 
-    The copy shares the vocabulary with the backend if the added tokens get the same ids again. Otherwise,
-    `copy.deepcopy` makes the copy. This takes seconds for a large vocabulary, because `copy.deepcopy` writes the
-    vocabulary as JSON and reads it again.
+    First, the backend's added tokens are added to a copy that shares the backend's vocabulary. This copy is returned if
+    its added tokens have the same ids as in the backend. Otherwise, `copy.deepcopy` makes the copy. This takes seconds
+    for a large vocabulary, because `copy.deepcopy` writes the vocabulary as JSON and reads it again.
     """
     result = Tokenizer(backend.model)
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):

@@ -13,10 +13,11 @@ each quantity over the question's rows:
           \\frac{A_t(S)/n_S}{\\sum_R A_t(R)/n_R}, \\quad
           \\frac{A_t(T_S)}{\\sum_R A_t(R) + O_t},
 
-The code computes the features of units. A unit is the part of a source that lies in one piece; see `Unit`. :math:`S`
-is one unit, and :math:`R` runs over all units that `question_features` gets. In `joint` and `share`, each sum of a unit
-is divided by the unit's number of tokens, so that a long source does not win by its length. In `joint`, :math:`O_t` is
-divided by `USUAL_TOKENS`, 130, so that it has the same scale.
+The code computes the features of units. A unit is the part of a source that lies in one piece; see `Unit`. The code
+uses the formulas with units instead of sources. So :math:`S` is one unit, and :math:`R` runs over all units that
+`question_features` gets. In `joint` and `share`, each sum of a unit is divided by the unit's number of tokens, so that
+a long source does not win by its length. In `joint`, :math:`O_t` is divided by `USUAL_TOKENS`, 130, so that it has the
+same scale.
 
 A link from one source to another is :math:`A_t(S) / (A_t(S) + O_t)`. The rows :math:`t` are those of the first source,
 and :math:`S` is the second source. Here, :math:`O_t` is the sum over the opening text, the tokens of the first source's

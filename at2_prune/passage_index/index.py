@@ -208,7 +208,8 @@ def check_index(
         layers: see `PassageIndex`.
         link_layers: see `PassageIndex`.
         precision: see `PassageIndex`.
-        model_name: the model's name. An error shows this name beside the model's name in the index.
+        model_name: the model's name. If the check fails and the index has another model name, the error shows both
+            names.
 
     Raises:
         InputError: the index in the folder was made with other settings, or the path is a file.

@@ -37,7 +37,10 @@ class Piece:
 
 
 def encode_head(codec: TextCodec) -> list[int]:
-    """Return the token ids of the opening text `HEAD`."""
+    """Return the token ids of the opening text `HEAD`.
+
+    If the tokenizer adds a beginning-of-sequence token, this token comes first.
+    """
     return [*codec.begin, *codec.plain(HEAD)[0]]
 
 

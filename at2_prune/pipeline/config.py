@@ -118,7 +118,7 @@ class PruneConfig:
         "windows",
         choice(*get_args(Overflow)),
         "what to do if the passages do not fit the scoring model's context. windows: score them in windows that fit. "
-        "error: raise an error",
+        "error: raise an error. A method that does not read all passages in one prompt, such as scout, needs neither",
     )
     model: str | None = setting(
         None, TEXT, "the scoring model, by Hub id or path; if not given, the embedded Gemma 3 270M", "ID_OR_PATH"

@@ -20,11 +20,12 @@ def as_items(items: Any, kind: type[T], name: str, hint: str, single: tuple[type
         kind: the class that every item must have.
         name: the word that error messages use for one item, such as "document".
         hint: the end of the error message about one item. The hint says how to make an item.
-        single: further classes that `items` must not have. An object of such a class is one item, even if it is
-            iterable.
+        single: the classes of objects that count as one item, even if they are iterable. `items` must not have such a
+            class.
 
     Raises:
-        InputError: `items` is not iterable, or an item has another class. The message names the index of the item.
+        InputError: `items` is not iterable, or it is a text, a mapping or one item. The error is also raised if an item
+            has another class than `kind`. The message then names the index of the item.
 
     Example:
         >>> as_items((number for number in (1, 2)), int, "number", "call int()")

@@ -37,8 +37,8 @@ MODEL_SETTINGS = (
 )
 """The settings that decide which pruner is loaded."""
 _FOLDERS = ("model", "reader", "coefficients", "cross_encoder", "embedder")
-"""The settings of `MODEL_SETTINGS` that may name a folder. If files in such a folder change, the pruner is loaded
-again."""
+"""The settings that may name a folder of a model or of coefficients. If files in such a folder change, the pruner is
+loaded again."""
 
 _pruners: WeakValueDictionary[tuple[Any, ...], AT2Pruner] = WeakValueDictionary()
 _latest: list[AT2Pruner] = []
@@ -51,8 +51,8 @@ def load_pruner(config: PruneConfig) -> AT2Pruner:
     """Return the pruner for the `MODEL_SETTINGS` of a config. If this process has the pruner already, it is reused.
 
     A pruner stays loaded as long as a step uses it. The pruner that this function returned last also stays loaded,
-    until the function returns another pruner or `forget_pruners` is called. If the files of a folder change, the
-    pruner is loaded again.
+    until the function returns another pruner or `forget_pruners` is called. If files in a folder of `_FOLDERS` change,
+    the pruner is loaded again.
 
     Raises:
         InputError, CoefficientsError, ModelNotSupportedError, MissingExtraError: see `AT2Pruner.from_pretrained`.
@@ -100,9 +100,10 @@ def check_given(pruner: AT2Pruner, config: PruneConfig) -> None:
     """Check that a config does not contradict a given pruner, which is used instead of the config's `MODEL_SETTINGS`.
 
     Raises:
-        InputError: `pruner` is not an `AT2Pruner`, or a setting of the config has another value than `pruner`. The
-            checked settings are method, cross_encoder, embedder, index, model, reader, device, dtype and
-            max_new_tokens, if they differ from the default. Coefficients are refused if the pruner's method has none.
+        InputError: `pruner` is not an `AT2Pruner`, or a setting of the config has another value than `pruner`. A
+            setting is checked only if it differs from its default. The checked settings are method, cross_encoder,
+            embedder, index, model, reader, device, dtype and max_new_tokens. Coefficients are refused if the pruner's
+            method has none.
     """
     from ..models.loading import choose_device
     from ..scorers.cross_encoder import CrossEncoderScorer

@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 class PruneStep:
     """Prunes lists of passages as the config says. Several threads may use the same step.
 
-    Steps can be copied and pickled. A copy shares the model. After unpickling in another process, the config's model is
-    loaded on first use.
+    Steps can be copied and pickled. A copy shares the model. If a `pruner` was given, the pruner is pickled with the
+    step. Otherwise, an unpickled step loads the config's model on first use.
 
     Args:
         config: the settings. With None, the settings are read from the environment.
@@ -162,8 +162,8 @@ class PruneStep:
 
         Raises:
             InputError: the question is empty, or a passage is invalid.
-            ContextTooLongError: the question does not fit the scoring model's context. With `overflow="error"`, this
-                error is also raised if the question and the passages together do not fit.
+            ContextTooLongError: the question does not fit the scoring model's context. With `overflow="error"`, and a
+                method that reads all passages in one prompt, this error is also raised if the prompt does not fit.
         """
         if k not in (None, AUTO):
             check_k(k)  # type: ignore[arg-type]

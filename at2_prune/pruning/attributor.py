@@ -38,7 +38,8 @@ class Attributor(Citing):
             that fits the context. If the scorer reads a draft and none is given, the model drafts from each window. All
             windows are then scored with the most confident draft. A passage that does not fit by itself is cut into
             parts, and gets the largest score of its parts. A separate reader and the scoring model each have their own
-            windows.
+            windows. A scorer that does not read all passages in one prompt, such as scout, needs no windows and raises
+            no such error; see `Scorer.reads_prompt`.
     """
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:
@@ -79,8 +80,8 @@ class Attributor(Citing):
             EmptyDraftError: the given draft is empty, or the scorer reads drafts and the model wrote an empty draft.
             InputError: the question is empty, there are no passages, or a passage cannot be used. The error is also
                 raised if the given draft is neither a text nor a `Draft`, or if it is a `Draft` for another prompt.
-            ContextTooLongError: the question alone does not fit the model's context. With `overflow="error"`, the error
-                is also raised if question and passages together do not fit.
+            ContextTooLongError: the question alone does not fit the model's context. With `overflow="error"`, and a
+                scorer that reads all passages in one prompt, the error is also raised if the prompt does not fit.
         """
         return self.score_batch([question], [passages], None if draft is None else [draft])[0]
 

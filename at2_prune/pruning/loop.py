@@ -38,8 +38,8 @@ class Scored:
     error: EmptyDraftError | None = None
     """The error that prevented the scoring of the sources, else None."""
     whole: bool = True
-    """True if the draft, where there is one, is the reader's answer from all sources. False if the draft was given as a
-    text, or was written from a window of the sources."""
+    """True if the draft is the reader's answer from all sources. False if the draft was given as a text, or was written
+    from a window of the sources. If the draft is empty, this value has no effect."""
     prefix: Prefix | None = field(default=None, repr=False)
     """The prompt's tokens before the first source, with their keys and values. It is None if the model has not run
     these tokens separately."""

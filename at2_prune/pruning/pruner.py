@@ -240,8 +240,8 @@ class AT2Pruner(Attributor):
                 only if the answers for all k are like this.
             EmptyDraftError: the given draft is empty.
             ContextTooLongError: the question does not fit the model's context, or the kept passages do not fit the
-                reader's context. With `overflow="error"`, the error is also raised if the question and all passages
-                together do not fit.
+                reader's context. With `overflow="error"`, and a scorer that reads all passages in one prompt, the error
+                is also raised if the prompt does not fit.
         """
         return self.answer_batch([question], [passages], k, None if draft is None else [draft], bounds)[0]
 

@@ -91,8 +91,8 @@ def load_scoring_model(
     Args:
         model: the scoring model; see `LanguageModel.load`. The arguments `device`, `dtype`, `template` and
             `model_options` are passed to `LanguageModel.load`.
-        reader: the reader. `device` and `dtype` also apply to a reader that is given by name. They are then allowed
-            even if the scoring model is loaded already.
+        reader: the reader. `device` and `dtype` also apply to a reader that is given by name. With such a reader, they
+            are accepted even if the scoring model is loaded already.
 
     Raises:
         InputError: the scoring model is loaded already, and an option that only loading can use is given.

@@ -74,8 +74,8 @@ class Room:
     ) -> list[Part]:
         """Return the passages as parts. A passage that does not fit by itself is cut into several parts.
 
-        Each of these parts takes at most a quarter of the room that the context has for passages. A window can then
-        hold several parts to compare, and the prompt of an answer can hold several kept parts.
+        The text of each of these parts takes at most a quarter of the room that the context has for passages. A window
+        can then hold several parts to compare, and the prompt of an answer can hold several kept parts.
 
         Args:
             question: the question.

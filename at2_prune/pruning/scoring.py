@@ -1,4 +1,4 @@
-"""Score questions: as one batch if they fit the context, and in windows if they do not."""
+"""Score questions as one batch. A question that cannot be scored in one pass is scored in windows."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Scoring:
     ) -> list[Scored]:
         """Score several questions.
 
-        Questions that fit the context are scored as one batch. All other questions are scored in windows.
+        Questions for which `_in_one_pass` is true are scored as one batch. All other questions are scored in windows.
 
         Args:
             questions: any number of questions.

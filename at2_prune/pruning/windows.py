@@ -10,7 +10,8 @@ from ..passages import Passage
 __all__ = ["Overflow", "split_windows"]
 
 Overflow = Literal["windows", "error"]
-"""The treatment of passages that do not fit the context: they are scored in windows, or an error is raised."""
+"""The treatment of passages that do not fit the context: they are scored in windows, or an error is raised. A
+scorer that does not read all passages in one prompt needs neither; see `Scorer.reads_prompt`."""
 
 
 def split_windows(passages: Sequence[Passage], fits: Callable[[list[Passage]], bool]) -> list[list[Passage]]:

@@ -37,9 +37,9 @@ class Scale:
     negative: bool
     """True if any score is negative."""
     beyond: int
-    """The number of tokens with an absolute score above `top`."""
+    """The number of tokens with a finite absolute score above `top`."""
     largest: str
-    """The largest absolute score, as text."""
+    """The largest finite absolute score, as text."""
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> Scale:

@@ -123,7 +123,8 @@ def check_scorer(
 def implied_method(method: str | None, coefficients: object, cross_encoder: object, embedder: object) -> str | None:
     """Return the named method. If no method is named, return the method whose encoder is given.
 
-    If no encoder is given either, return None. The caller then chooses the method by the coefficients.
+    If no encoder is given either, return None. The caller then chooses the method that the given coefficients belong
+    to. Without coefficients, the caller chooses the default method.
 
     Raises:
         InputError: no method is named, and more than one of `coefficients`, `cross_encoder` and `embedder` is given.
@@ -226,7 +227,8 @@ def _may_be_found_by_weights(name: str, method: str | None, coefficients: object
 def _may_have_shipped_weights(config: PretrainedConfig | None, method: str) -> bool:
     """Return whether the package has coefficients of this method that fit a model with this config.
 
-    Such coefficients may have been learned for a model with the same weights. If the config is None, return True.
+    Only these coefficients can belong to a model with the same weights as this model. If the config is None, return
+    True.
     """
     if config is None:
         return True
@@ -258,8 +260,8 @@ def _resolved(
     Args:
         method: the method that `_named` returned.
         coefficients: as in `load_scorer`.
-        read: a function that reads the given coefficients. With None and a method, the function reads the coefficients
-            that come with the package for this method.
+        read: a function that reads the given coefficients. The call `read(None, method)` reads the coefficients that
+            come with the package for a method.
 
     Returns:
         The method, and a mapping with the coefficients. The key is the method that the coefficients belong to. The

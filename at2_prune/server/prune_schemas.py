@@ -106,7 +106,10 @@ class PruneResponse(BaseModel):
     pruned_text: str = Field(description="The kept texts, with an empty line between them.")
     kept: list[Kept] = Field(description="The kept passages, in the order in which a prompt should show them.")
     dropped: list[Dropped]
-    draft: str | None = Field(description="The draft that the scoring model read. Null if it read no draft.")
+    draft: str | None = Field(
+        description="The draft that was given or written. Null if there is no draft, or if no passage was scored. "
+        "Empty if nothing could be scored because the draft was empty."
+    )
     answer: str | None = Field(None, description="The answer from the kept texts, if the request asks for an answer.")
     present: float | None = Field(
         None,

@@ -42,9 +42,9 @@ class PassageRouter(RequestRouter):
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Rank the replicas by their number of votes, and return one replica for each rank, the best rank first.
+        """Rank the replicas by their number of votes. Return one list for each rank, with the best rank first.
 
-        If the request has no passages, all replicas have the same rank.
+        Each list holds one replica. If the request has no passages, one list holds all replicas.
         """
         if pending_request is None:
             return [candidate_replicas]

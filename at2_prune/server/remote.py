@@ -29,7 +29,11 @@ _READY_SECONDS = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer of a replica. It also holds errors, because Ray would log the messages of errors that are raised."""
+    """The answer of a replica: a value, or a problem.
+
+    A replica returns its errors and raises none, because Ray would log the message of a raised error. Such a message
+    may quote a passage.
+    """
 
     replica: str
     """The id of the replica."""

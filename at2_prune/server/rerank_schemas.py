@@ -131,7 +131,8 @@ class RerankMeta(BaseModel):
     api_version: ApiVersion
     billed_units: BilledUnits = BilledUnits()
     warnings: list[str] | None = Field(
-        None, description="The reason why the documents could not be scored. Null if they were scored."
+        None,
+        description="The reason why the documents could not be scored. This field is left out if they were scored.",
     )
 
 

@@ -95,7 +95,7 @@ class ScoringQueue:
 
     @property
     def accepts(self) -> bool:
-        """Return whether the queue would accept a job now."""
+        """Return whether the thread is running and the queue would accept a job now."""
         return self._thread.is_alive() and not self._closed and len(self._jobs) < self.max_waiting
 
     def score(self, question: str, passages: Sequence[Passage]) -> Future[list[ScoredSource]]:

@@ -64,9 +64,9 @@ class CollectSettings:
     """The supervision. With `draft`, the log-odds of the draft are measured under ablations, as in AT2. With `answer`,
     the log-odds of the known answer are measured instead."""
     thoughts: bool = False
-    """False if the passages or their sentences are the sources. True if the sources are the sentences of the thoughts
-    that the model writes before its answer; see `at2_prune.models.thoughts`. `max_new_tokens` then limits the thoughts
-    and the answer together."""
+    """False if the sources are the passages or their parts; see `granularity`. True if the sources are the sentences of
+    the thoughts that the model writes before its answer; see `at2_prune.models.thoughts`. `max_new_tokens` then limits
+    the thoughts and the answer together."""
 
 
 def collect_examples(

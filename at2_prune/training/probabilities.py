@@ -33,9 +33,10 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The quantile level for the limits of z. z is the log-sum-exp of the first scores of a question's sources. The lower
-limit is the quantile of z at the level TAIL. The upper limit is the quantile of z at the level 1 - TAIL. Both quantiles
-are taken over the fitted questions. `Calibration.totals` holds both limits."""
+"""The share of fitted values of z that lie beyond each limit of z. z is the log-sum-exp of the first scores of a
+question's sources. A calibration clips z to the limits before it computes a probability. The limits are the quantiles
+of z at the levels TAIL and 1 - TAIL. Each fitted question has one z with its evidence, and another z without it.
+`Calibration.totals` holds the limits."""
 
 
 @dataclass(frozen=True)
@@ -215,9 +216,9 @@ def _misses(calibration: Calibration, questions: Sequence[ScoredQuestion]) -> tu
 def _predictions(calibration: Calibration, questions: Sequence[ScoredQuestion]) -> dict[str, list[Any]]:
     """Return the predicted probabilities with the truth, as two lists of pairs.
 
-    `pairs` has one pair for each source: its probability, and whether it is evidence. `present` has up to two pairs for
-    each question, with and without its supporting sources: the probability that evidence is present, and whether it is
-    present.
+    `pairs` has one pair for each source: its probability, and whether it is evidence. A pair in `present` belongs to a
+    whole question, or to a question without its supporting sources. The pair holds the probability that evidence is
+    present, and whether it is present. A pair is left out if its probability is unknown.
     """
     pairs: list[tuple[float, bool]] = []
     present: list[tuple[float, bool]] = []

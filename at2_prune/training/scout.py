@@ -75,6 +75,7 @@ def train_scout(
             settings.
         DataError: there is no example to fit, or two data sets have a question with the same id.
         CacheError: a file cannot be written.
+        MissingExtraError: the embedder needs a package that is not installed.
     """
     check_ids(data)
     config = language_model.model.config

@@ -50,7 +50,7 @@ class ScoutSettings:
         """Return the settings with every default filled in for a model with `depth` layers.
 
         Raises:
-            InputError: a layer does not exist, or a link layer is not among the layers.
+            InputError: a layer does not exist, a link layer is not among the layers, or `holdout` is out of range.
         """
         third = max(1, (depth or 1) // 3)
         layers = tuple(sorted(set(self.layers or (third // 2, third - 1))))

@@ -39,8 +39,8 @@ class TrainingData:
     that come with at2-prune, the only entry is `shipped`. The run records these options, and the command on the model
     card contains them. `None` means that an option is absent."""
     examples: str | os.PathLike[str] | None = None
-    """The folder with the examples of an earlier run. These examples are used, and new examples are added to the
-    folder. By default, the examples are in the folder of this run."""
+    """The folder with the examples of an earlier run. `train` uses these examples, and adds new examples to the folder.
+    By default, the examples are in the folder of this run. `train_scout` ignores this field."""
 
     def __post_init__(self) -> None:
         ids = [question.id for question in self.questions]

@@ -30,11 +30,11 @@ __all__ = ["AT2DocumentPruner"]
 class AT2DocumentPruner:
     """Keep the documents that the attention of the scoring model points to.
 
-    `warm_up` or the first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the
-    same id. `score` holds the probability that the document is evidence, and `meta["raw_score"]` holds the method's
-    score. If the method gives no probabilities, `score` holds the method's score, and there is no `raw_score`. A single
-    document is not scored and keeps its retrieval score, unless a setting such as `min_score` needs probabilities. Only
-    some methods, for example `fusion`, read retrieval scores.
+    `warm_up`, or the first call that needs scores, loads the scoring model, by default Gemma 3 270M. Kept documents are
+    copies with the same id. `score` holds the probability that the document is evidence, and `meta["raw_score"]` holds
+    the method's score. If the method gives no probabilities, `score` holds the method's score, and there is no
+    `raw_score`. A single document is not scored and keeps its retrieval score, unless a setting such as `min_score`
+    needs probabilities. Only some methods, for example `fusion`, read retrieval scores.
 
     Args:
         pruner: an `AT2Pruner` that is loaded already. The component takes the settings granularity, order and overflow

@@ -78,7 +78,7 @@ def _gold(facts: Any, passages: Sequence[Passage], where: str) -> tuple[int, ...
         else:
             pairs = [(title, sentence) for title, sentence in facts]
         if not all(isinstance(title, str) and type(sentence) is int for title, sentence in pairs):
-            raise TypeError("a title must be a string and a sentence id a number")
+            raise TypeError("a title must be a string, and a sentence id must be an integer")
     except (KeyError, TypeError, ValueError) as error:
         raise RowError(where, "field 'supporting_facts' must hold titles and sentence ids", f" ({error})") from None
     gold, missing = set(), set()

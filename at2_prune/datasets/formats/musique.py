@@ -51,7 +51,8 @@ MUSIQUE = Format(
     "answerable",
     _parse,
     answer="field 'answer' is missing or empty, or field 'answerable' is false",
-    gold="no entry of field 'paragraphs' has is_supporting true, so there are no gold passages",
+    gold="no entry of field 'paragraphs' has is_supporting true, or field 'answerable' is false, "
+    "so there are no gold passages",
     needs="question, paragraphs and answer (MuSiQue)",
     hub=(HubDataset("dgslibisey/MuSiQue", "validation"),),
 )

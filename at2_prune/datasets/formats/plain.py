@@ -1,4 +1,4 @@
-"""This package's own format: `question`, `passages` and optionally `answer`, `aliases`, `gold`, `type`."""
+"""This package's own format: `question`, `passages` and optionally `id`, `answer`, `aliases`, `gold`, `type`."""
 
 from __future__ import annotations
 
