@@ -57,7 +57,8 @@ class MethodInfo:
     """A description of a passage's score. The HTML report and the table in the docs show this text."""
     passes: str = "0"
     """The number of forward passes over the whole prompt before the passages are chosen. Writing a draft counts as one
-    pass. A backward pass counts as two. A pass that runs only some layers is "part of 1"."""
+    pass. A backward pass counts as two. A pass that runs only some layers is "part of 1". The method `none` chooses no
+    passages. It has the value 1, because the model answers from the whole prompt."""
     scorer: str = ""
     """The scorer's class, as `module.Class` in `at2_prune.scorers`. It is empty for a method that does not score."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -48,7 +48,11 @@ class ContextTooLongError(InputError):
 
 
 class DataError(InputError):
-    """A file cannot be read, or its content is wrong. The message names the file and, if known, the line and field."""
+    """A file cannot be read, or the data in it cannot be used.
+
+    If the faulty file or data set is known, the message names it. If the line and the field are known, the message
+    names them too.
+    """
 
 
 class CoefficientsError(AT2PruneError, ValueError):
@@ -60,11 +64,11 @@ class ModelNotSupportedError(AT2PruneError):
 
 
 class CacheError(AT2PruneError, OSError):
-    """A file that this package writes to disk cannot be written or read."""
+    """A file that this package writes to disk cannot be written or read, or the installed default model is damaged."""
 
 
 class MissingExtraError(AT2PruneError, ImportError):
-    """An optional dependency is not installed. The message holds the pip command that installs it.
+    """An optional dependency is not installed or is too old. The message holds the pip command that installs it.
 
     Args:
         package: the package that is missing.

@@ -1,7 +1,7 @@
 """Functions that write files atomically, check output paths, and read text files of users.
 
-A command creates the folder that its option `--out` names. But an option for an output file, such as `--html`, needs a
-folder that exists. So a mistyped path is refused before the work begins.
+A command creates the folder that its option `--out` names. An option for an output file, such as `--html`, needs a
+folder that exists. If this folder is mistyped, the option is refused before the work begins.
 
 Every path may begin with `~`; see `user_path`.
 """

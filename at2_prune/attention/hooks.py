@@ -1,11 +1,12 @@
 """Hooks into transformers. A listener gets the inputs of each attention layer. `original_positions` sets the positions
 that attention masks use.
 
-No other module replaces a function of transformers. In transformers, each attention layer calls a function that
-`AttentionInterface` finds by name. The function gets the query, the key and the value. Projections, q/k norm, rotary
-embedding and the cache update are already done. If there is a listener, the functions of this module first pass these
-inputs and the mask to the listener. Then they run the model's own kernel unchanged. The listener and the positions are
-context variables. So each thread has its own listener and positions, even if several threads share a model.
+Only this module of at2-prune replaces functions of transformers. In transformers, each attention layer calls a
+function that `AttentionInterface` finds by name. The function gets the query, the key and the value. Projections, q/k
+norm, rotary embedding and the cache update are already done. If there is a listener, the functions of this module first
+pass these inputs and the mask to the listener. Then they run the model's own kernel unchanged. The listener and the
+positions are context variables. So each thread has its own listener and positions, even if several threads share a
+model.
 
 The functions are registered as `at2_sdpa` and `at2_eager`. But some kernels must keep their name. Flash attention loads
 its implementation by name. Some model families test for the name of a kernel, for example to build other masks for
@@ -135,7 +136,13 @@ def rows_of(tensor: torch.Tensor, rows: slice, item: int | None = None) -> torch
 def options_of(options: dict[str, Any], new: int, rows: slice, item: int | None = None) -> dict[str, Any]:
     """Return the options of a kernel for some of its rows.
 
-    A tensor with an entry for each row is cut to these rows. The number of all rows is `new`.
+    A tensor with an entry for each row is cut to the entries of `rows`.
+
+    Args:
+        options: the options of the kernel for the whole pass.
+        new: the number of rows in the whole pass.
+        rows: the rows to keep.
+        item: the index of a sequence. If it is given, a tensor is also cut to this sequence of the batch.
     """
     return {
         name: rows_of(option, rows, item)
@@ -159,8 +166,8 @@ def _call(listener: AttentionListener, *inputs: Any) -> None:
 def _stay_out_of_graphs() -> None:
     """Keep `_call` out of compiled graphs. Only the first call in a process has an effect.
 
-    It is not enough to keep the listener itself out of the graph. The graph would store the value that `_listener` has
-    at compilation. Later passes would use this old value, a listener or None (seen with torch 2.13 and 2.14).
+    If only the listener were kept out, `_call` would be in the graph. The graph would then store the value that
+    `_listener` has at compilation. Later passes would use this old value (seen with torch 2.13 and 2.14).
     """
     global _call
     _call = torch.compiler.disable(_call)

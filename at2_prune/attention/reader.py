@@ -8,8 +8,8 @@ source :math:`S` is
 
 The features of AT2 are such masses (arXiv 2504.13752, section 3). The model keeps its fast kernel. The reader computes
 the attention weights of the requested rows again, and sums these weights over the tokens of each source. If there are
-many such rows, a fused kernel computes the sums, and may run other rows too. For each group of rows, layers x heads x
-sources numbers stay in memory. With `reduce="none"`, a group keeps these numbers for each row.
+many such rows, a fused kernel computes the sums, and may run other rows too. For each group of rows, memory holds
+one number for each layer, head and source. With `reduce="none"`, memory holds these numbers for each row.
 `at2_prune.attention.measures` defines other measures, which can replace the weights.
 """
 
@@ -220,9 +220,10 @@ class AttentionReader:
     def _many(self, spans: Sequence[tuple[int, int]], item: int, width: int) -> bool:
         """Return whether the fused kernel is expected to take less time than the computation of the attention weights.
 
-        The fused kernel runs every row from the first wanted row to the last wanted row. With a causal mask of its own,
-        it also runs all earlier rows. The result is True if three conditions hold. At least `MANY_ROWS` rows are
-        wanted. At least half of the rows from the first to the last wanted row are wanted. There are few sources.
+        The fused kernel runs every row from the first wanted row to the last wanted row. If `fused_sums` calls it with
+        `is_causal=True`, it also runs all earlier rows. The result is True if three conditions hold. At least
+        `MANY_ROWS` rows are wanted. At least half of the rows from the first to the last wanted row are wanted. There
+        are few sources.
         """
         wanted = sum(last - first for first, last in spans)
         between = max((last for _, last in spans), default=0) - min((first for first, _ in spans), default=0)

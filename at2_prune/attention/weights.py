@@ -83,7 +83,8 @@ def fused_sums(inputs: LayerInputs, item: int, rows: slice, indicators: torch.Te
     first, stop = rows.start, key.shape[2]
     mask: torch.Tensor | None = None
     if attention_mask is None and causal and query.shape[2] == key.shape[2]:
-        # The rows start at 0, so that the kernel's causal mask fits them. With this mask, the kernel skips later keys.
+        # The kernel is called with `is_causal=True`, so that it skips later keys. Its causal mask assumes that the
+        # first row has position 0. So the earlier rows are run too.
         rows, stop = slice(0, rows.stop), rows.stop
     elif attention_mask is not None and attention_mask.is_floating_point() and attention_mask.dim() == 4:
         mask, causal = rows_of(attention_mask, rows, item).to(query.dtype), False

@@ -82,7 +82,7 @@ def check_cache(may_hold_coefficients: bool = False) -> None:
 def calibrated_coefficients(language_model: LanguageModel, embedder: str | None = None) -> ScoutCoefficients:
     """Return the coefficients of a model from the cache. If the cache holds none, calibrate the model first.
 
-    The first call for a model takes about as long as it takes to read 85,000 tokens with a third of the model's layers.
+    The first call for a model reads about 85,000 tokens with a third of the model's layers, so it takes some time.
     A progress bar counts the questions. If several processes need the same coefficients, one process calibrates and the
     other processes wait.
 

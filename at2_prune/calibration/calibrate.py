@@ -16,6 +16,7 @@ from ..datasets import Question
 from ..encoders.embedder import Embedder
 from ..errors import CoefficientsError, DataError
 from ..files import user_path
+from ..models.bfloat16 import bfloat16_copy
 from ..models.language_model import LanguageModel
 from ..passage_index.index import PassageIndex
 from ..passage_index.stores import MemoryStore
@@ -62,7 +63,8 @@ def calibrate(
     All questions are used for the coefficients. The measures in the report, such as the recall, are cross-validated in
     five folds. Each question is scored by coefficients that were learned from the other folds.
 
-    If a call is interrupted, the next call continues where the interrupted call stopped.
+    A float32 model on the CPU is read in bfloat16 if its weights stay the same and the processor is faster in bfloat16;
+    see `bfloat16_copy`. If a call is interrupted, the next call continues where the interrupted call stopped.
 
     Args:
         language_model: any model whose attention can be read.
@@ -79,7 +81,7 @@ def calibrate(
     """
     check_enough([question for one in data for question in one.questions])
     settings = ScoutSettings(penalty=PENALTY, holdout=0, embedder=embedder)
-    report = train_scout(language_model, data, out, settings, progress)
+    report = train_scout(bfloat16_copy(language_model), data, out, settings, progress)
     return CalibrationReport(report.coefficients, report.fitted)
 
 

@@ -30,9 +30,9 @@ EXAMPLES = """examples:
   at2-prune calibrate --questions my_questions.jsonl --out my-scout/
 
 Without --passages, the coefficients are learned from 170 questions that come with at2-prune. With --passages, questions
-are also made from your own texts. Without --out, the coefficients are saved in the cache, where
-AT2Pruner.from_pretrained and all adapters find them. With --out DIR, the coefficients are saved in DIR: to use them,
-pass coefficients=DIR.
+are also made from your own texts. Without --out, the coefficients are saved in the cache. AT2Pruner.from_pretrained and
+all adapters use the cache only for a model for which at2-prune ships no coefficients. With --out DIR, the coefficients
+are saved in DIR: to use them, pass coefficients=DIR.
 
 With --questions, the coefficients do not change. Only the probabilities are fitted again, to your questions. Each
 question must name its supporting passages. Give a hundred questions or more. If the probabilities are fitted to few
@@ -79,9 +79,12 @@ def run(args: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from ..calibration import cached_folder, calibrate, calibrate_in_cache, check_cache, check_enough, recalibrate
+    from ..coefficients.shipped import shipped_coefficients, shipped_for_weights
     from ..encoders.embedder import Embedder
     from ..errors import InputError
     from ..files import check_folder
+    from ..models.fingerprint import fingerprint
+    from ..models.language_model import recorded_name
     from ..scorers.base import ScorerOptions
     from ..scorers.registry import check_scorer, load_scorer
     from ..scorers.scout import ScoutScorer
@@ -97,11 +100,12 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--limit works only with --questions: leave out --limit, or give --questions too")
     if args.embedder is not None:
         Embedder(args.embedder).check()
+    method = method_of_scout(args.coefficients, args.embedder)
     if args.out:
         check_folder(args.out)
     else:
         check_cache()
-    method = method_of_scout(args.coefficients, args.embedder)
+        _check_not_shipped(shipped_coefficients().get(recorded_name(args.model), {}).get(method), method)
     options = ScorerOptions(embedder=args.embedder)
     data = _data(args)
     if args.questions:
@@ -111,6 +115,8 @@ def run(args: argparse.Namespace) -> None:
             check_enough(one.questions)
             warn_of_few(len(one.questions), "probabilities")
     language_model = load_model(args)
+    if not args.out:
+        _check_not_shipped(shipped_for_weights(fingerprint(language_model.model), method), method)
     total = sum(len(one.questions) for one in data)
     with tqdm(total=total, desc="reading", unit="question", smoothing=0.1, disable=shown() is False) as bar:
         if args.questions:
@@ -130,6 +136,17 @@ def run(args: argparse.Namespace) -> None:
         if name in measured:
             print(f"  {words:<46}{measured[name]:.3f}")
     print(f"saved to {args.out or cached_folder(language_model, args.embedder)}")
+
+
+def _check_not_shipped(folder: Path | None, method: str) -> None:
+    """Raise `InputError` if the package has coefficients for the model. They would be used instead of the cache's."""
+    from ..errors import InputError
+
+    if folder is not None:
+        raise InputError(
+            f"at2-prune ships coefficients of {method} for {folder.parent.name}, and uses these before the cache: give "
+            "--out DIR, and pass coefficients=DIR to use the new coefficients"
+        )
 
 
 def _data(args: argparse.Namespace) -> list[TrainingData]:

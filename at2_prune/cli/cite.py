@@ -18,9 +18,9 @@ EXAMPLES = """examples:
   at2-prune cite "…" --passages passages.json --thoughts own --model Qwen/Qwen3-0.6B --coefficients DIR \\
       --max-new-tokens 1000
 
-The method must be one that reads an answer; the default is at2. Any model may have written the answer. An attention
-method reads all sentences of the answer in one forward pass of the scoring model. Without --answer, the reader writes
-an answer.
+The method must be one that reads an answer. The default is at2, or the method of --coefficients. Any model may have
+written the answer. An attention method reads all sentences of the answer in one forward pass of the scoring model.
+Without --answer, the reader writes an answer.
 
 --json prints one object: question, answer, method, statements and sources. Each statement has its text, its place in
 the answer (start, stop), the scores of all sources, and citations. The citations are the cited sources, best first,

@@ -120,7 +120,7 @@ def add_thoughts_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--thoughts",
         choices=["own", "asked"],
-        help="use as sources the sentences that the model writes before its answer. own: a reasoning model writes its "
+        help="the sources are the sentences that the model writes before its answer. own: a reasoning model writes its "
         "thoughts between markers such as <think>. asked: the prompt asks any other chat model to think step by step "
         "before it writes 'Answer:' (default: the sources are the passages)",
     )

@@ -37,7 +37,7 @@ from ..errors import CoefficientsError
 __all__ = ["LEAST_SCORE", "LEVELS", "Calibration", "count_for_share"]
 
 LEAST_SCORE = 1e-9
-"""The least score. Smaller scores are replaced by this score before the logarithm is taken."""
+"""The lower limit of the scores. A lower score is raised to this limit before the logarithm is taken."""
 LEVELS = (*(round(0.3 + 0.01 * i, 2) for i in range(70)), 0.995, 0.998, 0.999)
 """The shares of the summed probabilities at which the recall is measured."""
 

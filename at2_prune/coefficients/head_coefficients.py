@@ -52,7 +52,8 @@ class HeadCoefficients(
     and heads (AT2, arXiv 2504.13752, section 3).
 
     The coefficients are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and
-    `push_to_hub` follow the conventions of Hugging Face. Loading fails if a file or key is missing or a shape is wrong.
+    `push_to_hub` follow the conventions of Hugging Face. Loading fails if a file is missing, a key other than
+    `model_layers` is missing, or a shape is wrong.
 
     Args:
         weight: the coefficients, `(row groups, layers, heads)`.

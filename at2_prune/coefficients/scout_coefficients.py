@@ -286,8 +286,8 @@ def is_scout_folder(folder: str | os.PathLike[str]) -> bool:
 def holds_scout(name: str | os.PathLike[str]) -> bool:
     """Return whether a folder, or a repository on the Hub, holds coefficients of scout, and not head coefficients.
 
-    The Hub is asked only if there is no file or folder of this name. If the Hub does not have the file that tells, or
-    cannot be reached, the result is False.
+    The Hub is asked only if there is no file or folder of this name. The file `config.json` names the kind of
+    coefficients. If the Hub does not have this file, or cannot be reached, the result is False.
     """
     if user_path(name).exists():
         return is_scout_folder(name)

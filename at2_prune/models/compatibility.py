@@ -122,9 +122,9 @@ def layer_types(config: PretrainedConfig) -> tuple[str, ...]:
 def loading_options(config: PretrainedConfig) -> dict[str, Any]:
     """Return the options that `from_pretrained` needs for a model with this config.
 
-    Some models, such as Gemma 2, have a soft-cap on attention logits. For these models, eager attention is chosen here,
-    unless the installed sdpa kernel takes a soft-cap. The choice matters up to transformers 5.20, whose sdpa kernel
-    ignores the soft-cap. Later versions choose eager attention themselves.
+    Some models, such as Gemma 2, have a soft-cap on attention logits. For these models, this function chooses eager
+    attention, unless the installed sdpa kernel takes a soft-cap. Up to transformers 5.20, the sdpa kernel ignores the
+    soft-cap without an error. Later versions of transformers choose eager attention themselves.
     """
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     takes_cap = "softcap" in inspect.signature(sdpa_attention_forward).parameters

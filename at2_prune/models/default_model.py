@@ -205,8 +205,8 @@ def _convert(source: Path, folder: Path) -> None:
 
     with _collector_off():
         # Before 5.23, transformers ignores `add_bos_token` in the GGUF file, so the option is set here. Before 5.18,
-        # transformers loses most of the tokenizer's merges. The tokenizer then splits text into single letters, and no
-        # error is raised.
+        # transformers loses most of the tokenizer's merges without an error. The tokenizer then splits text into single
+        # letters. The check below finds such a tokenizer.
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name, add_bos_token=True)
         if tokenizer(_PROBE).input_ids != _PROBE_IDS:
             raise MissingExtraError("transformers>=5.18", "embedded", "The embedded default model")

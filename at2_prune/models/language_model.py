@@ -383,7 +383,7 @@ class LanguageModel:
 
 
 def recorded_name(model: str | os.PathLike[str] | None) -> str:
-    """Return the name that `LanguageModel.load` gives to the model that it loads by a Hub id or path."""
+    """Return the name that `LanguageModel.load` gives to a model. The argument is the Hub id, the path or None."""
     return EMBEDDED_MODEL_ID if model is None else os.path.expanduser(str(model))
 
 

@@ -67,7 +67,10 @@ class TextCodec:
                 f"the tokenizer makes no token of 'a': its vocabulary is empty or lacks plain letters; {_INSTEAD}"
             )
         self.begin: list[int] = probe[:1] if probe and probe[0] == tokenizer.bos_token_id else []
-        """The ids at the start of every sequence. This is the beginning-of-sequence token if the tokenizer adds it."""
+        """The ids at the start of a prompt that does not start with control text.
+
+        If the tokenizer adds a beginning-of-sequence token, this token is the only id. Otherwise, the list is empty.
+        """
 
     def control(self, text: str) -> list[int]:
         """Return the ids of control text, in which special tokens are recognised."""

@@ -2,9 +2,10 @@
 
 The rows are those of the question or of another source. Take a row :math:`t` of an attention head and a source
 :math:`S` with :math:`n_S` tokens. Let :math:`z_{tj}` be the logit of row :math:`t` and key :math:`j`, and let
-:math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`. :math:`O_t` is the same sum over the opening text (`layout.HEAD`), the
-question's own tokens up to the row, and the attention sink if the layer has one. :math:`T_S` is the set of title
-tokens. Without a title, it is the first six tokens of the piece that holds :math:`S`.
+:math:`A_t(S) = \\sum_{j \\in S} e^{z_{tj}}`. :math:`O_t` is the same sum over other tokens: the opening text
+(`layout.HEAD`), `layout.BEFORE_QUESTION`, and the question's tokens up to the row. If the layer has an attention sink,
+:math:`O_t` includes it. :math:`T_S` is the set of title tokens. Without a title, it is the first six tokens of the
+piece that holds :math:`S`.
 
 There are three quantities, called `joint`, `share` and `title`. The question's features are the mean and the maximum of
 each quantity over the question's rows:
@@ -83,7 +84,7 @@ class Sums:
     titles: torch.Tensor
     """The sums over the title tokens of each unit's piece, `(layers, heads, rows, units)`."""
     own: torch.Tensor
-    """The sums over the opening text, the question's own tokens and the attention sink, `(layers, heads, rows)`."""
+    """The sums for :math:`O_t`, which the text at the top of this module defines, `(layers, heads, rows)`."""
     tokens: torch.Tensor
     """The number of tokens of each unit, `(units,)`."""
 

@@ -107,8 +107,8 @@ class PruneConfig:
     min_documents: int = setting(
         1,
         whole(0),
-        "the minimum number of passages to keep, even if the best sentences lie in fewer passages, fewer passages fit "
-        "into max_tokens, or fewer passages reach min_score",
+        "the minimum number of passages to keep. If fewer passages are kept, the best sources of other passages are "
+        "added. These sources may exceed max_tokens or have a probability below min_score",
         "N",
     )
     drop_duplicates: bool = setting(

@@ -20,8 +20,8 @@ def as_items(items: Any, kind: type[T], name: str, hint: str, single: tuple[type
         kind: the class that every item must have.
         name: the word that error messages use for one item, such as "document".
         hint: the end of the error message about one item. The hint says how to make an item.
-        single: the classes of objects that count as one item, even if they are iterable. `items` must not have such a
-            class.
+        single: the classes of objects that count as one item, even if they are iterable. `items` must not be an object
+            of such a class.
 
     Raises:
         InputError: `items` is not iterable, or it is a text, a mapping or one item. The error is also raised if an item

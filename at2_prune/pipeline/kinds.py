@@ -31,7 +31,7 @@ class Kind:
     def refusal(self, value: Any) -> str:
         """Return the end of the error message about a value that is not accepted.
 
-        The message begins with the name of the setting.
+        The caller puts the name of the setting or of the environment variable before this text.
         """
         if isinstance(value, str) and value in self.removed:
             return f"={value!r}: {self.removed[value]}"

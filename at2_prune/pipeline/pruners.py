@@ -1,8 +1,7 @@
 """Load the pruner of a step, or check the pruner that a user gives.
 
-Frameworks copy adapters, validate them again and send them to other processes. Each process therefore loads a pruner
-only once for each set of options. All steps with these options share the pruner. See also
-`at2_prune.models.shared_models`.
+Frameworks copy adapters, validate them again and send them to other processes. In each process, all steps with the
+same `MODEL_SETTINGS` therefore share one pruner. See also `at2_prune.models.shared_models`.
 """
 
 from __future__ import annotations

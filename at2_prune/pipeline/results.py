@@ -22,7 +22,7 @@ class KeptPassage:
     scored. A blank passage is not scored. A single passage is scored only if a setting needs probabilities."""
     probability: float | None = None
     """The probability that the passage is evidence. The probability is None if the passage was not scored, or if the
-    coefficients of the method are not calibrated."""
+    method has no calibrated coefficients."""
 
     @property
     def relevance(self) -> float | None:
@@ -56,8 +56,8 @@ class Pruned:
     """The reason why the sources could not be scored, or None if they were scored or needed no scores. If there is a
     reason, the first passages are kept."""
     present: float | None = None
-    """The probability that at least one passage is evidence. It is None if no passage was scored, if the coefficients
-    are not calibrated, or if there are too few passages (see `Calibration.fewest`)."""
+    """The probability that at least one passage is evidence. It is None if no passage was scored, if the method has no
+    calibrated coefficients, or if there are too few passages (see `Calibration.fewest`)."""
 
     @property
     def scores(self) -> list[float | None]:

@@ -29,7 +29,9 @@ class PlainErrors(BaseModel):
     Pydantic would wrap an `InputError` in a `ValidationError`, and would add words to the message. What pydantic itself
     refuses, such as an unknown argument, becomes an `InputError`. `InputError` and `ValidationError` are both
     `ValueError`s.
-    `model_validate`, and a class that has an adapter as a field, give a `ValidationError` as usual.
+
+    `model_validate` raises a `ValidationError` as usual. So does the constructor of a class that has an adapter as a
+    field.
     """
 
     if not TYPE_CHECKING:  # a type checker must see the fields as arguments

@@ -117,7 +117,8 @@ def read_file(path: Path) -> dict[str, Any]:
 def _refuse_misspelt(names: Mapping[Any, Any], where: str) -> None:
     """Refuse a section whose name differs from `SECTION` only in case or in `_` for `-`.
 
-    Without this check, such a section would be taken for the section of another program and ignored.
+    Without this check, such a table in a TOML file of other programs would be ignored. In any other file, the name
+    would be refused as an unknown key.
 
     Args:
         names: the names of all sections.

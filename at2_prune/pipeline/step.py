@@ -155,13 +155,14 @@ class PruneStep:
             passages: the retrieved passages, best first, in a form that `at2_prune.passages.as_passages` takes.
             draft: a draft that any model wrote from the passages whose indices `to_draft` returns. The scoring model
                 reads the draft in one forward pass. With None, the reader writes a draft if the method reads drafts. If
-                a given text is blank, or if the method reads drafts and the draft is empty, the first passages are
-                kept.
+                this argument is a blank text, the first passages are kept. The first passages are also kept if the
+                method reads drafts and the reader's draft is empty.
             k: the number of sources to keep. If given, `k` replaces the config's `top_n` and `max_tokens`. The settings
                 `min_score` and `keep` can still lower the number.
 
         Raises:
-            InputError: the question is empty, or a passage is invalid.
+            InputError: a passage or `k` is invalid, or the question is blank. The question is checked only if passages
+                are scored.
             ContextTooLongError: the question does not fit the scoring model's context. With `overflow="error"`, and a
                 method that reads all passages in one prompt, this error is also raised if the prompt does not fit.
         """

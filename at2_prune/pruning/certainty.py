@@ -36,7 +36,8 @@ class Bounds:
     min_score: float | None = None
     """The minimum probability of a kept source. This bound needs a calibrated scorer."""
     keep: str | None = None
-    """`recall>=R` keeps the fewest sources whose expected recall of evidence is at least R. This bound replaces k, the
+    """`recall>=R` keeps the most probable sources, until their share of the summed probabilities reaches a calibrated
+    level. The expected recall of evidence is then at least R; see `Calibration.level`. This bound replaces k, the
     number of sources to keep. It needs a calibrated scorer."""
 
     def __post_init__(self) -> None:

@@ -120,9 +120,9 @@ class Scoring:
             questions: any number of questions.
             passages: the passages of each question.
             drafts: the draft of each question. With None, drafts are written if the scorer reads drafts.
-            answers_follow: True if the questions are answered next. If the batch has only one question, the prefix of
-                its prompt is then run once and kept for the answers, if this saves time; see `run_prefix`. If drafts
-                are given or the reader is a separate model, no prefix is kept.
+            answers_follow: True if the questions are answered next. With only one question in the batch, `run_prefix`
+                then decides whether to run the prompt's prefix once. This prefix is kept for the answers. If drafts are
+                given or the reader is a separate model, no prefix is kept.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
@@ -187,8 +187,8 @@ class Scoring:
     def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
         """Score questions as one batch.
 
-        With `share_prefix` and only one question, the prefix of its prompt is run once and kept for the answers, if
-        this saves time; see `run_prefix`.
+        With `share_prefix` and only one question, `run_prefix` decides whether to run the prompt's prefix once. This
+        prefix is kept for the answers.
         """
         clock, model, count = time.perf_counter, self.language_model, len(asked)
         started = clock() - sum(one.seconds for one in asked)

@@ -1,4 +1,4 @@
-"""The scorers of all methods. Each scorer follows the protocol `base.Scorer`."""
+"""The scorers of all methods. Each scorer is a subclass of `base.Scorer`."""
 
 from __future__ import annotations
 

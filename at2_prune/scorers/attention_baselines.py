@@ -15,8 +15,10 @@ class AttentionScorer(Scorer):
     """Scores sources by the attention mass of the draft's rows, averaged over heads.
 
     With the measure `attention`, this score is average attention, the baseline in the AT2 paper (arXiv 2504.13752,
-    section 4). With the row group `draft`, training on ablations (`at2_prune.training.fit`) starts from average
-    attention. `at2_prune.attention.measures` defines the other measures.
+    section 4). `at2_prune.attention.measures` defines the other measures.
+
+    `at2_prune.training.fit` learns a coefficient for each head, and all coefficients are equal at the start. So with
+    only the row group `draft`, the scores at the start rank sources as average attention does.
 
     Args:
         measure: the quantity that is summed over a source's tokens.

@@ -1,4 +1,4 @@
-"""The protocol of a scorer. A scorer takes a question, passages and a draft, and returns one score per source."""
+"""The base class of all scorers. A scorer takes a question, passages and a draft, and returns one score per source."""
 
 from __future__ import annotations
 

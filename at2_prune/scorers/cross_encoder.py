@@ -19,7 +19,8 @@ class CrossEncoderScorer(Scorer):
     """Scores sources by the output of a sequence classifier that reads the question and a source together.
 
     The classifier reads a source as "title. text". The maximum input of a model in ONNX format, and of most other
-    models, is 512 tokens. If the question and a source together are longer, the longer of the two is cut at its end.
+    models, is 512 tokens. If the question and a source together are longer, usually only the longer of the two is cut
+    at its end. If each of the two is longer than half of the maximum, both are cut to half of the maximum.
 
     Args:
         model: a folder with `model.onnx` and `tokenizer.json`, which onnxruntime runs on the CPU. Any other name is a

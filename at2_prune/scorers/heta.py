@@ -135,9 +135,9 @@ def _transition(layers: list[LayerFlow], rows: slice) -> torch.Tensor:
     reached = torch.zeros(len(layers), heads, tokens, device=layers[0].weights.device)
     start = torch.zeros(heads, 1, tokens, device=reached.device)
     start[:, :, rows] = 1 / (rows.stop - rows.start)
-    # For each head, `paths` gets one row per layer. After the loop, this row is Phi of the layer: the mean of the
-    # rollout's rows that predict the draft. The loop goes from the last layer to the first. At each layer, it
-    # appends `start` as the row for this layer, and multiplies all rows by the matrix of this layer.
+    # The loop goes from the last layer to the first. At each layer, it appends the vector `start` of each head to
+    # `paths`. It then multiplies all vectors in `paths` by the matrix of this layer, (A + 1)/2. After the loop, the
+    # vector that was appended at a layer is Phi of this layer.
     paths = torch.zeros(heads, 0, tokens, device=reached.device)
     for layer in reversed(layers):
         paths = torch.cat([paths, start], dim=1)

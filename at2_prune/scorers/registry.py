@@ -227,7 +227,7 @@ def _may_be_found_by_weights(name: str, method: str | None, coefficients: object
 def _may_have_shipped_weights(config: PretrainedConfig | None, method: str) -> bool:
     """Return whether the package has coefficients of this method that fit a model with this config.
 
-    Only these coefficients can belong to a model with the same weights as this model. If the config is None, return
+    If the result is False, the package has no coefficients for the weights of this model. If the config is None, return
     True.
     """
     if config is None:

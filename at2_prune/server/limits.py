@@ -27,7 +27,9 @@ class Limits:
         default=2_000_000,
         metadata={"help": "the maximum number of characters in a request: question, documents and draft"},
     )
-    max_body_bytes: int = field(default=16 * 1024 * 1024, metadata={"help": "the maximum number of bytes in a request"})
+    max_body_bytes: int = field(
+        default=16 * 1024 * 1024, metadata={"help": "the maximum number of bytes in the body of a request"}
+    )
     timeout: float = field(
         default=60,
         metadata={

@@ -64,7 +64,7 @@ class Problem(HTTPException):
 
     Args:
         status: the HTTP status.
-        message: a sentence. Its only text of the request can be the name of an unknown field.
+        message: a sentence. It must not quote the request, except for the name of an unknown field.
         field: the field of the request that is wrong. It is None if the error is not about a field.
         headers: headers of the response.
     """

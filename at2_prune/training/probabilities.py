@@ -33,9 +33,9 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The share of fitted values of z that lie beyond each limit of z. z is the log-sum-exp of the first scores of a
-question's sources. A calibration clips z to the limits before it computes a probability. The limits are the quantiles
-of z at the levels TAIL and 1 - TAIL. Each fitted question has one z with its evidence, and another z without it.
+"""The level of the lower limit of z. z is the log-sum-exp of the first scores of a question's sources. A calibration
+clips z to two limits before it computes a probability. The limits are the quantiles of z over the fitted questions, at
+the levels TAIL and 1 - TAIL. Each fitted question has one z with its evidence, and another z without it.
 `Calibration.totals` holds the limits."""
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..datasets import Question
-from ..models.matmul_precision import bfloat16_products
 from ..passage_index.features import QUESTION, best_units, links_from, question_features, question_sums
 from ..passage_index.index import PassageIndex
 from ..passage_index.sources import source_units
@@ -26,8 +25,6 @@ def collect_scout(
 ) -> dict[str, int]:
     """Collect the features of every question that `store` does not have yet.
 
-    Matrix products of a float32 model are computed in bfloat16 if the processor is faster in bfloat16.
-
     Returns:
         The number of questions without an example, by reason.
     """
@@ -40,8 +37,7 @@ def collect_scout(
             elif not question.gold:
                 reason = "no supporting passages are named"
             else:
-                with bfloat16_products(index.language_model):
-                    store.add(_example(index, question))
+                store.add(_example(index, question))
             if reason:
                 skipped[reason] = skipped.get(reason, 0) + 1
         progress()

@@ -27,8 +27,8 @@ class ScoutSettings:
     """The settings with which scout's coefficients are learned."""
 
     layers: tuple[int, ...] = ()
-    """The indices of the layers whose keys are stored. The default is two layers of the model's first third: its middle
-    layer and its last layer."""
+    """The indices of the layers whose keys are stored. The default is two layers of the model's first third: the middle
+    layer and the last layer of this third."""
     link_layers: tuple[int, ...] = ()
     """The indices of the layers whose attention gives the links between passages. They must be among `layers`. The
     default is the last of `layers`."""

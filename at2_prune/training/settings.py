@@ -113,8 +113,11 @@ class TrainingSettings:
             raise DataError(f"{name}: no question has an answer to learn from; use other data, or learn from the draft")
 
     def holds_out(self, question_id: str) -> bool:
-        """Return whether a question is held out. Its id decides by a hash, so all runs with the same share hold out the
-        same questions."""
+        """Return whether a question is held out.
+
+        The result depends only on the hash of the question's id and on `holdout`. All runs with the same `holdout`
+        therefore hold out the same questions.
+        """
         return int(hashlib.sha256(question_id.encode()).hexdigest()[:8], 16) / 2**32 < self.holdout
 
 

@@ -63,10 +63,11 @@ def train(
 ) -> TrainingReport:
     """Train head coefficients for a model, and save the coefficients.
 
-    The run collects an example for every question. It fits coefficients to most of the examples, and measures the
-    coefficients on the held-out examples. The coefficients are saved to `out`. Each example is written as soon as it is
-    collected. A run that was interrupted therefore continues where it stopped. With `data.examples`, coefficients for
-    other row groups can be fitted to the ablations of an earlier run.
+    The run collects an example for each question, and skips questions that give no complete example. It fits
+    coefficients to the examples that are not held out, and measures the coefficients on the held-out examples. The
+    coefficients are saved to `out`. Each example is written as soon as it is collected. A run that was interrupted
+    therefore continues where it stopped. With `data.examples`, coefficients for other row groups can be fitted to the
+    ablations of an earlier run.
 
     Args:
         language_model: any model whose attention can be read.

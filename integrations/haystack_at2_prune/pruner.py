@@ -71,7 +71,7 @@ class AT2DocumentPruner:
         return cls(**{**PruneConfig.load(config).to_dict(), **options})
 
     def warm_up(self) -> None:
-        """Load the scoring model, if documents are pruned."""
+        """Load the scoring model. If the setting `enabled` is False, nothing is loaded."""
         if self.config.enabled:
             _ = self.step.pruner
 

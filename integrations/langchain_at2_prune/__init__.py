@@ -5,8 +5,8 @@
     compressor = AT2DocumentCompressor(top_n=3)
 
 Use the compressor wherever LangChain takes a document compressor, for example in `ContextualCompressionRetriever`.
-`AT2PruneRetriever` wraps any retriever. `create_prune_chain` makes a chain that writes a draft, prunes the documents,
-and answers.
+`AT2PruneRetriever` wraps any retriever. `create_prune_chain` makes a chain that prunes the documents, and answers from
+the kept documents. If the pruning method reads a draft, the chain first writes a draft.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A Runnable that writes a draft from all documents, prunes the documents, and answers from the kept documents."""
+"""A Runnable that prunes documents, and answers from the kept documents.
+
+If the pruning method reads a draft, the Runnable first writes a draft from the documents.
+"""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     chain."""
     read: SkipJsonSchema[Callable[[Document], Passage] | None] = Field(default=None, exclude=True)
     """A function that turns a document into a passage. The default function reads `page_content`, the title and the
-    retrieval score. With `granularity="sentence"`, a document that loses sentences gets the kept sentences of the
-    passage's text. A document that loses none keeps its `page_content`."""
+    retrieval score. The setting `granularity="sentence"` can drop sentences of a passage. The `page_content` of the
+    returned copy is then the passage's kept sentences. If no sentence is dropped, `page_content` does not change."""
     score_key: str = "relevance_score"
     """The metadata key of the retrieval score. A higher score is better. Only some methods, for example `fusion`, read
     this score."""

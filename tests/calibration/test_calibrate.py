@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import multiprocessing
 from pathlib import Path
@@ -23,6 +24,8 @@ from at2_prune.cli import main
 from at2_prune.coefficients.scout_coefficients import ScoutCoefficients
 from at2_prune.datasets import Question
 from at2_prune.errors import CoefficientsError, DataError, InputError
+from at2_prune.models import bfloat16
+from at2_prune.models.fingerprint import fingerprint
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pipeline.config import PruneConfig
 from at2_prune.pipeline.step import PruneStep
@@ -72,19 +75,21 @@ def test_a_model_without_coefficients_is_calibrated_once(
     assert again.score(question.text, question.passages) == pruner.score(question.text, question.passages)
 
 
-def test_passages_are_read_with_products_in_bfloat16(
-    tiny_lm: LanguageModel, few_questions: list[Question], tmp_path: Path
+def test_a_float32_model_is_read_in_bfloat16_where_that_is_exact_and_fast(
+    tiny_lm: LanguageModel, few_questions: list[Question], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: set[str] = set()
-    layer = tiny_lm.model.get_decoder().layers[0].self_attn.q_proj
-    handle = layer.register_forward_hook(lambda *_: seen.add(torch.get_float32_matmul_precision()))
-    before = torch.get_float32_matmul_precision()
-    try:
-        calibrate(tiny_lm, [TrainingData(few_questions, "few")], tmp_path)
-    finally:
-        handle.remove()
-    assert seen == {"medium"}
-    assert torch.get_float32_matmul_precision() == before
+    monkeypatch.setattr(bfloat16, "fast_in_bfloat16", lambda: True)
+    model = copy.deepcopy(tiny_lm.model).to(torch.bfloat16).to(torch.float32)
+    found = calibrate(LanguageModel(model, tiny_lm.tokenizer), [TrainingData(few_questions, "few")], tmp_path)
+    assert found.coefficients.training["dtype"] == "bfloat16"
+    assert found.coefficients.training["weights"] == fingerprint(model)  # so the cache finds the coefficients
+    assert model.dtype == torch.float32
+
+
+def test_a_model_with_shipped_coefficients_needs_a_folder(few: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate"]) == 2
+    assert "gemma-3-270m" in (said := capsys.readouterr().err)
+    assert "--out DIR" in said
 
 
 def test_calibration_can_be_switched_off(few: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
