@@ -52,7 +52,7 @@ class PruneConfig:
         "2504.13752), which reads a draft; fusion, which adds the retriever's scores to the scores of scout; "
         f"cross_encoder, a reranker of your own. All methods: {', '.join(configurable_methods())}. If not given, the "
         "method follows from the setting that is given: coefficients, cross_encoder or embedder; if none of these is "
-        f"given, {DEFAULT_METHOD}",
+        f"given, {DEFAULT_METHOD}, or at2 for the command cite",
         "METHOD",
     )
     top_n: K = setting(

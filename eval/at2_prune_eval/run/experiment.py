@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from at2_prune.datasets import Question
-from at2_prune.errors import ContextTooLongError, DataError
+from at2_prune.errors import ContextTooLongError, DataError, InputError
 from at2_prune.models.language_model import LanguageModel
 from at2_prune.pruning.selection import K
 from at2_prune.scorers import Scorer
@@ -31,6 +31,11 @@ class Experiment:
     of the key `name`."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """The number of rows of the data that were left out, by reason. The results repeat these numbers."""
+
+    def __post_init__(self) -> None:
+        for scorer in self.scorers:
+            if not isinstance(scorer, Scorer):
+                raise InputError(f"scorers must be objects of at2_prune.scorers.Scorer, got {scorer!r:.200}")
 
 
 def check_questions(experiment: Experiment) -> None:

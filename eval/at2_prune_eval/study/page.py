@@ -159,8 +159,8 @@ def _reader(cells: Cells, reader: str) -> str:
     devices = "; ".join(f"{cells.labels[name]}: {', '.join(where)}" for name, where in cells.devices.items() if where)
     text.append(
         "Seconds are means for one question. The seconds of answering are the time of the batch, divided by the number "
-        "of its prompts. Passages were chosen on: "
-        f"{devices or 'no device'}."
+        "of its prompts. If a reader answered on several devices, the seconds of different rows cannot be compared. "
+        f"Passages were chosen on: {devices or 'no device'}."
     )
     return "\n\n".join(text)
 
