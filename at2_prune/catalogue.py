@@ -57,8 +57,8 @@ class MethodInfo:
     """A description of a passage's score. The HTML report and the table in the docs show this text."""
     passes: str = "0"
     """The number of forward passes over the whole prompt before the passages are chosen. Writing a draft counts as one
-    pass. A backward pass counts as two. A pass that runs only some layers is "part of 1". The method `none` chooses no
-    passages. It has the value 1, because the model answers from the whole prompt."""
+    pass. A backward pass counts as two. The text "part of 1" means that a pass runs only some layers. The method `none`
+    chooses no passages. It has the value 1, because the model answers from the whole prompt."""
     scorer: str = ""
     """The scorer's class, as `module.Class` in `at2_prune.scorers`. It is empty for a method that does not score."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -267,7 +267,8 @@ _ENTRIES = (
         "heta",
         "HETA",
         "gradient",
-        "Attention flow to the draft × (Hessian sensitivity + lost information) of the passage (arXiv 2604.13258).",
+        "The passage's attention flow to the draft × (its Hessian sensitivity + the KL divergence if its embeddings "
+        "are zero) (arXiv 2604.13258).",
         "about 8 per passage",
         "heta.HetaScorer",
         slow=True,

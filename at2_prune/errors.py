@@ -1,7 +1,8 @@
 """The errors that this package raises on purpose.
 
 A message says what was wrong, with which value, and what to do. The command line prints the message of an
-`AT2PruneError` on stderr and exits with code 2. Any other error is a bug and keeps its traceback.
+`AT2PruneError` on stderr and exits with code 2. It also handles an interrupt, and a stdout that cannot be written. Any
+other error is a bug and keeps its traceback.
 """
 
 from __future__ import annotations

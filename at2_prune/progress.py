@@ -37,7 +37,7 @@ def progress(items: Sequence[T], what: str) -> Iterator[T]:
 
 
 def shown() -> bool | None:
-    """Return True if `AT2_PRUNE_PROGRESS` is `on`, False if it is `off`, and None if it is not set.
+    """Return True if `AT2_PRUNE_PROGRESS` is `on`, False if it is `off`, and None if it is not set or blank.
 
     Raises:
         InputError: the variable has a value other than `on` and `off`.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
+import torch
 from measuring import Measurement, median
 from workload import case, device_of
 
@@ -63,7 +64,8 @@ def calibrating(lm: LanguageModel) -> Iterator[Measurement]:
     tokenizer = embedded_tokenizer(embedded_model_path())
     config = copy.deepcopy(lm.model.config)
     config.vocab_size = len(tokenizer)
-    model = type(lm.model)(config).to(dtype=lm.model.dtype, device=lm.device).eval()
+    published = type(lm.model)(config).to(torch.bfloat16)  # as the weights of most models are
+    model = published.to(dtype=lm.model.dtype, device=lm.device).eval()
     lm = LanguageModel(model, tokenizer, name=lm.name)
     data = shipped_data()
     with tempfile.TemporaryDirectory() as folder:

@@ -326,7 +326,7 @@ def read_attention(
         model: any decoder-only model that goes through transformers' `AttentionInterface`.
         readings: the sources and rows to read, one reading for each sequence of the batch.
         layers: the layers to read, as indices. `None` reads all layers that have attention.
-        past: the number of tokens in the cache that the first forward pass gets.
+        past: the number of tokens that the cache holds before the first forward pass.
         stop: whether to end the `with` block after the last of `layers` has been read. Later layers then do not run.
         given: the number of tokens per sequence that the caller passes to the first pass. If the model adds tokens of
             its own, an error is raised. With `None`, the number is not checked.

@@ -63,8 +63,9 @@ def calibrate(
     All questions are used for the coefficients. The measures in the report, such as the recall, are cross-validated in
     five folds. Each question is scored by coefficients that were learned from the other folds.
 
-    A float32 model on the CPU is read in bfloat16 if its weights stay the same and the processor is faster in bfloat16;
-    see `bfloat16_copy`. If a call is interrupted, the next call continues where the interrupted call stopped.
+    A float32 model on the CPU is copied to bfloat16 if bfloat16 holds every weight exactly and the processor is faster
+    in bfloat16; see `bfloat16_copy`. The copy then reads the passages. If a call is interrupted, the next call
+    continues where the interrupted call stopped.
 
     Args:
         language_model: any model whose attention can be read.

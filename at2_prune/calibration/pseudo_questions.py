@@ -169,7 +169,10 @@ class _Corpus:
         return _Made(f"{piece.title} {words}", {index: piece, other: self.pieces[other]})
 
     def _named_in(self, text: str) -> Iterator[tuple[str, int]]:
-        """Yield each title that a text names, with the index of its passage."""
+        """Yield each title of `titles` that a text names, with the index of its passage.
+
+        Titles of at most four characters are not in `titles`.
+        """
         words = text.split()
         for title, index in self.titles.items():
             if title.split()[0] in words and title in text:

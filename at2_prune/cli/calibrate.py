@@ -30,13 +30,13 @@ EXAMPLES = """examples:
   at2-prune calibrate --questions my_questions.jsonl --out my-scout/
 
 Without --passages, the coefficients are learned from 170 questions that come with at2-prune. With --passages, questions
-are also made from your own texts. Without --out, the coefficients are saved in the cache. AT2Pruner.from_pretrained and
-all adapters use the cache only for a model for which at2-prune ships no coefficients. With --out DIR, the coefficients
-are saved in DIR: to use them, pass coefficients=DIR.
+are also made from your own texts. Without --out, the coefficients are saved in the cache, where
+AT2Pruner.from_pretrained and all adapters find them. If at2-prune ships coefficients for the model, the cache is not
+used, and --out must be given. With --out DIR, the coefficients are saved in DIR: to use them, pass coefficients=DIR.
 
 With --questions, the coefficients do not change. Only the probabilities are fitted again, to your questions. Each
-question must name its supporting passages. Give a hundred questions or more. If the probabilities are fitted to few
-questions, keep='recall>=R' keeps more passages than the recall R needs.
+question must name its supporting passages. Give a hundred questions or more. With fewer questions, keep='recall>=R'
+keeps more passages than are needed for the recall R.
 
 If the command is interrupted, give the same command again: it continues where it stopped."""
 
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check_not_shipped(folder: Path | None, method: str) -> None:
-    """Raise `InputError` if the package has coefficients for the model. They would be used instead of the cache's."""
+    """Raise `InputError` if the package has coefficients for the model. The cache is never used for such a model."""
     from ..errors import InputError
 
     if folder is not None:

@@ -233,8 +233,8 @@ def add_learned_embedder(parser: argparse.ArgumentParser) -> None:
 def method_of_scout(coefficients: str | None, embedder: str | None) -> str:
     """Return the method of a command that works with scout.
 
-    With an embedder, the method is scout_dense. Without an embedder, given coefficients of scout determine the
-    method. In all other cases, the method is scout.
+    With an embedder, the method is scout_dense. If there is no embedder and the coefficients are those of scout, they
+    determine the method. In all other cases, the method is scout.
 
     Raises:
         CoefficientsError: the coefficients cannot be read.

@@ -132,8 +132,9 @@ def run(args: argparse.Namespace) -> None:
     from ..datasets import load_questions
     from ..training import TrainingData, check_store, train
 
+    # A wrong setting, or a missing package or folder, must raise an error before the model is loaded.
     settings = _settings(args)
-    settings.check()  # a wrong setting, or a missing package or folder, must raise an error before the model is loaded
+    settings.check()
     known_depth(args)  # this raises an error if the model does not exist
     settings.check_packages()
     check_folder(args.out)

@@ -52,8 +52,8 @@ class HeadCoefficients(
     and heads (AT2, arXiv 2504.13752, section 3).
 
     The coefficients are saved as a safetensors file and a `config.json`. `save_pretrained`, `from_pretrained` and
-    `push_to_hub` follow the conventions of Hugging Face. Loading fails if a file is missing, a key other than
-    `model_layers` is missing, or a shape is wrong.
+    `push_to_hub` follow the conventions of Hugging Face. Loading fails if a file is missing or a
+    shape is wrong. It also fails if `config.json` lacks a key. Only the key `model_layers` may be missing.
 
     Args:
         weight: the coefficients, `(row groups, layers, heads)`.
@@ -110,7 +110,7 @@ class HeadCoefficients(
     def average(cls, layers: int, heads: int, model_type: str = "") -> HeadCoefficients:
         """Make coefficients that are all equal. Scores are then the average attention mass over layers and heads.
 
-        Training on ablations starts from these coefficients.
+        Training on ablations starts from equal coefficients too.
 
         Args:
             layers: the number of layers of the model.

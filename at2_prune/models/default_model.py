@@ -158,7 +158,7 @@ def _build(target: Path) -> None:
     logger.info("Preparing Gemma 3 270M in %s; this happens once and takes about 40 s", target)
     logger.info(EMBEDDED_MODEL_LICENCE)
     partial = target.with_name(f"{target.name}.partial")
-    # When a process ends, its lock is released. So a folder that exists here comes from a process that ended early.
+    # When a process ends, its lock is released. If the partial folder exists now, a process that ended early left it.
     _remove(partial)
     free = shutil.disk_usage(target.parent).free
     if free < _BYTES_NEEDED:

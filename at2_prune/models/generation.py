@@ -144,8 +144,9 @@ class StopAtAnswersEnd(StoppingCriteria):
 class OwnSettings(GenerationConfig):
     """Settings of `generate` that ignore the model's generation_config.json.
 
-    That file may suppress or force tokens. Answers with a shared prefix are written without `generate`, so the file
-    does not affect them. If `generate` used the file, its answers could differ from answers with a shared prefix.
+    That file may suppress or force tokens. Answers with a shared prefix are written without `generate`, so this
+    does not affect them. If `generate` suppressed or forced tokens, its answers could differ from answers with a shared
+    prefix. `LanguageModel` takes only the end tokens from the file, for both kinds of answers.
     """
 
     def update(self, defaults_only: bool = False, **settings: Any) -> dict[str, Any]:  # type: ignore[override]

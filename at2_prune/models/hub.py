@@ -88,7 +88,7 @@ def repository_folder(name: str, file: str, patterns: Sequence[str], hub_options
         hub_options: as in `check_reachable`.
 
     Returns:
-        The folder that holds `file`. It is None if `file` is neither in the cache nor on the Hub.
+        The folder that holds `file`. It is None if `file` is not in the cache and cannot be downloaded.
 
     Raises:
         InputError: the repository has `file`, but the other files cannot be downloaded.

@@ -8,10 +8,10 @@ The answers are written together if there are at least `WORTH_BATCHING` differen
 and joins caches (see `Compatibility`). Each step then adds one token to every answer. Otherwise, each answer is
 finished before the next answer starts.
 
-Answers that are written one after the other are often equal. So an earlier answer serves as a guess for the rest of
-an answer whose first tokens are known. The guess is the latest known answer with the same first tokens. One forward
-pass checks all tokens of the guess. This is speculative decoding (Leviathan et al., arXiv 2211.17192), with earlier
-answers instead of a draft model.
+Answers that are written one after the other are often equal. So when the first tokens of an answer are known, its other
+tokens are guessed. The guess comes from the latest known answer with the same first tokens. One forward pass checks all
+tokens of the guess. This is speculative decoding (Leviathan et al., arXiv 2211.17192), with earlier answers instead of
+a draft model.
 
 If a model cannot share prefixes, each prompt is answered alone.
 

@@ -70,8 +70,9 @@ def draft_parts(language_model: LanguageModel, ids: Sequence[int]) -> list[Span]
     ends = [stop for _, stop in decoded_offsets(language_model, ids)]
     parts, start = [], 0
     for _, characters in sentence_spans(language_model.codec.decode(ids)):
+        # A token that crosses the end of a sentence belongs to the next sentence.
         stop = next((i for i in range(start, len(ids)) if ends[i] > characters), len(ids))
-        if stop > start:  # a token that crosses the boundary belongs to the next sentence
+        if stop > start:
             parts.append((start, stop))
             start = stop
     if start < len(ids):

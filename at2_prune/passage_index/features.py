@@ -54,8 +54,8 @@ QUESTION = ("joint", "joint-max", "share", "share-max", "title", "title-max")
 LINKS = ("to", "to-max", "to-title-max", "from", "from-max", "from-title-max")
 """The features of the link between two sources. One of the two sources is called the known source. In the direction
 `to`, the rows of the known source attend to the other source. In the direction `from`, the rows of the other source
-attend to the known source. Each direction has three features: the mean and the maximum over the rows of the attention
-to all tokens of a source, and the maximum over the rows of the attention to the title tokens only."""
+attend to the known source. Each direction has three features. The first two are the mean and the maximum, over the
+rows, of the attention to all tokens of a source. The third is the maximum of the attention to the title tokens only."""
 USUAL_TOKENS = 130
 """The usual number of tokens of a passage. In the feature `joint`, the sum :math:`O_t` is divided by this number."""
 UNITS_AT_ONCE = 128

@@ -104,8 +104,8 @@ shared_memory = MemoryStore(tell=True)
 class DiskStore:
     """Keeps records in the file `passages.sqlite` of a folder. Many processes may read while one process writes.
 
-    The records of a passage are written as a whole or not at all, and they have a checksum. Damaged records count as
-    missing.
+    The records of a passage are written as a whole or not at all, and they have a checksum. Records with a wrong
+    checksum count as missing.
 
     Args:
         folder: the folder. If it does not exist and `identity` is given, the folder is made.

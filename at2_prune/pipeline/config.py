@@ -50,9 +50,10 @@ class PruneConfig:
         choice(*configurable_methods(), optional=True, removed={name: info.advice for name, info in REMOVED.items()}),
         "the method that scores the passages: scout, which needs no draft; at2, the method of the AT2 paper (arXiv "
         "2504.13752), which reads a draft; fusion, which adds the retriever's scores to the scores of scout; "
-        f"cross_encoder, a reranker of your own. All methods: {', '.join(configurable_methods())}. If not given, the "
-        "method follows from the setting that is given: coefficients, cross_encoder or embedder; if none of these is "
-        f"given, {DEFAULT_METHOD}, or at2 for the command cite",
+        f"cross_encoder, a reranker of your own. All methods: {', '.join(configurable_methods())}. If not given, "
+        "coefficients select the method that they belong to, cross_encoder selects the method cross_encoder, and "
+        "embedder selects dense. If none of these three settings is given either, the method is "
+        f"{DEFAULT_METHOD}, or at2 for the command cite",
         "METHOD",
     )
     top_n: K = setting(

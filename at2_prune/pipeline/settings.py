@@ -30,8 +30,8 @@ class PlainErrors(BaseModel):
     refuses, such as an unknown argument, becomes an `InputError`. `InputError` and `ValidationError` are both
     `ValueError`s.
 
-    `model_validate` raises a `ValidationError` as usual. So does the constructor of a class that has an adapter as a
-    field.
+    `model_validate` raises a `ValidationError` as usual. If a user's own pydantic class has an adapter as a field, the
+    constructor of that class raises a `ValidationError` too.
     """
 
     if not TYPE_CHECKING:  # a type checker must see the fields as arguments

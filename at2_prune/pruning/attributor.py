@@ -77,7 +77,7 @@ class Attributor(Citing):
                 the reader writes a draft if the scorer reads drafts.
 
         Raises:
-            EmptyDraftError: the given draft is empty, or the scorer reads drafts and the model wrote an empty draft.
+            EmptyDraftError: a given text is empty, or the scorer reads drafts and the given or written draft is empty.
             InputError: the question is empty, there are no passages, or a passage cannot be used. The error is also
                 raised if the given draft is neither a text nor a `Draft`, or if it is a `Draft` for another prompt.
             ContextTooLongError: the question alone does not fit the model's context. With `overflow="error"`, and a
@@ -220,7 +220,8 @@ class Attributor(Citing):
     def try_score(self, question: str, passages: Iterable[PassageLike], draft: str | Draft | None = None) -> Scored:
         """Score the sources as `score` does, but raise no error if the draft is empty.
 
-        If the draft is empty, all scores are 0 and `error` gives the reason.
+        If the draft is empty, all scores are 0 and `error` gives the reason. An empty `Draft` has no effect if the
+        scorer reads no draft.
 
         Raises:
             InputError, ContextTooLongError: as in `score`.

@@ -44,8 +44,9 @@ class Scored:
     """The prompt's tokens before the first source, with their keys and values. It is None if the model has not run
     these tokens separately."""
     excerpts: Mapping[int, Passage] = field(default_factory=dict, repr=False)
-    """The best part of each passage that is too long for the model's context, by the passage's index. If the passage is
-    kept, the answer is written from its best part."""
+    """The best part of each passage that was cut into parts, by the passage's index. With a separate reader, only
+    passages that do not fit the reader's context are included. If such a passage is kept, the answer is written from
+    its best part. The mapping is empty if the sources are sentences."""
     seconds: dict[str, float] = field(default_factory=dict, repr=False)
     """The time of each of the steps `draft` and `score`, in seconds."""
     probabilities: list[float] | None = None

@@ -238,7 +238,7 @@ class AT2Pruner(Attributor):
             CoefficientsError: there are bounds, and the coefficients have no calibration.
             OnlyThoughtsError: a reasoning model wrote only thoughts. If several k are given, the error is raised
                 only if the answers for all k are like this.
-            EmptyDraftError: the given draft is empty.
+            EmptyDraftError: a given text is empty, or the method reads drafts and the given draft is empty.
             ContextTooLongError: the question does not fit the model's context, or the kept passages do not fit the
                 reader's context. With `overflow="error"`, and a scorer that reads all passages in one prompt, the error
                 is also raised if the prompt does not fit.

@@ -75,7 +75,8 @@ class Room:
         """Return the passages as parts. A passage that does not fit by itself is cut into several parts.
 
         The text of each of these parts takes at most a quarter of the room that the context has for passages. A window
-        can then hold several parts to compare, and the prompt of an answer can hold several kept parts.
+        can then hold several parts to compare, and the prompt of an answer can hold several kept parts. If the room has
+        fewer than 4 tokens, no passage is cut.
 
         Args:
             question: the question.

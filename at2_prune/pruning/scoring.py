@@ -98,7 +98,11 @@ class Scoring:
         return self._reader_room, None
 
     def _in_one_pass(self, asked: _Asked) -> bool:
-        """Return whether a question can be scored without windows and without cutting a passage."""
+        """Return whether a question is scored without windows and without cutting a passage.
+
+        With `overflow="error"`, the result is always True. If the scorer reads a prompt that is too long, an
+        error is raised later.
+        """
         if self.overflow == "error":
             return True
         room, draft = self._room_of(asked)
@@ -120,9 +124,9 @@ class Scoring:
             questions: any number of questions.
             passages: the passages of each question.
             drafts: the draft of each question. With None, drafts are written if the scorer reads drafts.
-            answers_follow: True if the questions are answered next. With only one question in the batch, `run_prefix`
-                then decides whether to run the prompt's prefix once. This prefix is kept for the answers. If drafts are
-                given or the reader is a separate model, no prefix is kept.
+            answers_follow: True if the questions are answered next. If the batch has only one question, the prompt's
+                prefix may then be run separately, and kept for the answers; see `run_prefix`. If drafts are given or
+                the reader is a separate model, no prefix is kept.
         """
         _check_one_each(questions, passages, "lists of passages")
         given: Sequence[str | Draft | None] = [None] * len(questions)
@@ -187,8 +191,8 @@ class Scoring:
     def _score_together(self, asked: Sequence[_Asked], share_prefix: bool) -> list[Scored]:
         """Score questions as one batch.
 
-        With `share_prefix` and only one question, `run_prefix` decides whether to run the prompt's prefix once. This
-        prefix is kept for the answers.
+        With `share_prefix` and only one question, the prompt's prefix may be run separately, and kept for the answers;
+        see `run_prefix`.
         """
         clock, model, count = time.perf_counter, self.language_model, len(asked)
         started = clock() - sum(one.seconds for one in asked)
@@ -213,7 +217,7 @@ class Scoring:
         here.
 
         Raises:
-            EmptyDraftError: the given draft is empty.
+            EmptyDraftError: a given text is empty, or the scorer reads drafts and the given draft is empty.
             ContextTooLongError: the question alone does not fit.
         """
         clock, model, scorer = time.perf_counter, self.language_model, self.scorer

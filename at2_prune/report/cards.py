@@ -122,7 +122,11 @@ def _whole_characters(tokens: Tokens) -> Iterator[tuple[str, float]]:
 
 
 def _blocks(passage: Passage, shades: list[Shade], notes: list[tuple[str, bool, str]]) -> Iterator[Block]:
-    """Cut the shown text at the start of the passage's text. If sentences were scored, also cut at each sentence."""
+    """Divide the shown text into blocks.
+
+    The text before the passage's text, such as a title, is a block of its own. If sentences were scored, each sentence
+    is a block.
+    """
     shown = "".join(shade.text for shade in shades)
     start = shown.find(passage.text, len(passage.title or ""))
     start = shown.find(passage.text) if start < 0 else start

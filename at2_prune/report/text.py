@@ -71,7 +71,10 @@ def ranking(scores: Sequence[float]) -> list[int]:
 
 
 def decimals_for(values: Sequence[float]) -> int:
-    """Return the number of decimals that gives the largest value three significant digits, limited to 0 to 9."""
+    """Return the number of decimals that shows the largest value with three significant digits.
+
+    The number is at least 0 and at most 9.
+    """
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return 2 if largest == 0 else min(9, max(0, 2 - math.floor(math.log10(largest))))
 

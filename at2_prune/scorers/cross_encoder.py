@@ -28,8 +28,8 @@ class CrossEncoderScorer(Scorer):
         batch_size: the number of pairs of question and source in a batch. A model in ONNX format reads the pairs one by
             one.
 
-    The model is loaded when it is first needed. `check` already loads an ONNX model. The constructor therefore raises
-    none of the errors below.
+    The constructor does not load the model, so it raises none of the errors below. `check` loads an ONNX model. Any
+    other model is loaded by `prepare` or by the first call of `score`.
 
     Raises:
         InputError: the model cannot be loaded, or it has more than one output.

@@ -14,8 +14,8 @@ __all__ = ["LearnedScorer"]
 class LearnedScorer(Scorer):
     """Scores sources with learned head coefficients.
 
-    The attention is read while the draft is written. The score of a source is then one inner product. Layers whose
-    coefficients are all zero are not read.
+    The attention is read while the draft is written. The score of a source is then one inner product. A layer is
+    not read if all of its coefficients are zero. If the coefficients of all layers are zero, all layers are read.
 
     Args:
         coefficients: the head coefficients. The attention of their row groups is read.
@@ -26,8 +26,8 @@ class LearnedScorer(Scorer):
         self.coefficients = coefficients
         self.name = name
         self.row_groups = coefficients.row_groups
-        # The config of an evaluation run records a scorer's public instance attributes. `uses_draft` must stay one of
-        # them, because configs of version 0.1.0 contain it.
+        # The config of an evaluation run records most of a scorer's public instance attributes. `uses_draft` must stay
+        # an instance attribute, because configs of version 0.1.0 contain it.
         self.uses_draft = True
         self._weighed = _without_zero_layers(coefficients)
         self.layers = self._weighed.layers

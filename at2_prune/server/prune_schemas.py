@@ -87,7 +87,8 @@ class Kept(BaseModel):
     score: float | None = Field(description="The method's score. Null if the passage was not scored.")
     probability: float | None = Field(
         None,
-        description="The probability that the passage is evidence. Null if the method gives no probabilities.",
+        description="The probability that the passage is evidence. Null if the passage was not scored, or if the "
+        "method gives no probabilities.",
     )
 
 

@@ -113,7 +113,8 @@ def build(args: Mapping[str, Any]) -> Application:
         args: the settings of `PruneConfig`, the fields of `Limits` and `Replicas`, `config` and `log_texts`.
 
     Raises:
-        InputError: a name is unknown, a value is invalid, or pruning is off.
+        InputError: a name is unknown, a setting or a limit is invalid, the key is blank, or pruning is off. A value of
+            `log_texts` that means neither on nor off raises no error and counts as off.
     """
     given = dict(args)
     api_key = os.environ.get(KEY_VARIABLE)
@@ -155,7 +156,9 @@ def build(args: Mapping[str, Any]) -> Application:
 
 
 def _taken(kind: type[D], given: dict[str, Any]) -> D:
-    """Remove the fields of a dataclass from the arguments, and return the dataclass with these values.
+    """Return an object of the dataclass `kind`, with the values that `given` has for its fields.
+
+    These values are removed from `given`.
 
     Raises:
         InputError: a value is not a number, or an integer field has a value that is not an integer. The error is also

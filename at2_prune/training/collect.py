@@ -54,8 +54,8 @@ class CollectSettings:
     targets: Literal["draft", "sentence"] = "draft"
     """The texts whose log-odds are measured in each ablation: the whole draft, or each sentence of the draft."""
     positions: Positions = "kept"
-    """The way in which an ablation leaves sources out. "kept" hides the sources with an attention mask and keeps the
-    positions of all tokens, as in AT2. "closed" removes the text of the sources from the prompt."""
+    """The way in which an ablation leaves sources out. With "kept", no token attends to these sources, and the other
+    tokens keep their positions, as in AT2. With "closed", the text of the sources is removed from the prompt."""
     max_new_tokens: int = 48
     """The maximum number of tokens in a draft."""
     seed: int = 0

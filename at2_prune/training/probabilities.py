@@ -33,9 +33,9 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The level of the lower limit of z. z is the log-sum-exp of the first scores of a question's sources. A calibration
-clips z to two limits before it computes a probability. The limits are the quantiles of z over the fitted questions, at
-the levels TAIL and 1 - TAIL. Each fitted question has one z with its evidence, and another z without it.
+"""The quantile that is the lower limit of z. z is the log-sum-exp of the first scores of a question's sources. A
+calibration clips z to two limits before it computes a probability. The limits are the quantiles TAIL and 1 - TAIL of z
+over the fitted questions. Each fitted question has one z with its evidence, and another z without it.
 `Calibration.totals` holds the limits."""
 
 
@@ -48,7 +48,8 @@ class ScoredQuestion:
     """The log-sum-exp of the first scores. `Calibration` calls this number z."""
     gold: torch.Tensor
     absent: tuple[torch.Tensor, float] | None
-    """The scores and the total of the question without its supporting sources. It is None if these are not known."""
+    """The scores and the total of the question without its supporting sources. It is None if the example lacks the
+    features for them, or if every source is a supporting source."""
     weight: float = 1.0
 
 

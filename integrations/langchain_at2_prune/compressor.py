@@ -31,11 +31,11 @@ __all__ = ["AT2DocumentCompressor", "as_documents"]
 class AT2DocumentCompressor(PruneSettings, BaseDocumentCompressor):
     """Keep the documents that the attention of the scoring model points to.
 
-    The first call loads the scoring model, by default Gemma 3 270M. Kept documents are copies with the same id and
-    metadata. The metadata of a copy also has two scores. `relevance_score` is the probability that the document is
-    evidence. `raw_score` is the method's score. If the method gives no probabilities, `relevance_score` is the method's
-    score, and there is no `raw_score`. A single document is not scored, unless a setting such as `min_score` needs
-    probabilities.
+    The first call that needs scores loads the scoring model, by default Gemma 3 270M. Kept documents are copies with
+    the same id and metadata. The metadata of a copy also has two scores. `relevance_score` is the probability that the
+    document is evidence. `raw_score` is the method's score. If the method gives no probabilities, `relevance_score` is
+    the method's score, and there is no `raw_score`. A single document is not scored, unless a setting such as
+    `min_score` needs probabilities.
 
     Example:
         >>> from langchain_core.documents import Document

@@ -42,7 +42,7 @@ def _passage(entry: Any, index: int, where: str) -> Passage:
             raise TypeError(f"is_supporting must be true or false, got {entry['is_supporting']!r:.80}")
         return Passage(entry["paragraph_text"], title=entry["title"], id=str(entry.get("idx", index)))
     except (AttributeError, InputError, KeyError, TypeError) as error:
-        reason = "field 'paragraphs' must hold objects with title, paragraph_text and is_supporting"
+        reason = "field 'paragraphs' must hold objects with title and paragraph_text"
         raise RowError(where, reason, f" (paragraph {index}: {error})") from None
 
 

@@ -37,9 +37,9 @@ dispatcher = get_dispatcher(__name__)
 class AT2Postprocessor(PruneSettings, BaseNodePostprocessor):
     """Keep the nodes that the attention of the scoring model points to.
 
-    The first call loads the scoring model, by default Gemma 3 270M. The scoring model reads the same text as the LLM:
-    the text of the node, with the metadata that the LLM sees. With `granularity="sentence"`, the scoring model reads
-    only the title and the text.
+    The first call that scores nodes loads the scoring model, by default Gemma 3 270M. The scoring model reads the same
+    text as the LLM: the text of the node, with the metadata that the LLM sees. With `granularity="sentence"`, the
+    scoring model reads only the title and the text.
 
     `NodeWithScore.score` holds the probability that the node is evidence. If the method gives no probabilities, it
     holds the method's score. `prune` returns both numbers. A single node is not scored and keeps its retrieval score,
