@@ -133,8 +133,8 @@ model of 270 million parameters, and the links. The cross-encoder has 33 million
 passages cost little more each: the figure shows where the lines part.""",
     "calibrating a float32 model, seconds": """\
 **Calibrating in float32.** Nearly all of the time is one pass of the passages through a third of the layers: 85,000
-tokens through about 120 million weights are 20 TFLOP. `calibrate` reads the passages in bfloat16 if the processor has matrix units
-for bfloat16 and the weights stay the same.""",
+tokens through about 120 million weights are 20 TFLOP. `calibrate` reads the passages in bfloat16 if the processor has
+matrix units for bfloat16 and the weights stay the same.""",
 }
 """For the name of a measurement, the reason why it may miss its target, and the lowest possible value."""
 
