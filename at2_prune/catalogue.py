@@ -267,8 +267,9 @@ _ENTRIES = (
         "heta",
         "HETA",
         "gradient",
-        "The passage's attention flow to the draft × (its Hessian sensitivity + the KL divergence if its embeddings "
-        "are zero) (arXiv 2604.13258).",
+        "Attention flow × (sensitivity + information) (arXiv 2604.13258). The flow goes from the passage to the draft. "
+        "The sensitivity comes from the Hessian of the draft's log-probability. The information is the KL divergence "
+        "that arises if the passage's embeddings are set to zero.",
         "about 8 per passage",
         "heta.HetaScorer",
         slow=True,

@@ -24,7 +24,7 @@ def progress(items: Sequence[T], what: str) -> Iterator[T]:
 
     Args:
         items: the items to work on.
-        what: one or two words that name the work.
+        what: a few words that name the work.
     """
     if len(items) < 2:
         yield from items

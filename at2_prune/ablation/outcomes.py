@@ -5,9 +5,10 @@ If the tokens of the target have the joint probability :math:`p`, the outcome is
 mask hides the tokens of the sources, and the other tokens keep their positions. In pruning, the tokens of the sources
 are removed, and later tokens move up.
 
-In most models, it makes no difference whether tokens are masked or not run at all. The other tokens must only keep
-their position ids. In these models, the tokens that an ablation leaves out are not run. In models with recurrent or
-convolution layers, the results differ. In such a model, an ablation with kept positions runs all tokens under a mask.
+In most models, it makes no difference whether tokens are masked or not run at all. The condition is that the other
+tokens keep their position ids. In these models, the tokens that an ablation leaves out are not run. In models with
+recurrent or convolution layers, the results differ. In such a model, an ablation with kept positions runs all tokens
+under a mask.
 
 On a CPU, ablations that agree on the first sources share one prefix cache (see `tree`). On a GPU, a pass over few
 tokens takes about as long as a pass over many tokens, so whole ablations run in batches (see `whole`).

@@ -166,8 +166,8 @@ def _call(listener: AttentionListener, *inputs: Any) -> None:
 def _stay_out_of_graphs() -> None:
     """Keep `_call` out of compiled graphs. Only the first call in a process has an effect.
 
-    It is not enough to keep only the listener out. A graph that contains `_call` stores the value that `_listener`
-    had at compilation. Later passes then use this old value (seen with torch 2.13 and 2.14).
+    It is not enough to disable compilation for the listener alone. A graph that contains `_call` stores the listener
+    that was set at compilation. Later passes then call this old listener (seen with torch 2.13 and 2.14).
     """
     global _call
     _call = torch.compiler.disable(_call)

@@ -222,8 +222,8 @@ class AttentionReader:
 
         The fused kernel runs every row from the first wanted row to the last wanted row. If `fused_sums` calls it with
         `is_causal=True`, it also runs all earlier rows. The result is True if three conditions hold. At least
-        `MANY_ROWS` rows are wanted. At least half of the rows from the first to the last wanted row are wanted. There
-        are few sources.
+        `MANY_ROWS` rows are wanted. The wanted rows are at least half of all rows from the first to the last of them.
+        There are few sources.
         """
         wanted = sum(last - first for first, last in spans)
         between = max((last for _, last in spans), default=0) - min((first for first, _ in spans), default=0)

@@ -62,8 +62,8 @@ def check_cache(may_hold_coefficients: bool = False) -> None:
     """Check that coefficients can be kept in the cache. The check needs no model.
 
     Args:
-        may_hold_coefficients: whether the folder may hold the coefficients already. If True, a folder that exists is
-            accepted, and nothing checks that it can be written.
+        may_hold_coefficients: whether the cache may hold the coefficients already. If True and the folder `scout` of
+            the cache exists, the check passes. It then does not test whether this folder can be written.
 
     Raises:
         CacheError: the coefficients cannot be kept in the cache.

@@ -81,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        # The attributes of the parsed arguments, and the option of each: --answer of cite is parsed into `draft`.
+        options = {one.dest: one.option_strings[-1] for one in command._actions if one.option_strings}
+        command.set_defaults(run=module.run, option_of=options)
     return parser
 
 
@@ -140,7 +142,7 @@ def _refuse_empty(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
     """
     for name, value in vars(args).items():
         if name != "question" and (value == "" or (isinstance(value, list) and "" in value)):
-            parser.error(f"--{name.replace('_', '-')} is empty: give a value, or leave the option out")
+            parser.error(f"{args.option_of.get(name, name)} is empty: give a value, or leave the option out")
 
 
 def _one_line(text: str) -> str:

@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   at2-prune models --json"""
 
 _MEASURES = {"lds": "LDS", "gold_recall": "recall of gold passages at 2"}
-"""The titles of the measures that training stores with coefficients."""
+"""The titles of the measures that the command prints. Only some coefficients have the measure `gold_recall`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   at2-prune train --data train.jsonl --ablations 8 --out coefficients/
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --out qwen3/
   at2-prune train --model Qwen/Qwen3-0.6B --data hotpotqa/hotpot_qa --split train --limit 300 --thoughts own \\
-      --max-new-tokens 1000 --out qwen3-thoughts/  (attributes answers to the model's thoughts)
+      --max-new-tokens 1000 --out qwen3-thoughts/  (learns to attribute answers to the model's thoughts)
   at2-prune train --model M --data databricks/databricks-dolly-15k --granularity token --targets sentence \\
       --limit 4000 --out dolly/  (the settings with which AT2's authors trained their published coefficients)
 
@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["draft"],
         help="the tokens whose attention is read and weighted: draft, question or last (the prompt's last token); at "
         "least one name must begin with draft. The suffix -max takes the maximum over these tokens instead of the "
-        "mean. The suffixes -contribution and -effective read another measure instead of attention (default: draft)",
+        "mean. By default, attention weights are read. The suffix -contribution reads the contribution of each token "
+        "to the head's output. The suffix -effective reads only the part of attention that can affect this output "
+        "(default: draft)",
     )
     parser.add_argument(
         "--examples",

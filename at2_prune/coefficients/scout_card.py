@@ -109,8 +109,9 @@ def _probabilities(calibration: Calibration) -> str:
         f"The probabilities were fitted to {calibration.questions} questions. Each question was scored by coefficients "
         "that were fitted to other questions. The measures below are cross-validated too.",
         f"The expected calibration error is {measured['ece']:.3f}. Another probability says whether the passages hold "
-        f"evidence at all. Its AUROC is {measured.get('auroc', float('nan')):.3f}. The AUROC says how well this "
-        "probability separates questions with their evidence from the same questions without it. The recall of "
+        f"evidence at all. Its AUROC is {measured.get('auroc', float('nan')):.3f}. For the AUROC, each question counts "
+        "twice: once with its evidence, and once without its evidence. The AUROC says how well the probability "
+        "separates these two groups. The recall of "
         f"evidence among the best 1, 2 and 3 sources is {measured['recall@1']:.3f}, {measured['recall@2']:.3f} and "
         f"{measured['recall@3']:.3f}.",
         "| sources | mean probability | share of evidence |\n| --- | --- | --- |\n"

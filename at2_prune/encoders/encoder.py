@@ -78,8 +78,8 @@ def finite(values: torch.Tensor, encoder: str | os.PathLike[str]) -> torch.Tenso
     """
     if not bool(values.isfinite().all()):
         raise ModelNotSupportedError(
-            f"the encoder {os.fspath(encoder)!r} computes numbers that are not finite: its weights are damaged or "
-            "overflow; get a new copy of the encoder, or use another encoder"
+            f"the encoder {os.fspath(encoder)!r} computes numbers that are not finite: its weights are damaged, "
+            "or its values overflow; get a new copy of the encoder, or use another encoder"
         )
     return values
 

@@ -1,8 +1,9 @@
-"""Copies a float32 model to bfloat16, where the processor computes faster in bfloat16."""
+"""Copies a float32 model to bfloat16, if the processor computes fast in bfloat16."""
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ __all__ = ["bfloat16_copy", "fast_in_bfloat16"]
 
 def fast_in_bfloat16() -> bool:
     """Return whether the processor has matrix units for bfloat16 (Intel AMX) that PyTorch knows of."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16"))
 
 

@@ -38,8 +38,9 @@ class Generation:
     text: str
     """The final answer. It is empty if the model wrote no answer."""
     log_probability: float = -math.inf
-    """The log-probability of the final answer and of the token that ends the answer. It is minus infinity if there is
-    no answer, or if the log-probabilities of the tokens are unknown."""
+    """The log-probability of the final answer and of the token after the answer, if there is one. This token usually
+    ends the answer. The value is minus infinity if there is no answer, or if the log-probabilities of the tokens are
+    unknown."""
 
     only_thoughts: bool = False
     """True if the model stopped within its thoughts and wrote no answer."""
@@ -68,8 +69,8 @@ class AnswerParser:
 
         Args:
             ids: the tokens, without the tokens that ended the text.
-            log_probabilities: one log-probability for each token, then one for the token that ended the text. If there
-                are none, the answer's log-probability is minus infinity.
+            log_probabilities: one log-probability for each token. If a token ended the text, its log-probability
+                follows. If the sequence is empty, the answer's log-probability is minus infinity.
         """
         start, stop = self._after_thoughts(ids), len(ids)
         unclosed = 0 < start == len(ids) and not self._closed(ids)
@@ -82,7 +83,7 @@ class AnswerParser:
             stop -= 1
         text = self._before_stop(self._text(ids[start:stop]))
         known = log_probabilities if stop > start else ()
-        total = math.fsum(known[start : stop + 1]) if known else -math.inf  # the end token is included
+        total = math.fsum(known[start : stop + 1]) if known else -math.inf  # with the next token, if there is one
         return Generation(ids, (start, stop), text.strip(), total, unclosed)
 
     def has_stopped(self, ids: list[int]) -> bool:
@@ -144,9 +145,10 @@ class StopAtAnswersEnd(StoppingCriteria):
 class OwnSettings(GenerationConfig):
     """Settings of `generate` that ignore the model's generation_config.json.
 
-    That file may suppress or force tokens. Answers with a shared prefix are written without `generate`, so this
-    does not affect them. If `generate` suppressed or forced tokens, its answers could differ from answers with a shared
-    prefix. `LanguageModel` takes only the end tokens from the file, for both kinds of answers.
+    That file may tell `generate` to suppress or force tokens. Answers with a shared prefix are written without
+    `generate`, so these settings do not affect them. If `generate` suppressed or forced tokens, its answers could
+    differ from answers with a shared prefix. `LanguageModel` takes only the end tokens from the file, for both kinds of
+    answers.
     """
 
     def update(self, defaults_only: bool = False, **settings: Any) -> dict[str, Any]:  # type: ignore[override]

@@ -19,7 +19,7 @@ SWITCH = "AT2_PRUNE"
 PREFIX = "AT2_PRUNE_"
 OTHER_VARIABLES = ("AT2_PRUNE_API_KEY", "AT2_PRUNE_CACHE", "AT2_PRUNE_DATA", "AT2_PRUNE_PROGRESS")
 """Environment variables that are not settings. In this order they give the key of a server, the folder of the cache,
-the folder of the test data, and whether progress bars are shown."""
+the folder of the data for tests and examples, and whether progress bars are shown."""
 
 Settings = Mapping[str, "Field[Any]"]
 """Fields by name, each with a `kind` in its metadata; see `at2_prune.pipeline.kinds.setting`."""
@@ -115,7 +115,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _refuse_misspelt(names: Mapping[Any, Any], where: str) -> None:
-    """Refuse a section whose name differs from `SECTION` only in case or in `_` for `-`.
+    """Refuse a section whose name is `SECTION` with other upper and lower case, or with `_` instead of `-`.
 
     Without this check, such a table in a TOML file of other programs would be ignored. In any other file, the name
     would be refused as an unknown key.

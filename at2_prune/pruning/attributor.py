@@ -38,8 +38,8 @@ class Attributor(Citing):
             that fits the context. If the scorer reads a draft and none is given, the model drafts from each window. All
             windows are then scored with the most confident draft. A passage that does not fit by itself is cut into
             parts, and gets the largest score of its parts. A separate reader and the scoring model each have their own
-            windows. A scorer that does not read all passages in one prompt, such as scout, needs no windows and raises
-            no such error; see `Scorer.reads_prompt`.
+            windows. A scorer that does not read all passages in one prompt, such as scout, needs no windows; see
+            `Scorer.reads_prompt`. With "error", such a scorer raises no error for passages that do not fit together.
     """
 
     def draft(self, question: str, passages: Iterable[PassageLike]) -> Draft:

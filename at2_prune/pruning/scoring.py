@@ -89,9 +89,10 @@ class Scoring:
     def _room_of(self, asked: _Asked) -> tuple[Room, str | Draft | None]:
         """Return a `Room` and a draft. The `Room` belongs to the model whose context must hold the passages.
 
-        If the scorer reads the prompt or there is only one model, this model is the scoring model. Its context must
-        hold the given draft too, so this draft is returned. Otherwise, the model is the reader. The returned draft is
-        then None, because the reader does not read a given draft.
+        The `Room` belongs to the scoring model if the scorer reads the prompt, or if the scoring model is also the
+        reader. The context of the scoring model must hold the given draft too, so this draft is returned. Otherwise,
+        the `Room` belongs to the reader. The returned draft is then None, because the reader does not read a given
+        draft.
         """
         if self.scorer.reads_prompt or not self.loop.two_models:
             return self._scoring_room, asked.draft

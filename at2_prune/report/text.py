@@ -26,9 +26,9 @@ __all__ = [
     "visible",
 ]
 
-# The characters of the first class could change what a person sees. They are control characters, line separators, bidi
-# controls, annotation controls, and invisible tags. Tab and line feed are not in this class. The second class holds
-# code points that UTF-8 or HTML cannot represent.
+# The pattern has two character classes. The characters of the first class could change what a person sees. They are
+# control characters, line separators, bidi controls, annotation controls, and invisible tags. Tab and line feed are not
+# in this class. The second class holds code points that UTF-8 or HTML cannot represent.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]"
     "|[\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
@@ -130,5 +130,8 @@ def k_line(result: PruneResult) -> str:
 
 
 def count(n: int, noun: str, every: str = "") -> str:
-    """Format a count with its noun: `1 passage` or `2 passages`. With `every="all "`, two become `all 2 passages`."""
+    """Format a count with its noun: `1 passage` or `2 passages`.
+
+    `every` is put before any count except 1. With `every="all "`, the count 2 gives `all 2 passages`.
+    """
     return f"{n} {noun}" if n == 1 else f"{every}{n} {noun}s"

@@ -88,8 +88,8 @@ def check_scorer(
 
     Returns:
         The method, and the scorer of the method. The scorer is None if its coefficients can be chosen only after the
-        model is loaded. `load_scorer` then looks for coefficients of a model with the same weights, or learns
-        coefficients.
+        model is loaded. `load_scorer` then looks for coefficients of a model with the same weights. If it finds none,
+        it either learns coefficients or raises `CoefficientsError`.
 
     Raises:
         InputError: there is no such method or model, or an option cannot be used.

@@ -1,8 +1,9 @@
 """Fit a calibration, which turns scores into probabilities of evidence and estimates the recall of evidence.
 
-The questions are divided into five folds. Each question is scored with coefficients that were fitted to the other
-folds. It is scored twice: with all its passages, and without its supporting passages. Two logistic regressions are then
-fitted to these scores; see `at2_prune.coefficients.calibration`. One regression gives the probability that at least one
+The questions are divided into five folds. `fit_calibration` scores each question with coefficients that were fitted to
+the other folds. For `calibration_of_scores`, the questions were scored before, with given coefficients. A question is
+scored twice: with all its passages, and without its supporting passages. Two logistic regressions are then fitted to
+these scores; see `at2_prune.coefficients.calibration`. One regression gives the probability that at least one
 passage is evidence. Its negative examples are the questions without their supporting passages.
 
 The recall is measured for each level in `LEVELS`. A level is a share of the summed probabilities. The most probable
@@ -33,10 +34,10 @@ ABSENT = 0.1
 """The assumed share of questions without evidence. In the regression for sources, a question with its evidence has the
 weight 1 - ABSENT. The same question without its evidence has the weight ABSENT."""
 TAIL = 0.01
-"""The quantile that is the lower limit of z. z is the log-sum-exp of the first scores of a question's sources. A
-calibration clips z to two limits before it computes a probability. The limits are the quantiles TAIL and 1 - TAIL of z
-over the fitted questions. Each fitted question has one z with its evidence, and another z without it.
-`Calibration.totals` holds the limits."""
+"""The level of the lower quantile of z, the log-sum-exp of the first scores of a question's sources. A calibration
+clips z to two limits before it computes a probability. The limits are the quantiles of z at the levels TAIL and
+1 - TAIL, over the fitted questions. Each fitted question has one z with its evidence. It has another z without its
+evidence, unless `ScoredQuestion.absent` is None. `Calibration.totals` holds the limits."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def _example(index: PassageIndex, question: Question) -> Example:
     rows = index.question(question.text)
     sums = question_sums(rows, units)
     share = question_features(sums)[QUESTION.index("share")].mean((0, 1))
-    # A long passage is cut into pieces. A source has one unit in each piece that holds some of its tokens. There are no
+    # A long passage is cut into pieces. A unit is the part of a source that lies in one piece. There are no
     # coefficients yet, so the feature `share` chooses the best unit of each source.
     best = best_units(share, sources)
     some = [units[i] for i in best]

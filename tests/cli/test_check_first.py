@@ -96,6 +96,12 @@ def test_options_of_answers(options: list[str], says: str, passages: str, capsys
 
 
 @pytest.mark.usefixtures("no_model")
+def test_an_empty_value_is_refused_by_the_name_of_its_option(passages: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--answer is empty" in refused(["cite", "Which river?", "--passages", passages, "--answer", ""], capsys)
+    assert "--model is empty" in refused(["serve", "--model", ""], capsys)
+
+
+@pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("command", ["answer", "score"])
 def test_question_and_passages(command: str, passages: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "must be a text that is not blank, got ' '" in refused([command, " ", "--passages", passages], capsys)
