@@ -14,6 +14,8 @@ these with the summed scores of the kept sources. The top-k drop is the log-prob
 its k best sources, in nats. Both are also measured for the whole answer, as one more statement. Where the data names
 supporting passages, the passages that each statement cites (`Statement.cited`) are compared with them.
 
+The folder research/records holds the records of finished and interrupted runs, without any text of the data sets.
+
 With --known, the data's answer is attributed instead of the model's own. With --long, the question also asks for three
 facts, in a sentence each, and answers of one sentence are left out. With --thoughts, it asks for reasoning before the
 marker "Answer:", and the sources are the sentences before the marker. A line is written to OUT/questions.jsonl when a

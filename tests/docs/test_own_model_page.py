@@ -50,7 +50,7 @@ def test_the_page_runs(
     for language, block in re.findall(r"```(\w+)\n(.*?)```", text, re.S):
         if language == "console":
             for command in re.findall(r"^\$ (.+)$", block, re.M):
-                assert main(shlex.split(command)[1:]) == 0
+                assert main(shlex.split(command, comments=True)[1:]) == 0
         elif language == "python":
             capsys.readouterr()
             exec(block.replace(str(model), repr(str(model))), names)
