@@ -57,10 +57,10 @@ FORM = (
     " First state three facts from the documents that help to answer, in one full sentence each. Then give the answer "
     "in a last full sentence."
 )
-"""What --long appends to each question. An instruction before the documents alone gives answers of one sentence."""
+"""The text that --long appends to each question. Before the documents, this request gives answers of one sentence."""
 KS = (1, 3)
 BATCH = 8
-"""Answers written at once."""
+"""The number of answers that are written at once."""
 
 
 @dataclass(frozen=True)

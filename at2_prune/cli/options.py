@@ -136,12 +136,17 @@ def data_name(source: str) -> str:
     return f"{path.parent.name}/{path.name}" if path.exists() else source
 
 
-def load_model(args: argparse.Namespace) -> LanguageModel:
-    """Load the scoring model that the options name. If the options name a reader, first check the reader."""
+def load_model(args: argparse.Namespace, announcement: str = "") -> LanguageModel:
+    """Load the scoring model that the options name. If the options name a reader, first check the reader.
+
+    The announcement, if given, is written to stderr before the model is loaded.
+    """
     from ..models.shared_models import shared_model
     from ..pruning.readers import check_reader
 
     check_reader(getattr(args, "reader", None), args.model)
+    if announcement:
+        print(announcement, file=sys.stderr, flush=True)
     _hide_progress(args)
     return shared_model(args.model, args.device, args.dtype)
 

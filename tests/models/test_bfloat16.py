@@ -40,8 +40,3 @@ def test_weights_that_would_change_are_not_copied(
 def test_a_model_in_another_precision_is_not_copied(exact: LanguageModel) -> None:
     copied = bfloat16_copy(exact)
     assert bfloat16_copy(copied) is copied
-
-
-def test_the_processor_is_asked() -> None:
-    known = getattr(torch.cpu, "get_capabilities", None)
-    assert bfloat16.fast_in_bfloat16() == bool(known and known().get("amx_bf16"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Mapping
@@ -52,7 +51,7 @@ file."""
 
 def run(args: argparse.Namespace) -> None:
     from at2_prune.progress import shown
-    from at2_prune.pruning.readers import check_reader, load_reader
+    from at2_prune.pruning.readers import load_reader
     from at2_prune_eval import CachedLoop, ModelCache, Processes, add_faithfulness
 
     choice = MethodChoice(args.methods or (), args.coefficients, args.embedder, args.cross_encoder)
@@ -60,10 +59,8 @@ def run(args: argparse.Namespace) -> None:
     questions, skipped = _load_questions(args)
     processes = Processes()
     args.device = args.device or processes.device
-    check_reader(args.reader, args.model)
-    if processes.rank == 0 and shown() is not False:
-        print(f"{len(questions)} questions; loading the model ...", file=sys.stderr, flush=True)
-    language_model = load_model(args)
+    announced = processes.rank == 0 and shown() is not False
+    language_model = load_model(args, f"{len(questions)} questions; loading the model ..." if announced else "")
     scorers = choose_scorers(choice, language_model)
     reader = load_reader(args.reader, language_model, args.device, args.dtype)
     for model in (language_model, reader):
