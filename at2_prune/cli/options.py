@@ -121,7 +121,7 @@ def add_thoughts_option(parser: argparse._ActionsContainer) -> None:
         "--thoughts",
         choices=["own", "asked"],
         help="the sources are the sentences that the model writes before its answer. own: a reasoning model writes its "
-        "thoughts between markers such as <think>. asked: the prompt asks any other chat model to think step by step "
+        "thoughts between markers such as <think>. asked: the prompt asks any other chat model for the facts "
         "before it writes 'Answer:' (default: the sources are the passages)",
     )
 

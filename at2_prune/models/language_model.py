@@ -127,8 +127,8 @@ class LanguageModel:
 
         Args:
             own: True for a reasoning model. The tokenizer's chat template is then used with `enable_thinking=True`.
-                `LanguageModel.load` uses it with `enable_thinking=False`. With `own=False`, the instruction of the
-                current template is replaced by an instruction to reason.
+                `LanguageModel.load` uses it with `enable_thinking=False`. With `own=False`, the prompt asks for the
+                facts, and then for the answer.
 
         Raises:
             ModelNotSupportedError: with `own=True`, the tokenizer has no chat template. With `own=False`, the current

@@ -59,10 +59,12 @@ class PromptTemplate(Protocol):
         ...
 
 
-REASONING = (
-    "Answer the question, using the documents. First think step by step, in a few short sentences. Then write "
-    "'Answer:' and only the answer.\n\n"
+REASONING = "Answer the question below, using the documents. Follow the form that the question asks for.\n\n"
+STEPS = (
+    " First state the facts from the documents that answer the question, in two or three sentences. Then write "
+    '"Answer:" and the short answer.'
 )
+"""The request for reasoning. It follows the question, because small models ignore such a request before documents."""
 INSTRUCTION = "Answer the question with a few words, using the documents."
 EXAMPLES = """Documents:
 Bram Stoker: Bram Stoker was an Irish author, born in Clontarf, Dublin.
@@ -120,6 +122,8 @@ class ChatTemplate:
     """The marker between the thoughts and the answer, if the template asks the model to reason. Everything before the
     marker counts as thoughts. If the marker is empty, only the markers of reasoning models (`compatibility.THOUGHTS`)
     separate thoughts from the answer."""
+    request: str = ""
+    """The text that follows the question, for example a request for reasoning. It begins with a space."""
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **chat_options: Any) -> ChatTemplate:
@@ -148,7 +152,8 @@ class ChatTemplate:
 
     def around(self, question: str) -> tuple[list[Piece], list[Piece]]:
         before = [Piece(self.head, "control"), Piece(self.instruction + "Documents:\n")]
-        return before, [Piece("\nQuestion: "), Piece(question, "question"), Piece(self.tail, "control")]
+        request = [Piece(self.request)] if self.request else []
+        return before, [Piece("\nQuestion: "), Piece(question, "question"), *request, Piece(self.tail, "control")]
 
 
 def default_template(tokenizer: PreTrainedTokenizerBase, thinks: bool = False) -> TextTemplate | ChatTemplate:
@@ -166,7 +171,7 @@ def reasoning_template(template: PromptTemplate) -> ChatTemplate:
     """Return a chat template that asks for reasoning before the marker "Answer:". The reasoning counts as thoughts.
 
     Args:
-        template: the chat template whose instruction is replaced.
+        template: the chat template whose instruction and request are replaced.
 
     Raises:
         ModelNotSupportedError: the template is not a `ChatTemplate`, so the model may not follow an instruction.
@@ -176,4 +181,5 @@ def reasoning_template(template: PromptTemplate) -> ChatTemplate:
             f"a model with the template {template.name!r} cannot be asked to reason before it answers: use a model "
             "with a chat template"
         )
-    return replace(template, name=f"{template.name}-reasoning", instruction=REASONING, thoughts_end="Answer:")
+    name = f"{template.name}-reasoning"
+    return replace(template, name=name, instruction=REASONING, request=STEPS, thoughts_end="Answer:")

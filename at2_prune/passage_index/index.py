@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ from .records import DEFAULT_PRECISION, PieceRecord, Precision
 from .stores import INDEX_FILE, NOT_COMPARED, DiskStore, Key, MemoryStore, Store, shared_memory
 
 __all__ = ["PassageIndex", "check_index"]
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 PASSAGES_AT_ONCE = 16
@@ -169,6 +172,7 @@ class PassageIndex:
                 if known[key] is None:
                     missing[key] = passage
         known.update(self._read(missing))
+        logger.info("read %d new passages of %d", len(missing), len(known))
         return [known[self.key(passage)] or [] for passage in passages]
 
     def _get(self, key: Key) -> list[PieceRecord] | None:

@@ -1,4 +1,4 @@
-"""The command `python -m at2_prune_eval.study RESULTS_JSON OUT`."""
+"""The command `python -m at2_prune_eval.study RESULTS_JSON [RESULTS_JSON ...] OUT`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from at2_prune.errors import CacheError, DataError, MissingExtraError
+from at2_prune.files import write_atomically
 
-from .cells import read_cells
+from .cells import as_json, read_cells
+from .join import join_cells
 from .page import write_cells
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the Markdown page of a study's results, and the figures beside the page."""
+    """Write the Markdown page of a study's results, and the figures beside the page.
+
+    Results of several runs with the same readers and questions are joined.
+    """
     parser = argparse.ArgumentParser(prog="python -m at2_prune_eval.study", description=main.__doc__)
-    parser.add_argument("results", type=Path, metavar="RESULTS_JSON", help="the results.json of a study")
+    parser.add_argument(
+        "results", type=Path, nargs="+", metavar="RESULTS_JSON", help="the results.json of one or more studies"
+    )
     parser.add_argument(
         "out",
         type=Path,
         metavar="OUT",
         help="the page, for example results.md. Figures go into figures/ beside the page",
     )
+    parser.add_argument("--joined", type=Path, metavar="FILE", help="also write the joined results to this file")
     parsed = parser.parse_args(arguments)
     try:
-        write_cells(read_cells(parsed.results), parsed.out)
+        cells = join_cells([read_cells(path) for path in parsed.results])
+        write_cells(cells, parsed.out)
+        if parsed.joined is not None:
+            write_atomically(parsed.joined, as_json(cells))
     except (DataError, CacheError, MissingExtraError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
 

@@ -18,6 +18,7 @@ from at2_prune.errors import DataError
 from at2_prune.files import read_text
 
 from ..k_values import ALL
+from ..loop.digests import json_digest
 from ..metrics import answer_scores, gold_recall
 from ..tables.cells import main_method
 from .answer import NEEDED
@@ -61,6 +62,8 @@ class Part:
     """The settings of the reader."""
     where: list[dict[str, Any]]
     """The devices and batch sizes with which the reader wrote the answers."""
+    digest: str = ""
+    """A digest of the questions and their passages, in their order. It is empty in results of earlier versions."""
 
 
 @dataclass
@@ -205,7 +208,8 @@ def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tup
             if question.gold:
                 cell.recall.append(gold_recall(some, question.gold))
     empty = sum(not answers[one]["answer"] for one in wanted)
-    return Part(cells, len(questions), empty, len(wanted), lines.about, lines.where), counts
+    digest = json_digest([question.sha256 for question in questions])
+    return Part(cells, len(questions), empty, len(wanted), lines.about, lines.where, digest), counts
 
 
 def _devices(folder: StudyFolder, method: str) -> list[str]:

@@ -158,8 +158,9 @@ def _reader(cells: Cells, reader: str) -> str:
         text += [f"### {reader}, {data}", markdown(rows)]
     devices = "; ".join(f"{cells.labels[name]}: {', '.join(where)}" for name, where in cells.devices.items() if where)
     text.append(
-        "Seconds are means for one question. The seconds of answering are the time of the batch, divided by the number "
-        "of its prompts. If a reader answered on several devices, the seconds of different rows cannot be compared. "
+        "Seconds are means for one question. A dash stands where no time was measured. The seconds of answering are "
+        "the time of the batch, divided by the number of its prompts. If a reader answered on several devices, the "
+        "seconds of different rows cannot be compared. "
         f"Passages were chosen on: {devices or 'no device'}."
     )
     return "\n\n".join(text)
@@ -179,7 +180,7 @@ def _row(cells: Cells, key: Key, reader: str, data: str) -> list[str]:
         str(means["f1"]),
         f"{means['tokens'].mean:,.0f}",
         "–" if means["recall"].mean != means["recall"].mean else str(means["recall"]),
-        f"{means['choosing'].mean:.3f}",
+        f"{means['choosing'].mean:.3f}" if means["choosing"].mean else "–",
         f"{means['answering'].mean:.3f}",
     ]
 

@@ -162,6 +162,52 @@ def test_the_page_can_be_written_again_from_the_results(
     assert "results.json: does not hold results of a study" in capsys.readouterr().err
 
 
+def test_results_of_two_runs_are_joined(
+    run: Run, settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    whole = tmp_path / "out" / "README.md"
+    methods, page = dict(settings["methods"]), whole.read_text(encoding="utf-8")
+    settings["k"] = [2]
+    run("--stage", "page")
+    first = (tmp_path / "out" / "results.json").rename(tmp_path / "first.json")
+    settings["k"] = [1]
+    settings["methods"] = {name: methods[name] for name in ("none", "bm25", "average_attention", "oracle")}
+    run("--stage", "page")
+    second = (tmp_path / "out" / "results.json").rename(tmp_path / "second.json")
+    settings["methods"] = {"lots": methods["lots"]}
+    settings["subject"] = ""
+    run("--stage", "page")
+    third = (tmp_path / "out" / "results.json").rename(tmp_path / "third.json")
+    again, joined = tmp_path / "again" / "results.md", tmp_path / "joined.json"
+    study_command([str(first), str(second), str(third), str(again), "--joined", str(joined)])
+    lines = again.read_text(encoding="utf-8").splitlines()
+    assert sorted(lines) == sorted(page.splitlines())
+    assert [line[:14] for line in lines if line.startswith("| BM25 | ")][:2] == ["| BM25 | 1 | 0", "| BM25 | 2 | 0"]
+    study_command([str(joined), str(tmp_path / "from_joined" / "results.md")])
+    assert (tmp_path / "from_joined" / "results.md").read_bytes() == again.read_bytes()
+
+    def refused(change: Callable[[dict[str, Any]], None]) -> str:
+        found = json.loads(second.read_text(encoding="utf-8"))
+        change(found)
+        other = tmp_path / "changed.json"
+        other.write_text(json.dumps(found), encoding="utf-8")
+        with pytest.raises(SystemExit, match="2"):
+            study_command([str(first), str(other), str(again)])
+        return capsys.readouterr().err
+
+    assert "readers and data sets must be the same" in refused(lambda found: found["parts"].pop())
+    assert "one/first: the results are of different questions" in refused(
+        lambda found: found["parts"][0].update(digest="other")
+    )
+    assert "settings differ in dtype" in refused(lambda found: found["parts"][0]["about"].update(dtype="bfloat16"))
+
+    def other_tokens(found: dict[str, Any]) -> None:
+        next(cell for cell in found["parts"][0]["cells"] if cell["method"] == "none").update(tokens=[1, 2])
+
+    assert "both results have none at k = all" in refused(other_tokens)
+
+
 def test_an_interrupted_stage_goes_on(run: Run, tmp_path: Path) -> None:
     run("--stage", "rank")
     run("--stage", "answer", "--only", "one/first", "--batch-size", "4")
