@@ -122,8 +122,12 @@ def _differences(cells: Cells, drawn: bool) -> str:
         text.append(f"![Paired differences of {cells.labels[cells.subject]}](figures/forest.svg)")
         text.append("Lines are 95 % intervals, and numbers are means. Thick lines pool data sets.")
     scopes = [(reader, [reader], cells.data_of([reader])) for reader in cells.readers]
-    if len(scopes) > 1 and cells.data_of(cells.readers):
-        scopes.insert(0, ("all readers", cells.readers, cells.data_of(cells.readers)))
+    everyone = "all readers" if len(scopes) > 1 else cells.readers[0]
+    shared = cells.data_of(cells.readers)
+    if len(scopes) > 1 and shared:
+        scopes.insert(0, (everyone, cells.readers, shared))
+    if len(shared) > 1:
+        scopes += [(everyone, cells.readers, [data]) for data in shared]
     for title, readers, data in scopes:
         rows = [["method", "k", *(f"F1 minus {_named(cells, name)}" for name in cells.baselines)]]
         for key in cells.keys:
@@ -134,7 +138,8 @@ def _differences(cells: Cells, drawn: bool) -> str:
                 for name in cells.baselines
             ]
             rows.append([cells.labels[key[0]], key[1], *values])
-        text += [f"### Differences, {title}, pooled over {', '.join(data)}", markdown(rows)]
+        over = f"pooled over {', '.join(data)}" if len(data) > 1 else data[0]
+        text += [f"### Differences, {title}, {over}", markdown(rows)]
     return "\n\n".join(text)
 
 

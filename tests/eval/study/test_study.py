@@ -116,6 +116,8 @@ def test_answers_are_those_of_the_pruner(
         assert (tmp_path / "out" / "figures" / f"{name}.svg").read_text().startswith("<?xml")
     for reader in ("one", "two"):  # the same weights
         assert f"### Differences, {reader}, pooled over first, later" in page
+    for data in ("first", "later"):
+        assert f"### Differences, all readers, {data}" in page
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
