@@ -65,6 +65,8 @@ STEPS = (
     '"Answer:" and the short answer.'
 )
 """The request for reasoning. It follows the question, because small models ignore such a request before documents."""
+OPENING = "Facts:\n1."
+"""The start of the model's turn. With it, small models follow the request, also after ten documents."""
 INSTRUCTION = "Answer the question with a few words, using the documents."
 EXAMPLES = """Documents:
 Bram Stoker: Bram Stoker was an Irish author, born in Clontarf, Dublin.
@@ -171,7 +173,7 @@ def reasoning_template(template: PromptTemplate) -> ChatTemplate:
     """Return a chat template that asks for reasoning before the marker "Answer:". The reasoning counts as thoughts.
 
     Args:
-        template: the chat template whose instruction and request are replaced.
+        template: the chat template whose instruction and request are replaced. The model's turn begins with `OPENING`.
 
     Raises:
         ModelNotSupportedError: the template is not a `ChatTemplate`, so the model may not follow an instruction.
@@ -182,4 +184,5 @@ def reasoning_template(template: PromptTemplate) -> ChatTemplate:
             "with a chat template"
         )
     name = f"{template.name}-reasoning"
-    return replace(template, name=name, instruction=REASONING, request=STEPS, thoughts_end="Answer:")
+    tail = template.tail + OPENING
+    return replace(template, name=name, tail=tail, instruction=REASONING, request=STEPS, thoughts_end="Answer:")

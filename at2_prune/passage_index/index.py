@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 PASSAGES_AT_ONCE = 16
 """The number of passages that are read before their records are stored."""
+MOST_STORED = 100_000
+"""The number of passages of which an index remembers that its store on disk has them."""
 
 
 class PassageIndex:
@@ -73,6 +75,7 @@ class PassageIndex:
         self.identity[NOT_COMPARED] = language_model.name
         self.store: Store = shared_memory if store is None else store
         self._memory = store if isinstance(store, MemoryStore) else shared_memory
+        self._stored: set[Key] = set()
 
     @classmethod
     def open(
@@ -171,6 +174,7 @@ class PassageIndex:
                 known[key] = self._get(key) if passage.text.strip() else []
                 if known[key] is None:
                     missing[key] = passage
+        self._store_from_memory({key: some for key, some in known.items() if some})
         known.update(self._read(missing))
         logger.info("read %d new passages of %d", len(missing), len(known))
         return [known[self.key(passage)] or [] for passage in passages]
@@ -181,7 +185,20 @@ class PassageIndex:
             records = self.store.get(key)
             if records is not None:
                 self._memory.add({key: records})
+                self._stored.add(key)
         return records
+
+    def _store_from_memory(self, records: dict[Key, list[PieceRecord]]) -> None:
+        """Add the records to the store on disk that only the memory has, because another index read the passages."""
+        if self.store is self._memory:
+            return
+        if len(self._stored) > MOST_STORED:
+            self._stored.clear()
+        unsure = {key: some for key, some in records.items() if key not in self._stored}
+        lacking = {key: some for key, some in unsure.items() if self.store.get(key) is None}
+        if lacking:
+            self.store.add(lacking)
+        self._stored.update(unsure)
 
     def _read(self, passages: dict[Key, Passage]) -> dict[Key, list[PieceRecord]]:
         if not passages:
@@ -195,6 +212,8 @@ class PassageIndex:
         following = iter(read)
         found = {key: [next(following) for _ in some] for key, some in pieces.items()}
         self.store.add(found)
+        if self.store is not self._memory:
+            self._stored.update(found)
         return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import logging
 import sys
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from at2_prune.models.language_model import LanguageModel
 from at2_prune.passage_index.features import Unit, link_features, links_from, question_features, question_sums
 from at2_prune.passage_index.index import PassageIndex
 from at2_prune.passage_index.layout import PIECE_TOKENS, encode_head, encode_question, split_passage, units_of
-from at2_prune.passage_index.records import Vectors, pack, unpack
+from at2_prune.passage_index.records import PieceRecord, Vectors, pack, unpack
 from at2_prune.passage_index.sources import source_units
-from at2_prune.passage_index.stores import MemoryStore
+from at2_prune.passage_index.stores import Key, MemoryStore
 from at2_prune.passages import Passage
 
 from .cases import PASSAGES, QUESTION
@@ -182,6 +183,40 @@ def test_no_passage_is_read_twice(tiny_lm: LanguageModel) -> None:
         assert tokens[read:] == [len(head) + len(asked)]
     finally:
         hook.remove()
+
+
+def test_passages_that_memory_has_are_written_to_a_folder(
+    tiny_lm: LanguageModel, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process first uses no folder, and then an index in a folder. The folder must not stay empty."""
+    monkeypatch.setattr("at2_prune.passage_index.index.shared_memory", MemoryStore())
+    caplog.set_level(logging.INFO, logger="at2_prune.passage_index.index")
+    first = list(PassageIndex(tiny_lm, (0, 1), (1,)).records(PASSAGES[:2]))
+    index = PassageIndex.open(tmp_path / "index", tiny_lm, (0, 1), (1,))
+    found = list(index.records(PASSAGES[:3]))
+    assert caplog.messages == ["read 2 new passages of 2", "read 1 new passages of 3"]
+    assert [pack(some) for some in found[:2]] == [pack(some) for some in first]
+    monkeypatch.setattr("at2_prune.passage_index.index.shared_memory", MemoryStore())
+    again = PassageIndex.open(tmp_path / "index", tiny_lm, (0, 1), (1,))
+    assert [pack(some) for some in again.records(PASSAGES[:3])] == [pack(some) for some in found]
+    assert caplog.messages[2:] == ["read 0 new passages of 3"]
+
+    class Counted:
+        """Counts the questions to a store."""
+
+        asked = 0
+
+        def get(self, key: Key) -> list[PieceRecord] | None:
+            self.asked += 1
+            return again.store.get(key)
+
+        def add(self, records: object) -> None:
+            raise AssertionError("everything is stored")
+
+    index.store = counted = Counted()
+    for _ in range(2):
+        list(index.records(PASSAGES[:3]))
+    assert counted.asked == 1  # for the third passage, which memory gets from the folder
 
 
 def test_a_long_passage_is_cut_and_no_token_is_lost(tiny_lm: LanguageModel) -> None:

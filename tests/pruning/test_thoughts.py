@@ -122,6 +122,7 @@ def test_a_chat_model_can_be_asked_to_reason(tiny_model: Any, tiny_tokenizer: Pr
     asked = lm.encode(QUESTION, PASSAGES)
     shown = lm.codec.decode(asked.ids)
     assert shown.index(QUESTION) < shown.index("First state the facts") < shown.index("assistant")
+    assert shown.endswith("assistant\nFacts:\n1.")
     draft = thinking_draft(lm, "".join(THOUGHTS) + "\n\nAnswer: ", "Canberra")
     assert [one.strip() for one in thought_prompt(lm, asked, draft).source_texts] == [one.strip() for one in THOUGHTS]
     with pytest.raises(ModelNotSupportedError, match="'text-v1' cannot be asked to reason"):
