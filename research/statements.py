@@ -25,6 +25,7 @@ question is done; the same command goes on from there. Intervals are 95 %, by bo
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import time
@@ -190,6 +191,14 @@ def fewer(question: Question, count: int) -> Question:
     return replace(question, passages=tuple(question.passages[i] for i in kept), gold=gold)
 
 
+def masks_of_lds(count: int, ablations: int, name: str) -> list[Mask]:
+    """Return the ablations over which LDS is measured: all of them if there are no more than `ablations`."""
+    if 2**count <= ablations:
+        return list(itertools.product((False, True), repeat=count))
+    masks = random_masks(count, ablations, seeded_generator(0, f"held out {name}"))
+    return [tuple(mask) for mask in masks.tolist()]
+
+
 def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablations: int) -> dict[str, Any]:
     """Score every statement with every method, and measure the scores."""
     question, prompt, answer = case.question, case.prompt, case.answer
@@ -201,8 +210,7 @@ def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablati
         started = time.process_time()
         scores[scorer.name] = score_statements(scorer, model, task, answer, seen)
         seconds[scorer.name] = time.process_time() - started
-    generator = seeded_generator(0, f"held out {question.text}")
-    held_out: list[Mask] = [tuple(mask) for mask in random_masks(count, ablations, generator).tolist()]
+    held_out = masks_of_lds(count, ablations, question.text)
     without = {
         (name, i, k): mask_of(count, top_k(own, k), keep=False)
         for name, each in scores.items()

@@ -28,7 +28,7 @@ from .lines import read_lines
 __all__ = ["BASELINES", "Cell", "Cells", "Key", "Part", "as_json", "load_cells", "read_cells"]
 
 BASELINES = ("none", "bm25", "dense", "cross_encoder")
-"""The methods of the catalogue with which other methods are compared."""
+"""The methods of the catalogue with which other methods are compared if the study names none."""
 Key = tuple[str, str]
 """The name of a method, and a value of k as a string."""
 
@@ -143,7 +143,7 @@ def load_cells(folder: StudyFolder) -> Cells:
         raise DataError(f"{folder.path}: no reader has answered a whole data set; run the stage answer first")
     kinds = {name: method.method for name, method in study.methods.items()}
     labels = {name: label_of(kind if kind == name else name) for name, kind in kinds.items()}
-    baselines = [name for one in BASELINES for name, kind in kinds.items() if kind == one]
+    baselines = study.baselines or [name for one in BASELINES for name, kind in kinds.items() if kind == one]
     devices = {name: _devices(folder, name) for name in study.methods}
     subject = study.subject or main_method(kinds)
     return Cells(study.title, parts, missing, labels, subject, baselines, devices, folder.file)

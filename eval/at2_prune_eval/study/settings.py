@@ -73,6 +73,9 @@ class Study:
     """The scoring model of all methods."""
     subject: str = ""
     """The method that the forest plot compares with the baselines. The default is the study's main method."""
+    baselines: list[str] = field(default_factory=list)
+    """The methods with which the page compares the others. By default, they are no pruning and the methods `bm25`,
+    `dense` and `cross_encoder` of the catalogue, as far as the study has them."""
     max_new_tokens: int = 48
     batch_size: int = 64
     """The largest number of prompts that are answered at once on a GPU."""
@@ -108,8 +111,11 @@ def load_study(path: str | os.PathLike[str]) -> Study:
         value = getattr(study, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{where}: {name} must be an integer of at least 1, got {value!r:.80}")
-    if study.subject and study.subject not in study.methods:
-        raise InputError(f"{where}: subject {study.subject!r} is not among the methods: {', '.join(study.methods)}")
+    if not isinstance(study.baselines, list):
+        raise InputError(f"{where}: baselines must be a list of methods, got {study.baselines!r:.80}")
+    for role, name in [("subject", study.subject), *(("baseline", one) for one in study.baselines)]:
+        if name and name not in study.methods:
+            raise InputError(f"{where}: {role} {name!r:.80} is not among the methods: {', '.join(study.methods)}")
     return study
 
 

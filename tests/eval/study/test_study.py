@@ -326,6 +326,8 @@ def test_a_large_batch_computes_the_last_tokens_logits_only(tiny_lm: LanguageMod
         ({"k": 3}, "k must be a list of numbers"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ({"subject": "scout"}, "subject 'scout' is not among the methods"),
+        ({"baselines": ["none", "scout"]}, "baseline 'scout' is not among the methods"),
+        ({"baselines": "none"}, "baselines must be a list of methods, got 'none'"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], run: Run, change: dict[str, Any], message: str) -> None:
@@ -440,6 +442,7 @@ def test_data_of_another_shape_are_named(run: Run, settings: dict[str, Any], tmp
 def test_rankings_from_elsewhere(run: Run, settings: dict[str, Any], tmp_path: Path) -> None:
     settings["methods"] = {"none": None, "mine": {"file": str(tmp_path / "mine.{data}.jsonl")}, "bm25": None}
     settings["subject"] = "mine"
+    settings["baselines"] = ["none", "mine"]
     for data, some in settings["data"].items():
         questions = load_questions(some["path"], limit=some["limit"], offset=some.get("offset", 0))
         lines = [{"id": one.id, "ranking": list(reversed(range(len(one.passages))))} for one in questions]
@@ -448,7 +451,9 @@ def test_rankings_from_elsewhere(run: Run, settings: dict[str, Any], tmp_path: P
     kept = [record["kept"] for record in read_lines(tmp_path / "out" / "answers" / "one.later.jsonl").records]
     assert [9] in kept
     assert [8, 9] in kept
-    assert "| mine | 2 |" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| mine | 2 |" in page
+    assert "| method | k | F1 minus no pruning | F1 minus mine at the same k |" in page
     (tmp_path / "mine.later.jsonl").write_text(json.dumps({"id": questions[0].id, "ranking": [0, 0]}) + "\n")
     with pytest.raises(DataError, match="must hold each index below 10 once"):
         run("--stage", "rank")
