@@ -12,6 +12,7 @@ __version__ = "0.2.0"
 
 _HOME = {
     "AT2Pruner": "pruning.pruner",
+    "Bounds": "pruning.certainty",
     "Draft": "models.drafts",
     "HeadCoefficients": "coefficients.head_coefficients",
     "LanguageModel": "models.language_model",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .models.readouts import Readout as Readout
     from .passages import Passage as Passage
     from .pipeline.config import PruneConfig as PruneConfig
+    from .pruning.certainty import Bounds as Bounds
     from .pruning.pruner import AT2Pruner as AT2Pruner
     from .pruning.results import PruneResult as PruneResult
 

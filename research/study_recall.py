@@ -20,7 +20,7 @@ from typing import Any
 from at2_prune.bootstrap import bootstrap_pooled
 from at2_prune.datasets import load_questions
 
-KS = (1, 2, 3, 4)
+KS = (1, 2, 3, 4, 5)
 Values = dict[str, list[float]]
 """The recall of each question, by data set."""
 
