@@ -157,7 +157,7 @@ def _curves(axes: Axes, cells: Cells, reader: str) -> None:
             for x, value in zip(tokens, values, strict=True):
                 axes.plot([x, x], [value.low, value.high], color=color, linewidth=0.8, zorder=1)
         if main:
-            ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the intervals of other methods
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the intervals of other methods
             for key, x, value in zip(keys, tokens, values, strict=True):
-                text = f"k = {key[1]}"
+                text = f"k={key[1]}"  # without spaces, so that neighbours do not overlap
                 axes.annotate(text, (x, value.high), (0, 4), textcoords="offset points", ha="center", bbox=ground)
