@@ -117,7 +117,10 @@ class Cells:
 
         The baseline is taken at the same k. If the baseline is no pruning, it keeps all passages.
         """
-        other = (baseline, ALL) if (baseline, ALL) in self.keys else (baseline, key[1])
+        return self.gain(key, (baseline, ALL) if (baseline, ALL) in self.keys else (baseline, key[1]), readers, data)
+
+    def gain(self, key: Key, other: Key, readers: Sequence[str], data: Sequence[str]) -> Estimate:
+        """Estimate the mean paired difference in F1 between two cells."""
         groups = [self.groups(one, "f1", readers, data) for one in (key, other)]
         return bootstrap_pooled(
             [[new - old for new, old in zip(*pair, strict=True)] for pair in zip(*groups, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from at2_prune.bootstrap import RESAMPLES, Estimate
@@ -54,7 +55,7 @@ def write_cells(cells: Cells, page: Path) -> None:
         raise CacheError(f"cannot write {page.parent}: {error.strerror or error}") from error
     for name, drawing in figures.items():
         write_atomically(page.parent / "figures" / f"{name}.svg", drawing)
-    sections = [_head(cells), _pooled(cells), _differences(cells, "forest" in figures), _curve(cells)]
+    sections = [_head(cells), _pooled(cells), _differences(cells, "forest" in figures), *_steps(cells), _curve(cells)]
     sections += [_reader(cells, reader) for reader in cells.readers]
     sections += [_run(cells)] if cells.file else []
     write_atomically(page, "\n\n".join(sections) + "\n")
@@ -141,6 +142,22 @@ def _differences(cells: Cells, drawn: bool) -> str:
         over = f"pooled over {', '.join(data)}" if len(data) > 1 else data[0]
         text += [f"### Differences, {title}, {over}", markdown(rows)]
     return "\n\n".join(text)
+
+
+def _steps(cells: Cells) -> list[str]:
+    """Return the section that compares each k with the next smaller one. It is left out if there is only one k."""
+    scopes = [(reader, [reader]) for reader in cells.readers]
+    if len(scopes) > 1 and cells.data_of(cells.readers):
+        scopes.insert(0, ("all readers", cells.readers))
+    rows = [["method", "k", "minus k", *(f"F1, {name}" for name, _ in scopes)]]
+    for name, label in cells.labels.items():
+        keys = sorted((key for key in cells.keys if key[0] == name and key[1] != ALL), key=lambda key: int(key[1]))
+        for less, more in pairwise(keys):
+            values = [_signed(cells.gain(more, less, readers, cells.data_of(readers))) for _, readers in scopes]
+            rows.append([label, more[1], less[1], *values])
+    return [f"## F1 of more passages\n\nPaired differences, pooled over the data sets.\n\n{markdown(rows)}"] * (
+        len(rows) > 1
+    )
 
 
 def _curve(cells: Cells) -> str:

@@ -78,6 +78,21 @@ def run(settings: dict[str, Any], tmp_path: Path) -> Run:
     return run
 
 
+def cells_f1(results: Path, method: str, k: str) -> list[list[float]]:
+    """The F1 of a cell for each data set, as means over the readers."""
+    parts = json.loads(results.read_text(encoding="utf-8"))["parts"]
+    cells = {
+        (part["reader"], part["data"]): cell["f1"]
+        for part in parts
+        for cell in part["cells"]
+        if (cell["method"], cell["k"]) == (method, k)
+    }
+    return [
+        [(a + b) / 2 for a, b in zip(cells["one", data], cells["two", data], strict=True)]
+        for data in ("first", "later")
+    ]
+
+
 def test_the_command_is_registered() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["entry-points"]["at2_prune.commands"]["study"] == "at2_prune_eval.commands.study"
@@ -116,6 +131,13 @@ def test_answers_are_those_of_the_pruner(
         assert (tmp_path / "out" / "figures" / f"{name}.svg").read_text().startswith("<?xml")
     for reader in ("one", "two"):  # the same weights
         assert f"### Differences, {reader}, pooled over first, later" in page
+    more = bootstrap_pooled(
+        [
+            [two - one for one, two in zip(*pair, strict=True)]
+            for pair in zip(*[cells_f1(tmp_path / "out" / "results.json", "bm25", k) for k in ("1", "2")], strict=True)
+        ]
+    )
+    assert f"| BM25 | 2 | 1 | {more.mean:+.3f} [{more.low:+.3f}, {more.high:+.3f}] |" in page
     for data in ("first", "later"):
         assert f"### Differences, all readers, {data}" in page
 
