@@ -64,9 +64,9 @@ STEPS = (
     " First state the facts from the documents that answer the question, in two or three sentences. Then write "
     '"Answer:" and the short answer.'
 )
-"""The request for reasoning. It follows the question, because small models ignore such a request before documents."""
+"""The request for reasoning. It follows the question, because Qwen2.5-Coder 1.5B ignored it before the documents."""
 OPENING = "Facts:\n1."
-"""The start of the model's turn. With it, small models follow the request, also after ten documents."""
+"""The start of the model's turn. With it, Qwen2.5-Coder 1.5B mostly follows the request, also after ten documents."""
 INSTRUCTION = "Answer the question with a few words, using the documents."
 EXAMPLES = """Documents:
 Bram Stoker: Bram Stoker was an Irish author, born in Clontarf, Dublin.

@@ -7,6 +7,7 @@ joined results give one page.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from at2_prune.errors import DataError
 
@@ -55,14 +56,12 @@ def _joined(pair: tuple[str, str], part: Part, other: Part, methods: Sequence[st
         raise DataError(f"{where}: both results have {twice[0]} at k = {twice[1]}, from other passages")
     cells = part.cells | {key: cell for key, cell in other.cells.items() if key not in part.cells}
     places = [*part.where, *(one for one in other.where if one not in part.where)]
-    return Part(
-        dict(sorted(cells.items(), key=lambda item: _place(item[0], methods))),
-        part.questions,
-        part.empty + other.empty,
-        part.answers + other.answers,
-        part.about,
-        places,
-        part.digest,
+    return replace(
+        part,
+        cells=dict(sorted(cells.items(), key=lambda item: _place(item[0], methods))),
+        empty=part.empty + other.empty,
+        answers=part.answers + other.answers,
+        where=places,
     )
 
 

@@ -122,13 +122,9 @@ def _differences(cells: Cells, drawn: bool) -> str:
     if drawn:
         text.append(f"![Paired differences of {cells.labels[cells.subject]}](figures/forest.svg)")
         text.append("Lines are 95 % intervals, and numbers are means. Thick lines pool data sets.")
-    scopes = [(reader, [reader], cells.data_of([reader])) for reader in cells.readers]
-    everyone = "all readers" if len(scopes) > 1 else cells.readers[0]
-    shared = cells.data_of(cells.readers)
-    if len(scopes) > 1 and shared:
-        scopes.insert(0, (everyone, cells.readers, shared))
+    scopes, shared = _scopes(cells), cells.data_of(cells.readers)
     if len(shared) > 1:
-        scopes += [(everyone, cells.readers, [data]) for data in shared]
+        scopes += [(scopes[0][0], cells.readers, [data]) for data in shared]
     for title, readers, data in scopes:
         rows = [["method", "k", *(f"F1 minus {_named(cells, name)}" for name in cells.baselines)]]
         for key in cells.keys:
@@ -144,16 +140,21 @@ def _differences(cells: Cells, drawn: bool) -> str:
     return "\n\n".join(text)
 
 
+def _scopes(cells: Cells) -> list[tuple[str, list[str], list[str]]]:
+    """Return a title, the readers and their data sets: all readers first, if they share data sets, then each reader."""
+    scopes = [(reader, [reader], cells.data_of([reader])) for reader in cells.readers]
+    shared = cells.data_of(cells.readers)
+    return [("all readers", cells.readers, shared), *scopes] if len(scopes) > 1 and shared else scopes
+
+
 def _steps(cells: Cells) -> list[str]:
     """Return the section that compares each k with the next smaller one. It is left out if there is only one k."""
-    scopes = [(reader, [reader]) for reader in cells.readers]
-    if len(scopes) > 1 and cells.data_of(cells.readers):
-        scopes.insert(0, ("all readers", cells.readers))
-    rows = [["method", "k", "minus k", *(f"F1, {name}" for name, _ in scopes)]]
+    scopes = _scopes(cells)
+    rows = [["method", "k", "minus k", *(f"F1, {title}" for title, *_ in scopes)]]
     for name, label in cells.labels.items():
         keys = sorted((key for key in cells.keys if key[0] == name and key[1] != ALL), key=lambda key: int(key[1]))
         for less, more in pairwise(keys):
-            values = [_signed(cells.gain(more, less, readers, cells.data_of(readers))) for _, readers in scopes]
+            values = [_signed(cells.gain(more, less, readers, data)) for _, readers, data in scopes]
             rows.append([label, more[1], less[1], *values])
     if len(rows) == 1:
         return []

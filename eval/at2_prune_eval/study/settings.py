@@ -111,10 +111,11 @@ def load_study(path: str | os.PathLike[str]) -> Study:
         value = getattr(study, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{where}: {name} must be an integer of at least 1, got {value!r:.80}")
-    if not isinstance(study.baselines, list):
+    if not isinstance(study.baselines, list) or not all(isinstance(name, str) for name in study.baselines):
         raise InputError(f"{where}: baselines must be a list of methods, got {study.baselines!r:.80}")
-    for role, name in [("subject", study.subject), *(("baseline", one) for one in study.baselines)]:
-        if name and name not in study.methods:
+    named = [*([("subject", study.subject)] if study.subject else []), *(("baseline", one) for one in study.baselines)]
+    for role, name in named:
+        if name not in study.methods:
             raise InputError(f"{where}: {role} {name!r:.80} is not among the methods: {', '.join(study.methods)}")
     return study
 

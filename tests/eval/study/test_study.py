@@ -349,7 +349,9 @@ def test_a_large_batch_computes_the_last_tokens_logits_only(tiny_lm: LanguageMod
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ({"subject": "scout"}, "subject 'scout' is not among the methods"),
         ({"baselines": ["none", "scout"]}, "baseline 'scout' is not among the methods"),
+        ({"baselines": [""]}, "baseline '' is not among the methods"),
         ({"baselines": "none"}, "baselines must be a list of methods, got 'none'"),
+        ({"baselines": [["none"]]}, "baselines must be a list of methods, got"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], run: Run, change: dict[str, Any], message: str) -> None:
