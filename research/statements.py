@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--coefficients", metavar="DIR", help="the coefficients of the method at2")
     parser.add_argument("--dtype")
     parser.add_argument("--methods", nargs="+", default=["at2", "average_attention", "surrogate_32"], metavar="METHOD")
+    parser.add_argument("--scores-of", type=Path, metavar="DIR", help="measure the scores of an earlier run too")
     parser.add_argument("--limit", type=int, metavar="N")
     parser.add_argument("--ablations", type=int, default=32, metavar="N", help="of LDS (default: 32); 0 for none")
     parser.add_argument(
@@ -112,6 +113,7 @@ def run(args: argparse.Namespace) -> None:
     path = args.out / "questions.jsonl"
     done = {json.loads(line)["id"] for line in path.read_text().splitlines()} if path.exists() else set()
     questions = [one for one in load_questions(args.data, limit=args.limit)[args.offset :] if one.id not in done]
+    earlier = recorded(args.scores_of) if args.scores_of else {}
     model = LanguageModel.load(args.model, dtype=args.dtype)
     if args.thoughts:
         model = model.reasoning()
@@ -123,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
         record: dict[str, Any] = {"id": question.id, "left_out": None}
         try:
             case = case_of(model, question, draft, args)
-            record |= measured(model, scorers, case, args.ablations)
+            record |= measured(model, scorers, case, args.ablations, earlier.get(question.id, {}))
         except AT2PruneError as error:
             record["left_out"] = str(error)
         record["seconds"] = time.perf_counter() - started
@@ -137,6 +139,16 @@ def run(args: argparse.Namespace) -> None:
             flush=True,
         )
         done.add(question.id)
+
+
+def recorded(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the scores and the time of each method of an earlier run, by question id."""
+    lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    found = {one["id"]: one["methods"] for one in map(json.loads, lines) if one["left_out"] is None}
+    return {
+        name: {key: {"scores": own["scores"], "cpu": own["cpu"]} for key, own in each.items()}
+        for name, each in found.items()
+    }
 
 
 def drafted(
@@ -199,8 +211,10 @@ def masks_of_lds(count: int, ablations: int, name: str) -> list[Mask]:
     return [tuple(mask) for mask in masks.tolist()]
 
 
-def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablations: int) -> dict[str, Any]:
-    """Score every statement with every method, and measure the scores."""
+def measured(
+    model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablations: int, earlier: dict[str, Any]
+) -> dict[str, Any]:
+    """Score every statement with every method, and measure these scores and those of an earlier run."""
     question, prompt, answer = case.question, case.prompt, case.answer
     count = len(prompt.sources)
     seen = Outcomes(model, prompt, answer)
@@ -210,6 +224,10 @@ def measured(model: LanguageModel, scorers: Sequence[Scorer], case: Case, ablati
         started = time.process_time()
         scores[scorer.name] = score_statements(scorer, model, task, answer, seen)
         seconds[scorer.name] = time.process_time() - started
+    for name, own in earlier.items():
+        if [len(one) for one in own["scores"]] != [count] * len(answer.parts):
+            raise InputError(f"the earlier scores of {name} belong to other sources or statements")
+        scores[name], seconds[name] = own["scores"], own["cpu"]
     held_out = masks_of_lds(count, ablations, question.text)
     without = {
         (name, i, k): mask_of(count, top_k(own, k), keep=False)
