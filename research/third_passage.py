@@ -32,10 +32,12 @@ def main() -> None:
     args = parser.parse_args()
     folder = StudyFolder(args.out, load_study(args.study), str(args.study))
     first, second = args.methods
+    if own := [name for name in args.methods if folder.study.methods[name].of_reader]:
+        parser.error(f"the readers keep different passages by {own[0]}")
     print(f"F1 of {first} less that of {second}, k = {args.k}, mean over {', '.join(folder.study.readers)}")
     for data in folder.study.data:
         questions = folder.questions(data)
-        rankings = [folder.rankings(name, data, questions) for name in args.methods]
+        rankings = [folder.rankings(name, data, questions, reader="") for name in args.methods]
         answers = {
             reader: {
                 (record["id"], tuple(record["kept"])): record["answer"]

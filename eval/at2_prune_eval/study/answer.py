@@ -80,7 +80,7 @@ def _waiting(folder: StudyFolder, pair: tuple[str, str]) -> dict[str, list[Kept]
     questions = folder.questions(data)
     records = read_lines(folder.answers_file(reader, data), NEEDED).records
     done = {(record["id"], tuple(record["kept"])) for record in records}
-    wanted = folder.kept(data, questions)
+    wanted = folder.kept(data, questions, reader)
     missing = {
         name: [some for some in dict.fromkeys(sets.values()) if (name, some) not in done]
         for name, sets in wanted.items()

@@ -24,6 +24,7 @@ from ..tables.cells import main_method
 from .answer import NEEDED
 from .folder import StudyFolder
 from .lines import read_lines
+from .settings import Method
 
 __all__ = ["BASELINES", "Cell", "Cells", "Key", "Part", "as_json", "load_cells", "read_cells"]
 
@@ -145,7 +146,7 @@ def load_cells(folder: StudyFolder) -> Cells:
     if not parts:
         raise DataError(f"{folder.path}: no reader has answered a whole data set; run the stage answer first")
     kinds = {name: method.method for name, method in study.methods.items()}
-    labels = {name: label_of(kind if kind == name else name) for name, kind in kinds.items()}
+    labels = {name: _label(name, method) for name, method in study.methods.items()}
     baselines = study.baselines or [name for one in BASELINES for name, kind in kinds.items() if kind == one]
     devices = {name: _devices(folder, name) for name in study.methods}
     subject = study.subject or main_method(kinds)
@@ -192,8 +193,8 @@ def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tup
     questions = folder.questions(data)
     lines = read_lines(folder.answers_file(reader, data), NEEDED)
     answers = {(record["id"], tuple(record["kept"])): record for record in lines.records}
-    kept = folder.kept(data, questions)
-    rankings = {name: folder.rankings(name, data, questions) for name in folder.study.methods}
+    kept = folder.kept(data, questions, reader)
+    rankings = {name: folder.rankings(name, data, questions, reader) for name in folder.study.methods}
     wanted = {(name, some) for name, sets in kept.items() for some in sets.values()}
     counts = (len(wanted & answers.keys()), len(wanted))
     if counts[0] < counts[1]:
@@ -215,7 +216,12 @@ def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tup
     return Part(cells, len(questions), empty, len(wanted), lines.about, lines.where, digest), counts
 
 
+def _label(name: str, method: Method) -> str:
+    return f"{label_of(method.method or name)} of the reader" if method.of_reader else label_of(name)
+
+
 def _devices(folder: StudyFolder, method: str) -> list[str]:
     """Return the devices on which a method ordered the passages, without repetitions."""
-    files = [folder.rankings_file(method, data) for data in folder.study.data]
+    study = folder.study
+    files = dict.fromkeys(folder.rankings_file(method, data, reader) for reader in study.readers for data in study.data)
     return list(dict.fromkeys(str(where.get("device")) for file in files for where in read_lines(file).where))

@@ -54,8 +54,10 @@ class StudyFolder:
         self.study = study
         self.file = file
 
-    def rankings_file(self, method: str, data: str) -> Path:
-        return self.path / "rankings" / f"{method}.{data}.jsonl"
+    def rankings_file(self, method: str, data: str, reader: str = "") -> Path:
+        """Return the file of a method's rankings. A reader's name counts only if readers have rankings of their own."""
+        own = f".{reader}" if self.study.methods[method].of_reader else ""
+        return self.path / "rankings" / f"{method}{own}.{data}.jsonl"
 
     def answers_file(self, reader: str, data: str) -> Path:
         return self.path / "answers" / f"{reader}.{data}.jsonl"
@@ -90,7 +92,7 @@ class StudyFolder:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, as_lines(asdict(one) for one in asked))
 
-    def rankings(self, method: str, data: str, questions: Sequence[Asked]) -> dict[str, dict[str, Any]]:
+    def rankings(self, method: str, data: str, questions: Sequence[Asked], reader: str) -> dict[str, dict[str, Any]]:
         """Read the records of a method's rankings of these questions. Return the records by question id.
 
         A record has the key `ranking`, and `seconds` if the time was measured.
@@ -101,7 +103,7 @@ class StudyFolder:
         name = self.study.methods[method].method
         if name in ("none", "oracle"):
             return {one.id: {"ranking": _known_order(one, name), "seconds": 0.0} for one in questions}
-        file = self.rankings_file(method, data)
+        file = self.rankings_file(method, data, reader)
         known = {record["id"]: record for record in read_lines(file, ("id", "ranking")).records}
         for one in questions:
             if one.id not in known:
@@ -109,11 +111,11 @@ class StudyFolder:
             check_ranking(known[one.id], one, file)
         return known
 
-    def kept(self, data: str, questions: Sequence[Asked]) -> dict[str, dict[tuple[str, str], Kept]]:
-        """Return the sets of kept passages, by question id, and then by method and k. Each k is a string."""
+    def kept(self, data: str, questions: Sequence[Asked], reader: str) -> dict[str, dict[tuple[str, str], Kept]]:
+        """Return the sets of passages that a reader sees, by question id, and then by method and k (a string)."""
         sets: dict[str, dict[tuple[str, str], Kept]] = {one.id: {} for one in questions}
         for name, method in self.study.methods.items():
-            rankings = self.rankings(name, data, questions)
+            rankings = self.rankings(name, data, questions, reader)
             for one in questions:
                 sets[one.id] |= {
                     (name, k): some for k, some in kept_sets(self.study, method, rankings[one.id]["ranking"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from at2_prune.files import user_path
 
 from .folder import StudyFolder, check_ranking, chosen, load_data
 from .lines import adding, read_lines
-from .settings import Method, in_full
+from .settings import Method, Model, Study, in_full
 
 if TYPE_CHECKING:
     from at2_prune.datasets import Question
@@ -27,6 +28,20 @@ __all__ = ["rank"]
 logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """A function that is called with a title, the number of questions that are done, and the number of all questions."""
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The rankings of one file: those of a method on a data set, and of a reader if each reader has its own."""
+
+    method: str
+    data: str
+    reader: str = ""
+
+    @property
+    def role(self) -> str:
+        """The words that error messages use for the scoring model."""
+        return f"reader {self.reader}" if self.reader else "scorer"
 
 
 def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
@@ -44,57 +59,70 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
         CacheError: the folder cannot be written.
     """
     study = folder.study
-    pairs = chosen(study.methods, study.data, only)
+    orders = _orders(study, chosen(study.methods, study.data, only))
     questions = {data: load_data(study, data) for data in study.data}
     for data, some in questions.items():
         folder.keep_questions(data, some)
-    _check_methods(folder, [name for name, data in pairs if _missing(folder, name, data, questions[data])])
-    language_model: LanguageModel | None = None
+    _check_methods(study, [one for one in orders if _missing(folder, one, questions[one.data])])
+    loaded: tuple[Model, LanguageModel] | None = None  # only one model at a time
     pruners: dict[str, AT2Pruner] = {}
-    for name, data in pairs:
-        if study.methods[name].file is not None:
-            _copy(folder, name, data)
-        missing = _missing(folder, name, data, questions[data])
+    for order in orders:
+        if study.methods[order.method].file is not None:
+            _copy(folder, order)
+        missing = _missing(folder, order, questions[order.data])
         if not missing:
             continue
-        if name not in pruners:
-            language_model = language_model or _scoring_model(folder)
-            pruners[name] = _pruner(folder, name, language_model)
-        _rank(folder, (name, data), pruners[name], missing, progress)
+        settings = _scorer_of(study, order)
+        if loaded is None or loaded[0] != settings:
+            pruners, loaded = {}, None
+            loaded = settings, _scoring_model(settings, order.role)
+        if order.method not in pruners:
+            pruners[order.method] = _pruner(folder, order.method, loaded[1])
+        _rank(folder, order, pruners[order.method], missing, progress)
 
 
-def _missing(folder: StudyFolder, name: str, data: str, questions: Sequence[Question]) -> list[Question]:
+def _orders(study: Study, pairs: Sequence[tuple[str, str]]) -> list[_Order]:
+    """Return the rankings to make. Those of the study's scoring model come first, and then those of each reader."""
+    shared = [_Order(name, data) for name, data in pairs if not study.methods[name].of_reader]
+    own = [_Order(name, data, one) for one in study.readers for name, data in pairs if study.methods[name].of_reader]
+    return shared + own
+
+
+def _scorer_of(study: Study, order: _Order) -> Model:
+    return study.readers[order.reader] if order.reader else study.scorer
+
+
+def _missing(folder: StudyFolder, order: _Order, questions: Sequence[Question]) -> list[Question]:
     """Return the questions whose passages a scorer still has to order. Without a scorer, there are none."""
-    method = folder.study.methods[name]
+    method = folder.study.methods[order.method]
     if method.file is not None or method.method in ("none", "oracle"):
         return []
-    done = {record["id"] for record in read_lines(folder.rankings_file(name, data), ("id", "ranking")).records}
+    file = folder.rankings_file(order.method, order.data, order.reader)
+    done = {record["id"] for record in read_lines(file, ("id", "ranking")).records}
     return [question for question in questions if question.id not in done]
 
 
-def _check_methods(folder: StudyFolder, names: Sequence[str]) -> None:
-    """Check that the methods and their scoring model can be used, as far as this is known before a model is loaded."""
+def _check_methods(study: Study, orders: Sequence[_Order]) -> None:
+    """Check that the methods and their scoring models can be used, as far as this is known before a model is loaded."""
     from at2_prune.scorers import ScorerOptions
     from at2_prune.scorers.registry import check_scorer
 
     from .models import checked_name
 
-    if not names:
-        return
-    model = checked_name(folder.study.scorer, "scorer")
-    for name in dict.fromkeys(names):
-        method = in_full(folder.study.methods[name], f"method {name}")
+    models = {one.role: checked_name(_scorer_of(study, one), one.role) for one in orders}
+    for name, role in dict.fromkeys((one.method, one.role) for one in orders):
+        method = in_full(study.methods[name], f"method {name}")
         try:
             options = ScorerOptions(embedder=method.embedder, cross_encoder=method.cross_encoder)
-            check_scorer(model, method.method, method.coefficients, options)
+            check_scorer(models[role], method.method, method.coefficients, options)
         except AT2PruneError as error:
             raise InputError(f"method {name}: {error}") from error
 
 
-def _scoring_model(folder: StudyFolder) -> LanguageModel:
+def _scoring_model(settings: Model, role: str) -> LanguageModel:
     from .models import load_language_model
 
-    language_model = load_language_model(folder.study.scorer, "scorer")
+    language_model = load_language_model(settings, role)
     language_model.compatibility.measure()  # the time of these forward passes must not count as a method's time
     return language_model
 
@@ -127,22 +155,23 @@ def _as_path(name: str | None) -> Any:
 
 
 def _rank(
-    folder: StudyFolder, pair: tuple[str, str], pruner: AT2Pruner, questions: Sequence[Question], progress: Progress
+    folder: StudyFolder, order: _Order, pruner: AT2Pruner, questions: Sequence[Question], progress: Progress
 ) -> None:
     from at2_prune.pruning.selection import top_k
 
     from .models import describe_device
 
-    name, data = pair
-    about = _about(folder, name, data, pruner)
+    about = _about(folder, order, pruner)
     where = {"device": describe_device(pruner.language_model.device)}
-    with adding(folder.rankings_file(name, data), about, where) as add:
+    with adding(folder.rankings_file(order.method, order.data, order.reader), about, where) as add:
         for count, question in enumerate(questions, start=1):
             started = time.perf_counter()
             try:
                 scored = pruner.try_score(question.text, question.passages)
             except AT2PruneError as error:
-                raise InputError(f"method {name}, data {data}, question {question.id}: {error}") from error
+                raise InputError(
+                    f"method {order.method}, data {order.data}, question {question.id}: {error}"
+                ) from error
             record: dict[str, Any] = {
                 "id": question.id,
                 "ranking": top_k(scored.scores, len(scored.scores), "score"),
@@ -151,26 +180,27 @@ def _rank(
             if scored.error is not None:
                 record["fallback"] = str(scored.error)
             add([record])
-            progress(f"rank {name}/{data}", count, len(questions))
+            progress(f"rank {order.method}/{order.data}", count, len(questions))
 
 
-def _about(folder: StudyFolder, name: str, data: str, pruner: AT2Pruner) -> dict[str, Any]:
+def _about(folder: StudyFolder, order: _Order, pruner: AT2Pruner) -> dict[str, Any]:
     """Return the settings that a method's rankings depend on."""
     from ..loop.identity import describe_scorer
     from .models import describe_model
 
-    scorer, kind = pruner.scorer, folder.study.methods[name].method
-    about: dict[str, Any] = {"method": kind, "data": data, "settings": describe_scorer(scorer)}
+    scorer, kind = pruner.scorer, folder.study.methods[order.method].method
+    about: dict[str, Any] = {"method": kind, "data": order.data, "settings": describe_scorer(scorer)}
     if family_of(kind) != "retrieval":  # retrieval methods do not use the language model
         about["scorer"] = describe_model(pruner.language_model)
     return about
 
 
-def _copy(folder: StudyFolder, name: str, data: str) -> None:
+def _copy(folder: StudyFolder, order: _Order) -> None:
     """Check the rankings in a file that the study names, and copy them into the study's folder."""
-    given = Path(str(in_full(folder.study.methods[name], f"method {name}").file).replace("{data}", data))
+    data, path = order.data, str(in_full(folder.study.methods[order.method], f"method {order.method}").file)
+    given = Path(path.replace("{data}", data).replace("{reader}", order.reader))
     if not given.is_file():
-        raise DataError(f"method {name}: the file {given} with rankings of {data} does not exist")
+        raise DataError(f"method {order.method}: the file {given} with rankings of {data} does not exist")
     known = read_lines(given, ("id", "ranking"))
     records = {record["id"]: record for record in known.records}
     questions = folder.questions(data)
@@ -178,7 +208,7 @@ def _copy(folder: StudyFolder, name: str, data: str) -> None:
         if one.id not in records:
             raise DataError(f"{given}: there is no ranking of question {one.id!r} of {data}")
         check_ranking(records[one.id], one, given)
-    file = folder.rankings_file(name, data)
+    file = folder.rankings_file(order.method, data, order.reader)
     done = {record["id"]: record for record in read_lines(file, ("id", "ranking")).records}
     changed = next((one for one in questions if one.id in done and done[one.id] != records[one.id]), None)
     if changed is not None:

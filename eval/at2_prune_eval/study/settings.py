@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, TypeVar, get_type_hints
 
-from at2_prune.catalogue import METHODS, REFERENCES, REMOVED, scoring_methods
+from at2_prune.catalogue import METHODS, REFERENCES, REMOVED, family_of, scoring_methods
 from at2_prune.errors import InputError
 from at2_prune.files import read_text
 from at2_prune.parsing import ParseError, parse_yaml
@@ -19,6 +19,8 @@ __all__ = ["DEFAULT", "Data", "Method", "Model", "Study", "in_full", "load_study
 
 DEFAULT = "default"
 """The name that stands for the embedded model in a study."""
+READER = "reader"
+"""The value of a method's `scorer` that stands for each reader."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 T = TypeVar("T")
@@ -57,7 +59,14 @@ class Method:
     seed: int = 0
     file: str | None = None
     """A file with rankings that another program or machine made, in the format of a study's rankings. The name of the
-    data set replaces `{data}` in the path."""
+    data set replaces `{data}` in the path, and the name of the reader replaces `{reader}`."""
+    scorer: str | None = None
+    """`reader` if each reader is also the scoring model. By default, it is the study's `scorer`."""
+
+    @property
+    def of_reader(self) -> bool:
+        """Return whether each reader has rankings of its own."""
+        return self.scorer == READER or "{reader}" in (self.file or "")
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,11 @@ def _checked(method: Method, name: str, where: str) -> Method:
         raise InputError(
             f"{where}: methods.{name}: the method {kind or name} has no coefficients; leave out coefficients"
         )
-    return Method(kind, method.coefficients, method.embedder, method.cross_encoder, method.seed, method.file)
+    if method.scorer not in (None, READER):
+        raise InputError(f"{where}: methods.{name}: scorer can only be {READER}, got {method.scorer!r:.80}")
+    if method.scorer and (method.file or family_of(kind) in ("retrieval", "other")):
+        raise InputError(f"{where}: methods.{name}: {method.file or kind} needs no scoring model; leave out scorer")
+    return replace(method, method=kind)
 
 
 def _named(kind: type[T], value: Any, where: str) -> dict[str, T]:

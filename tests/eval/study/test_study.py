@@ -483,6 +483,44 @@ def test_rankings_from_elsewhere(run: Run, settings: dict[str, Any], tmp_path: P
         run("--stage", "rank")
 
 
+def test_each_reader_can_order_the_passages_itself(
+    run: Run, settings: dict[str, Any], tmp_path: Path, tiny_lm: LanguageModel
+) -> None:
+    torch.manual_seed(5)
+    other = LanguageModel.load(str(tmp_path / "other"), dtype="float32")
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    other.model.save_pretrained(tmp_path / "other")
+    settings["methods"] = {"none": None, "average_attention": {"scorer": "reader"}, "mine": {"file": ""}}
+    settings["methods"]["mine"]["file"] = str(tmp_path / "{reader}.{data}.jsonl")
+    for data, some in settings["data"].items():
+        questions = load_questions(some["path"], limit=some["limit"], offset=some.get("offset", 0))
+        for step, reader in ((1, "one"), (-1, "two")):
+            lines = [{"id": one.id, "ranking": list(range(len(one.passages)))[::step]} for one in questions]
+            (tmp_path / f"{reader}.{data}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run()
+    first = load_questions(sample_questions_path(), limit=2)
+    found = {}
+    for reader, model in (("one", tiny_lm), ("two", other)):
+        pruner = AT2Pruner.from_pretrained(model, method="average_attention", max_new_tokens=4)
+        records = read_lines(tmp_path / "out" / "rankings" / f"average_attention.{reader}.first.jsonl").records
+        found[reader] = [record["ranking"] for record in records]
+        for question, ranking in zip(first, found[reader], strict=True):
+            assert sorted(ranking[:2]) == pruner.select(pruner.score(question.text, question.passages), 2)
+        kept = [record["kept"] for record in read_lines(tmp_path / "out" / "answers" / f"{reader}.first.jsonl").records]
+        assert ([0, 1] in kept, [8, 9] in kept) == ((True, False) if reader == "one" else (False, True))
+    assert found["one"] != found["two"]
+    page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| Average attention of the reader | 2 |" in page
+    settings["methods"]["bm25"] = {"scorer": "reader"}
+    with pytest.raises(InputError, match=r"methods\.bm25: bm25 needs no scoring model; leave out scorer"):
+        run()
+    settings["methods"] = {"average_attention": {"scorer": "qwen"}}
+    with pytest.raises(InputError, match="scorer can only be reader, got 'qwen'"):
+        run()
+
+
 def test_pooled_intervals_resample_within_groups() -> None:
     groups = [[0.0, 1.0] * 50, [5.0] * 100]
     pooled = bootstrap_pooled(groups)
