@@ -50,4 +50,5 @@ def test_commands_in_the_pages_name_scripts_that_are_there() -> None:
 
 
 def test_the_page_on_evaluation_has_the_table_of_methods() -> None:
-    assert method_table() in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    shown = method_table() in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert shown, "paste what method_table() prints into docs/evaluation.md"

@@ -10,7 +10,7 @@ from at2_prune.errors import CacheError, DataError, MissingExtraError
 from at2_prune.files import write_atomically
 
 from .cells import as_json, read_cells
-from .join import join_cells
+from .join import join_cells, only_parts
 from .page import write_cells
 
 
@@ -30,9 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="the page, for example results.md. Figures go into figures/ beside the page",
     )
     parser.add_argument("--joined", type=Path, metavar="FILE", help="also write the joined results to this file")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="READER/DATA",
+        help="patterns of the parts to show, for example '*/nq'. By default, all results must have the same parts",
+    )
     parsed = parser.parse_args(arguments)
     try:
-        cells = join_cells([read_cells(path) for path in parsed.results])
+        cells = join_cells([only_parts(read_cells(path), parsed.only) for path in parsed.results])
         write_cells(cells, parsed.out)
         if parsed.joined is not None:
             write_atomically(parsed.joined, as_json(cells))

@@ -113,12 +113,14 @@ class Cells:
     def mean(self, key: Key, what: str, readers: Sequence[str], data: Sequence[str]) -> Estimate:
         return bootstrap_pooled(self.groups(key, what, readers, data))
 
-    def difference(self, key: Key, baseline: str, readers: Sequence[str], data: Sequence[str]) -> Estimate:
+    def difference(self, key: Key, baseline: str, readers: Sequence[str], data: Sequence[str]) -> Estimate | None:
         """Estimate the mean paired difference in F1 between a method and a baseline.
 
-        The baseline is taken at the same k. If the baseline is no pruning, it keeps all passages.
+        The baseline is taken at the same k. If the baseline is no pruning, it keeps all passages. The result is None
+        if there is no such baseline, or if it is the method itself.
         """
-        return self.gain(key, (baseline, ALL) if (baseline, ALL) in self.keys else (baseline, key[1]), readers, data)
+        other = (baseline, ALL) if (baseline, ALL) in self.keys else (baseline, key[1])
+        return None if other == key or other not in self.keys else self.gain(key, other, readers, data)
 
     def gain(self, key: Key, other: Key, readers: Sequence[str], data: Sequence[str]) -> Estimate:
         """Estimate the mean paired difference in F1 between two cells."""

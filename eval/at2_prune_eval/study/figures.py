@@ -78,11 +78,12 @@ def _panel(axes: Axes, cells: Cells, blocks: list[list[Row]], baseline: str, lab
         place += 1
         for label, key, readers, data in rows:
             value, pooled = cells.difference(key, baseline, readers, data), len(data) > 1
-            _bar(axes, place, value, pooled)
+            if value is not None:
+                _bar(axes, place, value, pooled)
+                limit = max(limit, abs(value.low), abs(value.high))
             weight = "bold" if pooled else "normal"
-            text = f"{value.mean:+.3f}"
+            text = "–" if value is None else f"{value.mean:+.3f}"
             axes.text(1.02, place, text, fontweight=weight, va="center", transform=axes.get_yaxis_transform())
-            limit = max(limit, abs(value.low), abs(value.high))
             ticks.append(place)
             names.append(label)
             place += 1

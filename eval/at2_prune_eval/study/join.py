@@ -6,14 +6,18 @@ joined results give one page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatch
+from typing import TypeVar
 
 from at2_prune.errors import DataError
 
 from .cells import Cells, Key, Part
 
-__all__ = ["join_cells"]
+__all__ = ["join_cells", "only_parts"]
+
+T = TypeVar("T")
 
 
 def join_cells(results: Sequence[Cells]) -> Cells:
@@ -42,6 +46,23 @@ def join_cells(results: Sequence[Cells]) -> Cells:
     baselines = list(dict.fromkeys(name for one in results for name in one.baselines))
     missing = {pair: counts for one in results for pair, counts in one.missing.items()}
     return Cells(first.title, parts, missing, labels, first.subject, baselines, devices, first.file)
+
+
+def only_parts(cells: Cells, patterns: Sequence[str]) -> Cells:
+    """Return the parts that match at least one of the patterns `READER/DATA`. Without patterns, return all parts.
+
+    Raises:
+        DataError: no part matches.
+    """
+    if not patterns:
+        return cells
+
+    def some(parts: Mapping[tuple[str, str], T]) -> dict[tuple[str, str], T]:
+        return {pair: part for pair, part in parts.items() if any(fnmatch("/".join(pair), one) for one in patterns)}
+
+    if not some(cells.parts):
+        raise DataError(f"--only {' '.join(patterns)} matches none of {_named(cells.parts)}")
+    return replace(cells, parts=some(cells.parts), missing=some(cells.missing))
 
 
 def _joined(pair: tuple[str, str], part: Part, other: Part, methods: Sequence[str]) -> Part:

@@ -130,11 +130,8 @@ def _differences(cells: Cells, drawn: bool) -> str:
         for key in cells.keys:
             if key[1] == ALL:
                 continue
-            values = [
-                "–" if name == key[0] else _signed(cells.difference(key, name, readers, data))
-                for name in cells.baselines
-            ]
-            rows.append([cells.labels[key[0]], key[1], *values])
+            found = [cells.difference(key, name, readers, data) for name in cells.baselines]
+            rows.append([cells.labels[key[0]], key[1], *("–" if one is None else _signed(one) for one in found)])
         over = f"pooled over {', '.join(data)}" if len(data) > 1 else data[0]
         text += [f"### Differences, {title}, {over}", markdown(rows)]
     return "\n\n".join(text)
@@ -182,8 +179,8 @@ def _reader(cells: Cells, reader: str) -> str:
     devices = "; ".join(f"{cells.labels[name]}: {', '.join(where)}" for name, where in cells.devices.items() if where)
     text.append(
         "Seconds are means for one question. A dash stands where no time was measured. The seconds of answering are "
-        "the time of the batch, divided by the number of its prompts. If a reader answered on several devices, the "
-        "seconds of different rows cannot be compared. "
+        "the time of the batch, divided by the number of its prompts. If a reader answered on several devices, or "
+        "the results of several runs were joined, the seconds of different rows cannot be compared. "
         f"Passages were chosen on: {devices or 'no device'}."
     )
     return "\n\n".join(text)

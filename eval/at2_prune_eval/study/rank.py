@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
             pruners, loaded = {}, None
             loaded = settings, _scoring_model(settings, order.role)
         if order.method not in pruners:
-            pruners[order.method] = _pruner(folder, order.method, loaded[1])
+            pruners[order.method] = _pruner(study, order, loaded[1])
         _rank(folder, order, pruners[order.method], missing, progress)
 
 
@@ -90,6 +90,12 @@ def _orders(study: Study, pairs: Sequence[tuple[str, str]]) -> list[_Order]:
 
 def _scorer_of(study: Study, order: _Order) -> Model:
     return study.readers[order.reader] if order.reader else study.scorer
+
+
+def _settings(study: Study, order: _Order) -> Method:
+    """Return the settings of a method, with the reader's name in the path of the coefficients."""
+    method = in_full(study.methods[order.method], f"method {order.method}")
+    return replace(method, coefficients=method.coefficients and method.coefficients.replace("{reader}", order.reader))
 
 
 def _missing(folder: StudyFolder, order: _Order, questions: Sequence[Question]) -> list[Question]:
@@ -110,13 +116,13 @@ def _check_methods(study: Study, orders: Sequence[_Order]) -> None:
     from .models import checked_name
 
     models = {one.role: checked_name(_scorer_of(study, one), one.role) for one in orders}
-    for name, role in dict.fromkeys((one.method, one.role) for one in orders):
-        method = in_full(study.methods[name], f"method {name}")
+    for order in {(one.method, one.reader): one for one in orders}.values():
+        method = _settings(study, order)
         try:
             options = ScorerOptions(embedder=method.embedder, cross_encoder=method.cross_encoder)
-            check_scorer(models[role], method.method, method.coefficients, options)
+            check_scorer(models[order.role], method.method, method.coefficients, options)
         except AT2PruneError as error:
-            raise InputError(f"method {name}: {error}") from error
+            raise InputError(f"method {order.method}: {error}") from error
 
 
 def _scoring_model(settings: Model, role: str) -> LanguageModel:
@@ -127,16 +133,16 @@ def _scoring_model(settings: Model, role: str) -> LanguageModel:
     return language_model
 
 
-def _pruner(folder: StudyFolder, name: str, language_model: LanguageModel) -> AT2Pruner:
+def _pruner(study: Study, order: _Order, language_model: LanguageModel) -> AT2Pruner:
     """Make a pruner with this method, as a user would make it."""
     from at2_prune.pruning.pruner import AT2Pruner
 
     try:
-        scorer = _scorer(in_full(folder.study.methods[name], name), language_model)
+        scorer = _scorer(_settings(study, order), language_model)
         scorer.prepare(language_model.device)
     except AT2PruneError as error:
-        raise InputError(f"method {name}: {error}") from error
-    return AT2Pruner(language_model, scorer, max_new_tokens=folder.study.max_new_tokens)
+        raise InputError(f"method {order.method}: {error}") from error
+    return AT2Pruner(language_model, scorer, max_new_tokens=study.max_new_tokens)
 
 
 def _scorer(method: Method, language_model: LanguageModel) -> Scorer:

@@ -54,6 +54,8 @@ class Method:
     method: str = ""
     """A method of the catalogue. The default is the name that the study gives to the method."""
     coefficients: str | None = None
+    """A folder with learned coefficients. The name of the reader replaces `{reader}` in the path. By default, those in
+    the package are used."""
     embedder: str | None = None
     cross_encoder: str | None = None
     seed: int = 0
@@ -171,6 +173,8 @@ def _checked(method: Method, name: str, where: str) -> Method:
         )
     if method.scorer not in (None, READER):
         raise InputError(f"{where}: methods.{name}: scorer can only be {READER}, got {method.scorer!r:.80}")
+    if "{reader}" in (method.coefficients or "") and not method.scorer:
+        raise InputError(f"{where}: methods.{name}: coefficients of each {{reader}} need scorer: {READER}")
     if method.scorer and (method.file or family_of(kind) in ("retrieval", "other")):
         raise InputError(f"{where}: methods.{name}: {method.file or kind} needs no scoring model; leave out scorer")
     return replace(method, method=kind)

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from at2_prune.bootstrap import bootstrap_mean, bootstrap_pooled
+from at2_prune.coefficients.head_coefficients import HeadCoefficients
 from at2_prune.datasets import load_questions, sample_questions_path
 from at2_prune.errors import AT2PruneError, DataError, InputError
 from at2_prune.models.drafts import Draft
@@ -210,6 +211,16 @@ def test_results_of_two_runs_are_joined(
     assert [line[:14] for line in lines if line.startswith("| BM25 | ")][:2] == ["| BM25 | 1 | 0", "| BM25 | 2 | 0"]
     study_command([str(joined), str(tmp_path / "from_joined" / "results.md")])
     assert (tmp_path / "from_joined" / "results.md").read_bytes() == again.read_bytes()
+    some, part = tmp_path / "some" / "results.md", tmp_path / "part.json"
+    found = json.loads(third.read_text(encoding="utf-8"))
+    part.write_text(json.dumps({**found, "parts": [one for one in found["parts"] if one["data"] == "later"]}))
+    study_command([str(first), str(part), str(some), "--only", "*/later"])
+    assert "### one, later" in some.read_text(encoding="utf-8")
+    assert "### one, first" not in some.read_text(encoding="utf-8")
+    assert "| lots | 1 |" in some.read_text(encoding="utf-8")  # the baselines have no k = 1 here
+    with pytest.raises(SystemExit, match="2"):
+        study_command([str(first), str(some), "--only", "*/other"])
+    assert "--only */other matches none of one/first, one/later" in capsys.readouterr().err
 
     def refused(change: Callable[[dict[str, Any]], None]) -> str:
         found = json.loads(second.read_text(encoding="utf-8"))
@@ -519,6 +530,19 @@ def test_each_reader_can_order_the_passages_itself(
     settings["methods"] = {"average_attention": {"scorer": "qwen"}}
     with pytest.raises(InputError, match="scorer can only be reader, got 'qwen'"):
         run()
+    settings["methods"] = {"at2": {"coefficients": str(tmp_path / "{reader}" / "at2")}}
+    settings["subject"] = ""
+    with pytest.raises(InputError, match=r"coefficients of each \{reader\} need scorer: reader"):
+        run()
+    settings["methods"]["at2"]["scorer"], settings["subject"] = "reader", "at2"
+    for reader, model in (("one", tiny_lm), ("two", other)):
+        layers, heads = model.model.config.num_hidden_layers, model.model.config.num_attention_heads
+        kind = model.model.config.model_type
+        HeadCoefficients.average(layers, heads, kind).save_pretrained(tmp_path / reader / "at2")
+    run("--stage", "rank")
+    for reader, rankings in found.items():
+        records = read_lines(tmp_path / "out" / "rankings" / f"at2.{reader}.first.jsonl").records
+        assert [record["ranking"] for record in records] == rankings  # equal coefficients are average attention
 
 
 def test_pooled_intervals_resample_within_groups() -> None:
