@@ -50,7 +50,10 @@ def main() -> None:
         some = [question for question in some[skipped.get(file.stem, 0) :] if not ids or question["id"] in ids]
         if some:
             questions[file.stem] = some
-    methods = sorted({file.name.split(".")[0] for file in (args.study / "rankings").glob("*.jsonl")} - {args.subject})
+    if not questions:
+        parser.error(f"{args.study} holds no questions with gold passages; run the stage rank first")
+    files = [file.stem.split(".") for file in (args.study / "rankings").glob("*.jsonl")]
+    methods = sorted({parts[0] for parts in files if len(parts) == 2} - {args.subject})  # not the readers' own
     print(", ".join(f"{name}: {len(some)} questions" for name, some in questions.items()))
     for k in KS:
         found: dict[str, Values] = {}
