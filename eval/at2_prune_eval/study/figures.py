@@ -19,6 +19,8 @@ __all__ = ["curve_figure", "forest_figure", "forest_rows"]
 
 ROW, TOP, BOTTOM, LEFT, GAP, RIGHT = 0.165, 0.36, 0.45, 1.6, 0.52, 0.5  # inches
 FADED = "#555555"
+PANELS = 4
+"""The largest number of panels of a forest plot. More do not fit the width."""
 Row = tuple[str, Key, list[str], list[str]]
 """A row of the forest plot: a label, a method and a k, the readers, and the data sets."""
 
@@ -42,8 +44,11 @@ def forest_rows(cells: Cells) -> list[list[Row]]:
 
 @styled
 def forest_figure(cells: Cells) -> Figure:
-    """Draw the subject's paired differences in F1, with one panel for each baseline. Pooled differences are bold."""
-    baselines = [name for name in cells.baselines if name != cells.subject]
+    """Draw the subject's paired differences in F1, with one panel for each of the first baselines.
+
+    Pooled differences are bold.
+    """
+    baselines = [name for name in cells.baselines if name != cells.subject][:PANELS]
     blocks = forest_rows(cells)
     count = sum(len(rows) + 1 for rows in blocks)
     height = TOP + BOTTOM + ROW * count
@@ -143,12 +148,15 @@ def _curves(axes: Axes, cells: Cells, reader: str) -> None:
         main = name == cells.subject
         if (name, ALL) in keys:
             axes.axhline(values[0].mean, color=FADED, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
-        color = COLORS[index % len(COLORS)]
+        color, turn = COLORS[index % len(COLORS)], index // len(COLORS)
         axes.plot(
             tokens,
             [value.mean for value in values],
             color=color,
-            marker=MARKERS[index % len(MARKERS)],
+            marker=MARKERS[(index + turn) % len(MARKERS)],
+            markerfacecolor="white"
+            if turn
+            else color,  # when all colors are used, the next methods have hollow markers
             label=label,
             linestyle=LINES[index % len(LINES)] if len(keys) > 1 else "none",
             linewidth=2 if main else 1.1,
