@@ -148,15 +148,13 @@ def _curves(axes: Axes, cells: Cells, reader: str) -> None:
         main = name == cells.subject
         if (name, ALL) in keys:
             axes.axhline(values[0].mean, color=FADED, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
-        color, turn = COLORS[index % len(COLORS)], index // len(COLORS)
+        color, turn = COLORS[index % len(COLORS)], index // len(COLORS)  # after all colors come hollow markers
         axes.plot(
             tokens,
             [value.mean for value in values],
             color=color,
             marker=MARKERS[(index + turn) % len(MARKERS)],
-            markerfacecolor="white"
-            if turn
-            else color,  # when all colors are used, the next methods have hollow markers
+            markerfacecolor="white" if turn else color,
             label=label,
             linestyle=LINES[index % len(LINES)] if len(keys) > 1 else "none",
             linewidth=2 if main else 1.1,
