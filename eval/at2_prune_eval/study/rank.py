@@ -39,6 +39,11 @@ class _Order:
     reader: str = ""
 
     @property
+    def title(self) -> str:
+        """The words that a progress bar shows."""
+        return f"rank {self.method}/{self.data}" + (f" by {self.reader}" if self.reader else "")
+
+    @property
     def role(self) -> str:
         """The words that error messages use for the scoring model."""
         return f"reader {self.reader}" if self.reader else "scorer"
@@ -186,7 +191,7 @@ def _rank(
             if scored.error is not None:
                 record["fallback"] = str(scored.error)
             add([record])
-            progress(f"rank {order.method}/{order.data}", count, len(questions))
+            progress(order.title, count, len(questions))
 
 
 def _about(folder: StudyFolder, order: _Order, pruner: AT2Pruner) -> dict[str, Any]:

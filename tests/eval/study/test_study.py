@@ -495,7 +495,7 @@ def test_rankings_from_elsewhere(run: Run, settings: dict[str, Any], tmp_path: P
 
 
 def test_each_reader_can_order_the_passages_itself(
-    run: Run, settings: dict[str, Any], tmp_path: Path, tiny_lm: LanguageModel
+    run: Run, settings: dict[str, Any], tmp_path: Path, tiny_lm: LanguageModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(5)
     other = LanguageModel.load(str(tmp_path / "other"), dtype="float32")
@@ -511,6 +511,8 @@ def test_each_reader_can_order_the_passages_itself(
             lines = [{"id": one.id, "ranking": list(range(len(one.passages)))[::step]} for one in questions]
             (tmp_path / f"{reader}.{data}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run()
+    shown = capsys.readouterr().err
+    assert all(f"rank average_attention/first by {reader}: 100%" in shown for reader in ("one", "two"))
     first = load_questions(sample_questions_path(), limit=2)
     found = {}
     for reader, model in (("one", tiny_lm), ("two", other)):
