@@ -129,7 +129,7 @@ def curve_figure(cells: Cells) -> Figure:
         place = ((left + column * (width + between)) / WIDTH, bottom / height, width / WIDTH, panel_height / height)
         axes = figure.add_axes(place)
         axes.set_title(reader)
-        axes.set_xlabel("tokens that the reader read, mean")
+        axes.set_xlabel("tokens that the reader read, mean (logarithmic)")
         if column == 0:
             axes.set_ylabel("answer F1")
         _curves(axes, cells, reader)
@@ -139,7 +139,13 @@ def curve_figure(cells: Cells) -> Figure:
 
 
 def _curves(axes: Axes, cells: Cells, reader: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     data = cells.data_of([reader])
+    axes.set_xscale("log")  # no pruning reads several times the tokens of any k
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.1)
     for index, (name, label) in enumerate(cells.labels.items()):
         keys = [key for key in cells.keys if key[0] == name]
