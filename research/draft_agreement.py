@@ -1,4 +1,4 @@
-"""How much of the draft comes back? F1 of an answer from a method's best passages against the answer from all passages.
+"""Compare answers from a method's best passages with the answer from all passages, by F1.
 
     $ python research/draft_agreement.py research/records/surrogate
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from at2_prune.bootstrap import bootstrap_pooled
+from at2_prune.bootstrap import bootstrap_mean
 from at2_prune_eval.metrics import answer_scores
 from at2_prune_eval.study.lines import read_lines
 
@@ -30,7 +30,7 @@ def main() -> None:
         for k in (1, 2, 3):
             found = {name: agreement(folder, answers, f"{name}.{reader}", k) for name in METHODS}
             more = [esm - at2 for esm, at2 in zip(found["surrogate_32"], found["at2"], strict=True)]
-            print(f"{k:<4}" + "".join(f"{bootstrap_pooled([each])!s:24}" for each in [*found.values(), more]).rstrip())
+            print(f"{k:<4}" + "".join(f"{bootstrap_mean(each)!s:24}" for each in [*found.values(), more]).rstrip())
 
 
 def agreement(folder: Path, answers: dict[tuple[str, tuple[int, ...]], str], name: str, k: int) -> list[float]:
