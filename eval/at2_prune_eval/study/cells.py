@@ -219,7 +219,9 @@ def _part(folder: StudyFolder, reader: str, data: str) -> tuple[Part | None, tup
 
 
 def _label(name: str, method: Method) -> str:
-    return f"{label_of(method.method or name)} of the reader" if method.of_reader else label_of(name)
+    if not method.of_reader:
+        return label_of(name)
+    return f"{label_of(method.method or name)} of the reader" + ("'s draft" if method.draft else "")
 
 
 def _devices(folder: StudyFolder, method: str) -> list[str]:

@@ -37,6 +37,8 @@ class _Order:
     method: str
     data: str
     reader: str = ""
+    """The reader that the rankings are for. It scores the passages, or writes the drafts, or both."""
+    reader_scores: bool = False
 
     @property
     def title(self) -> str:
@@ -46,7 +48,25 @@ class _Order:
     @property
     def role(self) -> str:
         """The words that error messages use for the scoring model."""
-        return f"reader {self.reader}" if self.reader else "scorer"
+        return f"reader {self.reader}" if self.reader_scores else "scorer"
+
+    def scorer_of(self, study: Study) -> Model:
+        """Return the settings of the scoring model."""
+        return study.readers[self.reader] if self.reader_scores else study.scorer
+
+    def drafter_of(self, study: Study) -> Model | None:
+        """Return the settings of the model that writes drafts, or None if it is the scoring model."""
+        reader = study.readers[self.reader] if study.methods[self.method].draft else None
+        return None if reader == study.scorer else reader
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The models that a ranking needs."""
+
+    scorer: LanguageModel
+    drafter: LanguageModel | None
+    """The model that writes drafts, or None if it is the scoring model."""
 
 
 def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
@@ -69,7 +89,8 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
     for data, some in questions.items():
         folder.keep_questions(data, some)
     _check_methods(study, [one for one in orders if _missing(folder, one, questions[one.data])])
-    loaded: tuple[Model, LanguageModel] | None = None  # only one model at a time
+    settings: tuple[Model, Model | None] | None = None
+    models: _Models | None = None  # no other models are kept in memory
     pruners: dict[str, AT2Pruner] = {}
     for order in orders:
         if study.methods[order.method].file is not None:
@@ -77,24 +98,25 @@ def rank(folder: StudyFolder, only: Sequence[str], progress: Progress) -> None:
         missing = _missing(folder, order, questions[order.data])
         if not missing:
             continue
-        settings = _scorer_of(study, order)
-        if loaded is None or loaded[0] != settings:
-            pruners, loaded = {}, None
-            loaded = settings, _scoring_model(settings, order.role)
+        needed = order.scorer_of(study), order.drafter_of(study)
+        if models is None or settings != needed:
+            pruners, models = {}, None
+            settings, models = needed, _load_models(*needed, order)
         if order.method not in pruners:
-            pruners[order.method] = _pruner(study, order, loaded[1])
+            pruners[order.method] = _pruner(study, order, models)
         _rank(folder, order, pruners[order.method], missing, progress)
 
 
 def _orders(study: Study, pairs: Sequence[tuple[str, str]]) -> list[_Order]:
     """Return the rankings to make. Those of the study's scoring model come first, and then those of each reader."""
     shared = [_Order(name, data) for name, data in pairs if not study.methods[name].of_reader]
-    own = [_Order(name, data, one) for one in study.readers for name, data in pairs if study.methods[name].of_reader]
+    own = [
+        _Order(name, data, one, study.methods[name].scorer is not None)
+        for one in study.readers
+        for name, data in pairs
+        if study.methods[name].of_reader
+    ]
     return shared + own
-
-
-def _scorer_of(study: Study, order: _Order) -> Model:
-    return study.readers[order.reader] if order.reader else study.scorer
 
 
 def _settings(study: Study, order: _Order) -> Method:
@@ -120,7 +142,9 @@ def _check_methods(study: Study, orders: Sequence[_Order]) -> None:
 
     from .models import checked_name
 
-    models = {one.role: checked_name(_scorer_of(study, one), one.role) for one in orders}
+    models = {one.role: checked_name(one.scorer_of(study), one.role) for one in orders}
+    for reader in dict.fromkeys(one.reader for one in orders if one.drafter_of(study)):
+        checked_name(study.readers[reader], f"reader {reader}")
     for order in {(one.method, one.reader): one for one in orders}.values():
         method = _settings(study, order)
         try:
@@ -130,24 +154,24 @@ def _check_methods(study: Study, orders: Sequence[_Order]) -> None:
             raise InputError(f"method {order.method}: {error}") from error
 
 
-def _scoring_model(settings: Model, role: str) -> LanguageModel:
+def _load_models(scorer: Model, drafter: Model | None, order: _Order) -> _Models:
     from .models import load_language_model
 
-    language_model = load_language_model(settings, role)
+    language_model = load_language_model(scorer, order.role)
     language_model.compatibility.measure()  # the time of these forward passes must not count as a method's time
-    return language_model
+    return _Models(language_model, load_language_model(drafter, f"reader {order.reader}") if drafter else None)
 
 
-def _pruner(study: Study, order: _Order, language_model: LanguageModel) -> AT2Pruner:
+def _pruner(study: Study, order: _Order, models: _Models) -> AT2Pruner:
     """Make a pruner with this method, as a user would make it."""
     from at2_prune.pruning.pruner import AT2Pruner
 
     try:
-        scorer = _scorer(_settings(study, order), language_model)
-        scorer.prepare(language_model.device)
+        scorer = _scorer(_settings(study, order), models.scorer)
+        scorer.prepare(models.scorer.device)
     except AT2PruneError as error:
         raise InputError(f"method {order.method}: {error}") from error
-    return AT2Pruner(language_model, scorer, max_new_tokens=study.max_new_tokens)
+    return AT2Pruner(models.scorer, scorer, reader=models.drafter, max_new_tokens=study.max_new_tokens)
 
 
 def _scorer(method: Method, language_model: LanguageModel) -> Scorer:
@@ -203,6 +227,8 @@ def _about(folder: StudyFolder, order: _Order, pruner: AT2Pruner) -> dict[str, A
     about: dict[str, Any] = {"method": kind, "data": order.data, "settings": describe_scorer(scorer)}
     if family_of(kind) != "retrieval":  # retrieval methods do not use the language model
         about["scorer"] = describe_model(pruner.language_model)
+    if pruner.reader is not pruner.language_model:
+        about["drafts"] = {**describe_model(pruner.reader), "max_new_tokens": folder.study.max_new_tokens}
     return about
 
 

@@ -64,11 +64,14 @@ class Method:
     data set replaces `{data}` in the path, and the name of the reader replaces `{reader}`."""
     scorer: str | None = None
     """`reader` if each reader is also the scoring model. By default, it is the study's `scorer`."""
+    draft: str | None = None
+    """`reader` if each reader writes the draft that the study's `scorer` reads. By default, the scoring model writes
+    it."""
 
     @property
     def of_reader(self) -> bool:
         """Return whether each reader has rankings of its own."""
-        return self.scorer == READER or "{reader}" in (self.file or "")
+        return READER in (self.scorer, self.draft) or "{reader}" in (self.file or "")
 
 
 @dataclass(frozen=True)
@@ -171,13 +174,25 @@ def _checked(method: Method, name: str, where: str) -> Method:
         raise InputError(
             f"{where}: methods.{name}: the method {kind or name} has no coefficients; leave out coefficients"
         )
-    if method.scorer not in (None, READER):
-        raise InputError(f"{where}: methods.{name}: scorer can only be {READER}, got {method.scorer!r:.80}")
+    for option in ("scorer", "draft"):
+        if getattr(method, option) not in (None, READER):
+            value = getattr(method, option)
+            raise InputError(f"{where}: methods.{name}: {option} can only be {READER}, got {value!r:.80}")
+    if method.draft and method.scorer:
+        raise InputError(
+            f"{where}: methods.{name}: with scorer: {READER} each reader also writes the draft; leave out draft"
+        )
+    if method.draft and (method.file or not _may_read_draft(kind)):
+        raise InputError(f"{where}: methods.{name}: {method.file or kind} reads no draft; leave out draft")
     if "{reader}" in (method.coefficients or "") and not method.scorer:
         raise InputError(f"{where}: methods.{name}: coefficients of each {{reader}} need scorer: {READER}")
     if method.scorer and (method.file or family_of(kind) in ("retrieval", "other")):
         raise InputError(f"{where}: methods.{name}: {method.file or kind} needs no scoring model; leave out scorer")
     return replace(method, method=kind)
+
+
+def _may_read_draft(kind: str) -> bool:
+    return family_of(kind) not in ("retrieval", "other") and not (kind in METHODS and METHODS[kind].uses_index)
 
 
 def _named(kind: type[T], value: Any, where: str) -> dict[str, T]:

@@ -497,12 +497,7 @@ def test_rankings_from_elsewhere(run: Run, settings: dict[str, Any], tmp_path: P
 def test_each_reader_can_order_the_passages_itself(
     run: Run, settings: dict[str, Any], tmp_path: Path, tiny_lm: LanguageModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.manual_seed(5)
-    other = LanguageModel.load(str(tmp_path / "other"), dtype="float32")
-    with torch.no_grad():
-        for parameter in other.model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    other.model.save_pretrained(tmp_path / "other")
+    other = with_other_weights(tmp_path / "other")
     settings["methods"] = {"none": None, "average_attention": {"scorer": "reader"}, "mine": {"file": ""}}
     settings["methods"]["mine"]["file"] = str(tmp_path / "{reader}.{data}.jsonl")
     for data, some in settings["data"].items():
@@ -545,6 +540,59 @@ def test_each_reader_can_order_the_passages_itself(
     for reader, rankings in found.items():
         records = read_lines(tmp_path / "out" / "rankings" / f"at2.{reader}.first.jsonl").records
         assert [record["ranking"] for record in records] == rankings  # equal coefficients are average attention
+
+
+def test_the_scorer_can_read_the_drafts_of_each_reader(
+    run: Run, settings: dict[str, Any], tmp_path: Path, tiny_lm: LanguageModel
+) -> None:
+    other = with_other_weights(tmp_path / "other")
+    settings["methods"] = {"none": None, "proxy": {"method": "average_attention", "draft": "reader"}}
+    settings["subject"] = "proxy"
+    settings["readers"]["one"] = {**settings["readers"]["one"], "model": str(tmp_path / "other")}
+    settings["readers"]["two"] = {**settings["readers"]["two"], "model": str(tmp_path / "model")}
+    run()
+    first = load_questions(sample_questions_path(), limit=2)
+    found = {}
+    for reader, model in (("one", other), ("two", tiny_lm)):
+        pruner = AT2Pruner.from_pretrained(tiny_lm, method="average_attention", reader=model, max_new_tokens=4)
+        lines = read_lines(tmp_path / "out" / "rankings" / f"proxy.{reader}.first.jsonl")
+        found[reader] = [record["ranking"] for record in lines.records]
+        for question, ranking in zip(first, found[reader], strict=True):
+            assert sorted(ranking[:2]) == pruner.select(pruner.score(question.text, question.passages), 2)
+        assert ("drafts" in lines.about) == (reader == "one")  # reader two is the scoring model
+    assert found["one"] != found["two"]
+    assert "| Average attention of the reader's draft | 2 |" in (tmp_path / "out" / "README.md").read_text("utf-8")
+    settings["methods"]["proxy"]["scorer"] = "reader"
+    with pytest.raises(InputError, match="with scorer: reader each reader also writes the draft; leave out draft"):
+        run()
+    settings["methods"]["proxy"] = {"method": "average_attention", "draft": "one"}
+    with pytest.raises(InputError, match="draft can only be reader, got 'one'"):
+        run()
+    for method in ("scout", "bm25", "oracle"):
+        settings["methods"]["proxy"] = {"method": method, "draft": "reader"}
+        with pytest.raises(InputError, match=rf"methods\.proxy: {method} reads no draft; leave out draft"):
+            run()
+
+
+def test_a_reader_that_drafts_is_checked_before_the_scorer_is_loaded(
+    run: Run, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings["methods"] = {"none": None, "average_attention": {"draft": "reader"}}
+    settings["readers"]["two"] = {"model": str(tmp_path / "nothing")}
+    monkeypatch.setattr(LanguageModel, "load", lambda *given, **options: pytest.fail("the scorer is loaded"))
+    with pytest.raises(InputError, match="reader two: cannot load model"):
+        run("--stage", "rank")
+
+
+def with_other_weights(folder: Path) -> LanguageModel:
+    """Change the weights of the model in a folder, and return the model."""
+    torch.manual_seed(5)
+    other = LanguageModel.load(str(folder), dtype="float32")
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    other.model.save_pretrained(folder)
+    return other
 
 
 def test_pooled_intervals_resample_within_groups() -> None:
