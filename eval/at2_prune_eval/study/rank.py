@@ -43,7 +43,8 @@ class _Order:
     @property
     def title(self) -> str:
         """The words that a progress bar shows."""
-        return f"rank {self.method}/{self.data}" + (f" by {self.reader}" if self.reader else "")
+        reader = f" {'by' if self.reader_scores else 'for'} {self.reader}" if self.reader else ""
+        return f"rank {self.method}/{self.data}{reader}"
 
     @property
     def role(self) -> str:
