@@ -71,9 +71,10 @@ def _head(cells: Cells) -> str:
         readers.append([reader, f"{about['model']}, {size}", about["dtype"], "; ".join(devices)])
     counts = {data: part.questions for (_, data), part in cells.parts.items()}
     many = "reader answers" if len(cells.readers) == 1 else "readers answer"
+    sets = "data set" if len(counts) == 1 else "data sets"
     text = [
         f"# {cells.title}",
-        f"{len(cells.readers)} {many} the questions of {len(counts)} data sets from the passages that each "
+        f"{len(cells.readers)} {many} the questions of {len(counts)} {sets} from the passages that each "
         "method keeps. Every different set of passages is answered once. Intervals are 95 %, by bootstrap over "
         f"questions ({RESAMPLES:,} resamples, drawn within each data set). Every question counts the same. If readers "
         "are pooled, a question's value is the mean over the readers. Differences are paired.",
@@ -100,17 +101,18 @@ def _pooled(cells: Cells) -> str:
 
 
 def _means(cells: Cells, readers: Sequence[str], data: Sequence[str]) -> str:
-    rows = [["method", "k", "answer F1", "tokens read", "share of tokens", "evidence recall"]]
-    whole = max(cells.mean(key, "tokens", readers, data).mean for key in cells.keys)
+    tokens = {key: cells.mean(key, "tokens", readers, data).mean for key in cells.keys}
+    whole = next((tokens[key] for key in cells.keys if key[1] == ALL), None)
+    share = ["share of tokens"] if whole else []
+    rows = [["method", "k", "answer F1", "tokens read", *share, "evidence recall"]]
     for key in cells.keys:
-        tokens = cells.mean(key, "tokens", readers, data).mean
         rows.append(
             [
                 cells.labels[key[0]],
                 key[1],
                 str(cells.mean(key, "f1", readers, data)),
-                f"{tokens:,.0f}",
-                f"{tokens / whole:.0%}",
+                f"{tokens[key]:,.0f}",
+                *([f"{tokens[key] / whole:.0%}"] if whole else []),
                 str(cells.mean(key, "recall", readers, data)),
             ]
         )

@@ -489,6 +489,11 @@ def test_rankings_from_elsewhere(run: Run, settings: dict[str, Any], tmp_path: P
     page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "| mine | 2 |" in page
     assert "| method | k | F1 minus no pruning | F1 minus mine at the same k |" in page
+    assert "| method | k | answer F1 | tokens read | share of tokens | evidence recall |" in page
+    del settings["methods"]["none"], settings["baselines"][0]
+    run("--stage", "page")  # without an answer from all passages, there is no share of tokens
+    page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| method | k | answer F1 | tokens read | evidence recall |" in page
     (tmp_path / "mine.later.jsonl").write_text(json.dumps({"id": questions[0].id, "ranking": [0, 0]}) + "\n")
     with pytest.raises(DataError, match="must hold each index below 10 once"):
         run("--stage", "rank")
