@@ -6,12 +6,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from at2_prune.errors import CacheError, DataError, MissingExtraError
+from at2_prune.errors import CacheError, DataError, InputError, MissingExtraError
 from at2_prune.files import write_atomically
 
 from .cells import as_json, read_cells
 from .join import join_cells, only_parts
 from .page import write_cells
+from .short import END, START, key_of, write_short
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,13 +38,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="READER/DATA",
         help="patterns of the parts to show, for example '*/nq'. By default, all results must have the same parts",
     )
+    parser.add_argument(
+        "--short",
+        type=Path,
+        metavar="FILE",
+        help=f"also write a short table of pooled differences into this document, between its lines {START} and {END}",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="METHOD@K",
+        help="the columns of the short table. By default, the study's subject at every k",
+    )
     parsed = parser.parse_args(arguments)
     try:
         cells = join_cells([only_parts(read_cells(path), parsed.only) for path in parsed.results])
         write_cells(cells, parsed.out)
         if parsed.joined is not None:
             write_atomically(parsed.joined, as_json(cells))
-    except (DataError, CacheError, MissingExtraError) as error:
+        if parsed.short is not None:
+            columns = [key_of(text, cells) for text in parsed.columns]
+            write_short(cells, columns or [key for key in cells.keys if key[0] == cells.subject], parsed.short)
+    except (DataError, InputError, CacheError, MissingExtraError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 

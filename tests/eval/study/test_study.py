@@ -27,8 +27,10 @@ from at2_prune.pruning.pruner import AT2Pruner
 from at2_prune_eval.commands import study as command
 from at2_prune_eval.metrics import answer_scores
 from at2_prune_eval.study.__main__ import main as study_command
+from at2_prune_eval.study.cells import read_cells
 from at2_prune_eval.study.lines import adding, read_lines
 from at2_prune_eval.study.settings import load_study
+from at2_prune_eval.study.short import END, START
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -598,6 +600,39 @@ def with_other_weights(folder: Path) -> LanguageModel:
             parameter.add_(torch.randn_like(parameter) * 0.05)
     other.model.save_pretrained(folder)
     return other
+
+
+def test_a_short_table_goes_into_another_document(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    results, document = str(tmp_path / "out" / "results.json"), tmp_path / "README.md"
+    short = [results, str(tmp_path / "page.md"), "--short", str(document)]
+    document.write_text(f"Before.\n{START}\nold\n{END}\nAfter.\n")
+    study_command(short)
+    text = document.read_text(encoding="utf-8")
+    assert text.startswith(
+        f"Before.\n{START}\n\n| answer F1, minus | `average_attention`, k = 1 | `average_attention`, k = 2 |"
+    )
+    assert text.endswith(f" |\n\n{END}\nAfter.\n")
+    assert "old" not in text
+    cells = read_cells(Path(results))
+    row = next(line for line in text.splitlines() if line.startswith("| BM25 |"))
+    gain = cells.gain(("lots", "2"), ("bm25", "2"), cells.readers, cells.data_of(cells.readers))
+    study_command([*short, "--columns", "lots@2", "bm25@1"])
+    again = document.read_text(encoding="utf-8")
+    assert row not in again
+    assert f"| BM25 | {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] | – |" in again
+    study_command([*short, "--columns", "lots@2", "bm25@1"])
+    assert document.read_text(encoding="utf-8") == again
+    for columns, wrong in (
+        (["lots@7"], "the results have no 'lots@7'; use one of average_attention@1"),
+        ([], "needs the lines"),
+    ):
+        if not columns:
+            document.write_text("No marks.")
+        with pytest.raises(SystemExit):
+            study_command([*short, "--columns", *(columns or ["lots@2"])])
+        assert wrong in capsys.readouterr().err
+    assert document.read_text(encoding="utf-8") == "No marks."
 
 
 def test_pooled_intervals_resample_within_groups() -> None:
