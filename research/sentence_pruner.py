@@ -12,13 +12,13 @@ whose result has `pruned_context` and `reranking_score`.
 
 The reader answers from all passages, from all shortened passages, from the shortened ones among the k with the largest
 scores, and from the k best whole passages by scout. Every question is written to the file of `--out` when it is
-answered, so the same command goes on from there. Intervals are 95 %, by bootstrap over questions.
+answered, so the same command goes on from there. A file with other settings is refused. Intervals are 95 %, by
+bootstrap over questions.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from at2_prune.passages import Passage
 from at2_prune.pruning.loop import PruningLoop
 from at2_prune.pruning.selection import top_k
 from at2_prune_eval.metrics import answer_scores
+from at2_prune_eval.study.lines import adding, read_lines
+from at2_prune_eval.study.models import describe_device, describe_model
 
 
 def load_sentence_pruner(name: str, trusted: bool) -> Any:
@@ -82,6 +84,17 @@ def sets(
     return found
 
 
+def answered(loop: PruningLoop, question: Question, shown: dict[str, list[Passage]]) -> dict[str, list[float]]:
+    """Return the F1 of the answer from each list of passages, and the number of tokens that the reader read."""
+    truths = [question.answer or "", *question.aliases]
+    found = {}
+    for name, passages in shown.items():
+        prompt = loop.reader.encode(question.text, passages)
+        draft = loop.write_drafts([prompt])[0]
+        found[name] = [answer_scores(draft.text, truths).f1, len(prompt)]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="ID_OR_FOLDER", help="the sentence pruner")
@@ -102,27 +115,28 @@ def main() -> None:
         loop = PruningLoop(LanguageModel.load(args.reader, dtype=args.dtype))
     except AT2PruneError as error:
         parser.error(str(error))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = args.out.read_text(encoding="utf-8").splitlines() if args.out.exists() else []
-    known = {row["id"]: row["values"] for row in map(json.loads, lines)}
-    with args.out.open("a", encoding="utf-8") as file:
-        for question in tqdm([one for one in questions if one.id not in known]):
-            shown = sets(model, scout, question, args.k, args.threshold)
-            prompts = [loop.reader.encode(question.text, some) for some in shown.values()]
-            drafts = [loop.write_drafts([prompt])[0] for prompt in prompts]
-            truths = [question.answer or "", *question.aliases]
-            known[question.id] = {
-                name: [answer_scores(draft.text, truths).f1, len(prompt)]
-                for name, draft, prompt in zip(shown, drafts, prompts, strict=True)
-            }
-            file.write(json.dumps({"id": question.id, "values": known[question.id]}) + "\n")
-            file.flush()
+    about = {
+        "sentence_pruner": args.model,
+        "threshold": args.threshold,
+        "k": args.k,
+        "data": Path(args.data).name,
+        "reader": describe_model(loop.reader),
+    }
+    try:
+        with adding(args.out, about, {"device": describe_device(loop.reader.device)}) as add:
+            known = {record["id"]: record["values"] for record in read_lines(args.out, ("id", "values")).records}
+            for question in tqdm([one for one in questions if one.id not in known]):
+                shown = sets(model, scout, question, args.k, args.threshold)
+                known[question.id] = answered(loop, question, shown)
+                add([{"id": question.id, "values": known[question.id]}])
+    except AT2PruneError as error:
+        parser.error(str(error))
     show([known[question.id] for question in questions])
 
 
 def show(rows: Sequence[dict[str, list[float]]]) -> None:
     """Print the F1 and the tokens of each way, and the paired difference in F1 to all passages."""
-    print(f"{len(rows)} questions")
+    print(f"questions: {len(rows)}")
     print(f"{'passages':<20}{'answer F1':<22}{'tokens read':>12}   F1 minus all")
     whole = [row["all"][0] for row in rows]
     for name in rows[0]:

@@ -89,8 +89,8 @@ def test_shortened_passages_are_compared_with_scout(
     monkeypatch.setattr(sys, "argv", ["sentence_pruner.py", *words])
     script.main()
     shown = capsys.readouterr().out
-    assert shown.startswith("1 questions")
-    values = json.loads(out.read_text())["values"]
+    assert shown.startswith("questions: 1")
+    values = json.loads(out.read_text().splitlines()[-1])["values"]
     assert list(values) == ["all", "shortened", "shortened, best 1", "scout, best 1"]
     tokens = {name: count for name, (_, count) in values.items()}
     assert tokens["shortened, best 1"] <= tokens["shortened"] < tokens["all"]
@@ -99,6 +99,10 @@ def test_shortened_passages_are_compared_with_scout(
     monkeypatch.setattr(script, "sets", lambda *given: pytest.fail("an answered question is answered again"))
     script.main()
     assert capsys.readouterr().out == shown
+    monkeypatch.setattr(sys, "argv", ["sentence_pruner.py", *words, "--threshold", "0.5"])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "made with other settings: threshold 0.1 there, 0.5 now" in capsys.readouterr().err
 
 
 def test_what_a_sentence_pruner_leaves(script: Any, folder: Path) -> None:

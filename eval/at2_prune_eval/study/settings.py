@@ -175,8 +175,8 @@ def _checked(method: Method, name: str, where: str) -> Method:
             f"{where}: methods.{name}: the method {kind or name} has no coefficients; leave out coefficients"
         )
     for option in ("scorer", "draft"):
-        if getattr(method, option) not in (None, READER):
-            value = getattr(method, option)
+        value = getattr(method, option)
+        if value not in (None, READER):
             raise InputError(f"{where}: methods.{name}: {option} can only be {READER}, got {value!r:.80}")
     if method.draft and method.scorer:
         raise InputError(
